@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_SHARE, PROBED_LEAST = 1 / 6, 32
+PROBED_SHARE, PROBED_LEAST = 1 / 16, 160
 """The share of inverted lists that a search reads, and their least number: a short query is near to many of them."""
 _settled = threading.local()
 _GPU_MOST = 2_048
@@ -58,8 +59,8 @@ class VectorIndexKind(StrEnum):
 _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
     VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
-    # Codes of 4 bits hardly tell the variants of a product from each other.
-    VectorIndexKind.QUANTISED: lambda limit: max(6_000, limit * 10),
+    # Codes of two bits hardly tell the variants of a product from each other.
+    VectorIndexKind.QUANTISED: lambda limit: max(400, limit * 3),
 }
 """The number of rows to request, so that rounding costs none of the `limit` nearest."""
 
@@ -80,8 +81,8 @@ def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
         case VectorIndexKind.GRAPH:
             return dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16
         case VectorIndexKind.QUANTISED:
-            # Four bits for each pair of numbers; the number of the vector; the centres of the lists.
-            return dimension // 4 + 16 + dimension // 12
+            # Two bits for each number and 28 bytes of corrections; the number of the vector; the centres of the lists.
+            return dimension // 4 + 28 + 8 + dimension // 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,15 @@ class FaissIndex(StoredVectors):
     def _selector(self, allowed: Rows | None) -> faiss.IDSelector | None:
         """A selector of the rows that may be proposed; None for all."""
         if allowed is None:
-            return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
+            return self._current
         wanted = np.zeros(self.size + 1, dtype=bool)  # the last is where -1 points to
         wanted[allowed] = True
         return _bitmap(wanted if self._rows is None else wanted[self._rows])
+
+    @cached_property
+    def _current(self) -> faiss.IDSelector | None:
+        """Selects the places whose row is not gone; None where all are there."""
+        return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
 
     def _parameters(
         self, wanted: int, share: float, selector: faiss.IDSelector | None
@@ -241,10 +247,9 @@ def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
         index.hnsw.efConstruction = GRAPH_CONSTRUCTION
     else:
         lists = max(1, min(count // 40, int(4 * count**0.5)))
-        # 16 centres for each pair of numbers, in 4 bits, of what is left without the list's centre: fast scan (André,
-        # Kermarrec & Le Scouarnec 2015, Cache Locality is not Enough, section 4).
-        parts = dimension // 2 if dimension % 2 == 0 else dimension
-        index = faiss.index_factory(dimension, f"IVF{lists},PQ{parts}x4fsr", faiss.METRIC_INNER_PRODUCT)
+        # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second
+        # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3).
+        index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():

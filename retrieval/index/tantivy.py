@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -85,6 +85,8 @@ _HEAP_BYTES = 256 * 1024 * 1024
 _LIVE_HEAP_BYTES = 15_000_000
 """tantivy's least; live changes are few."""
 _SPARE_PLACES = 64
+_UNION = 32
+"""Documents that one union selects."""
 _MOST_BUCKETS = 65_000
 """tantivy refuses more; a field with more values than this has no use as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
@@ -292,14 +294,19 @@ class TantivyIndex(SequentialQueries):
         query = self._filtered(match, where)
         result = self._searcher.search(query, min(limit + LOOK_AHEAD, max(self.size, 1)))
         total = _count(result)
-        rows, scores = self._scored(self._with_ties(query, result.hits, total))
-        return Matches(*rank_matches(rows, scores, limit), total)
+        rows, scores = self._scored(result.hits)
+        if self._ties_by_row:
+            return Matches(*rank_matches(rows, scores, limit), total)
+        # Here equal scores are in the order of documents, and so they stay: a cut must not depend on how many are read.
+        return Matches(rows[:limit], round_scores(scores[:limit]), total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         if not len(rows):
             return NO_MATCHES
-        match = self._match(groups)
-        clauses = [(Occur.Must, self._rows(rows))]
+        chosen = (Occur.Must, self._rows(rows))
+        # Each group reads its postings at the rows alone; a union of groups would read all of them.
+        match = self._match(groups, lambda group: Query.boolean_query([chosen, (Occur.Must, group)]))
+        clauses = [chosen]
         if where is not None:
             clauses.append((Occur.Must, Query.const_score_query(self._where(where), 0.0)))
         if match is not None:
@@ -339,8 +346,11 @@ class TantivyIndex(SequentialQueries):
 
         return sort_rows(rows, by, values)
 
-    def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
+    def _match(self, groups: tuple[TermGroup, ...], narrow: Callable[[Query], Query] | None = None) -> Query | None:
+        """What matches enough of the groups, each as `narrow` leaves it."""
         needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
+        if narrow is not None:
+            needed, optional = list(map(narrow, needed)), list(map(narrow, optional))
         if not needed:
             return None
         match = needed[0]
@@ -372,9 +382,12 @@ class TantivyIndex(SequentialQueries):
         return numbers
 
     def _rows(self, rows: Rows) -> Query:
-        # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary.
-        each = (Query.term_query(self._schema, ROW, number, "basic") for number in self._numbers_of(rows))
-        return Query.const_score_query(_any_of(each), 0.0)
+        # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary. A union visits all of
+        # its parts wherever one has a document, so documents that are neighbours stand in unions of their own.
+        numbers = sorted(self._numbers_of(rows))
+        each = [Query.term_query(self._schema, ROW, number, "basic") for number in numbers]
+        parts = (_any_of(each[start : start + _UNION]) for start in range(0, len(each), _UNION))
+        return Query.const_score_query(_any_of(parts), 0.0)
 
     def _filtered(self, match: Query, where: Condition | None) -> Query:
         if where is None:
@@ -451,16 +464,6 @@ class TantivyIndex(SequentialQueries):
         wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
         buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
         return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
-
-    def _with_ties(self, query: Query, hits: Hits, total: int) -> Hits:
-        """The hits and all that tie with the last: equal scores are not in the order of rows in an index of several
-        segments or after changes."""
-        if self._ties_by_row or not hits:
-            return hits
-        last = hits[-1][0]
-        while len(hits) < total and hits[-1][0] == last:
-            hits = self._searcher.search(query, 2 * len(hits), count=False).hits
-        return hits
 
     def _scored(self, hits: Hits) -> tuple[Rows, Scores]:
         return self._row_numbers(hits), np.array([score for score, _ in hits], dtype=np.float32)

@@ -322,7 +322,7 @@ class Stages:
     ) -> CandidateDetails:
         """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
         scores; facets and order over all candidates."""
-        wanted = np.setdiff1d(proposed, matches.rows)
+        wanted = np.array(sorted({*proposed.tolist()}.difference(matches.rows.tolist())), dtype=np.int64)
         all_matches_known = matches.total <= len(matches.rows)
         is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
         details = DetailsRequest(
@@ -506,8 +506,7 @@ def _ranked_part(retrieved: Retrieval) -> Matches:
     best, matches = retrieved.best, retrieved.matches
     if best is matches or best.total <= len(best.rows):
         return matches
-    score, row = best.scores[-1], best.rows[-1]
-    kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
+    kept = np.isin(matches.rows, best.rows)
     return Matches(matches.rows[kept], matches.scores[kept], matches.total)
 
 
