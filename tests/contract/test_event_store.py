@@ -67,12 +67,14 @@ def folder() -> Iterator[Place]:
 
 
 def sqlite(_: pytest.FixtureRequest, *, reopens: bool) -> Backend:
-    return Backend(folder, 40, reopens)
+    return Backend(folder, settings().max_examples, reopens)
 
 
 def clustered(request: pytest.FixtureRequest, *, reopens: bool) -> Backend:
     # Each example makes up to five indexes.
-    return Backend(partial(aliased, request.getfixturevalue("elasticsearch").url), 8, reopens)
+    return Backend(
+        partial(aliased, request.getfixturevalue("elasticsearch").url), settings().max_examples // 4, reopens
+    )
 
 
 BACKENDS = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.records import Product
@@ -80,7 +80,6 @@ def test_truncated_file_raises(tmp_path: Path) -> None:
         assert "cannot be read after line 0" in read_bytes(tmp_path, content).error
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.data())
 def test_damaged_file_raises_only_feed_errors(tmp_path: Path, data: st.DataObject) -> None:
     damaged = bytearray(CONTENT)

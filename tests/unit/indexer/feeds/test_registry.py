@@ -16,7 +16,7 @@ import pyarrow  # type: ignore[import-untyped]
 import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.feeds.reader import FORMATS, read_records
@@ -269,7 +269,6 @@ def test_truncated_feed_is_read_or_refused(tmp_path: Path, name: str) -> None:
         check(read_bytes(tmp_path, content[:length]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(st.binary(max_size=200), st.sampled_from(["", *FORMATS]))
 def test_arbitrary_bytes_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
     check(read_bytes(tmp_path, content, format=name))

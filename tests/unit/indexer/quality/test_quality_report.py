@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.quality.findings import Example, shorten
@@ -35,7 +35,6 @@ def report_of(
 
 
 @given(catalogs(maximum=30), st.integers(1, 30))
-@settings(max_examples=15, deadline=None)
 def test_batch_size_does_not_change_the_report(products: list[Product], batch: int) -> None:
     twice = [*products, *(replace(product, id=f"{product.id}+") for product in products)]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:

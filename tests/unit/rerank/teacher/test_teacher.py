@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
@@ -119,7 +119,6 @@ def test_scoring_through_onnx_imports_no_torch(int8_teacher: Teacher, tiny: Path
     assert result.stdout.strip() == "[]"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(), max_size=60), max_size=5))
 def test_any_unicode_has_a_score(int8_teacher: Teacher, texts: list[str]) -> None:
     scores = int8_teacher.score(texts, texts[::-1])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -139,7 +139,6 @@ def test_vectors_do_not_depend_on_the_batch(minilm_int8: Encoder, minilm_fp32: E
     assert np.allclose(minilm_fp32.encode_products(texts), alone, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(), max_size=60), max_size=4))
 @example(texts=HOSTILE)
 def test_arbitrary_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[str]) -> None:

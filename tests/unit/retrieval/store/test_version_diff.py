@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import StoreDamagedError, UnknownVersionError
@@ -106,7 +106,6 @@ def test_unreadable_product_is_damage(tmp_path: Path) -> None:
         compare_versions(Store(tmp_path), "v000001", "v000002")
 
 
-@settings(max_examples=40)
 @given(one=products(), other=products(), shared=st.data())
 def test_diff_equals_a_dictionary_comparison(
     tmp_path_factory: pytest.TempPathFactory, one: list[Product], other: list[Product], shared: st.DataObject

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreForeignError, StoreLockedError
@@ -552,7 +552,6 @@ class TestKilledWriters:
             assert journal.append([LATER]) == [1]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(st.sampled_from(("append", "append", "forget", "harm", "kill", "open")), max_size=25),
     seed=st.integers(0, 2**32),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import service.engine.candidates
@@ -606,7 +606,6 @@ WORDS = st.sampled_from(["drill", "cordless", "red", "mug", "350ml", "hose", "so
 PHRASES = st.lists(WORDS, min_size=1, max_size=3).map(" ".join)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.tuples(PHRASES, PHRASES), max_size=4), PHRASES)
 def test_a_synonym_never_loses_a_hit(engine: SearchEngine, pairs: list[tuple[str, str]], query: str) -> None:
     lines = [f"{one} => {other}" for one, other in pairs if one != other]

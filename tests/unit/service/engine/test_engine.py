@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import service.engine.candidates
@@ -293,7 +293,6 @@ def test_a_hit_shows_the_type_of_its_product(engine: SearchEngine) -> None:
         engine.product_types("nosuch")
 
 
-@settings(max_examples=100)
 @given(text=st.text(max_size=60))
 @example("\ud800")
 @example("a" * 10_000)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import service.engine.candidates
@@ -126,7 +126,6 @@ def test_facet_count_equals_groups_filtered_by_value(
 
 
 @given(catalogs.products(minimum=2), st.lists(st.integers(0, 4), min_size=12, max_size=12))
-@settings(max_examples=60, deadline=None)
 def test_facets_count_groups_in_any_catalog(products: list[Product], numbers: list[int]) -> None:
     fields, keys = ("brand", "category", "price", "created", "attributes.colour"), np.array(numbers)
     counter = FieldCounter()
