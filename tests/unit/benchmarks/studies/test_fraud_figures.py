@@ -25,6 +25,7 @@ def sessions(log: pl.DataFrame, honest: bool) -> int:
     return log.filter((pl.col("scheme") == HONEST) == honest)["session"].n_unique()
 
 
+@pytest.mark.slow
 def test_planted_fraud_is_detected_and_shoppers_are_not_flagged() -> None:
     (figures,) = measure_fraud([7], [(2_000, 3_000)], ["as planted"])
     assert figures.caught.keys() == SCHEMES

@@ -44,6 +44,7 @@ def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_trained_towers_find_more_than_the_initial_ones(
     root: Path, cache: Path, capsys: pytest.CaptureFixture[str]

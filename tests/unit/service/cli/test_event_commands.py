@@ -17,12 +17,13 @@ from indexer.build import RebuildOptions, rebuild
 from rerank.sessions.tables import open_derived
 from retrieval.errors import FeedError, SettingError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
+from retrieval.records import Product
 from retrieval.store.manifest import EVENTS_FOLDER
-from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.privacy import expire
 from service.settings import Settings
+from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.rerank.sessions.derived_log import shoppers_in
 from tests.unit.service.cli.commands import document, run, shown
@@ -209,11 +210,13 @@ def test_report_is_printed_and_written_as_page_and_json(filled: Path, tmp_path: 
         run("events", "report", filled, "--html", tmp_path / "nowhere" / "report.html")
 
 
-def test_events_may_come_before_the_first_rebuild(log: Path, tmp_path: Path, demo: DemoFiles, cache: Path) -> None:
-    index = tmp_path / "new"
+def test_events_may_come_before_the_first_rebuild(
+    log: Path, products: Sequence[str], tmp_path: Path, cache: Path
+) -> None:
+    index, feed = tmp_path / "new", write_feed(tmp_path / "feed.jsonl", [Product(each, "drill") for each in products])
     imported(index, log)
     assert document("events", "refresh", index)["sessions"] == 8
-    rebuild(index, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
+    rebuild(index, RebuildOptions((str(feed),), cache, encoder=ENCODER))
     assert document("events", "refresh", index)["sessions"] == 8
 
 
