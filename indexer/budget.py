@@ -27,7 +27,7 @@ from retrieval.index.faiss import (
     VectorIndexKind,
     build_index,
     choose_kind,
-    physical_memory,
+    usable_memory,
     vector_bytes,
 )
 from retrieval.index.vectors import create_vectors
@@ -139,7 +139,7 @@ def choose_index(count: int, dimension: int, memory: int | None, before: str = "
     suits = before == VectorIndexKind.QUANTISED or (before == VectorIndexKind.GRAPH and count <= GRAPH_MOST)
     if memory is None and count > EXACT_BELOW and suits:
         return VectorIndexKind(before), "as in the previous version"
-    there = physical_memory() if memory is None else memory
+    there = usable_memory() if memory is None else memory
     kind = choose_kind(count, dimension, there)
     size = count * vector_bytes(kind, dimension)
     if kind is VectorIndexKind.EXACT:

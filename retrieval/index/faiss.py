@@ -21,7 +21,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError
+from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredArray, StoredVectors, Vectors, map_vectors, whole_floats
 from retrieval.store.files import load_array
 
@@ -43,6 +43,12 @@ SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
 PROBED_SHARE, PROBED_LEAST = 1 / 16, 160
 """The share of inverted lists that a search reads, and their least number: a short query is near to many of them."""
+_CONTROL_GROUPS = {
+    "": (Path("/sys/fs/cgroup"), "memory.max"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+}
+_PROGRAM_BYTES = 100_000_000
+"""What the program takes before an index is opened."""
 _settled = threading.local()
 _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
@@ -103,7 +109,7 @@ def build_index(
     fraction of the time.
     """
     vectors = map_vectors(folder)
-    kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
+    kind = kind or choose_kind(len(vectors), vectors.shape[1], usable_memory())
     if kind is not VectorIndexKind.EXACT:
         index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
         faiss.write_index(index, str(folder / INDEX_FILE))
@@ -133,9 +139,23 @@ def _continued(
     return index, np.concatenate([rows, missing])
 
 
-def physical_memory() -> int:
-    """The machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def usable_memory() -> int:
+    """The bytes of memory of the machine, or of its container where that has less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _limit_files():
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(path.read_text("ascii")))
+    return min(limits)
+
+
+def _limit_files() -> Iterator[Path]:
+    """Where the limits of this process's control groups are, of version 1 and 2 (cgroups(7))."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text("utf-8").splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            top, name = _CONTROL_GROUPS[controllers]
+            yield from (top / name, top / path.lstrip("/") / name)
 
 
 def gpu_count() -> int:
@@ -151,9 +171,12 @@ class FaissIndex(StoredVectors):
 
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
         super().__init__(folder)
-        self._graph: Any = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
-        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE, mapped=True)
         self._on_gpu = gpu_count() > 0 if gpu is None else gpu
+        path = folder / INDEX_FILE
+        if not self._on_gpu:
+            self._check_memory(path)
+        self._graph: Any = _read(path) if path.exists() else None
+        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE, mapped=True)
         self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
         found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
         is_listed = self._rows is None or self._graph is None or len(self._rows) == self._graph.ntotal
@@ -168,6 +191,16 @@ class FaissIndex(StoredVectors):
         if self._graph is None or self._on_gpu:
             return VectorIndexKind.EXACT
         return _kind_of(self._graph)
+
+    def _check_memory(self, path: Path) -> None:
+        size = path.stat().st_size if path.exists() else vector_bytes(VectorIndexKind.EXACT, self.dimension) * self.size
+        if size + _PROGRAM_BYTES > (limit := usable_memory()):
+            message = (
+                f"{path.parent}: {self.size:,} vectors need {(size + _PROGRAM_BYTES) / 1e6:,.0f} MB of memory to be "
+                f"searched, and the machine or its container has {limit / 1e6:,.0f} MB; give it more, or rebuild the "
+                "index with fewer columns (--dimension) or a smaller kind of vector index (--memory)"
+            )
+            raise StoreError(message)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
         """More than `limit` rows, which include the nearest by the index's rounded scores."""

@@ -17,7 +17,7 @@ import pytest
 from retrieval.elasticsearch.bulk_load import WHOLE
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
-from retrieval.errors import ClusterRefusedError, StoreDamagedError
+from retrieval.errors import ClusterRefusedError, StoreDamagedError, StoreError
 from retrieval.index.faiss import (
     INDEX_FILE,
     FaissIndex,
@@ -246,6 +246,19 @@ def test_error_names_damaged_file(tmp_path: Path, content: bytes) -> None:
     (folder / VECTORS_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
         FaissIndex(folder, gpu=False)
+
+
+@pytest.mark.parametrize("kind", list(VectorIndexKind))
+def test_an_index_that_a_container_has_no_memory_for_is_refused(
+    kind: VectorIndexKind, folders: Callable[[VectorIndexKind], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "limit").write_text("max\n")
+    groups = dict.fromkeys(("", "memory"), (tmp_path, "limit"))
+    monkeypatch.setattr("retrieval.index.faiss._CONTROL_GROUPS", groups)
+    FaissIndex(folders(kind), gpu=False)
+    (tmp_path / "limit").write_text("100000000\n")
+    with pytest.raises(StoreError, match=r"3,000 vectors need 10[01] MB of memory .* has 100 MB"):
+        FaissIndex(folders(kind), gpu=False)
 
 
 @pytest.mark.elasticsearch
