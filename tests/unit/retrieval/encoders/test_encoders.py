@@ -259,6 +259,7 @@ def test_a_full_gpu_halves_the_batch(
         return encode(model, *given, batch_size=batch_size, **named)
 
     encoder = as_token_encoder(open_encoder(str(make_encoder(tmp_path / "tiny")), "torch", tmp_path / "cache"))
+    assert encoder is not None
     expected = encoder.encode_products(["red lamp", "blue couch"])
     monkeypatch.setattr(SentenceTransformer, "encode", encode_few)
     assert encoder.encode_products(["red lamp", "blue couch"]) == pytest.approx(expected)
