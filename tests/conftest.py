@@ -22,6 +22,7 @@ from indexer.quality import page
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders import onnx, tokenizer, weights
+from retrieval.encoders.folder import folder_fingerprint
 from service.demo import DemoFiles, write_demo_store
 from service.engine import models
 from service.engine.engine import SearchEngine
@@ -97,7 +98,7 @@ def drawn_once(draw: Callable[[object], str]) -> Callable[[object], str]:
 _PATCHES = pytest.MonkeyPatch()
 for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
     _PATCHES.setattr(page, chart, drawn_once(getattr(page, chart)))
-_PATCHES.setattr(weights, "folder_fingerprint", fingerprinted_once(weights.folder_fingerprint))
+_PATCHES.setattr(weights, "folder_fingerprint", fingerprinted_once(folder_fingerprint))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
 _PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.
