@@ -467,7 +467,9 @@ class Rebuild:
         if (previous := self._previous) and len(changed) < len(every):
             reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
             counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
-            gone = np.setdiff1d(np.arange(len(previous.products)), rows_before).tolist()
+            is_gone = np.ones(len(previous.products), bool)
+            is_gone[rows_before[rows_before >= 0]] = False
+            gone = np.flatnonzero(is_gone).tolist()
             changes = [(1, partial(over, changed)), (-1, partial(map_products, previous.folder, self._workers, gone))]
         titles = read_titles(partial(over, changed), changed, reader)
         types = derive_types(titles, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))

@@ -169,7 +169,7 @@ def _phrase_of_each(titles: TitlePhrases) -> NDArray[np.void]:
     starts = np.flatnonzero(np.diff(segments, prepend=-1))
     lasts = np.r_[starts[1:], len(table)][: len(starts)] - 1
     opening = lasts[table["segment"][lasts] == 0]
-    openings = {phrases[at][-2:] for at in np.unique(table["phrase"][opening]).tolist()}
+    openings = {phrases[at][-2:] for at in np.unique(table["phrase"][opening], return_counts=True)[0].tolist()}
     by_head = Counter(each[-1] for each in openings)
     kinds = np.array([by_head[phrase[-1]] for phrase in phrases], np.int64)[table["phrase"]]
     most = np.maximum.reduceat(kinds, starts) if len(starts) else kinds

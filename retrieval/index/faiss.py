@@ -131,7 +131,9 @@ def _continued(
     same = before.rows >= 0
     new_row[before.rows[same]] = np.flatnonzero(same)
     rows = np.where(rows_before >= 0, new_row[rows_before], -1)
-    missing = np.setdiff1d(np.arange(len(vectors)), rows)
+    is_missing = np.ones(len(vectors), bool)
+    is_missing[rows[rows >= 0]] = False
+    missing = np.flatnonzero(is_missing)
     if (rows < 0).sum() > MOST_STALE * len(rows) or len(missing) > MOST_STALE * len(rows):
         return None
     with _all_cores():

@@ -205,7 +205,7 @@ class TantivyBuilder(KeywordBuilder):
                 shutil.copyfile(path, self._folder / path.name)
         with _written(self._folder):
             writer = tantivy.Index.open(str(self._folder)).writer(_HEAP_BYTES, 1)
-            for number in np.setdiff1d(numbers.by_row, np.flatnonzero(rows >= 0)).tolist():
+            for number in numbers.by_row[rows[numbers.by_row] < 0].tolist():
                 writer.delete_documents_by_query(Query.term_query(_schema(self._catalog), ROW, number, "basic"))
             for number, (_, line) in enumerate(self._added, len(numbers.rows)):
                 writer.add_document(_document(number, line))
