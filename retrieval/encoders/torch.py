@@ -102,11 +102,7 @@ class TorchEncoder(PromptedEncoder):
         for start in range(0, len(texts), _CHUNK):
             chunk = self._prepare(texts[start : start + _CHUNK], prompt)
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            vectors = self._in_batches(
-                lambda batch, chunk=chunk: self._model.encode(
-                    chunk, prompt="", batch_size=batch, show_progress_bar=False
-                )
-            )
+            vectors = self._in_batches(self._vectors, chunk)
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
                 progress(len(chunk))
@@ -122,11 +118,12 @@ class TorchEncoder(PromptedEncoder):
     ) -> tuple[Vectors, list[Tokens]]:
         if not self.state_dimension:
             raise EncoderUnavailableError(f"{self.spec.identity} {NO_STATES}")
-        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
+        tokens: list[Tokens] = []
+        vectors = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _TOKEN_CHUNK):
             chunk = self._prepare(texts[start : start + _TOKEN_CHUNK], prompt)
             outputs = self._in_batches(
-                lambda batch, chunk=chunk: list(_run_with_tokens(self._model, chunk, prompt, batch))
+                lambda ready, batch: list(_run_with_tokens(self._model, ready, prompt, batch)), chunk
             )
             vectors[start : start + len(outputs)] = [output.vector for output in outputs]
             tokens += map(self._project, outputs)
@@ -142,13 +139,16 @@ class TorchEncoder(PromptedEncoder):
             return empty_tokens(self.state_dimension)
         return Tokens(output.ids, unit_rows(output.states @ self._projection))
 
-    def _in_batches(self, run: Callable[[int], _Made]) -> _Made:
-        """The result of `run`, which gets the texts of a batch: half as many, from then on, each time that the GPU has
-        no memory for them."""
+    def _vectors(self, ready: list[str], batch: int) -> Any:  # noqa: ANN401
+        return self._model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False)
+
+    def _in_batches(self, run: Callable[[list[str], int], _Made], ready: list[str]) -> _Made:
+        """The result of `run` for texts and their number in a batch: half as many, from then on, each time that the GPU
+        has no memory for them."""
         with self._translate_errors():
             while True:
                 try:
-                    return run(self._batch)
+                    return run(ready, self._batch)
                 except torch.OutOfMemoryError:
                     if self._batch == 1:
                         raise
