@@ -113,7 +113,8 @@ class Findings:
 
     def count_failing(self, rules: Iterable[str], rows: Iterable[NDArray[np.int64]] = ()) -> int:
         """How many products fail one of the rules with these names; `rows` are further ones that do."""
-        parts = [*chain.from_iterable(self.failing.get(name, ()) for name in rules), *rows]
+        failing = (self.failing.get(name, ()) for name in rules)
+        parts: list[NDArray[np.signedinteger]] = [*chain.from_iterable(failing), *rows]
         is_failing = np.zeros(max((int(part.max(initial=-1)) for part in parts), default=-1) + 1, bool)
         for part in parts:
             is_failing[part] = True

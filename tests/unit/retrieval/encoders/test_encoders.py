@@ -251,7 +251,7 @@ def test_a_full_gpu_halves_the_batch(
     from sentence_transformers import SentenceTransformer
     from torch import OutOfMemoryError
 
-    encode = SentenceTransformer.encode
+    encode: Any = SentenceTransformer.encode
 
     def encode_few(model: SentenceTransformer, *given: Any, batch_size: int, **named: Any) -> Any:  # noqa: ANN401
         if batch_size > 8:
