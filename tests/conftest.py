@@ -68,37 +68,29 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
     return open_or_share
 
 
-def fingerprinted_once(fingerprint: Callable[[Path], str]) -> Callable[[Path], str]:
-    """Reads the files of a model, 90 MB, once a process, and again when one of them has changed."""
-    known: dict[object, str] = {}
+def made_once(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[[T], str]:
+    """Makes the text of what has the same key once a process."""
+    made: dict[object, str] = {}
 
-    def fingerprint_or_share(folder: Path) -> str:
-        files = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
-        key = tuple((path, found.st_size, found.st_mtime_ns) for path, found in files)
-        if key not in known:
-            known[key] = fingerprint(folder)
-        return known[key]
+    def make_or_share(value: T) -> str:
+        known = key(value)
+        if known not in made:
+            made[known] = make(value)
+        return made[known]
 
-    return fingerprint_or_share
+    return make_or_share
 
 
-def drawn_once(draw: Callable[[object], str]) -> Callable[[object], str]:
-    """Draws a chart of the same values once a process: drawing takes most of the time of a small rebuild."""
-    drawn: dict[str, str] = {}
-
-    def draw_or_share(values: object) -> str:
-        key = repr(values)
-        if key not in drawn:
-            drawn[key] = draw(values)
-        return drawn[key]
-
-    return draw_or_share
+def files_of(folder: Path) -> object:
+    """What changes with the files of a folder."""
+    return frozenset((path, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
 _PATCHES = pytest.MonkeyPatch()
 for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
-    _PATCHES.setattr(page, chart, drawn_once(getattr(page, chart)))
-_PATCHES.setattr(weights, "folder_fingerprint", fingerprinted_once(folder_fingerprint))
+    # Drawing takes most of the time of a small rebuild.
+    _PATCHES.setattr(page, chart, made_once(getattr(page, chart), repr))
+_PATCHES.setattr(weights, "folder_fingerprint", made_once(folder_fingerprint, files_of))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
 _PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.
