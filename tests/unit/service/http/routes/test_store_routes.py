@@ -274,7 +274,7 @@ def test_invalid_key_names_the_field(calling: TestClient, changed: dict[str, Any
 
 def test_other_ranker_is_compared_with_the_one_that_serves(own: TestClient, live: SearchEngine) -> None:
     publish(live.root, spec_for(live.snapshot), weighted_graph(cosine=-1.0))
-    assert within(60, lambda: live.ranker != "")
+    assert within(60, lambda: live.ranker == "ranker-0001")  # and no longer the default one
     body = {"ranker": "off", "queries": ["cordless drill"]}
     found = own.post("/v1/models/compare", json=body).json()
     orders = [[hit.product.id for hit in live.search("cordless drill", ranker=name).hits] for name in ("", "off")]
