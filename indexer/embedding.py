@@ -257,7 +257,8 @@ _CUTOFF_QUERIES = 300
 _KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
 """Quantiles: of queries made from the catalog one in a hundred may be lost; of meaningless ones 95 go."""
 _MOST_KNOWN_LOST = 0.2
-"""The same of queries made from the catalog, where random letters are near to products: to a table's rare pieces."""
+"""Where more queries made from the catalog would be lost, random letters are as near to products as these are, such as
+to a table's rare pieces, and none are lost for them."""
 
 
 def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, seed: int = 0) -> Cutoff:
@@ -277,7 +278,7 @@ def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, s
     if not known:
         return Cutoff(-1.0, letters)
     least, most = np.quantile(highest(encoder.encode_queries(known)), (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
-    return Cutoff(least, max(least, min(most, letters)))
+    return Cutoff(least, letters if least <= letters <= most else least)
 
 
 def _neighbours(title: str, dice: random.Random) -> str:

@@ -158,13 +158,14 @@ several catalogs (`shelfwise train default`, docs/rankers.md)."""
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
     """The ranker for an index, verified, as if it had been trained on that index's own encoder; None without one.
 
-    The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same.
+    The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same, and
+    those of a table that was distilled from it serve as well (docs/static-encoders.md).
     Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
     """
     for folder in sorted(among.iterdir()) if among.is_dir() else ():
         spec = read_spec(folder)
         sizes = spec.vector_dimension == encoding.vector_dimension and encoding.state_dimension == spec.state_dimension
-        if sizes and encoding.encoder.startswith(f"{spec.encoder}-"):
+        if sizes and encoding.encoder.startswith((f"{spec.encoder}-", f"static-{spec.encoder}-")):
             return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
     return None
 

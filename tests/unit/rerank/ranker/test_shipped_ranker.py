@@ -54,7 +54,8 @@ def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
 
 
 def test_shipped_ranker_is_for_the_model_in_any_runtime() -> None:
-    for encoder in (MINI.encoder, "all-MiniLM-L6-v2-torch-256-fedcba9876543210"):
+    others = ("all-MiniLM-L6-v2-torch-256-fedcba9876543210", "static-all-MiniLM-L6-v2-static-int8-256-fedcba9876543210")
+    for encoder in (MINI.encoder, *others):
         found = shipped_ranker(dataclasses.replace(MINI, encoder=encoder))
         assert found is not None
         assert found[1].encoder == encoder
