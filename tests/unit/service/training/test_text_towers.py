@@ -263,7 +263,7 @@ def test_a_static_encoder_is_trained_from_the_table_that_serves(cache: Path, tmp
     write_judgments(tmp_path / "judgments.tsv", judged())
     request = TextTowersRequest([tmp_path / "judgments.tsv"], cache=cache, options=replace(TRAINING, learning_rate=0.0))
     done = train_text_towers(tmp_path / "index", SETTINGS, request, NullProgress())
-    assert done.spec.options["learning_rate"] == 1e-3
+    assert done.spec.options["learning_rate"] == 2e-3
     assert done.spec.curve[-1].validation > done.spec.curve[0].validation
     assert open_encoder(str(done.folder), "auto", cache).identity.startswith("towers-0001-static-int8")
     faulty = replace(request, options=replace(TRAINING, fgm=0.1))
