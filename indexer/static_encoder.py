@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,17 +17,13 @@ from retrieval.index.vectors import Vectors
 from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, encoder_text
-from retrieval.text.analysis import HAN, contains_chinese
 
 STATIC = "static"
 """The name that asks for a static encoder; "static:NAME" names its teacher."""
 MOST_PRODUCTS = 20_000
-"""Products that are sampled, and about as many queries."""
-_MOST_QUERIES = 4
-"""Queries of a product, where there are fewer products than that."""
-_WORDS = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
+"""Products that are sampled."""
 _CHUNK = 512
-_RECIPE = "2"
+_RECIPE = "3"
 """Another one makes tables anew that were made by an older program."""
 
 
@@ -61,8 +56,7 @@ def distil_encoder(
     rows = sorted(dice.sample(range(len(products)), min(len(products), MOST_PRODUCTS)))
     sample = [products[row] for row in rows]
     texts = [encoder_text(product) for product in sample]
-    each = min(_MOST_QUERIES, max(1, MOST_PRODUCTS // max(1, len(sample))))
-    queries = list(dict.fromkeys(made_queries(sample * each, dice)))
+    queries = made_queries(sample, dice)
     key = xxhash.xxh3_64_hexdigest("\0".join((_RECIPE, teacher.identity, *texts)).encode("utf-8", "surrogatepass"))
     folder = cache / "distilled" / key / f"{STATIC}-{source.name.replace('/', '--')}"
     if not folder.is_dir():
@@ -86,13 +80,11 @@ def _encode_queries(teacher: Encoder, queries: Sequence[str], progress: Progress
 
 
 def made_queries(products: Sequence[Product], dice: random.Random) -> list[str]:
-    """A query for each product: one to four neighbouring words of its title, two to eight where it is Chinese, of which
-    each character counts as a word."""
+    """A query for each product: one to four neighbouring words of its title."""
     queries = []
     for product in products:
-        if not (words := list(_WORDS.finditer(product.title))):
-            continue
-        count = min(len(words), dice.randint(1, 4) * (2 if contains_chinese(product.title) else 1))
+        words = product.title.split()
+        count = min(len(words), dice.randint(1, 4))
         start = dice.randint(0, len(words) - count)
-        queries.append(product.title[words[start].start() : words[start + count - 1].end()])
+        queries.append(" ".join(words[start : start + count]))
     return queries

@@ -63,8 +63,10 @@ class DocumentChange:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The best matches of a query, best first, and how many products match in all. Ties are by row; in a local index that
-    was changed, extended or is of several segments, by document."""
+    """The best matches of a query, best first, and how many products match in all.
+
+    Ties are by row; in a local index that was changed, extended or is of several segments, by document.
+    """
 
     rows: Rows
     scores: Scores
