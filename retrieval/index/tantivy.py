@@ -204,12 +204,11 @@ class TantivyBuilder(KeywordBuilder):
             if path.name not in (LINES_FILE, PLACES_FILE, _NUMBERS_FILE):
                 shutil.copyfile(path, self._folder / path.name)
         with _written(self._folder):
-            writer = tantivy.Index.open(str(self._folder)).writer(_HEAP_BYTES, 1)
-            for number in numbers.by_row[rows[numbers.by_row] < 0].tolist():
-                writer.delete_documents_by_query(Query.term_query(_schema(self._catalog), ROW, number, "basic"))
-            for number, (_, line) in enumerate(self._added, len(numbers.rows)):
-                writer.add_document(_document(number, line))
-            writer.commit()
+            index = tantivy.Index.open(str(self._folder))
+            writer = index.writer(_HEAP_BYTES, 1)
+            gone = numbers.by_row[rows[numbers.by_row] < 0].tolist()
+            documents = (_document(number, line) for number, (_, line) in enumerate(self._added, len(numbers.rows)))
+            _replace_documents(writer, index.schema, gone, documents)
             writer.wait_merging_threads()
         np.save(self._folder / _NUMBERS_FILE, rows)
         self._extended_places(before, rows_before).save(self._folder)
@@ -525,14 +524,21 @@ class _WorkingCopy:
                 writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
                 # What a writer that failed began under a name would stop this one, which comes to the same names.
                 writer.garbage_collect_files()
-            for number in gone:
-                writer.delete_documents_by_query(Query.term_query(self.schema, ROW, number, "basic"))
-            for document in documents:
-                writer.add_document(document)
-            writer.commit()
+            _replace_documents(writer, self.schema, gone, documents)
             self._index.reload()
         self._writer = writer
         return self.searcher()
+
+
+def _replace_documents(
+    writer: tantivy.IndexWriter, schema: tantivy.Schema, gone: Iterable[int], documents: Iterable[tantivy.Document]
+) -> None:
+    """Removes the documents of the numbers `gone`, adds others, and commits."""
+    for number in gone:
+        writer.delete_documents_by_query(Query.term_query(schema, ROW, number, "basic"))
+    for document in documents:
+        writer.add_document(document)
+    writer.commit()
 
 
 def _document(number: int, line: KeywordLine) -> tantivy.Document:
