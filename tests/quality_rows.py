@@ -37,8 +37,10 @@ def judged(
     *,
     batch: int = 1_000,
     guessed: bool = False,
+    before: tuple[Sequence[Product], Path] | None = None,
 ) -> tuple[Findings, DuplicateFindings]:
-    """What the rules find in a catalog; product number n stood in line n + 1 of feed.jsonl."""
+    """What the rules find in a catalog; product number n stood in line n + 1 of feed.jsonl. `before` are the products
+    that were judged before, and the folder: what is compared of those that are the same is taken over."""
     rows = [(product, RowLocation("feed.jsonl", at + 1, guessed)) for at, product in enumerate(products)]
     ordered = sorted(rows, key=lambda row: row[0].id)
     census = CategoryCensus()
@@ -47,13 +49,24 @@ def judged(
     inspector = Inspector(rules, census.norms(), NOW, detect_by_word)
     finder = DuplicateFinder(folder, rules)
     findings = Findings()
-    for first in range(0, len(ordered), batch):
-        part = ordered[first : first + batch]
-        numbers = np.arange(first, first + len(part))
+    known = {product.id: (row, product) for row, product in enumerate(sorted(before[0], key=_id))} if before else {}
+    added = [row for row, (product, _) in enumerate(ordered) if known.get(product.id, (0, None))[1] != product]
+    for first in range(0, len(added), batch):
+        numbers = np.array(added[first : first + batch], np.int64)
+        part = [ordered[row] for row in numbers.tolist()]
         inspected = inspector.inspect([product for product, _ in part], [place for _, place in part], numbers)
         findings.merge(inspected.findings)
         finder.add(inspected.signatures)
+    if before:
+        places = np.full(len(known), -1)
+        for row in set(range(len(ordered))) - set(added):
+            places[known[ordered[row][0].id][0]] = row
+        finder.take_over(before[1], places)
     return findings, finder.groups(ordered.__getitem__)
+
+
+def _id(product: Product) -> str:
+    return product.id
 
 
 def failing(products: Sequence[Product], one: QualityRule, folder: Path) -> list[str]:

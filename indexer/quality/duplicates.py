@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from indexer.quality.derived import KINDS, ProductBatch
 from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
 from indexer.quality.rules import QualityCheck, QualityRule, all_values
-from indexer.quality.siblings import group_products, jaccard, variant_hashes
+from indexer.quality.siblings import KnownLeaders, group_products, jaccard, variant_hashes, variant_leaders
 from retrieval.filters.schema import fold_value
 from retrieval.records import Product
 from retrieval.store.files import load_array
@@ -38,6 +38,7 @@ RowOf = Callable[[int], tuple[Product, RowLocation]]
 
 EXACT, NEAR = QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES
 """The checks that copies of a product fail."""
+_VERDICTS = (None, EXACT, NEAR)
 MOST_PAIRS = 500_000
 """Candidate pairs that are compared; a report says when there were more."""
 _PARTS = 32
@@ -49,8 +50,10 @@ _MOST_MEETINGS = 8_000_000
 _LEAST_BANDS = 2
 """How many bands two rows share before they are compared."""
 _RECORD = np.dtype([("hash", "<u8"), ("row", "<u4")])
-_SIGNS_FILE = "signs.npy"
+_SIGNS_FILE, _PAIRS_FILE, _LEADERS_FILE = "signs.npy", "pairs.npy", "leaders.npy"
 _SIGNS = np.dtype([("claims", "<u4", 2), ("variants", "<u8", 2)])
+_PAIRS = np.dtype([("pair", "<i8"), ("verdict", "i1")])
+_NOT_COMPARED = -1
 
 
 class DuplicateFinder:
@@ -64,6 +67,9 @@ class DuplicateFinder:
         self._waiting: dict[str, list[NDArray[np.void]]] = {}
         self._signs: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
         """Rows with what is compared of them."""
+        self._compared = np.empty(0, _PAIRS)
+        """The pairs of another catalog that were compared, by their rows in this one."""
+        self._known: KnownLeaders | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, signatures: Signatures) -> None:
@@ -78,10 +84,17 @@ class DuplicateFinder:
                 self._write(key)
 
     def take_over(self, folder: Path, rows: NDArray[np.int64]) -> None:
-        """Takes the signatures of another catalog from the folder of its finder. `rows` (n,) has the row of each of its
-        products in this one, or -1."""
+        """Takes the signatures of another catalog, and what was found by comparing its products, from the folder of its
+        finder. `rows` (n,) has the row of each of its products in this one, ascending, or -1. Called once, after all
+        batches were added."""
         signs = load_array(folder / _SIGNS_FILE, mapped=True)
         is_here = rows >= 0
+        variants = [signs["variants"][~is_here, 0], *(each["variants"][:, 0] for _, each in self._signs)]
+        self._known = KnownLeaders(load_array(folder / _LEADERS_FILE), rows, np.unique(np.concatenate(variants)))
+        compared = load_array(folder / _PAIRS_FILE)
+        later, earlier = rows[compared["pair"] >> _SHIFT], rows[compared["pair"] & _LOW]
+        compared["pair"] = (later << _SHIFT) | earlier
+        self._compared = np.sort(compared[(later >= 0) & (earlier >= 0)], order="pair")
         self._count += int(is_here.sum())
         self._signs.append((rows[is_here], signs[is_here]))
         for path in folder.glob(_RECORDS):
@@ -104,8 +117,11 @@ class DuplicateFinder:
         found = DuplicateFindings()
         for name in self._rules:
             self._unique(name, row_of, found)
+        np.save(self._folder / _PAIRS_FILE, self._compared)
         copies = self._find_copies(row_of, found) if self._copies else []
-        found.siblings = group_products(signs["variants"], copies, lambda row: frozenset(shingles(row_of(row)[0])))
+        leaders = variant_leaders(signs["variants"], lambda row: frozenset(shingles(row_of(row)[0])), self._known)
+        np.save(self._folder / _LEADERS_FILE, leaders)
+        found.siblings = group_products(leaders, copies)
         return found
 
     def _write(self, key: str) -> None:
@@ -145,14 +161,16 @@ class DuplicateFinder:
     def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> list[tuple[int, int]]:
         """Reports the copies, and returns each with the product that it is a copy of."""
         pairs, copies = self._candidates(found), []
+        known, verdicts = self._known_verdicts(pairs).tolist(), np.full(len(pairs), _NOT_COMPARED, np.int8)
         judge = CopyComparer(lambda row: row_of(row)[0])
         similarity: dict[QualityCheck, dict[int, int]] = {EXACT: {}, NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
         originals = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
-        for later, earlier in pairs:
+        for place, (later, earlier) in enumerate(zip((pairs >> _SHIFT).tolist(), (pairs & _LOW).tolist(), strict=True)):
             if flagged[EXACT][later]:
                 continue
-            kind = judge.compare(earlier, later)
+            kind = judge.compare(earlier, later) if known[place] == _NOT_COMPARED else _VERDICTS[known[place]]
+            verdicts[place] = _VERDICTS.index(kind)
             if kind is None or flagged[kind][later]:
                 continue
             copies.append((later, earlier))
@@ -167,10 +185,22 @@ class DuplicateFinder:
                 partners = {row: [original] for row, original in similarity[kind].items()}
                 self._report(name, rows, partners, row_of, found)
                 found.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
+        compared = np.empty(len(pairs), _PAIRS)
+        compared["pair"], compared["verdict"] = pairs, verdicts
+        np.save(self._folder / _PAIRS_FILE, compared[verdicts != _NOT_COMPARED])
         return copies
 
-    def _candidates(self, found: DuplicateFindings) -> Iterator[tuple[int, int]]:
-        """Pairs of rows that share a band, the later one first, ascending; bounded."""
+    def _known_verdicts(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
+        """For each of sorted pairs (p,) what comparing it gave, or _NOT_COMPARED."""
+        verdicts = np.full(len(pairs), _NOT_COMPARED, np.int8)
+        if len(self._compared):
+            places = np.searchsorted(self._compared["pair"], pairs).clip(max=len(self._compared) - 1)
+            is_known = self._compared["pair"][places] == pairs
+            verdicts[is_known] = self._compared["verdict"][places[is_known]]
+        return verdicts
+
+    def _candidates(self, found: DuplicateFindings) -> NDArray[np.int64]:
+        """Pairs of rows that share a band, each as one number with the later row first, ascending; bounded."""
         met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         for runs in self._parts(COPIES):
             pairs = runs.pairs()
@@ -182,7 +212,7 @@ class DuplicateFinder:
         pairs, bands = np.unique(np.concatenate(met), return_counts=True)
         kept = _limit_pairs(pairs[bands >= _LEAST_BANDS], MOST_PAIRS, found)
         found.pairs = len(kept)
-        return zip((kept >> _SHIFT).tolist(), (kept & _LOW).tolist(), strict=True)
+        return kept
 
     def _report(
         self,

@@ -7,7 +7,8 @@ Variants share the words of their titles but those that name a size, a colour, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -119,40 +120,73 @@ def _option_words(product: Product) -> Iterator[str]:
             yield from fold(value).split()
 
 
-def group_products(
-    hashes: NDArray[np.uint64], copies: Iterable[tuple[int, int]], words_of: Callable[[int], frozenset[bytes]]
-) -> NDArray[np.int32]:
+NO_LEADER = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownLeaders:
+    """The leaders of another catalog, for products that both have."""
+
+    leaders: NDArray[np.int32]
+    """(n,) By row there."""
+    rows: NDArray[np.int64]
+    """(n,) The row of each product here, ascending, or -1."""
+    changed: NDArray[np.uint64]
+    """The first hashes of products that only one of the catalogs has, sorted."""
+
+    def fill(self, shared: NDArray[np.uint64], leaders: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Fills in the leaders of products whose hash `shared` (m,) no changed product has; returns which (m,)."""
+        places = np.searchsorted(self.changed, shared).clip(max=max(len(self.changed) - 1, 0))
+        is_known = self.changed[places] != shared if len(self.changed) else np.ones(len(shared), bool)
+        is_here = self.rows >= 0
+        led = np.where(self.leaders[is_here] < 0, NO_LEADER, self.rows[self.leaders[is_here]])
+        found = np.full(len(shared), NO_LEADER, np.int32)
+        found[self.rows[is_here]] = led
+        leaders[is_known] = found[is_known]
+        return is_known
+
+
+def group_products(leaders: NDArray[np.int32], copies: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
     """The group of each product, as the first row in it (n,).
 
-    `hashes` (n, 2) are `variant_hashes`, `copies` pairs of rows that are copies; `words_of` gives the words of a row.
+    `leaders` (n,) are those of variants, `copies` pairs of rows that are copies.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    pairs = np.array([*copies, *_variant_pairs(hashes, words_of)], np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (len(hashes), len(hashes)))
+    led = np.flatnonzero(leaders >= 0)
+    pairs = np.concatenate([np.array(copies, np.int64).reshape(-1, 2), np.column_stack([led, leaders[led]])])
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (len(leaders), len(leaders)))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
     return np.asarray(first[labels], np.int32)
 
 
-def _variant_pairs(
-    hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]]
-) -> Iterator[tuple[int, int]]:
-    """Each variant with one before it in its group."""
+def variant_leaders(
+    hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]], known: KnownLeaders | None = None
+) -> NDArray[np.int32]:
+    """For each product the row of a variant before it that stands for its group, or NO_LEADER (n,).
+
+    `hashes` (n, 2) are `variant_hashes`; `words_of` gives the words of a row.
+    """
+    leaders = np.full(len(hashes), NO_LEADER, np.int32)
+    is_known = known.fill(hashes[:, 0], leaders) if known else np.zeros(len(hashes), bool)
     order = np.argsort(hashes[:, 0], kind="stable")
+    order = order[~is_known[order]]
     shared, own = hashes[order].T
     bounds = np.flatnonzero(np.r_[True, shared[1:] != shared[:-1], True])
     for at in np.flatnonzero(np.diff(bounds) > 1).tolist():
         start, end = bounds[at : at + 2].tolist()
-        rows = order[start:end].tolist()
+        rows = order[start:end]
         if not shared[start]:
             continue
         if not own[start]:
-            yield from ((row, rows[0]) for row in rows[1:])
+            leaders[rows[1:]] = rows[0]
         # Equal titles that name no option are copies, or two products of one name.
         elif (own[start:end] != own[start]).any():
-            yield from _agreeing(rows, words_of)
+            for row, leader in _agreeing(rows.tolist(), words_of):
+                leaders[row] = leader
+    return leaders
 
 
 def _agreeing(rows: Sequence[int], words_of: Callable[[int], frozenset[bytes]]) -> Iterator[tuple[int, int]]:

@@ -160,3 +160,33 @@ def test_spellings_of_a_value_are_equal(
 def test_repeated_identifier_in_one_product_is_not_shared(tmp_path: Path) -> None:
     product = Product("a", "A", identifiers={"ean": ("4006381333931",), "gtin": ("04006381333931",)})
     assert failing([product], rule("gtin", QualityCheck.UNIQUE), tmp_path) == []
+
+
+def lamps(seed: int, count: int) -> dict[str, Product]:
+    """Variants, copies and near copies, by id."""
+    drawn, made = random.Random(seed), {}
+    for number in range(count):
+        title = f"Holz {drawn.choice(['Oslo', 'Bergen'])} Desk Lamp {drawn.choice(['120', '140'])}"
+        colour = drawn.choice(["", " Red", " Green"])
+        described = f"{WORDS} {drawn.choice(['now', 'then', ''])}"
+        made[f"{number:03d}"] = Product(f"{number:03d}", title + colour, described, brand="Holz")
+    return made
+
+
+@given(seed=st.integers(0, 1_000), changes=st.integers(0, 12))
+def test_what_was_compared_is_taken_over(seed: int, changes: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, drawn = tmp_path_factory.mktemp("catalogs"), random.Random(seed)
+    before = lamps(seed, 30)
+    now = dict(before)
+    for number in drawn.sample(range(34), changes):
+        one = f"{number:03d}"
+        if now.pop(one, None) is None or drawn.random() < 0.5:
+            now[one] = lamps(seed + 1, 34)[one]
+    earlier, later = list(before.values()), list(now.values())
+    judged(earlier, [EXACT, NEAR], folder / "before")
+    _, fresh = judged(later, [EXACT, NEAR], folder / "fresh")
+    _, taken = judged(later, [EXACT, NEAR], folder / "taken", before=(earlier, folder / "before"))
+    assert taken.siblings.tolist() == fresh.siblings.tolist()
+    assert (taken.failures, taken.groups, taken.pairs) == (fresh.failures, fresh.groups, fresh.pairs)
+    for name in ("pairs.npy", "leaders.npy"):
+        assert np.load(folder / "taken" / name).tolist() == np.load(folder / "fresh" / name).tolist()
