@@ -6,7 +6,7 @@ import random
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -273,11 +273,11 @@ def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, s
     titles = [products[row].title for row in dice.sample(range(len(products)), min(len(products), _CUTOFF_QUERIES))]
     known = list(filter(None, (_neighbours(title, dice) for title in titles)))
     unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
-    highest = partial(_highest_cosines, vectors)
-    letters = float(np.quantile(highest(encoder.encode_queries(unknown)), _UNKNOWN_LEFT))
+    highest = _highest_cosines(vectors, encoder.encode_queries(unknown + known))
+    letters = float(np.quantile(highest[: len(unknown)], _UNKNOWN_LEFT))
     if not known:
         return Cutoff(-1.0, letters)
-    least, most = np.quantile(highest(encoder.encode_queries(known)), (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
+    least, most = np.quantile(highest[len(unknown) :], (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
     return Cutoff(least, letters if least <= letters <= most else least)
 
 

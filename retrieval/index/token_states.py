@@ -242,7 +242,8 @@ class StatesWriter:
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
             raise ValueError(f"token ids from {ids.min()} to {ids.max()}, of a vocabulary of {vocabulary}")
         # A token counts once for each product that has it, however often.
-        pairs = np.unique(np.repeat(np.arange(len(lengths)), lengths) * vocabulary + ids)
+        pairs = np.sort(np.repeat(np.arange(len(lengths)), lengths) * vocabulary + ids)
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         self._frequency += np.bincount(pairs % vocabulary, minlength=vocabulary)
         self._ids.add(ids)
         if states is not None:
