@@ -41,7 +41,7 @@ MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_SHARE, PROBED_LEAST = 1 / 24, 160
+PROBED_SHARE, PROBED_LEAST = 1 / 12, 160
 """The share of inverted lists that a search reads, and their least number: a short query is near to many of them."""
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),

@@ -7,13 +7,14 @@ of a feed ever meets tantivy's own syntax. Places are in a file of their own: ta
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -87,9 +88,12 @@ _LIVE_HEAP_BYTES = 15_000_000
 _SPARE_PLACES = 64
 _UNION = 32
 """Documents that one union selects."""
+_MOST_COMBINATIONS = 10
+"""Of a query's words, one of which a document must have: up to five words."""
 _MOST_BUCKETS = 65_000
 """tantivy refuses more; a field with more values than this has no use as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
+Clause = tuple[Occur, Query]
 
 
 FEWEST_EXTENDED = 20_000
@@ -303,8 +307,7 @@ class TantivyIndex(SequentialQueries):
         if not len(rows):
             return NO_MATCHES
         chosen = (Occur.Must, self._rows(rows))
-        # Each group reads its postings at the rows alone; a union of groups would read all of them.
-        match = self._match(groups, lambda group: Query.boolean_query([chosen, (Occur.Must, group)]))
+        match = self._match(groups, chosen)
         clauses = [chosen]
         if where is not None:
             clauses.append((Occur.Must, Query.const_score_query(self._where(where), 0.0)))
@@ -345,19 +348,26 @@ class TantivyIndex(SequentialQueries):
 
         return sort_rows(rows, by, values)
 
-    def _match(self, groups: tuple[TermGroup, ...], narrow: Callable[[Query], Query] | None = None) -> Query | None:
-        """What matches enough of the groups, each as `narrow` leaves it."""
+    def _match(self, groups: tuple[TermGroup, ...], chosen: Clause | None = None) -> Query | None:
+        """What matches enough of the groups; of documents that are `chosen` alone faster where that is told."""
         needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
-        if narrow is not None:
-            needed, optional = list(map(narrow, needed)), list(map(narrow, optional))
         if not needed:
             return None
-        match = needed[0]
-        if len(needed) > 1:
-            match = Query.boolean_query([(Occur.Should, each) for each in needed], minimum_matches(groups))
-        if not optional:
-            return match
-        return Query.boolean_query([(Occur.Must, match), *((Occur.Should, each) for each in optional)])
+        least, scored = minimum_matches(groups), [(Occur.Should, each) for each in optional]
+        if len(needed) == 1:
+            match = needed[0]
+        elif least in (1, len(needed)):
+            match = Query.boolean_query([(Occur.Should, each) for each in needed], least)
+        elif math.comb(len(needed), least) <= _MOST_COMBINATIONS:
+            # Intersections skip most postings; a union that counts its parts reads all of them.
+            together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(needed, least))
+            match = Query.const_score_query(_any_of(map(Query.boolean_query, together)), 0.0)
+            scored = [(Occur.Should, each) for each in (*needed, *optional)]
+        else:
+            if chosen:
+                needed = [Query.boolean_query([chosen, (Occur.Must, each)]) for each in needed]
+            match = Query.boolean_query([(Occur.Should, each) for each in needed], least)
+        return Query.boolean_query([(Occur.Must, match), *scored]) if scored else match
 
     def _group(self, group: TermGroup) -> Query:
         typed, *others = (self._conjunction(terms) for terms in group.alternatives)
