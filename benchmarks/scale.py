@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import numpy as np
 
-from benchmarks.latency import DEPTH, measure_latency, searcher, title_queries
+from benchmarks.latency import DEPTH, measure_latency, measure_recall, searcher, title_queries
 from indexer.build import RebuildOptions, rebuild
 from retrieval.encoders.base import unit_rows
 from retrieval.encoders.registry import open_encoder
 from retrieval.errors import StoreError
 from retrieval.html_report import BLUE, svg
 from retrieval.index.faiss import FaissIndex, build_index
-from retrieval.index.vectors import Rows, StoredArray, VectorIndex, Vectors, create_vectors, map_vectors, whole_floats
+from retrieval.index.vectors import StoredArray, VectorIndex, Vectors, create_vectors, map_vectors
 from retrieval.progress import Progress
 from retrieval.store.files import format_json, write_durably
 from retrieval.store.manifest import VECTORS_FOLDER
@@ -49,7 +49,6 @@ _RECALL_QUERIES = 100
 _BASE_PRODUCTS = 20_000
 """Products whose vectors are added in pairs where vectors are measured alone."""
 _CHUNK = 16_384
-_TIE = 1e-6
 
 
 class ScalePoint(msgspec.Struct, frozen=True):
@@ -229,7 +228,7 @@ def _serve(index: Path, searches: int, threads: int) -> ScalePoint:
         manifest, snapshot = engine.manifest, engine.snapshot
         texts = snapshot.encoder.encode_queries(queries[:_RECALL_QUERIES])
         stored = map_vectors(index / "versions" / manifest.version / VECTORS_FOLDER)
-        recall = recall_by_share(snapshot.vectors, stored, texts)
+        recall = _recall_by_share(snapshot.vectors, stored, texts)
         kind, speed = manifest.vectors, (found.p50, found.p99, found.per_second, spent)
         return ScalePoint("products", manifest.products, kind, {}, 0, {}, opened, resident, recall, *speed, load, {})
 
@@ -251,7 +250,7 @@ def _serve_vectors(folder: Path, queries: Vectors, threads: int) -> ScalePoint:
     rate = len(queries) / (time.perf_counter() - started)
     spent = 1_000 * (time.process_time() - before) / len(queries)
     resident, load = memory("VmRSS"), os.getloadavg()[0]
-    recall = recall_by_share(index, map_vectors(folder), queries[:_RECALL_QUERIES])
+    recall = _recall_by_share(index, map_vectors(folder), queries[:_RECALL_QUERIES])
     kind, speed = index.kind.value, (float(p50), float(p99), rate, spent)
     return ScalePoint("vectors", index.size, kind, {}, 0, {}, opened, resident, recall, *speed, load, {})
 
@@ -262,36 +261,8 @@ def memory(line: str) -> int:
     return int(status[line].split()[0]) * 1024
 
 
-def recall_by_share(index: VectorIndex, stored: StoredArray, queries: Vectors, seed: int = 0) -> dict[str, float]:
-    """recall@100 of `queries` (q, dimension), under filters that let shares of `stored` (n, dimension) through.
-
-    What is as near as the hundredth of the scan counts as found, so that equal products may stand for each other.
-    """
-    random = np.random.default_rng(seed)
-    found = {}
-    for share in SHARES:
-        count = max(1, round(len(stored) * share))
-        rows = None if share == 1.0 else np.sort(random.choice(len(stored), count, replace=False)).astype(np.int64)
-        cuts = _hundredth(stored, rows, queries)
-        shares = []
-        for query, cut in zip(queries, cuts, strict=True):
-            scores = index.search(query, DEPTH, rows).scores
-            shares.append((scores >= cut - _TIE).sum() / min(DEPTH, count))
-        found[f"{share:g}"] = float(np.mean(shares))
-    return found
-
-
-def _hundredth(stored: StoredArray, rows: Rows | None, queries: Vectors) -> Vectors:
-    """The score of the hundredth nearest vector of each query (q,), or of the last where there are fewer."""
-    count = len(stored) if rows is None else len(rows)
-    best = np.empty((0, len(queries)), np.float32)
-    for start in range(0, count, _CHUNK):
-        part = slice(start, min(start + _CHUNK, count))
-        vectors = whole_floats(stored[part] if rows is None else stored[rows[part]])
-        best = np.concatenate([best, vectors @ queries.T])
-        if len(best) > DEPTH:
-            best = np.partition(best, len(best) - DEPTH, axis=0)[-DEPTH:]
-    return np.asarray(best.min(axis=0))
+def _recall_by_share(index: VectorIndex, stored: StoredArray, queries: Vectors) -> dict[str, float]:
+    return {f"{each.share:g}": each.recall for each in measure_recall(index, stored, queries, SHARES)}
 
 
 def _bytes(folder: Path) -> dict[str, int]:

@@ -276,17 +276,23 @@ class TestKeywordIndex:
         assert found == expected
         assert sorted(matches.rows.tolist()) == found
 
-    @asked(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
-    def test_score_of_rows_equals_score_of_search(self, backend: Backend, products: list[Product], query: str) -> None:
-        groups = ANALYZER.groups(query)
+    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=7))
+    def test_score_of_rows_equals_score_of_search_and_the_sum_of_the_words(
+        self, backend: Backend, products: list[Product], query: list[str]
+    ) -> None:
+        groups = ANALYZER.groups(" ".join(query))
         every = np.arange(len(products))
         with backend(products) as (index, catalog):
             matches = index.search(groups, 100)
             scored = index.score(every, groups)
+            of_words = sum(
+                index.score(every, (dataclasses.replace(group, is_optional=False),)).scores for group in groups
+            )
             some = index.score(every[::2], groups, condition(catalog, "NOT brand = bosch"))
         given_scores = dict(zip(matches.rows.tolist(), matches.scores.tolist(), strict=True))
         assert scored.rows.tolist() == every.tolist()
         assert scored.scores.tolist() == pytest.approx([given_scores.get(row, 0.0) for row in every.tolist()])
+        assert matches.scores.tolist() == pytest.approx(np.asarray(of_words)[matches.rows].tolist(), rel=1e-3)
         assert some.rows.tolist() == [row for row in every[::2].tolist() if fold_value(products[row].brand) != "bosch"]
 
     @asked(products=catalogs.products(), data=st.data())

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.scale import RESULTS_FILE, ScaleOptions, ScalePoint, fit, measure_scale, recall_by_share, write_plots
+from benchmarks.latency import measure_recall
+from benchmarks.scale import RESULTS_FILE, SHARES, ScaleOptions, ScalePoint, fit, measure_scale, write_plots
 from benchmarks.tables import show_scale
 from retrieval.errors import StoreError
 from retrieval.index.vectors import NearestRows, Rows, StoredVectors, Vectors, create_vectors
@@ -48,9 +49,14 @@ def test_recall_counts_what_a_scan_finds(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     vectors, queries = (random.normal(size=(count, 8)).astype(np.float32) for count in (4_000, 20))
     create_vectors(tmp_path, *vectors.shape)[:] = vectors
-    exact = recall_by_share(StoredVectors(tmp_path), vectors, queries)
-    assert exact == {"1": 1.0, "0.5": 1.0, "0.1": 1.0, "0.01": 1.0}
-    assert all(0.3 < value < 0.7 for value in recall_by_share(WorseHalf(tmp_path), vectors, queries).values())
+    exact = list(measure_recall(StoredVectors(tmp_path), vectors, queries, SHARES))
+    assert [(each.share, each.allowed, each.recall) for each in exact] == [
+        (1.0, 4_000, 1.0),
+        (0.5, 2_000, 1.0),
+        (0.1, 400, 1.0),
+        (0.01, 40, 1.0),
+    ]
+    assert all(0.3 < each.recall < 0.7 for each in measure_recall(WorseHalf(tmp_path), vectors, queries, SHARES))
 
 
 @pytest.mark.slow
