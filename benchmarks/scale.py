@@ -31,7 +31,7 @@ from retrieval.html_report import BLUE, svg
 from retrieval.index.faiss import FaissIndex, build_index
 from retrieval.index.vectors import StoredArray, VectorIndex, Vectors, create_vectors, map_vectors
 from retrieval.progress import Progress
-from retrieval.store.files import format_json, write_durably
+from retrieval.store.files import atomic_folder, format_json, write_durably
 from retrieval.store.manifest import VECTORS_FOLDER
 from retrieval.store.products import RECIPE, encoder_text
 from service.demo.catalog import make_catalog
@@ -173,16 +173,18 @@ def _measure_products(options: ScaleOptions, count: int, progress: Progress) -> 
 
 
 def _measure_vectors(options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
-    folder = options.folder / f"vectors-{count}"
     encoder = open_encoder(options.encoder, "auto", options.cache)
     products = [each.product for each in make_catalog(7, min(count, _BASE_PRODUCTS)).products]
-    base = encoder.encode_products([encoder_text(each) for each in products])
-    progress.begin("vectors", count, "vectors")
-    vectors = create_vectors(folder, count, encoder.dimension)
-    for start, made in _sums(base, count):
-        vectors[start : start + len(made)] = made
-        progress.advance(len(made))
-    progress.end(f"{count:,} vectors of pairs of products")
+    folder = options.folder / f"vectors-{count}-{encoder.identity}"
+    if not folder.exists():
+        base = encoder.encode_products([encoder_text(each) for each in products])
+        progress.begin("vectors", count, "vectors")
+        with atomic_folder(folder) as scratch:
+            vectors = create_vectors(scratch, count, encoder.dimension)
+            for start, made in _sums(base, count):
+                vectors[start : start + len(made)] = made
+                progress.advance(len(made))
+        progress.end(f"{count:,} vectors of pairs of products")
     progress.begin("index", None, "")
     started, before = time.perf_counter(), _processor_seconds()
     kind = build_index(folder)
