@@ -49,7 +49,7 @@ from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, res
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
 from retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
-from retrieval.index.vectors import VECTORS_FILE
+from retrieval.index.vectors import VECTORS_FILE, rows_now
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (
@@ -467,9 +467,7 @@ class Rebuild:
         if (previous := self._previous) and len(changed) < len(every):
             reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
             counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
-            is_gone = np.ones(len(previous.products), bool)
-            is_gone[rows_before[rows_before >= 0]] = False
-            gone = np.flatnonzero(is_gone).tolist()
+            gone = np.flatnonzero(rows_now(rows_before, len(previous.products)) < 0).tolist()
             changes = [(1, partial(over, changed)), (-1, partial(map_products, previous.folder, self._workers, gone))]
         titles = read_titles(partial(over, changed), changed, reader)
         types = derive_types(titles, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))

@@ -61,7 +61,7 @@ from indexer.workers import Workers, map_products
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword_documents import encode_line, keyword_line
-from retrieval.index.vectors import Rows
+from retrieval.index.vectors import Rows, rows_now
 from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
@@ -318,8 +318,7 @@ class FeedPipeline:
         """Adds what the inspection before found of the products that stayed as they were."""
         rows_before = np.array(self.rows_before, np.int64)
         rows = np.flatnonzero(rows_before >= 0)
-        now_at = np.full(len(products), -1, np.int64)
-        now_at[rows_before[rows]] = rows
+        now_at = rows_now(rows_before, len(products))
         self._duplicates.take_over(before.folder / SIGNATURES_FOLDER, now_at)
         self._findings.merge(before.counts)
         gone = np.flatnonzero(now_at < 0).tolist()

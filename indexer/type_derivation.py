@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from retrieval.index.vectors import CHUNK_ROWS, Rows, Vectors
+from retrieval.index.vectors import CHUNK_ROWS, Rows, Vectors, rows_now
 from retrieval.records import Product
 from retrieval.store.files import load_array
 from retrieval.text.analysis import Phrase
@@ -83,9 +83,7 @@ class TitleReader:
         self._kept = np.empty((2, 0), np.int64)
         if before is None or rows_before is None:
             return
-        now_at = np.full(len(before.leaves), -1, np.int64)
-        kept = np.flatnonzero(rows_before >= 0)
-        now_at[rows_before[kept]] = kept
+        now_at, kept = rows_now(rows_before, len(before.leaves)), np.flatnonzero(rows_before >= 0)
         table = before.table[now_at[before.table["row"]] >= 0]
         table["row"] = now_at[table["row"]]
         used, table["phrase"] = np.unique(table["phrase"], return_inverse=True)

@@ -22,7 +22,7 @@ from indexer.pipeline import KeywordLineOptions, PublishableBatch
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder
-from retrieval.index.vectors import Rows
+from retrieval.index.vectors import Rows, rows_now
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
@@ -246,8 +246,7 @@ class WordsWriter:
         """Adds the products of the previous version that are at rows of this one; `rows_before` (n,) has -1 for the
         others."""
         before = CatalogWords.open(previous.folder / WORDS_FOLDER)
-        now_at = np.full(len(previous.products), -1, np.int64)
-        now_at[rows_before[rows_before >= 0]] = np.flatnonzero(rows_before >= 0)
+        now_at = rows_now(rows_before, len(previous.products))
         # First what is gone, and then the rest of all that was counted.
         gone = WordsWriter()
         gone.add(previous.products.line(row) for row in np.flatnonzero(now_at < 0).tolist())

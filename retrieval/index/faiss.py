@@ -22,7 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredArray, StoredVectors, Vectors, map_vectors, whole_floats
+from retrieval.index.vectors import (
+    CHUNK_ROWS,
+    Rows,
+    StoredArray,
+    StoredVectors,
+    Vectors,
+    map_vectors,
+    rows_now,
+    whole_floats,
+)
 from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
@@ -127,10 +136,7 @@ def _continued(
     if _kind_of(index) is not kind or index.d != vectors.shape[1]:
         return None
     rows_before = load_array(before.folder / ROWS_FILE)
-    new_row = np.full(len(map_vectors(before.folder)), -1, dtype=np.int64)
-    same = before.rows >= 0
-    new_row[before.rows[same]] = np.flatnonzero(same)
-    rows = np.where(rows_before >= 0, new_row[rows_before], -1)
+    rows = np.where(rows_before >= 0, rows_now(before.rows, len(map_vectors(before.folder)))[rows_before], -1)
     is_missing = np.ones(len(vectors), bool)
     is_missing[rows[rows >= 0]] = False
     missing = np.flatnonzero(is_missing)

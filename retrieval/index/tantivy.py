@@ -74,6 +74,7 @@ from retrieval.index.keyword_documents import (
     read_lines,
 )
 from retrieval.index.places import PLACES_FILE, PlaceColumns
+from retrieval.index.vectors import rows_now
 from retrieval.records import Facet
 from retrieval.store.files import load_array
 from retrieval.text.analysis import Phrase, TermGroup
@@ -197,13 +198,11 @@ class TantivyBuilder(KeywordBuilder):
     def _extend(self, before: Path, numbers: DocumentNumbers) -> bool:
         """Extends the index before, unless too many of its documents would be no product's any more."""
         rows_before = np.array(self._rows_before, np.int64)
-        is_kept = rows_before >= 0
-        rows = np.full(len(numbers.rows) + len(self._added), -1, np.int32)
-        rows[numbers.by_row[rows_before[is_kept]]] = np.flatnonzero(is_kept)
+        now_at = rows_now(rows_before, len(numbers.by_row))
+        kept = np.where(numbers.rows < 0, -1, now_at[numbers.rows])
+        rows = np.concatenate([kept, [row for row, _ in self._added]]).astype(np.int32)
         if len(rows) > (1 + MOST_REPLACED) * len(rows_before):
             return False
-        added = [row for row, _ in self._added]
-        rows[len(numbers.rows) :] = added
         for path in before.iterdir():
             if path.name not in (LINES_FILE, PLACES_FILE, _NUMBERS_FILE):
                 shutil.copyfile(path, self._folder / path.name)
@@ -215,15 +214,12 @@ class TantivyBuilder(KeywordBuilder):
             _replace_documents(writer, index.schema, gone, documents)
             writer.wait_merging_threads()
         np.save(self._folder / _NUMBERS_FILE, rows)
-        self._extended_places(before, rows_before).save(self._folder)
+        self._extended_places(before, now_at).save(self._folder)
         return True
 
-    def _extended_places(self, before: Path, rows_before: Rows) -> PlaceColumns:
-        is_kept = rows_before >= 0
+    def _extended_places(self, before: Path, now_at: Rows) -> PlaceColumns:
         kept = PlaceColumns.load(before).table
-        rows = np.full(int(max(rows_before.max(initial=-1), kept[:, 0].max(initial=-1))) + 1, -1, np.int64)
-        rows[rows_before[is_kept]] = np.flatnonzero(is_kept)
-        kept = np.column_stack([rows[kept[:, 0].astype(np.int64)], kept[:, 1:]])
+        kept = np.column_stack([now_at[kept[:, 0].astype(np.int64)], kept[:, 1:]])
         added = PlaceColumns.of((row, line.places) for row, line in self._added).table
         table = np.concatenate([kept[kept[:, 0] >= 0], added])
         return PlaceColumns(table[np.argsort(table[:, 0], kind="stable")])

@@ -102,6 +102,15 @@ class VectorIndex(Protocol):
         """The same vectors without a cluster."""
 
 
+def rows_now(rows_before: Rows, count: int) -> Rows:
+    """For each of the `count` rows of a version before its row now, or -1 (count,). `rows_before` (n,) has for each row
+    now that of the same product before, or -1."""
+    rows = np.full(count, -1, np.int64)
+    kept = np.flatnonzero(rows_before >= 0)
+    rows[rows_before[kept]] = kept
+    return rows
+
+
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
 """Rows that are read into memory at once."""
