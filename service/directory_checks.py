@@ -22,6 +22,7 @@ from retrieval.store.manifest import (
     COVIEWS_FILE,
     CURRENT,
     EVENTS_FOLDER,
+    MEMORY_FILE,
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
     PROPOSALS_FILE,
@@ -35,7 +36,7 @@ from service.curation.synonym_mining import read_proposals
 from service.curation.synonyms import SynonymStore
 from service.events.event_log import DERIVED_FOLDER
 from service.events.popular_queries import read_popular_queries
-from service.events.signals import CURE, read_coviews, read_popularity
+from service.events.signals import CURE, read_coviews, read_memory, read_popularity
 from service.experiments.store import ExperimentStore
 from service.http.auth import KEYS_FILE, KeyFile
 
@@ -43,6 +44,7 @@ _DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (RuleStore, RelevanceSto
 _TABLES: dict[str, Callable[[Path], object]] = {
     POPULARITY_FILE: read_popularity,
     COVIEWS_FILE: read_coviews,
+    MEMORY_FILE: read_memory,
     POPULAR_QUERIES_FILE: read_popular_queries,
     PROPOSALS_FILE: read_proposals,
 }

@@ -84,6 +84,8 @@ class EventsSettings(SettingsTable):
     """days after which shelfwise events refresh and shelfwise events expire remove events"""
     minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
+    memory_half_life: float = Field(default=30.0, gt=0, le=3_650)
+    """days after which a search counts half as much for what its shopper chose; see ranking"""
 
     @property
     def regions(self) -> tuple[str, ...]:

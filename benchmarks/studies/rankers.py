@@ -17,6 +17,7 @@ from benchmarks.studies import run_study
 from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.model_store import ServingModel
+from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RANKERS, ranker_store
 from rerank.teacher.teacher import Teacher, open_teacher
@@ -30,7 +31,7 @@ from service.cli.output import TerminalProgress, emit, show_notices, show_table
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.events.signals import NO_POPULARITY, Popularity, read_popularity
+from service.events.signals import NO_POPULARITY, Popularity, read_memory, read_popularity
 from service.settings import cache_folder
 from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
@@ -149,10 +150,13 @@ def judged_lists(
     judgments: Judgments,
     progress: Callable[[int], None] = lambda _count: None,
     popularity: Popularity = NO_POPULARITY,
+    memory: QueryMemory = NO_MEMORY,
 ) -> JudgedLists:
     """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
     queries = list(judgments.grades)
-    lists = candidate_lists(snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress)
+    lists = candidate_lists(
+        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, memory=memory, progress=progress
+    )
     graded = GradedOrders(snapshot, judgments, lists)
     gains = graded.gains()
     return JudgedLists(list_data(snapshot, lists, gains), gains, graded.product_ids)
@@ -177,8 +181,10 @@ def ranker(
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         snapshot = engine.snapshot
         progress.begin("candidates", len(queries), "queries")
-        popularity = read_popularity(index)
-        lists = candidate_lists(snapshot, queries, 0.0, depth=depth, popularity=popularity, progress=progress.advance)
+        popularity, memory, advance = read_popularity(index), read_memory(index), progress.advance
+        lists = candidate_lists(
+            snapshot, queries, 0.0, depth=depth, popularity=popularity, memory=memory, progress=advance
+        )
         progress.end(f"{len(lists.rows):,} of {len(queries):,} queries")
         serving = ServingModel(RANKERS.open(folder)) if folder else ranker_store(index).serving(encoding_of(snapshot))
         served = OnnxRanker(serving.model) if serving.model else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
+from rerank.ranker.memory import MEMORY
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RankerSpec
 from retrieval.index.token_states import SCALE, ProductTokens
@@ -37,6 +38,8 @@ class Factor(Enum):
     PRICE = ("price_gap", "has_price")
     AVAILABILITY = ("availability",)
     POPULARITY = ("popularity",)
+    MEMORY = MEMORY
+    """What shoppers chose for the query, its words, and any query."""
     AGE = ("freshness", "has_created")
     RATING = ("rating", "has_rating")
     HISTORY = ()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.ranker.memory import MEMORY
 from retrieval.encoders.base import Tokens
 from retrieval.index.token_states import ProductTokens
 from retrieval.store.signals import SignalColumns
@@ -31,7 +32,7 @@ SIGNALS = (
     "rating",
     "has_rating",
 )
-FEATURES = (*FIRST_STAGE, *SIGNALS)
+FEATURES = (*FIRST_STAGE, *SIGNALS, *MEMORY)
 """The columns of a feature matrix, in their order. A stored ranker names its own: one that knows others is refused."""
 
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
@@ -75,8 +76,13 @@ class Signals:
     """Days since 1970."""
 
 
-def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> Floats:
-    """The features (c, len(FEATURES)); `usual_price` is what products for this query cost, NaN where it is unknown."""
+MEMORY_COLUMNS = slice(len(FIRST_STAGE) + len(SIGNALS), len(FEATURES))
+"""Where a feature matrix has what is remembered of the query, see `rerank.ranker.memory`."""
+
+
+def feature_matrix(first: FirstStage, signals: Signals, usual_price: float, memory: Floats | None = None) -> Floats:
+    """The features (c, len(FEATURES)); `usual_price` is what products for this query cost, NaN where it is unknown,
+    `memory` (c, len(MEMORY)) what is remembered of the query, nothing by default."""
     count = len(first.merged)
     columns = {
         "merged": first.merged,
@@ -90,7 +96,12 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> F
         "has_states": signals.has_states,
         **_store_columns(signals, usual_price),
     }
-    return np.stack([np.asarray(columns[name], np.float32) for name in FEATURES], axis=1)
+    made = np.zeros((count, len(FEATURES)), np.float32)
+    for place, name in enumerate((*FIRST_STAGE, *SIGNALS)):
+        made[:, place] = columns[name]
+    if memory is not None:
+        made[:, MEMORY_COLUMNS] = memory
+    return made
 
 
 def popularity_feature(share: Floats) -> Floats:

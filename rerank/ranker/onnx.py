@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, pad_batch
+from rerank.ranker.memory import MEMORY
 from rerank.ranker.spec import RankerSpec, StoredRanker
 from retrieval.encoders.onnx import open_graph
 from retrieval.errors import RANKER, ModelDamagedError, ModelError
@@ -57,6 +58,11 @@ class OnnxRanker:
     def reads_history(self) -> bool:
         """Whether a shopper's history changes its scores."""
         return "history_vectors" in self._inputs
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether what shoppers chose for the query changes its scores."""
+        return not set(MEMORY).isdisjoint(self.spec.features)
 
     @property
     def reads_states(self) -> bool:

@@ -56,6 +56,8 @@ class DeriveOptions:
     """Rows of fewer shoppers are left out."""
     half_life: float = 14.0
     """After which an act counts half as much for popularity and neighbours."""
+    memory_half_life: float = 30.0
+    """After which a list counts half as much for what products were chosen for a query."""
     trend_half_life: float = 3.5
     """Of the recent rate, which a trend compares with the one under `half_life`."""
     trend_prior: float = 5.0
@@ -82,6 +84,7 @@ class DeriveOptions:
             "days",
             "least_shoppers",
             "half_life",
+            "memory_half_life",
             "trend_half_life",
             "neighbours",
             "sequence",

@@ -239,7 +239,7 @@ class Context:
     window: Window
     options: DeriveOptions
     products: pl.DataFrame | None
-    """product_id, category (path, as in "Tools > Drills"), created; None where the catalog is not known."""
+    """product_id, category (path, as in "Tools > Drills"), created, brand, price; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

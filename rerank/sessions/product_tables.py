@@ -271,11 +271,20 @@ def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
 SEQUENCES = TableMaker("sequences", (ACT_PARTIAL,), sequences)
 
 
-_PRODUCTS_SCHEMA = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
+_PRODUCTS_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String(),
+        "category": pl.String(),
+        "created": pl.Datetime("ms", "UTC"),
+        "brand": pl.String(),
+        "price": pl.Float64(),
+    }
+)
 
 
 def product_table(store: Store) -> pl.DataFrame:
-    """The products of the version that serves, by id: product_id, category (path), created (null where not known).
+    """The products of the version that serves, by id: product_id, category (path), brand, and created and price (null
+    where not known).
 
     Raises StoreMissingError where nothing is published, StoreDamagedError where it cannot be read.
     """
@@ -283,5 +292,6 @@ def product_table(store: Store) -> pl.DataFrame:
     rows = []
     for row in range(len(products)):
         product = products[row]
-        rows.append((product.id, CATEGORY_SEPARATOR.join(product.category), product.created))
+        path = CATEGORY_SEPARATOR.join(product.category)
+        rows.append((product.id, path, product.created, product.brand, product.price))
     return pl.DataFrame(rows, schema=_PRODUCTS_SCHEMA, orient="row")

@@ -254,7 +254,7 @@ QUERIES = TableMaker("queries", (ANSWER_PARTIAL,), query_statistics)
 
 _KINDS = ("impression", "click", "cart", "purchase")
 _ORDER = ("time", "query_id", "position", "product_id", "kind")
-_COLUMNS = (*_ORDER, "query", "shopper")
+_COLUMNS = (*_ORDER, "query", "shopper", WHO)
 
 
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
@@ -305,7 +305,7 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
     )
 
 
-LIST_PARTIAL = DailyPartial("lists", _lists, version=3)
+LIST_PARTIAL = DailyPartial("lists", _lists, version=4)
 """time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none),
 shopper (empty where not known)."""
 LABELS = TableMaker("labels", (LIST_PARTIAL,), labels)

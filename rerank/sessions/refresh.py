@@ -37,6 +37,7 @@ from rerank.sessions.partitions import (
     session_table,
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
+from rerank.sessions.query_memory import QUERY_MEMORY
 from rerank.sessions.query_tables import DAILY, LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from rerank.sessions.tables import CACHES, publish, remove_generations
 from retrieval.errors import StoreError
@@ -53,6 +54,7 @@ TABLES: tuple[TableMaker, ...] = (
     NEXT_PRODUCTS,
     SEQUENCES,
     LABELS,
+    QUERY_MEMORY,
     DAILY,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rerank.sessions.partitions import (
     write_folder,
 )
 from rerank.sessions.product_tables import scores_before
+from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
@@ -55,6 +57,7 @@ class DerivedTables:
     sequences = _TableField()
     labels = _TableField()
     label_weights = _TableField()
+    query_memory = _TableField()
     sessions = _TableField()
     rejected = _TableField()
     daily_searches = _TableField()
@@ -99,6 +102,10 @@ class DerivedTables:
     def popularity_before(self, end: datetime) -> pl.DataFrame:
         """product_id and score of `popularity` at a time within the window. Raises as `lists`."""
         return scores_before(self._part(ACT_PARTIAL), end, self._context())
+
+    def memory_of(self, lists: pl.DataFrame, end: datetime, products: pl.DataFrame | None = None) -> pl.DataFrame:
+        """`query_memory` at a time, made of some of the rows of `lists`."""
+        return memory_before(lists, end, replace(self._context(), products=products))
 
     def neighbours_before(self, end: datetime) -> pl.DataFrame:
         """`neighbours` at a time within the window. Raises as `lists`."""

@@ -18,7 +18,8 @@ from torch import Tensor
 from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, Outcomes, outcomes
 from rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
 from rerank.ranker.network import EVENTS, Inputs
-from rerank.training.datasets import CandidateLists, ListData
+from rerank.sessions.partitions import WHO
+from rerank.training.datasets import FOLD, CandidateLists, ListData
 from retrieval.errors import TrainingError
 
 LEAST_ACTS = 50
@@ -366,6 +367,10 @@ class Periods:
     def choosing(self) -> datetime:
         return cast(datetime, self.validation["time"].min())
 
+    @property
+    def judging(self) -> datetime:
+        return cast(datetime, self.held_out["time"].min())
+
 
 def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
     """Splits a log by the time of its lists: the last share is held out, the one before it validates. Acts without a
@@ -384,3 +389,34 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float
     known = events.join(lists.select("query_id", period=period), on="query_id", maintain_order="left")
     parts = (known.filter(pl.col("period") == each).drop("period") for each in range(3))
     return Periods(*parts)
+
+
+FOLDS = 2
+
+
+def fold_by_shopper(events: pl.DataFrame) -> pl.DataFrame:
+    """The events, with the number of the fold that the shopper of their list is in behind their query.
+
+    So each query has one list of candidates for each fold, whose features may be made of the other folds: then no
+    shopper's clicks are in the features that are to predict them (cross-fitting: Chernozhukov et al. 2018,
+    Double/debiased machine learning for treatment and structural parameters, section 3).
+    """
+    whose = events.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min())
+    names = whose[WHO].unique()
+    number = [xxhash.xxh3_64_intdigest(name.encode("utf-8", "surrogatepass")) % FOLDS for name in names.to_list()]
+    numbers = pl.DataFrame({WHO: names, "_fold": number}, schema={WHO: pl.String, "_fold": pl.Int64})
+    joined = events.join(whose.join(numbers, on=WHO).drop(WHO), on="query_id", how="left", maintain_order="left")
+    name = pl.format("{}" + FOLD + "{}", "query", "_fold")
+    return joined.with_columns(query=pl.when(pl.col("query") != "").then(name).otherwise("query")).drop("_fold")
+
+
+def fold_of(name: str) -> int:
+    """The number of a fold by its name."""
+    return int(name.partition(FOLD)[2])
+
+
+def other_folds(events: pl.DataFrame) -> list[pl.DataFrame]:
+    """For each fold the events of all others, under the names of their queries."""
+    text, number = pl.col("query").str.split(FOLD).list.first(), pl.col("query").str.split(FOLD).list.last()
+    named = events.filter(pl.col("query") != "").with_columns(query=text, _fold=number)
+    return [named.filter(pl.col("_fold") != str(fold)).drop("_fold") for fold in range(FOLDS)]

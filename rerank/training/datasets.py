@@ -20,6 +20,15 @@ Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 
+FOLD = "\n"
+"""In the name of a query's fold, between the query, which has none, and the number of the fold."""
+
+
+def query_of_fold(name: str) -> str:
+    """The query of a fold's name, or the query itself."""
+    return name.partition(FOLD)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class CandidateLists:
     """n queries with their candidates, end to end: those of query i are at offsets[i] to offsets[i + 1]."""
@@ -59,6 +68,13 @@ class CandidateLists:
         lengths = np.bincount(self.query_of[places], minlength=len(self))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return CandidateLists(self.queries, offsets, self.rows[places], self.features[places], self.bonus[places])
+
+    def repeat(self, numbers: Sequence[int], names: Sequence[str]) -> CandidateLists:
+        """The lists of these numbers (k,), any number of times, as those of queries of these names (k,)."""
+        chosen = np.array(numbers, np.int64)
+        places = self.places(chosen)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths[chosen])])
+        return CandidateLists(tuple(names), offsets, self.rows[places], self.features[places], self.bonus[places])
 
     def sample(self, most: int, seed: int) -> CandidateLists:
         """At most `most` candidates of each query: half of them the top ones, the others sampled. The sample depends

@@ -7,6 +7,7 @@ Checksums are XXH3.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -199,9 +200,11 @@ def read_json(path: Path, kind: type[T], most_bytes: int) -> T:
     raise ValueError(f"has more than {most_bytes:,} bytes")
 
 
-def _read_bounded(path: Path, most_bytes: int) -> bytes | None:
-    """All of a file; None where it is longer."""
+def _read_bounded(path: Path, most_bytes: int, *, mapped: bool = False) -> bytes | mmap.mmap | None:
+    """All of a file, read or mapped; None where it is longer."""
     with path.open("rb") as file:
+        if mapped and (size := os.fstat(file.fileno()).st_size) > 0:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size <= most_bytes else None
         content = file.read(most_bytes + 1)
     return content if len(content) <= most_bytes else None
 
@@ -260,15 +263,17 @@ class SealedFile(Generic[T]):
             message = f"{path} cannot be written ({error.strerror}); check the disk and the permissions"
             raise StoreError(message) from error
 
-    def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
-        """The content of a file of at most so many bytes; None where there is none.
+    def read(
+        self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "", *, mapped: bool = False
+    ) -> T | None:
+        """The content of a file of at most so many bytes, memory-mapped if need be; None where there is none.
 
         `problem` says what is wrong with the content, or nothing. Raises StoreDamagedError for a file that cannot be
         read or is not whole, StoreForeignError for one of another schema.
         """
         fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
         try:
-            content = _read_bounded(path, most_bytes)
+            content = _read_bounded(path, most_bytes, mapped=mapped)
             if content is None:
                 raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {self.cure}")
             found = self.codec.decode(content, type=_Schema).schema
@@ -306,9 +311,9 @@ class SealedArrays:
         packed = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in self._dtypes.items()}
         self._file.write(path, packed, made)
 
-    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
+    def read(self, path: Path, most_bytes: int, *, mapped: bool = False) -> dict[str, NDArray[Any]] | None:
         """The arrays of a file, read-only; None and errors as of `SealedFile.read`."""
-        packed = self._file.read(path, most_bytes)
+        packed = self._file.read(path, most_bytes, mapped=mapped)
         if packed is None:
             return None
         try:

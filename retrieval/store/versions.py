@@ -47,6 +47,7 @@ from retrieval.store.manifest import (
     EVENTS_FOLDER,
     MANIFEST,
     MARKER,
+    MEMORY_FILE,
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
     PROPOSALS_FILE,
@@ -65,7 +66,7 @@ _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder aga
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
-_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
+_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
 
 
 @dataclass(frozen=True, slots=True)

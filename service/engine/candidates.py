@@ -312,6 +312,7 @@ class Stages:
             completed.ordered,
             best_bm25=float(retrieved.best.scores.max(initial=0.0)),
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
+            text=request.typed or request.text,
             preferences=held,
         )
         sort_by_merged_score(ranking)
@@ -566,6 +567,8 @@ class ResolvedRequest:
     """The queries that the text may become while it is typed, the likeliest first."""
     chosen: str = ""
     """The name of the category that shoppers choose from after the query."""
+    typed: str = ""
+    """What the shopper typed, where `text` is something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -624,6 +627,8 @@ class Ranking:
     """The type that all candidates are of, where others were left out of an order that is not by relevance."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
+    text: str = ""
+    """What the shopper typed."""
     preferences: Sequence[Preferred] = ()
     """The preferences of the query, each with the candidates that have it."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)

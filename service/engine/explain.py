@@ -147,6 +147,18 @@ def _popularity(hit: HitFacts) -> str:
     return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
 
 
+def _memory(hit: HitFacts) -> str:
+    for name, where in _REMEMBERED:
+        if hit.feature(name):
+            times = float(np.exp(hit.feature(name)))
+            return f"clicked {times:.1f} times as often as others {where}"
+    return _UNKNOWN
+
+
+_REMEMBERED = (("query_product", "for this query"), ("words_product", "for queries with its words"))
+"""The scopes, the nearest first."""
+
+
 def _age(hit: HitFacts) -> str:
     freshness = hit.feature("freshness")
     if not hit.feature("has_created"):
@@ -189,6 +201,7 @@ DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
     Factor.PRICE: ("price", _price),
     Factor.AVAILABILITY: ("in stock", lambda hit: _IN_STOCK.get(hit.feature("availability"), _UNKNOWN)),
     Factor.POPULARITY: ("popularity", _popularity),
+    Factor.MEMORY: ("what shoppers chose for the query", _memory),
     Factor.AGE: ("new", _age),
     Factor.RATING: ("rating", _rating),
     Factor.HISTORY: ("what this shopper viewed before", _history),

@@ -8,11 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from retrieval.errors import ShelfwiseError
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import COVIEWS_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE
+from retrieval.store.manifest import COVIEWS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
-from service.events.signals import NO_COVIEWS, NO_POPULARITY, CoViews, Popularity, read_coviews, read_popularity
+from service.events.signals import (
+    NO_COVIEWS,
+    NO_POPULARITY,
+    CoViews,
+    Popularity,
+    read_coviews,
+    read_memory,
+    read_popularity,
+)
 
 T = TypeVar("T")
 
@@ -84,6 +93,11 @@ def follow_coviews(root: Path) -> ReloadedFile[CoViews]:
     """The co-views of an index directory's products."""
     failure = "similar products are found by their texts alone"
     return ReloadedFile(root / COVIEWS_FILE, lambda _: read_coviews(root), NO_COVIEWS, failure)
+
+
+def follow_memory(root: Path) -> ReloadedFile[QueryMemory]:
+    """What shoppers of an index directory chose for their queries."""
+    return ReloadedFile(root / MEMORY_FILE, lambda _: read_memory(root), NO_MEMORY, "the ranker remembers no query")
 
 
 def follow_popular_queries(root: Path) -> ReloadedFile[PopularQueries]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.model_store import OFF, Encoding
+from rerank.ranker.memory import QueryMemory, product_hashes
 from rerank.ranker.spec import StoredRanker, misfit, ranker_store
 from rerank.user_tower.files import (
     USER_TOWERS,
@@ -27,7 +28,7 @@ from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
-from service.engine.hot_reload import ReloadedFile, follow_popularity
+from service.engine.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
 from service.events.signals import Popularity
@@ -60,6 +61,21 @@ class OpenedRanker:
     """Seconds."""
 
 
+_COMPARED, _LEAST_KNOWN = 500, 0.5
+
+
+def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...]:
+    """A notice where the memory is of other product ids than a snapshot has."""
+    rows = np.unique(np.linspace(0, len(snapshot.products) - 1, min(len(snapshot.products), _COMPARED)).astype(int))
+    known = memory.share_known(product_hashes([*map(snapshot.products.id_of, rows.tolist())]))
+    if known < _LEAST_KNOWN:
+        return (f"the query memory has {known:.0%} of the products: refresh it with shelfwise events refresh",)
+    if (known := memory.share_in_catalog()) < _LEAST_KNOWN:
+        shown = f"the catalog has {known:.0%} of the products that shoppers were shown: their ids have changed"
+        return (f"{shown}, and what they chose counts by category, brand and price alone",)
+    return ()
+
+
 class ServedRanker:
     """The ranker of an index directory that serves now, and others that searches name: each opened when it is first
     requested, and kept. Without `settings` they are read from the file and the environment.
@@ -83,15 +99,21 @@ class ServedRanker:
         self._failed: dict[tuple[str, Encoding], tuple[ModelError, float]] = {}
         """Errors of named rankers, and when to try again by the monotonic clock."""
         self._popularity = popularity or follow_popularity(root)
+        self._memory = follow_memory(root)
+        self._compared: object = None
+        self._of_catalog: tuple[str, ...] = ()
         self._notices: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The reason why another ranker serves than the published one, or none."""
-        return self._notices
+        """Why another ranker serves than the published one, and why it remembers nothing; none where all is well."""
+        return (*self._notices, *self._memory.notices, *self._of_catalog)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
+        memory = self._memory.current()
+        if self._compared != (compared := (id(memory), snapshot.manifest.version)):
+            self._compared, self._of_catalog = compared, _unknown_products(memory, snapshot)
         encoding = encoding_of(snapshot)
         seen = (self._registry.stamp(), encoding)
         if seen != self._seen:
@@ -113,7 +135,8 @@ class ServedRanker:
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
             return None
-        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.current())
+        popularity, memory = self._popularity.current(), self._memory.current()
+        return Reranking(snapshot, opened.reranker, opened.deadline, past, popularity, memory)
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
         """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty

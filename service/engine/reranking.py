@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
+from rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
 from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, RankerLateError
 from retrieval.filters.schema import product_columns
@@ -140,6 +141,7 @@ class Reranking:
     past: tuple[PastAct, ...] = ()
     """The history of the shopper who searches."""
     popularity: Popularity = NO_POPULARITY
+    memory: QueryMemory = NO_MEMORY
 
     @property
     def reads_tokens(self) -> bool:
@@ -182,7 +184,8 @@ class Reranking:
         rows = ranking.rows[:count]
         query, idf, products = self._tokens(rows, tokens)
         now = time.time()
-        features = candidate_features(self.snapshot, ranking, count, products.has_any, now, self.popularity)
+        given = self.snapshot, ranking, count, products.has_any, now, self.popularity
+        features = candidate_features(*given, self.memory if self.reranker.ranker.reads_memory else NO_MEMORY)
         vectors, history = self._history(rows, now)
         return Candidates(query, idf, products, features, vectors, history)
 
@@ -217,7 +220,13 @@ _SECONDS_A_DAY = 86_400.0
 
 
 def candidate_features(
-    snapshot: Snapshot, ranking: Ranking, count: int, has_states: NDArray[np.bool_], now: float, popularity: Popularity
+    snapshot: Snapshot,
+    ranking: Ranking,
+    count: int,
+    has_states: NDArray[np.bool_],
+    now: float,
+    popularity: Popularity,
+    memory: QueryMemory = NO_MEMORY,
 ) -> NDArray[np.float32]:
     """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
     at hand, `now` is in seconds since 1970."""
@@ -237,7 +246,10 @@ def candidate_features(
     signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)
     prices = snapshot.signals.at(ranking.about).price
     known = prices[prices > 0]
-    return feature_matrix(first, signals, float(np.median(known)) if len(known) else np.nan)
+    remembered = None
+    if len(memory):
+        remembered = memory.features(ranking.text, product_hashes([*map(snapshot.products.id_of, rows.tolist())]))
+    return feature_matrix(first, signals, float(np.median(known)) if len(known) else np.nan, remembered)
 
 
 _SAMPLED = 10_000

@@ -251,6 +251,7 @@ class Search:
             query.preferences,
             tuple(begun),
             chosen,
+            typed or request.text,
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:

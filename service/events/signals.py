@@ -1,9 +1,9 @@
-"""Signals derived from events that the engine ranks and recommends by: popularity and co-views of products.
+"""Signals derived from events that the engine ranks and recommends by: popularity, co-views and query memory.
 
 STORE/popularity.json holds the decayed scores of the derived table `popularity`, STORE/coviews.bin the first rows of
-each product in the derived table `neighbours` of the kind "view". Each refresh of the tables replaces both, under a
-checksum. They name products by id, so that a new version or a live change leaves them valid, and have no product or
-pair of too few shoppers.
+each product in the derived table `neighbours` of the kind "view", STORE/query_memory.bin the derived table
+`query_memory`. Each refresh of the tables replaces them, under a checksum. They name products by id, so that a new
+version or a live change leaves them valid, and have no product or pair of too few shoppers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.ranker.memory import NO_MEMORY, RATIOS, QueryMemory
 from retrieval.errors import StoreDamagedError
 from retrieval.index.keyword import Rows
 from retrieval.store.files import SealedArrays, SealedFile
-from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE
+from retrieval.store.manifest import COVIEWS_FILE, MEMORY_FILE, POPULARITY_FILE
 
 CURE = "shelfwise events refresh creates it again"
 SCHEMA = 1
@@ -179,3 +180,42 @@ def read_coviews(root: Path) -> CoViews:
     if problem := coviews.problem():
         raise StoreDamagedError(f"{path} {problem}; {CURE}")
     return coviews
+
+
+MOST_MEMORY_BYTES = 4 << 30
+"""Of the file: a hundred million rows."""
+_MEMORY_FILE = SealedArrays(
+    SCHEMA,
+    CURE,
+    {
+        "keys": "<u8",
+        "starts": "<i8",
+        "members": "<u8",
+        **dict.fromkeys(RATIOS, "<f4"),
+        **dict.fromkeys(("products", "category", "brand", "price"), "<u8"),
+    },
+)
+
+
+def write_memory(root: Path, memory: QueryMemory, made: datetime) -> None:
+    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    arrays: dict[str, NDArray[Any]] = {each.name: getattr(memory, each.name) for each in fields(memory)}
+    _MEMORY_FILE.write(root / MEMORY_FILE, arrays, made)
+
+
+def read_memory(root: Path) -> QueryMemory:
+    """What the file of an index directory says, its rows memory-mapped; NO_MEMORY where there is none.
+
+    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
+    schema.
+    """
+    path = root / MEMORY_FILE
+    arrays = _MEMORY_FILE.read(path, MOST_MEMORY_BYTES, mapped=True)
+    if arrays is None:
+        return NO_MEMORY
+    # Searched whole, and not aligned in the file: numpy would copy them for each search.
+    searched = {name: arrays[name].copy() for name in ("keys", "starts", "products")}
+    memory = QueryMemory(**{**arrays, **searched})
+    if problem := memory.problem():
+        raise StoreDamagedError(f"{path} {problem}; {CURE}")
+    return memory

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
 from rerank.click_models.evaluation import HeldOutFit, evaluate_later
 from rerank.evaluation.statistics import Difference
+from rerank.ranker.features import MEMORY_COLUMNS
+from rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
 from rerank.ranker.network import HistoryAttention, RankerNetwork
 from rerank.ranker.spec import AddedRanker, StoredRanker
 from rerank.training.click_dataset import (
+    FOLDS,
     LABELS,
     ClickData,
     ClickEvidence,
@@ -25,11 +29,14 @@ from rerank.training.click_dataset import (
     acts_of,
     click_lists,
     fit_evidence,
+    fold_by_shopper,
+    fold_of,
+    other_folds,
     queries_with_clicks,
     split_by_time,
 )
 from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, Validation
-from rerank.training.datasets import CandidateLists, ListData
+from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
 from rerank.training.trainer import Epoch
@@ -40,6 +47,22 @@ from service.training.ranker_dataset import candidate_lists, list_data
 
 WORTH = (1.0, 3.0, 5.0)
 """What a click, a cart and a purchase count for, where gains are added up."""
+
+
+MemoryBefore = Callable[[pl.DataFrame, datetime], QueryMemory]
+"""Gives what some lists (see `rerank.sessions.tables.DerivedTables.lists`) tell at a time, by nothing that came
+later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known of the time before the lists that are learned from or judged by."""
+
+    popularity: PopularBefore = lambda _end: NO_POPULARITY
+    memory: MemoryBefore = lambda _lists, _end: NO_MEMORY
+
+
+NOTHING_EARLIER = Earlier()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,8 @@ class TrialOptions:
     """The most frequent ones."""
     popularity: Popularity = NO_POPULARITY
     """Of before the period."""
+    memory: QueryMemory = NO_MEMORY
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +119,14 @@ def build_trial(
     """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
     happened = outcomes(events, len(chances))
     queries = _select_queries(happened, options.queries)
-    found = candidate_lists(snapshot, queries.queries, options.now, depth=options.depth, popularity=options.popularity)
+    found = candidate_lists(
+        snapshot,
+        queries.queries,
+        options.now,
+        depth=options.depth,
+        popularity=options.popularity,
+        memory=options.memory,
+    )
     place_of = _placed(found, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
     is_placed, is_listed = place_of >= 0, queries.of_row >= 0
     shown = np.unique(place_of[is_placed])
@@ -273,42 +305,63 @@ def build_training_set(
     options: ClickRankerOptions,
     now: float,
     progress: Progress,
-    popular: PopularBefore = lambda _end: NO_POPULARITY,
+    earlier: Earlier = NOTHING_EARLIER,
 ) -> ClickTrainingSet:
     """Joins the events of `rerank.sessions.tables.Derived.lists` with the candidates that their queries have now.
 
     In all three periods products are as popular as they were at the end of the first: what later lists choose and judge
-    is not in what it is chosen and judged by.
+    is not in what it is chosen and judged by. What is remembered of a query is of the lists before the period; of the
+    lists that are learned from, of those of the other half of the shoppers.
 
     Raises TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded.
     """
     progress.begin("click model", None, "")
     periods = split_by_time(events)
-    evidence = fit_evidence(periods.training)
+    folds = fold_by_shopper(periods.training)
+    evidence = fit_evidence(folds)
     predictions = evaluate_later(periods.training, periods.validation, LABELS)
     progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, predictions))}")
     progress.begin("labels", None, "")
-    queries = queries_with_clicks(evidence, options.queries)
+    folded = queries_with_clicks(evidence, FOLDS * options.queries)
+    queries = tuple(dict.fromkeys(map(query_of_fold, folded)))[: options.queries]
     progress.end(f"{evidence.log.count:,} pairs of query and product, {len(queries):,} queries with clicks")
     progress.begin("candidates", len(queries), "queries")
-    popularity = popular(periods.choosing)
+    popularity = earlier.popularity(periods.choosing)
     found = candidate_lists(
         snapshot, queries, now, depth=options.depth, popularity=popularity, progress=progress.advance
     )
+    found = _by_fold(snapshot, found, folded, [earlier.memory(each, periods.choosing) for each in other_folds(folds)])
     clicks = click_lists(evidence, found, snapshot.products.row_of, options.candidates, options.training.seed)
     left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.excluded.counts().items() if count)
-    progress.end(f"{len(clicks.usable):,} queries to learn from" + (f"; left out: {left}" if left else ""))
+    progress.end(f"{len(clicks.usable):,} lists to learn from" + (f"; left out: {left}" if left else ""))
     data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
     progress.begin("trials", None, "")
     chances = propensities(evidence.examination, options.training.least_propensity)
-    choosing = TrialOptions(now, options.depth, queries=options.validating, popularity=popularity)
+    known = earlier.memory(periods.training, periods.choosing)
+    choosing = TrialOptions(now, options.depth, options.validating, popularity, known)
     validating = build_trial(snapshot, periods.validation, chances, choosing)
-    judging = TrialOptions(now, options.depth, popularity=popularity)
+    known = earlier.memory(pl.concat([periods.training, periods.validation]), periods.judging)
+    judging = TrialOptions(now, options.depth, popularity=popularity, memory=known)
     held_out = build_trial(snapshot, periods.held_out, chances, judging)
     progress.end(f"{len(validating.numbers):,} later queries for validation, {len(held_out.numbers):,} for the test")
     return ClickTrainingSet(
         snapshot, periods, evidence, predictions, clicks, data, validating, held_out, served, options
     )
+
+
+def _by_fold(
+    snapshot: Snapshot, found: CandidateLists, names: Sequence[str], memories: Sequence[QueryMemory]
+) -> CandidateLists:
+    """The candidates of queries as those of their folds (n,), each with what the other folds' memory has of it."""
+    number = {query: place for place, query in enumerate(found.queries)}
+    known = [name for name in names if query_of_fold(name) in number]
+    lists = found.repeat([number[query_of_fold(name)] for name in known], known)
+    rows, place = np.unique(lists.rows, return_inverse=True)
+    hashes = product_hashes([*map(snapshot.products.id_of, rows.tolist())])[place]
+    for at, name in enumerate(known):
+        here, memory = lists.place(at), memories[fold_of(name)]
+        lists.features[here, MEMORY_COLUMNS] = memory.features(query_of_fold(name), hashes[here])
+    return lists
 
 
 def digest(made: ClickTrainingSet, parent: str) -> str:

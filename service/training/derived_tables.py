@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import product_table
+from rerank.sessions.query_memory import catalog_members
 from rerank.sessions.refresh import RefreshResult, refresh
 from rerank.sessions.tables import count_of, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
@@ -25,7 +27,7 @@ from service.curation.synonym_mining import synonym_proposals, write_proposals
 from service.curation.synonyms import serving_words
 from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.popular_queries import popular_queries, write_popular_queries
-from service.events.signals import CoViews, write_coviews, write_popularity
+from service.events.signals import CoViews, write_coviews, write_memory, write_popularity
 from service.settings import EventsSettings
 
 
@@ -54,24 +56,25 @@ class DerivedTablesManager:
         """Brings them and the engines' files up to date; `days` is the length of the window, which ends now or with the
         last day of the last full window of events."""
         now = self._clock()
-        options = DeriveOptions(least_shoppers=self._settings.minimum_shoppers)
+        settings = self._settings
+        options = DeriveOptions(least_shoppers=settings.minimum_shoppers, memory_half_life=settings.memory_half_life)
         if days is not None:
             options = replace(options, days=days)
         active = np.array(sorted(self._log.store.days()), np.int64)
         last_day, self.later_days = last_full_day(active, options.days)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
         options = replace(options, until=ends)
-        done = refresh(
-            self._log.store, self.folder, catalog(self._root), options, now=now, progress=self._progress, purge=purge
-        )
-        self._write_engine_files()
+        products = catalog(self._root)
+        done = refresh(self._log.store, self.folder, products, options, now=now, progress=self._progress, purge=purge)
+        self._write_engine_files(products)
         return done
 
-    def _write_engine_files(self) -> None:
+    def _write_engine_files(self, products: pl.DataFrame | None) -> None:
         """Writes what engines read of the tables, as they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
         write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
+        write_memory(self._root, memory_of(derived.query_memory, products), derived.made)
         write_popular_queries(self._root, popular_queries(derived), derived.made)
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
@@ -117,6 +120,13 @@ def coviews_of(table: pl.DataFrame) -> CoViews:
     viewed = table.filter(pl.col("kind") == "view")
     strengths = viewed["similarity"].to_numpy()
     return CoViews.of_pairs(viewed["product_id"].to_list(), viewed["neighbour_id"].to_list(), strengths)
+
+
+def memory_of(table: pl.DataFrame, products: pl.DataFrame | None) -> QueryMemory:
+    """The query memory of the derived table of that name, for a catalog (see `catalog`)."""
+    scopes, keys, kinds, members = (table[name].to_list() for name in ("scope", "key", "kind", "member"))
+    rows = MemoryRows(scopes, keys, kinds, members, [table[name].to_numpy() for name in RATIOS])
+    return QueryMemory.of_rows(rows, catalog_members(products).rows())
 
 
 def catalog(root: Path) -> pl.DataFrame | None:

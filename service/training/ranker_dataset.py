@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES
+from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from rerank.teacher.pairs import DEFAULT_TEACHER
 from rerank.teacher.teacher import open_teacher
-from rerank.training.datasets import CandidateLists, ListData
+from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.distillation import TeacherScores, usable_lists
 from rerank.training.query_generation import synthetic_queries
 from retrieval.encoders.base import TokenEncoder, as_token_encoder
@@ -42,17 +43,17 @@ def candidate_lists(
     *,
     depth: int = DEPTH,
     popularity: Popularity = NO_POPULARITY,
+    memory: QueryMemory = NO_MEMORY,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> CandidateLists:
     """The best `depth` candidates of each query in their merged order, a query without any among them.
 
-    `popularity` is to be of a time before what is learned from, or judged by, happened.
+    `popularity` and `memory` are to be of a time before what is learned from, or judged by, happened.
 
     Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
     """
-    found = search_all(
-        snapshot, queries, lambda stages, query: _found(snapshot, stages, query, depth, now, popularity), progress
-    )
+    given = depth, now, popularity, memory
+    found = search_all(snapshot, queries, lambda stages, query: _found(snapshot, stages, query, *given), progress)
     return CandidateLists(
         tuple(queries),
         np.cumsum([0, *(len(rows) for rows, _, _ in found)]),
@@ -100,7 +101,9 @@ _Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
 _NOTHING: _Found = np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32), np.empty(0, np.float32)
 
 
-def _found(snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity) -> _Found:
+def _found(
+    snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity, memory: QueryMemory
+) -> _Found:
     groups = snapshot.analyzer.groups(query)
     if not groups:
         return _NOTHING
@@ -109,7 +112,7 @@ def _found(snapshot: Snapshot, stages: Stages, query: str, depth: int, now: floa
         raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
     rows = ranking.rows[:depth]
     has_states = np.zeros(len(rows), bool) if snapshot.states is None else snapshot.states.gather(rows).has_any
-    features = candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)
+    features = candidate_features(snapshot, ranking, len(rows), has_states, now, popularity, memory)
     return rows, features, np.sum(bonuses(ranking, len(rows)), axis=0, dtype=np.float32)
 
 
@@ -194,8 +197,10 @@ def score_lists(
 def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
     """Lists with all that training on them takes; raises TrainingError for an index without token states."""
     encoder, states = _token_encoder(snapshot)
-    tokens = map_chunks(lambda queries: encoder.encode_queries_with_tokens(queries)[1], lists.queries)
-    return ListData(lists, [states.narrow_query(each) for each in tokens], states, targets)
+    texts = list(dict.fromkeys(map(query_of_fold, lists.queries)))
+    tokens = map_chunks(lambda queries: encoder.encode_queries_with_tokens(queries)[1], texts)
+    narrowed = dict(zip(texts, map(states.narrow_query, tokens), strict=True))
+    return ListData(lists, [narrowed[query_of_fold(query)] for query in lists.queries], states, targets)
 
 
 def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:

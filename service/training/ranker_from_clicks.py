@@ -50,11 +50,13 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.events.popular_queries import read_popular_queries
-from service.events.signals import NO_POPULARITY, PopularBefore
+from service.events.signals import read_memory
 from service.training.click_dataset import (
+    NOTHING_EARLIER,
     ClickRankerOptions,
     ClickTraining,
     ClickTrainingSet,
+    Earlier,
     HistoryResult,
     TrainedNetwork,
     build_training_set,
@@ -77,25 +79,25 @@ def click_ranker(
     progress: Progress,
     *,
     acts: pl.DataFrame | None = None,
-    popular: PopularBefore = lambda _end: NO_POPULARITY,
+    earlier: Earlier = NOTHING_EARLIER,
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
     on the last of them.
 
-    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `popular` gives the popularity
-    before a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks are
-    trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left its
-    state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from, EncoderError
-    where queries cannot be encoded, and what the registry raises.
+    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` tells what was
+    known at a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks
+    are trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left
+    its state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from,
+    EncoderError where queries cannot be encoded, and what the registry raises.
     """
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
-    made = build_training_set(snapshot, events, served, options, now, progress, popular)
-    start = _start(made)
+    made = build_training_set(snapshot, events, served, options, now, progress, earlier)
+    start = new_start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
     ways = dict.fromkeys((options.method, NAIVE))
-    networks = {way: _train_network(made, start.network, way, run, progress) for way in ways}
+    networks = {way: train_network(made, start.network, way, run, progress) for way in ways}
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
     chosen = networks[options.method]
@@ -105,13 +107,13 @@ def click_ranker(
     added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
-    now_popular = popular(cast(datetime, made.periods.held_out["time"].max()))
-    examples = changed_queries(made, added.model, now_popular, read_popular_queries(root))
+    now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
+    examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
     return ClickTraining(made, networks, history, added, examples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Start:
+class Start:
     """The initial network: that of the serving ranker, or a new one where the shipped ranker serves."""
 
     network: RankerNetwork
@@ -122,21 +124,23 @@ class _Start:
     """The identity of the one that serves."""
 
 
-def _start(made: ClickTrainingSet) -> _Start:
+def new_start(made: ClickTrainingSet) -> Start:
+    """That of a training."""
     features = made.clicks.lists.features
-    if made.served is not None and made.served.name != DEFAULT_MODEL:
+    if made.served is not None and made.served.name != DEFAULT_MODEL and made.served.spec.features == FEATURES:
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = replace_attention(served, None)
         adopt_features(network, features)
-        return _Start(network, served.history, made.served.spec.identity)
+        return Start(network, served.history, made.served.spec.identity)
     seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=1, history=0)
-    return _Start(new_network(shape, seen, made.options.training.seed))
+    return Start(new_network(shape, seen, made.options.training.seed))
 
 
-def _train_network(
+def train_network(
     made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
 ) -> TrainedNetwork:
+    """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
     options = made.options.training
     steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
     progress.begin(way, steps, "steps")

@@ -30,6 +30,7 @@ from rerank.evaluation.promotion import (
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
+from rerank.ranker.memory import QueryMemory
 from rerank.ranker.network import RankerNetwork, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
@@ -46,7 +47,7 @@ from rerank.ranker.spec import (
     StoredRanker,
 )
 from rerank.training.click_training import Mixing, Validation
-from rerank.training.datasets import ListData, merged_scores
+from rerank.training.datasets import ListData, merged_scores, query_of_fold
 from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
@@ -198,7 +199,7 @@ def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResu
         trained_on={
             "catalog": made.snapshot.manifest.version,
             "lists": made.evidence.log.size,
-            "queries": len(made.clicks.usable),
+            "queries": len({query_of_fold(made.clicks.lists.queries[number]) for number in made.clicks.usable}),
             "method": chosen.method,
             "histories": history.summary,
             "seed": options.training.seed,
@@ -244,7 +245,11 @@ EXAMPLES, _CHECKED, _DEADLINE = 3, 60, 60.0
 
 
 def changed_queries(
-    made: ClickTrainingSet, challenger: StoredRanker, popularity: Popularity, popular: PopularQueries
+    made: ClickTrainingSet,
+    challenger: StoredRanker,
+    popularity: Popularity,
+    memory: QueryMemory,
+    popular: PopularQueries,
 ) -> tuple[FirstHits, ...]:
     """The most frequent held-out queries whose first hits a challenger changes, as whole searches find them: what
     served before, or the merged order, against the challenger. A query of a few shoppers may identify them, and is
@@ -253,7 +258,8 @@ def changed_queries(
     lists = dict(zip(trial.data.lists.queries, trial.traffic.astype(int).tolist(), strict=True))
     shown = (query for query in lists if query_key(query) in popular.places)
     queries = sorted(shown, key=lambda query: -lists[query])[:_CHECKED]
-    before, after = (_first_hits(made.snapshot, queries, each, popularity) for each in (made.served, challenger))
+    known = popularity, memory
+    before, after = (_first_hits(made.snapshot, queries, each, *known) for each in (made.served, challenger))
 
     def titles(ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(products[row].title for row in map(products.row_of, ids) if row is not None)
@@ -265,12 +271,12 @@ def changed_queries(
 
 
 def _first_hits(
-    snapshot: Snapshot, queries: Sequence[str], ranker: StoredRanker | None, popularity: Popularity
+    snapshot: Snapshot, queries: Sequence[str], ranker: StoredRanker | None, popularity: Popularity, memory: QueryMemory
 ) -> dict[str, list[str]]:
     if ranker is None:
         return best_products(snapshot, queries, "merged", EXAMPLES)
     with closing(Reranker(OnnxRanker(ranker))) as reranker:
-        last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity)
+        last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
         return best_products(snapshot, queries, "ranked", EXAMPLES, last=last)
 
 

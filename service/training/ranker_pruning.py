@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.memory import QueryMemory
 from rerank.ranker.network import RankerNetwork, load_network, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
@@ -30,7 +31,7 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.events.signals import Popularity, read_popularity
+from service.events.signals import Popularity, read_memory, read_popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
 _FIRST = 10
@@ -57,13 +58,15 @@ class RankerAgreement:
     queries: int
 
 
-def sample_data(snapshot: Snapshot, count: int, popularity: Popularity, seed: int, progress: Progress) -> ListData:
+def sample_data(
+    snapshot: Snapshot, count: int, popularity: Popularity, memory: QueryMemory, seed: int, progress: Progress
+) -> ListData:
     """So many queries made from the catalog, or as many as it gives, with the candidates that serving scores."""
     products = (snapshot.products[row] for row in range(len(snapshot.products)))
     queries = [query.text for query in synthetic_queries(products, count, seed)]
     progress.begin("candidates", len(queries), "queries")
     lists = candidate_lists(
-        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, progress=progress.advance
+        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, memory=memory, progress=progress.advance
     )
     progress.end(f"{len(lists.rows):,} of {len(queries):,} synthetic queries")
     return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
@@ -165,7 +168,8 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
     with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
         if why := misfit(parent.spec, encoding_of(snapshot)):
             raise ModelMismatchError(f"{name} cannot be compared with: {why}")
-        data = sample_data(snapshot, MEASURING + JUDGING, read_popularity(root), options.seed, progress)
+        known = read_popularity(root), read_memory(root)
+        data = sample_data(snapshot, MEASURING + JUDGING, *known, options.seed, progress)
         measuring, judging = split_sample(data)
         progress.begin("prune", None, "")
         smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)

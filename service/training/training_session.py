@@ -18,8 +18,8 @@ from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.event_log import EventLog
 from service.events.signals import Popularity
 from service.settings import Settings
-from service.training.click_dataset import ClickRankerOptions, ClickTraining
-from service.training.derived_tables import DerivedTablesManager, popularity_scores
+from service.training.click_dataset import ClickRankerOptions, ClickTraining, Earlier
+from service.training.derived_tables import DerivedTablesManager, catalog, memory_of, popularity_scores
 from service.training.ranker_dataset import CatalogOptions, score_lists
 from service.training.ranker_from_catalog import distil_ranker
 from service.training.ranker_from_clicks import click_ranker
@@ -87,7 +87,7 @@ def ranker_from_tables(
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
-    derived = tables.derived
+    derived, products = tables.derived, catalog(tables.root)
 
     def popular(end: datetime) -> Popularity:
         return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
@@ -101,7 +101,7 @@ def ranker_from_tables(
         tables.built,
         progress,
         acts=derived.acts(),
-        popular=popular,
+        earlier=Earlier(popular, lambda lists, end: memory_of(derived.memory_of(lists, end, products), products)),
         before_judging=before_judging,
     )
 

@@ -46,6 +46,7 @@ FILES = (
     "popular_queries.json",
     "popularity.json",
     "protocol.sqlite",
+    "query_memory.bin",
     "rankers/CURRENT",
     "rankers/ranker-0001/model.onnx",
     "rankers/ranker-0001/seal.json",

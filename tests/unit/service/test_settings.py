@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "events.phone_regions": ('"FR,CN"', "FR,CN", "FR,CN", "5", None),
     "events.retention_days": ("400", "400", 400, "0", "long"),
     "events.minimum_shoppers": ("10", "10", 10, "0", "few"),
+    "events.memory_half_life": ("14", "14", 14.0, "0", "long"),
     "ranker.deadline": ("0.02", "0.02", 0.02, "0", "soon"),
     "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625), "[1, -2, 5]", "1,2"),
     "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),

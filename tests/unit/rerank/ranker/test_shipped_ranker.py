@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
-from rerank.ranker.features import FEATURES, SIGNALS
+from rerank.ranker.features import FIRST_STAGE, SIGNALS
 from rerank.ranker.network import load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
@@ -39,7 +39,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: str(folder.name))
 def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     spec, report = verify_ranker(folder), read_report(folder)
-    assert (spec.encoder, spec.features, spec.layers) == (folder.name, FEATURES, 0)
+    assert (spec.encoder, spec.features, spec.layers) == (folder.name, (*FIRST_STAGE, *SIGNALS), 0)
     assert {"catalogs", "queries", "teacher", "seed"} <= set(spec.trained_on)
     assert "/" not in str(spec.trained_on)
     names = str(spec.trained_on["catalogs"]).split(", ")
@@ -49,7 +49,7 @@ def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     # What only some stores tell would mean something else in the next one.
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()
     of_stores = set(SIGNALS) - {"has_states"}
-    assert {name for name, is_constant in zip(FEATURES, constant, strict=True) if is_constant} == of_stores
+    assert {name for name, is_constant in zip(spec.features, constant, strict=True) if is_constant} == of_stores
     assert OnnxRanker(StoredRanker(DEFAULT_MODEL, folder, spec, report)).reads_states
 
 

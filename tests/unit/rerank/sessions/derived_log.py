@@ -138,7 +138,8 @@ def derived(
 
 def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
     schema = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
-    return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
+    table = pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
+    return table.with_columns(brand=pl.lit(""), price=pl.lit(None, pl.Float64))
 
 
 def shoppers_in(folder: Path) -> set[str]:

@@ -265,8 +265,10 @@ def test_tables_have_the_products_of_the_serving_version(tmp_path: Path) -> None
         product_table(Store(tmp_path))
     created = datetime(2025, 3, 4, 5, 6, tzinfo=UTC)
     publish_products(tmp_path, [Product("z", "old")])
-    publish_products(tmp_path, [Product("a", "saw", category=("Tools", "Saws"), created=created), Product("b", "nail")])
-    assert product_table(Store(tmp_path)).rows() == [("a", "Tools > Saws", created), ("b", "", None)]
+    saw = Product("a", "saw", brand="Acme", category=("Tools", "Saws"), price=9.5, created=created)
+    publish_products(tmp_path, [saw, Product("b", "nail")])
+    rows = product_table(Store(tmp_path)).rows()
+    assert rows == [("a", "Tools > Saws", created, "Acme", 9.5), ("b", "", None, "", None)]
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.randoms())

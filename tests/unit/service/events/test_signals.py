@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank.ranker.memory import NO_MEMORY, MemoryRows, QueryMemory
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.store.files import scratch_path
 from retrieval.store.manifest import COVIEWS_FILE
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
 from service.curation.synonyms import SynonymKind
-from service.engine.hot_reload import follow_coviews, follow_popular_queries, follow_popularity
+from service.engine.hot_reload import follow_coviews, follow_memory, follow_popular_queries, follow_popularity
 from service.events.popular_queries import NO_QUERIES, PopularQuery, read_popular_queries, write_popular_queries
 from service.events.signals import (
     MAX_COVIEWS,
@@ -30,13 +31,16 @@ from service.events.signals import (
     CoViews,
     Popularity,
     read_coviews,
+    read_memory,
     read_popularity,
     write_coviews,
+    write_memory,
     write_popularity,
 )
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PROPOSAL = Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ())
+MEMORY = QueryMemory.of_rows(MemoryRows(["query"], ["drill"], ["product"], ["a"], [np.array([1.5])] * 4))
 COVIEWS = CoViews.of_pairs(["a", "a"], ["b", "c"], np.array([0.25, 0.75]))
 FILES = {
     "popularity.json": (partial(write_popularity, scores={"a": 2.5}), read_popularity, NO_POPULARITY),
@@ -46,6 +50,7 @@ FILES = {
         NO_QUERIES,
     ),
     "synonym_proposals.json": (partial(write_proposals, proposals=[PROPOSAL]), read_proposals, ()),
+    "query_memory.bin": (partial(write_memory, memory=MEMORY), read_memory, NO_MEMORY),
     "coviews.bin": (partial(write_coviews, coviews=COVIEWS), read_coviews, NO_COVIEWS),
 }
 """By name: writes it with content, reads it, and what is read where there is none."""
@@ -104,6 +109,7 @@ def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (follow_popularity, "popularity.json", "no product counts as popular: "),
         (follow_popular_queries, "popular_queries.json", "no popular query is suggested: "),
+        (follow_memory, "query_memory.bin", "the ranker remembers no query: "),
         (follow_coviews, "coviews.bin", "similar products are found by their texts alone: "),
     ],
 )

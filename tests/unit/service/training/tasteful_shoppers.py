@@ -72,7 +72,9 @@ def simulate_clicks(
             if clicked[position - 1]:
                 rows.append(("click", *common, asked + timedelta(seconds=5 + position), f"u{shopper}"))
     names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
-    lists = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
+    lists = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        pl.col("position").cast(pl.Int32), who="shopper"
+    )
     return SimulatedClicks(
         lists.sort("time", "query_id", "position"), lists.filter(pl.col("kind") == "click").select(_ACTED)
     )

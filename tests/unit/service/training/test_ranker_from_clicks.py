@@ -18,9 +18,11 @@ import torch
 from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
 from rerank.model_store import WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
+from rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import AddedRanker, ranker_store
+from rerank.training.click_dataset import fold_by_shopper, fold_of
 from rerank.training.click_training import Mixing
 from rerank.training.datasets import CandidateLists
 from rerank.training.history_training import HistoryOptions, ShopperDisplays
@@ -34,6 +36,7 @@ from service.events.signals import Popularity
 from service.training.click_dataset import (
     ClickRankerOptions,
     ClickTraining,
+    Earlier,
     HistoryResult,
     TrainedNetwork,
     build_training_set,
@@ -67,7 +70,8 @@ def events(demo: DemoFiles) -> pl.DataFrame:
     )
     store, pairs = graded_store(simulate_clicks, seed=1)
     shopper = PositionShopper(falling_examination(1.0))
-    return simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
+    log = simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
+    return log.with_columns(who="query_id")
 
 
 def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK) -> AddedRanker:
@@ -113,7 +117,7 @@ def test_popularity_is_of_the_time_before_the_validation_lists(root: Path, event
     store = Store(root)
     with closing(Connection(store)) as connection:
         snapshot = open_snapshot(store, connection)
-        made = build_training_set(snapshot, events, None, QUICK, BUILT, NullProgress(), popular)
+        made = build_training_set(snapshot, events, None, QUICK, BUILT, NullProgress(), Earlier(popular))
         row = snapshot.products.row_of(product)
     (end,) = asked
     first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")
@@ -123,6 +127,41 @@ def test_popularity_is_of_the_time_before_the_validation_lists(root: Path, event
         simulate_clicks = lists.features[:, FEATURES.index("popularity")]
         assert (simulate_clicks == (lists.rows == row)).all()
         assert simulate_clicks.any()
+
+
+def test_no_list_is_in_the_memory_that_predicts_its_clicks(root: Path, events: pl.DataFrame) -> None:
+    """Each shopper of the log has one list; the memory of a fold is marked by the lists that it was made of."""
+    asked: list[tuple[set[str], datetime]] = []
+
+    def memory(lists: pl.DataFrame, end: datetime) -> QueryMemory:
+        asked.append((set(lists["query_id"].to_list()), end))
+        queries = sorted({memory_key(query) for query in lists["query"].to_list()})
+        products = sorted(set(lists["product_id"].to_list()))
+        count = len(queries) * len(products)
+        names = ["query"] * count, [each for each in queries for _ in products], ["product"] * count
+        ratio = np.full(count, float(len(asked)) + 1)
+        return QueryMemory.of_rows(MemoryRows(*names, products * len(queries), [ratio] * 4))
+
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        snapshot = open_snapshot(store, connection)
+        earlier = Earlier(memory=memory)
+        made = build_training_set(snapshot, events, None, QUICK, BUILT, NullProgress(), earlier)
+    (first, _), (second, _), (before, choosing), (most, judging) = asked
+    periods, lists = made.periods, made.clicks.lists
+    assert not first & second
+    assert (first | second, choosing) == (set(periods.training["query_id"].to_list()), periods.choosing)
+    assert (before, most) == (first | second, before | set(periods.validation["query_id"].to_list()))
+    assert judging == periods.held_out["time"].min()
+    # Fold 0 reads the first memory that was asked for, which is of the lists of fold 1.
+    folded = fold_by_shopper(periods.training)
+    names = folded.filter(pl.col("query_id").is_in(list(first)))["query"]
+    assert names.str.ends_with("1").all()
+    marks = lists.features[:, FEATURES.index("query_product")]
+    for number, name in enumerate(lists.queries):
+        found = marks[lists.place(number)]
+        assert set(found[found > 0].tolist()) <= {np.log(np.float32(fold_of(name) + 2))}
+    assert marks.any()
 
 
 def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:

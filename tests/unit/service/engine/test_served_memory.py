@@ -1,0 +1,126 @@
+"""Query memory as the ranker reads it: written with the derived tables, loaded by engines, equal in training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rerank.ranker.features import FEATURES
+from rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
+from retrieval.records import Event, EventKind, Product
+from retrieval.store.manifest import MEMORY_FILE
+from service.engine.engine import SearchEngine
+from service.events.signals import read_memory, write_memory
+from service.training.ranker_dataset import candidate_lists
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables
+
+pytestmark = pytest.mark.usefixtures("untyped")
+
+QUERY = "steel pan"
+
+
+@pytest.fixture
+def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
+    """An engine whose ranker reads what was clicked for the query alone, and which reloads only on request."""
+    publish(root, spec_for(engine.snapshot), weighted_graph(query_product=1.0, query_category=0.5))
+    with SearchEngine.open(root) as opened:
+        yield opened
+
+
+def order(engine: SearchEngine, query: str = QUERY) -> list[str]:
+    engine.reload_if_changed()
+    page = engine.search(query, size=30)
+    assert page.degraded == ()
+    return [hit.product.id for hit in page.hits]
+
+
+def memory_of(
+    engine: SearchEngine, chosen: Sequence[str], category: str = "", ids: Sequence[str] | None = None
+) -> QueryMemory:
+    """What was chosen for the query, the first one most often, and its category; `ids` are those of the catalog."""
+    known = (
+        [engine.snapshot.products.id_of(row) for row in range(len(engine.snapshot.products))] if ids is None else ids
+    )
+    kinds = [*["product"] * len(chosen), *(["category"] if category else [])]
+    members = [*chosen, *([category] if category else [])]
+    ratios = [np.linspace(9, 2, len(members))] * 4
+    keyed = MemoryRows(["query"] * len(members), ["pan steel"] * len(members), kinds, members, ratios)
+    return QueryMemory.of_rows(keyed, [*((name, "product", name) for name in known), ("pan-1", "category", category)])
+
+
+def test_engine_loads_what_was_chosen_for_the_query(live: SearchEngine, root: Path) -> None:
+    before = order(live)
+    write_memory(root, memory_of(live, [before[7], before[3], "gone"]), MADE)
+    expected = [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
+    assert order(live) == expected
+    assert order(live, "STEEL  pan") == expected
+    assert order(live, "cast pan")[0] != before[7]
+    assert live.notices == ()
+    # A live change of its text leaves a product as it was chosen.
+    product = live.product(before[7])
+    live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
+    assert order(live)[0] == before[7]
+
+
+def test_new_product_has_what_its_category_is_chosen_for(live: SearchEngine, root: Path) -> None:
+    live.upsert([Product("pan-1", "steel pan of cast steel")])
+    assert order(live)[0] != "pan-1"
+    write_memory(root, memory_of(live, [], "Kitchen > Pans"), MADE)
+    assert order(live)[0] == "pan-1"
+
+
+def test_damaged_file_is_ignored_with_a_notice_until_repaired(live: SearchEngine, root: Path) -> None:
+    before = order(live)
+    write_memory(root, memory_of(live, [before[7]]), MADE)
+    assert order(live)[0] == before[7]
+    (root / MEMORY_FILE).write_bytes((root / MEMORY_FILE).read_bytes()[:-2])
+    assert order(live) == before
+    (notice,) = live.notices
+    assert notice.startswith("the ranker remembers no query:")
+    write_memory(root, memory_of(live, [before[5]]), MADE)
+    assert order(live)[0] == before[5]
+    assert live.notices == ()
+
+
+def test_a_memory_of_other_ids_gives_a_notice(live: SearchEngine, root: Path) -> None:
+    before = order(live)
+    write_memory(root, memory_of(live, ["old-7"], ids=["old-7", "old-8"]), MADE)
+    assert order(live) == before
+    (notice,) = live.notices
+    assert notice == "the query memory has 0% of the products: refresh it with shelfwise events refresh"
+
+
+def test_training_lists_have_the_served_memory(live: SearchEngine) -> None:
+    first, second = order(live)[:2]
+    column = FEATURES.index("query_product")
+    lists = candidate_lists(live.snapshot, [QUERY], 0.0, depth=100, memory=memory_of(live, [second]))
+    ids = [live.snapshot.products.id_of(row) for row in lists.rows.tolist()]
+    result = dict(zip(ids, lists.features[:, column].tolist(), strict=True))
+    assert (result[second], result[first]) == (pytest.approx(np.log(9)), 0)
+    assert not candidate_lists(live.snapshot, [QUERY], 0.0).features[:, column].any()
+
+
+def searches(count: int, first: str, second: str) -> Iterator[Event]:
+    """Shoppers who click the second of two hits."""
+    for number in range(count):
+        at = MADE - timedelta(hours=3, minutes=5 * number)
+        query_id, shopper = f"q{number}", f"u{number}"
+        yield Event(EventKind.QUERY, query_id=query_id, query=QUERY, results=2, shopper=shopper, time=at)
+        for position, product in enumerate((first, second), 1):
+            yield Event(EventKind.IMPRESSION, product, query_id, QUERY, position=position, shopper=shopper, time=at)
+        clicked = at + timedelta(seconds=9 + number)
+        yield Event(EventKind.CLICK, second, query_id, position=2, shopper=shopper, time=clicked)
+
+
+def test_refresh_and_purge_write_the_memory_of_enough_shoppers(root: Path) -> None:
+    refresh_tables(root, searches(6, "d000004", "d000009"))
+    shown, chosen = read_memory(root).features("pan steel", product_hashes(["d000004", "d000009"]))
+    assert shown[0] < 0 < chosen[0]
+    refresh_tables(root, forgotten=["u0", "u1"])
+    assert len(read_memory(root)) == 0, "four shoppers are too few"
