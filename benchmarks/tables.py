@@ -208,9 +208,11 @@ def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
         numbers = (line.base, line.slope * 1e6, line.predicted, line.measured)
         table.add_row(name, *map(figures[name][1].format, numbers), f"{line.predicted / line.measured - 1:+.0%}")
     show_table(table)
-    paper = figure_table(["on paper", *lines, "a second and core", "for 1,000 searches"], "")
+    paper = figure_table(["on paper", *lines, "a second and core", "cores for 1,000 a second", "price of 1,000"], "")
     for products in _ON_PAPER:
         spent = lines["search, core ms"].at(products)
         cells = [figures[name][1].format(line.at(products)) for name, line in lines.items()]
-        paper.add_row(f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{hour_price * spent / 3_600:.6f}")
+        paper.add_row(
+            f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{spent:,.0f}", f"{hour_price * spent / 3_600:.6f}"
+        )
     show_table(paper)

@@ -50,8 +50,11 @@ MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_SHARE, PROBED_LEAST = 1 / 12, 160
-"""The share of inverted lists that a search reads, and their least number: a short query is near to many of them."""
+PROBED_POWER, PROBED_LEAST = 0.7, 160
+"""A search reads this power of the number of inverted lists, a twelfth of 4,000, and their least number: a short query
+is near to many of them."""
+SCANNED_CENTRES = 4_000
+"""Centres of more lists are searched in a graph: a scan of them would be most of the time that a build takes."""
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -246,9 +249,8 @@ class FaissIndex(StoredVectors):
                 # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
                 return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
             case VectorIndexKind.QUANTISED:
-                lists = self._index.nlist
-                probes = math.ceil(max(PROBED_LEAST, PROBED_SHARE * lists) / share)
-                return faiss.SearchParametersIVF(nprobe=min(probes, lists), **chosen)
+                probes = math.ceil(max(PROBED_LEAST, self._index.nlist**PROBED_POWER) / share)
+                return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
             case VectorIndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
 
@@ -290,7 +292,8 @@ def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
         lists = max(1, min(count // 40, int(4 * count**0.5)))
         # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second
         # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3).
-        index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
+        centres = f"_HNSW{GRAPH_NEIGHBOURS}" if lists > SCANNED_CENTRES else ""
+        index = faiss.index_factory(dimension, f"IVF{lists}{centres},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():
