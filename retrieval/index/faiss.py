@@ -55,6 +55,8 @@ PROBED_POWER, PROBED_LEAST = 0.7, 160
 is near to many of them."""
 SCANNED_CENTRES = 4_000
 """Centres of more lists are searched in a graph: a scan of them would be most of the time that a build takes."""
+_ASSIGN_SEARCH = 64
+"""efSearch for the list of a vector."""
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -243,16 +245,23 @@ class FaissIndex(StoredVectors):
     def _parameters(
         self, wanted: int, share: float, selector: faiss.IDSelector | None
     ) -> faiss.SearchParameters | None:
-        chosen = {} if selector is None else {"sel": selector}
+        chosen: dict[str, Any] = {} if selector is None else {"sel": selector}
         match self.kind:
             case VectorIndexKind.GRAPH:
                 # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
                 return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
             case VectorIndexKind.QUANTISED:
                 probes = math.ceil(max(PROBED_LEAST, self._index.nlist**PROBED_POWER) / share)
-                return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
+                probes = min(probes, self._index.nlist)
+                if self._has_graph_of_centres:
+                    chosen["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=2 * probes)
+                return faiss.SearchParametersIVF(nprobe=probes, **chosen)
             case VectorIndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
+
+    @cached_property
+    def _has_graph_of_centres(self) -> bool:
+        return isinstance(faiss.downcast_index(self._index.quantizer), faiss.IndexHNSW)
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
         wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
@@ -294,6 +303,9 @@ def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
         # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3).
         centres = f"_HNSW{GRAPH_NEIGHBOURS}" if lists > SCANNED_CENTRES else ""
         index = faiss.index_factory(dimension, f"IVF{lists}{centres},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
+        if centres:
+            graph = faiss.downcast_index(index.quantizer).hnsw
+            graph.efConstruction, graph.efSearch = GRAPH_CONSTRUCTION, _ASSIGN_SEARCH
         index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():
