@@ -19,7 +19,7 @@ from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, Outcome
 from rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
 from rerank.ranker.network import EVENTS, Inputs
 from rerank.sessions.partitions import WHO
-from rerank.training.datasets import FOLD, CandidateLists, ListData
+from rerank.training.datasets import FOLD, CandidateLists, ListData, query_of_fold
 from retrieval.errors import TrainingError
 
 LEAST_ACTS = 50
@@ -175,6 +175,11 @@ class ClickLists:
     """Lists with a clicked candidate and another one; ascending."""
     excluded: ExclusionCounts
 
+    @property
+    def query_count(self) -> int:
+        """The number of queries that the usable lists are of."""
+        return len({query_of_fold(self.lists.queries[number]) for number in self.usable})
+
 
 def click_lists(
     evidence: ClickEvidence,
@@ -210,7 +215,7 @@ def click_lists(
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
         raise TrainingError(
-            f"{len(usable)} of {len(found)} queries have a clicked candidate and another one; at least "
+            f"{len(usable)} of {len(found)} lists of queries have a clicked candidate and another one; at least "
             f"{least} are needed: gather more clicks, or train with --from-catalog"
         )
     left_out = ExclusionCounts(

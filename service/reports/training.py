@@ -30,7 +30,7 @@ def findings(done: ClickTraining) -> Findings:
     made, report = done.dataset, done.added.model.report
     return Findings(
         lists=made.evidence.log.size,
-        queries=len(made.clicks.usable),
+        queries=made.clicks.query_count,
         judging_lists=made.held_out.log.size,
         left_out=made.clicks.excluded.counts(),
         borrowed=made.evidence.borrowed,

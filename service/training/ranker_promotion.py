@@ -47,7 +47,7 @@ from rerank.ranker.spec import (
     StoredRanker,
 )
 from rerank.training.click_training import Mixing, Validation
-from rerank.training.datasets import ListData, merged_scores, query_of_fold
+from rerank.training.datasets import ListData, merged_scores
 from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
@@ -199,7 +199,7 @@ def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResu
         trained_on={
             "catalog": made.snapshot.manifest.version,
             "lists": made.evidence.log.size,
-            "queries": len({query_of_fold(made.clicks.lists.queries[number]) for number in made.clicks.usable}),
+            "queries": made.clicks.query_count,
             "method": chosen.method,
             "histories": history.summary,
             "seed": options.training.seed,

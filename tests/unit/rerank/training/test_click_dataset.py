@@ -107,7 +107,7 @@ def test_a_log_without_a_click_is_refused(made: Shop, events: pl.DataFrame) -> N
 
 
 def test_clicks_of_queries_without_candidates_are_refused(events: pl.DataFrame) -> None:
-    with pytest.raises(TrainingError, match="0 of 0 queries have a clicked candidate"):
+    with pytest.raises(TrainingError, match="0 of 0 lists of queries have a clicked candidate"):
         click_lists(fit_evidence(events), no_lists(), row_of)
 
 
