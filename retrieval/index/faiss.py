@@ -50,7 +50,7 @@ MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_POWER, PROBED_LEAST = 0.7, 160
+PROBED_POWER, PROBED_LEAST = 0.7, 300
 """A search reads this power of the number of inverted lists, a twelfth of 4,000, and their least number: a short query
 is near to many of them."""
 SCANNED_CENTRES = 4_000
