@@ -31,21 +31,18 @@ from retrieval.records import Product
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.demo.shoppers import ETA, Truth
-from service.events.signals import Popularity
 from service.settings import load_settings
 from service.training.click_dataset import (
     ClickRankerOptions,
     ClickTrainingSet,
     ClickTrial,
-    Earlier,
     TrainedNetwork,
     build_training_set,
 )
-from service.training.derived_tables import catalog, memory_of, popularity_scores
 from service.training.ranker_dataset import candidate_lists, list_data
 from service.training.ranker_from_clicks import new_start, train_network
 from service.training.ranker_promotion import ClickGate, all_lists, scored_by
-from service.training.training_session import FreshTables, fresh_tables
+from service.training.training_session import FreshTables, earlier_than_lists, fresh_tables
 
 GROUPS: Mapping[str, Collection[str]] = {
     "no memory": MEMORY,
@@ -96,14 +93,10 @@ def query_memory(
 
 
 def _training_set(tables: FreshTables, epochs: int, progress: Progress) -> ClickTrainingSet:
-    derived, products, options = tables.derived, catalog(tables.root), ClickRankerOptions()
+    options, lists = ClickRankerOptions(), tables.derived.lists()
     training = replace(options.training, loop=replace(options.training.loop, epochs=epochs))
-    earlier = Earlier(
-        lambda end: Popularity.of_scores(popularity_scores(derived.popularity_before(end))),
-        lambda lists, end: memory_of(derived.memory_of(lists, end, products), products),
-    )
-    options = replace(options, training=training)
-    return build_training_set(tables.snapshot, derived.lists(), None, options, tables.built, progress, earlier)
+    options, earlier = replace(options, training=training), earlier_than_lists(tables)
+    return build_training_set(tables.snapshot, lists, None, options, tables.built, progress, earlier)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,15 +116,15 @@ def _graded(tables: FreshTables, made: ClickTrainingSet, judgments: Judgments) -
         for query, lists in zip(made.held_out.data.lists.queries, made.held_out.traffic.tolist(), strict=True)
         if query in spelled
     }
-    periods, derived, products = made.periods, tables.derived, catalog(tables.root)
+    periods, earlier = made.periods, earlier_than_lists(tables)
     before = pl.concat([periods.training, periods.validation])
     lists = candidate_lists(
         tables.snapshot,
         list(traffic),
         tables.built,
         depth=made.options.depth,
-        popularity=Popularity.of_scores(popularity_scores(derived.popularity_before(periods.choosing))),
-        memory=memory_of(derived.memory_of(before, periods.judging, products), products),
+        popularity=earlier.popularity(periods.choosing),
+        memory=earlier.memory(before, periods.judging),
     )
     data = list_data(tables.snapshot, lists, np.zeros(len(lists.rows), np.float32))
     return _GradedQueries(data, GradedOrders(tables.snapshot, judgments, lists), np.array(list(traffic.values())))
@@ -231,7 +224,7 @@ def _fraud_gains(
     truth = msgspec.json.decode((demo / "truth.json").read_bytes(), type=Truth)
     with gzip.open(demo / "events.jsonl.gz") as file:
         events = [msgspec.json.decode(line, type=_LoggedEvent) for line in file]
-    before, products = pl.concat([made.periods.training, made.periods.validation]), catalog(tables.root)
+    before, earlier = pl.concat([made.periods.training, made.periods.validation]), earlier_than_lists(tables)
     seen = {}
     # A crawler promotes nothing.
     for scheme, plot in ((name, each) for name, each in truth.fraud.items() if each.subject):
@@ -239,8 +232,7 @@ def _fraud_gains(
         planted = {event.query_id for event in events if event.session in sessions}
         is_honest = ~pl.col("query_id").str.split("/").list.last().is_in(planted)
         for name, lists in (("honest", before.filter(is_honest)), ("planted", before)):
-            memory = memory_of(tables.derived.memory_of(lists, made.periods.judging, products), products)
-            seen[name] = _examined(graded, network, memory)
+            seen[name] = _examined(graded, network, earlier.memory(lists, made.periods.judging))
         mine = [_is_promoted(tables.snapshot.products[row], plot.subject) for row in graded.data.lists.rows.tolist()]
         shares = {name: float(each[mine].sum() / each.sum()) for name, each in seen.items()}
         yield FraudGain(scheme, plot.subject, len(sessions), **shares)

@@ -112,7 +112,7 @@ class ServedRanker:
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
         memory = self._memory.current()
-        if self._compared != (compared := (id(memory), snapshot.manifest.version)):
+        if self._compared != (compared := (memory, snapshot.manifest.version)):
             self._compared, self._of_catalog = compared, _unknown_products(memory, snapshot)
         encoding = encoding_of(snapshot)
         seen = (self._registry.stamp(), encoding)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -162,8 +162,7 @@ NO_COVIEWS = CoViews.of_pairs([], [], np.empty(0, np.float32))
 
 def write_coviews(root: Path, coviews: CoViews, made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    arrays: dict[str, NDArray[Any]] = {each.name: getattr(coviews, each.name) for each in fields(coviews)}
-    _COVIEWS_FILE.write(root / COVIEWS_FILE, arrays, made)
+    _COVIEWS_FILE.write(root / COVIEWS_FILE, _arrays_of(coviews), made)
 
 
 def read_coviews(root: Path) -> CoViews:
@@ -176,10 +175,7 @@ def read_coviews(root: Path) -> CoViews:
     arrays = _COVIEWS_FILE.read(path, MOST_COVIEW_BYTES)
     if arrays is None:
         return NO_COVIEWS
-    coviews = CoViews(**arrays)
-    if problem := coviews.problem():
-        raise StoreDamagedError(f"{path} {problem}; {CURE}")
-    return coviews
+    return _whole(CoViews(**arrays), path)
 
 
 MOST_MEMORY_BYTES = 4 << 30
@@ -199,8 +195,7 @@ _MEMORY_FILE = SealedArrays(
 
 def write_memory(root: Path, memory: QueryMemory, made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    arrays: dict[str, NDArray[Any]] = {each.name: getattr(memory, each.name) for each in fields(memory)}
-    _MEMORY_FILE.write(root / MEMORY_FILE, arrays, made)
+    _MEMORY_FILE.write(root / MEMORY_FILE, _arrays_of(memory), made)
 
 
 def read_memory(root: Path) -> QueryMemory:
@@ -215,7 +210,17 @@ def read_memory(root: Path) -> QueryMemory:
         return NO_MEMORY
     # Searched whole, and not aligned in the file: numpy would copy them for each search.
     searched = {name: arrays[name].copy() for name in ("keys", "starts", "products")}
-    memory = QueryMemory(**{**arrays, **searched})
-    if problem := memory.problem():
+    return _whole(QueryMemory(**{**arrays, **searched}), path)
+
+
+Held = TypeVar("Held", CoViews, QueryMemory)
+
+
+def _arrays_of(held: CoViews | QueryMemory) -> dict[str, NDArray[Any]]:
+    return {each.name: getattr(held, each.name) for each in fields(held)}
+
+
+def _whole(held: Held, path: Path) -> Held:
+    if problem := held.problem():
         raise StoreDamagedError(f"{path} {problem}; {CURE}")
-    return memory
+    return held

@@ -79,6 +79,16 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
         yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done)
 
 
+def earlier_than_lists(tables: FreshTables) -> Earlier:
+    """What the tables tell of the time before the lists of a training."""
+    derived, products = tables.derived, catalog(tables.root)
+
+    def popular(end: datetime) -> Popularity:
+        return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
+
+    return Earlier(popular, lambda lists, end: memory_of(derived.memory_of(lists, end, products), products))
+
+
 def ranker_from_tables(
     tables: FreshTables,
     options: ClickRankerOptions,
@@ -87,21 +97,16 @@ def ranker_from_tables(
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
-    derived, products = tables.derived, catalog(tables.root)
-
-    def popular(end: datetime) -> Popularity:
-        return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
-
     return click_ranker(
         tables.snapshot,
-        derived.lists(),
+        tables.derived.lists(),
         tables.work,
         tables.root,
         options,
         tables.built,
         progress,
-        acts=derived.acts(),
-        earlier=Earlier(popular, lambda lists, end: memory_of(derived.memory_of(lists, end, products), products)),
+        acts=tables.derived.acts(),
+        earlier=earlier_than_lists(tables),
         before_judging=before_judging,
     )
 
