@@ -18,7 +18,7 @@ from indexer.workers import Workers
 from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder
 from retrieval.encoders.registry import load_encoder, store_encoder
 from retrieval.index.token_states import MOST_TOKENS, StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
-from retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, Vectors, create_vectors
+from retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, StoredArray, Vectors, create_vectors
 from retrieval.progress import Progress
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
@@ -261,16 +261,16 @@ _MOST_KNOWN_LOST = 0.2
 to a table's rare pieces, and none are lost for them."""
 
 
-def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, seed: int = 0) -> Cutoff:
-    """The cutoff of an encoder over a catalog's unit vectors (n, dimension), in the order of the products.
+def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray, seed: int = 0) -> Cutoff:
+    """The cutoff of an encoder over a catalog's unit vectors (n, dimension); `title_of` gives the title of a row.
 
     Two measures of the cosine with the nearest product: of pairs of neighbouring words from titles, which the catalog
     has something for, and of random letters, for which it has nothing. Raises EncoderError.
     """
-    if len(products) < _FEWEST_FOR_CUTOFF:
+    if len(vectors) < _FEWEST_FOR_CUTOFF:
         return NO_CUTOFF
     dice = random.Random(seed)  # noqa: S311 - the same queries each time
-    titles = [products[row].title for row in dice.sample(range(len(products)), min(len(products), _CUTOFF_QUERIES))]
+    titles = map(title_of, dice.sample(range(len(vectors)), min(len(vectors), _CUTOFF_QUERIES)))
     known = list(filter(None, (_neighbours(title, dice) for title in titles)))
     unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
     highest = _highest_cosines(vectors, encoder.encode_queries(unknown + known))
@@ -297,7 +297,7 @@ def _letters(dice: random.Random) -> str:
     return " ".join("".join(dice.choices(string.ascii_lowercase, k=dice.randint(4, 9))) for _ in range(words))
 
 
-def _highest_cosines(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
+def _highest_cosines(vectors: StoredArray, queries: Vectors) -> NDArray[np.float32]:
     """The cosine of each query (q, dimension) with its nearest vector (q,)."""
     highest = np.full(len(queries), -1.0, np.float32)
     for start in range(0, len(vectors), CHUNK_ROWS):

@@ -242,14 +242,14 @@ def encoding_fields(
     encoder: Encoder, name: str, building: Path, kind: str, states: TokenStatesInfo | None
 ) -> dict[str, Any]:
     """The fields of a manifest that describe the encoder of this name, its vectors (of a `kind`) and its states."""
-    vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
+    vectors, products = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True), ProductStore(building)
     return {
         "encoder": encoder.identity,
         "encoder_name": name,
         "dimension": encoder.dimension,
         "vectors": kind,
         "background": measure_background(vectors),
-        "cutoff": measure_cutoff(encoder, ProductStore(building), vectors),
+        "cutoff": measure_cutoff(encoder, lambda row: products[row].title, vectors),
         "states": states,
     }
 

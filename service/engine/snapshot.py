@@ -252,12 +252,18 @@ class Snapshot:
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
         """The same version with the vectors of another encoder, which are in this folder, and without token states."""
+        from indexer.embedding import measure_cutoff
         from retrieval.index.faiss import FaissIndex
         from retrieval.index.vectors import VECTORS_FILE
 
-        background = measure_background(load_array(vectors / VECTORS_FILE, mapped=True))
+        stored = load_array(vectors / VECTORS_FILE, mapped=True)
         manifest = msgspec.structs.replace(
-            self.manifest, encoder=encoder.identity, dimension=encoder.dimension, background=background, states=None
+            self.manifest,
+            encoder=encoder.identity,
+            dimension=encoder.dimension,
+            background=measure_background(stored),
+            cutoff=measure_cutoff(encoder, lambda row: self.products[row].title, stored),
+            states=None,
         )
         return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,11 +29,14 @@ from retrieval.index.token_states import (
     StoredStates,
     quantise_tokens,
 )
+from retrieval.index.vectors import NO_CUTOFF, Cutoff
 from retrieval.records import Availability, Product
-from retrieval.store.manifest import STATES_FOLDER
-from retrieval.store.products import ProductStore, ProductWriter, encoder_text, product_to_json
+from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
+from retrieval.store.products import ProductStore, encoder_text
 from retrieval.store.signals import SIGNALS_FILE, StoredSignals
+from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
+from service.engine.snapshot import serving_snapshot
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Encoded, Shop, damage, replaced
 from tests.versions import reseal
@@ -388,12 +392,16 @@ class _LettersNearEncoder:
         return np.array([(cosine, (1 - cosine**2) ** 0.5) for cosine in cosines], np.float32)
 
 
-def test_the_cutoff_keeps_most_queries_of_the_catalog_where_random_letters_are_near(tmp_path: Path) -> None:
-    writer = ProductWriter(tmp_path)
-    for number in range(100, 400):
-        writer.add(b"%d" % number, product_to_json(Product(str(number), f"lamp {number}")))
-    writer.finish()
+def test_the_cutoff_keeps_most_queries_of_the_catalog_where_random_letters_are_near() -> None:
     vectors = np.tile(np.array([[1, 0]], np.float32), (300, 1))
-    cutoff = measure_cutoff(cast(Encoder, _LettersNearEncoder()), ProductStore(tmp_path), vectors)
+    cutoff = measure_cutoff(cast(Encoder, _LettersNearEncoder()), lambda row: f"lamp {100 + row}", vectors)
     assert cutoff.known == pytest.approx(0.603, abs=0.001)
     assert cutoff.unknown == pytest.approx(0.603, abs=0.001)
+
+
+def test_vectors_of_another_encoder_get_its_cutoff(demo_index: Path) -> None:
+    with serving_snapshot(demo_index) as snapshot:
+        manifest = snapshot.manifest
+        before = replace(snapshot, manifest=msgspec.structs.replace(manifest, cutoff=Cutoff(0.9, 0.9)))
+        folder = Store(demo_index).version_folder(manifest.version) / VECTORS_FOLDER
+        assert before.encoded_by(snapshot.encoder, folder).manifest.cutoff == manifest.cutoff != NO_CUTOFF
