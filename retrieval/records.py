@@ -215,6 +215,10 @@ class Hit:
     """Metres from the place that the search sorts or filters by to the nearest one of the product."""
     product_type: str = ""
     """The type of the product, where a search found it: "cordless drill"."""
+    explored: bool = False
+    """Whether it is at this rank by exploration."""
+    propensity: float | None = None
+    """The probability with which exploration put it at this rank, where it did."""
 
 
 @dataclass(frozen=True, slots=True)

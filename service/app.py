@@ -174,13 +174,16 @@ def _open_indexes(
         if feeds is not None and not is_only:
             feeds = feeds / name
             feeds.mkdir(parents=True, exist_ok=True)
+        experiments = ServedExperiments(engine.root)
+        if engine.exploration:
+            experiments.store.ensure_key()
         jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
         return ServiceContext(
             name,
             engine,
             shared,
             ImpressionRecorder(engine.record),
-            ServedExperiments(engine.root),
+            experiments,
             TaskService(engine.root, feeds, jobs, shared.turn),
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,

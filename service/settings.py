@@ -121,6 +121,9 @@ class RankerSettings(SettingsTable):
     """time limit of the ranker in seconds; after it results keep the merged order"""
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
     """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
+    exploration: float = Field(default=0.0, ge=0, le=0.2)
+    """share of searches, up to 0.2, that show a product that few shoppers were shown at one of ranks 2 to 10; see
+    ranking"""
 
 
 class RecommendSettings(SettingsTable):

@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 
 KINDS = tuple(Kind)
-RATIOS = ("attraction", "cart", "purchase", "evidence")
+RATIOS = ("attraction", "cart", "purchase", "evidence", "strength")
 _OF_WORDS = KINDS[:2]
 _SCOPED = (*(f"query_{kind}" for kind in KINDS), *(f"words_{kind}" for kind in _OF_WORDS))
 _CERTAIN = tuple(name for name in _SCOPED if not name.endswith(Kind.PRODUCT))
@@ -88,6 +88,18 @@ class MemoryRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Posteriors:
+    """The gamma distributions of the attraction of c products for a query."""
+
+    shape: NDArray[np.float64]
+    """(c,)"""
+    rate: NDArray[np.float64]
+    """(c,): the mean is `shape / rate`."""
+    evidence: NDArray[np.float64]
+    """(c,): 0 to 1, how much is known of each product from the clicks of all queries."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class QueryMemory:
     """The ratios of k keys and n rows, and the members that p products belong to. Read-only; may be memory-mapped."""
 
@@ -105,6 +117,8 @@ class QueryMemory:
     """(n,): purchases for each click."""
     evidence: Floats
     """(n,): 0 to 1, how much of the attraction comes from the key's own clicks."""
+    strength: Floats
+    """(n,): the expected clicks that the prior of the attraction is worth."""
     products: Hashes
     """(p,): hashes of the catalog's products, ascending."""
     category: Hashes
@@ -127,9 +141,9 @@ class QueryMemory:
         columns = {kind: np.zeros(len(products), np.uint64) for kind in KINDS[1:]}
         for name, kind, member in (each for each in catalog if each[1] != Kind.PRODUCT):
             columns[Kind(kind)][place[product_of[name]]] = _hash(kind, member)
-        attraction, cart, purchase, evidence = (np.asarray(each, np.float32)[order] for each in rows.ratios)
         ends = np.append(starts, len(order)).astype(np.int64)
-        ratios = attraction, cart, purchase, evidence
+        attraction, cart, purchase, evidence, strength = (np.asarray(each, np.float32)[order] for each in rows.ratios)
+        ratios = attraction, cart, purchase, evidence, strength
         return cls(found, ends, members[order], *ratios, products, *columns.values())
 
     def __len__(self) -> int:
@@ -161,6 +175,18 @@ class QueryMemory:
         ratios[own:] /= np.maximum(weight, 1e-9)
         made[len(_SCOPED) : -2] = evidence.reshape(-1, count)[_OF_CERTAIN]
         return made.T
+
+    def posteriors(self, text: str, products: Hashes) -> Posteriors:
+        """What is known of the attraction of products (c,) for a query."""
+        count = len(products)
+        everywhere, at = self._rows(Scope.ALL, "", products)
+        evidence, mean = np.zeros(count), np.ones(count)
+        evidence[everywhere], mean[everywhere] = self.evidence[at], self.attraction[at]
+        known, own = self._rows(Scope.QUERY, memory_key(text), products)
+        prior = next((float(self.strength[rows[0]]) for rows in (own, at) if len(rows)), 1.0)
+        rate = np.full(count, prior)
+        rate[known], mean[known] = self.strength[own] / (1 - self.evidence[own]).clip(1e-6), self.attraction[own]
+        return Posteriors((rate * mean).clip(1e-3), rate, evidence)
 
     def share_in_catalog(self) -> float:
         """The share of the products that shoppers were shown which the catalog had when the memory was made; 1 for no
@@ -206,7 +232,7 @@ class QueryMemory:
             return "holds bounds that do not fit"
         if (np.diff(self.starts) < 1).any() or (self.keys[1:] <= self.keys[:-1]).any():
             return "holds keys that are not in order"
-        columns = (self.attraction, self.cart, self.purchase, self.evidence)
+        columns = (self.attraction, self.cart, self.purchase, self.evidence, self.strength)
         if any(len(each) != len(self.members) for each in columns):
             return "holds other members than ratios"
         if any(len(each) != len(self.products) for each in (self.category, self.brand, self.price)):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rerank.click_models.click_log import Outcomes, outcomes, shown_places, sums
 from rerank.click_models.labels import LabelOptions
 from rerank.click_models.models import MODELS
-from rerank.ranker.memory import Kind, Scope, memory_key, memory_words
+from rerank.ranker.memory import RATIOS, Kind, Scope, memory_key, memory_words
 from rerank.sessions.decay import decay_at, exact_sum
 from rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
@@ -41,7 +41,7 @@ _EMPTY = pl.DataFrame(
     schema={
         **dict.fromkeys(("scope", "key", "kind", "member"), pl.String),
         "shoppers": pl.UInt32,
-        **dict.fromkeys(("looks", *_RATES, "evidence"), pl.Float64),
+        **dict.fromkeys(("looks", *RATIOS), pl.Float64),
     }
 )
 
@@ -66,7 +66,7 @@ def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFr
     scope (`Scope`), key (the query's words in alphabetical order, a word, or nothing), kind (`Kind`), member (the
     product's id, or what it belongs to), shoppers (who were shown it), looks (decayed examined impressions),
     attraction, cart, purchase (ratios, 1 for what is like the query's others), evidence (0 to 1: how much of the
-    attraction comes from the key's own clicks).
+    attraction comes from the key's own clicks), strength (the expected clicks that its prior is worth).
     """
     keys = {query: memory_key(query) for query in lists["query"].unique().to_list()}
     keyed = lists.with_columns(pl.col("query").replace_strict(keys, return_dtype=pl.String))
@@ -189,6 +189,7 @@ def _with_ratios(table: pl.DataFrame, whole: pl.DataFrame | None) -> pl.DataFram
         made[ratio], evidence, strength = _posterior(observed, expected, mean, scale)
         made[f"_{ratio}"] = np.full(count, strength)
         made.setdefault("evidence", evidence)
+        made.setdefault("strength", made[f"_{ratio}"])
     return table.with_columns(**made)
 
 

@@ -306,6 +306,8 @@ def _stages_line(hit: Hit) -> str:
     parts = ["exact identifier"] if hit.identifier else []
     if hit.rule:
         parts.append(f"rule {printable(hit.rule)}")
+    if hit.propensity is not None:
+        parts.append(f"explored, propensity {hit.propensity:.5f}")
     for stage in STAGES:
         score = hit.stages.get(stage)
         if score is not None:

@@ -168,7 +168,7 @@ class Stages:
         self._executor = executor
         self.last = last
         self._encodings = encodings
-        self._limits = limits
+        self.limits = limits
         self._signals = signals
 
     def rank(self, request: ResolvedRequest) -> Ranking:
@@ -421,9 +421,9 @@ class Stages:
         if request.stage == "dense" or not len(nearest.rows):
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
-        margins = np.full(len(similarity), self._limits.margin)
+        margins = np.full(len(similarity), self.limits.margin)
         if wanted.is_sure:
-            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self._limits.other_type_margin
+            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self.limits.other_type_margin
         return np.asarray(similarity >= similarity[0] - margins)
 
     def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
@@ -449,7 +449,7 @@ class Stages:
         found = len(retrieved.identifier_rows) or len(request.pinned)
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
             return True
-        closest = float(nearest.scores[0]) - self._limits.cutoff * self._snapshot.manifest.background.deviation
+        closest = float(nearest.scores[0]) - self.limits.cutoff * self._snapshot.manifest.background.deviation
         if closest >= cutoff.unknown or self._has_all_words(request.groups, best):
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))

@@ -48,6 +48,7 @@ from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
 from service.events.signals import NO_COVIEWS
+from service.experiments.exploration import Exploration
 
 if TYPE_CHECKING:
     from service.events.event_log import EventLog, RecordResult
@@ -236,10 +237,12 @@ class SearchEngine:
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             stages = Stages(snapshot, self._executor, last, encodings, limits, signals)
 
+            exploration = self._exploration_of(request)
+
             def find(text: str, completions: Sequence[Completion]) -> Page:
-                searched = replace(request, text=text)
-                chosen = self._suggester.chosen_category(text)
-                page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions, chosen).page()
+                searched, chosen = replace(request, text=text), self._suggester.chosen_category(text)
+                given = unavailable, rules, request.text, completions, chosen
+                page = Search(snapshot, stages, searched, *given, exploration=exploration).page()
                 return replace(page, completion=completion, suggestion=correction.text if correction else "")
 
             if correction and correction.is_sure and may_correct:
@@ -347,9 +350,23 @@ class SearchEngine:
 
     @cached_property
     def _shows_seen(self) -> bool:
+        return self._loaded_settings.recommend.seen == "show"
+
+    def _exploration_of(self, request: SearchRequest) -> Exploration | None:
+        if not (request.explore and self.exploration):
+            return None
+        return Exploration.of_search(self.exploration, request.explore, request.query_key, self._ranker.memory)
+
+    @property
+    def exploration(self) -> float:
+        """The share of searches with a shopper that explore; see `SearchRequest.explore`."""
+        return self._loaded_settings.ranker.exploration
+
+    @cached_property
+    def _loaded_settings(self) -> Settings:
         from service.settings import load_settings
 
-        return (self._settings or load_settings()).recommend.seen == "show"
+        return self._settings or load_settings()
 
     @property
     def rules(self) -> EngineRules:

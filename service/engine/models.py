@@ -109,6 +109,11 @@ class ServedRanker:
         """Why another ranker serves than the published one, and why it remembers nothing; none where all is well."""
         return (*self._notices, *self._memory.notices, *self._of_catalog)
 
+    @property
+    def memory(self) -> QueryMemory:
+        """What shoppers chose for queries before."""
+        return self._memory.current()
+
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
         memory = self._memory.current()

@@ -78,6 +78,7 @@ class SearchOptions(TypedDict, total=False):
     per_group: int
     diversity: float
     relevance: Relevance | None
+    explore: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,10 @@ class SearchRequest:
     """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
     relevance: Relevance | None = None
     """Relevance settings that apply instead of the store's."""
+    explore: str = ""
+    """Who searches, under any name. With the setting `ranker.exploration` it decides whether the hits have a product
+    that few shoppers were shown, and which one: always the same for the same text and filters. Empty for no such
+    product."""
 
     def __post_init__(self) -> None:
         for name, (kind, most) in _LISTS.items():
@@ -174,6 +179,11 @@ class SearchRequest:
         if self.diversity and self.sort:
             raise QueryError(f"diversity is {self.diversity} and sort is {self.sort!r}; leave out one of them")
 
+    @property
+    def query_key(self) -> str:
+        """The text and the filters, which all pages of one answer share."""
+        return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
+
     def _check_groups(self) -> None:
         if not 1 <= self.per_group <= MAX_PER_GROUP:
             raise QueryError(f"per_group is {self.per_group}, it can be 1 to {MAX_PER_GROUP}")
@@ -185,7 +195,7 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
-        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group")
+        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore")
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
             ("size", "page", "facet_values", "per_group"), int
         )

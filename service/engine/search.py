@@ -27,7 +27,7 @@ from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, d
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Facet, Hit, Page, Place, Product, RangeCount
+from retrieval.records import Contribution, Facet, Hit, Page, Place, Product, RangeCount
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
@@ -44,6 +44,7 @@ from service.engine.candidates import (
 from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, SearchRequest
 from service.engine.snapshot import Products, Snapshot
 from service.engine.spelling import Completion
+from service.experiments.exploration import Exploration, ExploredProduct
 
 _BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
 _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)
@@ -64,6 +65,7 @@ class RuleOrder:
     """The rule that moved a row."""
     ranked: Rows = field(default_factory=lambda: NO_ROWS)
     """The ranked part in its order, with all products of each group."""
+    explored: ExploredProduct | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class PinnedRow:
 
 
 class RuleArranger:
-    """Applies the pins and lifts, the groups and the diversity of one search."""
+    """Applies the pins and lifts, the groups, the diversity and the exploration of one search."""
 
     def __init__(
         self,
@@ -85,10 +87,12 @@ class RuleArranger:
         products: Products,
         keyword: KeywordIndex,
         diversity: Diversity | None,
+        explore: Explore | None = None,
     ) -> None:
         self._lifts = lifts
         self._keyword = keyword
         self._diversity = diversity
+        self._explore = explore
         rows = [(products.row_of(pin.product), pin) for pin in pins]
         self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
 
@@ -101,7 +105,7 @@ class RuleArranger:
         """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
         identifiers stay before everything."""
         pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
-        if not (pins or self._lifts or groups or self._diversity):
+        if not (pins or self._lifts or groups or self._diversity or self._explore):
             return RuleOrder(further(end))
         ranked, identified = len(ranking.rows), list(ranking.identified)
         shift, moved = _shift(self._lifts, ranking, self._keyword)
@@ -112,7 +116,8 @@ class RuleArranger:
             return np.concatenate([ranking.rows[order], further(max(count, ranked))[ranked:]])
 
         pins, kept = _one_per_group(pins, groups, ranking.rows[order][: len(identified)])
-        rows = _first(fetch, max(end, HEAD if self._diversity else 0) + len(pins), groups, kept)
+        least = HEAD if self._diversity or self._explore else 0
+        rows = _first(fetch, max(end, least) + len(pins), groups, kept)
         changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
         if changed:
             behind = min(0.0, float(scores.min(initial=0.0)))
@@ -121,8 +126,14 @@ class RuleArranger:
         if self._diversity:
             rows = rows[~np.isin(rows, [pin.row for pin in pins])]
             rows = self._diversity(rows, dict(zip(ranking.rows.tolist(), scores.tolist(), strict=True)), leading)
-        rules = moved | {pin.row: pin.rule for pin in pins}
-        return RuleOrder(weave(rows, pins, leading)[:end], changed, rules, ranking.rows[order])
+        rules, woven, explored = moved | {pin.row: pin.rule for pin in pins}, weave(rows, pins, leading), None
+        if self._explore:
+            buried = ranking.rows[shift < 0].tolist()
+            explored = self._explore(ranking, woven, np.array([*identified, *(pin.row for pin in pins), *buried]))
+            if explored:
+                # Last, so that it takes no place that another one wants.
+                woven = weave(rows, [*pins, PinnedRow(explored.row, explored.rank, "")], leading)
+        return RuleOrder(woven[:end], changed, rules, ranking.rows[order], explored)
 
     def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
         """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
@@ -140,6 +151,8 @@ Fetch = Callable[[int], Rows]
 """Gives the first candidates in their order: so many, or all."""
 Diversity = Callable[[Rows, Mapping[int, float], int], Rows]
 """Reorders the head of some rows by their scores; the first ones, of a number, keep their places."""
+Explore = Callable[[Ranking, Rows, Rows], ExploredProduct | None]
+"""Chooses a product of an order to show further up, none of the second rows."""
 
 
 def _first(fetch: Fetch, end: int, groups: CandidateGroups | None, kept: Rows = NO_ROWS) -> Rows:
@@ -201,6 +214,8 @@ class Search:
         typed: str = "",
         completions: Sequence[Completion] = (),
         chosen: str = "",
+        *,
+        exploration: Exploration | None = None,
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
         of the request is its correction; `completions` are the texts that it may become, the first its own; `chosen`
@@ -225,7 +240,9 @@ class Search:
         self._effect = rules.effect(texts, where, time.time(), request.contexts) if rules else NOTHING
         spread = self._spread if request.diversity else None
         lifts = (*self._effect.lifts, *(_optional(snapshot, each) for each in request.optional_filters))
-        self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread)
+        least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
+        explore = partial(exploration.choose, snapshot, least=least) if exploration else None
+        self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread, explore)
         self._group = self._grouped_by(request.group)
         begun = [
             BegunQuery(each.text, groups, each.share, preferences(each.text).product)
@@ -448,7 +465,11 @@ class Search:
         score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
         product, named = self._product(row)
         distance = self._distance(product)
-        return Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named, distance=distance)
+        hit = Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named, distance=distance)
+        explored = arranged.explored
+        if explored is None or explored.row != row:
+            return hit
+        return replace(hit, explored=True, propensity=explored.propensity)
 
     def _distance(self, product: Product) -> float | None:
         """Metres from the place of the request to the nearest one of a product."""
@@ -468,6 +489,10 @@ class Search:
             if (found := explanations.get(row)) is not None:
                 parts = sorted((*found.contributions, *signals), key=lambda each: -abs(each.contribution))
                 explanations[row] = replace(found, contributions=tuple(parts))
+        for hit, row in zip(hits, rows, strict=True):
+            if hit.propensity is not None and (found := explanations.get(row)) is not None:
+                part = Contribution("exploration", f"at this rank by chance, of {hit.propensity:.2%}", 0.0)
+                explanations[row] = replace(found, contributions=(*found.contributions, part))
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
 
     def _answer(

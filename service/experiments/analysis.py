@@ -27,7 +27,7 @@ from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
 from service.events.report_inputs import ReportInputs, read_inputs
-from service.experiments.assignment import SplitMark, read_marks
+from service.experiments.assignment import ExplorationMark, SplitMark, read_marks
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
 from service.experiments.store import ExperimentStore, StoredExperiment
 
@@ -119,7 +119,7 @@ def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
         (query_id, part.variant, None, "") if isinstance(part, SplitMark) else (query_id, "", part.first, part.teams)
         for query_id in marked["query_id"].unique()
         for part in read_marks(query_id, key)
-        if part.experiment == experiment
+        if not isinstance(part, ExplorationMark) and part.experiment == experiment
     ]
     return pl.DataFrame(rows, schema=_IDS, orient="row").unique("query_id", keep="first")
 

@@ -1,4 +1,7 @@
-"""Random assignment of searches to variants by a keyed hash, interleaving, signed query ids and variant rankers."""
+"""Random assignment of searches to variants by a keyed hash, interleaving, signed query ids and variant rankers.
+
+Query ids also carry the propensity of an explored product, so that every event of the page has it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 import uuid
 from base64 import urlsafe_b64encode
 from bisect import bisect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
 from pathlib import Path
@@ -132,7 +135,8 @@ def _coin(seed: bytes, number: int) -> bool:
 #
 # `9f1c...~price-test.bold~draft:21:abba-~Zm9vYmFyYmF6`: the id itself; for each split the experiment and the variant;
 # for interleaving the experiment, the position of the page's first hit, and which list placed each hit; and a signature
-# over all of it. Marks with a wrong signature are ignored.
+# over all of it. Marks with a wrong signature are ignored. `explored:7:1.2500e-03` has the rank of an explored product
+# and its propensity.
 
 MOST_TEAMS = 100
 """Hits of a page whose team is told."""
@@ -140,6 +144,8 @@ _MARK = "~"
 _SIGNATURE_BYTES = 9
 _SPLIT = re.compile(r"([a-z0-9-]{1,32})\.([a-z0-9-]{1,16})")
 _DRAFT = re.compile(r"([a-z0-9-]{1,32}):([1-9][0-9]{0,5}):([ab-]{1,100})")
+_EXPLORED = "explored"
+_EXPLORATION = re.compile(_EXPLORED + r":([1-9][0-9]{0,5}):([0-9]\.[0-9]{4}e-[0-9]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,20 @@ class DraftMark:
         return f"{self.experiment}:{self.first}:{self.teams[:MOST_TEAMS]}"
 
 
-Mark = SplitMark | DraftMark
+@dataclass(frozen=True, slots=True)
+class ExplorationMark:
+    """A page has a product that exploration put there."""
+
+    rank: int
+    """From 1, over all pages."""
+    propensity: float
+    """The probability of this product at this rank."""
+
+    def __str__(self) -> str:
+        return f"{_EXPLORED}:{self.rank}:{self.propensity:.4e}"
+
+
+Mark = SplitMark | DraftMark | ExplorationMark
 
 
 def sign_query_id(query_id: str, parts: Sequence[Mark], key: bytes) -> str:
@@ -194,6 +213,8 @@ def _part(text: str) -> Mark | None:
         return SplitMark(split[1], split[2])
     if draft := _DRAFT.fullmatch(text):
         return DraftMark(draft[1], int(draft[2]), draft[3])
+    if exploration := _EXPLORATION.fullmatch(text):
+        return ExplorationMark(int(exploration[1]), float(exploration[2]))
     return None
 
 
@@ -215,11 +236,6 @@ class ShopperSearch:
     request: SearchRequest
     shopper: str = ""
     session: str = ""
-
-    @property
-    def query(self) -> str:
-        """The text and the filters, which all pages of one answer share."""
-        return f"{' '.join(self.request.text.casefold().split())}\0{self.request.filters}"
 
     @property
     def owner(self) -> str:
@@ -266,11 +282,26 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
             marks.append(SplitMark(experiment.id, variant.name))
     search = replace(search, request=_with_options(search.request, options))
     if draft is None or not search.request.text.strip():
-        page = engine.search(search.request)
+        page = engine.search(replace(search.request, explore=_explorer(running, search)))
+        marks += _exploration_marks(page)
     else:
         page, mark = _interleave(engine, search, draft)
         marks += [mark] if mark else []
     return MarkedPage(page, sign_query_id(uuid.uuid4().hex, marks, running.key))
+
+
+def _explorer(running: StoredExperiments, search: ShopperSearch) -> str:
+    """The name under which a search explores; empty where its rank could not be reported."""
+    is_reported = running.key and (search.shopper or search.session) and search.request.per_group == 1
+    if not is_reported:
+        return ""
+    return hmac.digest(running.key, f"explore\0{search.owner}".encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def _exploration_marks(page: Page) -> Iterator[ExplorationMark]:
+    for rank, hit in enumerate(page.hits, (page.page - 1) * page.size + 1):
+        if hit.propensity is not None:
+            yield ExplorationMark(rank, hit.propensity)
 
 
 def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
@@ -279,7 +310,8 @@ def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tupl
     if request.sort or request.explain or request.per_group > 1 or not request.size:
         return []
     units = [
-        (each, unit_of(each.experiment, search.shopper, search.session, search.query)) for each in running.documents
+        (each, unit_of(each.experiment, search.shopper, search.session, search.request.query_key))
+        for each in running.documents
     ]
     return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
 
@@ -335,7 +367,9 @@ def _held(first: Page, second: Page) -> frozenset[str]:
 
 def _seed(salt: bytes, search: ShopperSearch) -> bytes:
     """Equal for all pages of one answer, and for the same search by the same shopper."""
-    return hmac.digest(salt, f"draft\0{search.owner}\0{search.query}".encode("utf-8", "surrogatepass"), "sha256")
+    return hmac.digest(
+        salt, f"draft\0{search.owner}\0{search.request.query_key}".encode("utf-8", "surrogatepass"), "sha256"
+    )
 
 
 def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:

@@ -90,7 +90,7 @@ class StoredExperiments(StoredDocuments[StoredExperiment]):
     """Experiments in the order of their ids: all, or those that run at one moment."""
 
     key: bytes = b""
-    """Signs the marks in query ids; empty where there is no experiment yet."""
+    """Signs the marks in query ids; empty where nothing needed one yet."""
 
 
 def stored_document(stored: StoredExperiment, now: datetime) -> dict[str, object]:
@@ -171,6 +171,13 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
             self._write(cursor, {new.id: self._encoded(new)}, who)
             cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
         return True
+
+    def ensure_key(self) -> None:
+        """Makes the key of marks where there is none, as exploration needs it without any experiment; raises
+        ExperimentError where the file cannot be written."""
+        if not self.read().key:
+            with self._file.writing() as cursor:
+                cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
 
     def stop(self, experiment_id: str, *, who: str = "") -> bool:
         """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises

@@ -72,6 +72,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
     """The hooks of a request with this permit."""
     is_private = _is_private(request)
     running, settings = context.experiments.running(), context.companion(ProtocolStore).settings
+    explores = context.engine.exploration > 0
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
         if not is_private:
@@ -85,7 +86,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
         suggest=lambda typed, size: context.suggest(permit, typed, size),
         on_page=record_search,
         on_ignored=record_ignored,
-        run_experiments=run_experiments if running.documents and not is_private else None,
+        run_experiments=run_experiments if (running.documents or explores) and not is_private else None,
         record_impressions=record_impressions,
         show=partial(context.shown, permit),
         defaults=settings.defaults,

@@ -266,6 +266,7 @@ class SearchBatch:
                 stages = {name: {"rank": each.rank, "score": each.score} for name, each in hit.stages.items()}
                 places = search.around.ranking_info(self._hooks.show(hit.product).places) if search.around else {}
                 record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule, **places}
+                record["_rankingInfo"] |= {"explored": True, "propensity": hit.propensity} if hit.explored else {}
             records.append(record if search.distinct is None else {**record, **groups})
         return records
 

@@ -48,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "events.minimum_shoppers": ("10", "10", 10, "0", "few"),
     "events.memory_half_life": ("14", "14", 14.0, "0", "long"),
     "ranker.deadline": ("0.02", "0.02", 0.02, "0", "soon"),
+    "ranker.exploration": ("0.1", "0.1", 0.1, "0.3", "many"),
     "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625), "[1, -2, 5]", "1,2"),
     "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),
     "service.host": ('"::1"', "::1", "::1", "5", None),

@@ -28,7 +28,7 @@ CATALOG = [("new", "category", "Drills"), ("new", "brand", "Torvane"), ("a", "br
 
 
 def memory_of(rows: list[Row], catalog: Sequence[tuple[str, str, str]] = CATALOG) -> QueryMemory:
-    ratios = np.array([row[4:] for row in rows], np.float64).reshape(-1, 4).T
+    ratios = np.array([(*row[4:], 3.0) for row in rows], np.float64).reshape(-1, 5).T
     scopes, keys, kinds, members = ([str(row[column]) for row in rows] for column in range(4))
     return QueryMemory.of_rows(MemoryRows(scopes, keys, kinds, members, [*ratios]), catalog)
 

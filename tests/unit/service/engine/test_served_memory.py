@@ -49,7 +49,7 @@ def memory_of(
     )
     kinds = [*["product"] * len(chosen), *(["category"] if category else [])]
     members = [*chosen, *([category] if category else [])]
-    ratios = [np.linspace(9, 2, len(members))] * 4
+    ratios = [np.linspace(9, 2, len(members))] * 5
     keyed = MemoryRows(["query"] * len(members), ["pan steel"] * len(members), kinds, members, ratios)
     return QueryMemory.of_rows(keyed, [*((name, "product", name) for name in known), ("pan-1", "category", category)])
 

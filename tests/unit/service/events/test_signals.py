@@ -40,7 +40,7 @@ from service.events.signals import (
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PROPOSAL = Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ())
-MEMORY = QueryMemory.of_rows(MemoryRows(["query"], ["drill"], ["product"], ["a"], [np.array([1.5])] * 4))
+MEMORY = QueryMemory.of_rows(MemoryRows(["query"], ["drill"], ["product"], ["a"], [np.array([1.5])] * 5))
 COVIEWS = CoViews.of_pairs(["a", "a"], ["b", "c"], np.array([0.25, 0.75]))
 FILES = {
     "popularity.json": (partial(write_popularity, scores={"a": 2.5}), read_popularity, NO_POPULARITY),

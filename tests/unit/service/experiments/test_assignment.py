@@ -30,6 +30,7 @@ from service.experiments.assignment import (
     NOBODY,
     SECOND,
     DraftMark,
+    ExplorationMark,
     Mark,
     MarkedPage,
     ShopperSearch,
@@ -171,7 +172,7 @@ def test_each_list_is_first_equally_often() -> None:
 
 KEY = b"k" * 32
 ID = "9f" * 16
-PARTS: list[Mark] = [SplitMark("price-test", "bold"), DraftMark("draft", 21, "abba-")]
+PARTS: list[Mark] = [SplitMark("price-test", "bold"), DraftMark("draft", 21, "abba-"), ExplorationMark(7, 0.00125)]
 
 
 def test_query_id_round_trips_and_is_plain_without_experiment() -> None:
@@ -249,6 +250,10 @@ def draft_mark(found: MarkedPage) -> DraftMark:
     return mark
 
 
+def experiments_of(found: MarkedPage) -> list[str]:
+    return [part.experiment for part in read_marks(found.query_id, KEY) if not isinstance(part, ExplorationMark)]
+
+
 def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
     """Asserts that each hit is the best of its team's list that was left."""
     taken: set[str] = set()
@@ -284,9 +289,9 @@ def test_non_participant_has_a_plain_query_id(engine: SearchEngine, change: dict
 def test_several_experiments_run_together(engine: SearchEngine) -> None:
     rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))), unit=Unit.SESSION)
     found = answer_search(engine, running(MERGING, rules), DRILL)
-    assert {part.experiment for part in read_marks(found.query_id, KEY)} == {"merging", "rules"}
+    assert set(experiments_of(found)) == {"merging", "rules"}
     browsed = answer_search(engine, running(rules, DRAFT), varied(DRILL, text=" "))
-    assert [part.experiment for part in read_marks(browsed.query_id, KEY)] == ["rules"]
+    assert experiments_of(browsed) == ["rules"]
 
 
 def test_pages_of_an_interleaved_result_continue(engine: SearchEngine) -> None:
@@ -442,7 +447,7 @@ def test_failing_ranker_gives_merged_order_and_keeps_the_variant(ranked: SearchE
 def test_other_experiments_continue(ranked: SearchEngine) -> None:
     rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
     found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
-    assert [part.experiment for part in read_marks(found.query_id, KEY)] == ["rules"]
+    assert experiments_of(found) == ["rules"]
 
 
 def test_deleted_ranker_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def test_no_list_is_in_the_memory_that_predicts_its_clicks(root: Path, events: p
         count = len(queries) * len(products)
         names = ["query"] * count, [each for each in queries for _ in products], ["product"] * count
         ratio = np.full(count, float(len(asked)) + 1)
-        return QueryMemory.of_rows(MemoryRows(*names, products * len(queries), [ratio] * 4))
+        return QueryMemory.of_rows(MemoryRows(*names, products * len(queries), [ratio] * 5))
 
     store = Store(root)
     with closing(Connection(store)) as connection:
