@@ -73,7 +73,7 @@ def evaluate(
     queries = list(judged.grades)
     runs: dict[str, Run] = {}
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
-        show_notices((*engine.notices, *_missing(engine, judged.grades)))
+        show_notices((*engine.notices, *judged.notices, *_missing(engine, judged.grades)))
         for stage in chosen:
             progress.begin(stage, len(queries), "queries")
             runs[stage] = run_stage(engine, queries, stage, advance=progress.advance)
@@ -186,6 +186,7 @@ def quality(
             if not directory:
                 raise SettingError(f"{each!r}: name the index and its judgments as INDEX=JUDGMENTS.tsv")
             judged = read_judgments(Path(file))
+            show_notices(f"{file}: {each}" for each in judged.notices)
             queries = list(judged.grades)
             results[directory] = {}
             with SearchEngine.open(directory, follow=False) as engine:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from retrieval.errors import JudgmentsError
 
@@ -21,6 +22,14 @@ class Judgments:
     grades: Mapping[str, Mapping[str, float]]
     lowest: float
     """The file's lowest grade: what it says of a product that is not relevant."""
+    repeated: int = 0
+    """Pairs that several lines judge: their grade is the mean."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know of the file."""
+        message = f"{self.repeated:,} pairs are judged more than once: each has the mean of its grades"
+        return (message,) if self.repeated else ()
 
     def gain(self, grade: float) -> float:
         """The gain of a grade, 2^(grade - lowest) - 1. A file with one grade only says that all it lists is
@@ -31,19 +40,18 @@ class Judgments:
 def read_judgments(path: Path) -> Judgments:
     """Reads a judgments file.
 
-    Raises JudgmentsError naming the line for anything but a query, an id and a finite grade, a pair that is judged
-    twice, or a file without judgments.
+    Raises JudgmentsError naming the line for anything but a query, an id and a finite grade, or a file without
+    judgments.
     """
-    grades: dict[str, dict[str, float]] = {}
-    for number, query, product, grade in _rows(path):
-        judged = grades.setdefault(query, {})
-        if product in judged:
-            raise JudgmentsError(f"{path}, line {number}: {product!r} is judged twice for {query!r}")
-        judged[product] = grade
-    if not grades:
+    given: dict[str, dict[str, list[float]]] = {}
+    for query, product, grade in _rows(path):
+        given.setdefault(query, {}).setdefault(product, []).append(grade)
+    if not given:
         raise JudgmentsError(f"{path} has a header and no judgments")
+    grades = {query: {product: fmean(each) for product, each in judged.items()} for query, judged in given.items()}
     seen = {grade for judged in grades.values() for grade in judged.values()}
-    return Judgments(grades, min(seen) if len(seen) > 1 else min(seen) - 1.0)
+    repeated = sum(len(each) > 1 for judged in given.values() for each in judged.values())
+    return Judgments(grades, min(seen) if len(seen) > 1 else min(seen) - 1.0, repeated)
 
 
 def read_table(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
@@ -62,7 +70,7 @@ def read_table(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[
     return ((number, line.split("\t")) for number, line in enumerate(lines[1:], 2) if line.strip())
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str, float]]:
+def _rows(path: Path) -> Iterator[tuple[str, str, float]]:
     for number, cells in read_table(path, HEADER):
         if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1].strip():
             raise JudgmentsError(f"{path}, line {number}: expected query, product_id and grade between tabs")
@@ -72,4 +80,4 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, float]]:
             grade = math.nan
         if not abs(grade) <= _HIGHEST_GRADE:
             raise JudgmentsError(f"{path}, line {number}: the grade {cells[2]!r} is not a number")
-        yield number, cells[0], cells[1], grade
+        yield cells[0], cells[1], grade

@@ -220,25 +220,25 @@ def train_text_towers(
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
             training = _Training(root, settings, tables.snapshot, tables.work, request, progress)
-            return training.published(_clicked(tables.derived, request))
-    judged = [each for path in request.judgments for each in judged_queries(path)]
+            return training.published(_clicked(tables.derived, request, progress))
+    judged = [each for path in request.judgments for each in judged_queries(path, progress)]
     with working(root, settings) as (snapshot, work, _):
         training = _Training(root, settings, snapshot, work, request, progress)
         if request.source == "judgments":
-            return training.published(_sources(judged, request))
+            return training.published(_sources(judged, request, progress))
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
-        return training.published(_sources(made, request), judged)
+        return training.published(_sources(made, request, progress), judged)
 
 
-def _clicked(derived: DerivedTables, request: TextTowersRequest) -> TowerSources:
-    sources = _sources(from_labels(derived.labels), request)
+def _clicked(derived: DerivedTables, request: TextTowersRequest, progress: Progress) -> TowerSources:
+    sources = _sources(from_labels(derived.labels), request, progress)
     if not request.paraphrases:
         return sources
     return replace(sources, paraphrases=from_reformulations(derived.reformulations, derived.queries))
 
 
-def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest) -> TowerSources:
-    validation = judged_queries(request.validation) if request.validation else None
+def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest, progress: Progress) -> TowerSources:
+    validation = judged_queries(request.validation, progress) if request.validation else None
     return TowerSources(training, validation, request.held_out)
 
 
@@ -442,10 +442,13 @@ _NEAR = 30
 """Products nearest to a positive, among which its near misses are looked for."""
 
 
-def judged_queries(path: Path) -> list[JudgedQuery]:
+def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
     """Of a judgments file; raises JudgmentsError for one that cannot be read, TrainingError for one without a
     positive."""
-    return from_judgments(read_judgments(path))
+    progress.begin(f"read {path.name}", None, "")
+    judgments = read_judgments(path)
+    progress.end("; ".join((f"{len(judgments.grades):,} queries", *judgments.notices)))
+    return from_judgments(judgments)
 
 
 def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
