@@ -218,13 +218,12 @@ def click_lists(
             f"{len(usable)} of {len(found)} lists of queries have a clicked candidate and another one; at least "
             f"{least} are needed: gather more clicks, or train with --from-catalog"
         )
+    answered = (lists.queries[number] for number in usable.tolist())
     left_out = ExclusionCounts(
         unclicked_queries=_unclicked(evidence),
         gone_products=gone,
-        lost_candidates=int(
-            (pairs["list"].is_not_null() & pairs["row"].is_not_null() & pairs["place"].is_null()).sum()
-        ),
-        unanswered_queries=len(found) - len(usable),
+        lost_candidates=_count_pairs(pairs.drop_nulls(_JOINED).filter(pl.col("place").is_null())),
+        unanswered_queries=len(set(map(query_of_fold, found.queries)) - {query_of_fold(each) for each in answered}),
     )
     return ClickLists(lists, gains, is_shown[kept], weights, displays, evidence.examination, usable, left_out)
 
@@ -248,7 +247,7 @@ def place_pairs(
         .join(numbers, on="query", how="left", maintain_order="left")
         .join(places, on=_JOINED, how="left", maintain_order="left")
     )
-    return joined, int(joined["row"].is_null().sum())
+    return joined, _count_pairs(joined.filter(pl.col("row").is_null()))
 
 
 def _drawn(
@@ -280,8 +279,18 @@ def _evidence_of(
 
 
 def _unclicked(evidence: ClickEvidence) -> int:
-    query_of, acted = evidence.query_of_list, evidence.acts.any(axis=(1, 2))
-    return len(np.setdiff1d(np.unique(query_of[query_of >= 0]), query_of[acted]))
+    names = evidence.pairs["query"].unique(maintain_order=True).to_list()
+    query_of, is_acted = evidence.query_of_list, evidence.acts.any(axis=(1, 2))
+    shown, acted = (
+        {query_of_fold(names[number]) for number in np.unique(query_of[chosen]).tolist()}
+        for chosen in (query_of >= 0, is_acted & (query_of >= 0))
+    )
+    return len(shown - acted)
+
+
+def _count_pairs(pairs: pl.DataFrame) -> int:
+    """The number of pairs of a query and a product; those of a query's folds are one."""
+    return len({(query_of_fold(query), product) for query, product in pairs.select("query", "product_id").iter_rows()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +431,8 @@ def fold_of(name: str) -> int:
 
 def other_folds(events: pl.DataFrame) -> list[pl.DataFrame]:
     """For each fold the events of all others, under the names of their queries."""
-    text, number = pl.col("query").str.split(FOLD).list.first(), pl.col("query").str.split(FOLD).list.last()
-    named = events.filter(pl.col("query") != "").with_columns(query=text, _fold=number)
-    return [named.filter(pl.col("_fold") != str(fold)).drop("_fold") for fold in range(FOLDS)]
+    named = events.filter(pl.col("query") != "")
+    rows = [(name, query_of_fold(name), fold_of(name)) for name in named["query"].unique().to_list()]
+    parts = pl.DataFrame(rows, schema={"query": pl.String, "_query": pl.String, "_fold": pl.Int64}, orient="row")
+    named = named.join(parts, on="query", how="left", maintain_order="left").with_columns(query="_query")
+    return [named.filter(pl.col("_fold") != number).drop("_query", "_fold") for number in range(FOLDS)]

@@ -8,7 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.training.click_dataset import LEAST_SHOWN, click_lists, fit_evidence, queries_with_clicks, split_by_time
+from rerank.sessions.partitions import WHO
+from rerank.training.click_dataset import (
+    LEAST_SHOWN,
+    click_lists,
+    fit_evidence,
+    fold_by_shopper,
+    other_folds,
+    queries_with_clicks,
+    split_by_time,
+)
+from rerank.training.datasets import query_of_fold
 from retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import DEPTH, Shop, learned_lists, no_lists, row_of, shop
 
@@ -87,6 +97,26 @@ def test_removed_products_and_unclicked_queries_are_counted(made: Shop, events: 
     assert (excluded.unclicked_queries, excluded.gone_products, excluded.lost_candidates) == (1, asked, was_shown)
     assert excluded.unanswered_queries == 1
     assert 0 not in clicks.usable
+
+
+def test_folds_of_a_query_are_counted_once(made: Shop, events: pl.DataFrame) -> None:
+    """Also where the clicks of one fold alone are too few."""
+    first, second = made.data.lists.queries[:2]
+    folded = fold_by_shopper(events.with_columns(pl.col("query_id").alias(WHO)))
+    clicked = pl.col("query").is_in([f"{first}\n0", f"{first}\n1", f"{second}\n0"])
+    evidence = fit_evidence(folded.filter(~clicked | (KINDS == "impression")))
+    names = folded["query"].unique().sort().to_list()
+    lists = made.data.lists
+    found = lists.repeat([lists.queries.index(query_of_fold(name)) for name in names], names)
+    clicks = click_lists(evidence, found, lambda name: None if name == "p0" else row_of(name))
+    excluded = clicks.excluded
+    shown = events.filter((pl.col("product_id") == "p0") & (KINDS == "impression"))["query"].n_unique()
+    assert (excluded.unclicked_queries, excluded.unanswered_queries, excluded.gone_products) == (1, 1, shown)
+    assert clicks.query_count == len(lists) - 1
+    for number, part in enumerate(other_folds(folded)):
+        expected = folded.filter(pl.col("query").str.ends_with(f"\n{1 - number}"))
+        assert part.equals(expected.with_columns(pl.col("query").str.head(-2)))
+    assert all(part.is_empty() for part in other_folds(folded.clear()))
 
 
 def test_too_few_carts_and_purchases_use_clicks(made: Shop, events: pl.DataFrame) -> None:
