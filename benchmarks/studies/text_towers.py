@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +18,11 @@ from benchmarks.studies import run_study
 from benchmarks.studies.rankers import part_of
 from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.text_towers.dataset import TowerSources, is_validation_query
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import open_encoder, parse_runtime
-from retrieval.index.faiss import build_index
-from retrieval.index.vectors import create_vectors
+from retrieval.index.faiss import VectorIndexKind, build_index
+from retrieval.index.vectors import Rows, Vectors, create_vectors
 from retrieval.judgments import HEADER, Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
@@ -59,24 +61,40 @@ def written(judgments: Judgments, queries: Sequence[str], folder: Path) -> Path:
     return path
 
 
-def held_out(judgments: Judgments, *, everything: bool = False) -> Judgments:
-    """The fifth of the queries that nothing trains on or chooses by, or all of them."""
-    queries = list(judgments.grades)
-    kept = queries if everything else part_of(queries, "test")
-    return Judgments({query: judgments.grades[query] for query in kept}, judgments.lowest)
+def judged_part(judgments: Judgments, part: str) -> Judgments:
+    """The queries of a part (`benchmarks.studies.rankers.PARTS`)."""
+    return _only(judgments, part_of(list(judgments.grades), part))
+
+
+def _only(judgments: Judgments, queries: Iterable[str]) -> Judgments:
+    return Judgments({query: judgments.grades[query] for query in queries}, judgments.lowest)
 
 
 def encoded(snapshot: Snapshot, encoder: Encoder, folder: Path, progress: Progress) -> Snapshot:
     """The same version with vectors of another encoder, which are written to a new folder."""
+    progress.begin("encoding", len(snapshot.products), "products")
+
+    def vectors_of(rows: Rows) -> Vectors:
+        texts = [encoder_text(snapshot.products[row]) for row in rows.tolist()]
+        return encoder.encode_products(texts, progress.advance)
+
+    made = _with_vectors(snapshot, encoder, vectors_of, folder)
+    progress.end(f"{len(snapshot.products):,} products by {encoder.identity}")
+    return made
+
+
+def _with_vectors(
+    snapshot: Snapshot,
+    encoder: Encoder,
+    vectors_of: Callable[[Rows], Vectors],
+    folder: Path,
+    kind: VectorIndexKind | None = None,
+) -> Snapshot:
     size = len(snapshot.products)
-    progress.begin("encoding", size, "products")
     vectors = create_vectors(folder, size, encoder.dimension)
-    for start in range(0, size, _CHUNK):
-        rows = range(start, min(start + _CHUNK, size))
-        texts = [encoder_text(snapshot.products[row]) for row in rows]
-        vectors[start : rows.stop] = encoder.encode_products(texts, progress.advance)
-    progress.end(f"{size:,} products by {encoder.identity}")
-    build_index(folder)
+    for rows in np.array_split(np.arange(size), range(_CHUNK, size, _CHUNK)):
+        vectors[rows] = vectors_of(rows)
+    build_index(folder, kind)
     return snapshot.encoded_by(encoder, folder)
 
 
@@ -91,8 +109,11 @@ def found_by(snapshot: Snapshot, judged: Judgments, stage: str, name: str, progr
 def measure_stage(run: Run, judged: Judgments, before: Run | None = None) -> StageQuality:
     """How good a run is, and how much better than the one before."""
     found = measure(run, judged)
-    against = None if before is None else paired_bootstrap(_by_query(run, judged), _by_query(before, judged))
-    return StageQuality(found["nDCG@10"], found["R@100"], against)
+    return StageQuality(found["nDCG@10"], found["R@100"], None if before is None else _difference(run, before, judged))
+
+
+def _difference(run: Run, before: Run, judged: Judgments) -> Difference:
+    return paired_bootstrap(_by_query(run, judged), _by_query(before, judged))
 
 
 def _by_query(run: Run, judged: Judgments) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -151,10 +172,10 @@ def measure_towers(
     Raises SettingError for a runtime that does not exist, before the training, and what that raises."""
     for runtime in runtimes:
         parse_runtime(runtime)
-    test = held_out(judgments, everything=bool(request.catalog))
-    training = [query for query in judgments.grades if query not in test.grades]
+    test = judged_part(judgments, "all" if request.catalog else "test")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        training = [query for query in judgments.grades if query not in test.grades]
         files = [written(judgments, training, folder)] if training else []
         request = replace(request, judgments=files, held_out=list(test.grades))
         started = time.perf_counter()
@@ -242,8 +263,156 @@ def show_towers(report: TowersReport) -> None:
     say(f"The towers are in {report.folder}")
 
 
-@command("text_towers store judgments.tsv --runtime onnx-int8,onnx-fp32")
-def towers(
+# Whether two encoders find more than the better one. The vector of a text is its vectors by both, side by side, each
+# multiplied by the square root of its weight: the cosine of two is the weighted mean of both cosines.
+
+_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+_TIMED_PRODUCTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An encoder made of two."""
+
+    first: Encoder
+    second: Encoder
+    weight: float
+    """Of the second."""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.first.identity} and {self.weight} of {self.second.identity}"
+
+    @property
+    def dimension(self) -> int:
+        return self.first.dimension + self.second.dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return self.joined(self.first.encode_queries(texts), self.second.encode_queries(texts))
+
+    def encode_products(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
+        return self.joined(self.first.encode_products(texts), self.second.encode_products(texts, progress))
+
+    def joined(self, first: Vectors, second: Vectors) -> Vectors:
+        """The vectors (n, dimension) of texts from those by both."""
+        return np.hstack([first * np.float32((1 - self.weight) ** 0.5), second * np.float32(self.weight**0.5)])
+
+
+@dataclass(frozen=True, slots=True)
+class PairFigures:
+    """What one stage reaches with one encoder, or with both."""
+
+    encoder: str
+    query_ms: float
+    """The median query's vector, in the calling thread."""
+    products_per_second: float
+    stage: str
+    quality: StageQuality
+    """Against the encoder that serves."""
+    against_other: Difference | None
+    """nDCG@10 of both less that of the other encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """Two encoders and their sum over the same queries."""
+
+    products: int
+    queries: int
+    choosing_queries: int
+    chosen: Mapping[float, float]
+    """nDCG@10 of the merged order of the queries that choose, by the weight of the other encoder."""
+    figures: Sequence[PairFigures]
+
+
+def measure_pair(
+    snapshot: Snapshot, other: Encoder, judgments: Judgments, weight: float | None, progress: Progress
+) -> PairReport:
+    """The encoder that serves, another one, and both.
+
+    Without a weight, the queries that chose among the weights of towers that `train` trained choose one by their merged
+    order, and those that it measured on measure; with one, all queries do. Raises EncoderError."""
+    measuring, share = judged_part(judgments, "all" if weight else "test"), TowerSources(()).share
+    others = [query for query in judgments.grades if query not in measuring.grades]
+    choosing = _only(judgments, (query for query in others if is_validation_query(query, share)))
+    chosen: dict[float, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        alone = encoded(snapshot, other, folder / "other", progress)
+
+        def both(weight: float, kind: VectorIndexKind | None = None) -> Snapshot:
+            pair = _Pair(snapshot.encoder, other, weight)
+
+            def vectors_of(rows: Rows) -> Vectors:
+                return pair.joined(snapshot.vectors.gather(rows), alone.vectors.gather(rows))
+
+            return _with_vectors(snapshot, pair, vectors_of, folder / "both", kind)
+
+        for each in () if weight else _WEIGHTS:
+            run = found_by(both(each, VectorIndexKind.EXACT), choosing, "merged", f"weight {each}", progress)
+            chosen[each] = measure(run, choosing)["nDCG@10"]
+            shutil.rmtree(folder / "both")
+        weight = weight or max(chosen, key=chosen.__getitem__)
+        variants = {"serving": snapshot, "other": alone, f"both, {weight} of other": both(weight)}
+        figures = list(_pair_figures(variants, measuring, progress))
+    return PairReport(len(snapshot.products), len(measuring.grades), len(choosing.grades), chosen, figures)
+
+
+def _pair_figures(variants: Mapping[str, Snapshot], judged: Judgments, progress: Progress) -> Iterator[PairFigures]:
+    costs = {name: (_query_ms(each.encoder, judged), _products_per_second(each)) for name, each in variants.items()}
+    for stage in STAGES:
+        serving, other, both = runs = [
+            found_by(each, judged, stage, f"{name}, {stage}", progress) for name, each in variants.items()
+        ]
+        against = [None, None, _difference(both, other, judged)]
+        for (name, cost), run, difference in zip(costs.items(), runs, against, strict=True):
+            quality = measure_stage(run, judged, None if run is serving else serving)
+            yield PairFigures(name, *cost, stage, quality, difference)
+
+
+def _products_per_second(snapshot: Snapshot) -> float:
+    texts = [encoder_text(snapshot.products[row]) for row in range(min(_TIMED_PRODUCTS, len(snapshot.products)))]
+    started = time.perf_counter()
+    snapshot.encoder.encode_products(texts)
+    return len(texts) / (time.perf_counter() - started)
+
+
+def show_pair(report: PairReport) -> None:
+    """nDCG@10, recall@100 and times by encoder and stage."""
+    if report.chosen:
+        chosen = ", ".join(f"{weight}: {found:.4f}" for weight, found in report.chosen.items())
+        say(f"merged nDCG@10 of the {report.choosing_queries:,} queries that choose, by the other's weight: {chosen}")
+    columns = ["", "ms a query", "products a second", "stage", "nDCG@10", "recall@100"]
+    ends = ["against serving", "from", "to", "against other", "from", "to"]
+    table = figure_table([*columns, *ends], f"{report.queries:,} queries over {report.products:,} products")
+    for each in report.figures:
+        found = each.quality
+        made = [each.encoder, f"{each.query_ms:.2f}", f"{each.products_per_second:,.0f}", each.stage]
+        differences = [*difference_cells(found.against), *difference_cells(each.against_other)]
+        table.add_row(*made, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *differences)
+    show_table(table)
+
+
+@command("text_towers pair store judgments.tsv --encoder FOLDER")
+def pair(
+    index: Index,
+    judgments: JudgmentsFile,
+    encoder: Annotated[str, typer.Option(help="The other encoder: a model's name or folder.")],
+    weight: Annotated[
+        float | None,
+        typer.Option(help="Of the other; without, queries that `train` validates with choose.", min=0.01, max=0.99),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Compare the encoder that serves with another one and with both side by side; nothing is trained."""
+    judged, other = read_judgments(judgments), open_encoder(encoder, cache=cache_folder())
+    with TerminalProgress() as progress, serving_snapshot(index, load_settings(settings)) as snapshot:
+        report = measure_pair(snapshot, other, judged, weight, progress)
+    emit(report, show_pair)
+
+
+@command("text_towers train store judgments.tsv --runtime onnx-int8,onnx-fp32")
+def train(
     index: Index,
     judgments: JudgmentsFile,
     how: TowerTrainingOptions,
@@ -273,4 +442,4 @@ def towers(
 
 
 if __name__ == "__main__":
-    run_study(towers)
+    run_study(train, pair)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from benchmarks.studies.rankers import part_of
-from benchmarks.studies.text_towers import measure_towers, show_towers
+from benchmarks.studies.text_towers import measure_pair, measure_towers, show_pair, show_towers
 from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.artifacts import read_towers
 from rerank.text_towers.losses import LossOptions
@@ -16,6 +17,7 @@ from rerank.text_towers.options import TextTowerOptions
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments
 from retrieval.progress import NullProgress
+from service.engine.snapshot import serving_snapshot
 from service.settings import Settings
 from service.training.text_towers import TextTowersRequest
 from tests.catalogs import write_feed
@@ -78,3 +80,24 @@ def test_trained_towers_find_more_than_the_initial_ones(
     assert f"{len(test)} held-out queries over 120 products" in capsys.readouterr().out
     with pytest.raises(SettingError, match="'onnx' does not exist"):
         measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch", "onnx"], NullProgress())
+
+
+def test_an_encoder_beside_itself_finds_what_it_finds_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving_snapshot(root / "index") as snapshot:
+        measured = [
+            measure_pair(snapshot, snapshot.encoder, Judgments(GRADES, 0.0), weight, NullProgress())
+            for weight in (None, 0.4)
+        ]
+    test = len(part_of(list(GRADES), "test"))
+    assert [each.queries for each in measured] == [test, len(GRADES)]
+    assert measured[0].choosing_queries > 0
+    assert len(set(measured[0].chosen.values())) == 1
+    assert measured[1].chosen == {}
+    for report, stage in itertools.product(measured, ("dense", "merged")):
+        alone, other, both = (each for each in report.figures if each.stage == stage)
+        assert alone.quality.ndcg == other.quality.ndcg == pytest.approx(both.quality.ndcg)
+        assert both.against_other is not None
+        assert both.against_other.mean == pytest.approx(0)
+        assert min(each.query_ms for each in (alone, other, both)) > 0
+        show_pair(report)
+    assert f"{test} queries over 120 products" in capsys.readouterr().out
