@@ -50,13 +50,9 @@ MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_POWER, PROBED_LEAST = 0.7, 300
-"""A search reads this power of the number of inverted lists, a twelfth of 4,000, and their least number: a short query
-is near to many of them."""
-SCANNED_CENTRES = 4_000
-"""Centres of more lists are searched in a graph: a scan of them would be most of the time that a build takes."""
-_ASSIGN_SEARCH = 64
-"""efSearch for the list of a vector."""
+PROBED_POWER, PROBED_LEAST = 0.67, 55
+"""A search reads this power of the number of inverted lists, an eighth of 500, and their least number: a short query is
+near to many of them."""
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -102,7 +98,7 @@ def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
             return dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16
         case VectorIndexKind.QUANTISED:
             # Two bits for each number and 28 bytes of corrections; the number of the vector; the centres of the lists.
-            return dimension // 4 + 28 + 8 + dimension // 12
+            return dimension // 4 + 28 + 8 + dimension // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +249,9 @@ class FaissIndex(StoredVectors):
             case VectorIndexKind.QUANTISED:
                 probes = math.ceil(max(PROBED_LEAST, self._index.nlist**PROBED_POWER) / share)
                 probes = min(probes, self._index.nlist)
-                if self._has_graph_of_centres:
-                    chosen["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=2 * probes)
                 return faiss.SearchParametersIVF(nprobe=probes, **chosen)
             case VectorIndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
-
-    @cached_property
-    def _has_graph_of_centres(self) -> bool:
-        return isinstance(faiss.downcast_index(self._index.quantizer), faiss.IndexHNSW)
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
         wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
@@ -298,14 +288,11 @@ def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
         )
         index.hnsw.efConstruction = GRAPH_CONSTRUCTION
     else:
-        lists = max(1, min(count // 40, int(4 * count**0.5)))
         # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second
-        # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3).
-        centres = f"_HNSW{GRAPH_NEIGHBOURS}" if lists > SCANNED_CENTRES else ""
-        index = faiss.index_factory(dimension, f"IVF{lists}{centres},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
-        if centres:
-            graph = faiss.downcast_index(index.quantizer).hnsw
-            graph.efConstruction, graph.efSearch = GRAPH_CONSTRUCTION, _ASSIGN_SEARCH
+        # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3). To begin a list costs
+        # as much as to scan hundreds of codes, so lists are few and long.
+        lists = max(1, min(count // 40, int(count**0.5 / 2)))
+        index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():

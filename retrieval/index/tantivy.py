@@ -91,6 +91,8 @@ _UNION = 32
 """Documents that one union selects."""
 _MOST_COMBINATIONS = 10
 """Of a query's words, one of which a document must have: up to five words."""
+_NARROWED_FROM = 0.5
+"""Postings of a word, as a share of those of the rarest words, from which on it is looked for among these alone."""
 _MOST_BUCKETS = 65_000
 """tantivy refuses more; a field with more values than this has no use as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
@@ -302,17 +304,21 @@ class TantivyIndex(SequentialQueries):
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         if not len(rows):
             return NO_MATCHES
-        chosen = (Occur.Must, self._rows(rows))
-        match = self._match(groups, chosen)
-        clauses = [chosen]
-        if where is not None:
-            clauses.append((Occur.Must, Query.const_score_query(self._where(where), 0.0)))
-        if match is not None:
-            clauses.append((Occur.Should, match))
-        hits = self._searcher.search(Query.boolean_query(clauses), len(rows), count=False).hits
-        found, scores = self._scored(hits)
-        order = np.argsort(found)
-        return Matches(found[order], round_scores(scores[order]), total=len(found))
+        chosen, match = self._filtered(self._rows(rows), where), self._match(groups)
+        needed, least = split_optional(groups)[0], minimum_matches(groups)
+        if match is None or not 1 < least < len(needed):
+            clauses = [(Occur.Must, chosen)] if match is None else [(Occur.Must, chosen), (Occur.Should, match)]
+            found, scores = self._found(Query.boolean_query(clauses), len(rows))
+        else:
+            # A union is read from one chosen document to the next; a word alone is skipped through. So words are
+            # counted first.
+            one_each = [Query.const_score_query(self._group(each), 1.0) for each in needed]
+            found, counts = self._found(_scored_by(chosen, one_each), len(rows))
+            matched, scores = found[counts > least - 0.5], np.zeros(len(found), np.float32)
+            if len(matched):
+                best = self._found(_scored_by(self._rows(matched), map(self._group, groups)), len(matched))
+                scores[np.searchsorted(found, best[0])] = best[1]
+        return Matches(found, round_scores(scores), total=len(found))
 
     def find_identifier(self, key: str) -> Rows:
         if not key:
@@ -344,26 +350,45 @@ class TantivyIndex(SequentialQueries):
 
         return sort_rows(rows, by, values)
 
-    def _match(self, groups: tuple[TermGroup, ...], chosen: Clause | None = None) -> Query | None:
-        """What matches enough of the groups; of documents that are `chosen` alone faster where that is told."""
-        needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
+    def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
+        """What matches enough of the groups."""
+        needed, optional = split_optional(groups)
         if not needed:
             return None
-        least, scored = minimum_matches(groups), [(Occur.Should, each) for each in optional]
-        if len(needed) == 1:
-            match = needed[0]
-        elif least in (1, len(needed)):
-            match = Query.boolean_query([(Occur.Should, each) for each in needed], least)
+        least, parts, scored = minimum_matches(groups), list(map(self._group, needed)), list(map(self._group, optional))
+        if not 1 < least < len(needed):
+            match = Query.boolean_query([(Occur.Should, each) for each in parts], least)
         elif math.comb(len(needed), least) <= _MOST_COMBINATIONS:
             # Intersections skip most postings; a union that counts its parts reads all of them.
-            together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(needed, least))
+            together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(parts, least))
             match = Query.const_score_query(_any_of(map(Query.boolean_query, together)), 0.0)
-            scored = [(Occur.Should, each) for each in (*needed, *optional)]
+            scored = [*parts, *scored]
         else:
-            if chosen:
-                needed = [Query.boolean_query([chosen, (Occur.Must, each)]) for each in needed]
-            match = Query.boolean_query([(Occur.Should, each) for each in needed], least)
-        return Query.boolean_query([(Occur.Must, match), *scored]) if scored else match
+            match = Query.boolean_query([(Occur.Should, each) for each in self._narrowed(needed, parts, least)], least)
+        clauses = [(Occur.Must, match), *((Occur.Should, each) for each in scored)]
+        return Query.boolean_query(clauses) if scored else match
+
+    def _narrowed(self, groups: Sequence[TermGroup], parts: Sequence[Query], least: int) -> list[Query]:
+        """The queries of groups, `least` of which a document must match, the rarest first. Every such document matches
+        one of the rarest, all but `least` - 1 of them; among these alone are frequent groups looked for."""
+        frequencies = [
+            sum(
+                min(self._searcher.doc_freq(TEXT, term) for term in terms)
+                for terms in (*each.alternatives, *each.synonyms)
+            )
+            for each in groups
+        ]
+        order = sorted(range(len(parts)), key=frequencies.__getitem__)
+        rarest, others = order[: 1 - least], order[1 - least :]
+        among = Query.const_score_query(_any_of(parts[each] for each in rarest), 0.0)
+        many = _NARROWED_FROM * sum(frequencies[each] for each in rarest)
+        narrowed = (
+            Query.boolean_query([(Occur.Must, among), (Occur.Must, parts[each])])
+            if frequencies[each] > many
+            else parts[each]
+            for each in others
+        )
+        return [*(parts[each] for each in rarest), *narrowed]
 
     def _group(self, group: TermGroup) -> Query:
         typed, *others = (self._conjunction(terms) for terms in group.alternatives)
@@ -482,6 +507,12 @@ class TantivyIndex(SequentialQueries):
         hits = self._searcher.search(Query.const_score_query(query, 1.0), max(self.size, 1), count=False).hits
         return np.sort(self._row_numbers(hits))
 
+    def _found(self, query: Query, limit: int) -> tuple[Rows, Scores]:
+        """The rows of the `limit` best documents, ascending, and their scores."""
+        rows, scores = self._scored(self._searcher.search(query, limit, count=False).hits)
+        order = np.argsort(rows)
+        return rows[order], scores[order]
+
 
 _EVERYTHING = (Occur.Must, Query.all_query())
 
@@ -489,6 +520,13 @@ _EVERYTHING = (Occur.Must, Query.all_query())
 def _any_of(queries: Iterable[Query]) -> Query:
     clauses = [(Occur.Should, query) for query in queries]
     return Query.boolean_query(clauses) if clauses else Query.empty_query()
+
+
+def _scored_by(query: Query, parts: Iterable[Query]) -> Query:
+    """A query whose documents also get the scores of `parts`, one after the other: no union of them is made."""
+    for part in parts:
+        query = Query.boolean_query([(Occur.Must, query), (Occur.Should, part)])
+    return query
 
 
 class _WorkingCopy:

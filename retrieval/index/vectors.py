@@ -141,7 +141,15 @@ def map_vectors(folder: Path) -> StoredArray:
 
 def whole_floats(vectors: StoredArray) -> Vectors:
     """Stored vectors to compute with; a copy only where they are stored in 16 bits."""
-    return np.asarray(vectors, dtype=np.float32)
+    if vectors.dtype != np.float16:
+        return np.asarray(vectors, dtype=np.float32)
+    # NumPy converts one number at a time, a sixth as fast. A finite half, moved to the places of a float's bits, is
+    # 2^-112 of its value.
+    bits = vectors.view(np.int16).astype(np.int32)
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, np.int32(-0x70002000), out=bits)
+    floats = bits.view(np.float32)
+    return np.multiply(floats, np.float32(2.0**112), out=floats)
 
 
 class StoredVectors:

@@ -123,6 +123,7 @@ def chunks(folded: str) -> Iterator[Chunk]:
     return map(_cached if folded.isascii() else _any, CHUNKS.findall(folded))
 
 
+@lru_cache(maxsize=2**15)
 def word_term(word: str) -> str:
     """The term of one word: its unit's name, else its English stem; a word of other than a to z is its own term.
 

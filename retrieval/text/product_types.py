@@ -266,7 +266,7 @@ class ProductTypes:
 
     def name_of(self, row: int) -> str:
         """The type of a product as terms; empty where it has none."""
-        number = int(self._at(np.array([row]))[0, 0])
+        number = self._numbers(row)[0]
         return " ".join(self.phrases[number]) if number >= 0 else ""
 
     def names_of(self, row: int, product: Product) -> TypeNames:
@@ -274,9 +274,14 @@ class ProductTypes:
         if row in self.given:
             return TypeNames(by_rule=self.given[row])
         texts = product.title, product.category[-1] if product.category else ""
-        numbers = self._at(np.array([row]))[:, 0].tolist()
-        pairs = zip(numbers, texts, strict=True)
+        pairs = zip(self._numbers(row), texts, strict=True)
         return TypeNames(*(_in_words(self.phrases[number], text) if number >= 0 else "" for number, text in pairs))
+
+    def _numbers(self, row: int) -> tuple[int, int]:
+        """The types of a product by title and by category."""
+        if row in self.changed or row >= len(self.by_title):
+            return self.changed.get(row, (-1, -1))
+        return int(self.by_title[row]), int(self.by_category[row])
 
     def _at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """The types of products by title and by category (2, n)."""

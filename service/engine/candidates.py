@@ -8,6 +8,7 @@ products, and choosing a facet's value gives as many hits as it announced.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ class SingleFlight(Generic[K, V]):
         return future.result()
 
 
-KEYWORD_DEPTH = 1_000
+KEYWORD_DEPTH = 500
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""
 DENSE_DEPTH = 200
 FILTERED_DEPTH = 1_000
@@ -395,14 +396,16 @@ class Stages:
         return replace(wanted, agreement={**wanted.agreement, number: gained})
 
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
-        """The products nearest to the part of a query that may name a type."""
+        """Of the products nearest to a query, those nearest to the part of it that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
         try:
             vector = self._encode(voting, reads_tokens=False).vector
         except EncoderError:
             return nearest
-        return self._snapshot.vectors.search(vector, _VOTERS)
+        scores = self._snapshot.vectors.similarity(vector, nearest.rows)
+        order = np.lexsort((nearest.rows, -scores))[:_VOTERS]
+        return NearestRows(nearest.rows[order], scores[order])
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]
@@ -648,10 +651,10 @@ class Ranking:
     def candidate(self, row: int) -> Candidate:
         """The candidate of this row, with what each stage gave it; one behind the ranked part was given nothing, and
         scores no more than any in it."""
-        places = np.flatnonzero(self.rows == row)
-        if not len(places):
+        is_at = self.rows == row
+        if not is_at.any():
             return Candidate(row, min(0.0, float(self.scores.min(initial=0.0))), {})
-        at = int(places[0])
+        at = int(is_at.argmax())
         evidence, score = self.evidence, float(self.scores[at])
         stages = {
             "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
@@ -692,4 +695,4 @@ def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
 
 
 def _rank(rank: float) -> int | None:
-    return int(rank) if np.isfinite(rank) else None
+    return int(rank) if math.isfinite(rank) else None

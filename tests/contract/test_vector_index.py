@@ -14,7 +14,6 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-import retrieval.index.faiss
 from retrieval.elasticsearch.bulk_load import WHOLE
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
@@ -168,13 +167,8 @@ class TestVectorIndex:
         assert len(index.search(QUERIES[0], COUNT * 2, np.arange(0, COUNT, 7)).rows) == len(range(0, COUNT, 7))
 
 
-@pytest.mark.parametrize("scanned", [pytest.param(10**6, id="scan"), pytest.param(0, id="graph of centres")])
 @pytest.mark.parametrize("kind", list(VectorIndexKind))
-def test_extended_index_finds_the_same_as_a_new_one(
-    kind: VectorIndexKind, scanned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval.index.faiss, "SCANNED_CENTRES", scanned)
-    monkeypatch.setattr(retrieval.index.faiss, "PROBED_LEAST", 40)
+def test_extended_index_finds_the_same_as_a_new_one(kind: VectorIndexKind, tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     vectors, folder = VECTORS, built(tmp_path / "v0", kind)
     for version in range(1, 6):
