@@ -21,15 +21,7 @@ from indexer.static_encoder import MOST_PRODUCTS, STATIC
 from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder, unit_rows
 from retrieval.errors import SettingError
 from retrieval.html_report import seconds_text, size_text
-from retrieval.index.faiss import (
-    EXACT_BELOW,
-    GRAPH_MOST,
-    VectorIndexKind,
-    build_index,
-    choose_kind,
-    usable_memory,
-    vector_bytes,
-)
+from retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, usable_memory, vector_bytes
 from retrieval.index.vectors import create_vectors
 from retrieval.store.files import write_durably
 
@@ -101,8 +93,7 @@ def time_index(kind: VectorIndexKind, count: int, dimension: int) -> float:
         started = time.perf_counter()
         build_index(Path(folder), kind)
         seconds = time.perf_counter() - started
-    # A vector is inserted in logarithmic time (Malkov & Yashunin 2018, section 4.2).
-    return seconds * count / _TIMED_VECTORS * max(1.0, math.log(count, _TIMED_VECTORS))
+    return seconds * count / _TIMED_VECTORS
 
 
 def phases_left(cache: Path, done: Mapping[str, float], products: int) -> float:
@@ -131,14 +122,11 @@ def estimate(texts: int, name: str, text_seconds: float, others: float, *, is_ta
 
 
 def choose_index(count: int, dimension: int, memory: int | None, before: str = "") -> tuple[VectorIndexKind, str]:
-    """The kind of index for `count` vectors and the reason: by the `memory` given, else as `before` where that kind
-    suits so many, else by the machine's memory.
+    """The kind of index for `count` vectors and the reason, by the `memory` given or the machine's, and that it was
+    another kind `before`.
 
     Raises SettingError for memory that no kind fits into, with the memory that would do.
     """
-    suits = before == VectorIndexKind.QUANTISED or (before == VectorIndexKind.GRAPH and count <= GRAPH_MOST)
-    if memory is None and count > EXACT_BELOW and suits:
-        return VectorIndexKind(before), "as in the previous version"
     there = usable_memory() if memory is None else memory
     kind = choose_kind(count, dimension, there)
     size = count * vector_bytes(kind, dimension)

@@ -134,7 +134,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     encoded: int
     reused: int
     index: str
-    """The kind of vector index: exact, graph or quantised."""
+    """The kind of vector index: exact or quantised."""
     index_reason: str
     token_states: int
     """0 where the encoder gives none, or none were requested."""

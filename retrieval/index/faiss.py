@@ -39,20 +39,14 @@ ROWS_FILE = "rows.npy"
 """The row of each vector of the index file (n,) int64; -1 where the row is gone or has another vector."""
 
 EXACT_BELOW = 50_000
-"""Up to here a full scan takes no longer than a graph, and misses nothing."""
-GRAPH_NEIGHBOURS = 32
-GRAPH_CONSTRUCTION = 200
-GRAPH_SEARCH = 1_000
-"""HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
-GRAPH_MOST = 200_000
-"""Past so many vectors a graph takes minutes to build, and inverted lists find as much in an eighth of its memory."""
+"""Up to here a full scan takes no longer than inverted lists, and misses nothing."""
 MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 """A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
-PROBED_POWER, PROBED_LEAST = 0.67, 55
-"""A search reads this power of the number of inverted lists, an eighth of 500, and their least number: a short query is
-near to many of them."""
+PROBED_POWER, PROBED_CODES = 0.67, 80_000
+"""A search reads this power of the number of inverted lists, an eighth of 500, since a short query is near to many of
+them, and at least so many codes, which take two milliseconds."""
 _CONTROL_GROUPS = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -68,13 +62,11 @@ class VectorIndexKind(StrEnum):
     """The kinds of vector index."""
 
     EXACT = "exact"
-    GRAPH = "graph"
     QUANTISED = "quantised"
 
 
 _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
-    VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
     # Codes of two bits hardly tell the variants of a product from each other.
     VectorIndexKind.QUANTISED: lambda limit: max(400, limit * 3),
 }
@@ -82,23 +74,17 @@ _WANTED = {
 
 
 def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
-    """The kind for `count` vectors on a machine with `memory` bytes: a graph where it is small beside the memory."""
-    if count <= EXACT_BELOW:
-        return VectorIndexKind.EXACT
-    is_small = count <= GRAPH_MOST and count * vector_bytes(VectorIndexKind.GRAPH, dimension) <= memory // 2
-    return VectorIndexKind.GRAPH if is_small else VectorIndexKind.QUANTISED
+    """The kind for `count` vectors on a machine with `memory` bytes, half of which are for them."""
+    is_small = count <= EXACT_BELOW and count * vector_bytes(VectorIndexKind.EXACT, dimension) <= memory // 2
+    return VectorIndexKind.EXACT if is_small else VectorIndexKind.QUANTISED
 
 
 def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
     """The bytes of memory that an opened index takes for a vector. The stored vectors come on top, as page cache."""
-    match kind:
-        case VectorIndexKind.EXACT:
-            return 2 * dimension
-        case VectorIndexKind.GRAPH:
-            return dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16
-        case VectorIndexKind.QUANTISED:
-            # Two bits for each number and 28 bytes of corrections; the number of the vector; the centres of the lists.
-            return dimension // 4 + 28 + 8 + dimension // 100
+    if kind is VectorIndexKind.EXACT:
+        return 2 * dimension
+    # Two bits for each number and 28 bytes of corrections; the number of the vector; the centres of the lists.
+    return dimension // 4 + 28 + 8 + dimension // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +107,18 @@ def build_index(
     vectors = map_vectors(folder)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], usable_memory())
     if kind is not VectorIndexKind.EXACT:
-        index, rows = _continued(vectors, kind, before) or (_trained(vectors, kind), np.arange(len(vectors)))
+        index, rows = _continued(vectors, before) or (_trained(vectors), np.arange(len(vectors)))
         faiss.write_index(index, str(folder / INDEX_FILE))
         np.save(folder / ROWS_FILE, rows)
     return kind
 
 
-def _continued(
-    vectors: StoredArray, kind: VectorIndexKind, before: PreviousVectors | None
-) -> tuple[faiss.Index, Rows] | None:
+def _continued(vectors: StoredArray, before: PreviousVectors | None) -> tuple[faiss.Index, Rows] | None:
     """The earlier index extended by the missing vectors, and the rows of all; None where it cannot be extended."""
     if before is None or not (before.folder / INDEX_FILE).exists():
         return None
     index = _read(before.folder / INDEX_FILE)
-    if _kind_of(index) is not kind or index.d != vectors.shape[1]:
+    if index.d != vectors.shape[1]:
         return None
     rows_before = load_array(before.folder / ROWS_FILE)
     rows = np.where(rows_before >= 0, rows_now(before.rows, len(map_vectors(before.folder)))[rows_before], -1)
@@ -184,22 +168,20 @@ class FaissIndex(StoredVectors):
         path = folder / INDEX_FILE
         if not self._on_gpu:
             self._check_memory(path)
-        self._graph: Any = _read(path) if path.exists() else None
-        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE, mapped=True)
-        self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
+        self._lists: Any = _read(path) if path.exists() else None
+        self._rows = None if self._lists is None else load_array(folder / ROWS_FILE, mapped=True)
+        self._index = self._gpu_index() if self._on_gpu else self._lists or self._exact_index()
         found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
-        is_listed = self._rows is None or self._graph is None or len(self._rows) == self._graph.ntotal
+        is_listed = self._rows is None or self._lists is None or len(self._rows) == self._lists.ntotal
         if found != len(self._vectors) or not is_listed:
-            message = f"{folder}: {found} vectors in the graph, {len(self._vectors)} stored; rebuild the index"
+            message = f"{folder}: {found} vectors in the index, {len(self._vectors)} stored; rebuild the index"
             raise StoreDamagedError(message)
         # FAISS's own rule: a GPU index answers one search at a time.
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
 
     @property
     def kind(self) -> VectorIndexKind:
-        if self._graph is None or self._on_gpu:
-            return VectorIndexKind.EXACT
-        return _kind_of(self._graph)
+        return VectorIndexKind.EXACT if self._lists is None or self._on_gpu else VectorIndexKind.QUANTISED
 
     def _check_memory(self, path: Path) -> None:
         size = path.stat().st_size if path.exists() else vector_bytes(VectorIndexKind.EXACT, self.dimension) * self.size
@@ -219,7 +201,7 @@ class FaissIndex(StoredVectors):
         if self._on_gpu:
             return self._propose_on_gpu(query, limit, allowed, share)
         wanted = min(self._index.ntotal, _WANTED[self.kind](limit))
-        parameters = self._parameters(wanted, share, self._selector(allowed))
+        parameters = self._parameters(share, self._selector(allowed))
         _search_in_this_thread_alone()
         _, found = self._index.search(query[None, :], wanted, params=parameters)
         places = np.asarray(found[0][found[0] >= 0], dtype=np.int64)
@@ -238,20 +220,13 @@ class FaissIndex(StoredVectors):
         """Selects the places whose row is not gone; None where all are there."""
         return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
 
-    def _parameters(
-        self, wanted: int, share: float, selector: faiss.IDSelector | None
-    ) -> faiss.SearchParameters | None:
+    def _parameters(self, share: float, selector: faiss.IDSelector | None) -> faiss.SearchParameters | None:
         chosen: dict[str, Any] = {} if selector is None else {"sel": selector}
-        match self.kind:
-            case VectorIndexKind.GRAPH:
-                # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
-                return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
-            case VectorIndexKind.QUANTISED:
-                probes = math.ceil(max(PROBED_LEAST, self._index.nlist**PROBED_POWER) / share)
-                probes = min(probes, self._index.nlist)
-                return faiss.SearchParametersIVF(nprobe=probes, **chosen)
-            case VectorIndexKind.EXACT:
-                return faiss.SearchParameters(**chosen) if chosen else None
+        if self.kind is VectorIndexKind.EXACT:
+            return faiss.SearchParameters(**chosen) if chosen else None
+        lists = self._index.nlist
+        probed = max(lists**PROBED_POWER, lists * PROBED_CODES / self._index.ntotal) / share
+        return faiss.SearchParametersIVF(nprobe=min(math.ceil(probed), lists), **chosen)
 
     def _propose_on_gpu(self, query: Vectors, limit: int, allowed: Rows | None, share: float) -> Rows:
         wanted = min(self.size, _GPU_MOST, int(limit / share * 1.5) + 50)
@@ -276,24 +251,14 @@ class FaissIndex(StoredVectors):
         return index
 
 
-def _kind_of(index: faiss.Index) -> VectorIndexKind:
-    return VectorIndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else VectorIndexKind.QUANTISED
-
-
-def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
+def _trained(vectors: StoredArray) -> faiss.Index:
     count, dimension = vectors.shape
-    if kind is VectorIndexKind.GRAPH:
-        index = faiss.IndexHNSWSQ(
-            dimension, faiss.ScalarQuantizer.QT_8bit, GRAPH_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT
-        )
-        index.hnsw.efConstruction = GRAPH_CONSTRUCTION
-    else:
-        # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second
-        # ones read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3). To begin a list costs
-        # as much as to scan hundreds of codes, so lists are few and long.
-        lists = max(1, min(count // 40, int(count**0.5 / 2)))
-        index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
+    # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second ones
+    # read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3). To begin a list costs as much as
+    # to scan hundreds of codes, so lists are few and long.
+    lists = max(1, min(count // 40, int(count**0.5 / 2)))
+    index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():
         index.train(whole_floats(vectors[np.sort(sample)]))

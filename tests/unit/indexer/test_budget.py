@@ -78,27 +78,23 @@ def test_distillation_pays_only_for_a_large_catalog() -> None:
 @pytest.mark.parametrize(
     ("memory", "before", "kind"),
     [
-        (10**9, "", VectorIndexKind.GRAPH),
-        (10**9, "quantised", VectorIndexKind.GRAPH),
-        (10**8, "", VectorIndexKind.QUANTISED),
-        (10**8, "graph", VectorIndexKind.QUANTISED),
-        (None, "quantised", VectorIndexKind.QUANTISED),
-        (None, "graph", VectorIndexKind.GRAPH),
+        (10**9, "", VectorIndexKind.EXACT),
+        (10**9, "quantised", VectorIndexKind.EXACT),
+        (None, "exact", VectorIndexKind.EXACT),
+        (6 * 10**7, "exact", VectorIndexKind.QUANTISED),
+        (6 * 10**7, "quantised", VectorIndexKind.QUANTISED),
     ],
 )
-def test_memory_decides_the_index_and_an_index_stays_what_it_was(
-    memory: int | None, before: str, kind: VectorIndexKind
-) -> None:
-    chosen, reason = choose_index(150_000, 384, memory, before)
+def test_memory_decides_the_index_and_a_change_is_said(memory: int | None, before: str, kind: VectorIndexKind) -> None:
+    chosen, reason = choose_index(50_000, 384, memory, before)
     assert chosen is kind
-    assert ("as in the previous version" in reason) is (memory is None)
-    assert ("before" in reason) is (before not in ("", kind))
+    assert reason.endswith(f"; it was {before} before") is (before not in ("", kind))
 
 
-def test_a_graph_that_has_grown_too_large_becomes_another_kind_and_says_so() -> None:
-    kind, reason = choose_index(1_000_000, 384, None, "graph")
+def test_a_catalog_that_grew_gets_another_index_and_this_is_said() -> None:
+    kind, reason = choose_index(50_001, 384, None, "exact")
     assert kind is VectorIndexKind.QUANTISED
-    assert reason.endswith("; it was graph before")
+    assert reason.endswith("; it was exact before")
 
 
 def test_too_little_memory_is_refused_with_the_memory_that_would_do() -> None:

@@ -64,7 +64,7 @@ def test_added_removed_and_retyped_fields_are_reported(tmp_path: Path) -> None:
 
 
 def test_changed_settings_and_encoder_have_both_values(tmp_path: Path) -> None:
-    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.GRAPH)
+    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.QUANTISED)
     publish_products(tmp_path, numbered(40), Made(synonyms="sofa => couch"))
     publish_products(tmp_path, numbered(40), made)
     found = compare_versions(Store(tmp_path), "v000001", "v000002")
@@ -72,7 +72,7 @@ def test_changed_settings_and_encoder_have_both_values(tmp_path: Path) -> None:
     named = {change.name: change for change in found.settings}
     assert set(named) == {"text analysis", "vector index", "encoder", "encoder name", "synonyms"}
     assert named["encoder"] == SettingChange("encoder", "encoder-1", "encoder-2")
-    assert named["vector index"] == SettingChange("vector index", "exact", "graph")
+    assert named["vector index"] == SettingChange("vector index", "exact", "quantised")
     assert named["synonyms"] == SettingChange("synonyms", "1 rules", "2 rules: 1 new, 0 gone")
     assert not found.is_empty
 

@@ -81,7 +81,7 @@ Array = NDArray[Any]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=VectorIndexKind.GRAPH))
+    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=VectorIndexKind.QUANTISED))
     return root
 
 
@@ -303,7 +303,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (spoil_record, {PRODUCTS_FILE: "cannot be read: 1 product (p004)"}),
     (
         partial(edit_array, name=STORED, edit=lambda vectors: vectors[:-1]),
-        {VECTORS_FOLDER: "61 vectors in the graph, 60 stored; rebuild the index"},
+        {VECTORS_FOLDER: "61 vectors in the index, 60 stored; rebuild the index"},
     ),
     (drop_vector_everywhere, {VECTORS_FOLDER: "it holds 60 products, the manifest has 61"}),
     (partial(edit_array, name=STORED, edit=lengthen_vectors), {STORED: "not of length 1: 2 products (p005, p007)"}),
@@ -351,13 +351,13 @@ class TestConsistency:
             assert any(each == part and what in message for each, message in problems), problems
 
     def test_vector_index_with_wrong_rows_is_reported(self, tmp_path: Path) -> None:
-        lamps = [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(500)]
-        publish_products(tmp_path, lamps, Made(kind=VectorIndexKind.GRAPH))
-        edit_array(folder_of(tmp_path), ROWS, swap)
+        lamps = [Product(f"p{place:04d}", f"desk lamp no {place}") for place in range(1_000)]
+        publish_products(tmp_path, lamps, Made(kind=VectorIndexKind.QUANTISED))
+        edit_array(folder_of(tmp_path), ROWS, np.flip)
         reseal(tmp_path, NAME)
-        assert found(tmp_path) == [
-            (f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector: 2 products (p004, p008)")
-        ]
+        [(part, message)] = found(tmp_path)
+        assert part == f"{VECTORS_FOLDER}/{INDEX_FILE}"
+        assert message.startswith("not found by the own vector: ")
 
     def test_wrong_count_in_the_manifest_is_reported_by_every_component(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
@@ -368,7 +368,7 @@ class TestConsistency:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
         assert found(root) == [
             (VECTORS_FOLDER, f"it holds vectors of dimension {DIMENSION}, the manifest has 8"),
-            (VECTORS_FOLDER, "it is of the kind graph, the manifest has exact"),
+            (VECTORS_FOLDER, "it is of the kind quantised, the manifest has exact"),
         ]
 
     def test_synonyms_different_from_the_manifest_are_reported(self, root: Path) -> None:
