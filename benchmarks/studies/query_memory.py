@@ -95,7 +95,8 @@ def query_memory(
 def _training_set(tables: FreshTables, epochs: int, progress: Progress) -> ClickTrainingSet:
     options, lists = ClickRankerOptions(), tables.derived.lists()
     training = replace(options.training, loop=replace(options.training.loop, epochs=epochs))
-    options, earlier = replace(options, training=training), earlier_than_lists(tables)
+    # The fewest that can be compared: a log of ten queries has enough lists of each.
+    options, earlier = replace(options, training=training, least=2), earlier_than_lists(tables)
     return build_training_set(tables.snapshot, lists, None, options, tables.built, progress, earlier)
 
 

@@ -22,6 +22,7 @@ from rerank.ranker.spec import AddedRanker, StoredRanker
 from rerank.training.click_dataset import (
     FOLDS,
     LABELS,
+    LEAST_LISTS,
     ClickData,
     ClickEvidence,
     ClickLists,
@@ -224,6 +225,8 @@ class ClickRankerOptions:
     """Of the merged order: what serving reranks."""
     validating: int = 500
     """Queries that choose, the most frequent ones."""
+    least: int = LEAST_LISTS
+    """Of lists of queries, one for each half of the shoppers, that can be learned from."""
     histories: HistoryOptions = field(default_factory=HistoryOptions)
 
 
@@ -331,7 +334,8 @@ def build_training_set(
         snapshot, queries, now, depth=options.depth, popularity=popularity, progress=progress.advance
     )
     found = _by_fold(snapshot, found, folded, [earlier.memory(each, periods.choosing) for each in other_folds(folds)])
-    clicks = click_lists(evidence, found, snapshot.products.row_of, options.candidates, options.training.seed)
+    drawing = options.candidates, options.training.seed, options.least
+    clicks = click_lists(evidence, found, snapshot.products.row_of, *drawing)
     left = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in clicks.excluded.counts().items() if count)
     progress.end(f"{len(clicks.usable):,} lists to learn from" + (f"; left out: {left}" if left else ""))
     data = ClickData(clicks, list_data(snapshot, clicks.lists, clicks.gains[:, 0]))
