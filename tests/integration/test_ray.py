@@ -18,12 +18,16 @@ from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.embedding import EncodedChunk
 from indexer.ray_workers import RayWorkers, Shard
 from indexer.workers import Workers
+from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import RowError, StoreDamagedError, WorkerError
 from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
+from tests.clusters import ids, is_whole, removed, settings_for
 from tests.conftest import ENCODER
+from tests.servers.server import Server
 
 pytestmark = pytest.mark.slow
 
@@ -110,9 +114,18 @@ class Shop:
         self.address = address
         self.feeds = [str(write_feed(folder / f"{part}.jsonl", PRODUCTS[part::2])) for part in (0, 1)]
 
-    def rebuild(self, name: str, ray: str = "", progress: NullProgress | None = None) -> RebuildReport:
+    def rebuild(
+        self, name: str, ray: str = "", progress: NullProgress | None = None, cluster: ClusterSettings | None = None
+    ) -> RebuildReport:
         options = RebuildOptions(
-            tuple(self.feeds), self.cache, encoder=ENCODER, runtime="onnx-int8", workers=1 if not ray else None, ray=ray
+            tuple(self.feeds),
+            self.cache,
+            encoder=ENCODER,
+            runtime="onnx-int8",
+            workers=1 if not ray else None,
+            ray=ray,
+            cluster=cluster,
+            vectors_in_cluster=cluster is not None,
         )
         return rebuild(self.folder / name, options, progress)
 
@@ -169,6 +182,25 @@ def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop, node
     assert (remote.read, remote.encoded, remote.cleaned) == (local.read, local.encoded, local.cleaned)
     again = shop.rebuild("remote", shop.address)
     assert not again.published
+
+
+@pytest.mark.elasticsearch
+def test_shards_are_loaded_into_elasticsearch(shop: Shop, elasticsearch: Server) -> None:
+    settings = settings_for(elasticsearch).model_copy(update={"vectors": "elasticsearch"})
+    with removed(settings.cluster):
+        assert shop.rebuild("remote", shop.address, cluster=settings.cluster).published
+        shop.rebuild("local")
+        (catalog, local), (remote_catalog, remote) = shop.fingerprints("local"), shop.fingerprints("remote")
+        assert remote_catalog == catalog
+        # The facts of an inspection have its time.
+        assert [path for path in remote if "facts" not in path and remote[path] != local.get(path)] == []
+        with (
+            SearchEngine.open(shop.folder / "local") as embedded,
+            SearchEngine.open(shop.folder / "remote", settings=settings) as clustered,
+        ):
+            for query in ("cordless drill", "drill 17 volt", "p003"):
+                assert is_whole(clustered)
+                assert ids(clustered.search(query)) == ids(embedded.search(query))
 
 
 def test_lost_shard_is_an_error_and_what_was_encoded_is_reused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
