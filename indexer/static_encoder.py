@@ -23,7 +23,7 @@ STATIC = "static"
 MOST_PRODUCTS = 20_000
 """Products that are sampled."""
 _CHUNK = 512
-_RECIPE = "3"
+_RECIPE = "4"
 """Another one makes tables anew that were made by an older program."""
 
 

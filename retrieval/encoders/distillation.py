@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from tokenizers import normalizers
 from torch.nn.functional import normalize
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH
@@ -59,7 +60,7 @@ def distil(
     `vectors` (n, dimension) are those of the network in `source` for `texts`, and `encode` gives those of tokens.
     Raises EncoderUnavailableError for a network that cannot be loaded.
     """
-    tokenizer = _with_words(open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH), texts)
+    tokenizer = _with_words(_lowercased(open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)), texts)
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
@@ -73,6 +74,17 @@ def distil(
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         np.save(scratch / PROJECTION_FILE, projection)
         (scratch / MODULES_FILE).write_text(json.dumps([_MODULE], indent=1), "utf-8")
+
+
+def _lowercased(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, reading capitals as small letters: a network knows that both are one word, but a table learns the
+    rows of the catalog's titles, and shoppers do not type capitals."""
+    normalizer = tokenizer.normalizer
+    if normalizer is None:
+        tokenizer.normalizer = normalizers.Lowercase()
+    elif normalizer.normalize_str("A") == "A":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizer])
+    return tokenizer
 
 
 def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -64,6 +66,18 @@ def test_a_frequent_word_of_the_catalog_has_a_row_of_its_own(shop: Shop) -> None
     folder = shop.store.encoders / shop.store.serving()[0].encoder
     tokens = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode("red lampshade", add_special_tokens=False).tokens
     assert tokens == ["red", "lampshade"]
+
+
+def test_capitals_do_not_change_a_vector(teacher: Path, fresh: Shop, tmp_path: Path) -> None:
+    cased = tmp_path / "cased"
+    shutil.copytree(teacher, cased)
+    (path,) = cased.rglob(TOKENIZER_FILE)
+    content = msgspec.json.decode(path.read_bytes())
+    content["normalizer"]["lowercase"] = False
+    path.write_bytes(msgspec.json.encode(content))
+    fresh.rebuild(CATALOG, encoder=f"static:{cased}", runtime="torch")
+    lower, mixed = served(fresh).encode_queries(["red lamp", "RED Lamp"])
+    assert np.array_equal(lower, mixed)
 
 
 def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
