@@ -117,7 +117,10 @@ def _continued(vectors: StoredArray, before: PreviousVectors | None) -> tuple[fa
     """The earlier index extended by the missing vectors, and the rows of all; None where it cannot be extended."""
     if before is None or not (before.folder / INDEX_FILE).exists():
         return None
-    index = _read(before.folder / INDEX_FILE)
+    try:
+        index = _read(before.folder / INDEX_FILE)
+    except StoreDamagedError:
+        return None
     if index.d != vectors.shape[1]:
         return None
     rows_before = load_array(before.folder / ROWS_FILE)
@@ -295,6 +298,9 @@ def _bitmap(chosen: NDArray[np.bool_]) -> faiss.IDSelector:
 
 def _read(path: Path) -> faiss.Index:
     try:
-        return faiss.read_index(str(path))
+        index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if not isinstance(index, faiss.IndexIVF):
+        raise StoreDamagedError(f"{path} holds a {type(index).__name__} and no inverted lists; rebuild the index")
+    return index

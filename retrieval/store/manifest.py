@@ -57,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
     encoder_name: str
     dimension: int
     vectors: str
-    """How the nearest vectors are found: exact, graph or quantised."""
+    """How the nearest vectors are found: exact or quantised."""
     files: Mapping[str, FileEntry]
     """Paths relative to the store."""
     background: Background = DEFAULT_BACKGROUND

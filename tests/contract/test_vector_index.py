@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import faiss
 import numpy as np
 import pytest
 
@@ -247,6 +248,16 @@ def test_error_names_damaged_file(tmp_path: Path, content: bytes) -> None:
     (folder / VECTORS_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
         FaissIndex(folder, gpu=False)
+
+
+def test_another_kind_of_index_file_is_refused_and_not_extended(tmp_path: Path) -> None:
+    folder = built(tmp_path / "before", VectorIndexKind.QUANTISED)
+    faiss.write_index(faiss.IndexFlatIP(DIMENSION), str(folder / INDEX_FILE))
+    with pytest.raises(StoreDamagedError, match="holds a IndexFlatIP and no inverted lists; rebuild the index"):
+        FaissIndex(folder, gpu=False)
+    create_vectors(tmp_path / "now", *VECTORS.shape)[:] = VECTORS
+    build_index(tmp_path / "now", VectorIndexKind.QUANTISED, PreviousVectors(folder, np.arange(COUNT)))
+    assert FaissIndex(tmp_path / "now", gpu=False).search(VECTORS[7], 1).rows.tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", list(VectorIndexKind))
