@@ -177,6 +177,8 @@ def _open_indexes(
         experiments = ServedExperiments(engine.root)
         if engine.exploration:
             experiments.store.ensure_key()
+        # While another thread loads them for the first time, a search would take part in none.
+        experiments.reload_if_changed()
         jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
         return ServiceContext(
             name,
