@@ -441,7 +441,7 @@ class Rebuild:
         columns = state_columns(encoder, self._options.state_dimension)
         if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, *recipe, merged, place, columns):
             return False
-        if self._options.budget.memory and self._choose_index(len(writer), encoder.dimension)[0] != made.vectors:
+        if self._choose_index(len(writer), encoder.dimension)[0] != made.vectors:
             return False
         # The feed itself may now say what a live change said: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))

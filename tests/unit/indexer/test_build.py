@@ -209,6 +209,15 @@ class TestRepair:
         assert (report.version, report.published, report.encoded) == ("v000003", True, 0)
         assert built.store.serving()[1] == ()
 
+    def test_unchanged_catalog_gets_the_vector_index_that_suits_it(
+        self, built: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("retrieval.index.faiss.EXACT_BELOW", len(CATALOG) - 1)
+        report = built.rebuild(CATALOG)
+        assert (report.published, report.encoded, report.index) == (True, 0, "quantised")
+        assert report.index_reason.endswith("; it was exact before")
+        assert not built.rebuild(CATALOG).published
+
     def test_damaged_versions_are_removed(self, built: Shop) -> None:
         for row in (0, 1):
             built.rebuild(replaced(CATALOG, row, title="saw"))
