@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -27,14 +27,15 @@ from onnxscript.optimizer import optimize
 from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
 from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
 from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
-from sentence_transformers import SentenceTransformer
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
 from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, write_spec
-from retrieval.encoders.torch import load_model, model_length, model_spec, token_projection
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import atomic_folder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 Precision = Literal["fp32", "int8"]
 OPSET = 20
@@ -56,6 +57,8 @@ def export_onnx(
     mask, and a vector does not depend on the lengths of other texts. `dimension` cuts vectors to their first columns.
     Raises EncoderUnavailableError for a model that cannot be loaded or exported, SettingError for too many dimensions.
     """
+    from retrieval.encoders.torch import load_model, model_length, model_spec, token_projection
+
     model = load_model(source, device="cpu")
     runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
     spec = model_spec(source, model, runtime, max_length, dimension, OPSET)
