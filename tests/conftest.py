@@ -142,16 +142,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "torch" in sys.modules:
         import torch
 
-        from retrieval.encoders import onnx_export
         from retrieval.encoders import torch as torch_encoder
         from tests.exports import projected_once, traced_once, traces_folder
 
         assert session.config.cache is not None
         traces = traces_folder(Path(session.config.cache.mkdir("shelfwise")))
         _PATCHES.setattr(torch.onnx, "export", traced_once(torch.onnx.export, traces))
-        project = projected_once(torch_encoder.token_projection)
-        for module in (onnx_export, torch_encoder):
-            _PATCHES.setattr(module, "token_projection", project)
+        _PATCHES.setattr(torch_encoder, "token_projection", projected_once(torch_encoder.token_projection))
 
 
 @pytest.hookimpl(optionalhook=True)
