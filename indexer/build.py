@@ -319,8 +319,8 @@ class Rebuild:
             self._progress.begin("estimate", None, "")
             sample = [encoder_text(product) for product in self._pipeline.sample(SAMPLE)]
             a_text = time_encoder(encoder, sample, states=options.state_dimension > 0)
-            spent = time.perf_counter() - self._started
-            others = spent + phases_left(options.cache, self._seconds, products)
+            anew = texts if previous and not options.full else products  # the others are taken over
+            others = time.perf_counter() - self._started + phases_left(options.cache, self._seconds, anew)
             others += 0 if building else time_index(kind, products, dimension)
             made = estimate(texts, name, a_text, others, is_table=not is_static and isinstance(encoder, TableEncoder))
             is_free = not options.encoder and previous is None
