@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.places import Area, distances
 from retrieval.index.keyword import Rows
+from retrieval.index.vectors import places_of
 from retrieval.records import Place
 from retrieval.store.files import load_array
 
@@ -57,10 +58,7 @@ class PlaceColumns:
     def distances(self, rows: Rows, place: Place) -> NDArray[np.float64]:
         """The distance (n,) in metres from a place to the nearest one of each row; NaN for a row without places."""
         found = np.full(len(rows), np.inf)
-        if len(rows) and len(self.table):
-            row, lat, lng = self.table.T
-            order = np.argsort(rows)
-            at = order[np.searchsorted(rows, row, sorter=order).clip(max=len(rows) - 1)]
-            is_wanted = rows[at] == row
-            np.minimum.at(found, at[is_wanted], distances(place, lat, lng)[is_wanted])
+        row, lat, lng = self.table.T
+        at = places_of(row.astype(np.int64), rows)
+        np.minimum.at(found, at[at >= 0], distances(place, lat, lng)[at >= 0])
         return np.where(np.isinf(found), np.nan, found)

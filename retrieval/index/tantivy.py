@@ -304,9 +304,10 @@ class TantivyIndex(SequentialQueries):
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         if not len(rows):
             return NO_MATCHES
-        chosen, match = self._filtered(self._rows(rows), where), self._match(groups)
+        chosen = self._filtered(self._rows(rows), where)
         needed, least = split_optional(groups)[0], minimum_matches(groups)
-        if match is None or not 1 < least < len(needed):
+        if not 1 < least < len(needed):
+            match = self._match(groups)
             clauses = [(Occur.Must, chosen)] if match is None else [(Occur.Must, chosen), (Occur.Should, match)]
             found, scores = self._found(Query.boolean_query(clauses), len(rows))
         else:

@@ -111,6 +111,26 @@ def rows_now(rows_before: Rows, count: int) -> Rows:
     return rows
 
 
+def places_of(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where distinct numbers (m,) have each of those `wanted` (n,), or -1 (n,)."""
+    if not len(among):
+        return np.full(len(wanted), -1)
+    order = np.argsort(among)
+    at = order[np.searchsorted(among, wanted, sorter=order).clip(max=len(order) - 1)]
+    return np.where(among[at] == wanted, at, -1)
+
+
+def nearest_of(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRows:
+    """The `limit` highest scores, ties by row."""
+    if 0 < limit < len(rows):
+        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
+        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        kept = scores >= cut
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((rows, -scores))[:limit]
+    return NearestRows(rows[order], scores[order])
+
+
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
 """Rows that are read into memory at once."""
@@ -173,7 +193,7 @@ class StoredVectors:
         proposed = self._propose(query, limit, allowed)
         if proposed is None or len(proposed) < limit:
             return self._scan(query, limit, np.arange(self.size) if allowed is None else allowed)
-        return _best(proposed, self.similarity(query, proposed), limit)
+        return nearest_of(proposed, self.similarity(query, proposed), limit)
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
@@ -193,15 +213,4 @@ class StoredVectors:
         parts = [
             self.similarity(query, allowed[start : start + CHUNK_ROWS]) for start in range(0, len(allowed), CHUNK_ROWS)
         ]
-        return _best(allowed, np.concatenate(parts), limit)
-
-
-def _best(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRows:
-    """The `limit` highest scores, ties by row."""
-    if len(rows) > limit:
-        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
-        cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-        kept = scores >= cut
-        rows, scores = rows[kept], scores[kept]
-    order = np.lexsort((rows, -scores))[:limit]
-    return NearestRows(rows[order], scores[order])
+        return nearest_of(allowed, np.concatenate(parts), limit)

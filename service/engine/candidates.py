@@ -36,7 +36,7 @@ from retrieval.index.keyword import (
     SortedRows,
     minimum_matches,
 )
-from retrieval.index.vectors import Background, NearestRows, Vectors
+from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, StageScore
 from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
@@ -404,8 +404,7 @@ class Stages:
         except EncoderError:
             return nearest
         scores = self._snapshot.vectors.similarity(vector, nearest.rows)
-        order = np.lexsort((nearest.rows, -scores))[:_VOTERS]
-        return NearestRows(nearest.rows[order], scores[order])
+        return nearest_of(nearest.rows, scores, _VOTERS)
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]
@@ -495,12 +494,8 @@ def _evidence(
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
     bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
-    dense_rank = np.full(len(rows), np.inf)
-    if len(nearest.rows):
-        by_row = np.argsort(nearest.rows)
-        place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
-        is_near = nearest.rows[by_row[place]] == rows
-        dense_rank[is_near] = by_row[place[is_near]] + 1
+    place = places_of(rows, nearest.rows)
+    dense_rank = np.where(place >= 0, place + 1.0, np.inf)
     bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
     return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, *named)
 

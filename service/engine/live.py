@@ -23,7 +23,7 @@ from retrieval.filters.conditions import Condition, fields_of, matches
 from retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
 from retrieval.index.keyword import DocumentChange
 from retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, TokenStates, quantise_tokens
-from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors
+from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors, nearest_of
 from retrieval.records import Product
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT
@@ -124,8 +124,7 @@ class ChangedVectors:
             return base
         rows = np.concatenate([base.rows, laid])
         scores = np.concatenate([base.scores, self.similarity(query, laid)])
-        order = np.lexsort((rows, -scores))[:limit]
-        return NearestRows(rows[order], scores[order])
+        return nearest_of(rows, scores, limit)
 
     def _base_search(self, query: Vectors, limit: int, allowed: Rows | None) -> NearestRows:
         if not self._masked and allowed is None:

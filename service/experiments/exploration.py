@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.memory import QueryMemory, product_hashes
 from retrieval.index.keyword import Rows
+from retrieval.index.vectors import places_of
 from service.engine.candidates import HEAD, Ranking
 from service.engine.snapshot import Snapshot
 
@@ -80,19 +81,12 @@ class Exploration:
 def _fit(snapshot: Snapshot, ranking: Ranking, head: Rows, others: Rows, least: float) -> NDArray[np.bool_]:
     """Which of the others (n,) can be had, are similar enough to the query, and no less of the type and the values
     that it names than the head is."""
-    found, first, at = ranking.evidence, _places(ranking, head), _places(ranking, others)
+    found, first, at = ranking.evidence, places_of(head, ranking.rows), places_of(others, ranking.rows)
     is_ranked, first = at >= 0, first[first >= 0]
     fits = is_ranked & (found.cosine[at] >= least) & ~(snapshot.signals.at(others).availability < 0)
     for values in (found.intent, found.preferred):
         fits &= values[at] >= values[first].min(initial=np.inf)
     return np.asarray(fits)
-
-
-def _places(ranking: Ranking, rows: Rows) -> NDArray[np.int64]:
-    """Where a ranking has some rows (n,); -1 for those that it does not have."""
-    order = np.argsort(ranking.rows)
-    at = order[np.searchsorted(ranking.rows, rows, sorter=order).clip(max=len(order) - 1)]
-    return np.where(ranking.rows[at] == rows, at, -1)
 
 
 def highest_chances(shape: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:

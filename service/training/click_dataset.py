@@ -41,6 +41,7 @@ from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
 from rerank.training.trainer import Epoch
+from retrieval.index.vectors import places_of
 from retrieval.progress import Progress
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, PopularBefore, Popularity
@@ -202,13 +203,9 @@ def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
 
 def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """(pairs,): index of the candidate of each list's number and row among all; -1 for none."""
-    if not len(lists.rows):
-        return np.full(len(rows), -1)
-    width = max(int(lists.rows.max()), int(rows.max(initial=0))) + 1
-    keys, wanted = lists.query_of * width + lists.rows, numbers * width + rows
-    order = np.argsort(keys)
-    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-    return np.where((numbers >= 0) & (rows >= 0) & (keys[at] == wanted), at, -1)
+    width = max(int(lists.rows.max(initial=0)), int(rows.max(initial=0))) + 1
+    at = places_of(numbers * width + rows, lists.query_of * width + lists.rows)
+    return np.where((numbers >= 0) & (rows >= 0), at, -1)
 
 
 @dataclass(frozen=True, slots=True)
