@@ -323,6 +323,9 @@ def scale(
     size: Annotated[
         list[int] | None, typer.Option(help="Products of a catalog, 10000, 30000 and 100000 by default. Repeatable.")
     ] = None,
+    records: Annotated[
+        list[int] | None, typer.Option(help="Products of a catalog without descriptions and attributes. Repeatable.")
+    ] = None,
     vectors: Annotated[list[int] | None, typer.Option(help="Vectors without products. Repeatable.")] = None,
     count: Searches = 1_000,
     threads: Threads = 4,
@@ -331,11 +334,13 @@ def scale(
 ) -> None:
     """Build and serve catalogs of several sizes: seconds by phase, bytes, memory, recall and speed; and what larger
     ones would take. A size that was measured is not measured again."""
-    for number in (*(size or ()), *(vectors or ())):
+    for number in (*(size or ()), *(records or ()), *(vectors or ())):
         if not _LEAST_SIZE <= number <= _MOST_SIZE:
             raise SettingError(f"a size is from {_LEAST_SIZE:,} to {_MOST_SIZE:,}, not {number:,}")
-    sizes = size or ([] if vectors else _SIZES)
-    options = ScaleOptions(folder, sizes, vectors or [], encoder, cache_folder(), count, threads, workers)
+    sizes = size or ([] if records or vectors else _SIZES)
+    options = ScaleOptions(
+        folder, sizes, records or [], vectors or [], encoder, cache_folder(), count, threads, workers
+    )
     with TerminalProgress() as progress:
         points = measure_scale(options, progress)
     emit(points, show_scale, write_plots(points, folder), hour_price)

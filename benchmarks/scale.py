@@ -1,7 +1,8 @@
 """Figures of catalogs by size: build, bytes, memory, recall and speed of each, and a line through them.
 
-Catalogs are drawn from the demo store's grammar. Each is served in a process of its own, whose memory is measured. Past
-the sizes at which a machine builds a catalog, vectors are measured alone: those of pairs of products' texts.
+Catalogs are drawn from the demo store's grammar. Each is served in a process of its own, whose memory is measured. For
+sizes at which that takes too long there are catalogs of records: products without what is not needed to find, filter
+and order them; and vectors alone, those of pairs of products' texts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,7 +33,8 @@ from retrieval.html_report import BLUE, svg
 from retrieval.index.faiss import FaissIndex, build_index
 from retrieval.index.vectors import StoredArray, VectorIndex, Vectors, create_vectors, map_vectors
 from retrieval.progress import Progress
-from retrieval.store.files import atomic_folder, format_json, write_durably
+from retrieval.records import Product
+from retrieval.store.files import atomic_file, atomic_folder, format_json, write_durably
 from retrieval.store.manifest import VECTORS_FOLDER
 from retrieval.store.products import RECIPE, encoder_text
 from service.demo.catalog import make_catalog
@@ -47,7 +50,7 @@ SHARES = (1.0, 0.5, 0.1, 0.01)
 """Of the products that a filter lets through."""
 _RECALL_QUERIES = 100
 _BASE_PRODUCTS = 20_000
-"""Products whose vectors are added in pairs where vectors are measured alone."""
+"""Products of a catalog that records are drawn from, and whose vectors are added in pairs for vectors alone."""
 _CHUNK = 16_384
 
 
@@ -55,7 +58,7 @@ class ScalePoint(msgspec.Struct, frozen=True):
     """The figures of one size."""
 
     kind: str
-    """"products", or "vectors" for those alone."""
+    """"products", "records" for products with few fields, or "vectors" for those alone."""
     count: int
     index: str
     """The kind of vector index."""
@@ -92,6 +95,7 @@ class ScaleOptions:
     """Holds catalogs, indexes and the figures so far."""
     sizes: Sequence[int]
     """Products of each catalog."""
+    record_sizes: Sequence[int]
     vector_sizes: Sequence[int]
     encoder: str
     cache: Path
@@ -123,10 +127,11 @@ def measure_scale(options: ScaleOptions, progress: Progress) -> list[ScalePoint]
     made_by = {"recipe": RECIPE, "encoder": options.encoder, "cores": str(os.cpu_count())}
     made_by |= {name: version(name) for name in ("shelfwise", "faiss-cpu", "tantivy", "numpy")}
     known = {(each.kind, each.count): each for each in read_points(options.folder) if each.made_by == made_by}
-    wanted = [("products", count) for count in options.sizes] + [("vectors", count) for count in options.vector_sizes]
+    sizes = {"products": options.sizes, "records": options.record_sizes, "vectors": options.vector_sizes}
+    wanted = [(kind, count) for kind, counts in sizes.items() for count in counts]
     for kind, count in wanted:
         if (kind, count) not in known:
-            measure = _measure_products if kind == "products" else _measure_vectors
+            measure = _measure_vectors if kind == "vectors" else partial(_measure_catalog, kind)
             known[kind, count] = msgspec.structs.replace(measure(options, count, progress), made_by=made_by)
             ordered = [known[key] for key in sorted(known)]
             write_durably(options.folder / RESULTS_FILE, format_json(ordered))
@@ -151,13 +156,16 @@ def fit(points: Sequence[ScalePoint], figure: Callable[[ScalePoint], float]) -> 
     return Line(float(base), float(slope), float(base + slope * last.count), figure(last))
 
 
-def _measure_products(options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
-    feed, index = options.folder / f"products-{count}.jsonl", options.folder / f"index-{count}"
+def _measure_catalog(kind: str, options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
+    index = options.folder / f"{kind}-{count}"
+    feed = index.with_suffix(".jsonl")
     if not feed.exists():
-        progress.begin("catalog", None, "")
-        lines = (msgspec.json.encode(each.product) + b"\n" for each in make_catalog(7, count).products)
-        write_durably(feed, b"".join(lines))
-        progress.end(f"{count:,} products of the demo grammar")
+        progress.begin("catalog", count, kind)
+        with atomic_file(feed) as file:
+            for product in _products(count) if kind == "products" else _records(count):
+                file.write(msgspec.json.encode(product) + b"\n")
+                progress.advance(1)
+        progress.end(f"{count:,} {kind} of the demo grammar")
     # From nothing: what an interrupted run left would make it look fast.
     shutil.rmtree(index, ignore_errors=True)
     built = RebuildOptions((str(feed),), options.cache, encoder=options.encoder, workers=options.workers, keep=1)
@@ -167,9 +175,30 @@ def _measure_products(options: ScaleOptions, count: int, progress: Progress) -> 
     progress.begin("serve", None, "")
     served = _in_process(_serve, index, options.searches, options.threads)
     folder = index / "versions" / report.version
-    progress.end(f"{count:,} products, p50 {served.p50:.1f} ms")
+    progress.end(f"{count:,} {kind}, p50 {served.p50:.1f} ms")
     sizes = _bytes(folder)
-    return msgspec.structs.replace(served, build_seconds=report.seconds, build_processor=spent, bytes=sizes)
+    measured = {"build_seconds": report.seconds, "build_processor": spent, "bytes": sizes}
+    return msgspec.structs.replace(served, kind=kind, **measured)
+
+
+def _products(count: int) -> Iterator[Product]:
+    for each in make_catalog(7, count).products:
+        yield each.product
+
+
+def _records(count: int) -> Iterator[Product]:
+    """Of catalogs that memory holds one after the other."""
+    for start in range(0, count, _BASE_PRODUCTS):
+        for number, each in enumerate(make_catalog(start, _BASE_PRODUCTS).products[: count - start], start):
+            yield replace(
+                each.product,
+                id=f"r{number:09d}",
+                description="",
+                identifiers={},
+                attributes={},
+                created=None,
+                updated=None,
+            )
 
 
 def _measure_vectors(options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
@@ -292,7 +321,7 @@ _PLOTS: Mapping[str, tuple[str, Callable[[ScalePoint], Mapping[str, float]]]] = 
 def write_plots(points: Iterable[ScalePoint], folder: Path) -> list[Path]:
     """Draws each figure against size, catalogs and vectors alone apart, into SVG files, which are returned."""
     written = []
-    for kind in ("products", "vectors"):
+    for kind in ("products", "records", "vectors"):
         chosen = [each for each in points if each.kind == kind]
         for name, (unit, values) in _PLOTS.items() if chosen else ():
             path = folder / f"{kind}-{name}.svg"

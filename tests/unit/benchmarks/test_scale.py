@@ -62,10 +62,11 @@ def test_recall_counts_what_a_scan_finds(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_size_is_measured_once(cache: Path, tmp_path: Path) -> None:
     table = word_table(tmp_path / "table", cache)
-    options = ScaleOptions(tmp_path / "scale", [300], [2_000], str(table), cache, searches=100, workers=1)
+    options = ScaleOptions(tmp_path / "scale", [300], [1_500], [2_000], str(table), cache, searches=100, workers=1)
     first = measure_scale(options, NullProgress())
     assert [(each.kind, each.count, each.index) for each in first] == [
         ("products", 300, "exact"),
+        ("records", 1_500, "exact"),
         ("vectors", 2_000, "exact"),
     ]
     assert all(min(each.recall.values()) > 0.99 for each in first)
@@ -73,11 +74,11 @@ def test_a_size_is_measured_once(cache: Path, tmp_path: Path) -> None:
     assert first[0].bytes["products.jsonl"] > 100_000
     assert measure_scale(options, NullProgress()) == first
     plots = write_plots(first, options.folder)
-    assert len(plots) == 12
+    assert len(plots) == 18
     assert all(path.read_text("utf-8").startswith("<svg") for path in plots)
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / RESULTS_FILE).write_bytes(msgspec.json.encode({"figures": 1}))
     with pytest.raises(StoreError, match=RESULTS_FILE):
-        measure_scale(ScaleOptions(tmp_path, [], [], "", tmp_path), NullProgress())
+        measure_scale(ScaleOptions(tmp_path, [], [], [], "", tmp_path), NullProgress())
