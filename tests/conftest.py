@@ -92,7 +92,7 @@ for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
     _PATCHES.setattr(page, chart, made_once(getattr(page, chart), repr))
 _PATCHES.setattr(weights, "folder_fingerprint", made_once(folder_fingerprint, files_of))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
-_PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
+_PATCHES.setattr(tokenizer, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.
 _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 # A busy machine misses the deadline of a ranker now and then: what a test sets itself stays.

@@ -74,8 +74,13 @@ def word_table(folder: Path, cache: Path) -> Path:
     if not folder.is_dir():
         with atomic_folder(folder) as scratch:
             rows = load_file(source / "model.safetensors")["embeddings.word_embeddings.weight"]
-            save_file({"embedding.weight": rows}, scratch / "model.safetensors")
-            shutil.copyfile(source / TOKENIZER_FILE, scratch / TOKENIZER_FILE)
-            part = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
-            (scratch / MODULES_FILE).write_text(json.dumps([part]))
+            write_table(scratch, rows, source / TOKENIZER_FILE)
     return folder
+
+
+def write_table(folder: Path, rows: NDArray[np.float32], tokenizer: Path) -> None:
+    """Writes StaticEmbedding's files: rows (tokens, columns) for the tokens of a tokenizer."""
+    save_file({"embedding.weight": rows}, folder / "model.safetensors")
+    shutil.copyfile(tokenizer, folder / TOKENIZER_FILE)
+    part = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
+    (folder / MODULES_FILE).write_text(json.dumps([part]))

@@ -49,6 +49,8 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     """The sentence-transformers modules after the transformer, for display: they are part of the graph."""
     opset: int = 0
     """ONNX operator set; 0 for torch."""
+    reads_words: bool = False
+    """Whether the tokenizer cuts each word of a text as it cuts the word alone; decided for tables only."""
 
 
 class PromptedEncoder(ABC):

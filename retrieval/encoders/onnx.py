@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import NO_STATES, TextTokens, Tokens, empty_tokens, text_token_indices, unit_rows
 from retrieval.encoders.folder import (
     MODEL_FILE,
-    TOKENIZER_FILE,
     ProgressCallback,
     PromptedEncoder,
     Vectors,
@@ -23,18 +21,12 @@ from retrieval.encoders.folder import (
     read_spec,
     run_batches,
 )
-from retrieval.encoders.tokenizer import PIECES_FILE, UnigramTokenizer, open_tokenizer, write_pieces
-from retrieval.errors import EncoderError, EncoderUnavailableError, ShelfwiseError
+from retrieval.encoders.tokenizer import StoredTokenizer, write_pieces
+from retrieval.errors import EncoderError, EncoderUnavailableError
 from retrieval.store.files import atomic_folder
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 _BATCH_TOKENS = 320
 """The tokens of one run: their activations fit a core's second-level cache."""
-_FEW = 16
-"""Texts for which the vocabulary of a unigram tokenizer is not loaded, where its mapped form is stored."""
 _CHUNK = 1_024
 """Texts tokenized at a time."""
 _TokenBatch = tuple[list[int], NDArray[np.int64]]
@@ -57,30 +49,15 @@ class OnnxEncoder(PromptedEncoder):
         """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
         self.spec = read_spec(folder)
         self._folder = folder
-        self._unigrams = self._open_unigrams()
-        if self._unigrams is None:
-            self._tokenizer  # noqa: B018 - raises what is wrong with it
+        self._tokenizer = StoredTokenizer(folder, self.spec.max_length)
         self._session = open_session(folder / MODEL_FILE)
         shapes = {output.name: output.shape for output in self._session.get_outputs()}
         self.state_dimension = int(shapes["states"][-1]) if "states" in shapes else 0
         self._check_graph()
 
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return open_tokenizer(self._folder / TOKENIZER_FILE, self.spec.max_length)
-
-    def _open_unigrams(self) -> UnigramTokenizer | None:
-        path = self._folder / PIECES_FILE
-        try:
-            return UnigramTokenizer(self._folder, self.spec.max_length) if path.exists() else None
-        except (ShelfwiseError, OSError, ValueError, KeyError) as error:
-            raise EncoderUnavailableError(describe_damage(path, error)) from error
-
-    @cached_property
+    @property
     def vocabulary(self) -> int:
-        if self._unigrams:
-            return self._unigrams.vocabulary
-        return max(self._tokenizer.get_vocab().values(), default=0) + 1
+        return self._tokenizer.vocabulary
 
     def save(self, folder: Path) -> None:
         with atomic_folder(folder) as scratch:
@@ -126,8 +103,6 @@ class OnnxEncoder(PromptedEncoder):
         return vectors, tokens
 
     def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
-        if self._unigrams and len(ready) <= _FEW:
-            return [self._unigrams.encode(text) for text in ready]
         return self._tokenizer.encode_batch(ready)
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -6,8 +6,8 @@ A folder of sentence-transformers' StaticEmbedding, or of model2vec, is stored a
   scales.npy     (vocabulary,) float32: what each row is multiplied by
   states.npy     (vocabulary, at most 128) int8: the states of tokens, unit vectors times 127
 
-with tokenizer.json, encoder.json and model/, a copy of that folder for training. The table and the states are mapped:
-only the rows that texts use are in memory.
+with tokenizer.json, its mapped form, encoder.json and model/, a copy of that folder for training. The table and the
+states are mapped: only the rows that texts use are in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import itertools
 import json
 import shutil
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ from retrieval.encoders.folder import (
     write_spec,
 )
 from retrieval.encoders.projection import principal_directions, sample_texts, stored_projection
-from retrieval.encoders.tokenizer import open_tokenizer
+from retrieval.encoders.tokenizer import StoredTokenizer, open_tokenizer, write_pieces
 from retrieval.encoders.weights import MODULES_FILE, ModelSource
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreDamagedError
 from retrieval.store.files import atomic_folder, load_array
@@ -65,7 +64,8 @@ class StaticEncoder(PromptedEncoder):
         """Opens a folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
         self.spec = read_spec(folder)
         self._folder = folder
-        self._words = _WordTokens(open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length), self.spec.max_length)
+        tokenizer = StoredTokenizer(folder, self.spec.max_length)
+        self._words = _WordTokens(tokenizer, self.spec.max_length, reads_words=self.spec.reads_words)
         try:
             self._table, self._states = (load_array(folder / name, mapped=True) for name in (_TABLE_FILE, _STATES_FILE))
             self._scales = load_array(folder / _SCALES_FILE)
@@ -139,9 +139,10 @@ class _WordTokens:
     """The tokens of texts, without special tokens. Those of a word are looked up once where the tokenizer reads each
     word by itself: a hundred times as fast."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: StoredTokenizer, max_length: int, *, reads_words: bool) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._reads_words = reads_words
         self._known: dict[str, list[int]] = {}
 
     def encode(self, ready: list[str]) -> Sequence[TextTokens]:
@@ -158,15 +159,6 @@ class _WordTokens:
         self._known = known
         whole = (itertools.chain.from_iterable(map(known.__getitem__, each)) for each in words)
         return [list(itertools.islice(each, self._max_length)) for each in whole]
-
-    @cached_property
-    def _reads_words(self) -> bool:
-        texts = list(sample_texts())
-        words = list(itertools.chain.from_iterable(text.split() for text in texts))
-        one_by_one = (encoding.ids for encoding in self.encode(words))
-        return list(itertools.chain.from_iterable(one_by_one)) == list(
-            itertools.chain.from_iterable(encoding.ids for encoding in self.encode(texts))
-        )
 
 
 def export_table(
@@ -197,21 +189,34 @@ def export_table(
         query_prompt=query,
         document_prompt=document,
         pooling="StaticEmbedding",
+        reads_words=_reads_words(tokenizer),
     )
     projection = stored_projection(source.folder, there)
     if projection is None:
-        words = _WordTokens(tokenizer, max_length)
-        projection = principal_directions(rows[encoding.ids] for encoding in words.encode(list(sample_texts())))
+        encodings = tokenizer.encode_batch(list(sample_texts()), add_special_tokens=False)
+        projection = principal_directions(rows[encoding.ids] for encoding in encodings)
     table, scales = quantise_rows(rows[:, :cut]) if runtime == "static-int8" else (rows[:, :cut], np.ones(len(rows)))
     states = np.rint(unit_rows(rows @ projection) * _SCALE).astype(np.int8)
     with atomic_folder(folder) as scratch:
         for name, array in ((_TABLE_FILE, table), (_SCALES_FILE, scales.astype(np.float32)), (_STATES_FILE, states)):
             np.save(scratch / name, np.ascontiguousarray(array))
         tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_pieces(scratch)
         # For training: what was exported, as sentence-transformers opens it.
         shutil.copytree(source.folder, scratch / TORCH_FOLDER)
         write_spec(spec, scratch)
     return spec
+
+
+def _reads_words(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer cuts each word of a text as it cuts the word alone."""
+
+    def ids(texts: list[str]) -> list[int]:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        return list(itertools.chain.from_iterable(encoding.ids for encoding in encodings))
+
+    texts = list(sample_texts())
+    return ids(texts) == ids([word for text in texts for word in text.split()])
 
 
 def quantise_rows(rows: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

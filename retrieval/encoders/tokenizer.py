@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,9 @@ import msgspec
 import numpy as np
 import xxhash
 
+from retrieval.encoders.base import TextTokens
 from retrieval.encoders.folder import TOKENIZER_FILE, describe_damage
-from retrieval.errors import EncoderUnavailableError
+from retrieval.errors import EncoderUnavailableError, ShelfwiseError
 from retrieval.store.files import load_array
 
 if TYPE_CHECKING:
@@ -37,10 +40,12 @@ def open_tokenizer(path: Path, max_length: int) -> Tokenizer:
 # `tokenizers` keeps a unigram vocabulary as a trie: a quarter of a gigabyte for 250,000 pieces. Which pieces a text is
 # cut into depends only on those that occur in it (Kudo 2018, Subword Regularization, section 3.2: the Viterbi path) and
 # on the lowest score, from which that of an unknown character follows. So a tokenizer of these few pieces is made for
-# each text; it takes less than a millisecond, and cuts the text in the same way.
+# a few texts; it takes less than a millisecond, and cuts the texts in the same way.
 
-PIECES_FILE = "pieces.npy"
+_PIECES_FILE = "pieces.npy"
 _FRAME_FILE = "pieces.json"
+_FEW = 16
+"""Texts for which the vocabulary is not loaded."""
 _PIECE = np.dtype([("hash", "<u8"), ("id", "<u4"), ("score", "<f8")])
 
 
@@ -64,11 +69,50 @@ class TokenizedText:
     special_tokens_mask: list[int]
 
 
+class StoredTokenizer:
+    """The tokenizer of a stored encoder, which cuts to `max_length` tokens. Thread-safe.
+
+    A unigram vocabulary is loaded for many texts only: few are cut by its mapped form.
+    """
+
+    def __init__(self, folder: Path, max_length: int) -> None:
+        """Raises EncoderUnavailableError naming a missing or damaged file."""
+        self._folder = folder
+        self._max_length = max_length
+        self._unigrams = self._open_unigrams()
+        if self._unigrams is None:
+            self._whole  # noqa: B018 - raises what is wrong with it
+
+    def _open_unigrams(self) -> UnigramTokenizer | None:
+        path = self._folder / _PIECES_FILE
+        try:
+            return UnigramTokenizer(self._folder, self._max_length) if path.exists() else None
+        except (ShelfwiseError, OSError, ValueError, KeyError) as error:
+            raise EncoderUnavailableError(describe_damage(path, error)) from error
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
+        return open_tokenizer(self._folder / TOKENIZER_FILE, self._max_length)
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """All token ids are below it."""
+        if self._unigrams:
+            return self._unigrams.vocabulary
+        return max(self._whole.get_vocab().values(), default=0) + 1
+
+    def encode_batch(self, texts: list[str], *, add_special_tokens: bool = True) -> Sequence[TextTokens]:
+        """The tokens of each text."""
+        if self._unigrams and len(texts) <= _FEW:
+            return self._unigrams.encode_batch(texts, add_special_tokens=add_special_tokens)
+        return self._whole.encode_batch(texts, add_special_tokens=add_special_tokens)
+
+
 def write_pieces(folder: Path) -> None:
     """Writes the mapped form of a stored tokenizer beside it, if it is a unigram tokenizer."""
     content = msgspec.json.decode((folder / TOKENIZER_FILE).read_bytes())
     model = content["model"]
-    if model.get("type") != "Unigram" or (folder / PIECES_FILE).exists():
+    if model.get("type") != "Unigram" or (folder / _PIECES_FILE).exists():
         return
     vocabulary = [(str(piece), float(score)) for piece, score in model["vocab"]]
     pieces = np.array([(_hash(text), place, score) for place, (text, score) in enumerate(vocabulary)], _PIECE)
@@ -78,7 +122,7 @@ def write_pieces(folder: Path) -> None:
     needed = {place for place, (text, _) in enumerate(vocabulary) if text in added or text.startswith("<0x")}
     ids = sorted(needed | {model["unk_id"], lowest})
     model["vocab"], model["unk_id"] = [vocabulary[place] for place in ids], ids.index(model["unk_id"])
-    np.save(folder / PIECES_FILE, pieces)
+    np.save(folder / _PIECES_FILE, pieces)
     frame = _Frame(content, ids, max(len(text) for text, _ in vocabulary))
     (folder / _FRAME_FILE).write_bytes(msgspec.json.encode(frame))
 
@@ -89,7 +133,7 @@ class UnigramTokenizer:
     def __init__(self, folder: Path, max_length: int) -> None:
         from tokenizers import AddedToken, Tokenizer
 
-        self._pieces = load_array(folder / PIECES_FILE, mapped=True)
+        self._pieces = load_array(folder / _PIECES_FILE, mapped=True)
         self._hashes = self._pieces["hash"].copy()
         frame = msgspec.json.decode((folder / _FRAME_FILE).read_bytes(), type=_Frame)
         model, added = frame.tokenizer["model"], frame.tokenizer["added_tokens"]
@@ -109,11 +153,11 @@ class UnigramTokenizer:
         self.vocabulary: int = 1 + max(len(self._pieces) - 1, *self._added_ids.values())
         """All token ids are below it."""
 
-    def encode(self, text: str) -> TokenizedText:
-        """The tokens of one text; never raises."""
+    def encode_batch(self, texts: list[str], *, add_special_tokens: bool = True) -> list[TokenizedText]:
+        """The tokens of each text; never raises."""
         from tokenizers import Tokenizer, models
 
-        found = self._occurring(text)
+        found = self._occurring(texts)
         ids = [*self._own_ids, *(place for _, place, _ in found)]
         pieces = [*self._own, *((piece, score) for piece, _, score in found)]
         tokenizer = Tokenizer(models.Unigram(pieces, self._unknown, self._has_bytes))
@@ -125,15 +169,17 @@ class UnigramTokenizer:
             tokenizer.post_processor = self._post_processor
         tokenizer.add_special_tokens(self._added)
         tokenizer.enable_truncation(self._max_length)
-        encoding = tokenizer.encode(text)
         ids += [self._added_ids[tokenizer.id_to_token(place)] for place in range(len(ids), tokenizer.get_vocab_size())]
-        mask = encoding.special_tokens_mask
-        own = [token if special else ids[token] for token, special in zip(encoding.ids, mask, strict=True)]
-        return TokenizedText(own, encoding.offsets, mask)
+        cut = []
+        for encoding in tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens):
+            mask = encoding.special_tokens_mask
+            own = [token if special else ids[token] for token, special in zip(encoding.ids, mask, strict=True)]
+            cut.append(TokenizedText(own, encoding.offsets, mask))
+        return cut
 
-    def _occurring(self, text: str) -> list[tuple[str, int, float]]:
-        """The pieces that occur in a text, with their ids and scores, each once."""
-        parts = list(dict.fromkeys(self._substrings(text)))
+    def _occurring(self, texts: Sequence[str]) -> list[tuple[str, int, float]]:
+        """The pieces that occur in texts, with their ids and scores, each once."""
+        parts = list(dict.fromkeys(itertools.chain.from_iterable(map(self._substrings, texts))))
         hashes = np.array([_hash(part) for part in parts], np.uint64)
         places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
         at = np.flatnonzero(self._hashes[places] == hashes)

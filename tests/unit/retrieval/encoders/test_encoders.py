@@ -28,10 +28,12 @@ from retrieval.encoders.projection import (
     stored_projection,
 )
 from retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
+from retrieval.encoders.static import StaticEncoder
 from retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
 from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.store.files import atomic_folder
+from tests.encoders import write_table
 from tests.machine import full_disk
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
@@ -211,19 +213,32 @@ def unigrams(stored_e5: OnnxEncoder) -> tuple[UnigramTokenizer, Tokenizer]:
 def test_mapped_unigrams_cut_every_text_as_the_tokenizer_does(
     unigrams: tuple[UnigramTokenizer, Tokenizer], text: str
 ) -> None:
-    one, other = (each.encode(text) for each in unigrams)
-    assert (one.ids, one.offsets) == (other.ids, other.offsets)
-    assert one.special_tokens_mask == other.special_tokens_mask
+    texts = [text, "cordless drill 无线电钻"]
+    for one, other in zip(*(each.encode_batch(texts) for each in unigrams), strict=True):
+        assert (one.ids, one.offsets) == (other.ids, other.offsets)
+        assert one.special_tokens_mask == other.special_tokens_mask
 
 
 def test_stored_unigram_encoder_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncoder, e5_int8: Encoder) -> None:
     fresh = OnnxEncoder(stored_e5._folder)
     texts = ["cordless drill", "博世 无线电钻 18V"]
     assert (fresh.encode_queries(texts) == e5_int8.encode_queries(texts)).all()
-    assert "_tokenizer" not in vars(fresh)
+    assert "_whole" not in vars(fresh._tokenizer)
     assert fresh.vocabulary == as_token_encoder(e5_int8).vocabulary  # type: ignore[union-attr]
     many = product_texts(40)
     assert (fresh.encode_products(many) == e5_int8.encode_products(many)).all()
+
+
+def test_table_of_unigrams_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncoder, tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    rows = np.random.default_rng(0).normal(size=(stored_e5.vocabulary, 4)).astype(np.float32)
+    write_table(tmp_path / "table", rows, stored_e5._folder / TOKENIZER_FILE)
+    encoder = open_encoder(str(tmp_path / "table"), "static-fp32", tmp_path)
+    assert isinstance(encoder, StaticEncoder)
+    texts = ["cordless drill", "博世 无线电钻 18V", *product_texts(40)]
+    alone = np.concatenate([encoder.encode_queries([text]) for text in texts])
+    assert "_whole" not in vars(encoder._words._tokenizer)
+    assert np.array_equal(open_encoder(str(tmp_path / "table"), "static-fp32", tmp_path).encode_products(texts), alone)
 
 
 def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path: Path) -> None:
