@@ -32,6 +32,7 @@ from retrieval.errors import StoreError
 from retrieval.html_report import BLUE, svg
 from retrieval.index.faiss import FaissIndex, build_index
 from retrieval.index.vectors import StoredArray, VectorIndex, Vectors, create_vectors, map_vectors
+from retrieval.memory import process_memory
 from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.files import atomic_file, atomic_folder, format_json, write_durably
@@ -250,12 +251,12 @@ def _in_process(work: Callable[..., T], *arguments: object) -> T:
 
 def _serve(index: Path, searches: int, threads: int) -> ScalePoint:
     with closing(SearchEngine.open(index, follow=False)) as engine:
-        opened = memory("RssAnon")
+        opened = process_memory()
         queries = title_queries(engine, searches)
         before = time.process_time()
         found = measure_latency(searcher(engine, "merged"), queries, threads=threads)
         spent = 1_000 * (time.process_time() - before) / (50 + 2 * len(queries))
-        resident, load = memory("VmRSS"), os.getloadavg()[0]
+        resident, load = process_memory("VmRSS"), os.getloadavg()[0]
         manifest, snapshot = engine.manifest, engine.snapshot
         texts = snapshot.encoder.encode_queries(queries[:_RECALL_QUERIES])
         stored = map_vectors(index / "versions" / manifest.version / VECTORS_FOLDER)
@@ -266,7 +267,7 @@ def _serve(index: Path, searches: int, threads: int) -> ScalePoint:
 
 def _serve_vectors(folder: Path, queries: Vectors, threads: int) -> ScalePoint:
     index = FaissIndex(folder)
-    opened = memory("RssAnon")
+    opened = process_memory()
 
     def timed(query: Vectors) -> float:
         started = time.perf_counter()
@@ -280,16 +281,10 @@ def _serve_vectors(folder: Path, queries: Vectors, threads: int) -> ScalePoint:
         list(executor.map(timed, queries))
     rate = len(queries) / (time.perf_counter() - started)
     spent = 1_000 * (time.process_time() - before) / len(queries)
-    resident, load = memory("VmRSS"), os.getloadavg()[0]
+    resident, load = process_memory("VmRSS"), os.getloadavg()[0]
     recall = _recall_by_share(index, map_vectors(folder), queries[:_RECALL_QUERIES])
     kind, speed = index.kind.value, (float(p50), float(p99), rate, spent)
     return ScalePoint("vectors", index.size, kind, {}, 0, {}, opened, resident, recall, *speed, load, {})
-
-
-def memory(line: str) -> int:
-    """A line of this process's memory in bytes, as `man proc_pid_status` names it: RssAnon, VmRSS and others."""
-    status = dict(each.split(":", 1) for each in Path("/proc/self/status").read_text("ascii").splitlines())
-    return int(status[line].split()[0]) * 1024
 
 
 def _recall_by_share(index: VectorIndex, stored: StoredArray, queries: Vectors) -> dict[str, float]:

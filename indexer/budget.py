@@ -21,8 +21,9 @@ from indexer.static_encoder import MOST_PRODUCTS, STATIC
 from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder, unit_rows
 from retrieval.errors import SettingError
 from retrieval.html_report import seconds_text, size_text
-from retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, usable_memory, vector_bytes
+from retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, vector_bytes
 from retrieval.index.vectors import create_vectors
+from retrieval.memory import usable_memory
 from retrieval.store.files import write_durably
 
 SAMPLE = 256

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Generic, Self, TypeVar, cast
 
 from retrieval.errors import WorkerError
+from retrieval.memory import require_memory
 from retrieval.records import Product
 from retrieval.store.products import ProductStore
 
@@ -39,6 +40,7 @@ _PRODUCTS = 8_192
 _AHEAD = 2
 """Batches for each worker: one at work, one to follow."""
 _LENGTH_BYTES = 8
+_WORKER_BYTES = 220_000_000
 _PIPE_BYTES = 1 << 20
 """Each read of a pipe may wait for Python's lock; a pipe that holds a whole batch saves most of the waiting."""
 _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
@@ -102,6 +104,8 @@ class Workers:
         """Runs in one of our threads, which has one process of its own."""
         process: WorkerProcess | None = getattr(self._local, "process", None)
         if process is None:
+            needed = (len(self._processes) + 1) * _WORKER_BYTES
+            require_memory(needed, f"{len(self._processes) + 1} worker processes take", "fewer --workers")
             process = self._local.process = WorkerProcess()
             self._processes.append(process)
         return process.run(packed, batch)

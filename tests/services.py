@@ -19,6 +19,7 @@ import httpx2
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from retrieval.memory import process_memory
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
 from service.http.auth import KeyFile, Scope, new_key
@@ -52,9 +53,7 @@ class Service:
 
     def memory(self) -> int:
         """Resident bytes of its process that are no mapped file."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
-        (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))
-        return int(kilobytes) * 1_024
+        return process_memory(process=self.process.pid)
 
     def end(self) -> int:
         if self.process.poll() is None:

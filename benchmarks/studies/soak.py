@@ -28,6 +28,7 @@ from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import StoreError
+from retrieval.memory import process_memory
 from service.cli.options import OneFeed, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.settings import cache_folder
@@ -319,7 +320,7 @@ class ClientLoad:
             await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, started + ends[0] - time.perf_counter())))
             advance(1)
             passed = time.perf_counter() - started
-            own = _own_megabytes(self.server.process.pid)
+            own = process_memory(process=self.server.process.pid) / 1e6 or None  # Linux tells it
             total = await self._resident() if passed >= ends[0] or own is None else 0.0
             self.memory.append((passed, total if own is None else own))
             if passed >= ends[0]:
@@ -343,15 +344,6 @@ class ClientLoad:
 
 async def _awaited(ask: Callable[[], Awaitable[object]]) -> None:
     await ask()
-
-
-def _own_megabytes(process: int) -> float | None:
-    """Linux tells it; elsewhere None."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    return next((float(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon:")), None)
 
 
 _SETTLED = 0.25

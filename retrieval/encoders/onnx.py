@@ -21,7 +21,7 @@ from retrieval.encoders.folder import (
     read_spec,
     run_batches,
 )
-from retrieval.encoders.tokenizer import StoredTokenizer, write_pieces
+from retrieval.encoders.tokenizer import StoredTokenizer
 from retrieval.errors import EncoderError, EncoderUnavailableError
 from retrieval.store.files import atomic_folder
 
@@ -62,8 +62,6 @@ class OnnxEncoder(PromptedEncoder):
     def save(self, folder: Path) -> None:
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
-            split_weights(scratch / MODEL_FILE)
-            write_pieces(scratch)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
         result = np.empty((len(texts), self.dimension), np.float32)
@@ -141,23 +139,8 @@ def _batches(tokens: Sequence[list[int]]) -> Iterable[_TokenBatch]:
 
 
 WEIGHTS_FILE = "model.weights"
-"""Beside a stored graph: the tensors that are large."""
-_LEAST_SPLIT = 1_024
-"""Bytes of a tensor that is stored beside the graph."""
-
-
-def split_weights(path: Path) -> None:
-    """Moves the weights of a stored graph to a file beside it, which ONNX Runtime maps: of the vocabulary only the rows
-    that queries read are in memory, and processes share them."""
-    import onnx
-
-    weights = path.with_name(WEIGHTS_FILE)
-    if weights.exists():
-        return
-    graph = onnx.load(path)
-    onnx.save(graph, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
-    if weights.exists():
-        weights.chmod(path.stat().st_mode)
+"""Beside a stored graph: the tensors that are large. ONNX Runtime maps it, so that processes share it, and of the
+vocabulary only the rows that queries read are in memory."""
 
 
 def open_session(path: Path) -> ort.InferenceSession:

@@ -30,6 +30,8 @@ from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
 from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, write_spec
+from retrieval.encoders.onnx import WEIGHTS_FILE
+from retrieval.encoders.tokenizer import write_pieces
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import atomic_folder
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "int8"]
 OPSET = 20
+_LEAST_SPLIT = 1_024
+"""Bytes of a tensor that is stored beside the graph."""
 _LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
 
 
@@ -50,7 +54,7 @@ def export_onnx(
     max_length: int = DEFAULT_MAX_LENGTH,
     dimension: int | None = None,
 ) -> EncoderSpec:
-    """Exports a model to `folder`, atomically: model.onnx, tokenizer.json and encoder.json.
+    """Exports a model to `folder`, atomically: model.onnx and its weights, tokenizer.json and encoder.json.
 
     The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
     `states` (batch, tokens, at most 128) float32, projected, each of length 1. Without padding there is no attention
@@ -68,8 +72,11 @@ def export_onnx(
     outputs = _Outputs(model, token_projection(model, source.folder))
     graph = export_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
     with atomic_folder(folder) as scratch:
-        onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
+        path, made = scratch / MODEL_FILE, quantise_graph(graph) if precision == "int8" else graph
+        onnx.save(made, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
+        path.with_name(WEIGHTS_FILE).chmod(path.stat().st_mode)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_pieces(scratch)
         write_spec(spec, scratch)
     return spec
 
@@ -262,5 +269,10 @@ class _Quantiser:
 
 def _int8(matrix: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Values in int8 and their scales: `axis` 0 gives one a column, (1, columns), and 1 one a row, (rows, 1)."""
-    scales = np.maximum(np.abs(matrix).max(axis=axis, keepdims=True), _SMALLEST) / _LEVELS
-    return np.rint(matrix / scales).astype(np.int8), scales.astype(np.float32)
+    largest = np.maximum(matrix.max(axis=axis, keepdims=True), -matrix.min(axis=axis, keepdims=True))
+    scales = np.maximum(largest, _SMALLEST) / _LEVELS
+    values = np.empty(matrix.shape, np.int8)
+    for rows in np.array_split(np.arange(len(matrix)), -(-len(matrix) // _TABLE_ROWS)):
+        part = slice(rows[0], rows[-1] + 1)
+        values[part] = np.rint(matrix[part] / (scales[part] if axis else scales))
+    return values, scales.astype(np.float32)

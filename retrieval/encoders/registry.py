@@ -17,6 +17,7 @@ from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime, TextTo
 from retrieval.encoders.folder import (
     SPEC_FILE,
     TORCH_FOLDER,
+    EncoderSpec,
     ProgressCallback,
     PromptedEncoder,
     Vectors,
@@ -25,6 +26,7 @@ from retrieval.encoders.folder import (
 )
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+from retrieval.memory import require_memory
 
 if TYPE_CHECKING:
     from retrieval.encoders.onnx import OnnxEncoder
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 RUNTIMES = get_args(Runtime)
 TABLE_RUNTIMES = ("static-fp32", "static-int8")
 """Of models that are a table."""
+EXPORTED_RUNTIMES = ("onnx-fp32", "onnx-int8")
 EXACT_OF: Mapping[Runtime, Runtime] = {"onnx-int8": "onnx-fp32", "static-int8": "static-fp32"}
 """The runtime in float32 of each one in int8."""
+_EXPORT_BYTES, _EXPORT_TIMES = 600_000_000, 4
+"""Of memory that an export takes: for torch, and as a multiple of the model's files."""
 NETWORK_RUNTIMES = tuple(each for each in RUNTIMES if each not in TABLE_RUNTIMES)
 
 
@@ -101,7 +106,10 @@ def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
 def load_encoder(folder: Path) -> _Stored:
     """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
     spec = read_spec(folder)
-    if spec.runtime in ("onnx-fp32", "onnx-int8"):
+    require_memory(
+        _resident_bytes(spec, folder), f"{folder}: the encoder {spec.name} runs with", "a smaller model"
+    )
+    if spec.runtime in EXPORTED_RUNTIMES:
         from retrieval.encoders.onnx import OnnxEncoder
 
         return OnnxEncoder(folder)
@@ -117,6 +125,17 @@ def load_encoder(folder: Path) -> _Stored:
         message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
+
+
+def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
+    """The bytes that running a stored encoder takes: of a table hardly any, since it is mapped. So is the vocabulary of
+    an ONNX model, and ONNX Runtime copies the rest."""
+    if spec.runtime in TABLE_RUNTIMES:
+        return 20_000_000
+    is_exported = spec.runtime in EXPORTED_RUNTIMES
+    files = folder.glob("*") if is_exported else (folder / TORCH_FOLDER).rglob("*")
+    weights = sum(path.stat().st_size for path in files if path.is_file())
+    return 20_000_000 + weights // 3 if is_exported else 300_000_000 + weights
 
 
 _SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
@@ -198,7 +217,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # An export takes half a minute and a GB of memory: nobody is to make the same at the same time.
+    # An export takes half a minute: nobody is to make the same at the same time.
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             if runtime in TABLE_RUNTIMES:
@@ -206,6 +225,8 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
 
                 export_table(source, folder, runtime, max_length=max_length, dimension=dimension)
                 return folder
+            needed = _EXPORT_BYTES + _EXPORT_TIMES * sum(path.stat().st_size for path in source.folder.rglob("*.*"))
+            require_memory(needed, f"{source.name} is exported once with", "a smaller model")
             from retrieval.encoders.onnx_export import export_onnx
 
             precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"

@@ -17,6 +17,7 @@ import xxhash
 from retrieval.encoders.base import TextTokens
 from retrieval.encoders.folder import TOKENIZER_FILE, describe_damage
 from retrieval.errors import EncoderUnavailableError, ShelfwiseError
+from retrieval.memory import require_memory
 from retrieval.store.files import load_array
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _PIECES_FILE = "pieces.npy"
 _FRAME_FILE = "pieces.json"
 _FEW = 16
 """Texts for which the vocabulary is not loaded."""
+_BYTES_LOADED = 24
+"""Of memory for a byte of the file of a unigram vocabulary, and for the batches that follow."""
 _PIECE = np.dtype([("hash", "<u8"), ("id", "<u4"), ("score", "<f8")])
 
 
@@ -92,7 +95,10 @@ class StoredTokenizer:
 
     @cached_property
     def _whole(self) -> Tokenizer:
-        return open_tokenizer(self._folder / TOKENIZER_FILE, self._max_length)
+        path = self._folder / TOKENIZER_FILE
+        if self._unigrams:
+            require_memory(_BYTES_LOADED * path.stat().st_size, f"{path}: many texts are cut with", "a smaller model")
+        return open_tokenizer(path, self._max_length)
 
     @cached_property
     def vocabulary(self) -> int:

@@ -21,7 +21,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreDamagedError, StoreError
+from retrieval.errors import StoreDamagedError
 from retrieval.index.vectors import (
     CHUNK_ROWS,
     Rows,
@@ -32,6 +32,7 @@ from retrieval.index.vectors import (
     rows_now,
     whole_floats,
 )
+from retrieval.memory import require_memory, usable_memory
 from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
@@ -47,12 +48,6 @@ SCAN_SHARE, SCAN_MOST = 0.2, 20_000
 PROBED_POWER, PROBED_CODES = 0.67, 80_000
 """A search reads this power of the number of inverted lists, an eighth of 500, since a short query is near to many of
 them, and at least so many codes, which take two milliseconds."""
-_CONTROL_GROUPS = {
-    "": (Path("/sys/fs/cgroup"), "memory.max"),
-    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-}
-_PROGRAM_BYTES = 100_000_000
-"""What the program takes before an index is opened."""
 _settled = threading.local()
 _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
@@ -135,25 +130,6 @@ def _continued(vectors: StoredArray, before: PreviousVectors | None) -> tuple[fa
     return index, np.concatenate([rows, missing])
 
 
-def usable_memory() -> int:
-    """The bytes of memory of the machine, or of its container where that has less."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _limit_files():
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            limits.append(int(path.read_text("ascii")))
-    return min(limits)
-
-
-def _limit_files() -> Iterator[Path]:
-    """Where the limits of this process's control groups are, of version 1 and 2 (cgroups(7))."""
-    groups = Path("/proc/self/cgroup")
-    for line in groups.read_text("utf-8").splitlines() if groups.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            top, name = _CONTROL_GROUPS[controllers]
-            yield from (top / name, top / path.lstrip("/") / name)
-
-
 def gpu_count() -> int:
     """The number of GPUs that this build of faiss can use."""
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
@@ -188,13 +164,8 @@ class FaissIndex(StoredVectors):
 
     def _check_memory(self, path: Path) -> None:
         size = path.stat().st_size if path.exists() else vector_bytes(VectorIndexKind.EXACT, self.dimension) * self.size
-        if size + _PROGRAM_BYTES > (limit := usable_memory()):
-            message = (
-                f"{path.parent}: {self.size:,} vectors need {(size + _PROGRAM_BYTES) / 1e6:,.0f} MB of memory to be "
-                f"searched, and the machine or its container has {limit / 1e6:,.0f} MB; give it more, or rebuild the "
-                "index with fewer columns (--dimension) or a smaller kind of vector index (--memory)"
-            )
-            raise StoreError(message)
+        cure = "an index with fewer columns (rebuild --dimension) or of a smaller kind (rebuild --memory)"
+        require_memory(size, f"{path.parent}: {self.size:,} vectors are searched with", cure)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
         """More than `limit` rows, which include the nearest by the index's rounded scores."""

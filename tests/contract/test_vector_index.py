@@ -266,10 +266,11 @@ def test_an_index_that_a_container_has_no_memory_for_is_refused(
 ) -> None:
     (tmp_path / "limit").write_text("max\n")
     groups = dict.fromkeys(("", "memory"), (tmp_path, "limit"))
-    monkeypatch.setattr("retrieval.index.faiss._CONTROL_GROUPS", groups)
+    monkeypatch.setattr("retrieval.memory._CONTROL_GROUPS", groups)
     FaissIndex(folders(kind), gpu=False)
     (tmp_path / "limit").write_text("100000000\n")
-    with pytest.raises(StoreError, match=r"3,000 vectors need 10[01] MB of memory .* has 100 MB"):
+    message = r"3,000 vectors are searched with .* of memory beside .* has 100\.0 MB; .*--memory"
+    with pytest.raises(StoreError, match=message):
         FaissIndex(folders(kind), gpu=False)
 
 

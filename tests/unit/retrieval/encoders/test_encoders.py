@@ -241,6 +241,18 @@ def test_table_of_unigrams_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncode
     assert np.array_equal(open_encoder(str(tmp_path / "table"), "static-fp32", tmp_path).encode_products(texts), alone)
 
 
+def test_encoder_that_a_container_has_no_memory_for_is_refused(
+    stored_e5: OnnxEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "limit").write_text("100000000\n")
+    groups = dict.fromkeys(("", "memory"), (tmp_path, "limit"))
+    monkeypatch.setattr("retrieval.memory._CONTROL_GROUPS", groups)
+    with pytest.raises(
+        StoreError, match=r"the encoder .*e5-small runs with .* has 100\.0 MB; give it more, or take a smaller model"
+    ):
+        load_encoder(stored_e5._folder)
+
+
 def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path: Path) -> None:
     folder = store_encoder(minilm_int8, tmp_path / "stored")
     spec = folder / "encoder.json"

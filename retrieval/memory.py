@@ -1,0 +1,61 @@
+"""The memory of the machine, of its container and of this program, by files of Linux (proc(5), cgroups(7))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from retrieval.errors import StoreError
+from retrieval.html_report import size_text
+
+_CONTROL_GROUPS = {
+    "": (Path("/sys/fs/cgroup"), "memory.max"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+}
+_REST = 60_000_000
+"""What libraries take that are loaded later, and searches."""
+
+
+def usable_memory() -> int:
+    """The bytes of memory of the machine, or of its container where that has less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _limit_files():
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(path.read_text("ascii")))
+    return min(limits)
+
+
+def _limit_files() -> Iterator[Path]:
+    """Where the limits of this process's control groups are, of version 1 and 2."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text("utf-8").splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            top, name = _CONTROL_GROUPS[controllers]
+            yield from (top / name, top / path.lstrip("/") / name)
+
+
+def process_memory(line: str = "RssAnon", process: int | str = "self") -> int:
+    """The bytes of memory of a process, without pages of mapped files, or another line of its status.
+
+    0 where the system or the process is not there to say.
+    """
+    with contextlib.suppress(OSError):
+        status = dict(each.split(":", 1) for each in Path(f"/proc/{process}/status").read_text("utf-8").splitlines())
+        return 1_024 * int(status.get(line, "0").split()[0])
+    return 0
+
+
+def require_memory(needed: int, what: str, cure: str) -> None:
+    """Raises StoreError, before the system kills the program without a word, where it cannot take so many bytes more.
+
+    `what` says what they are for, up to the verb, and `cure` what needs less.
+    """
+    own, limit = process_memory(), usable_memory()
+    if own + needed + _REST > limit:
+        raise StoreError(
+            f"{what} {size_text(needed)} of memory beside {size_text(own + _REST)} of the program, and the machine "
+            f"or its container has {size_text(limit)}; give it more, or take {cure}"
+        )
