@@ -98,7 +98,7 @@ class CatalogEncoder:
         cache = VectorCache(encoder.dimension, tokens)
         cache_version_vectors(self._store, encoder.identity, cache, previous, self._states)
         is_cached, missing = cache.contains(keys), len(missing_rows(keys, cache))
-        self._progress.begin("encode", missing, "products")
+        self._progress.begin("encode", len(keys) - int(is_cached.sum()), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), encoder.dimension)
         np.save(building / TEXT_KEYS_FILE, keys)
         folder, shared = building / STATES_FOLDER, encoder.token_states()

@@ -23,7 +23,7 @@ STATIC = "static"
 MOST_PRODUCTS = 20_000
 """Products that are sampled."""
 _CHUNK = 512
-_RECIPE = "4"
+_RECIPE = "5"
 """Another one makes tables anew that were made by an older program."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tokenizers import normalizers
 from torch.nn.functional import normalize
 
-from retrieval.encoders.base import DEFAULT_MAX_LENGTH
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, unit_rows
 from retrieval.encoders.folder import TOKENIZER_FILE, Vectors
 from retrieval.encoders.projection import PROJECTION_FILE
 from retrieval.encoders.tokenizer import open_tokenizer
@@ -29,15 +29,24 @@ from retrieval.encoders.torch import load_model, token_projection
 from retrieval.encoders.weights import MODULES_FILE, ModelSource
 from retrieval.progress import Progress
 from retrieval.store.files import atomic_folder
+from retrieval.text.analysis import contains_chinese
+from retrieval.text.vocabulary import frequent_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
 _MOST_PIECES = 32_768
-"""Tokens of the vocabulary whose own vectors the network computes, besides those of the texts; other rows are zero."""
+"""First tokens of the vocabulary whose own vectors the network computes, besides those of the texts and of words of the
+language; other rows are zero."""
 _LEAST_WORDS = 3
 """Occurrences of a word from which it has a row of its own."""
+_MOST_WORDS = 30_000
+"""The most frequent words of the language, whose tokens get vectors although no text has them."""
+_SPACE = "\u2581"
+"""Before a word, in vocabularies of unigrams."""
+_RIDGE = 0.3
+"""Of the map of rows, as a share of the mean variance of a column."""
 _EPOCHS, _BATCH, _LEAST_BATCH, _RATE = 5, 1_024, 128, 2e-3
 _LEAST_STEPS = 40
 """Steps of an epoch; few texts have smaller batches."""
@@ -64,9 +73,15 @@ def distil(
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
-    rows = _initial_rows(tokenizer.decode, counts, encode, vectors.shape[1])
-    seen = np.flatnonzero(counts)
-    rows[seen] = _train(rows[seen], [np.searchsorted(seen, each) for each in ids], vectors, progress)
+    known = (counts > 0) | (np.arange(size) < _MOST_PIECES)
+    known[_likely_words(tokenizer.get_vocab(), texts)] = True
+    alone, rows = np.zeros((2, size, vectors.shape[1]), np.float32)
+    alone[known] = encode([tokenizer.decode([token]).removeprefix("##") for token in np.flatnonzero(known).tolist()])
+    seen, unseen = np.flatnonzero(counts), np.flatnonzero(known & (counts == 0))
+    frequency = counts[seen] / max(1, counts.sum())
+    first = np.asarray(alone[seen] * (_RARITY / (_RARITY + frequency))[:, None], np.float32)
+    rows[seen] = _train(first, [np.searchsorted(seen, each) for each in ids], vectors, progress)
+    rows[unseen] = _carried_over(alone[seen], rows[seen], alone[unseen])
     projection = token_projection(load_model(source, device="cpu"), source.folder)
     tokenizer.no_truncation()
     with atomic_folder(folder) as scratch:
@@ -102,18 +117,25 @@ def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
     return tokenizer.from_str(json.dumps(content))
 
 
-def _initial_rows(
-    decode: Callable[[list[int]], str],
-    counts: NDArray[np.int64],
-    encode: Callable[[Sequence[str]], Vectors],
-    dimension: int,
-) -> Vectors:
-    known = np.flatnonzero((counts > 0) | (np.arange(len(counts)) < _MOST_PIECES))
-    pieces = [decode([token]).removeprefix("##") for token in known.tolist()]
-    rows = np.zeros((len(counts), dimension), np.float32)
-    rows[known] = encode(pieces)
-    frequency = counts / max(1, counts.sum())
-    return np.asarray(rows * (_RARITY / (_RARITY + frequency))[:, None], np.float32)
+def _likely_words(vocabulary: Mapping[str, int], texts: Sequence[str]) -> list[int]:
+    """Tokens that queries may have although no text does: words of the language, and Chinese where texts have some."""
+    words = (mark + word for word in frequent_words()[:_MOST_WORDS] for mark in ("", _SPACE))
+    found = [vocabulary[word] for word in words if word in vocabulary]
+    if any(map(contains_chinese, texts)):
+        found += [token for piece, token in vocabulary.items() if contains_chinese(piece)]
+    return found
+
+
+def _carried_over(alone: Vectors, trained: Vectors, others: Vectors) -> Vectors:
+    """What training would have made of other rows (n, dimension): how the rows of the texts' tokens changed, as a map
+    that ridge regression fits (so words are carried over to another language: Mikolov et al. 2013, Exploiting
+    Similarities among Languages for Machine Translation)."""
+    mean, after = alone.mean(axis=0), trained.mean(axis=0)
+    centred = alone - mean
+    moments = centred.T @ centred
+    ridge = (_RIDGE * np.trace(moments) / len(moments) + 1e-6) * np.eye(len(moments))
+    mapped = (others - mean) @ np.linalg.solve(moments + ridge, centred.T @ (trained - after)) + after
+    return np.asarray(unit_rows(mapped) * np.linalg.norm(trained, axis=1).mean(), np.float32)
 
 
 def _train(rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, progress: Progress) -> Vectors:

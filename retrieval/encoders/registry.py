@@ -106,9 +106,7 @@ def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
 def load_encoder(folder: Path) -> _Stored:
     """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
     spec = read_spec(folder)
-    require_memory(
-        _resident_bytes(spec, folder), f"{folder}: the encoder {spec.name} runs with", "a smaller model"
-    )
+    require_memory(_resident_bytes(spec, folder), f"{folder}: the encoder {spec.name} runs with", "a smaller model")
     if spec.runtime in EXPORTED_RUNTIMES:
         from retrieval.encoders.onnx import OnnxEncoder
 

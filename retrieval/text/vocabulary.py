@@ -35,9 +35,14 @@ _AFTER_ALL = b"\xff"
 def language_words() -> frozenset[str]:
     """The 82,834 words of symspellpy's English frequency dictionary, and the parts of those with an apostrophe: none of
     them is a typing error, whatever the catalog lacks."""
-    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()
-    entries = [line.partition(" ")[0] for line in lines]
+    entries = frequent_words()
     return frozenset([*entries, *chain.from_iterable(words_of(entry) for entry in entries if "'" in entry)])
+
+
+def frequent_words() -> list[str]:
+    """The words of that dictionary, the most frequent ones first."""
+    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()
+    return [line.partition(" ")[0] for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
