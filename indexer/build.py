@@ -50,6 +50,7 @@ from retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingErro
 from retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from retrieval.index.vectors import VECTORS_FILE, rows_now
+from retrieval.memory import require_memory
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (
@@ -76,6 +77,8 @@ from retrieval.text.vocabulary import is_current
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
+_PRODUCT_BYTES = 800
+"""What a rebuild's memory grows by with each product, of ten million: most of it while types are derived."""
 _FEED_FOLDER = "feed"
 _DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
 T = TypeVar("T")
@@ -94,6 +97,7 @@ class RebuildOptions(FeedOptions):
     dimension: int | None = None
     """Columns to cut vectors to, of an encoder that is named; None for all."""
     synonyms: Path | None = None
+    """None keeps those of the previous version."""
     weights: FieldWeights = DEFAULT_WEIGHTS
     """The weights of the fields in the searchable text."""
     keep: int = 3
@@ -230,7 +234,6 @@ class Rebuild:
         feed_folder, passes = store.staging / _FEED_FOLDER, ray or workers
         self._pipeline = FeedPipeline(options, feed_folder, reject_log, passes, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
-        self._analyzer = Analyzer(self._synonyms)
         self._previous: PreviousVersion | None = None
         self._updates = UpdateMerge()
         self._encoded = 0
@@ -243,10 +246,14 @@ class Rebuild:
         dimension = self._options.dimension if teacher is None else None
         requested = self._open_encoder(named, "as requested", dimension) if named else None
         self._previous = open_previous_version(self._store)
+        if self._previous and not self._options.synonyms and (kept := self._previous.folder / SYNONYMS_FILE).exists():
+            self._synonyms = Synonyms.load(kept)
         self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
+        indexed = f"{self._pipeline.usable:,} products are indexed with"
+        require_memory(_PRODUCT_BYTES * self._pipeline.usable, indexed, "several smaller indexes")
         encoder, name, reason = requested or self._choose_encoder(as_before=teacher is None)
         is_static = teacher is not None
         self._choose_index(self._pipeline.usable, self._options.dimension or encoder.dimension)  # may refuse
@@ -436,7 +443,7 @@ class Rebuild:
             made.cluster,
             columns,
         )
-        recipe = (self._analyzer.identity, RECIPE, self._options.weights)
+        recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
         merged, place = self._updates.sequence, self._target.place
         columns = state_columns(encoder, self._options.state_dimension)
         if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, *recipe, merged, place, columns):
@@ -497,7 +504,7 @@ class Rebuild:
             created=self._now.isoformat(timespec="seconds"),
             products=len(writer),
             catalog=writer.fingerprint,
-            analyzer=self._analyzer.identity,
+            analyzer=Analyzer(self._synonyms).identity,
             **encoding_fields(encoder, name, building, kind, self._states),
             recipe=RECIPE,
             weights=self._options.weights,

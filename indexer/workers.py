@@ -104,8 +104,9 @@ class Workers:
         """Runs in one of our threads, which has one process of its own."""
         process: WorkerProcess | None = getattr(self._local, "process", None)
         if process is None:
-            needed = (len(self._processes) + 1) * _WORKER_BYTES
-            require_memory(needed, f"{len(self._processes) + 1} worker processes take", "fewer --workers")
+            count = len(self._processes) + 1
+            what = "one worker process takes" if count == 1 else f"{count} worker processes take"
+            require_memory(count * _WORKER_BYTES, what, "fewer --workers")
             process = self._local.process = WorkerProcess()
             self._processes.append(process)
         return process.run(packed, batch)

@@ -153,7 +153,9 @@ def rebuild(
     ] = None,
     *,
     rules: RulesFile = None,
-    synonyms: Annotated[Path | None, Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")] = None,
+    synonyms: Annotated[
+        Path | None, Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'. Later rebuilds keep them.")
+    ] = None,
     keep: Annotated[int, Option(help="Versions to keep, the new one among them.", min=1)] = 3,
     force: Annotated[bool, Option("--force", help="Publish even where much of the catalog would be lost.")] = False,
     workers: Workers = None,
