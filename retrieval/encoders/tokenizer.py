@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -171,13 +170,15 @@ class UnigramTokenizer:
             tokenizer.normalizer = self._normalizer
         if self._pre_tokenizer is not None:
             tokenizer.pre_tokenizer = self._pre_tokenizer
-        if self._post_processor is not None:
+        if add_special_tokens and self._post_processor is not None:
             tokenizer.post_processor = self._post_processor
-        tokenizer.add_special_tokens(self._added)
+        if add_special_tokens or any(map(self._splitter.search, texts)):
+            tokenizer.add_special_tokens(self._added)
         tokenizer.enable_truncation(self._max_length)
         ids += [self._added_ids[tokenizer.id_to_token(place)] for place in range(len(ids), tokenizer.get_vocab_size())]
         cut = []
-        for encoding in tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens):
+        for text in texts:  # faster than a batch of few
+            encoding = tokenizer.encode(text, add_special_tokens=add_special_tokens)
             mask = encoding.special_tokens_mask
             own = [token if special else ids[token] for token, special in zip(encoding.ids, mask, strict=True)]
             cut.append(TokenizedText(own, encoding.offsets, mask))
@@ -185,7 +186,15 @@ class UnigramTokenizer:
 
     def _occurring(self, texts: Sequence[str]) -> list[tuple[str, int, float]]:
         """The pieces that occur in texts, with their ids and scores, each once."""
-        parts = list(dict.fromkeys(itertools.chain.from_iterable(map(self._substrings, texts))))
+        parts = list(
+            {
+                word[start:end]: None
+                for text in texts
+                for word in self._words(text)
+                for start in range(len(word))
+                for end in range(start + 1, min(len(word), start + self._longest) + 1)
+            }
+        )
         hashes = np.array([_hash(part) for part in parts], np.uint64)
         places = np.searchsorted(self._hashes, hashes).clip(max=len(self._hashes) - 1)
         at = np.flatnonzero(self._hashes[places] == hashes)
@@ -193,14 +202,13 @@ class UnigramTokenizer:
         triples = zip(at.tolist(), found["id"].tolist(), found["score"].tolist(), strict=True)
         return [(parts[place], piece, score) for place, piece, score in triples if piece not in self._own_set]
 
-    def _substrings(self, text: str) -> Iterator[str]:
+    def _words(self, text: str) -> Iterator[str]:
         for segment in self._splitter.split(text):
             normal = self._normalizer.normalize_str(segment) if self._normalizer is not None else segment
-            words = self._pre_tokenizer.pre_tokenize_str(normal) if self._pre_tokenizer is not None else [(normal, ())]
-            for word, _ in words:
-                for start in range(len(word)):
-                    for end in range(start + 1, min(len(word), start + self._longest) + 1):
-                        yield word[start:end]
+            if self._pre_tokenizer is None:
+                yield normal
+            else:
+                yield from (word for word, _ in self._pre_tokenizer.pre_tokenize_str(normal))
 
 
 def _hash(text: str) -> int:
