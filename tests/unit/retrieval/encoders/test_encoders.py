@@ -214,9 +214,11 @@ def test_mapped_unigrams_cut_every_text_as_the_tokenizer_does(
     unigrams: tuple[UnigramTokenizer, Tokenizer], text: str
 ) -> None:
     texts = [text, "cordless drill 无线电钻"]
-    for one, other in zip(*(each.encode_batch(texts) for each in unigrams), strict=True):
-        assert (one.ids, one.offsets) == (other.ids, other.offsets)
-        assert one.special_tokens_mask == other.special_tokens_mask
+    for special in (True, False):
+        cut = (each.encode_batch(texts, add_special_tokens=special) for each in unigrams)
+        for one, other in zip(*cut, strict=True):
+            assert (one.ids, one.offsets) == (other.ids, other.offsets)
+            assert one.special_tokens_mask == other.special_tokens_mask
 
 
 def test_stored_unigram_encoder_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncoder, e5_int8: Encoder) -> None:
