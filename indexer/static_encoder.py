@@ -14,6 +14,7 @@ from retrieval.encoders.registry import open_encoder
 from retrieval.encoders.weights import find_model
 from retrieval.errors import SettingError
 from retrieval.index.vectors import Vectors
+from retrieval.memory import require_memory
 from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, encoder_text
@@ -23,6 +24,8 @@ STATIC = "static"
 MOST_PRODUCTS = 20_000
 """Products that are sampled."""
 _CHUNK = 512
+_BYTES, _TIMES = 1_100_000_000, 5
+"""Of memory that distilling takes: for torch and the texts, and for each byte of the teacher's weights."""
 _RECIPE = "5"
 """Another one makes tables anew that were made by an older program."""
 
@@ -47,7 +50,7 @@ def distil_encoder(
     """A static encoder of a catalog, by the teacher of this name; made once for the same texts, and kept in `cache`.
 
     `dimension` cuts its vectors to the first so many columns. Raises SettingError for a teacher that is a table itself,
-    EncoderError or EncoderUnavailableError where it fails.
+    EncoderError or EncoderUnavailableError where it fails, StoreError where memory does not suffice.
     """
     source = find_model(name, cache)
     if source.is_table:
@@ -60,6 +63,8 @@ def distil_encoder(
     key = xxhash.xxh3_64_hexdigest("\0".join((_RECIPE, teacher.identity, *texts)).encode("utf-8", "surrogatepass"))
     folder = cache / "distilled" / key / f"{STATIC}-{source.name.replace('/', '--')}"
     if not folder.is_dir():
+        weights = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors"))
+        require_memory(_BYTES + _TIMES * weights, f"a table is distilled from {name} with", "a smaller model")
         from retrieval.encoders.distillation import distil
 
         progress.begin("teach", len(texts) + len(queries), "texts")

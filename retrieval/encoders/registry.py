@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
@@ -43,7 +43,7 @@ EXPORTED_RUNTIMES = ("onnx-fp32", "onnx-int8")
 EXACT_OF: Mapping[Runtime, Runtime] = {"onnx-int8": "onnx-fp32", "static-int8": "static-fp32"}
 """The runtime in float32 of each one in int8."""
 _EXPORT_BYTES, _EXPORT_TIMES = 600_000_000, 4
-"""Of memory that an export takes: for torch, and as a multiple of the model's files."""
+"""Of memory that an export takes: for torch, and for each byte of the model's files."""
 NETWORK_RUNTIMES = tuple(each for each in RUNTIMES if each not in TABLE_RUNTIMES)
 
 
@@ -131,9 +131,12 @@ def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
     if spec.runtime in TABLE_RUNTIMES:
         return 20_000_000
     is_exported = spec.runtime in EXPORTED_RUNTIMES
-    files = folder.glob("*") if is_exported else (folder / TORCH_FOLDER).rglob("*")
-    weights = sum(path.stat().st_size for path in files if path.is_file())
+    weights = _file_bytes(folder.glob("*") if is_exported else (folder / TORCH_FOLDER).rglob("*"))
     return 20_000_000 + weights // 3 if is_exported else 300_000_000 + weights
+
+
+def _file_bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 _SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
@@ -223,7 +226,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
 
                 export_table(source, folder, runtime, max_length=max_length, dimension=dimension)
                 return folder
-            needed = _EXPORT_BYTES + _EXPORT_TIMES * sum(path.stat().st_size for path in source.folder.rglob("*.*"))
+            needed = _EXPORT_BYTES + _EXPORT_TIMES * _file_bytes(source.folder.rglob("*"))
             require_memory(needed, f"{source.name} is exported once with", "a smaller model")
             from retrieval.encoders.onnx_export import export_onnx
 
