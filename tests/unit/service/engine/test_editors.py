@@ -535,14 +535,16 @@ def test_live_changes_and_synonyms_combine(live: SearchEngine) -> None:
     assert found_by(live, "zorb") == found_by(live, "drill")
 
 
-def test_version_is_not_changed(root: Path, demo: DemoFiles, cache: Path, live: SearchEngine) -> None:
+def test_version_is_not_changed(root: Path, demo: DemoFiles, cache: Path, live: SearchEngine, tmp_path: Path) -> None:
     live.synonyms.put([ZORB])
     before = live.manifest
     assert live.snapshot.analyzer.identity != before.analyzer
     live.refresh()
     assert (live.manifest, bool(found_by(live, "zorb"))) == (before, True)
     assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems
-    report = rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
+    none = tmp_path / "none.txt"
+    none.touch()
+    report = rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=none))
     assert report.published
     live.refresh()
     assert live.manifest.version != before.version

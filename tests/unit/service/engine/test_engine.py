@@ -369,7 +369,8 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
     monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
     failures: list[Exception] = []
     versions: set[str] = set()
-    stop = threading.Event()
+    stop, none = threading.Event(), root / "none.txt"
+    none.touch()
 
     def search(engine: SearchEngine) -> None:
         while not stop.wait(0.05):  # a rebuild needs the processor, too
@@ -384,7 +385,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
         threads = [threading.Thread(target=search, args=(engine,)) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for synonyms in (None, demo.synonyms):
+        for synonyms in (none, demo.synonyms):
             rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=synonyms, keep=1))
         engine.refresh()
         last = engine.search("cordless drill").version
