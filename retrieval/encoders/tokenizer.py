@@ -46,7 +46,7 @@ _PIECES_FILE = "pieces.npy"
 _FRAME_FILE = "pieces.json"
 _FEW = 16
 """Texts for which the vocabulary is not loaded."""
-_BYTES_LOADED = 24
+_BYTES_LOADED = 27
 """Of memory for a byte of the file of a unigram vocabulary, and for the batches that follow."""
 _PIECE = np.dtype([("hash", "<u8"), ("id", "<u4"), ("score", "<f8")])
 
