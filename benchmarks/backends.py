@@ -21,7 +21,7 @@ from retrieval.index.keyword_documents import LINES_FILE, read_lines
 from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import Progress
-from retrieval.store.files import load_array
+from retrieval.store.files import file_bytes, load_array
 from retrieval.store.manifest import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
@@ -91,7 +91,7 @@ def _embedded(index: Path, folder: Path, engine: SearchEngine, queries: Sequence
         builder.add_line(row, line)
     builder.finish()
     seconds = time.perf_counter() - started
-    size = sum(path.stat().st_size for path in (folder / "keyword").iterdir() if path.name != LINES_FILE)
+    size = file_bytes(path for path in (folder / "keyword").iterdir() if path.name != LINES_FILE)
     latency = measure_latency(searcher(engine, "merged", facets=FACETS), queries, threads=threads)
     products = engine.manifest.products
     return BackendFigures("embedded", seconds, products / seconds, size, latency, 0.0, 0, _recall(engine, version))

@@ -178,8 +178,7 @@ def _measure_catalog(kind: str, options: ScaleOptions, count: int, progress: Pro
     folder = index / "versions" / report.version
     progress.end(f"{count:,} {kind}, p50 {served.p50:.1f} ms")
     sizes = _bytes(folder)
-    measured = {"build_seconds": report.seconds, "build_processor": spent, "bytes": sizes}
-    return msgspec.structs.replace(served, kind=kind, **measured)
+    return msgspec.structs.replace(served, kind=kind, build_seconds=report.seconds, build_processor=spent, bytes=sizes)
 
 
 def _products(count: int) -> Iterator[Product]:

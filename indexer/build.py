@@ -246,8 +246,8 @@ class Rebuild:
         dimension = self._options.dimension if teacher is None else None
         requested = self._open_encoder(named, "as requested", dimension) if named else None
         self._previous = open_previous_version(self._store)
-        if self._previous and not self._options.synonyms and (kept := self._previous.folder / SYNONYMS_FILE).exists():
-            self._synonyms = Synonyms.load(kept)
+        if self._previous and not self._options.synonyms:
+            self._synonyms = Synonyms.stored(self._previous.folder / SYNONYMS_FILE)
         self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:

@@ -17,6 +17,7 @@ from retrieval.index.vectors import Vectors
 from retrieval.memory import require_memory
 from retrieval.progress import Progress
 from retrieval.records import Product
+from retrieval.store.files import file_bytes
 from retrieval.store.products import ProductStore, encoder_text
 
 STATIC = "static"
@@ -63,7 +64,7 @@ def distil_encoder(
     key = xxhash.xxh3_64_hexdigest("\0".join((_RECIPE, teacher.identity, *texts)).encode("utf-8", "surrogatepass"))
     folder = cache / "distilled" / key / f"{STATIC}-{source.name.replace('/', '--')}"
     if not folder.is_dir():
-        weights = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors"))
+        weights = file_bytes(source.folder.rglob("*.safetensors"))
         require_memory(_BYTES + _TIMES * weights, f"a table is distilled from {name} with", "a smaller model")
         from retrieval.encoders.distillation import distil
 

@@ -35,6 +35,7 @@ from retrieval.store.files import (
     SEAL_FILE,
     FileEntry,
     atomic_folder,
+    file_bytes,
     file_stamp,
     read_json,
     read_pointer,
@@ -600,7 +601,7 @@ def _entry(
 ) -> ModelEntry[Spec, Report]:
     size = 0
     with suppress(OSError):
-        size = sum(path.stat().st_size for path in (store.folder / name).iterdir())
+        size = file_bytes((store.folder / name).iterdir())
     try:
         model = store.open(name)
     except ModelError as error:

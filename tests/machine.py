@@ -36,6 +36,12 @@ def full_disk(room: int = 0) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def limit_memory(patches: pytest.MonkeyPatch, folder: Path, limit: str) -> None:
+    """Lets the program read `limit` in the files of its control groups, which are in a folder."""
+    (folder / "limit").write_text(f"{limit}\n")
+    patches.setattr("retrieval.memory._CONTROL_GROUPS", dict.fromkeys(("", "memory"), (folder, "limit")))
+
+
 # Imported before the first fork of a test process and never again, so every test names the same.
 _IMPORTED = (
     "onnx",

@@ -37,6 +37,7 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.records import EventKind
+from retrieval.store.files import file_bytes
 from service.cli.options import command
 from service.cli.output import emit, show_table
 
@@ -331,7 +332,7 @@ def _imported(log: Path, folder: Path, events: int, decoding: float) -> EventsIm
     added, rejected, seconds, spent, *peaks = json.loads(done.stdout)
     if (added, rejected) != (events, 0):
         raise AssertionError(f"{log}: {added:,} of {events:,} events were imported, {rejected:,} rejected")
-    stored = sum(file.stat().st_size for file in store.iterdir())
+    stored = file_bytes(store.iterdir())
     name = log.name.removesuffix(".gz").rpartition(".")[2]
     return EventsImport(name, events, log.stat().st_size, seconds, spent, decoding, peaks[0], peaks[1], stored)
 

@@ -71,10 +71,11 @@ def distil(
     """
     tokenizer = _with_words(_lowercased(open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)), texts)
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-    size = max(tokenizer.get_vocab().values()) + 1
+    vocabulary = tokenizer.get_vocab()
+    size = max(vocabulary.values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
     known = (counts > 0) | (np.arange(size) < _MOST_PIECES)
-    known[_likely_words(tokenizer.get_vocab(), texts)] = True
+    known[_likely_words(vocabulary, texts)] = True
     alone, rows = np.zeros((2, size, vectors.shape[1]), np.float32)
     alone[known] = encode([tokenizer.decode([token]).removeprefix("##") for token in np.flatnonzero(known).tolist()])
     seen, unseen = np.flatnonzero(counts), np.flatnonzero(known & (counts == 0))

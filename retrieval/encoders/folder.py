@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Runtime, TextTokens, Tokens, TokenSpans, prepare_text, token_spans
 from retrieval.errors import EncoderUnavailableError
+from retrieval.store.files import atomic_folder
 
 Vectors = NDArray[np.float32]
 ProgressCallback = Callable[[int], None] | None
@@ -126,6 +128,16 @@ def choose_prompts(prompts: Mapping[str, str | None], default_name: str | None) 
     default = known.get(default_name or "", "")
     document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
     return known.get("query", default), document
+
+
+class StoredEncoder(PromptedEncoder):
+    """Base of the runtimes that run a stored folder as it is."""
+
+    _folder: Path
+
+    def save(self, folder: Path) -> None:
+        with atomic_folder(folder) as scratch:
+            shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
 
 def read_spec(folder: Path) -> EncoderSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from retrieval.encoders.base import NO_STATES, TextTokens, Tokens, empty_tokens,
 from retrieval.encoders.folder import (
     MODEL_FILE,
     ProgressCallback,
-    PromptedEncoder,
+    StoredEncoder,
     Vectors,
     describe_damage,
     read_spec,
@@ -23,7 +22,6 @@ from retrieval.encoders.folder import (
 )
 from retrieval.encoders.tokenizer import StoredTokenizer
 from retrieval.errors import EncoderError, EncoderUnavailableError
-from retrieval.store.files import atomic_folder
 
 _BATCH_TOKENS = 320
 """The tokens of one run: their activations fit a core's second-level cache."""
@@ -35,7 +33,7 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 """Fused kernels of ONNX Runtime that are slower on a CPU than the operators they replace."""
 
 
-class OnnxEncoder(PromptedEncoder):
+class OnnxEncoder(StoredEncoder):
     """A model exported by `retrieval.encoders.onnx_export`, in float32 or int8.
 
     A batch holds texts of equal length in tokens, so nothing is padded, and int8 activations have a scale for each
@@ -58,10 +56,6 @@ class OnnxEncoder(PromptedEncoder):
     @property
     def vocabulary(self) -> int:
         return self._tokenizer.vocabulary
-
-    def save(self, folder: Path) -> None:
-        with atomic_folder(folder) as scratch:
-            shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
         result = np.empty((len(texts), self.dimension), np.float32)

@@ -74,7 +74,8 @@ def export_onnx(
     with atomic_folder(folder) as scratch:
         path, made = scratch / MODEL_FILE, quantise_graph(graph) if precision == "int8" else graph
         onnx.save(made, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
-        path.with_name(WEIGHTS_FILE).chmod(path.stat().st_mode)
+        if (weights := path.with_name(WEIGHTS_FILE)).exists():
+            weights.chmod(path.stat().st_mode)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_pieces(scratch)
         write_spec(spec, scratch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
@@ -27,6 +27,7 @@ from retrieval.encoders.folder import (
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.memory import require_memory
+from retrieval.store.files import file_bytes
 
 if TYPE_CHECKING:
     from retrieval.encoders.onnx import OnnxEncoder
@@ -131,12 +132,8 @@ def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
     if spec.runtime in TABLE_RUNTIMES:
         return 20_000_000
     is_exported = spec.runtime in EXPORTED_RUNTIMES
-    weights = _file_bytes(folder.glob("*") if is_exported else (folder / TORCH_FOLDER).rglob("*"))
+    weights = file_bytes(folder.glob("*") if is_exported else (folder / TORCH_FOLDER).rglob("*"))
     return 20_000_000 + weights // 3 if is_exported else 300_000_000 + weights
-
-
-def _file_bytes(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 _SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
@@ -226,7 +223,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
 
                 export_table(source, folder, runtime, max_length=max_length, dimension=dimension)
                 return folder
-            needed = _EXPORT_BYTES + _EXPORT_TIMES * _file_bytes(source.folder.rglob("*"))
+            needed = _EXPORT_BYTES + _EXPORT_TIMES * file_bytes(source.folder.rglob("*"))
             require_memory(needed, f"{source.name} is exported once with", "a smaller model")
             from retrieval.encoders.onnx_export import export_onnx
 

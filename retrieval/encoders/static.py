@@ -32,7 +32,7 @@ from retrieval.encoders.folder import (
     TORCH_FOLDER,
     EncoderSpec,
     ProgressCallback,
-    PromptedEncoder,
+    StoredEncoder,
     Vectors,
     choose_prompts,
     identity_of,
@@ -57,7 +57,7 @@ _MOST_WORDS = 1 << 18
 """Words whose tokens are kept."""
 
 
-class StaticEncoder(PromptedEncoder):
+class StaticEncoder(StoredEncoder):
     """A table that `store_table` wrote. A text's vector does not depend on the texts encoded with it. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
@@ -84,10 +84,6 @@ class StaticEncoder(PromptedEncoder):
         if not self.spec.document_prompt:
             return self._words.ids(self._prepare(texts, ""))
         return [tokens.ids.tolist() for tokens in self.encode_products_with_tokens(texts)[1]]
-
-    def save(self, folder: Path) -> None:
-        with atomic_folder(folder) as scratch:
-            shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
         result = np.empty((len(texts), self.dimension), np.float32)

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import tokenize
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,6 +144,11 @@ def checksum(path: Path) -> str:
 def file_entry(path: Path) -> FileEntry:
     """The length and checksum of a file as it is now."""
     return FileEntry(path.stat().st_size, checksum(path))
+
+
+def file_bytes(paths: Iterable[Path]) -> int:
+    """The bytes of those that are files, in all."""
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def file_problem(path: Path, entry: FileEntry) -> str:

@@ -42,6 +42,11 @@ class Synonyms:
         return cls.parse(text.split("\n"), str(path))
 
     @classmethod
+    def stored(cls, path: Path) -> Synonyms:
+        """Those of a version's file, none where there is no file; raises SettingError where they are damaged."""
+        return cls.load(path) if path.exists() else cls()
+
+    @classmethod
     def parse(cls, lines: Iterable[str], name: str = "synonyms") -> Synonyms:
         """Read lines; "#" starts a comment, and empty lines are skipped. `name` stands before the line in errors.
 

@@ -383,8 +383,7 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
 
 def stored_analyzer(folder: Path) -> Analyzer:
     """The text analysis of this program with the synonyms of a version; raises SettingError where those are damaged."""
-    path = folder / SYNONYMS_FILE
-    return Analyzer(Synonyms.load(path) if path.exists() else None)
+    return Analyzer(Synonyms.stored(folder / SYNONYMS_FILE))
 
 
 def check_analyzer(folder: Path, manifest: Manifest) -> Analyzer:

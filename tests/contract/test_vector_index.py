@@ -38,6 +38,7 @@ from retrieval.index.vectors import (
     measure_background,
 )
 from retrieval.store.files import load_array
+from tests.machine import limit_memory
 
 COUNT, DIMENSION = 3_000, 32
 
@@ -264,11 +265,9 @@ def test_another_kind_of_index_file_is_refused_and_not_extended(tmp_path: Path) 
 def test_an_index_that_a_container_has_no_memory_for_is_refused(
     kind: VectorIndexKind, folders: Callable[[VectorIndexKind], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "limit").write_text("max\n")
-    groups = dict.fromkeys(("", "memory"), (tmp_path, "limit"))
-    monkeypatch.setattr("retrieval.memory._CONTROL_GROUPS", groups)
+    limit_memory(monkeypatch, tmp_path, "max")
     FaissIndex(folders(kind), gpu=False)
-    (tmp_path / "limit").write_text("100000000\n")
+    limit_memory(monkeypatch, tmp_path, "100000000")
     message = r"3,000 vectors are searched with .* of memory beside .* has 100\.0 MB; .*--memory"
     with pytest.raises(StoreError, match=message):
         FaissIndex(folders(kind), gpu=False)

@@ -34,7 +34,7 @@ from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.store.files import atomic_folder
 from tests.encoders import write_table
-from tests.machine import full_disk
+from tests.machine import full_disk, limit_memory
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
 _BRANDS = ("Bosch", "DeWalt", "Makita", "Xerox", "Philips", "华为", "小米")
@@ -246,9 +246,7 @@ def test_table_of_unigrams_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncode
 def test_encoder_that_a_container_has_no_memory_for_is_refused(
     stored_e5: OnnxEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "limit").write_text("100000000\n")
-    groups = dict.fromkeys(("", "memory"), (tmp_path, "limit"))
-    monkeypatch.setattr("retrieval.memory._CONTROL_GROUPS", groups)
+    limit_memory(monkeypatch, tmp_path, "100000000")
     with pytest.raises(
         StoreError, match=r"the encoder .*e5-small runs with .* has 100\.0 MB; give it more, or take a smaller model"
     ):
