@@ -30,7 +30,8 @@ from indexer.budget import (
     time_encoder,
     time_index,
 )
-from indexer.embedding import CatalogEncoder, saved_texts, state_columns
+from indexer.checkpoint import BuildCheckpoint, CatalogRows, IndexedCatalog, feeds_key
+from indexer.embedding import CatalogEncoder, EncodingResult, saved_texts, state_columns
 from indexer.embedding_cache import KeyTable
 from indexer.feeds.io import STANDARD_INPUT
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
@@ -48,7 +49,7 @@ from retrieval.encoders.registry import load_encoder, open_encoder
 from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
 from retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
-from retrieval.index.token_states import DIMENSION, TokenStatesInfo
+from retrieval.index.token_states import DIMENSION
 from retrieval.index.vectors import VECTORS_FILE, rows_now
 from retrieval.memory import require_memory
 from retrieval.progress import NullProgress, Progress
@@ -125,6 +126,8 @@ class RebuildReport(msgspec.Struct, frozen=True):
 
     version: str
     published: bool
+    resumed: list[str]
+    """The phases that a run which was stopped had finished."""
     products: int
     read: int
     rejected: dict[str, int]
@@ -152,7 +155,8 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
     """Reads, checks, encodes, indexes and publishes a new version of the index at `root`.
 
     Only texts that no earlier version and no interrupted run encoded are encoded, and only changed products are
-    analysed. Raises FeedError for a feed that cannot be read at all, EmptyCatalogError when no product is left,
+    analysed. A build that was stopped goes on after its last finished phase, if feeds, settings and program are the
+    same. Raises FeedError for a feed that cannot be read at all, EmptyCatalogError when no product is left,
     PublishRefusedError where a publish would lose much of the catalog, StoreError or EncoderError. After an error the
     previous version still serves.
     """
@@ -198,8 +202,8 @@ def create_index(root: Path, encoder: Encoder, name: str) -> None:
 
 
 def _clear_leftovers(store: Store) -> None:
-    """Removes what an interrupted run read; the vectors that it made stay. So do its rejected rows, which may be a feed
-    of this run, unless the file is unreadable."""
+    """Removes what an interrupted run read; its checkpoint and the vectors that it made stay. So do its rejected rows,
+    which may be a feed of this run, unless the file is unreadable."""
     store.staging.mkdir(exist_ok=True)
     shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
     if not os.access(store.root / REJECTED_FILE, os.R_OK):
@@ -236,8 +240,8 @@ class Rebuild:
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._previous: PreviousVersion | None = None
         self._updates = UpdateMerge()
-        self._encoded = 0
-        self._states: TokenStatesInfo | None = None
+        self._checkpoint = BuildCheckpoint(store)
+        self._resumed: list[str] = []
 
     def run(self) -> RebuildReport:
         # Before a long feed is read: the model may be missing.
@@ -248,51 +252,112 @@ class Rebuild:
         self._previous = open_previous_version(self._store)
         if self._previous and not self._options.synonyms:
             self._synonyms = Synonyms.stored(self._previous.folder / SYNONYMS_FILE)
+        key = self._key()
+        catalog = self._found("index", key, IndexedCatalog) if key else None
+        usable, chinese = (catalog.usable, catalog.chinese) if catalog else self._read()
+        indexed = f"{usable:,} products are indexed with"
+        require_memory(_PRODUCT_BYTES * usable, indexed, "several smaller indexes")
+        encoder, name, reason = requested or self._choose_encoder(chinese / usable, as_before=teacher is None)
+        self._choose_index(usable, self._options.dimension or encoder.dimension)  # may refuse
+        reuses = teacher is None and self._previous is not None and self._previous.manifest.encoder == encoder.identity
+        if catalog is None:
+            is_static = teacher is not None
+            if not reuses:
+                is_static = self._fit_budget(encoder, name, usable, is_static=is_static)
+            catalog = self._index_catalog(is_static=is_static)
+            self._checkpoint.keep("index", key, catalog, self._seconds)
+        building = self._checkpoint.building
+        if self._resumed:
+            self._rejects.take_over(building / REJECTED_FILE)
+        self._check_publish(catalog, building)
+        if catalog.is_static:
+            encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
+        rows, previous = CatalogRows.load(self._checkpoint.rows), self._previous
+        if previous and previous.is_undamaged and self._is_unchanged(previous, building, catalog, encoder):
+            self._target.restore(previous.manifest, previous.folder, self._progress)
+            self._clear_up()
+            return self._report(previous.manifest, name, reason, catalog, EncodingResult(0, previous.manifest.states))
+        if reuses and not self._checkpoint.has_more:
+            self._fit_budget(encoder, name, catalog.products, self._count_changed(rows), building)
+        encoded, kind = self._encode(encoder, building, rows)
+        self._resumable("types", "", bool, lambda: self._derive_types(building, rows))
+        manifest = self._publish(building, catalog, encoder, name, kind, encoded)
+        if previous is None and catalog.products >= FEWEST:
+            remember_phases(self._options.cache, self._seconds, catalog.products)
+        return self._report(manifest, name, reason, catalog, encoded, published=True)
+
+    def _key(self) -> str:
+        """Of all that the indexed catalog depends on; empty where feeds cannot be read again."""
+        options, previous = self._options, self._previous.manifest.version if self._previous else ""
+        chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.budget)
+        made_by = (self._pipeline.made_by, chosen, self._synonyms.text, previous, self._target.place)
+        return feeds_key(options.feeds, made_by)
+
+    def _found(self, phase: str, made_by: str, kind: type[T]) -> T | None:
+        """The result of a phase of the run that was stopped, unless it has to be done again."""
+        if not self._checkpoint.has_more:
+            return None
+        self._progress.begin("resume", None, "")
+        found = self._checkpoint.find(phase, made_by, kind)
+        if found is None:
+            why = self._checkpoint.problem or "the run that was stopped had other feeds or settings"
+            self._progress.end(f"{phase} is done again: {why}")
+            return None
+        result, seconds = found
+        self._seconds |= seconds
+        self._resumed.append(phase)
+        self._progress.end(f"{phase} was finished by the run that was stopped")
+        return result
+
+    def _resumable(self, phase: str, made_by: str, kind: type[T], work: Callable[[], T]) -> T:
+        found = self._found(phase, made_by, kind)
+        if found is None:
+            found = self._timed(phase, work)
+            self._checkpoint.keep(phase, made_by, found, self._seconds)
+        return found
+
+    def _read(self) -> tuple[int, int]:
+        """Reads the feeds; returns the number of usable rows, and of Chinese titles among them."""
         self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
-        indexed = f"{self._pipeline.usable:,} products are indexed with"
-        require_memory(_PRODUCT_BYTES * self._pipeline.usable, indexed, "several smaller indexes")
-        encoder, name, reason = requested or self._choose_encoder(as_before=teacher is None)
-        is_static = teacher is not None
-        self._choose_index(self._pipeline.usable, self._options.dimension or encoder.dimension)  # may refuse
-        reuses = not is_static and self._previous is not None and self._previous.manifest.encoder == encoder.identity
-        if not reuses:
-            is_static = self._fit_budget(encoder, name, self._pipeline.usable, is_static=is_static)
-        building = self._store.create_build_folder()
+        return self._pipeline.usable, self._pipeline.chinese
+
+    def _index_catalog(self, *, is_static: bool = False) -> IndexedCatalog:
+        """Indexes and reports the products that were read, in a new folder for the version."""
+        building = self._checkpoint.begin()
         writer = self._timed("index", lambda: self._index(building))
-        self._check_products(building, writer)
         quality = self._timed("report", lambda: self._report_quality(building))
-        self._check_publish(building)
-        if is_static:
-            encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
-        previous = self._previous
-        if previous and previous.is_undamaged and self._is_unchanged(previous, building, writer, encoder):
-            self._target.restore(previous.manifest, previous.folder, self._progress)
-            self._clear_up()
-            return self._report(previous.manifest, name, reason, quality, published=False)
-        if reuses:
-            self._fit_budget(encoder, name, self._count_changed(writer), building)
-        kind = self._timed("encode", lambda: self._encode(encoder, building, writer))
-        self._timed("types", lambda: self._derive_types(building))
-        manifest = self._timed("publish", lambda: self._manifest(building, writer, encoder, name, kind))
-        if manifest.cluster:
-            self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
-        self._timed("publish", lambda: self._publish(building, manifest))
-        if previous is None and len(writer) >= FEWEST:
-            remember_phases(self._options.cache, self._seconds, len(writer))
-        return self._report(manifest, name, reason, quality, published=True)
+        before = np.array(self._pipeline.rows_before, np.int64)
+        CatalogRows(writer.keys, writer.previous_rows, before).save(self._checkpoint.rows)
+        findings = Counter[str]()
+        for finding in quality.findings:
+            findings[finding.severity] += finding.count
+        return IndexedCatalog(
+            is_static=is_static,
+            usable=self._pipeline.usable,
+            chinese=self._pipeline.chinese,
+            read=self._pipeline.rows,
+            rejected=dict(self._rejects.reasons.counts.most_common()),
+            noted=dict(self._pipeline.notes.counts.most_common()),
+            cleaned=dict(quality.cleaned),
+            findings=dict(findings),
+            products=len(writer),
+            fingerprint=writer.fingerprint,
+            changes=writer.changes,
+            last_merged_change=self._updates.sequence,
+            live=len(self._updates.pending),
+        )
 
     def run_empty(self, encoder: Encoder, name: str) -> None:
         """Publishes a version without products."""
         self._pipeline.read()
-        building = self._store.create_build_folder()
-        writer = self._index(building)
-        self._report_quality(building)
-        kind = self._encode(encoder, building, writer)
-        self._derive_types(building)
-        self._publish(building, self._manifest(building, writer, encoder, name, kind))
+        catalog, building = self._index_catalog(), self._checkpoint.building
+        rows = CatalogRows.load(self._checkpoint.rows)
+        encoded, kind = self._encode(encoder, building, rows)
+        self._derive_types(building, rows)
+        self._publish(building, catalog, encoder, name, kind, encoded)
 
     def _empty_message(self) -> str:
         feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts
@@ -310,22 +375,34 @@ class Rebuild:
         return encoder, resolve_model_name(name), reason
 
     def _fit_budget(
-        self, encoder: Encoder, name: str, texts: int, building: Path | None = None, *, is_static: bool = False
+        self,
+        encoder: Encoder,
+        name: str,
+        products: int,
+        changed: int | None = None,
+        building: Path | None = None,
+        *,
+        is_static: bool = False,
     ) -> bool:
-        """Whether the encoder is to be distilled, as requested or to encode so many texts within the budget.
+        """Whether the encoder is to be distilled, as requested or to encode the texts of so many products, or of those
+        that changed, within the budget.
 
         Raises SettingError, and removes what is `building`, where time or memory do not suffice.
         """
-        options, limits, products = self._options, self._options.budget, self._pipeline.usable
+        options, limits = self._options, self._options.budget
         dimension, previous = options.dimension or encoder.dimension, self._previous
         try:
             kind, _ = self._choose_index(products, dimension)
-            texts = max(0, texts - saved_texts(self._store, encoder))
+            texts = max(0, (products if changed is None else changed) - saved_texts(self._store, encoder))
             if not texts or (texts < FEWEST and limits.seconds is None):
                 return is_static
             self._progress.begin("estimate", None, "")
-            sample = [encoder_text(product) for product in self._pipeline.sample(SAMPLE)]
-            a_text = time_encoder(encoder, sample, states=options.state_dimension > 0)
+            sample = (
+                list(map(ProductStore(building).__getitem__, range(min(SAMPLE, products))))
+                if building
+                else self._pipeline.sample(SAMPLE)
+            )
+            a_text = time_encoder(encoder, list(map(encoder_text, sample)), states=options.state_dimension > 0)
             anew = texts if previous and not options.full else products  # the others are taken over
             others = time.perf_counter() - self._started + phases_left(options.cache, self._seconds, anew)
             others += 0 if building else time_index(kind, products, dimension)
@@ -343,12 +420,12 @@ class Rebuild:
         before = self._previous.manifest.vectors if self._previous else ""
         return choose_index(count, dimension, self._options.budget.memory, before)
 
-    def _count_changed(self, writer: VersionWriter) -> int:
+    def _count_changed(self, rows: CatalogRows) -> int:
         """Products whose text is not that of the previous version."""
         if self._previous is None:
-            return len(writer)
+            return len(rows.keys)
         known = KeyTable(load_array(self._previous.folder / TEXT_KEYS_FILE))
-        return int((known.find(writer.keys) < 0).sum())
+        return int((known.find(rows.keys) < 0).sum())
 
     def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
         cache, dimension = self._options.cache, self._options.dimension
@@ -356,11 +433,11 @@ class Rebuild:
         why = "" if self._options.encoder else ", to keep to the budget"
         return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog{why}"
 
-    def _choose_encoder(self, *, as_before: bool = True) -> tuple[Encoder, str, str]:
+    def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
         """The encoder of the previous version; one that was named for it, such as trained towers, as it is stored
-        there. Without a previous version, the one that suits the catalog's language."""
+        there. Without a previous version, the one that suits the catalog's language: `chinese` is the share of such
+        titles."""
         previous = self._previous.manifest if self._previous and as_before else None
-        chinese = self._pipeline.chinese / self._pipeline.usable
         if previous and previous.encoder_name:
             name, reason = previous.encoder_name, "as for the previous version"
             if name == DEFAULT_MODEL and chinese >= CHINESE_SHARE:
@@ -413,25 +490,22 @@ class Rebuild:
         self._progress.end(f"{len(report.findings):,} kinds of finding, {groups:,} groups of variants")
         return report
 
-    def _check_products(self, building: Path, writer: VersionWriter) -> None:
-        if len(writer):
-            return
-        shutil.rmtree(building)
-        feeds = ", ".join(self._options.feeds)
-        message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
-        raise EmptyCatalogError(f"{message}: upsert one, or add another to the feed")
-
-    def _check_publish(self, building: Path) -> None:
+    def _check_publish(self, catalog: IndexedCatalog, building: Path) -> None:
         served = self._previous.manifest.products if self._previous else None
-        rejected = self._rejects.reasons.counts.total()
+        feeds, rejected = ", ".join(self._options.feeds), sum(catalog.rejected.values())
         try:
+            if not catalog.products:
+                message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
+                raise EmptyCatalogError(f"{message}: upsert one, or add another to the feed")
             if not self._options.force:
-                check_publish(self._pipeline.rows, rejected, self._pipeline.products, served)
-        except PublishRefusedError:
+                check_publish(catalog.read, rejected, catalog.products, served)
+        except (EmptyCatalogError, PublishRefusedError):
             shutil.rmtree(building)
             raise
 
-    def _is_unchanged(self, previous: PreviousVersion, building: Path, writer: VersionWriter, encoder: Encoder) -> bool:
+    def _is_unchanged(
+        self, previous: PreviousVersion, building: Path, catalog: IndexedCatalog, encoder: Encoder
+    ) -> bool:
         made = previous.manifest
         columns = made.states.dimension if made.states else 0
         made_by = (
@@ -444,31 +518,38 @@ class Rebuild:
             columns,
         )
         recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
-        merged, place = self._updates.sequence, self._target.place
+        merged, place = catalog.last_merged_change, self._target.place
         columns = state_columns(encoder, self._options.state_dimension)
-        if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, *recipe, merged, place, columns):
+        if (made.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, place, columns):
             return False
-        if self._choose_index(len(writer), encoder.dimension)[0] != made.vectors:
+        if self._choose_index(catalog.products, encoder.dimension)[0] != made.vectors:
             return False
         # The feed itself may now say what a live change said: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
         are_updates_equal = updates.exists() and checksum(updates) == checksum(others)
         return are_updates_equal and is_current(previous.folder / WORDS_FOLDER)
 
-    def _encode(self, encoder: Encoder, building: Path, writer: VersionWriter) -> str:
+    def _encode(self, encoder: Encoder, building: Path, rows: CatalogRows) -> tuple[EncodingResult, str]:
+        """The result, and the kind of the vector index, which is built."""
         before = self._previous.manifest.version if self._previous else ""
         columns = state_columns(encoder, self._options.state_dimension)
-        encode = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
-        made = encode.run(building.absolute(), writer.keys, before)
-        self._encoded, self._states = made.texts, made.states
-        kind, self._index_reason = self._choose_index(len(writer), encoder.dimension)
-        return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, writer)).value
 
-    def _derive_types(self, building: Path) -> None:
-        """Writes the types of the products."""
+        def encode() -> EncodingResult:
+            made = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
+            return made.run(building.absolute(), rows.keys, before)
+
+        def index() -> str:
+            return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, rows)).value
+
+        encoded = self._resumable("encode", f"{encoder.identity} {columns}", EncodingResult, encode)
+        kind, self._index_reason = self._choose_index(len(rows.keys), encoder.dimension)
+        return encoded, self._resumable("vectors", kind, str, index)
+
+    def _derive_types(self, building: Path, rows: CatalogRows) -> bool:
+        """Writes the types of the products; True where there are any."""
         self._progress.begin("types", None, "")
         over = partial(map_products, building, self._workers)
-        rows_before = np.array(self._pipeline.rows_before, np.int64)
+        rows_before = rows.before
         every, changed = range(len(rows_before)), np.flatnonzero(rows_before < 0).tolist()
         reader, counts, changes = TitleReader(), ValueCounts(), list[tuple[int, MapProducts]]()
         if (previous := self._previous) and len(changed) < len(every):
@@ -484,16 +565,19 @@ class Rebuild:
         values.write(building / TYPES_FOLDER)
         counts.save(building / TYPES_FOLDER)
         self._progress.end(f"{len(types.phrases):,} product types, {len(values.by_phrase):,} names of values")
+        return bool(types.phrases)
 
-    def _reusable_vectors(self, encoder: Encoder, writer: VersionWriter) -> PreviousVectors | None:
+    def _reusable_vectors(self, encoder: Encoder, rows: CatalogRows) -> PreviousVectors | None:
         """The previous vectors of products whose text is unchanged."""
         if self._previous is None or self._previous.manifest.encoder != encoder.identity:
             return None
-        keys, rows = load_array(self._previous.folder / TEXT_KEYS_FILE), writer.previous_rows
-        is_same = (rows >= 0) & (keys[rows] == writer.keys).all(axis=1)
-        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
+        keys, before = load_array(self._previous.folder / TEXT_KEYS_FILE), rows.previous
+        is_same = (before >= 0) & (keys[before] == rows.keys).all(axis=1)
+        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, before, -1).astype(np.int64))
 
-    def _manifest(self, building: Path, writer: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
+    def _manifest(
+        self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
+    ) -> Manifest:
         store = self._store
         model = encoder_entries(store, encoder)
         version = store.next_version()
@@ -502,24 +586,30 @@ class Rebuild:
             schema=SCHEMA,
             version=version,
             created=self._now.isoformat(timespec="seconds"),
-            products=len(writer),
-            catalog=writer.fingerprint,
+            products=catalog.products,
+            catalog=catalog.fingerprint,
             analyzer=Analyzer(self._synonyms).identity,
-            **encoding_fields(encoder, name, building, kind, self._states),
+            **encoding_fields(encoder, name, building, kind, encoded.states),
             recipe=RECIPE,
             weights=self._options.weights,
             files=files,
-            report={
-                "read": self._pipeline.rows,
-                "rejected": dict(self._rejects.reasons.counts),
-                "noted": dict(self._pipeline.notes.counts),
-            },
-            changes=writer.changes,
-            last_merged_change=self._updates.sequence,
+            report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
+            changes=catalog.changes,
+            last_merged_change=catalog.last_merged_change,
             cluster=self._target.place,
         )
 
-    def _publish(self, building: Path, manifest: Manifest) -> None:
+    def _publish(
+        self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
+    ) -> Manifest:
+        """Publishes the finished version; returns its manifest."""
+        manifest = self._timed("publish", lambda: self._manifest(building, catalog, encoder, name, kind, encoded))
+        if manifest.cluster:
+            self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
+        self._timed("publish", lambda: self._serve(building, manifest))
+        return manifest
+
+    def _serve(self, building: Path, manifest: Manifest) -> None:
         self._progress.begin("publish", None, "")
         self._store.publish(building, manifest)
         self._target.serve(manifest)
@@ -539,29 +629,34 @@ class Rebuild:
         return result
 
     def _report(
-        self, manifest: Manifest, name: str, reason: str, quality: QualityReport, *, published: bool
+        self,
+        manifest: Manifest,
+        name: str,
+        reason: str,
+        catalog: IndexedCatalog,
+        encoded: EncodingResult,
+        *,
+        published: bool = False,
     ) -> RebuildReport:
-        findings = Counter[str]()
-        for finding in quality.findings:
-            findings[finding.severity] += finding.count
         return RebuildReport(
             version=manifest.version,
             published=published,
+            resumed=self._resumed,
             products=manifest.products,
-            read=self._pipeline.rows,
-            rejected=dict(self._rejects.reasons.counts.most_common()),
-            noted=dict(self._pipeline.notes.counts.most_common()),
-            cleaned=dict(quality.cleaned),
+            read=catalog.read,
+            rejected=catalog.rejected,
+            noted=catalog.noted,
+            cleaned=catalog.cleaned,
             changes=manifest.changes if published else None,
-            live=len(self._updates.pending),
+            live=catalog.live,
             encoder=name,
             encoder_reason=reason,
-            encoded=self._encoded,
-            reused=manifest.products - self._encoded,
+            encoded=encoded.texts,
+            reused=manifest.products - encoded.texts,
             index=manifest.vectors,
             index_reason=self._index_reason,
             token_states=manifest.states.tokens if manifest.states else 0,
-            findings=dict(findings),
+            findings=catalog.findings,
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,
         )

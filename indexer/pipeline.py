@@ -173,7 +173,7 @@ class FeedPipeline:
         self._progress.begin("read", total_size(options.feeds), "bytes")
         names: FieldNames | None = None
         if previous and not self._workers.reads_sources:
-            self._known = KnownRows.load(previous.folder, self._made_by)
+            self._known = KnownRows.load(previous.folder, self.made_by)
         feeds = [FeedRecords(feed, options.mapping, options.format, ROWS) for feed in options.feeds]
         for batch in self._cleaned_batches(feeds):
             self._collect(batch)
@@ -187,7 +187,8 @@ class FeedPipeline:
         self._progress.end(f"{self.rows:,} rows, {self._rejects.reasons.counts.total():,} rejected")
 
     @property
-    def _made_by(self) -> str:
+    def made_by(self) -> str:
+        """A fingerprint of the program and the settings by which products are made of rows."""
         mapping = self._options.mapping
         names = map(sorted, (mapping.user_names, mapping.user_fields))
         parts = (program_key(), self._options.format, mapping.rules, *names)
@@ -343,7 +344,7 @@ class FeedPipeline:
         """Saves what the report was made of for the next rebuild; called after it."""
         save_inspection(version, self._findings, self._rules, self._norms, self._now, self._detected)
         names = self._field_names or FieldNames(frozenset(), frozenset())
-        save_reading(version, Reading(self._made_by, sorted(names.unseen), sorted(names.names)), self._row_keys)
+        save_reading(version, Reading(self.made_by, sorted(names.unseen), sorted(names.names)), self._row_keys)
         shutil.move(self._signatures, version / INSPECTION_FOLDER / SIGNATURES_FOLDER)
 
     def _sorted_batches(

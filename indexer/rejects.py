@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +99,11 @@ class RejectLog:
         self.reasons.add(reason, example)
         with _write_errors(self.path):
             (self._file or self._open()).write(msgspec.json.encode(row) + b"\n")
+
+    def take_over(self, path: Path) -> None:
+        """Takes the rows of the finished log at `path`, uncounted."""
+        with _write_errors(self.path), path.open("rb") as rows:
+            shutil.copyfileobj(rows, self._file or self._open())
 
     def _open(self) -> BinaryIO:
         if self._is_file:

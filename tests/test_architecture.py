@@ -21,12 +21,13 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 45, "lines": 16_820, "lines of code": 12_720, "lines of tests": 9_850}
+_ADDED = {"modules": 46, "lines": 17_120, "lines of code": 12_815, "lines of tests": 10_030}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
 the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md), the
-query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md)."""
+query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
+on (docs/scaling.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -273,6 +273,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("vector index", f"{report.index}: {report.index_reason}"),
             ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
             ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
+            ("resumed", f"a run that was stopped had finished {', '.join(report.resumed)}" if report.resumed else ""),
             ("size", f"{report.bytes / 1e6:,.1f} MB"),
         )
     )

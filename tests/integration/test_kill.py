@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import indexer.checkpoint
 import indexer.embedding
 from indexer.build import RebuildOptions, rebuild
 from retrieval.index.token_states import STATES_FILES
@@ -41,6 +42,7 @@ Answers = list[list[str]]
 def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
     """What the processes do. At the `fatal_step`-th change to a folder, from 1, they kill themselves."""
     indexer.embedding.CHUNK = 16
+    indexer.checkpoint.LEAST_SECONDS = 0.0
     if fatal_step:
         _die_at(fatal_step)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))

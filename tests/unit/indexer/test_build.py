@@ -50,7 +50,7 @@ class TestFirstBuild:
         assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
         assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
         assert (report.encoder, report.encoder_reason) == (ENCODER, "as requested")
-        assert set(report.seconds) == {"read", "index", "report", "encode", "types", "publish"}
+        assert set(report.seconds) == {"read", "index", "report", "encode", "vectors", "types", "publish"}
         manifest, notices = fresh.store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
         assert report.bytes == sum(entry.bytes for entry in manifest.files.values())

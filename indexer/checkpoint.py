@@ -1,0 +1,218 @@
+"""Checkpoint of a rebuild: what its finished phases made, from which the same rebuild goes on after it was stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+import xxhash
+
+from indexer.embedding_cache import Keys
+from indexer.feeds.io import STANDARD_INPUT
+from retrieval.errors import StoreDamagedError, StoreForeignError
+from retrieval.index.vectors import Rows
+from retrieval.store.files import FileEntry, SealedFile, file_entry, file_problem, file_stamp, load_array
+from retrieval.store.manifest import VersionChanges
+from retrieval.store.versions import Store
+
+LEAST_SECONDS = 10.0
+"""A checkpoint is written once so much work would be lost without it."""
+LONGEST = timedelta(days=1)
+"""The age at which a checkpoint is of no more use: sale prices hold and dates are old by the time of the build."""
+_STATE_FILE, _ROWS = "checkpoint.json", "rows"
+_MOST_BYTES = 1 << 26
+T = TypeVar("T")
+
+
+class IndexedCatalog(msgspec.Struct, frozen=True):
+    """What reading, indexing and reporting told of a catalog, beside the files of the version."""
+
+    is_static: bool
+    """Whether the encoder is to be distilled."""
+    usable: int
+    """Rows of the feeds without rejected ones."""
+    chinese: int
+    """Titles with Chinese characters among them."""
+    read: int
+    rejected: dict[str, int]
+    """Rows by reason, as `noted` has values."""
+    noted: dict[str, int]
+    cleaned: dict[str, int]
+    findings: dict[str, int]
+    """By severity."""
+    products: int
+    fingerprint: str
+    """Equal for two catalogs exactly when they have the same products."""
+    changes: VersionChanges | None
+    last_merged_change: int
+    live: int
+    """Pending updates of live changes."""
+
+
+class CatalogRows(msgspec.Struct, frozen=True):
+    """The rows of the n products of a version that is being built."""
+
+    keys: Keys
+    """The fingerprint of each row's text (n, 16)."""
+    previous: Rows
+    """The row of the same product in the previous version (n,), or -1."""
+    before: Rows
+    """That row where the second pass left the product as the previous version has it, or -1 (n,)."""
+
+    def save(self, folder: Path) -> None:
+        """Saves them into a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in self.__struct_fields__:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> CatalogRows:
+        """Raises StoreDamagedError."""
+        return cls(*(load_array(folder / f"{name}.npy") for name in cls.__struct_fields__))
+
+
+class _Phase(msgspec.Struct):
+    name: str
+    made_by: str
+    result: msgspec.Raw
+    seconds: dict[str, float]
+    """Of all phases up to this one."""
+    files: dict[str, FileEntry | None]
+    """By name below the index; checksums are made when the checkpoint is written."""
+
+
+class _State(msgspec.Struct, frozen=True):
+    begun: datetime
+    building: str
+    phases: list[_Phase]
+
+
+_FILE = SealedFile(1, "it is made again", "state", msgspec.json.Decoder(_State))
+
+
+class BuildCheckpoint:
+    """The checkpoint of the rebuild that holds the lock of a store. It lies in the staging folder.
+
+    Phases are looked for and kept in their order; where one is not found, it and the later ones are done again.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._path = store.staging / _STATE_FILE
+        self.rows = store.staging / _ROWS
+        """The folder of `CatalogRows`, part of the first phase."""
+        self.problem = ""
+        """The damage for which the phase that was looked for last was not found."""
+        self._reused = 0
+        self._saved = time.monotonic()
+        self._state = self._load() or _State(datetime.now(UTC), "", [])
+
+    def _load(self) -> _State | None:
+        try:
+            state = _FILE.read(self._path, _MOST_BYTES)
+        except (StoreDamagedError, StoreForeignError) as error:
+            self.problem = str(error)
+            return None
+        is_recent = state and datetime.now(UTC) - state.begun < LONGEST
+        return state if state and is_recent and self._building(state).is_dir() else None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a phase of a run that was stopped may be found."""
+        return self._reused < len(self._state.phases)
+
+    def _building(self, state: _State) -> Path:
+        return self._store.root / "versions" / state.building
+
+    @property
+    def building(self) -> Path:
+        """The folder of the version that is being built."""
+        return self._building(self._state)
+
+    def begin(self) -> Path:
+        """A new folder for the version, in the place of all that interrupted rebuilds left."""
+        shutil.rmtree(self.rows, ignore_errors=True)
+        self._path.unlink(missing_ok=True)
+        folder = self._store.create_build_folder()
+        self._state = _State(datetime.now(UTC), folder.name, [])
+        return folder
+
+    def find(self, name: str, made_by: str, kind: type[T]) -> tuple[T, dict[str, float]] | None:
+        """The result of the next phase, and the seconds that it and those before it took; None where it has to be done.
+
+        It is found if it was made by the same, and all its files are whole. Else what it left is removed.
+        """
+        phases, found = self._state.phases, None
+        self.problem = ""
+        if self.has_more:
+            phase = phases[self._reused]
+            if (phase.name, phase.made_by) == (name, made_by) and not self._has_damage(phase):
+                found = msgspec.json.decode(phase.result, type=kind), phase.seconds
+        if found:
+            self._reused += 1
+        else:
+            del phases[self._reused :]
+        if phases and not self.has_more:
+            self._remove_others()
+        return found
+
+    def _has_damage(self, phase: _Phase) -> bool:
+        for name, entry in phase.files.items():
+            problem = file_problem(self._store.root / name, entry) if entry else "has no checksum"
+            if problem:
+                self.problem = f"{name} {problem}"
+                return True
+        return False
+
+    def _remove_others(self) -> None:
+        """Removes what phases left that were not finished."""
+        known = self._known
+        for path in sorted(self.building.rglob("*"), reverse=True):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+            elif path.is_file() and self._name(path) not in known:
+                path.unlink()
+
+    @property
+    def _known(self) -> set[str]:
+        return {name for phase in self._state.phases for name in phase.files}
+
+    def _files(self) -> list[Path]:
+        found = (*self.building.rglob("*"), *self.rows.glob("*"))
+        return [path for path in found if path.is_file()]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._store.root).as_posix()
+
+    def keep(self, name: str, made_by: str, result: object, seconds: Mapping[str, float]) -> None:
+        """Adds a phase that is done, with the files that are new since the one before; written with those before it
+        that are not yet, if together they took long."""
+        known = self._known
+        files = dict.fromkeys(set(map(self._name, self._files())) - known)
+        self._state.phases.append(_Phase(name, made_by, msgspec.Raw(msgspec.json.encode(result)), dict(seconds), files))
+        self._reused += 1
+        if time.monotonic() - self._saved < LEAST_SECONDS:
+            return
+        for phase in self._state.phases:
+            # A power failure that takes files with it is noticed by their checksums.
+            phase.files = {each: entry or file_entry(self._store.root / each) for each, entry in phase.files.items()}
+        _FILE.write(self._path, self._state, datetime.now(UTC))
+        self._saved = time.monotonic()
+
+
+def feeds_key(feeds: Iterable[str], *made_by: object) -> str:
+    """A fingerprint of feeds, by the stamps of their files, and of the settings that they are read by; empty where one
+    is no file, which cannot be read again."""
+    stamps = []
+    for feed in feeds:
+        path = Path(feed)
+        if feed == STANDARD_INPUT or not path.is_file():
+            return ""
+        stamps.append((str(path.absolute()), file_stamp(path)))
+    return xxhash.xxh3_128_hexdigest(repr((stamps, made_by)).encode("utf-8", "surrogatepass"))
