@@ -25,6 +25,7 @@ from rerank.ranker.features import FEATURES, MEMORY_COLUMNS
 from rerank.ranker.memory import MEMORY, QueryMemory, product_hashes
 from rerank.sessions.query_tables import normalise_queries
 from rerank.training.datasets import ListData
+from rerank.training.trainer import spare_threads
 from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.records import Product
@@ -75,7 +76,7 @@ def query_memory(
     demo: Annotated[
         Path | None, typer.Option(help="The folder of the demo store: measures its grades and its planted fraud, too.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings to average over.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Trainings to average over, each with a seed of its own.", min=1)] = 1,
     ablate: Annotated[bool, typer.Option("--ablate", help="Leave out each part of the memory, too.")] = False,
     epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=1)] = 8,
 ) -> None:
@@ -132,7 +133,7 @@ def _graded(tables: FreshTables, made: ClickTrainingSet, judgments: Judgments) -
 
 
 _Measures = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""By measure: its values on queries (n,), the mean over seeds, and the traffic of these (n,)."""
+"""By measure: its values on queries, (s, n) by seed, and the traffic of these (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,12 +151,12 @@ def _train(
     for seed in range(seeds):
         options = replace(made.options, training=replace(made.options.training, seed=seed))
         seeded = replace(made, options=options)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, spare_threads():
             network = train_network(seeded, new_start(seeded).network, "debiased", Path(folder), progress)
         runs.append(_measure(seeded, network, left_out, graded))
-    means = {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
+    values = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
     traffic = {BY_GRADES: graded.traffic} if graded else {}
-    measures = {name: (values, traffic.get(name, made.held_out.traffic)) for name, values in means.items()}
+    measures = {name: (found, traffic.get(name, made.held_out.traffic)) for name, found in values.items()}
     return _Trainings(measures, network)
 
 
@@ -195,11 +196,11 @@ def _gains(without: str, before: _Measures, after: _Measures) -> Iterator[Memory
         base = before[measure][0]
         everything = np.ones(len(traffic), np.bool_)
         for name, chosen in (("all", everything), *((each.name, each.rows) for each in traffic_slices(traffic))):
-            known = chosen & np.isfinite(values) & np.isfinite(base)
+            known = chosen & np.isfinite(values).all(axis=0) & np.isfinite(base).all(axis=0)
             if known.any():
-                weights = traffic[known]
-                old, new = (float(np.average(each[known], weights=weights)) for each in (base, values))
-                gain = paired_bootstrap(values[known], base[known], weights)
+                after_all, before_all, weights = values[:, known], base[:, known], traffic[known]
+                old, new = (float(np.average(each.mean(axis=0), weights=weights)) for each in (before_all, after_all))
+                gain = paired_bootstrap(after_all, before_all, weights)
                 yield MemoryGain(without, measure, name, int(known.sum()), old, new, gain)
 
 

@@ -48,14 +48,16 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """The mean difference of two rankers' measures, (n,) each by query, with its percentile interval.
+    """The mean difference of two rankers' measures, (n,) each by query, with its percentile interval; of the means of
+    s trainings where they are (s, n).
 
     Queries are drawn again with replacement, each with both its measures (Efron & Tibshirani 1993, An Introduction to
     the Bootstrap, sections 13.3 and 16; for rankings: Sakai 2006, Evaluating evaluation metrics based on the bootstrap,
     section 3). Sessions of one query depend on each other, so queries are what is drawn, and `weights` (n,) says
     how many sessions each stands for: all means are weighted, those of resamples too. Queries of weight 0, or in which
     either measure is NaN, are left out. More than 10,000 queries are drawn as that many random groups: the mean varies
-    by as much, and a hundred thousand take no longer.
+    by as much, and a hundred thousand take no longer. Several trainings are drawn again, too, independently of the
+    queries, so that the interval covers both.
 
     Raises InputError for arrays of different lengths, infinite measures, negative weights, or where no query is left.
     """
@@ -67,44 +69,47 @@ def paired_bootstrap(
     tail = (1.0 - confidence) / 2
     low, high = np.quantile(means, (tail, 1.0 - tail))
     better = float((means > 0).mean() + (means == 0).mean() / 2)
-    return Difference(float(np.average(difference, weights=weights)), float(low), float(high), better, len(difference))
+    mean = float(np.average(difference.mean(axis=0), weights=weights))
+    return Difference(mean, float(low), float(high), better, len(weights))
 
 
 def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tuple[Floats, Floats]:
-    """(m,) each: differences and weights of the queries that count."""
-    weights = np.ones(len(challenger)) if weights is None else weights
-    if not challenger.shape == served.shape == weights.shape or challenger.ndim != 1:
+    """Differences (s, m) and weights (m,) of the queries that count."""
+    weights = np.ones(challenger.shape[-1:]) if weights is None else weights
+    fits = challenger.shape == served.shape and challenger.shape[-1:] == weights.shape
+    if not fits or challenger.ndim not in (1, 2) or challenger.shape[:-1] == (0,):
         shapes = f"{challenger.shape}, {served.shape} and {weights.shape}"
         raise InputError(f"measures and weights have the shapes {shapes}: one entry a query in each")
     if not (weights >= 0).all():
         raise InputError("a query has a negative weight: weights count sessions")
-    difference = challenger - served
+    difference = np.atleast_2d(challenger - served)
     if np.isinf(difference).any() or not np.isfinite(weights).all():
         raise InputError("a measure or a weight is infinite: its mean is undefined")
-    counts = ~np.isnan(difference) & (weights > 0)
+    counts = ~np.isnan(difference).any(axis=0) & (weights > 0)
     if not counts.any():
         raise InputError("no query has both measures and a weight: there is nothing to compare")
-    return difference[counts], weights[counts].astype(np.float64)
+    return difference[:, counts], weights[counts].astype(np.float64)
 
 
 def _units(weighted: Floats, weights: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """What is drawn: (m,) each, weighted sums and weights of queries, or of groups of them where they are many."""
+    """What is drawn: weighted sums (s, m) and weights (m,) of queries, or of groups of them where they are many."""
     count = len(weights)
     if count <= _MOST_UNITS:
         return weighted, weights
     group = random.permutation(count) % _MOST_UNITS
-    return sums(group, weighted, _MOST_UNITS), sums(group, weights, _MOST_UNITS)
+    return np.stack([sums(group, each, _MOST_UNITS) for each in weighted]), sums(group, weights, _MOST_UNITS)
 
 
 def _resampled_means(weighted: Floats, weights: Floats, resamples: int, random: np.random.Generator) -> Floats:
-    """(resamples,): weighted means of units (m,) drawn with replacement."""
-    count = len(weights)
-    means = np.empty(resamples)
-    step = max(_CHUNK_DRAWS // count, 1)
+    """(resamples,): weighted means of units (m,) drawn with replacement, over trainings (s,) drawn likewise."""
+    trainings, count = weighted.shape
+    means = np.empty((trainings, resamples))
+    step = max(_CHUNK_DRAWS // (trainings * count), 1)
     for start in range(0, resamples, step):
         drawn = random.integers(count, size=(min(step, resamples - start), count), dtype=np.int32)
-        means[start : start + step] = weighted[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-    return means
+        means[:, start : start + step] = weighted[:, drawn].sum(axis=2) / weights[drawn].sum(axis=1)
+    again = random.integers(trainings, size=means.shape)
+    return np.asarray(np.take_along_axis(means, again, axis=0).mean(axis=0))
 
 
 @dataclass(frozen=True, slots=True)

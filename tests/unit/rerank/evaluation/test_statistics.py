@@ -51,6 +51,21 @@ def test_weights_are_sessions() -> None:
     assert (found.mean, found.queries) == (1.0, 1)
 
 
+def test_trainings_are_drawn_again_beside_queries() -> None:
+    random = np.random.default_rng(7)
+    trainings, queries = random.normal(0, 0.03, 50), random.normal(0.01, 0.2, 400)
+    difference = trainings[:, None] + queries
+    found = paired_bootstrap(difference, np.zeros(difference.shape))
+    error = np.hypot(trainings.std() / np.sqrt(50), queries.std() / np.sqrt(400))
+    assert found.mean == pytest.approx(difference.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    assert found.queries == 400
+    alone = paired_bootstrap(difference.mean(axis=0), np.zeros(400))
+    assert alone.high - alone.low < 0.95 * (found.high - found.low)
+    difference[0, :3] = np.nan
+    assert paired_bootstrap(difference, np.zeros(difference.shape)).queries == 397
+
+
 def test_single_dominant_query_gives_a_wide_interval() -> None:
     challenger, weights = np.zeros(100), np.ones(100)
     challenger[0], weights[0] = 0.5, 10_000
@@ -72,7 +87,8 @@ def test_grouped_resampling_gives_the_same_interval() -> None:
     ("challenger", "served", "weights", "words"),
     [
         ([1.0, 2.0], [1.0], None, "one entry a query in each"),
-        ([[1.0]], [[1.0]], None, "one entry a query in each"),
+        ([[[1.0]]], [[[1.0]]], None, "one entry a query in each"),
+        (np.ones((0, 2)), np.ones((0, 2)), None, "one entry a query in each"),
         ([1.0], [1.0], [-1.0], "negative weight"),
         ([1.0], [1.0], [0.0], "nothing to compare"),
         ([], [], None, "nothing to compare"),
