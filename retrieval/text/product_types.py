@@ -234,21 +234,32 @@ class ProductTypes:
         return None
 
     def voted(
-        self, query: str, nearest: Mapping[int, str], similarity: NDArray[np.float64], gain: float
+        self,
+        query: str,
+        nearest: Mapping[int, str],
+        similarity: NDArray[np.float64],
+        gain: float,
+        *,
+        is_named: bool = False,
     ) -> WantedTypes:
         """The types that the nearest products agree on, for a query without a known head: "laptop" asks for notebooks
         where no title ends with laptop.
 
         `nearest` has the titles of n products by row, `similarity` (n,) theirs to the query in deviations. A product
-        votes for its types and for the heads that its title mentions; `gain` is the agreement with all votes.
+        votes for its types and for the heads that its title mentions; `gain` is the agreement with all votes. Where the
+        query names a type (`is_named`), products whose titles have its words do not vote: they are of the type, or
+        accessories of it.
         """
         weights = np.exp(similarity - similarity.max(initial=-np.inf))
         votes: defaultdict[str, float] = defaultdict(float)
         own = _terms(query)
         types = self._at(np.array(list(nearest), np.int64)).T.tolist()
         for title, numbers, weight in zip(nearest.values(), types, (weights / weights.sum()).tolist(), strict=True):
+            terms = _terms(title)
+            if is_named and own <= terms:
+                continue
             heads = {self.phrases[number][-1] for number in numbers if number >= 0}
-            for head in heads | {term for term in _terms(title) - own if term in self.heads}:
+            for head in heads | {term for term in terms - own if term in self.heads}:
                 votes[head] += weight
         least = max(_LEAST_VOTE, _LEADING * max(votes.values(), default=0.0))
         agreed = {head: gain * vote for head, vote in votes.items() if vote >= least}
@@ -259,6 +270,12 @@ class ProductTypes:
         by_type = np.zeros(len(self.phrases) + 1)  # the last is of products without a type
         by_type[list(wanted.agreement)] = list(wanted.agreement.values())
         return np.asarray(by_type[self._at(rows)].max(axis=0))
+
+    def count(self, wanted: WantedTypes) -> int:
+        """How many products are of these types by their titles, live changes aside."""
+        is_wanted = np.zeros(len(self.phrases) + 1, bool)  # the last is of products without a type
+        is_wanted[list(wanted.agreement)] = True
+        return int(np.count_nonzero(is_wanted[self.by_title]))
 
     def number_of(self, category: str) -> int:
         """The number of the type that products of a category with this name have; -1 for none."""

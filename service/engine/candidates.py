@@ -79,6 +79,8 @@ _VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
 """The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
 Where so many agree on a query of one word, or twice as many on one of two, the head is a word of accessories, and the
 type counts for more than the best BM25 of the catalog."""
+_COMMON = 0.1
+"""Products of the types that a query names, for each of those voted for, from which on the query means what it says."""
 _CHOSEN = 2.0
 """The agreement with the category that shoppers choose from, besides that with what the query says."""
 _FEW_MATCHES = 5
@@ -378,10 +380,12 @@ class Stages:
         similarity = self._snapshot.manifest.background.standardise(nearest.scores[:_VOTERS].astype(np.float64))
         titles = {row: self._snapshot.products[row].title for row in rows}
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
-        voted = types.voted(voting, titles, similarity, gain_of_all)
+        voted = types.voted(voting, titles, similarity, gain_of_all, is_named=bool(named))
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
         if not may_be_clear or leading < _CLEAR_VOTE * words:
             return wanted if named else voted
+        if named and types.count(wanted) >= _COMMON * types.count(voted):
+            return wanted
         required = sum(not each.is_optional for each in request.groups)
         best = float(retrieved.best.scores.max(initial=0.0)) / max(required, 1)
         gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)

@@ -96,6 +96,16 @@ def test_a_kind_of_product_comes_before_its_accessories(
     assert [kind in title for title in found] == [True] * 5, found
 
 
+def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path, tmp_path: Path) -> None:
+    """Short titles that repeat the query are nearer than those of what it names."""
+    drills = [f"Kelda {number} Cordless Drill with Keyless Chuck, Belt Clip and Lamp, Ruby" for number in range(12)]
+    made = [f"Cordless Drill Battery {number}Ah" for number in range(1, 25)] + drills
+    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
+    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
+        assert all("Kelda" in title for title in titles(engine.search("cordless drill", size=8, stage="merged")))
+
+
 def test_prefix_finds_completed_word(office: SearchEngine) -> None:
     found = office.search("lapt", size=5, prefix=True)
     assert found.completion == "laptop"
