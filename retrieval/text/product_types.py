@@ -131,6 +131,8 @@ class WantedTypes:
     """How far types are what is asked for, by their numbers; 0 for those left out."""
     is_sure: bool = False
     """Whether all words of the query name a type of the catalog."""
+    is_voted: bool = False
+    """Whether the nearest products named it, not the query."""
 
 
 NO_TYPES = WantedTypes(MappingProxyType({}))
@@ -160,6 +162,11 @@ class ProductTypes:
     """(n,) The type of each product by its title; -1 for none."""
     by_category: NDArray[np.int32]
     """(n,) By the last name of its category path; -1 for none."""
+    members: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    """The rows of products by the number of their type by title, those without a type first, and the best known of each
+    type first."""
+    starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    """Where those of each type begin and end (types + 1,)."""
     changed: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """Both types of products that live changes replaced or added, by row."""
     heads: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -168,8 +175,10 @@ class ProductTypes:
     """The names of the types that rules give to products, by row."""
 
     @classmethod
-    def open(cls, folder: Path, products: int) -> ProductTypes:
-        """Reads the types of a version; raises StoreDamagedError where they are not of so many products."""
+    def open(cls, folder: Path, ratings: NDArray[np.float32]) -> ProductTypes:
+        """Reads the types of a version of n products; `ratings` (n,) says how many each has: the more, the better
+        known. Raises StoreDamagedError where the types are not of so many products."""
+        products = len(ratings)
         try:
             phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
         except ValueError as error:
@@ -179,7 +188,10 @@ class ProductTypes:
             raise StoreDamagedError(
                 f"{folder} holds types of {by_row.shape[-1]} products, not {products}; rebuild the index"
             )
-        return cls.of([tuple(phrase.split(" ")) for phrase in phrases], *by_row)
+        types = cls.of([tuple(phrase.split(" ")) for phrase in phrases], *by_row)
+        members = np.lexsort((-np.nan_to_num(ratings), types.by_title))
+        starts = np.searchsorted(types.by_title[members], np.arange(len(phrases) + 1))
+        return replace(types, members=members.astype(np.uint32), starts=starts)
 
     def write(self, folder: Path) -> None:
         """Writes the types of a version into a folder, which is made."""
@@ -276,6 +288,16 @@ class ProductTypes:
         is_wanted = np.zeros(len(self.phrases) + 1, bool)  # the last is of products without a type
         is_wanted[list(wanted.agreement)] = True
         return int(np.count_nonzero(is_wanted[self.by_title]))
+
+    def best_known(self, wanted: WantedTypes, count: int) -> NDArray[np.int64]:
+        """At most so many products of the types that are all that a query asks for: the best known of each type, type
+        by type in turn. What live changes added is left out, as is what they took away."""
+        numbers = [number for number, share in wanted.agreement.items() if share >= 1 and number + 1 < len(self.starts)]
+        parts = [self.members[self.starts[number] : self.starts[number + 1]][:count] for number in numbers]
+        rows = np.concatenate([np.empty(0, np.int64), *parts])
+        places = np.concatenate([np.empty(0, np.int64), *(np.arange(len(part)) for part in parts)])
+        first = rows[np.argsort(places, kind="stable")[:count]].astype(np.int64)
+        return first[[row not in self.changed for row in first.tolist()]] if self.changed else first
 
     def number_of(self, category: str) -> int:
         """The number of the type that products of a category with this name have; -1 for none."""

@@ -85,8 +85,9 @@ _CHOSEN = 2.0
 """The agreement with the category that shoppers choose from, besides that with what the query says."""
 _FEW_MATCHES = 5
 """Products that must have both words of a query of two; where fewer have, one word is enough."""
-_OF_TYPE_WITHIN = 2.0
-"""Deviations below the nearest product within which a product's type counts in merging, less the further it is."""
+_OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
+"""Deviations below the nearest product within which a product's type counts in merging, less the further it is; and the
+part of it that counts at any distance where all words of the query name the type."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
 _INTERLEAVED = 100
@@ -282,7 +283,10 @@ class Stages:
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         near = nearest.rows[self._are_near(request, nearest, wanted)]
-        completed = self._completed(request, groups, matches, np.concatenate([near, named, request.pinned]))
+        # Where many products have the words, accessories have them most often and are nearest.
+        is_crowded = wanted.is_sure and not wanted.is_voted and retrieved.best.total > len(retrieved.best.rows)
+        of_type = self._snapshot.types.best_known(wanted, DENSE_DEPTH) if is_crowded else NO_ROWS
+        completed = self._completed(request, groups, matches, np.concatenate([near, named, of_type, request.pinned]))
         others = completed.candidates
         rows = np.concatenate([matches.rows, others.rows])
         background = self._snapshot.manifest.background
@@ -291,10 +295,8 @@ class Stages:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
         intent = self._snapshot.types.agreements(wanted, rows)
         # What is of the type and far from the query would crowd out what is not.
-        behind = (
-            (float(nearest.scores[0]) - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
-        )
-        closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, 0, 1)
+        behind = (nearest.scores[0] - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
+        closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _LEAST_OF_SURE if wanted.is_sure else 0, 1)
         preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure))
         evidence = _evidence(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
@@ -382,14 +384,15 @@ class Stages:
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
         voted = types.voted(voting, titles, similarity, gain_of_all, is_named=bool(named))
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
-        if not may_be_clear or leading < _CLEAR_VOTE * words:
+        is_clear = may_be_clear and leading >= _CLEAR_VOTE * words
+        if not is_clear or (named and types.count(wanted) >= _COMMON * types.count(voted)):
             return wanted if named else voted
-        if named and types.count(wanted) >= _COMMON * types.count(voted):
-            return wanted
         required = sum(not each.is_optional for each in request.groups)
         best = float(retrieved.best.scores.max(initial=0.0)) / max(required, 1)
         gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
-        return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=words == 1)
+        return WantedTypes(
+            {number: gain * share for number, share in voted.agreement.items()}, words == 1, is_voted=True
+        )
 
     def _with_chosen(self, request: ResolvedRequest, wanted: WantedTypes) -> WantedTypes:
         """Wanted types, with that of the category that shoppers choose from."""

@@ -61,7 +61,7 @@ from retrieval.store.manifest import (
     read_fields,
 )
 from retrieval.store.products import ProductStore, searched_fields
-from retrieval.store.signals import ProductSignals, StoredSignals
+from retrieval.store.signals import COLUMNS, ProductSignals, StoredSignals
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.named_values import NamedValues
@@ -317,6 +317,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
     analyzer = check_analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
+    signals = StoredSignals(folder, manifest.products)
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
@@ -326,8 +327,8 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         _vectors(store, manifest, connection),
         encoder,
         _states(folder, manifest),
-        StoredSignals(folder, manifest.products),
-        ProductTypes.open(folder / TYPES_FOLDER, manifest.products),
+        signals,
+        ProductTypes.open(folder / TYPES_FOLDER, signals.table[:, COLUMNS.index("rating_count")]),
         NamedValues.open(folder / TYPES_FOLDER),
         ProductGroups(StoredGroups(folder, manifest.products)),
         (*serving.notices, *notices),

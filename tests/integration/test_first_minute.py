@@ -106,6 +106,21 @@ def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path,
         assert all("Kelda" in title for title in titles(engine.search("cordless drill", size=8, stage="merged")))
 
 
+def test_products_of_a_type_are_candidates_behind_many_accessories(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 20)
+    monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 20)
+    mice = [f"Kelda {number} Wireless Ergonomic Mouse with Silent Click, Large, Grey" for number in range(12)]
+    made = [f"Mouse Pad for Computer Mouse {number}" for number in range(50)] + mice
+    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
+    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
+        assert all("Kelda" in title for title in titles(engine.search("mouse", size=10, stage="merged")))
+        found = engine.search("mouse", size=10, stage="merged", filters='id != "p055"')
+        assert sum("Kelda" in title for title in titles(found)) == 10
+
+
 def test_prefix_finds_completed_word(office: SearchEngine) -> None:
     found = office.search("lapt", size=5, prefix=True)
     assert found.completion == "laptop"

@@ -10,7 +10,15 @@ import pytest
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import ROWS_FILE, ProductTypes, TypeNames, head_phrases, type_phrase, type_synonyms
+from retrieval.text.product_types import (
+    NO_TYPES,
+    ROWS_FILE,
+    ProductTypes,
+    TypeNames,
+    head_phrases,
+    type_phrase,
+    type_synonyms,
+)
 from retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
@@ -161,12 +169,26 @@ def test_types_are_shown_in_the_words_of_the_product(
 
 def test_types_round_trip_and_are_refused_for_other_products(tmp_path: Path) -> None:
     TYPES.write(tmp_path / "types")
-    opened = ProductTypes.open(tmp_path / "types", 4)
+    ratings = np.array([3, np.nan, 9, 5], np.float32)
+    opened = ProductTypes.open(tmp_path / "types", ratings)
     assert [opened.name_of(row) for row in range(4)] == [TYPES.name_of(row) for row in range(4)]
     with pytest.raises(StoreDamagedError, match="types of 4 products, not 5; rebuild the index"):
-        ProductTypes.open(tmp_path / "types", 5)
+        ProductTypes.open(tmp_path / "types", np.zeros(5, np.float32))
     with pytest.raises(StoreDamagedError, match=r"phrases\.json cannot be read .*; rebuild the index"):
-        ProductTypes.open(tmp_path, 4)
+        ProductTypes.open(tmp_path, ratings)
     np.save(tmp_path / "types" / ROWS_FILE, np.array([[0, 1, 2, 9], [0] * 4], np.int32))
     with pytest.raises(StoreDamagedError, match="rebuild the index"):
-        ProductTypes.open(tmp_path / "types", 4)
+        ProductTypes.open(tmp_path / "types", ratings)
+
+
+def test_best_known_products_of_each_type_come_in_turn(tmp_path: Path) -> None:
+    by_title = np.array([0, 0, 1, -1, 0, 1, 2], np.int32)
+    ProductTypes.of([("cordless", "drill"), ("drill",), ("saw",)], by_title, by_title).write(tmp_path / "types")
+    types = ProductTypes.open(tmp_path / "types", np.array([1, 5, 2, 9, 3, 4, 9], np.float32))
+    wanted = types.named("drill", 1)
+    assert wanted is not None
+    assert types.best_known(wanted, 9).tolist() == [1, 5, 4, 2, 0]
+    assert types.best_known(wanted, 2).tolist() == [1, 5]
+    assert types.with_changes({1: None}).best_known(wanted, 2).tolist() == [5]
+    assert types.best_known(NO_TYPES, 2).tolist() == []
+    assert types.count(wanted) == 5
