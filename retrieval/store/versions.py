@@ -184,10 +184,10 @@ class Store:
         path = self.version_folder(name) / MANIFEST
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-            sealed = path.with_name(SEAL).read_bytes().strip()
+            is_sealed = path.with_name(SEAL).read_bytes().strip() == checksum(path).encode()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"version {name} is damaged: {path} cannot be read ({error})") from error
-        if sealed != checksum(path).encode():
+        if not is_sealed:
             raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
         return manifest
 
