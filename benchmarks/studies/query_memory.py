@@ -164,7 +164,7 @@ def _measure(
     made: ClickTrainingSet, network: TrainedNetwork, left_out: Collection[str], graded: _GradedQueries | None
 ) -> dict[str, NDArray[np.float64]]:
     likelihood = ClickLikelihood.fit(made.evidence.log)
-    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, frozenset())
+    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, frozenset(), frozenset())
     found = gate.measures(scored_by(network.network, network.mixing))
     measures = {NDCG: found.ndcg, MRR: found.reciprocal_rank, LIKELIHOOD: found.click_likelihood}
     if graded:

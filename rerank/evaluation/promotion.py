@@ -7,7 +7,7 @@ met over all queries and no measure is worse, its whole interval below 0, over a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -247,7 +247,7 @@ def _find_ground(overall: Mapping[str, MeasureComparison], rules: GateRules) -> 
 # Slices of held-out queries that a new ranker must not be worse on, however good it is on the whole.
 
 TRAFFIC_NAMES = ("head queries", "torso queries", "tail queries")
-NEW_PRODUCTS = "new products"
+NEW_PRODUCTS, NEW_QUERIES = "new products", "new queries"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,6 +277,11 @@ def new_product_slice(gains: Floats, is_new: Flags) -> Slice:
     A ranker that lives on past clicks alone loses these.
     """
     return Slice(NEW_PRODUCTS, np.asarray(((gains > 0) & is_new).any(axis=1)))
+
+
+def new_query_slice(queries: Sequence[str], known: Collection[str]) -> Slice:
+    """Those of n queries that are none of the `known` ones."""
+    return Slice(NEW_QUERIES, np.array([query not in known for query in queries], np.bool_))
 
 
 def language_slices(languages: Sequence[str]) -> tuple[Slice, ...]:

@@ -25,6 +25,7 @@ from rerank.evaluation.promotion import (
     decide,
     language_slices,
     new_product_slice,
+    new_query_slice,
     traffic_slices,
 )
 from rerank.evaluation.statistics import paired_bootstrap
@@ -47,7 +48,7 @@ from rerank.ranker.spec import (
     StoredRanker,
 )
 from rerank.training.click_training import Mixing, Validation
-from rerank.training.datasets import ListData, merged_scores
+from rerank.training.datasets import ListData, merged_scores, query_of_fold
 from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
@@ -75,6 +76,8 @@ class ClickGate:
     """Fitted to the lists that were trained on."""
     known: Collection[str]
     """The ids of the products that were shown in what was trained on: all others are new."""
+    known_queries: Collection[str]
+    """The queries of that."""
 
     def measures(self, scorer: Scorer) -> QueryMeasures:
         """What scores reach on the held-out queries (n,)."""
@@ -110,6 +113,7 @@ class ClickGate:
         slices = (
             *traffic_slices(trial.traffic),
             new_product_slice(padded(trial, trial.is_chosen), padded(trial, is_new) > 0),
+            new_query_slice(trial.data.lists.queries, self.known_queries),
             *language_slices(trial.languages.tolist()),
         )
         return decide(challenger, served, trial.traffic, slices)
@@ -149,9 +153,10 @@ def judged(
 ) -> tuple[RankerReport, Decision]:
     """The report and the decision on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
-    known = frozenset(made.evidence.pairs["product_id"])
+    pairs = made.evidence.pairs
+    known, queries = frozenset(pairs["product_id"]), frozenset(map(query_of_fold, pairs["query"].unique()))
     likelihood = ClickLikelihood.fit(made.evidence.log)
-    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known)
+    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known, queries)
     reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
     against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
     by_naive = gate.measures(scored_by(naive.network, naive.mixing))

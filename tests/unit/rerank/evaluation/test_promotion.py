@@ -19,6 +19,7 @@ from rerank.evaluation.promotion import (
     decide,
     language_slices,
     new_product_slice,
+    new_query_slice,
     traffic_slices,
 )
 from retrieval.errors import InputError
@@ -219,6 +220,9 @@ class TestSlices:
         gains = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
         is_new = np.array([[True, False], [True, False], [True, True]])
         assert new_product_slice(gains, is_new).rows.tolist() == [True, False, False]
+
+    def test_slice_of_queries_that_were_not_trained_on(self) -> None:
+        assert new_query_slice(["drill", "saw", "drill"], {"saw"}).rows.tolist() == [True, False, True]
 
     def test_one_slice_per_language(self) -> None:
         found = language_slices(["zh", "en", "", "en"])

@@ -84,7 +84,7 @@ def test_scale_of_scores_may_differ_between_languages(engine: SearchEngine) -> N
         rows += [row for number in range(5) for row in shown(len(rows) + number, query, found, [("click", found[0])])]
     trial = tried(engine, rows)
     assert set(trial.languages.tolist()) == {"en", "zh"}
-    gate = ClickGate(engine.snapshot, trial, trial, ClickLikelihood.fit(trial.log), ())
+    gate = ClickGate(engine.snapshot, trial, trial, ClickLikelihood.fit(trial.log), (), ())
     scores = np.random.default_rng(1).normal(size=len(trial.data.lists.rows))
     is_chinese = trial.languages[trial.data.lists.query_of] == "zh"
     plain, scaled = (

@@ -91,7 +91,8 @@ def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.
     assert made.report.against == "default"
     named = {(each.measure, each.slice) for each in verdict.comparisons}
     assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
-    assert {("nDCG@10", name) for name in ("head queries", "tail queries", "new products")} <= named
+    slices = ("head queries", "tail queries", "new products", "new queries")
+    assert {("nDCG@10", name) for name in slices} <= named
     simulate_clicks = made.report.measures
     assert (
         simulate_clicks["above naive, at least"]
