@@ -89,7 +89,6 @@ class _Phase(msgspec.Struct):
 
 class _State(msgspec.Struct, frozen=True):
     begun: datetime
-    building: str
     phases: list[_Phase]
 
 
@@ -107,11 +106,13 @@ class BuildCheckpoint:
         self._path = store.staging / _STATE_FILE
         self.rows = store.staging / _ROWS
         """The folder of `CatalogRows`, part of the first phase."""
+        self.building = store.build_folder
+        """The folder of the version that is being built."""
         self.problem = ""
         """The damage for which the phase that was looked for last was not found."""
         self._reused = 0
         self._saved = time.monotonic()
-        self._state = self._load() or _State(datetime.now(UTC), "", [])
+        self._state = self._load() or _State(datetime.now(UTC), [])
 
     def _load(self) -> _State | None:
         try:
@@ -120,28 +121,19 @@ class BuildCheckpoint:
             self.problem = str(error)
             return None
         is_recent = state and datetime.now(UTC) - state.begun < LONGEST
-        return state if state and is_recent and self._building(state).is_dir() else None
+        return state if state and is_recent and self.building.is_dir() else None
 
     @property
     def has_more(self) -> bool:
         """Whether a phase of a run that was stopped may be found."""
         return self._reused < len(self._state.phases)
 
-    def _building(self, state: _State) -> Path:
-        return self._store.root / "versions" / state.building
-
-    @property
-    def building(self) -> Path:
-        """The folder of the version that is being built."""
-        return self._building(self._state)
-
     def begin(self) -> Path:
         """A new folder for the version, in the place of all that interrupted rebuilds left."""
         shutil.rmtree(self.rows, ignore_errors=True)
         self._path.unlink(missing_ok=True)
-        folder = self._store.create_build_folder()
-        self._state = _State(datetime.now(UTC), folder.name, [])
-        return folder
+        self._state = _State(datetime.now(UTC), [])
+        return self._store.create_build_folder()
 
     def find(self, name: str, made_by: str, kind: type[T]) -> tuple[T, dict[str, float]] | None:
         """The result of the next phase, and the seconds that it and those before it took; None where it has to be done.

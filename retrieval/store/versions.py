@@ -293,10 +293,15 @@ class Store:
             message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
             raise StoreMissingError(message) from error
 
+    @property
+    def build_folder(self) -> Path:
+        """The folder to build the next version in."""
+        return self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
+
     def create_build_folder(self) -> Path:
-        """An empty folder to build the next version in."""
+        """That folder, empty."""
         self._sweep()
-        folder = self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
+        folder = self.build_folder
         folder.mkdir(parents=True)
         return folder
 
