@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +20,12 @@ from benchmarks.studies import run_study
 from benchmarks.studies.rankers import GradedOrders
 from benchmarks.tables import difference_cells, figure_table
 from rerank.click_models.evaluation import ClickLikelihood
-from rerank.evaluation.promotion import LIKELIHOOD, MRR, NDCG, traffic_slices
+from rerank.evaluation.promotion import NDCG, NEW_QUERIES, new_query_slice, traffic_slices
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.features import FEATURES, MEMORY_COLUMNS
 from rerank.ranker.memory import MEMORY, QueryMemory, product_hashes
 from rerank.sessions.query_tables import normalise_queries
-from rerank.training.datasets import ListData
+from rerank.training.datasets import ListData, query_of_fold
 from rerank.training.trainer import spare_threads
 from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
@@ -42,7 +43,7 @@ from service.training.click_dataset import (
 )
 from service.training.ranker_dataset import candidate_lists, list_data
 from service.training.ranker_from_clicks import new_start, train_network
-from service.training.ranker_promotion import ClickGate, all_lists, scored_by
+from service.training.ranker_promotion import ClickGate, network_scores
 from service.training.training_session import FreshTables, earlier_than_lists, fresh_tables
 
 GROUPS: Mapping[str, Collection[str]] = {
@@ -58,10 +59,11 @@ BY_GRADES = f"{NDCG} by grades"
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGain:
-    """One measure of a ranker with memory, and of one without a part of it, on some queries."""
+class MeasureGain:
+    """One measure of two rankers on some queries."""
 
-    without: str
+    name: str
+    """Of what is compared."""
     measure: str
     queries: str
     count: int
@@ -84,16 +86,17 @@ def query_memory(
     judgments = read_judgments(demo / "judgments.tsv") if demo else None
     groups = GROUPS if ablate else {"no memory": MEMORY}
     with TerminalProgress() as progress, fresh_tables(index, load_settings(), progress) as tables:
-        made = _training_set(tables, epochs, progress)
-        graded = _graded(tables, made, judgments) if judgments else None
+        made = click_training_set(tables, epochs, progress)
+        graded = graded_queries(tables, made, judgments) if judgments else None
         runs = {name: _train(made, out, graded, seeds, progress) for name, out in {WHOLE: (), **groups}.items()}
         network = runs[WHOLE].network
         frauds = [*_fraud_gains(tables, made, graded, network, demo)] if graded and demo else []
-    gains = [gain for name in groups for gain in _gains(name, runs[name].measures, runs[WHOLE].measures)]
+    gains = [gain for name in groups for gain in measure_gains(name, runs[name].measures, runs[WHOLE].measures)]
     emit((gains, frauds), show_gains, document={"gains": [*map(asdict, gains)], "fraud": [*map(asdict, frauds)]})
 
 
-def _training_set(tables: FreshTables, epochs: int, progress: Progress) -> ClickTrainingSet:
+def click_training_set(tables: FreshTables, epochs: int, progress: Progress) -> ClickTrainingSet:
+    """What `learn` would train on, for a network that begins from nothing."""
     options, lists = ClickRankerOptions(), tables.derived.lists()
     training = replace(options.training, loop=replace(options.training.loop, epochs=epochs))
     # The fewest that can be compared: a log of ten queries has enough lists of each.
@@ -102,76 +105,109 @@ def _training_set(tables: FreshTables, epochs: int, progress: Progress) -> Click
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _GradedQueries:
+class GradedQueries:
     """Held-out queries that have grades, with all their candidates."""
 
     data: ListData
     orders: GradedOrders
     traffic: NDArray[np.float64]
+    is_new: NDArray[np.bool_]
+    """(n,): whether the query was not trained on."""
 
 
-def _graded(tables: FreshTables, made: ClickTrainingSet, judgments: Judgments) -> _GradedQueries:
+def graded_queries(tables: FreshTables, made: ClickTrainingSet, judgments: Judgments) -> GradedQueries:
     """With the popularity and the memory of the time before the held-out lists."""
     spelled = dict(zip(normalise_queries(judgments.grades), judgments.grades, strict=True))
-    traffic = {
-        spelled[query]: lists
-        for query, lists in zip(made.held_out.data.lists.queries, made.held_out.traffic.tolist(), strict=True)
-        if query in spelled
-    }
+    held_out = made.held_out.data.lists.queries
+    known = np.array([query in spelled for query in held_out], np.bool_)
     periods, earlier = made.periods, earlier_than_lists(tables)
     before = pl.concat([periods.training, periods.validation])
     lists = candidate_lists(
         tables.snapshot,
-        list(traffic),
+        [spelled[query] for query in held_out if query in spelled],
         tables.built,
         depth=made.options.depth,
         popularity=earlier.popularity(periods.choosing),
         memory=earlier.memory(before, periods.judging),
     )
     data = list_data(tables.snapshot, lists, np.zeros(len(lists.rows), np.float32))
-    return _GradedQueries(data, GradedOrders(tables.snapshot, judgments, lists), np.array(list(traffic.values())))
+    orders = GradedOrders(tables.snapshot, judgments, lists)
+    return GradedQueries(data, orders, made.held_out.traffic[known], _are_new(made)[known])
 
 
-_Measures = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""By measure: its values on queries, (s, n) by seed, and the traffic of these (n,)."""
+def _are_new(made: ClickTrainingSet) -> NDArray[np.bool_]:
+    """(n,): which of the held-out queries were not trained on."""
+    known = frozenset(map(query_of_fold, made.evidence.pairs["query"].unique()))
+    return new_query_slice(made.held_out.data.lists.queries, known).rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasureBySeed:
+    """One measure on n held-out queries."""
+
+    values: NDArray[np.float64]
+    """(s, n), by seed."""
+    traffic: NDArray[np.float64]
+    """(n,)."""
+    is_new: NDArray[np.bool_]
+    """(n,)."""
+
+    @property
+    def slices(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """All queries, then those by traffic, then those that were not trained on."""
+        yield "all", np.ones(len(self.traffic), np.bool_)
+        yield from ((each.name, each.rows) for each in traffic_slices(self.traffic))
+        yield NEW_QUERIES, self.is_new
+
+
+Measures = Mapping[str, MeasureBySeed]
+"""By measure."""
+ListScorer = Callable[[ListData], NDArray[np.floating]]
+"""Scores the candidates of lists, end to end (m,)."""
+
+
+def measure_order(made: ClickTrainingSet, scorer: ListScorer, graded: GradedQueries | None) -> Measures:
+    """What scores reach on the held-out lists, and by the grades where there are any."""
+    likelihood = ClickLikelihood.fit(made.evidence.log)
+    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, frozenset(), frozenset())
+    found = gate.measures(lambda trial: np.asarray(scorer(trial.data), np.float64))
+    traffic, is_new = made.held_out.traffic, _are_new(made)
+    measures = {name: MeasureBySeed(values[None], traffic, is_new) for name, values in found.by_name().items()}
+    if graded:
+        measures[BY_GRADES] = MeasureBySeed(
+            graded.orders.ndcg(scorer(graded.data))[None], graded.traffic, graded.is_new
+        )
+    return measures
+
+
+def join_seeds(runs: Sequence[Measures]) -> Measures:
+    """The measures of several trainings together."""
+    return {
+        name: replace(first, values=np.concatenate([run[name].values for run in runs]))
+        for name, first in runs[0].items()
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trainings:
-    measures: _Measures
+    measures: Measures
     network: TrainedNetwork
     """Of the last seed."""
 
 
 def _train(
-    made: ClickTrainingSet, left_out: Collection[str], graded: _GradedQueries | None, seeds: int, progress: Progress
+    made: ClickTrainingSet, left_out: Collection[str], graded: GradedQueries | None, seeds: int, progress: Progress
 ) -> _Trainings:
     made = _without(made, left_out)
+    graded = graded and replace(graded, data=_blank(graded.data, left_out))
     runs = []
     for seed in range(seeds):
         options = replace(made.options, training=replace(made.options.training, seed=seed))
         seeded = replace(made, options=options)
         with tempfile.TemporaryDirectory() as folder, spare_threads():
             network = train_network(seeded, new_start(seeded).network, "debiased", Path(folder), progress)
-        runs.append(_measure(seeded, network, left_out, graded))
-    values = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
-    traffic = {BY_GRADES: graded.traffic} if graded else {}
-    measures = {name: (found, traffic.get(name, made.held_out.traffic)) for name, found in values.items()}
-    return _Trainings(measures, network)
-
-
-def _measure(
-    made: ClickTrainingSet, network: TrainedNetwork, left_out: Collection[str], graded: _GradedQueries | None
-) -> dict[str, NDArray[np.float64]]:
-    likelihood = ClickLikelihood.fit(made.evidence.log)
-    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, frozenset(), frozenset())
-    found = gate.measures(scored_by(network.network, network.mixing))
-    measures = {NDCG: found.ndcg, MRR: found.reciprocal_rank, LIKELIHOOD: found.click_likelihood}
-    if graded:
-        data = _blank(graded.data, left_out)
-        scores = network.mixing.scores(network.network, all_lists(data)).astype(np.float64) + data.lists.bonus
-        measures[BY_GRADES] = graded.orders.ndcg(scores)
-    return measures
+        runs.append(measure_order(seeded, partial(network_scores, network.network, network.mixing), graded))
+    return _Trainings(join_seeds(runs), network)
 
 
 def _without(made: ClickTrainingSet, left_out: Collection[str]) -> ClickTrainingSet:
@@ -191,17 +227,17 @@ def _blank(data: ListData, left_out: Collection[str]) -> ListData:
     return replace(data, lists=replace(data.lists, features=features))
 
 
-def _gains(without: str, before: _Measures, after: _Measures) -> Iterator[MemoryGain]:
-    for measure, (values, traffic) in after.items():
-        base = before[measure][0]
-        everything = np.ones(len(traffic), np.bool_)
-        for name, chosen in (("all", everything), *((each.name, each.rows) for each in traffic_slices(traffic))):
+def measure_gains(name: str, before: Measures, after: Measures) -> Iterator[MeasureGain]:
+    """Each measure on each slice that has it, queries weighed by their lists."""
+    for measure, found in after.items():
+        base, values = before[measure].values, found.values
+        for part, chosen in found.slices:
             known = chosen & np.isfinite(values).all(axis=0) & np.isfinite(base).all(axis=0)
             if known.any():
-                after_all, before_all, weights = values[:, known], base[:, known], traffic[known]
-                old, new = (float(np.average(each.mean(axis=0), weights=weights)) for each in (before_all, after_all))
-                gain = paired_bootstrap(after_all, before_all, weights)
-                yield MemoryGain(without, measure, name, int(known.sum()), old, new, gain)
+                weights = found.traffic[known]
+                old, new = (float(np.average(each[:, known].mean(axis=0), weights=weights)) for each in (base, values))
+                gain = paired_bootstrap(values[:, known], base[:, known], weights)
+                yield MeasureGain(name, measure, part, int(known.sum()), old, new, gain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +256,7 @@ class FraudGain:
 
 
 def _fraud_gains(
-    tables: FreshTables, made: ClickTrainingSet, graded: _GradedQueries, network: TrainedNetwork, demo: Path
+    tables: FreshTables, made: ClickTrainingSet, graded: GradedQueries, network: TrainedNetwork, demo: Path
 ) -> Iterator[FraudGain]:
     """`demo` is the folder of a demo store, whose files name the planted sessions."""
     truth = msgspec.json.decode((demo / "truth.json").read_bytes(), type=Truth)
@@ -249,7 +285,7 @@ def _is_promoted(product: Product, subject: str) -> bool:
     return product.brand == subject or subject in product.title
 
 
-def _examined(graded: _GradedQueries, network: TrainedNetwork, memory: QueryMemory) -> NDArray[np.float64]:
+def _examined(graded: GradedQueries, network: TrainedNetwork, memory: QueryMemory) -> NDArray[np.float64]:
     """(m,): how often each candidate is examined in the order of a memory, by the shoppers of the demo store."""
     lists = graded.data.lists
     features = lists.features.copy()
@@ -259,7 +295,7 @@ def _examined(graded: _GradedQueries, network: TrainedNetwork, memory: QueryMemo
         here = lists.place(number)
         features[here, MEMORY_COLUMNS] = memory.features(query, hashes[here])
     data = replace(graded.data, lists=replace(lists, features=features))
-    scores = network.mixing.scores(network.network, all_lists(data)).astype(np.float64) + lists.bonus
+    scores = network_scores(network.network, network.mixing, data)
     for number, traffic in enumerate(graded.traffic.tolist()):
         here = lists.place(number)
         rank = np.argsort(np.argsort(-scores[here], kind="stable"), kind="stable")
@@ -267,14 +303,14 @@ def _examined(graded: _GradedQueries, network: TrainedNetwork, memory: QueryMemo
     return found
 
 
-def show_gains(found: tuple[list[MemoryGain], list[FraudGain]]) -> None:
+def show_gains(found: tuple[list[MeasureGain], list[FraudGain]]) -> None:
     """Measures without and with memory, by the traffic of queries; then what planted fraud gains."""
     gains, frauds = found
     title = f"{WHOLE} against without; queries weighed by their lists, 95% by bootstrap over queries"
     table = figure_table(["without", "measure", "on", "queries", "without", "with", "gain", "from", "to"], title)
     for each in gains:
         figures = (f"{each.before:.4f}", f"{each.after:.4f}", *difference_cells(each.gain))
-        table.add_row(each.without, each.measure, each.queries, f"{each.count:,}", *figures)
+        table.add_row(each.name, each.measure, each.queries, f"{each.count:,}", *figures)
     show_table(table)
     for fraud in frauds:
         shares = f"{fraud.honest:.2%} of all examinations without its {fraud.sessions:,} sessions"

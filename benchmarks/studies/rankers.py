@@ -17,7 +17,6 @@ from benchmarks.studies import run_study
 from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.model_store import ServingModel
-from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RANKERS, ranker_store
 from rerank.teacher.teacher import Teacher, open_teacher
@@ -31,7 +30,7 @@ from service.cli.output import TerminalProgress, emit, show_notices, show_table
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
-from service.events.signals import NO_POPULARITY, Popularity, read_memory, read_popularity
+from service.events.signals import read_memory, read_popularity
 from service.settings import cache_folder
 from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
@@ -127,39 +126,27 @@ def score_systems(
         yield f"ranked by {ranker.name}", ranker_scores(ranker, data, range(len(lists)))
 
 
-DEPTH = 100
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedLists:
-    """Judged queries with their candidates, and what these are worth by the grades (m,)."""
+    """Judged queries with their candidates, whose targets are what these are worth by the grades."""
 
     data: ListData
-    gains: NDArray[np.float32]
-    product_ids: Sequence[str]
-    """(m,)."""
-
-    @property
-    def lists(self) -> CandidateLists:
-        """Queries and candidates."""
-        return self.data.lists
+    orders: GradedOrders
 
 
 def judged_lists(
     snapshot: Snapshot,
     judgments: Judgments,
+    queries: Sequence[str],
+    depth: int,
+    sample: int | None = None,
     progress: Callable[[int], None] = lambda _count: None,
-    popularity: Popularity = NO_POPULARITY,
-    memory: QueryMemory = NO_MEMORY,
 ) -> JudgedLists:
-    """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
-    queries = list(judgments.grades)
-    lists = candidate_lists(
-        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, memory=memory, progress=progress
-    )
-    graded = GradedOrders(snapshot, judgments, lists)
-    gains = graded.gains()
-    return JudgedLists(list_data(snapshot, lists, gains), gains, graded.product_ids)
+    """The best candidates of judged queries in the merged order, or `sample` of them, half of which are the best."""
+    lists = candidate_lists(snapshot, queries, snapshot.built, depth=depth, progress=progress)
+    lists = lists if sample is None else lists.sample(sample, 0)
+    orders = GradedOrders(snapshot, judgments, lists)
+    return JudgedLists(list_data(snapshot, lists, orders.gains()), orders)
 
 
 @command("rankers store judgments.tsv --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")

@@ -142,6 +142,7 @@ class Reranking:
     """The history of the shopper who searches."""
     popularity: Popularity = NO_POPULARITY
     memory: QueryMemory = NO_MEMORY
+    depth: int = DEPTH
 
     @property
     def reads_tokens(self) -> bool:
@@ -160,7 +161,7 @@ class Reranking:
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Puts the ranking's head in the ranker's order, exact identifiers first. Raises ModelError where it cannot, or
         is late, and leaves the ranking as it was."""
-        count = min(DEPTH, len(ranking.rows))
+        count = min(self.depth, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
             scores = self.reranker.score(candidates, self.deadline)

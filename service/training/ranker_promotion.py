@@ -133,9 +133,14 @@ def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
     return merged_scores(trial.data.lists).astype(np.float64)
 
 
+def network_scores(network: RankerNetwork, mixing: Mixing, data: ListData) -> NDArray[np.float64]:
+    """The scores (m,) of a network that is not published, with the bonuses that serving adds."""
+    return mixing.scores(network, all_lists(data)).astype(np.float64) + data.lists.bonus
+
+
 def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
-    """The scores of a network that is not published, with the bonuses that serving adds."""
-    return lambda trial: mixing.scores(network, all_lists(trial.data)).astype(np.float64) + trial.data.lists.bonus
+    """The same for a trial."""
+    return lambda trial: network_scores(network, mixing, trial.data)
 
 
 def all_lists(data: ListData) -> Validation:
