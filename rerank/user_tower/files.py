@@ -70,6 +70,8 @@ class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Weight of an act relative to the next newer one, for neighbours."""
     neighbour_options: NeighbourOptions | None = None
     """Options of the neighbours; None without neighbours."""
+    text_prior: float = 0.0
+    """Choices that a product's place by its text counts for; 0 where it counts for nothing."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: informational."""
 
@@ -111,6 +113,8 @@ class ProductTable:
     """(m, e)."""
     bias: NDArray[np.float32]
     """(m,)."""
+    chosen: NDArray[np.float32]
+    """(m,): how often each was chosen."""
     neighbours: WeightedNeighbours = NO_NEIGHBOURS
     """Item neighbours, by position in this table."""
 
@@ -156,14 +160,16 @@ def read_table(tower: StoredUserTower) -> ProductTable:
             ids,
             tensors["own"].astype(np.float32),
             tensors["bias"].astype(np.float32),
+            tensors["chosen"].astype(np.float32),
             _read_neighbours(tensors, tower.spec),
         )
     except (OSError, SafetensorError, KeyError) as error:
         raise USER_TOWERS.damaged(path, f"cannot be read ({error})") from error
-    if table.own.shape != (len(ids), tower.spec.width) or table.bias.shape != (len(ids),):
-        shapes = f"{table.own.shape} and {table.bias.shape}"
+    by_product = {table.bias.shape, table.chosen.shape}
+    if table.own.shape != (len(ids), tower.spec.width) or by_product != {(len(ids),)}:
+        shapes = f"{table.own.shape}, {table.bias.shape} and {table.chosen.shape}"
         raise USER_TOWERS.damaged(path, f"holds {shapes} for {len(ids):,} products")
-    if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
+    if not all(np.isfinite(each).all() for each in (table.own, table.bias, table.chosen)):
         raise USER_TOWERS.damaged(path, "has values that are not finite")
     if problem := table.neighbours.neighbours.problem(len(ids)) if table.neighbours.weight else "":
         raise USER_TOWERS.damaged(path, problem)
@@ -192,7 +198,7 @@ def write_model(folder: Path, tower: UserTower, id_of: Callable[[int], str]) -> 
     export_tower(model.network, folder / MODEL_FILE)
     save_file({name: value.contiguous() for name, value in model.network.state_dict().items()}, folder / WEIGHTS_FILE)
     learned = tower.learned
-    arrays: dict[str, NDArray[Any]] = {"own": learned.own, "bias": learned.bias}
+    arrays: dict[str, NDArray[Any]] = {"own": learned.own, "bias": learned.bias, "chosen": learned.chosen}
     if learned.neighbours.weight:
         neighbours = learned.neighbours.neighbours
         arrays |= {"starts": neighbours.starts, "others": neighbours.others, "strengths": neighbours.strengths}

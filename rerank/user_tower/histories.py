@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Self
@@ -14,6 +14,12 @@ from rerank.ranker.features import ACT_KINDS, MOST_ACTS, PADDING
 from retrieval.errors import InputError
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+NEWEST, FADING = 8, 0.9
+"""Products of a history, the last ones, that others are compared with by text, and how much less each older one
+counts."""
+WORTH: Mapping[str, float] = {"cart": 1.1, "purchase": 0.7}
+"""Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
 ONE_CHOICE = 1_800.0
 """Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -130,3 +136,56 @@ def gap_classes(seconds: NDArray[np.float64]) -> Ints:
     """Classes of pauses, by `GAPS`; 0 for NaN."""
     found = 1 + np.searchsorted(_EDGES, np.nan_to_num(seconds), side="right")
     return np.where(np.isnan(seconds), 0, found).astype(np.int64)
+
+
+def newest_products(products: Sequence[int], kinds: Sequence[int]) -> dict[int, float]:
+    """The last products of a history, oldest first, by row, newest first, with the worth of their last acts."""
+    found: dict[int, float] = {}
+    for row, kind in zip(reversed(products), reversed(kinds), strict=True):
+        if row not in found:
+            found[row] = WORTH.get(ACT_KINDS[kind], 1.0) * FADING ** len(found)
+        if len(found) == NEWEST:
+            break
+    return found
+
+
+def certainty(chosen: Floats, prior: float) -> Floats:
+    """The share of its own score that a product keeps that was chosen so often (m,)."""
+    return np.asarray(chosen / np.maximum(chosen + prior, 1e-9), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextPlaces:
+    """Scores by place: of N products, those that are known by what was chosen."""
+
+    texts: Floats
+    """(N,): how near each is by its text, ascending."""
+    known: Floats
+    """(k,): the scores of known products, the highest first."""
+
+    @classmethod
+    def of(cls, scores: Floats, texts: Floats, shares: Floats) -> Self:
+        """Those of products with scores, nearness by text, and shares of their own scores that they keep, (N,) each."""
+        return cls(np.sort(texts), -np.sort(-scores[shares > 0]))
+
+    def mixed(self, scores: Floats, texts: Floats, shares: Floats) -> Floats:
+        """Scores (n,) of products, of which each keeps a share (n,); the rest is the score of the known product that is
+        as high in the order of scores as this one is by `texts` (n,). So a new product, of share 0, gets the place that
+        its text has, and what is chosen often keeps its own."""
+        if not len(self.known):
+            return scores
+        nearer = len(self.texts) - np.searchsorted(self.texts, texts, side="right")
+        there = self.known[np.minimum(nearer, len(self.known) - 1)]
+        return np.asarray(shares * scores + (1 - shares) * there, np.float32)
+
+
+def text_scores(vectors: Floats, histories: Histories) -> Floats:
+    """The cosine (n, N) of products, of unit vectors (N, d), with the nearest of each shopper's last products, by
+    their worth; -1 for an empty history."""
+    made = np.full((len(histories), len(vectors)), -1.0, np.float32)
+    for number in range(len(histories)):
+        part = histories.of_shopper(number)
+        worth = newest_products(histories.products[part].tolist(), histories.kinds[part].tolist())
+        alike = vectors[list(worth)] @ vectors.T * np.array(list(worth.values()), np.float32)[:, None]
+        made[number] = alike.max(axis=0, initial=-1.0)
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import MOST_ACTS
 from rerank.ranker.onnx import open_model
-from rerank.user_tower.histories import Histories, Ints, Windows
+from rerank.user_tower.histories import Floats, Histories, Ints, TextPlaces, Windows, certainty, text_scores
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, WeightedNeighbours
 from retrieval.errors import USER_TOWER, ModelError
 
-Floats = NDArray[np.float32]
 _CHUNK = 256
 """Shoppers per block: their product vectors take about 20 MB."""
+_DEEPEST = 1_000
+"""Products, the best of either order, that are mixed of a large catalog."""
+_BEHIND = np.float32(1e3)
+"""How far the others are put behind these."""
 _SHRINKS = 20.0
 """Number of products at which a category's mean bias has the weight of the global mean."""
 
@@ -48,6 +51,10 @@ class ProductParameters:
     """Bias of a new product of another category."""
     neighbours: WeightedNeighbours = NO_NEIGHBOURS
     """Item neighbours; positions index `rows`."""
+    chosen: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    """(m,): how often each was chosen."""
+    prior: float = 0.0
+    """Choices that the place of a product by its text counts for (`TextPlaces`); 0 where it counts for nothing."""
 
     def biases(self, count: int, categories: Ints | None) -> Floats:
         """Biases (N,) of all products of the catalog."""
@@ -83,6 +90,9 @@ class UserTower:
         self.learned = learned
         self.bias = learned.biases(len(catalog), categories)
         """(N,)."""
+        self._shares = np.zeros(len(catalog), np.float32)
+        if learned.prior:
+            self._shares[learned.rows] = certainty(learned.chosen, learned.prior)
         self._places = np.full(len(catalog) + 1, len(learned.rows))
         self._places[learned.rows] = np.arange(len(learned.rows))
         self._own = np.concatenate([learned.own, np.zeros((1, learned.own.shape[1]), np.float32)])
@@ -109,7 +119,28 @@ class UserTower:
         made[:, self.learned.rows] += own @ self.learned.own.T
         if self.learned.neighbours.weight:
             made += self.learned.neighbours.weight * self.neighbour_scores(self.learned.neighbours, histories)
-        return np.asarray(made, np.float32)
+        made = np.asarray(made, np.float32)
+        return self.mix(made, self.text_scores(histories), histories, self._shares) if self.learned.prior else made
+
+    def text_scores(self, histories: Histories) -> Floats:
+        """The cosine (n, N) with the nearest of the last products, by their worth; -1 for an empty history."""
+        return text_scores(self.catalog, histories)
+
+    def mix(self, scores: Floats, texts: Floats, histories: Histories, shares: Floats) -> Floats:
+        """Scores (n, N) mixed with the places by text, of which each product keeps a share (N,); those of the history
+        keep theirs."""
+        made = scores.copy()
+        for number in np.flatnonzero(histories.lengths).tolist():
+            others = np.ones(scores.shape[1], np.bool_)
+            others[histories.products[histories.of_shopper(number)]] = False
+            rows = np.flatnonzero(others)
+            if len(rows) > 2 * _DEEPEST:
+                best = (np.argpartition(-each[number, rows], _DEEPEST)[:_DEEPEST] for each in (scores, texts))
+                made[number, rows] -= _BEHIND
+                rows = rows[np.union1d(*best)]
+            given = scores[number, rows], texts[number, rows], shares[rows]
+            made[number, rows] = TextPlaces.of(*given).mixed(*given)
+        return made
 
     def neighbour_scores(self, weighted: WeightedNeighbours, histories: Histories) -> Floats:
         """Neighbour scores (n, N) of n shoppers, by neighbours of `learned.rows`."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
 from rerank.user_tower.evaluation import HeldOutActs, in_parts, ndcg, ranks, ranks_of, split_by_time
-from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.histories import Histories, Ints, certainty
 from rerank.user_tower.item_neighbours import (
     NO_NEIGHBOURS,
     NeighbourOptions,
@@ -27,7 +27,7 @@ from rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, 
 from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
-METHOD = 2
+METHOD = 3
 """Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""
@@ -109,12 +109,13 @@ def fit(
             hide_seen=options.hide_seen,
             timed=not np.isnan(histories.times).any(),
         )
+        prior = choose_prior(run.tower(neighbours), validating, hide_seen=options.hide_seen)
         best = best_of(curve).number
         if options.refit and learning is not histories:
             run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
             neighbours = run.learned_again(neighbours)
-    return run.tower(neighbours)
+    return run.tower(neighbours, prior)
 
 
 def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
@@ -177,9 +178,11 @@ class _UserTowerTraining:
             neighbours, neighbours=find_neighbours(self._histories, rows, neighbours.options, least_shoppers=least)
         )
 
-    def tower(self, neighbours: WeightedNeighbours = NO_NEIGHBOURS) -> UserTower:
+    def tower(self, neighbours: WeightedNeighbours = NO_NEIGHBOURS, prior: float = 0.0) -> UserTower:
         self.model.eval()
-        learned = replace(self.model.product_parameters(self._categories), neighbours=neighbours)
+        made = self.model.product_parameters(self._categories)
+        chosen = np.bincount(self._histories.products, minlength=len(self._vectors))[made.rows]
+        learned = replace(made, neighbours=neighbours, chosen=chosen.astype(np.float32), prior=prior)
         return UserTower(self.model.encode, self._vectors, learned, self._categories)
 
 
@@ -223,6 +226,23 @@ def choose_neighbours(
             for number, weight in enumerate(_WEIGHTS, first):
                 reached[number] += _reached(scores + np.float32(weight) * scores_added, part.targets, seen)
     return tried[max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))]
+
+
+_PRIORS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def choose_prior(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> float:
+    """Chooses the choices that a product's place by its text counts for in `tower`, which has none yet: those that
+    predict the held-out acts best, of equals the fewest."""
+    reached = np.zeros(len(_PRIORS))
+    for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
+        scores, texts = tower.scores(part.histories, part.now), tower.text_scores(part.histories)
+        for number, prior in enumerate(_PRIORS):
+            shares = np.zeros(len(tower.catalog), np.float32)
+            shares[tower.learned.rows] = certainty(tower.learned.chosen, prior)
+            found = tower.mix(scores, texts, part.histories, shares) if prior else scores
+            reached[number] += _reached(found, part.targets, seen)
+    return _PRIORS[int(reached.argmax())]
 
 
 def _reached(scores: NDArray[np.float32], targets: Ints, seen: list[Ints] | None) -> float:

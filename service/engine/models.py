@@ -24,7 +24,7 @@ from rerank.user_tower.files import (
     read_table,
     user_tower_store,
 )
-from rerank.user_tower.histories import Histories
+from rerank.user_tower.histories import Histories, certainty
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
@@ -266,6 +266,10 @@ class OpenedUserTower:
             ],
             np.float32,
         )
+
+    def certainty_of(self, places: list[int | None]) -> Floats:
+        """The share of their own scores that products keep (n,); 0 for those without a place."""
+        return certainty(self.values_of(places, self.table.chosen), self.spec.text_prior)
 
     def neighbour_scores(self, places: list[int | None]) -> Floats:
         """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""

@@ -8,18 +8,18 @@ interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
-from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
+from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints, TextPlaces, newest_products
 from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
-from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
+from retrieval.records import Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import ReloadedFile
 from service.engine.models import OpenedUserTower
@@ -27,13 +27,6 @@ from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_COVIEWS, CoViews, Popularity
-
-NEWEST = 8
-"""Products, the last ones that somebody did something with."""
-FADING = 0.9
-"""How much less each older one counts."""
-WORTH: Mapping[EventKind, float] = {EventKind.CART: 1.1, EventKind.PURCHASE: 0.7}
-"""Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
 
 TOWER = "user tower"
 """What a page names among what is missing where the tower that serves could not answer."""
@@ -109,15 +102,9 @@ def _near(
 
 def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
     """The rows of the last products, newest first, each with what its latest act is worth."""
-    worth: dict[int, float] = {}
-    for act in reversed(acts):
-        row = snapshot.products.row_of(act.product_id)
-        if row is None or row in worth or not snapshot.vectors.vector(row).any():
-            continue
-        worth[row] = WORTH.get(act.kind, 1.0) * FADING ** len(worth)
-        if len(worth) == NEWEST:
-            break
-    return worth
+    rows = [(snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in acts]
+    known = [(row, kind) for row, kind in rows if row is not None and snapshot.vectors.vector(row).any()]
+    return newest_products([row for row, _ in known], [kind for _, kind in known])
 
 
 _LEAST_PROPOSED = 200
@@ -138,6 +125,8 @@ class ShopperVectors:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
             self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
+            self._newest = newest_products(rows.tolist(), kinds.tolist())
+            self._seen = rows
             self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
 
     def best(
@@ -146,14 +135,38 @@ class ShopperVectors:
         """The rows of at most `size` products with their scores, the best first; none of `hidden`, only what a
         condition lets through."""
         count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
+        rows, scores = self._proposed(count, where, is_lost=is_lost)
+        if self._tower.spec.text_prior:
+            # A filter leaves products in the places that they have without it.
+            every = self._proposed(count, None, is_lost=is_lost) if where else (rows, scores)
+            scores = self._mixed(rows, scores, self._places(*every))
+        shown = ~np.isin(rows, list(hidden))
+        rows, scores = rows[shown], scores[shown]
+        order = np.lexsort((rows, -scores))[:size]
+        return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+
+    def _proposed(self, count: int, where: Condition | None, *, is_lost: bool) -> tuple[Rows, NDArray[np.float64]]:
+        """The rows that text and what was learned propose, and their scores by both."""
         length = float(np.linalg.norm(self._near)) or 1.0
         direction = self._near / np.float32(length)
         near = nearest_to(self._snapshot, direction, count, where, is_lost=is_lost).rows
         rows = np.union1d(near, self._learned(count, where))
-        rows = rows[~np.isin(rows, list(hidden))]
-        scores = self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
-        order = np.lexsort((rows, -scores))[:size]
-        return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+        return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
+
+    def _places(self, rows: Rows, scores: NDArray[np.float64]) -> TextPlaces:
+        """The places of proposed products that are not in the history."""
+        others = ~np.isin(rows, self._seen)
+        rows = rows[others]
+        return TextPlaces.of(scores[others].astype(np.float32), self._text_scores(rows), self._shares(rows))
+
+    def _mixed(self, rows: Rows, scores: NDArray[np.float64], places: TextPlaces) -> NDArray[np.float64]:
+        """Scores (n,) mixed with the places by text; those of the history stay."""
+        made = places.mixed(scores.astype(np.float32), self._text_scores(rows), self._shares(rows))
+        return np.where(np.isin(rows, self._seen), scores, made)
+
+    def _shares(self, rows: Rows) -> NDArray[np.float32]:
+        products, tower = self._snapshot.products, self._tower
+        return tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
         """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
@@ -184,6 +197,14 @@ class ShopperVectors:
         learned = tower.values_of(places, tower.table.own) @ self._own + tower.biases_of(places, categories)
         learned += tower.values_of(places, self._companion_scores)
         return np.asarray(alike, np.float64) + learned
+
+    def _text_scores(self, rows: Rows) -> NDArray[np.float32]:
+        """The cosine of products (n,) with the nearest of the last ones, by their worth."""
+        vectors = self._snapshot.vectors
+        if not len(rows):
+            return np.empty(0, np.float32)
+        alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
+        return np.asarray(np.max(alike, axis=0), np.float32)
 
 
 def _known(

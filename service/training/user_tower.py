@@ -19,7 +19,6 @@ from rerank.click_models.click_log import Flags
 from rerank.evaluation.promotion import LEAST_JUDGED, POPULARITY_GAIN, TOWER_GAIN, USER_TOWER_GATE, rejection_reasons
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.model_store import MODEL_FILE
-from rerank.ranker.features import ACT_KINDS
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from rerank.user_tower.files import (
@@ -32,15 +31,13 @@ from rerank.user_tower.files import (
     user_tower_store,
     write_model,
 )
-from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
+from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints, text_scores
 from rerank.user_tower.tower import OnnxEncoder, ProductParameters, UserTower
 from rerank.user_tower.training import METHOD, UserTowerOptions, fit
 from retrieval.errors import ModelError, TrainingError
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.progress import Progress
-from retrieval.records import EventKind
 from service.engine.models import encoding_of
-from service.engine.recommend import FADING, NEWEST, WORTH
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
 from service.training.ranker_from_clicks import RowOf, placed_acts
@@ -233,6 +230,7 @@ class _UserTowerTraining:
                 neighbour_weight=tower.learned.neighbours.weight,
                 neighbour_decay=tower.learned.neighbours.decay,
                 neighbour_options=tower.learned.neighbours.options,
+                text_prior=tower.learned.prior,
                 trained_on={
                     "shoppers": len(learning),
                     "acts": len(learning.products),
@@ -303,7 +301,14 @@ class UserTowerCatalog:
         biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
         neighbours = table.neighbours.some(places)
         learned = ProductParameters(
-            rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, neighbours
+            rows,
+            table.own[places],
+            table.bias[places],
+            biases,
+            stored.spec.usual_bias,
+            neighbours,
+            table.chosen[places],
+            stored.spec.text_prior,
         )
         return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
 
@@ -364,18 +369,7 @@ class TowerGate:
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
         """As `service.engine.recommend` does without a tower."""
-        scores = np.full((len(histories), len(self.vectors)), -1.0, np.float32)
-        for number in range(len(histories)):
-            part = histories.of_shopper(number)
-            worth: dict[int, float] = {}
-            for row, kind in zip(
-                histories.products[part].tolist()[::-1], histories.kinds[part].tolist()[::-1], strict=True
-            ):
-                if row not in worth and len(worth) < NEWEST:
-                    worth[row] = WORTH.get(EventKind(ACT_KINDS[kind]), 1.0) * FADING ** len(worth)
-            alike = self.vectors[list(worth)] @ self.vectors.T * np.array(list(worth.values()), np.float32)[:, None]
-            scores[number] = alike.max(axis=0, initial=-1.0)
-        return scores
+        return text_scores(self.vectors, histories)
 
     def popular(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
         """What was chosen most."""

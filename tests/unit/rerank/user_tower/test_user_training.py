@@ -11,9 +11,9 @@ import torch
 
 from rerank.training.trainer import Epoch
 from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of, split_by_time
-from rerank.user_tower.histories import Histories
+from rerank.user_tower.histories import Histories, TextPlaces, certainty
 from rerank.user_tower.tower import UserTower
-from rerank.user_tower.training import UserTowerOptions, fit
+from rerank.user_tower.training import UserTowerOptions, choose_prior, fit
 from retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
@@ -48,6 +48,39 @@ def test_new_products_are_found_by_their_text(learned: UserTower) -> None:
     last = np.arange(KINDS)
     scores = learned.scores(Histories.of([[kind * EACH + 1] for kind in last.tolist()]))[:, new]
     assert (scores.argmax(axis=1) == (last + 1) % KINDS).sum() >= KINDS - 2
+
+
+def test_product_takes_the_place_of_its_text_as_far_as_it_is_unknown() -> None:
+    scores, texts = np.array([5, 4, 3, -9], np.float32), np.array([0.1, 0.3, 0.2, 0.9], np.float32)
+    shares = certainty(np.array([6, 2, 2, 0], np.float32), 2.0)
+    assert shares.tolist() == [0.75, 0.5, 0.5, 0.0]
+    places = TextPlaces.of(scores, texts, shares)
+    assert places.mixed(scores, texts, shares) == pytest.approx([0.75 * 5 + 0.25 * 3, 4.0, 3.0, 5.0])
+    # Some of the products keep the places that they have among all.
+    assert places.mixed(scores[2:], texts[2:], shares[2:]) == pytest.approx([3.0, 5.0])
+    assert TextPlaces.of(scores, texts, np.zeros(4, np.float32)).mixed(scores, texts, shares) is scores
+
+
+def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: UserTower) -> None:
+    new = np.arange(EACH - 1, KINDS * EACH, EACH)
+    alone = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=0.0))
+    near = HeldOutActs(Histories.of([[row - 1] for row in new.tolist()]), new)
+    prior = choose_prior(alone, near, hide_seen=True)
+    assert prior > 0
+    mixing = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=prior))
+    before, after = (hit_rate(ranks_of(each, near, hide_seen=True), 5).mean() for each in (alone, mixing))
+    assert after > before
+    # What was acted on keeps its own score.
+    history = Histories.of([[1, 9]])
+    assert np.array_equal(mixing.scores(history)[0, [1, 9]], alone.scores(history)[0, [1, 9]])
+
+
+def test_large_catalogs_are_mixed_at_the_top_alone(learned: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=2.0))
+    whole = tower.scores(Histories.of([[1, 9]]))[0]
+    monkeypatch.setattr("rerank.user_tower.tower._DEEPEST", 12)
+    found = tower.scores(Histories.of([[1, 9]]))[0]
+    assert np.argsort(-found)[:5].tolist() == np.argsort(-whole)[:5].tolist()
 
 
 def test_an_empty_history_is_answered_by_popularity(learned: UserTower) -> None:

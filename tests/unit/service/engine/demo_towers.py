@@ -39,7 +39,8 @@ def trained(snapshot: Snapshot, epochs: int = 2) -> UserTower:
     histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
     vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
     tower = fit(vectors, histories, replace(TINY, epochs=epochs))
-    learned = replace(tower.learned, neighbours=replace(tower.learned.neighbours, weight=BESIDE))
+    neighbours = replace(tower.learned.neighbours, weight=BESIDE)
+    learned = replace(tower.learned, neighbours=neighbours, prior=0.0)
     return UserTower(tower.encode, vectors, learned)
 
 
@@ -59,6 +60,7 @@ def publish(
         neighbour_weight=tower.learned.neighbours.weight,
         neighbour_decay=tower.learned.neighbours.decay,
         neighbour_options=tower.learned.neighbours.options,
+        text_prior=tower.learned.prior,
         trained_on={"shoppers": 120},
     )
     report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=aside, fallback=without)

@@ -218,6 +218,25 @@ def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[in
     return [row for row in rows if row is not None]
 
 
+def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
+    root: Path, tower: UserTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 5_000)
+    mixing = UserTower(tower.encode, tower.catalog, replace(tower.learned, prior=2.0))
+    with SearchEngine.open(root, follow=False) as engine:
+        publish(root, engine.snapshot, mixing)
+    with SearchEngine.open(root, follow=False) as engine:
+        rows, acts = [3, 40, 17], acts_on(engine, 3, 40, 17)
+        history = Histories.of([rows], [[1] * 3], [[act.at.timestamp() for act in acts if act.at]])
+        scores, alone = (each.scores(history, np.array([time.time()]))[0] for each in (mixing, tower))
+        scores[rows] = alone[rows] = -np.inf
+        best = np.argsort(-scores, kind="stable")
+        assert best[:10].tolist() != np.argsort(-alone, kind="stable")[:10].tolist()
+        assert shown(engine, acts, size=10) == best[:10].tolist()
+        of_brand = [row for row in best.tolist() if engine.snapshot.products[row].brand == "Kessholt"]
+        assert shown(engine, acts, size=5, filters='brand = "Kessholt"') == of_brand[:5]
+
+
 def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower) -> None:
     assert live.user_tower == "tower-0001"
     rows = [3, 40, 17]
