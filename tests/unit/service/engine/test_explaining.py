@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import onnx
 import pytest
 import torch
 
-import service.engine.reranking
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.explanation import Factor
 from rerank.ranker.features import FEATURES, popularity_feature
@@ -26,6 +26,7 @@ from service.curation.relevance import Relevance, Signal
 from service.engine.engine import DEGRADED, SearchEngine
 from service.engine.explain import DESCRIPTIONS, HitFacts
 from service.engine.request import STAGES
+from service.engine.reranking import Reranking
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import attending_shape, failing, publish, spec_for, weighted_graph
@@ -113,7 +114,7 @@ def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -
 def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
-    monkeypatch.setattr(service.engine.reranking, "DEPTH", 5)
+    monkeypatch.setattr("service.engine.models.Reranking", partial(Reranking, depth=5))
     first, second = (explaining.search("steel", size=8, page=page, explain=True) for page in (1, 2))
     assert [hit.explanation is not None for hit in first.hits] == [True] * 5 + [False] * 3
     assert all(hit.explanation is None for page in (*pages, second) for hit in page.hits)
