@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Self
@@ -138,10 +138,11 @@ def gap_classes(seconds: NDArray[np.float64]) -> Ints:
     return np.where(np.isnan(seconds), 0, found).astype(np.int64)
 
 
-def newest_products(products: Sequence[int], kinds: Sequence[int]) -> dict[int, float]:
-    """The last products of a history, oldest first, by row, newest first, with the worth of their last acts."""
+def newest_products(acts: Iterable[tuple[int, int]]) -> dict[int, float]:
+    """The last products of acts, which are the newest first: rows with kinds. By row, with the worth of their last
+    acts; no more acts are read than that takes."""
     found: dict[int, float] = {}
-    for row, kind in zip(reversed(products), reversed(kinds), strict=True):
+    for row, kind in acts:
         if row not in found:
             found[row] = WORTH.get(ACT_KINDS[kind], 1.0) * FADING ** len(found)
         if len(found) == NEWEST:
@@ -185,7 +186,8 @@ def text_scores(vectors: Floats, histories: Histories) -> Floats:
     made = np.full((len(histories), len(vectors)), -1.0, np.float32)
     for number in range(len(histories)):
         part = histories.of_shopper(number)
-        worth = newest_products(histories.products[part].tolist(), histories.kinds[part].tolist())
+        acts = zip(histories.products[part][::-1].tolist(), histories.kinds[part][::-1].tolist(), strict=True)
+        worth = newest_products(acts)
         alike = vectors[list(worth)] @ vectors.T * np.array(list(worth.values()), np.float32)[:, None]
         made[number] = alike.max(axis=0, initial=-1.0)
     return made

@@ -90,9 +90,7 @@ class UserTower:
         self.learned = learned
         self.bias = learned.biases(len(catalog), categories)
         """(N,)."""
-        self._shares = np.zeros(len(catalog), np.float32)
-        if learned.prior:
-            self._shares[learned.rows] = certainty(learned.chosen, learned.prior)
+        self._shares = self.shares(learned.prior) if learned.prior else None
         self._places = np.full(len(catalog) + 1, len(learned.rows))
         self._places[learned.rows] = np.arange(len(learned.rows))
         self._own = np.concatenate([learned.own, np.zeros((1, learned.own.shape[1]), np.float32)])
@@ -120,11 +118,16 @@ class UserTower:
         if self.learned.neighbours.weight:
             made += self.learned.neighbours.weight * self.neighbour_scores(self.learned.neighbours, histories)
         made = np.asarray(made, np.float32)
-        return self.mix(made, self.text_scores(histories), histories, self._shares) if self.learned.prior else made
+        if self._shares is None:
+            return made
+        return self.mix(made, text_scores(self.catalog, histories), histories, self._shares)
 
-    def text_scores(self, histories: Histories) -> Floats:
-        """The cosine (n, N) with the nearest of the last products, by their worth; -1 for an empty history."""
-        return text_scores(self.catalog, histories)
+    def shares(self, prior: float) -> Floats:
+        """The share (N,) of its own score that each product keeps, where its place by text counts for so many
+        choices."""
+        made = np.zeros(len(self.catalog), np.float32)
+        made[self.learned.rows] = certainty(self.learned.chosen, prior)
+        return made
 
     def mix(self, scores: Floats, texts: Floats, histories: Histories, shares: Floats) -> Floats:
         """Scores (n, N) mixed with the places by text, of which each product keeps a share (N,); those of the history

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
 from rerank.user_tower.evaluation import HeldOutActs, in_parts, ndcg, ranks, ranks_of, split_by_time
-from rerank.user_tower.histories import Histories, Ints, certainty
+from rerank.user_tower.histories import Histories, Ints, text_scores
 from rerank.user_tower.item_neighbours import (
     NO_NEIGHBOURS,
     NeighbourOptions,
@@ -236,11 +236,9 @@ def choose_prior(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> flo
     predict the held-out acts best, of equals the fewest."""
     reached = np.zeros(len(_PRIORS))
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
-        scores, texts = tower.scores(part.histories, part.now), tower.text_scores(part.histories)
+        scores, texts = tower.scores(part.histories, part.now), text_scores(tower.catalog, part.histories)
         for number, prior in enumerate(_PRIORS):
-            shares = np.zeros(len(tower.catalog), np.float32)
-            shares[tower.learned.rows] = certainty(tower.learned.chosen, prior)
-            found = tower.mix(scores, texts, part.histories, shares) if prior else scores
+            found = tower.mix(scores, texts, part.histories, tower.shares(prior)) if prior else scores
             reached[number] += _reached(found, part.targets, seen)
     return _PRIORS[int(reached.argmax())]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
-from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints, TextPlaces, newest_products
+from rerank.user_tower.histories import ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
 from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -102,9 +102,9 @@ def _near(
 
 def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
     """The rows of the last products, newest first, each with what its latest act is worth."""
-    rows = [(snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in acts]
-    known = [(row, kind) for row, kind in rows if row is not None and snapshot.vectors.vector(row).any()]
-    return newest_products([row for row, _ in known], [kind for _, kind in known])
+    rows = ((snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in reversed(acts))
+    vectors = snapshot.vectors
+    return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
 
 
 _LEAST_PROPOSED = 200
@@ -125,7 +125,7 @@ class ShopperVectors:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
             self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
-            self._newest = newest_products(rows.tolist(), kinds.tolist())
+            self._newest = newest_products(zip(rows[::-1].tolist(), kinds[::-1].tolist(), strict=True))
             self._seen = rows
             self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
 
@@ -137,9 +137,13 @@ class ShopperVectors:
         count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
         rows, scores = self._proposed(count, where, is_lost=is_lost)
         if self._tower.spec.text_prior:
-            # A filter leaves products in the places that they have without it.
-            every = self._proposed(count, None, is_lost=is_lost) if where else (rows, scores)
-            scores = self._mixed(rows, scores, self._places(*every))
+            given, others = self._by_text(rows, scores), ~np.isin(rows, self._seen)
+            every, among = given, others
+            if where:  # a filter leaves products in the places that they have without it
+                proposed = self._proposed(count, None, is_lost=is_lost)
+                every, among = self._by_text(*proposed), ~np.isin(proposed[0], self._seen)
+            places = TextPlaces.of(*(each[among] for each in every))
+            scores = np.where(others, places.mixed(*given), scores)
         shown = ~np.isin(rows, list(hidden))
         rows, scores = rows[shown], scores[shown]
         order = np.lexsort((rows, -scores))[:size]
@@ -153,20 +157,13 @@ class ShopperVectors:
         rows = np.union1d(near, self._learned(count, where))
         return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
 
-    def _places(self, rows: Rows, scores: NDArray[np.float64]) -> TextPlaces:
-        """The places of proposed products that are not in the history."""
-        others = ~np.isin(rows, self._seen)
-        rows = rows[others]
-        return TextPlaces.of(scores[others].astype(np.float32), self._text_scores(rows), self._shares(rows))
-
-    def _mixed(self, rows: Rows, scores: NDArray[np.float64], places: TextPlaces) -> NDArray[np.float64]:
-        """Scores (n,) mixed with the places by text; those of the history stay."""
-        made = places.mixed(scores.astype(np.float32), self._text_scores(rows), self._shares(rows))
-        return np.where(np.isin(rows, self._seen), scores, made)
-
-    def _shares(self, rows: Rows) -> NDArray[np.float32]:
-        products, tower = self._snapshot.products, self._tower
-        return tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
+    def _by_text(self, rows: Rows, scores: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
+        """Of proposed products (n,): the scores, the cosine with the nearest of the last products, by their worth, and
+        the share of their own scores that they keep."""
+        products, vectors, tower = self._snapshot.products, self._snapshot.vectors, self._tower
+        alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
+        shares = tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
+        return scores.astype(np.float32), np.asarray(np.max(alike, axis=0), np.float32), shares
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
         """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
@@ -197,14 +194,6 @@ class ShopperVectors:
         learned = tower.values_of(places, tower.table.own) @ self._own + tower.biases_of(places, categories)
         learned += tower.values_of(places, self._companion_scores)
         return np.asarray(alike, np.float64) + learned
-
-    def _text_scores(self, rows: Rows) -> NDArray[np.float32]:
-        """The cosine of products (n,) with the nearest of the last ones, by their worth."""
-        vectors = self._snapshot.vectors
-        if not len(rows):
-            return np.empty(0, np.float32)
-        alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
-        return np.asarray(np.max(alike, axis=0), np.float32)
 
 
 def _known(

@@ -235,6 +235,7 @@ def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
         assert shown(engine, acts, size=10) == best[:10].tolist()
         of_brand = [row for row in best.tolist() if engine.snapshot.products[row].brand == "Kessholt"]
         assert shown(engine, acts, size=5, filters='brand = "Kessholt"') == of_brand[:5]
+        assert shown(engine, acts, filters="price < 0.01") == []
 
 
 def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower) -> None:
