@@ -76,10 +76,12 @@ class CandidateLists:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths[chosen])])
         return CandidateLists(tuple(names), offsets, self.rows[places], self.features[places], self.bonus[places])
 
-    def sample(self, most: int, seed: int) -> CandidateLists:
-        """At most `most` candidates of each query: half of them the top ones, the others sampled. The sample depends
-        on the seed and the query text."""
-        return self.select(np.concatenate([self._drawn(number, most, seed) for number in range(len(self))] or [_NONE]))
+    def sample(self, most: int, seed: int, of: Numbers | None = None) -> CandidateLists:
+        """At most `most` candidates of each query, or of those in `of`: half of them the top ones, the others sampled.
+        The sample depends on the seed and the query text."""
+        drawn = set(range(len(self)) if of is None else of.tolist())
+        kept = (self._drawn(each, most if each in drawn else len(self.rows), seed) for each in range(len(self)))
+        return self.select(np.concatenate([_NONE, *kept]))
 
     def _drawn(self, number: int, most: int, seed: int) -> Numbers:
         place = self.place(number)

@@ -1,5 +1,8 @@
-"""Distillation: the ranker learns a teacher's order of candidates, without labels. The target mixes the teacher with
-the first stage, which is better than either (docs/decisions): BM25 adds the rarity of words in the catalog."""
+"""Networks trained on lists: distilled from a teacher's order of candidates, without labels, or trained on grades.
+
+A teacher's target is mixed with the first stage, which is better than either (docs/decisions): BM25 adds the rarity of
+words in the catalog.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rerank.ranker.network import EVENTS, NetworkShape, RankerNetwork
 from rerank.teacher.teacher import Teacher
 from rerank.training.datasets import CandidateLists, ListBatch, ListData, full_batches, merged_scores, shuffled_batches
 from rerank.training.evaluation import ndcg, scores_of
-from rerank.training.losses import distillation
+from rerank.training.losses import distillation, list_softmax
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
 from retrieval.errors import TrainingError
 from retrieval.store.files import atomic_file
@@ -88,6 +92,16 @@ class DistillationCatalog:
     split: ListSplit
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a network is trained to, and what tells how well it does."""
+
+    loss: Callable[[Tensor, ListBatch], Tensor]
+    """Of one kind of event's scores (B, c)."""
+    quality: Callable[[ListData, NDArray[np.int64], NDArray[np.floating]], NDArray[np.float64]]
+    """Of lists, by their numbers (n,) and the scores of their candidates, end to end: (n,), higher is better."""
+
+
 def distil(
     catalogs: Sequence[DistillationCatalog],
     shape: NetworkShape,
@@ -96,10 +110,12 @@ def distil(
     advance: Callable[[int], None] = lambda _steps: None,
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
+    objective: Objective | None = None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
     """Trains a new network on one or several catalogs and returns it with its curve. Each step reads one catalog;
-    validation is the mean `agreement` over the catalogs. `folder` stores checkpoints; see `rerank.training.trainer`,
-    also for `advance` and `judged`."""
+    validation is the mean quality over the catalogs. The objective is a teacher's order by default. `folder` stores
+    checkpoints; see `rerank.training.trainer`, also for `advance` and `judged`."""
+    wanted = objective or TEACHING
     torch.manual_seed(options.seed)
     network = RankerNetwork(shape)
     shown = [each.data.shown_features(options.dropped, options.seed) for each in catalogs]
@@ -109,10 +125,15 @@ def distil(
         return _interleaved(catalogs, options, options.seed * 1_000 + epoch)
 
     def validate(trained: RankerNetwork) -> float:
-        return float(np.mean([_agreed(trained, each) for each in catalogs]))
+        return float(np.mean([_quality(trained, each, wanted) for each in catalogs]))
+
+    def loss(trained: RankerNetwork, batch: ListBatch) -> Tensor:
+        # Relevance applies to clicks, carts and purchases alike.
+        scores = trained(*batch.inputs)
+        return torch.stack([wanted.loss(scores[..., event], batch) for event in range(len(EVENTS))]).mean()
 
     steps = sum(_steps(each, options) for each in catalogs)
-    training = Training(batches, steps, teacher_loss, validate)
+    training = Training(batches, steps, loss, validate)
     return network, train(network, training, options.loop, folder, advance, judged=judged)
 
 
@@ -129,16 +150,9 @@ def _steps(catalog: DistillationCatalog, options: DistilOptions) -> int:
     return -(-len(catalog.split.training) // options.lists)
 
 
-def _agreed(network: RankerNetwork, catalog: DistillationCatalog) -> float:
+def _quality(network: RankerNetwork, catalog: DistillationCatalog, objective: Objective) -> float:
     data, numbers = catalog.data, catalog.split.validation
-    return float(agreement(data, numbers, scores_of(network, full_batches(data, numbers))).mean())
-
-
-def teacher_loss(network: RankerNetwork, batch: ListBatch) -> torch.Tensor:
-    """Every output is trained on the teacher: relevance applies to clicks, carts and purchases alike."""
-    scores = network(*batch.inputs)
-    losses = [distillation(scores[..., event], batch.targets, batch.is_candidate) for event in range(len(EVENTS))]
-    return torch.stack(losses).mean()
+    return float(objective.quality(data, numbers, scores_of(network, full_batches(data, numbers))).mean())
 
 
 def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -147,6 +161,16 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
     wanted = [data.targets[data.lists.place(number)] for number in numbers.tolist()]
     gains = np.concatenate([np.exp(each - each.max()) for each in wanted])
     return ndcg(scores, gains.astype(np.float32), np.cumsum([0, *(len(each) for each in wanted)]))
+
+
+def graded_quality(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """nDCG@10 of each list in `numbers` (n,) by the gains of its candidates, which are its targets; scores as above."""
+    return ndcg(scores, data.targets[data.lists.places(numbers)], np.cumsum([0, *data.lists.lengths[numbers]]))
+
+
+TEACHING = Objective(lambda scores, batch: distillation(scores, batch.targets, batch.is_candidate), agreement)
+GRADING = Objective(lambda scores, batch: list_softmax(scores, batch.targets, batch.is_candidate), graded_quality)
+"""Of gains as targets."""
 
 
 Keys = NDArray[np.uint64]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from rerank.teacher.pairs import DEFAULT_TEACHER
+from retrieval.errors import SettingError
 from retrieval.html_report import printable
 from service.cli import output
 from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
@@ -82,20 +83,28 @@ def ranker(
     from_catalog: Annotated[
         bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
+    judgments: Annotated[list[Path] | None, Option(help="Learn from a file of judged queries. Repeatable.")] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Train a ranker on clicks, and let it serve if it is better than what does; an interrupted training resumes."""
+    """Train a ranker on clicks, a teacher or judgments, and let it serve if it is better than what does; an interrupted
+    training resumes."""
+    if from_catalog and judgments:
+        raise SettingError("--from-catalog and --judgments: a ranker learns from one of them; name one")
     check_index(index)
     if from_catalog:
         teacher.check()
     from rerank.training.distillation import DistilOptions
     from rerank.training.trainer import LoopOptions
-    from service.training.training_session import train_from_catalog, train_from_clicks
+    from service.training.text_towers import judged_queries
+    from service.training.training_session import train_from_catalog, train_from_clicks, train_from_judgments
 
+    distillation = DistilOptions(LoopOptions(epochs=how.epochs), seed=how.seed)
     with TerminalProgress() as progress:
         if from_catalog:
-            distillation = DistilOptions(LoopOptions(epochs=how.epochs), seed=how.seed)
             added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
+        elif judgments:
+            judged = [query for path in judgments for query in judged_queries(path, progress)]
+            added = train_from_judgments(index, judged, distillation, progress)
         else:
             added = train_from_clicks(index, load_settings(settings), how.from_clicks(), progress).added
     emit(added, show_training, index, document=ranker_document(added))

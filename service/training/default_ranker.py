@@ -30,7 +30,7 @@ from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import atomic_folder
 from service.engine.snapshot import serving_snapshot
 from service.training.ranker_dataset import CatalogOptions, list_data, score_lists
-from service.training.ranker_from_catalog import EVENT_WEIGHTS
+from service.training.ranker_from_lists import EVENT_WEIGHTS
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
 MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)

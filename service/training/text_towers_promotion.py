@@ -69,7 +69,7 @@ class EncoderReport(msgspec.Struct, frozen=True):
 
 def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
     """The queries that judge: a fifth, by the SHA-1 of their normalised text."""
-    return [each for each in judged if _judges(each.query)]
+    return [each for each in judged if is_judging_query(each.query)]
 
 
 def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> TowerSources:
@@ -82,7 +82,7 @@ def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> Towe
     training = [each for each in sources.training if each.query not in names]
     paraphrases = sources.paraphrases
     if paraphrases is not None:
-        paraphrases = [each for each in paraphrases if not _judges(each.query)]
+        paraphrases = [each for each in paraphrases if not is_judging_query(each.query)]
     return replace(sources, training=training, held_out=(*sources.held_out, *names), paraphrases=paraphrases)
 
 
@@ -95,7 +95,8 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
         )
 
 
-def _judges(query: str) -> bool:
+def is_judging_query(query: str) -> bool:
+    """Whether a query is of the test, a fifth of all, that nothing is trained on or chosen by."""
     return is_validation_query(query, JUDGING_SHARE, _SEED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 from rerank.ranker.spec import AddedRanker
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
+from rerank.text_towers.dataset import JudgedQuery
 from rerank.training.distillation import DistilOptions
 from retrieval.progress import Progress
 from retrieval.store.lock import hold_lock
@@ -21,8 +22,8 @@ from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions, ClickTraining, Earlier
 from service.training.derived_tables import DerivedTablesManager, catalog, memory_of, popularity_scores
 from service.training.ranker_dataset import CatalogOptions, score_lists
-from service.training.ranker_from_catalog import distil_ranker
 from service.training.ranker_from_clicks import click_ranker
+from service.training.ranker_from_lists import distil_ranker, grade_ranker
 
 TRAINING_FOLDER = "training"
 TEACHER_SCORES = "teacher-scores"
@@ -39,6 +40,14 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
     with working(root) as (snapshot, work, built):
         scored = score_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
         return distil_ranker(snapshot, scored, work, root, options, progress)
+
+
+def train_from_judgments(
+    root: Path, judged: Sequence[JudgedQuery], options: DistilOptions, progress: Progress
+) -> AddedRanker:
+    """Trains a ranker for an index directory on judged queries; raises what `train_from_catalog` does."""
+    with working(root) as (snapshot, work, _):
+        return grade_ranker(snapshot, judged, work, root, options, progress)
 
 
 def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:

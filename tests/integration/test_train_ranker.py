@@ -1,4 +1,5 @@
-"""`shelfwise train ranker --from-catalog` to a ranker that serves, killed, repeated and refused; `train default`."""
+"""`shelfwise train ranker --from-catalog` and `--judgments` to a ranker that serves, killed, repeated and refused;
+`train default`."""
 
 from __future__ import annotations
 
@@ -15,13 +16,21 @@ from rerank.model_store import WEIGHTS_FILE
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
 from rerank.training.distillation import DistilOptions
+from rerank.training.query_generation import synthetic_queries
 from rerank.training.trainer import LoopOptions
-from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
+from retrieval.errors import (
+    JudgmentsError,
+    SettingError,
+    ShelfwiseError,
+    StoreLockedError,
+    StoreMissingError,
+    TrainingError,
+)
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import Manifest
 from service.cli.main import app
 from service.engine.engine import SearchEngine
-from service.training.ranker_dataset import CatalogOptions
+from service.training.ranker_dataset import CatalogOptions, best_products
 from service.training.training_session import TRAINING_FOLDER, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
@@ -169,6 +178,68 @@ class TestRefused:
     def test_too_few_queries_to_split_are_refused(self, root: Path) -> None:
         arguments = ["ranker", str(root), "--from-catalog", "--queries", "199"]
         assert CliRunner().invoke(app, ["train", *arguments]).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def judgments(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in which the last of the best 20 products are what 400 queries ask for."""
+    path = tmp_path_factory.mktemp("judged") / "judgments.tsv"
+    with SearchEngine.open(demo_index, follow=False) as engine:
+        products = (engine.snapshot.products[row] for row in range(len(engine.snapshot.products)))
+        queries = [query.text for query in synthetic_queries(products, 400, SEED)]
+        best = best_products(engine.snapshot, queries, "merged", 20)
+    lines = [
+        f"{query}\t{product}\t{3 if place >= len(found) - 5 else 1}"
+        for query, found in best.items()
+        for place, product in enumerate(found)
+    ]
+    path.write_text("\n".join(["query\tproduct_id\tgrade", *lines]), "utf-8")
+    return path
+
+
+def judged_run(root: Path, *files: Path) -> Any:  # noqa: ANN401 - JSON
+    given = [argument for path in files for argument in ("--judgments", str(path))]
+    done = CliRunner().invoke(app, ["train", "ranker", str(root), *given, "--epochs", "3", "--json"])
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return msgspec.json.decode(done.stdout)
+
+
+class TestJudgments:
+    def test_ranker_trained_on_them_is_published_once(self, root: Path, judgments: Path) -> None:
+        document = judged_run(root, judgments)
+        report = document["report"]
+        assert (document["serves"], report["against"]) == (True, "default")
+        tested = int(report["measured_on"].removesuffix(" judged queries"))
+        assert tested >= 50
+        measures = report["measures"]
+        assert measures["nDCG@10"] > measures["nDCG@10 of the merged order"] + 0.05
+        spec = ranker_store(root).open(document["ranker"]).spec
+        assert int(spec.trained_on["queries"]) > tested
+        assert spec.calibration[0] > 0
+        again = judged_run(root, judgments)
+        assert not again["serves"]
+        assert weights(root, again["ranker"]) == weights(root, document["ranker"])
+
+    def test_too_few_of_them_are_refused(self, root: Path, judgments: Path, tmp_path: Path) -> None:
+        few = tmp_path / "few.tsv"
+        few.write_text("\n".join(judgments.read_text("utf-8").split("\n")[:2_000]), "utf-8")
+        with pytest.raises(TrainingError, match=r"judged queries can be tested on; 50 are needed"):
+            judged_run(root, few)
+        assert ranker_store(root).names() == []
+
+    def test_damaged_file_is_refused_by_line(self, root: Path, tmp_path: Path) -> None:
+        path = tmp_path / "judgments.tsv"
+        path.write_text("query\tproduct_id\tgrade\npan\t1\tgood\n", "utf-8")
+        with pytest.raises(JudgmentsError, match="line 2"):
+            judged_run(root, path)
+
+    def test_one_source_is_to_be_named(self, root: Path, judgments: Path) -> None:
+        given = ["ranker", str(root), "--from-catalog", "--judgments", str(judgments)]
+        done = CliRunner().invoke(app, ["train", *given])
+        assert isinstance(done.exception, SettingError)
+        assert "name one" in str(done.exception)
 
 
 def _edit(root: Path, edit: Callable[[Manifest], Manifest]) -> None:

@@ -16,6 +16,8 @@ from rerank.ranker.network import EVENTS, RankerNetwork
 from rerank.training import distillation
 from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from rerank.training.distillation import (
+    GRADING,
+    TEACHING,
     DistillationCatalog,
     DistilOptions,
     ListSplit,
@@ -24,7 +26,6 @@ from rerank.training.distillation import (
     distil,
     mix_targets,
     split_lists,
-    teacher_loss,
     usual_deviation,
 )
 from rerank.training.evaluation import scores_of
@@ -165,19 +166,19 @@ class TestDistillation:
         assert steps == [16, *[1] * 16]
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
 
-    def test_loss_is_0_if_every_output_equals_the_teacher(self, data: ListData) -> None:
+    def test_teachers_loss_is_0_for_its_own_order(self, data: ListData) -> None:
         batch = data.batch([0, 3], dropped=0.0, seed=0)
+        assert float(TEACHING.loss(batch.targets + 7, batch)) == pytest.approx(0, abs=1e-5)
+        assert float(TEACHING.loss(-batch.targets, batch)) > 0.1
 
-        class TeacherNetwork(RankerNetwork):
-            sign = 1.0
-
-            def forward(self, *_arrays: torch.Tensor) -> torch.Tensor:
-                return torch.stack([batch.targets, batch.targets + 7, self.sign * batch.targets], dim=-1)
-
-        teaching = TeacherNetwork(SHAPE)
-        assert float(teacher_loss(teaching, batch)) == pytest.approx(0, abs=1e-5)
-        teaching.sign = -1.0
-        assert float(teacher_loss(teaching, batch)) > 0.1
+    def test_objective_of_grades_prefers_what_is_worth_something(self, data: ListData) -> None:
+        gains = (data.lists.features[:, MERGED] < 0).astype(np.float32)
+        graded = dataclasses.replace(data, targets=gains)
+        batch, numbers = graded.batch([0, 3], dropped=0.0, seed=0), np.array([0, 3])
+        assert float(GRADING.loss(batch.targets, batch)) < float(GRADING.loss(-batch.targets, batch))
+        scores = gains[graded.lists.places(numbers)]
+        assert GRADING.quality(graded, numbers, scores).tolist() == [1, 1]
+        assert GRADING.quality(graded, numbers, -scores).max() < 1
 
 
 class CountingTeacher:
