@@ -21,13 +21,14 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 48, "lines": 18_175, "lines of code": 13_565, "lines of tests": 10_385}
+_ADDED = {"modules": 49, "lines": 18_730, "lines of code": 13_985, "lines of tests": 10_510}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
 the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md), the
 query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
-on (docs/scaling.md), rankers trained on judgments (docs/ranking.md)."""
+on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
+that repeat and the recipe of the public tables (docs/recommendations.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -2,16 +2,18 @@
 
 Purchases come as JSON lines {"user": ..., "history": [...], "next": ...}, oldest first. A later line of a shopper has
 the answers of earlier ones in its history, so what is learned ends before the shopper's first line of the file that
-measures: one cutoff for all. No products are sampled (Krichene & Rendle 2020, On Sampled Metrics for Item
-Recommendation).
+measures: one cutoff for all. Or they are the acts of an index's own shoppers: the last days measure, by each shopper's
+first visit, and as many before them choose options. No products are sampled (Krichene & Rendle 2020, On Sampled Metrics
+for Item Recommendation).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -23,20 +25,27 @@ from benchmarks.tables import difference_cells, figure_table
 from indexer.feeds.io import iterate_lines, open_source
 from rerank.evaluation.metrics import query_means
 from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by
-from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.evaluation import HeldOutActs, Score, ranks
+from rerank.user_tower.histories import DAY, Histories, Ints, visit_numbers
 from rerank.user_tower.item_neighbours import NeighbourOptions, find_neighbours
 from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import UserTowerOptions, fit
 from retrieval.errors import InputError
+from retrieval.progress import Progress
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, show_table
-from service.engine.snapshot import serving_snapshot
-from service.training.user_tower import NEAR, POPULAR, POPULAR_THERE, TowerGate, UserTowerCatalog
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.settings import load_settings
+from service.training.training_session import fresh_tables
+from service.training.user_tower import NEAR, POPULAR, POPULAR_THERE, TowerGate, UserTowerCatalog, shopper_acts
 
-TOWER, ALONE, EASE = "user tower", "user tower, without places by text", "EASE"
-_RIDGES = (2.0, 6.0, 25.0)
+TOWER, ALONE, EASE, BOUGHT = "user tower", "user tower, without places by text", "EASE", "bought before"
+_RIDGES, _HALF_LIVES, _WINDOWS = (2.0, 6.0, 25.0), (None, 60.0), (50, None)
+_FADING = (0.9, 0.98, 0.99, 0.995, 1.0)
 _EVERYTHING = "all"
+_DEPTH = 10
+_BLOCK = 1_000
+"""Visits that are scored together."""
 
 
 class PurchaseLine(msgspec.Struct, frozen=True):
@@ -49,12 +58,79 @@ class PurchaseLine(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What was bought before a cutoff, and what was bought next."""
+    """What was bought before a cutoff, and what was bought next: v visits with t products."""
 
     learned: Histories
-    held: HeldOutActs
+    histories: Histories
+    """(v): what was bought before each visit."""
+    now: NDArray[np.float64] | None
+    """(v,): seconds since 1970, if known."""
+    targets: Ints
+    """(t,): rows of products."""
+    visits: Ints
+    """(t,): the number of the visit of each, ascending."""
     shoppers: Ints
-    """(n,): the number of the shopper of each case."""
+    """(v,): the number of the shopper of each visit."""
+
+    @classmethod
+    def of(
+        cls,
+        learned: Histories,
+        histories: Histories,
+        targets: Sequence[Sequence[int]],
+        shoppers: Ints,
+        now: NDArray[np.float64] | None = None,
+        *,
+        hide_seen: bool,
+    ) -> Self:
+        """With `hide_seen`, products that were bought before are left out, and visits of no others. Raises InputError
+        where nothing was learned or is left."""
+        seen = [{*histories.products[histories.of_shopper(each)].tolist()} for each in range(len(histories))]
+        wanted = [
+            [row for row in dict.fromkeys(rows) if not (hide_seen and row in before)]
+            for rows, before in zip(targets, seen, strict=True)
+        ]
+        kept = np.flatnonzero([len(rows) > 0 for rows in wanted])
+        if not (len(learned) and len(kept)):
+            raise InputError("nobody who bought something before bought something new: nothing can be measured")
+        of_visit = [wanted[number] for number in kept.tolist()]
+        visits = np.repeat(np.arange(len(kept)), [*map(len, of_visit)])
+        rows = np.concatenate([np.array(rows, np.int64) for rows in of_visit])
+        return cls(learned, histories.some(kept), None if now is None else now[kept], rows, visits, shoppers[kept])
+
+    @property
+    def held(self) -> HeldOutActs:
+        """Each product with what was bought before it."""
+        now = None if self.now is None else self.now[self.visits]
+        return HeldOutActs(self.histories.some(self.visits), self.targets, now)
+
+    def ranks(self, score: Score | NDArray[np.floating], *, hide_seen: bool) -> Ints:
+        """Ranks (t,) of the products among all, by scores (v, N) or what gives them."""
+        found = []
+        bounds = np.searchsorted(self.visits, np.arange(len(self.histories) + 1))
+        for start in range(0, len(self.histories), _BLOCK):
+            part = self.histories.some(np.arange(start, min(start + _BLOCK, len(self.histories))))
+            stop = start + len(part)
+            now = None if self.now is None else self.now[start:stop]
+            scores = score(part, now) if callable(score) else score[start:stop]
+            for number in range(len(part)):
+                targets = self.targets[bounds[start + number] : bounds[start + number + 1]]
+                hidden = [part.products[part.of_shopper(number)]] * len(targets) if hide_seen else None
+                found.append(ranks(np.repeat(scores[number : number + 1], len(targets), axis=0), targets, hidden))
+        return np.concatenate(found)
+
+    def measures(self, found: Ints, of: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64], Ints]:
+        """HR@10 and nDCG@10 of the visits with products in a mask (t,), by the ranks (t,), and their numbers; the ideal
+        has all of these products first."""
+        numbers, visit = np.unique(self.visits[of], return_inverse=True)
+        discounts = 1.0 / np.log2(np.arange(2.0, _DEPTH + 2))
+        gains = np.bincount(visit, np.where(found[of] <= _DEPTH, 1.0 / np.log2(found[of] + 1.0), 0.0))
+        ideal = np.cumsum(discounts)[np.minimum(np.bincount(visit), _DEPTH) - 1]
+        return (gains > 0).astype(np.float64), gains / ideal, numbers
+
+    def reached(self, score: Score, *, hide_seen: bool) -> float:
+        """The mean nDCG@10."""
+        return float(self.measures(self.ranks(score, hide_seen=hide_seen), self.targets >= 0)[1].mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +140,7 @@ class MethodFigures:
     method: str
     cases: str
     count: int
+    """Visits."""
     hit_rate: float
     """HR@10."""
     ndcg: float
@@ -76,36 +153,69 @@ def recommend(
     index: Index,
     lines: Annotated[
         list[Path], typer.Option(help="The purchases that choose options, then those that measure: later ones.")
-    ],
+    ] = [],  # noqa: B006
+    days: Annotated[
+        int, typer.Option(help="Without --lines: the last days of the index's own acts, which measure.", min=1)
+    ] = 30,
+    seen: Annotated[
+        Literal["hide", "show"], typer.Option(help="Whether what was bought before may be recommended again.")
+    ] = "hide",
     least_shoppers: Annotated[
         int, typer.Option(help="Shoppers of a product that the tower knows by more than its text.", min=1)
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the tower's training.")] = 0,
+    cases: Annotated[
+        Path | None, typer.Option(help="Writes the purchases for benchmarks/studies/sasrec.py, and ends.")
+    ] = None,
+    scores: Annotated[list[str], typer.Option(help="NAME=FILE: what that program scored, as a further method.")] = [],  # noqa: B006
 ) -> None:
     """Train a user tower on purchases from files, and measure it beside simpler methods on the next ones."""
-    if len(lines) != 2:
-        raise InputError("--lines twice: the file that chooses options, then the one that measures")
+    hide_seen = seen == "hide"
     with TerminalProgress() as progress, serving_snapshot(index) as snapshot:
         catalog = UserTowerCatalog.of(snapshot)
-        choosing, measuring = split_by_file(read_lines(lines[0]), read_lines(lines[1]), snapshot.products.row_of)
+        choosing, measuring = _parts(index, snapshot, lines, days, progress, hide_seen=hide_seen)
+        if cases:
+            write_cases(cases, choosing, measuring, len(catalog.vectors), hide_seen=hide_seen)
+            return
         progress.begin("train", None, "")
-        options = UserTowerOptions(least_shoppers=least_shoppers, seed=seed)
+        options = UserTowerOptions(least_shoppers=least_shoppers, seed=seed, hide_seen=hide_seen)
         tower = fit(catalog.vectors, measuring.learned, options, categories=catalog.categories)
-        progress.end(f"a place by text counts for {tower.learned.prior:g} choices")
+        neighbours = tower.learned.neighbours
+        progress.end(f"a place by text counts for {tower.learned.prior:g} choices; {neighbours.options}")
         alone = UserTower(tower.encode, catalog.vectors, replace(tower.learned, prior=0.0), catalog.categories)
         progress.begin("measure", None, "")
-        gate = TowerGate(catalog.vectors, catalog.categories, measuring.learned, measuring.held, hide_seen=True)
+        gate = TowerGate(catalog.vectors, catalog.categories, measuring.learned, measuring.held, hide_seen)
+        count = len(catalog.vectors)
         methods: dict[str, Score] = {
             POPULAR: gate.popular,
             POPULAR_THERE: gate.popular_there,
-            EASE: _ease(choosing, measuring, len(catalog.vectors)),
+            EASE: _ease(choosing, measuring, count, hide_seen=hide_seen),
             NEAR: gate.near,
+            **({} if hide_seen else {BOUGHT: _bought_before(choosing, count)}),
             ALONE: alone.scores,
             TOWER: tower.scores,
         }
-        found = _figures(methods, gate, measuring.shoppers)
-        progress.end(f"{len(measuring.held.targets):,} cases")
-    emit(found, show_figures, document={"figures": [*map(asdict, found)]})
+        found = {name: measuring.ranks(score, hide_seen=hide_seen) for name, score in methods.items()}
+        for name, _, path in (each.partition("=") for each in scores):
+            found[name] = measuring.ranks(read_scores(Path(path), measuring, count), hide_seen=hide_seen)
+        figures = _figures(found, gate, measuring)
+        progress.end(f"{len(measuring.shoppers):,} visits, {len(measuring.visits):,} products")
+    emit(figures, show_figures, document={"figures": [*map(asdict, figures)]})
+
+
+def _parts(
+    index: Path, snapshot: Snapshot, lines: Sequence[Path], days: int, progress: Progress, *, hide_seen: bool
+) -> tuple[Part, Part]:
+    if lines and len(lines) != 2:
+        raise InputError("--lines twice: the file that chooses options, then the one that measures")
+    if lines:
+        return split_by_file(read_lines(lines[0]), read_lines(lines[1]), snapshot.products.row_of, hide_seen=hide_seen)
+    with fresh_tables(index, load_settings(), progress) as tables:
+        acts = shopper_acts(tables.derived.acts(), snapshot.products.row_of)
+    end = float(acts.histories.times.max())
+    periods = ((end - 2 * days * DAY, end - days * DAY), (end - days * DAY, end))
+    choosing, measuring = (split_by_days(acts.histories, *period, hide_seen=hide_seen) for period in periods)
+    return choosing, measuring
 
 
 def read_lines(path: Path) -> list[PurchaseLine]:
@@ -123,9 +233,14 @@ def read_lines(path: Path) -> list[PurchaseLine]:
 
 
 def split_by_file(
-    choosing: Sequence[PurchaseLine], measuring: Sequence[PurchaseLine], row_of: Callable[[str], int | None]
+    choosing: Sequence[PurchaseLine],
+    measuring: Sequence[PurchaseLine],
+    row_of: Callable[[str], int | None],
+    *,
+    hide_seen: bool = True,
 ) -> tuple[Part, Part]:
-    """All of `choosing` was bought before any of `measuring`. What a shopper has bought before is no case."""
+    """All of `choosing` was bought before any of `measuring`. With `hide_seen`, what a shopper has bought before is no
+    case."""
     first = {line.user: line.history for line in reversed(choosing)}
     # Longer than the last history of a shopper, which may have lost its oldest purchases.
     bought = {user: [*history] for user, history in first.items()}
@@ -135,68 +250,125 @@ def split_by_file(
     number = {user: place for place, user in enumerate({**first, **others})}
 
     def part(learned: Mapping[str, Sequence[str]], lines: Sequence[PurchaseLine]) -> Part:
-        histories = [rows for each in learned.values() if (rows := _rows(each, row_of))]
+        histories = Histories.of([rows for each in learned.values() if (rows := _rows(each, row_of))])
         cases = [(_rows(line.history, row_of), row_of(line.next), number[line.user]) for line in lines]
-        known = [(rows, row, shopper) for rows, row, shopper in cases if rows and row is not None and row not in rows]
-        if not (histories and known):
-            raise InputError("nobody who bought something before bought something new: nothing can be measured")
-        given, targets, shoppers = zip(*known, strict=True)
-        return Part(Histories.of(histories), HeldOutActs(Histories.of(given), np.array(targets)), np.array(shoppers))
+        known = [(rows, [row], shopper) for rows, row, shopper in cases if rows and row is not None]
+        given, targets, shoppers = zip(*known, strict=True) if known else ((), (), ())
+        return Part.of(histories, Histories.of(given), targets, np.array(shoppers), hide_seen=hide_seen)
 
     return part({**first, **others}, choosing), part({**bought, **others}, measuring)
+
+
+def split_by_days(histories: Histories, cut: float, end: float, *, hide_seen: bool) -> Part:
+    """What was bought until `cut`, and each shopper's first visit from then to `end`, in seconds since 1970."""
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    is_before = histories.times <= cut
+    learned = histories.only(is_before)
+    later = np.flatnonzero(~is_before & (histories.times <= end) & (learned.lengths[owner] > 0))
+    shoppers, first = np.unique(owner[later], return_index=True)
+    visits = visit_numbers(histories)
+    of_visit = np.isin(visits[later], visits[later[first]])
+    bounds = np.searchsorted(owner[later[of_visit]], shoppers)
+    targets = [rows.tolist() for rows in np.split(histories.products[later[of_visit]], bounds[1:])]
+    now = histories.times[later[first]]
+    kept = learned.some(np.flatnonzero(learned.lengths))
+    return Part.of(kept, learned.some(shoppers), targets, shoppers, now, hide_seen=hide_seen)
 
 
 def _rows(names: Sequence[str], row_of: Callable[[str], int | None]) -> list[int]:
     return [row for row in map(row_of, names) if row is not None]
 
 
-def _ease(choosing: Part, measuring: Part, count: int) -> Score:
-    """Ridge regression of each product on all others, the ridge chosen by what was bought next before."""
+def write_cases(path: Path, choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> None:
+    """The purchases as arrays of a compressed file, for `benchmarks/studies/sasrec.py`."""
+    arrays: dict[str, Any] = {"count": np.array(count), "hide_seen": np.array(hide_seen)}
+    for name, part in (("choosing", choosing), ("measuring", measuring)):
+        arrays |= {
+            f"{name}_products": part.learned.products,
+            f"{name}_starts": part.learned.starts,
+            f"{name}_case_products": part.histories.products,
+            f"{name}_case_starts": part.histories.starts,
+            f"{name}_targets": part.targets,
+            f"{name}_visits": part.visits,
+        }
+    np.savez_compressed(path, **arrays)
 
-    def fitted(learned: Histories, ridge: float) -> Score:
+
+def read_scores(path: Path, part: Part, count: int) -> NDArray[np.float32]:
+    """What that program scored: (v, N) of the visits and products of a part; raises InputError for another shape."""
+    found = np.asarray(np.load(path)["scores"], np.float32)
+    if found.shape != (len(part.shoppers), count):
+        raise InputError(f"{path} has scores {found.shape} for {len(part.shoppers):,} visits and {count:,} products")
+    return found
+
+
+def _ease(choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> Score:
+    """Ridge regression of each product on all others; the ridge, the half-life and the newest purchases that are read
+    are chosen by what was bought next before."""
+    half_lives = (None,) if np.isnan(choosing.learned.times).any() else _HALF_LIVES
+
+    def fitted(learned: Histories, options: NeighbourOptions) -> Callable[[int | None], Score]:
         rows = np.unique(learned.products)
-        place = np.full(count + 1, -1)
+        place = np.full(count, -1)
         place[rows] = np.arange(len(rows))
-        options = NeighbourOptions(ridge)
         neighbours = find_neighbours(learned, rows, options, least_shoppers=1, most=len(rows), most_products=len(rows))
 
+        def reading(newest: int | None) -> Score:
+            def scores(histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
+                made = np.zeros((len(histories), count), np.float32)
+                for number in range(len(histories)):
+                    bought = histories.products[histories.of_shopper(number)]
+                    bought = np.unique(bought) if newest is None else bought[-newest:]
+                    made[number, rows] = neighbours.scores(place[bought], 1.0)
+                return made
+
+            return scores
+
+        return reading
+
+    best = -1.0
+    chosen: tuple[NeighbourOptions, int | None] = NeighbourOptions(), None
+    for options in (NeighbourOptions(*each) for each in product(_RIDGES, half_lives)):
+        reading = fitted(choosing.learned, options)
+        for newest in _WINDOWS:
+            reached = choosing.reached(reading(newest), hide_seen=hide_seen)
+            if reached > best:
+                best, chosen = reached, (options, newest)
+    return fitted(measuring.learned, chosen[0])(chosen[1])
+
+
+def _bought_before(choosing: Part, count: int) -> Score:
+    """How often a shopper bought each product; how much less each older purchase counts is chosen by what was bought
+    next before."""
+
+    def fading(by: float) -> Score:
         def scores(histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
-            made = np.zeros((len(histories), count), np.float32)
-            for number, window in enumerate(histories.newest().products):
-                made[number, rows] = neighbours.scores(place[window], 1.0)
+            made = np.zeros((len(histories), count))
+            for number in range(len(histories)):
+                bought = histories.products[histories.of_shopper(number)]
+                made[number] = np.bincount(bought, by ** np.arange(len(bought))[::-1], count)
             return made
 
         return scores
 
-    def reached(ridge: float) -> float:
-        score = fitted(choosing.learned, ridge)
-        return float(ndcg(ranks_by(score, choosing.held, count, hide_seen=True)).mean())
-
-    return fitted(measuring.learned, max(_RIDGES, key=reached))
+    return max(map(fading, _FADING), key=lambda score: choosing.reached(score, hide_seen=False))
 
 
-def _figures(methods: Mapping[str, Score], gate: TowerGate, shoppers: Ints) -> list[MethodFigures]:
-    count = len(gate.vectors)
-    ranks = {name: ranks_by(score, gate.held, count, hide_seen=True) for name, score in methods.items()}
-    slices = {_EVERYTHING: np.ones(len(shoppers), np.bool_), **gate.slices()}
-    number = np.unique(shoppers, return_inverse=True)[1]
+def _figures(found: Mapping[str, Ints], gate: TowerGate, part: Part) -> list[MethodFigures]:
+    slices = {_EVERYTHING: np.ones(len(part.targets), np.bool_), **gate.slices()}
+    number = np.unique(part.shoppers, return_inverse=True)[1]
 
     def by_shopper(name: str, of: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return query_means(ndcg(ranks[name][of]), number[of], int(number.max()) + 1)[0]
+        _, gains, visits = part.measures(found[name], of)
+        return query_means(gains, number[visits], int(number.max()) + 1)[0]
 
-    return [
-        MethodFigures(
-            name,
-            cases,
-            int(of.sum()),
-            float(hit_rate(found[of]).mean()),
-            float(ndcg(found[of]).mean()),
-            None if name == TOWER else paired_bootstrap(by_shopper(name, of), by_shopper(TOWER, of)),
-        )
-        for cases, of in slices.items()
-        if of.any()
-        for name, found in ranks.items()
-    ]
+    made = []
+    for cases, of in slices.items():
+        for name, ranked in found.items() if of.any() else ():
+            hits, gains, _ = part.measures(ranked, of)
+            less = None if name == TOWER else paired_bootstrap(by_shopper(name, of), by_shopper(TOWER, of))
+            made.append(MethodFigures(name, cases, len(hits), float(hits.mean()), float(gains.mean()), less))
+    return made
 
 
 def show_figures(found: Sequence[MethodFigures]) -> None:

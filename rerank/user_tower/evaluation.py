@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import Floats
-from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.histories import Histories, Ints, visit_numbers
 from rerank.user_tower.tower import UserTower
 
 _MOST_SCORES = 1 << 24
@@ -41,11 +41,12 @@ class HeldOutActs:
 
 
 def split_by_time(
-    histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf
+    histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf, whole_visit: bool = False
 ) -> tuple[Histories, HeldOutActs]:
     """Splits by time: all acts before a moment, and the first product that known shoppers chose after it. The newest
     `share` of acts is held out; the moment is at least `after`, in seconds since 1970. With `hide_seen`, the target is
-    the first product that the shopper had not chosen. If times are unknown, the last act of every shopper with at least
+    the first product that the shopper had not chosen. With `whole_visit`, each later act of the same visit is a target,
+    too. If times are unknown, the last act of every shopper with at least
     two is held out."""
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     if not len(owner) or np.isnan(histories.times).any():
@@ -59,9 +60,13 @@ def split_by_time(
         is_answer &= ~np.isin(chosen, chosen[is_before])
     later = np.flatnonzero(is_answer)
     owners, first = np.unique(owner[later], return_index=True)
-    had = before.lengths[owners] > 0
-    numbers, targets = owners[had], later[first[had]]
-    return before, HeldOutActs(before.some(numbers), histories.products[targets], histories.times[targets])
+    visits, opening = visit_numbers(histories), np.zeros(len(histories), np.int64)
+    opening[owners] = later[first]
+    targets = later[visits[later] == visits[opening[owner[later]]]] if whole_visit else later[first]
+    targets = targets[before.lengths[owner[targets]] > 0]
+    numbers = owner[targets]
+    now = histories.times[opening[numbers]]
+    return before, HeldOutActs(before.some(numbers), histories.products[targets], now)
 
 
 def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:

@@ -21,7 +21,10 @@ counts."""
 WORTH: Mapping[str, float] = {"cart": 1.1, "purchase": 0.7}
 """Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
 ONE_CHOICE = 1_800.0
-"""Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them."""
+"""Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them; those on
+any products are one visit."""
+MOST_COUNTED = 1_000
+"""Acts of a history, the newest, whose products count for item neighbours."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
 _EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
 GAPS = len(_EDGES) + 2
@@ -130,6 +133,13 @@ class Histories:
             np.where(is_act, self.kinds[safe], PADDING),
             gap_classes(following - times),
         )
+
+
+def visit_numbers(histories: Histories) -> Ints:
+    """(m,): the number of each act's visit, ascending; acts with unknown times are visits of their own."""
+    is_first = ~(np.diff(histories.times, prepend=np.nan) <= ONE_CHOICE)
+    is_first[histories.starts[:-1][histories.lengths > 0]] = True
+    return np.cumsum(is_first).astype(np.int64) - 1
 
 
 def gap_classes(seconds: NDArray[np.float64]) -> Ints:

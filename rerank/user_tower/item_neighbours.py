@@ -1,6 +1,7 @@
-"""Item neighbours by ridge regression of each product on all others (EASE: Steck 2019, Embarrassingly Shallow
-Autoencoders for Sparse Data, section 3). In contrast to cosines of pairs (item-based kNN), a product does not count
-what other products already explain."""
+"""Item neighbours by two ridge regressions: of each product on all others (EASE: Steck 2019, Embarrassingly Shallow
+Autoencoders for Sparse Data, section 3), and of the products of a visit on those chosen before it (SLIT: Choi et al.
+2021, Session-aware Linear Item-Item Models for Session-based Recommendation, section 3.3). In contrast to cosines of
+pairs (item-based kNN), a product does not count what other products already explain."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.user_tower.histories import DAY, Histories, Ints
+from rerank.user_tower.histories import DAY, Histories, Ints, visit_numbers
 from retrieval.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def find_neighbours(
     places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
     if not len(places):
         return Neighbours(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    weights = _weights(histories, rows[places], options)
+    weights = np.zeros((len(places), len(places)), np.float32)
+    if options.ridge is not None:
+        weights = _weights(histories, rows[places], options)
+    if options.transition:
+        weights += np.float32(options.transition) * _transitions(histories, rows[places], options)
+        np.clip(weights, -1.0, 1.0, out=weights)
     chosen = table[:, places].tocsr()
     by_product = chosen.T.tocsr()
     counts = np.zeros(len(rows), np.int64)
@@ -63,20 +69,15 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
     ridge)^-1 it is -P_ij / P_jj (equation 8)."""
     from scipy.linalg import lapack
 
+    if options.ridge is None:
+        return np.zeros((len(rows), len(rows)), np.float32)
     table = who_chose(histories, rows, options.half_life)
     table.data = np.sqrt(table.data)
-    by_product = table.T.tocsr()
-    matrix = np.empty((len(rows), len(rows)), np.float32, order="F")
-    for part in _parts(len(rows)):
-        matrix[part] = (by_product[part] @ table).toarray()
-    diagonal = np.diag_indices(len(rows))
-    matrix[diagonal] += options.ridge * matrix[diagonal].mean()
-    # Both work in place, on Fortran order, and leave a lower triangle.
-    _, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
-    if not problem:
-        _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
+    matrix, diagonal = _factor(table, options.ridge), np.diag_indices(len(rows))
+    # In place, as in `_factor`; it leaves a lower triangle.
+    _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
     if problem or not np.isfinite(matrix[diagonal]).all():
-        raise TrainingError("the item neighbours cannot be computed from these choices; are their times far apart?")
+        raise TrainingError(_UNSOLVED)
     for part in _parts(len(rows)):
         matrix[: part.start, part] = matrix[part, : part.start].T
         block = np.tril(matrix[part, part])
@@ -85,6 +86,87 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
     np.clip(matrix, -1.0, 1.0, out=matrix)
     matrix[diagonal] = options.again
     return matrix
+
+
+_UNSOLVED = "the item neighbours cannot be computed from these choices; are their times far apart?"
+_TRANSITION_RIDGE = 30.0
+"""As `NeighbourOptions.ridge`, for transitions."""
+_MOST_VISITS, _MOST_BEFORE = 100_000, 200
+"""Visits that transitions are learned from, and acts before each of them: the newest ones."""
+
+
+def _transitions(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
+    """(m, m): regression weight of the first product, chosen before a visit, for the second in it: (X'X + ridge)^-1 X'Y
+    (SLIT, equation 9)."""
+    from scipy.linalg import lapack
+
+    before, inside = _visits(histories, rows, options)
+    if not before.data.any():  # nobody came again for something
+        return np.zeros((len(rows), len(rows)), np.float32)
+    made, problem = lapack.spotrs(
+        _factor(before, _TRANSITION_RIDGE), _gram(before, inside), lower=True, overwrite_b=True
+    )
+    if problem or not np.isfinite(made).all():
+        raise TrainingError(_UNSOLVED)
+    if not options.again:
+        made[np.diag_indices(len(rows))] = 0.0
+    return np.asarray(made, np.float32)
+
+
+def _visits(histories: Histories, rows: Ints, options: NeighbourOptions) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Of v visits, none a shopper's first: the products at rows (m,) that were chosen before it and in it, (v, m) each.
+    Without `again` those in it are new to the shopper. Both are weighted by the root of the visit's weight."""
+    import scipy.sparse as sp
+
+    column = np.full(int(max(histories.products.max(), rows[-1])) + 1, -1)
+    column[rows] = np.arange(len(rows))
+    first = np.flatnonzero(np.diff(visit_numbers(histories), prepend=-1))
+    ends = np.append(first[1:], len(histories.products))
+    begins = np.repeat(histories.starts[:-1], histories.lengths)[first]
+    times = np.nan_to_num(histories.times[first])
+    later = np.argsort(times, kind="stable")
+    later = later[(first > begins)[later]][-_MOST_VISITS:]
+
+    def table(starts: Ints, stops: Ints) -> sp.csr_matrix:
+        lengths = stops - starts
+        acts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        places = column[histories.products[acts]]
+        visits = np.repeat(np.arange(len(starts)), lengths)[places >= 0]
+        pairs = np.unique(visits * len(rows) + places[places >= 0])
+        return sp.csr_matrix((np.ones(len(pairs)), np.divmod(pairs, len(rows))), (len(starts), len(rows)))
+
+    before = table(np.maximum(begins, first - _MOST_BEFORE)[later], first[later])
+    inside = table(first[later], ends[later])
+    if not options.again:
+        inside -= inside.multiply(before)
+    worth = (inside.getnnz(axis=1) > 0).astype(np.float64)
+    if options.transition_half_life is not None:
+        worth *= 0.5 ** ((times.max(initial=0.0) - times[later]) / DAY / options.transition_half_life)
+    weights = sp.diags(np.sqrt(worth))
+    return (weights @ before).tocsr(), (weights @ inside).tocsr()
+
+
+def _factor(table: sp.csr_matrix, ridge: float) -> NDArray[np.float32]:
+    """(m, m): the Cholesky factor of a table's (n, m) Gram matrix with a ridge, a lower triangle."""
+    from scipy.linalg import lapack
+
+    matrix = _gram(table, table)
+    diagonal = np.diag_indices(len(matrix))
+    matrix[diagonal] += ridge * matrix[diagonal].mean()
+    # It works in place, on Fortran order.
+    _, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
+    if problem:
+        raise TrainingError(_UNSOLVED)
+    return matrix
+
+
+def _gram(one: sp.csr_matrix, other: sp.csr_matrix) -> NDArray[np.float32]:
+    """(m, m): inner products of the columns of two tables (n, m)."""
+    by_product = one.T.tocsr()
+    made = np.empty((one.shape[1], other.shape[1]), np.float32, order="F")
+    for part in _parts(len(made)):
+        made[part] = (by_product[part] @ other).toarray()
+    return made
 
 
 def _parts(count: int) -> list[slice]:
@@ -99,13 +181,17 @@ def _parts(count: int) -> list[slice]:
 class NeighbourOptions:
     """Options of item neighbours."""
 
-    ridge: float = 25.0
+    ridge: float | None = 25.0
     """Added to how many shoppers chose each product, as a multiple of the mean of that; the more, the less is made of
-    few shoppers."""
+    few shoppers. None for transitions alone."""
     half_life: float | None = None
     """Days after which a choice counts half; None where all count alike."""
     again: float = 0.0
-    """What a product says of itself, where shoppers may choose it again; the regression leaves it out."""
+    """What a product says of itself, where shoppers may choose it again; the first regression leaves it out."""
+    transition: float = 0.0
+    """Weight of the transitions, relative to the first regression; 0 for none."""
+    transition_half_life: float | None = None
+    """Days after which a visit counts half for transitions; None where all count alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,13 +235,16 @@ class Neighbours:
     def scores(self, places: Ints, fading: float) -> NDArray[np.float32]:
         """Scores (m,) by the products at positions (w,), oldest first, -1 for none; each older one has `fading` times
         the weight of the next newer one."""
-        chosen = [(place, fading**age) for age, place in enumerate(places[::-1].tolist()) if place >= 0]
+        chosen: dict[int, float] = {}
+        for age, place in enumerate(places[::-1].tolist()):
+            if place >= 0:
+                chosen[place] = chosen.get(place, 0.0) + fading**age
         if not chosen:
             return np.zeros(len(self), np.float32)
-        parts = [slice(int(self.starts[place]), int(self.starts[place + 1])) for place, _ in chosen]
+        parts = [slice(int(self.starts[place]), int(self.starts[place + 1])) for place in chosen]
         others = np.concatenate([self.others[part] for part in parts])
         strengths = np.concatenate(
-            [self.strengths[part] * weight for part, (_, weight) in zip(parts, chosen, strict=True)]
+            [self.strengths[part] * weight for part, weight in zip(parts, chosen.values(), strict=True)]
         )
         return np.bincount(others, strengths, len(self)).astype(np.float32)
 

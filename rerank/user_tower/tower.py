@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import MOST_ACTS
 from rerank.ranker.onnx import open_model
-from rerank.user_tower.histories import Floats, Histories, Ints, TextPlaces, Windows, certainty, text_scores
+from rerank.user_tower.histories import (
+    MOST_COUNTED,
+    Floats,
+    Histories,
+    Ints,
+    TextPlaces,
+    Windows,
+    certainty,
+    text_scores,
+)
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, WeightedNeighbours
 from retrieval.errors import USER_TOWER, ModelError
 
@@ -147,11 +156,19 @@ class UserTower:
 
     def neighbour_scores(self, weighted: WeightedNeighbours, histories: Histories) -> Floats:
         """Neighbour scores (n, N) of n shoppers, by neighbours of `learned.rows`."""
-        rows = self.learned.rows
+        import scipy.sparse as sp
+
+        rows, neighbours = self.learned.rows, weighted.neighbours
+        ages = np.repeat(histories.starts[1:], histories.lengths) - np.arange(len(histories.products)) - 1
+        places = self._places[histories.products]
+        counted = (ages < MOST_COUNTED) & (places < len(rows))
+        owners = np.repeat(np.arange(len(histories)), histories.lengths)[counted]
+        weights = (weighted.decay ** ages[counted]).astype(np.float32)
+        chosen = sp.csr_matrix((weights, (owners, places[counted])), (len(histories), len(rows)))
+        shape = (len(neighbours), len(rows))
+        strengths = sp.csr_matrix((neighbours.strengths, neighbours.others, neighbours.starts), shape)
         made = np.zeros((len(histories), len(self.catalog)), np.float32)
-        for number, window in enumerate(histories.newest().products):
-            places = self._places[window]
-            made[number, rows] = weighted.neighbours.scores(np.where(places < len(rows), places, -1), weighted.decay)
+        made[:, rows] = (chosen @ strengths).toarray()
         return made
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, 
 from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
-METHOD = 3
+METHOD = 4
 """Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""
@@ -65,8 +66,8 @@ class UserTowerOptions:
     """Whether to train again on all acts, for the best number of epochs."""
     validation_share: float = 0.1
     """Share of the newest acts that validate the number of epochs."""
-    most_validated: int = 1_000
-    """Shoppers."""
+    most_validated: int = 2_000
+    """Choices."""
     seed: int = 0
 
     def loop(self) -> LoopOptions:
@@ -93,7 +94,8 @@ def fit(
     if validation:
         learning, held = histories, validation
     else:
-        learning, held = split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
+        share, hide_seen = options.validation_share, options.hide_seen
+        learning, held = split_by_time(histories, share, hide_seen=hide_seen, whole_visit=True)
     if not len(held.targets):
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
@@ -199,33 +201,68 @@ def next_product_loss(model: UserTowerModel, batch: HistoryWindowBatch) -> torch
 
 _RIDGES = (6.0, 25.0)
 _HALF_LIVES = (None, 60.0)
-_FADING = (0.9, 0.95, 1.0)
+_FADING = (0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
 _WEIGHTS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _AGAIN = 0.3
 """Weight of a product for itself, if seen products may be recommended."""
+_TRANSITIONS = (1.0, 2.0, 4.0)
+_TRANSITION_HALF_LIVES = (15.0, 60.0)
 
 
 def choose_neighbours(
     tower: UserTower, histories: Histories, held: HeldOutActs, *, least_shoppers: int, hide_seen: bool, timed: bool
 ) -> WeightedNeighbours:
     """Chooses the neighbours and their weight that predict the held-out acts best together with `tower`, which has
-    none; ties go to none or the smaller weight. Choices decay with time only if `timed`. Raises TrainingError if
-    neighbours cannot be learned."""
-    tried = [NO_NEIGHBOURS]
+    none, then transitions that improve on them. Ties go to none or the smaller weight. Choices decay with time only if
+    `timed`. Raises TrainingError if neighbours cannot be learned."""
+    find = partial(find_neighbours, histories, tower.learned.rows, least_shoppers=least_shoppers)
+    tried = []
     for half_life, ridge in product(_HALF_LIVES if timed else (None,), _RIDGES):
         options = NeighbourOptions(ridge, half_life, 0.0 if hide_seen else _AGAIN)
-        neighbours = find_neighbours(histories, tower.learned.rows, options, least_shoppers=least_shoppers)
+        neighbours = find(options)
         tried += [WeightedNeighbours(neighbours, weight, fading, options) for fading in _FADING for weight in _WEIGHTS]
+    best = _best_added(tower, NO_NEIGHBOURS, tried, held, hide_seen=hide_seen)
+    if best.options is None:
+        return best
+    tried = []
+    for half_life in _TRANSITION_HALF_LIVES if timed else (None,):
+        options = replace(best.options, transition=1.0, transition_half_life=half_life)
+        neighbours = find(replace(options, ridge=None))
+        tried += [
+            WeightedNeighbours(neighbours, best.weight * share, best.decay, replace(options, transition=share))
+            for share in _TRANSITIONS
+        ]
+    added = _best_added(tower, best, tried, held, hide_seen=hide_seen)
+    if added is best or added.options is None:
+        return best
+    return replace(best, neighbours=find(added.options), options=added.options)
+
+
+def _best_added(
+    tower: UserTower,
+    start: WeightedNeighbours,
+    tried: Sequence[WeightedNeighbours],
+    held: HeldOutActs,
+    *,
+    hide_seen: bool,
+) -> WeightedNeighbours:
+    """Of `tried`, the one that predicts the held-out acts best when its scores are added to those of `tower` and
+    `start`; `start` where none is better."""
     reached = np.zeros(len(tried))
+    before = 0.0
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
         scores = tower.scores(part.histories, part.now)
-        reached[0] += _reached(scores, part.targets, seen)
-        # Options that differ in weight only are adjacent.
-        for first in range(1, len(tried), len(_WEIGHTS)):
-            scores_added = tower.neighbour_scores(tried[first], part.histories)
-            for number, weight in enumerate(_WEIGHTS, first):
-                reached[number] += _reached(scores + np.float32(weight) * scores_added, part.targets, seen)
-    return tried[max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))]
+        if start.weight:
+            scores = scores + np.float32(start.weight) * tower.neighbour_scores(start, part.histories)
+        before += _reached(scores, part.targets, seen)
+        last = NO_NEIGHBOURS
+        for number, each in enumerate(tried):
+            if each.neighbours is not last.neighbours or each.decay != last.decay:
+                added = tower.neighbour_scores(each, part.histories)
+            last = each
+            reached[number] += _reached(scores + np.float32(each.weight) * added, part.targets, seen)
+    best = max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))
+    return tried[best] if reached[best] > before else start
 
 
 _PRIORS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
-from rerank.user_tower.histories import ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
+from rerank.user_tower.histories import MOST_COUNTED, ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
 from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -114,7 +114,8 @@ _WIDER, _MAX_EXAMINED = 8, 10_000
 
 
 class ShopperVectors:
-    """A shopper as a tower sees them: the newest acts whose products the catalog has, in two vectors."""
+    """A shopper as a tower sees them: the newest acts whose products the catalog has, in two vectors, and neighbours of
+    the products of more of them."""
 
     def __init__(self, snapshot: Snapshot, tower: OpenedUserTower, acts: Sequence[PastAct], now: float) -> None:
         """`now` is in seconds since 1970."""
@@ -125,6 +126,7 @@ class ShopperVectors:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
             self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
+            places, vectors = places[-MOST_ACTS:], vectors[-MOST_ACTS:]
             self._newest = newest_products(zip(rows[::-1].tolist(), kinds[::-1].tolist(), strict=True))
             self._seen = rows
             self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
@@ -213,7 +215,7 @@ def _known(
         if is_same:
             continue
         kept.append((row, ACT_KINDS.index(act.kind), when))
-        if len(kept) == MOST_ACTS:
+        if len(kept) == MOST_COUNTED:
             break
     kept.reverse()
     rows = np.array([row for row, _, _ in kept], np.int64)

@@ -9,7 +9,7 @@ import pytest
 
 from rerank.ranker.features import MOST_ACTS, PADDING
 from rerank.user_tower.evaluation import hit_rate, ndcg, ranks, split_by_time
-from rerank.user_tower.histories import GAPS, Histories, gap_classes
+from rerank.user_tower.histories import GAPS, Histories, gap_classes, visit_numbers
 from rerank.user_tower.item_neighbours import factorize
 from rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
 from retrieval.errors import InputError
@@ -89,6 +89,23 @@ def test_target_is_the_first_new_product_if_seen_ones_are_hidden() -> None:
     assert held.now is not None
     assert held.now.tolist() == [10.0]
     assert split_by_time(given, 0.34)[1].targets.tolist() == [2, 5]
+
+
+def test_whole_first_visit_after_the_moment_is_held_out() -> None:
+    times = [[0.0, 1e4, 1e4, 1.1e4, 2e4], [0.0, 5e3, 6e3, 3e4, 3e4]]
+    given = Histories.of([[1, 2, 3, 1, 4], [5, 6, 7, 8, 9]], times=times)
+    assert visit_numbers(given).tolist() == [0, 1, 1, 1, 2, 3, 4, 4, 5, 5]
+    learning, held = split_by_time(given, 0.5, whole_visit=True, after=7e3)
+    assert learning.products.tolist() == [1, 2, 3, 5, 6, 7]
+    assert held.targets.tolist() == [1, 8, 9]
+    assert held.now is not None
+    assert held.now.tolist() == [1.1e4, 3e4, 3e4]
+    assert split_by_time(given, 0.5, whole_visit=True, hide_seen=True)[1].targets.tolist() == [4, 8, 9]
+
+
+def test_acts_without_times_are_visits_of_their_own() -> None:
+    assert visit_numbers(Histories.of([[1, 2], [], [3]])).tolist() == [0, 1, 2]
+    assert not len(visit_numbers(Histories.of([[]])))
 
 
 def test_without_times_the_last_act_is_held_out() -> None:

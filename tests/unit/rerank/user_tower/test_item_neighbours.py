@@ -58,6 +58,37 @@ def test_weights_equal_ridge_regression_of_each_product(half_life: float | None)
         assert strength == pytest.approx(0.3 if one == other else expected[one, other], abs=1e-5)
 
 
+@pytest.mark.parametrize(("again", "half_life"), [(0.0, None), (0.3, 3.0)])
+def test_transitions_equal_ridge_regression_of_visits(again: float, half_life: float | None) -> None:
+    options = NeighbourOptions(None, None, again, transition=4.0, transition_half_life=half_life)
+    found = pairs(find_neighbours(TIMED, ROWS, options, least_shoppers=1))
+    # Before a visit and in it, by shopper: 7 again after 5 and 7; 5 alone after it; 9 after 7; 5 and 7 after 9.
+    before = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]], float)
+    inside = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], float)
+    days = np.array([1, 5, 2, 3, 4], float)
+    if not again:
+        inside = np.where(before > 0, 0.0, inside)
+    weights = (inside.sum(axis=1) > 0) * (1.0 if half_life is None else 0.5 ** ((5 - days) / half_life))
+    common = before.T @ (before * weights[:, None])
+    system = common + 30.0 * np.diag(common).mean() * np.eye(3)
+    expected = 4.0 * np.linalg.solve(system, before.T @ (inside * weights[:, None]))
+    if not again:
+        np.fill_diagonal(expected, 0.0)
+    for (one, other), strength in found.items():
+        assert strength == pytest.approx(expected[one, other], abs=1e-6)
+    assert found
+    both = pairs(find_neighbours(TIMED, ROWS, replace(options, ridge=25.0), least_shoppers=1))
+    alone = pairs(find_neighbours(TIMED, ROWS, replace(options, ridge=25.0, transition=0.0), least_shoppers=1))
+    assert both[0, 1] == pytest.approx(alone[0, 1] + expected[0, 1], abs=1e-6)
+
+
+def test_single_visits_have_no_transitions() -> None:
+    options = NeighbourOptions(None, transition=1.0)
+    once = Histories.of(CHOSEN, times=[[0.0] * len(each) for each in CHOSEN])
+    assert not pairs(find_neighbours(once, ROWS, options, least_shoppers=1))
+    assert pairs(find_neighbours(HISTORIES, ROWS, options, least_shoppers=1))
+
+
 def test_older_choices_have_less_weight() -> None:
     options = (NeighbourOptions(0.5, life) for life in (1.0, None))
     strengths = [pairs(find_neighbours(TIMED, ROWS, each, least_shoppers=1))[0, 2] for each in options]
@@ -100,6 +131,12 @@ def test_strongest_neighbours_are_kept_in_order() -> None:
 def test_scores_are_summed_over_the_history_with_decay() -> None:
     result, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
     assert result.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
+
+
+def test_repeated_products_of_a_history_are_counted() -> None:
+    counted = FOUND.scores(np.array([0] * 3 + [2] * 200), 1.0)
+    expected = 3 * FOUND.scores(np.array([0]), 1.0) + 200 * FOUND.scores(np.array([2]), 1.0)
+    assert counted == pytest.approx(expected, rel=1e-5)
 
 
 def test_empty_history_and_unknown_products_have_no_neighbours() -> None:

@@ -12,6 +12,7 @@ import torch
 from rerank.training.trainer import Epoch
 from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of, split_by_time
 from rerank.user_tower.histories import Histories, TextPlaces, certainty
+from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, WeightedNeighbours, find_neighbours
 from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import UserTowerOptions, choose_prior, fit
 from retrieval.errors import TrainingError
@@ -90,10 +91,20 @@ def test_an_empty_history_is_answered_by_popularity(learned: UserTower) -> None:
     assert learned.scores(Histories.of([])).shape == (0, KINDS * EACH)
 
 
-def test_only_the_newest_fifty_acts_count(learned: UserTower) -> None:
+def test_network_reads_the_newest_fifty_acts_and_neighbours_all_that_are_counted(learned: UserTower) -> None:
     acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
-    long, short = (learned.scores(Histories.of([each])) for each in (acts, acts[-50:]))
+    alone = UserTower(learned.encode, learned.catalog, replace(learned.learned, neighbours=NO_NEIGHBOURS, prior=0.0))
+    long, short = (alone.scores(Histories.of([each])) for each in (acts, acts[-50:]))
     assert long == pytest.approx(short)
+    rows = learned.learned.rows
+    steady = WeightedNeighbours(find_neighbours(shoppers(), rows, NeighbourOptions(6.0), least_shoppers=1), 1.0, 1.0)
+    counted = [learned.neighbour_scores(steady, Histories.of([acts[-count:]]))[0] for count in (50, 1_000, 10_000)]
+    assert counted[2] == pytest.approx(counted[1])
+    places = np.array(
+        [place if row in rows else -1 for row, place in zip(acts, np.searchsorted(rows, acts), strict=True)]
+    )
+    assert counted[1][rows] == pytest.approx(steady.neighbours.scores(places[-1_000:], 1.0), abs=1e-4)
+    assert np.abs(counted[1] - counted[0]).max() > 1
 
 
 def test_scores_do_not_depend_on_the_batch(learned: UserTower) -> None:

@@ -238,12 +238,12 @@ def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
         assert shown(engine, acts, filters="price < 0.01") == []
 
 
-def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower) -> None:
+@pytest.mark.parametrize("rows", [[3, 40, 17], [*range(20, 95), 3, 40, 17]])
+def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower, rows: list[int]) -> None:
     assert live.user_tower == "tower-0001"
-    rows = [3, 40, 17]
     acts = acts_on(live, *rows)
     times = [act.at.timestamp() for act in acts if act.at]
-    kinds = [[1] * 3]
+    kinds = [[1] * len(rows)]
     scores = tower.scores(Histories.of([rows], kinds, [times]), np.array([time.time()]))[0]
     scores[rows] = -np.inf
     assert shown(live, acts, size=10) == np.argsort(-scores, kind="stable")[:10].tolist()
