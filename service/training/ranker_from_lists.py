@@ -164,7 +164,8 @@ def publish_trained(
     """
     run = work / f"{lists.source}-{_digest(snapshot, lists.data, options)}"
     contenders = [_contender(lists, layers, options, run, progress) for layers in (0, 1)]
-    chosen = choose(contenders)
+    # A tenth of some hundred judged queries would hardly ever be sure of the layer.
+    chosen = choose(contenders, surely=lists.objective is TEACHING)
     spec = _spec(snapshot, lists, chosen, options)
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
@@ -188,11 +189,13 @@ class Contender:
     """(validation queries,): see `rerank.training.distillation.Objective`."""
 
 
-def choose(contenders: Sequence[Contender]) -> Contender:
-    """The last one that is surely better than all before it: what costs more has to earn it."""
+def choose(contenders: Sequence[Contender], *, surely: bool = True) -> Contender:
+    """The last one that is surely better than all before it: what costs more has to earn it. Or else, better in the
+    mean."""
     best, *others = contenders
     for other in others:
-        if paired_bootstrap(other.quality, best.quality).low > 0:
+        difference = paired_bootstrap(other.quality, best.quality)
+        if (difference.low if surely else difference.mean) > 0:
             best = other
     return best
 
