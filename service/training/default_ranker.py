@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from rerank.evaluation.promotion import NDCG
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES, SIGNALS
+from rerank.ranker.features import FEATURES, MEMORY_COLUMNS, SIGNALS
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import RankerReport, RankerSpec, write_ranker
@@ -36,6 +36,8 @@ from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Weights of the merged score beside the network's that are tried."""
 Floats = NDArray[np.float32]
+_READ = FEATURES[: MEMORY_COLUMNS.start]
+"""Without the store's memory of queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,10 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogS
 
 
 def _of_words(features: Floats) -> Floats:
-    """The features (m, F) without those that only some catalogs have, such as prices: they would identify the catalog
-    and mean something else in a store where some products have them. A constant feature is ignored later, too."""
-    kept = features.copy()
+    """Those of the features (m, F) that are read, without those that only some catalogs have, such as prices: they
+    would identify the catalog and mean something else in a store where some products have them. A constant feature is
+    ignored later, too."""
+    kept = features[:, : len(_READ)].copy()
     kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
     return kept
 
@@ -133,7 +136,7 @@ def _trained(
     stores: Sequence[_CatalogStore], options: DefaultOptions, progress: Progress | None = None
 ) -> RankerNetwork:
     dimension = stores[0].catalog.data.states.dimension
-    shape = NetworkShape(dimension, 0, len(FEATURES), layers=0, history=0)
+    shape = NetworkShape(dimension, 0, len(_READ), layers=0, history=0)
     advance = (progress or NullProgress()).advance
     with tempfile.TemporaryDirectory() as folder:
         network, _ = distil([store.catalog for store in stores], shape, options.distilling, Path(folder), advance)
@@ -152,7 +155,7 @@ def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, o
         encoder=stores[0].encoder,
         state_dimension=network.shape.state_dimension,
         vector_dimension=stores[0].vector_dimension,
-        features=FEATURES,
+        features=_READ,
         layers=0,
         precision="fp32",
         mix=mix,

@@ -44,7 +44,10 @@ def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     assert "/" not in str(spec.trained_on)
     names = str(spec.trained_on["catalogs"]).split(", ")
     measured = {each: f"nDCG@10 on {each}" for each in names}
-    assert all(report.measures[name] > report.measures[f"{name} of the merged order"] for name in measured.values())
+    gains = [report.measures[name] - report.measures[f"{name} of the merged order"] for name in measured.values()]
+    # On none surely below the merged order.
+    assert min(gains) > -0.001
+    assert sum(gains) > 0
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
     # What only some stores tell would mean something else in the next one.
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()
