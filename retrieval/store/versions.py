@@ -103,8 +103,10 @@ class Store:
 
     def versions(self) -> list[str]:
         """The names of all versions, oldest first."""
-        folder = self.root / "versions"
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        try:
+            names = [entry.name for entry in (self.root / "versions").iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
         return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
 
     def check_known(self, name: str) -> None:
