@@ -142,6 +142,29 @@ def is_validation_query(query: str, share: float, seed: int = 0) -> bool:
     return int.from_bytes(digest, "big") % _PARTS < round(share * _PARTS)
 
 
+JUDGING_SHARE = 0.2
+"""Of the queries."""
+_JUDGING = -1
+"""Divides by other digits than the seeds, from 0 on, of what chooses."""
+
+
+def is_judging_query(query: str) -> bool:
+    """Whether a query is of the test, a fifth of all, that nothing is trained on or chosen by."""
+    return is_validation_query(query, JUDGING_SHARE, _JUDGING)
+
+
+def judged_gains(judged: Iterable[JudgedQuery], row_of: RowOf) -> dict[str, dict[str, float]]:
+    """The gains of existing products by query, without queries that none answers. Queries that are equal after
+    normalisation are one, each product with its highest gain."""
+    known: dict[str, tuple[str, dict[str, float]]] = {}
+    for each in judged:
+        _, gains = known.setdefault(normalize_query(each.query), (each.query, {}))
+        for product, opinion in each.opinions.items():
+            if row_of(product) is not None:
+                gains[product] = max(opinion.gain, gains.get(product, 0.0))
+    return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
+
+
 def build_dataset(sources: TowerSources, row_of: RowOf, seed: int = 0) -> TowerDataset:
     """Builds the dataset; queries with the same normalised text are merged, with the higher opinion of each product.
     Paraphrases are applied after the split and only between training queries, so that no validation or held-out query

@@ -23,7 +23,7 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, StoredRanker, ranker_store
-from rerank.text_towers.dataset import JudgedQuery, is_validation_query
+from rerank.text_towers.dataset import JudgedQuery, is_judging_query, is_validation_query, judged_gains
 from rerank.training.click_training import MIXES
 from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from rerank.training.distillation import (
@@ -46,7 +46,6 @@ from service.engine.snapshot import Snapshot
 from service.events.signals import read_memory, read_popularity
 from service.training.ranker_dataset import ScoredLists, candidate_lists, list_data
 from service.training.ranker_promotion import publish_judged
-from service.training.text_towers_promotion import is_judging_query, judged_gains
 
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
 """A network trained on lists says the same of all events."""
@@ -106,7 +105,7 @@ def grade_ranker(
     nothing. Raises TrainingError where too few queries have a candidate that is worth something, EncoderError where
     they cannot be encoded.
     """
-    gains = judged_gains(snapshot, judged)
+    gains = judged_gains(judged, snapshot.products.row_of)
     progress.begin("candidates", len(gains), "queries")
     popularity, memory = read_popularity(root), read_memory(root)
     found = candidate_lists(

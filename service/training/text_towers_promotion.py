@@ -23,7 +23,7 @@ from rerank.evaluation.promotion import (
     shortage,
 )
 from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.text_towers.dataset import JudgedQuery, TowerSources, is_validation_query, normalize_query
+from rerank.text_towers.dataset import JudgedQuery, TowerSources, is_judging_query, judged_gains
 from rerank.text_towers.validation import PoolEvaluator
 from retrieval.encoders.base import Encoder, Runtime
 from retrieval.encoders.registry import EXACT_OF, open_encoder, parse_runtime, runtime_of
@@ -37,10 +37,6 @@ from service.engine.versions import cluster_of
 from service.settings import Settings
 from service.training.ranker_dataset import best_products
 
-JUDGING_SHARE = 0.2
-"""Of the queries."""
-_SEED = -1
-"""Divides by other digits than the seeds, from 0 on, of what chooses."""
 DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranker"
 
 
@@ -88,16 +84,11 @@ def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> Towe
 
 def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
     """Raises TrainingError where too few of these queries could judge: before hours of training and encoding."""
-    if (known := len(judged_gains(snapshot, judges))) < LEAST_JUDGED:
+    if (known := len(judged_gains(judges, snapshot.products.row_of))) < LEAST_JUDGED:
         raise TrainingError(
             f"{shortage(known, 'queries')} to decide whether what is trained is better, so nothing was trained; judge "
             "more queries, or write a folder alone: shelfwise train towers --no-publish"
         )
-
-
-def is_judging_query(query: str) -> bool:
-    """Whether a query is of the test, a fifth of all, that nothing is trained on or chosen by."""
-    return is_validation_query(query, JUDGING_SHARE, _SEED)
 
 
 def judge_encoder(
@@ -114,7 +105,7 @@ def judge_encoder(
 class _Gate:
     def __init__(self, root: Path, before: Snapshot, judged: Sequence[JudgedQuery], progress: Progress) -> None:
         self._root, self._before, self._progress = root, before, progress
-        self._gains = judged_gains(before, judged)
+        self._gains = judged_gains(judged, before.products.row_of)
 
     def report(self, after: Snapshot) -> EncoderReport:
         self._progress.begin("judge", None, "")
@@ -157,18 +148,6 @@ class _Gate:
                 for query, gains in self._gains.items()
             ]
         )
-
-
-def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str, dict[str, float]]:
-    """The gains of existing products by query, without queries that none answers. Queries that are equal after
-    normalisation are one, each product with its highest gain."""
-    known: dict[str, tuple[str, dict[str, float]]] = {}
-    for each in judged:
-        _, gains = known.setdefault(normalize_query(each.query), (each.query, {}))
-        for product, opinion in each.opinions.items():
-            if snapshot.products.row_of(product) is not None:
-                gains[product] = max(opinion.gain, gains.get(product, 0.0))
-    return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
 
 
 MOST_LOST = 0.003

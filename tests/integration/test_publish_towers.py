@@ -18,7 +18,7 @@ from indexer.targets import ReencodeReport, reencode
 from rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
 from rerank.evaluation.statistics import Difference
 from rerank.text_towers.artifacts import read_towers
-from rerank.text_towers.dataset import JudgedQuery, Opinion, is_validation_query
+from rerank.text_towers.dataset import JUDGING_SHARE, JudgedQuery, Opinion, is_validation_query, judged_gains
 from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import STATE_FILE
 from retrieval.encoders.registry import open_encoder
@@ -32,7 +32,7 @@ from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import serving_snapshot
 from service.training.text_towers import TextTowersRequest, train_text_towers
-from service.training.text_towers_promotion import JUDGING_SHARE, MOST_LOST, PrecisionComparison, judged_gains, judging
+from service.training.text_towers_promotion import MOST_LOST, PrecisionComparison, judging
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress
@@ -280,7 +280,9 @@ def test_query_in_two_files_has_the_judgments_of_both(root: Path) -> None:
         first = JudgedQuery("Red  lamp", {"p000": Opinion(0.5), "p001": Opinion(1.0)})
         second = JudgedQuery("red lamp", {"p000": Opinion(1.0)})
         nothing = JudgedQuery("none", {"p000": Opinion(0.0), "gone": Opinion(1.0)})
-        assert judged_gains(snapshot, [first, second, nothing]) == {"Red  lamp": {"p000": 1.0, "p001": 1.0}}
+        assert judged_gains([first, second, nothing], snapshot.products.row_of) == {
+            "Red  lamp": {"p000": 1.0, "p001": 1.0}
+        }
 
 
 class TestReencoding:
