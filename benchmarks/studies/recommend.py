@@ -169,7 +169,7 @@ def recommend(
     ] = None,
     scores: Annotated[list[str], typer.Option(help="NAME=FILE: what that program scored, as a further method.")] = [],  # noqa: B006
 ) -> None:
-    """Train a user tower on purchases from files, and measure it beside simpler methods on the next ones."""
+    """Train a user tower on purchases of files or of the index, and measure it beside simpler methods on the next."""
     hide_seen = seen == "hide"
     with TerminalProgress() as progress, serving_snapshot(index) as snapshot:
         catalog = UserTowerCatalog.of(snapshot)

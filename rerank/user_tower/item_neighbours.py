@@ -41,9 +41,7 @@ def find_neighbours(
     places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
     if not len(places):
         return Neighbours(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    weights = np.zeros((len(places), len(places)), np.float32)
-    if options.ridge is not None:
-        weights = _weights(histories, rows[places], options)
+    weights = _weights(histories, rows[places], options)
     if options.transition:
         weights += np.float32(options.transition) * _transitions(histories, rows[places], options)
         np.clip(weights, -1.0, 1.0, out=weights)
@@ -66,7 +64,7 @@ def find_neighbours(
 
 def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
     """(m, m): regression weight of the first product for the second. With G the co-occurrence counts and P = (G +
-    ridge)^-1 it is -P_ij / P_jj (equation 8)."""
+    ridge)^-1 it is -P_ij / P_jj (equation 8); 0 without a ridge."""
     from scipy.linalg import lapack
 
     if options.ridge is None:
