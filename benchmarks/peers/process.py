@@ -1,0 +1,226 @@
+"""A peer's environment and its process, which is called by the protocol and watched by the kernel's counters.
+
+Each peer has one virtual environment with pinned packages, made once in the cache folder. Its own packages come first;
+what they lack comes from the environment of Shelfwise, so that the encoder and the cross-encoder are the same code of
+the same version in every peer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import xxhash
+from filelock import FileLock
+
+from benchmarks.peers.protocol import BuildReport, Catalog, PriceRange, Request, Response
+from retrieval.errors import StoreError
+from retrieval.memory import process_memory
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+_STAMP = "complete"
+_MAKING_SECONDS = 900
+_CLOSING_SECONDS = 40
+_LOG_LINES = 5
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def environment_python(name: str, cache: Path) -> Path:
+    """The interpreter of the environment of `requirements/NAME.txt`, which the first call makes in `cache`; where there
+    is no such file, that of Shelfwise, which has the library.
+
+    Raises StoreError where a package cannot be brought.
+    """
+    pinned = REQUIREMENTS / f"{name}.txt"
+    if not pinned.exists():
+        return Path(sys.executable)
+    made_of = xxhash.xxh3_64_hexdigest(pinned.read_bytes() + sys.version.encode())
+    folder = cache / "peers" / f"{name}-{made_of}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / _STAMP).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(name, folder, pinned)
+            (folder / _STAMP).touch()
+    return folder / "bin" / "python"
+
+
+def _make(name: str, folder: Path, pinned: Path) -> None:
+    own = Path(sys.executable).with_name("uv")
+    uv = str(own) if own.exists() else shutil.which("uv")
+    python = str(folder / "bin" / "python")
+    if uv:
+        _run(name, [uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+        _run(name, [uv, "pip", "install", "--quiet", "--python", python, "-r", str(pinned)])
+    else:
+        _run(name, [sys.executable, "-m", "venv", str(folder)])
+        _run(name, [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)])
+
+
+def _run(name: str, command: Sequence[str]) -> None:
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=_MAKING_SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise StoreError(f"the environment of {name} took over {_MAKING_SECONDS} s; is there a network?") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        output = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise StoreError(
+            f"the environment of {name} cannot be made: {output[-1] if output else error}; "
+            f"is there a network that reaches the package index?"
+        ) from error
+
+
+def program(statement: str) -> list[str]:
+    """Arguments of a peer's interpreter that run a statement, with our packages behind the peer's own."""
+    ours = str(Path(np.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
+    return ["-c", f"import site, sys; site.addsitedir({ours!r}); sys.path.append({root!r}); {statement}"]
+
+
+def thread_settings(cores: int) -> Mapping[str, str]:
+    """The environment of a process whose libraries take so many threads, without a model hub that the cache spares."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(cores)), "TOKENIZERS_PARALLELISM": "false"}
+
+
+class NotOfferedError(StoreError):
+    """The peer has no such operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """How to start a peer: the module and the class of its adapter, and the name of its environment."""
+
+    module: str
+    adapter: str
+    environment: str = ""
+    """Of `requirements/NAME.txt`; empty for that of Shelfwise."""
+
+
+class PeerProcess:
+    """A running peer. Its searches may be called from many threads."""
+
+    def __init__(self, spec: Spec, cache: Path, cores: int, log: Path) -> None:
+        """Starts it; raises StoreError where its environment cannot be made."""
+        self._name, self._log = spec.adapter, log
+        statement = f"from benchmarks.peers.protocol import serve; serve({spec.module!r}, {spec.adapter!r}, {cores})"
+        self._stderr = log.open("wb")
+        self._process = subprocess.Popen(  # noqa: S603
+            [str(environment_python(spec.environment, cache)), *program(statement)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=dict(thread_settings(cores)),
+        )
+        self._numbers = count()
+        self._waiting: dict[int, Future[Any]] = {}
+        self._lock = threading.Lock()
+        self._others: list[int] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def call(self, method: str, **arguments: object) -> Future[Any]:
+        """The result of a method of the adapter, once it is there."""
+        made: Future[Any] = Future()
+        number = next(self._numbers)
+        line = msgspec.json.encode(Request(number, method, arguments)) + b"\n"
+        with self._lock:
+            if self._process.poll() is not None:
+                raise StoreError(self._ended())
+            self._waiting[number] = made
+            assert self._process.stdin  # noqa: S101 - it is a pipe
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        return made
+
+    def build(self, catalog: Catalog) -> BuildReport:
+        """Builds the peer; raises StoreError with what it said where it cannot."""
+        built = msgspec.convert(self.call("build", **msgspec.to_builtins(catalog, enc_hook=str)).result(), BuildReport)
+        self._others = built.processes
+        return built
+
+    def search(self, mode: str, query: str, k: int, prices: PriceRange | None = None) -> Future[list[str]]:
+        """The ids of the k best products, the best first."""
+        return self.call("search", mode=mode, query=query, k=k, prices=prices)
+
+    def _read(self) -> None:
+        decoder = msgspec.json.Decoder(Response)
+        assert self._process.stdout  # noqa: S101 - it is a pipe
+        for line in self._process.stdout:
+            response = decoder.decode(line)
+            with self._lock:
+                waiting = self._waiting.pop(response.id)
+            if response.error == "not offered":
+                waiting.set_exception(NotOfferedError(f"{self._name} has no such operation"))
+            elif response.error:
+                waiting.set_exception(StoreError(f"{self._name}: {response.error}; see {self._log}"))
+            else:
+                waiting.set_result(response.result)
+        with self._lock:
+            left = list(self._waiting.values())
+            self._waiting.clear()
+        for waiting in left:
+            waiting.set_exception(StoreError(self._ended()))
+
+    def _ended(self) -> str:
+        printed = self._log.read_text("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
+        return f"{self._name} ended with status {self._process.wait()}: {' | '.join(printed)}"
+
+    def processor_seconds(self) -> float:
+        """Of all its processes so far."""
+        return sum(map(_processor_seconds, self._processes()))
+
+    def resident(self) -> int:
+        """Bytes of memory of all its processes, the pages of mapped files that they read among them."""
+        return sum(process_memory("VmRSS", process) for process in self._processes())
+
+    def _processes(self) -> list[int]:
+        found = [self._process.pid, *self._others]
+        for process in found:
+            for listed in Path(f"/proc/{process}/task").glob("*/children"):
+                with suppress(OSError):
+                    found += [int(child) for child in listed.read_text("ascii").split() if int(child) not in found]
+        return found
+
+    def close(self) -> None:
+        """Ends it, and what it started."""
+        with suppress(OSError):
+            assert self._process.stdin  # noqa: S101 - it is a pipe
+            self._process.stdin.close()
+        try:
+            self._process.wait(_CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._reader.join()
+            self._stderr.close()
+
+
+def _processor_seconds(process: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / _TICKS
+    return 0.0
+
+
+@contextmanager
+def started(spec: Spec, catalog: Catalog, log: Path) -> Iterator[tuple[PeerProcess, BuildReport]]:
+    """A peer that is built; it ends with the context."""
+    peer = PeerProcess(spec, catalog.cache, catalog.cores, log)
+    try:
+        yield peer, peer.build(catalog)
+    finally:
+        peer.close()

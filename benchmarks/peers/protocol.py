@@ -1,0 +1,222 @@
+"""The protocol between the benchmark and a peer in a process of its own: JSON lines on standard input and output.
+
+A search carries the query's text: each peer encodes it in its own process by the same stored encoder, so that a search
+takes the encoding into its time. Requests are answered by a few threads, in any order.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from retrieval.encoders.base import Encoder
+
+Vectors = NDArray[np.float32]
+THREADS = 4
+"""That answer searches in a peer."""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A product as peers get it."""
+
+    id: str
+    title: str
+    brand: str
+    category: str
+    description: str
+    price: float
+    text: str
+    """All of the above that our encoder reads: for peers that search one field, and for cross-encoders."""
+
+
+class PriceRange(msgspec.Struct, frozen=True):
+    """A filter: both ends included."""
+
+    low: float
+    high: float
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """All that a peer may use."""
+
+    items: Path
+    """JSON lines of `Item`."""
+    vectors: Path
+    """(n, dimension) float32 of unit length, in the order of the items."""
+    feed: Path
+    """The same products as a feed of ours."""
+    folder: Path
+    """Where the peer may write."""
+    encoder: Path
+    """The folder of the stored encoder."""
+    encoder_name: str
+    cross_encoder: str
+    """A name or folder of sentence-transformers."""
+    cache: Path
+    elasticsearch: str
+    """The address of a cluster; empty to start one."""
+    cores: int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A call of a method of the adapter."""
+
+    id: int
+    method: str
+    arguments: dict[str, Any] = {}
+
+
+class Response(msgspec.Struct, frozen=True):
+    """The result of a request, or the error in its place."""
+
+    id: int
+    result: Any = None
+    error: str = ""
+
+
+class BuildReport(msgspec.Struct, frozen=True):
+    """The outcome of a build."""
+
+    seconds: float
+    """Without encoding."""
+    bytes: int
+    processes: list[int]
+    """Of other processes than the adapter's own that search."""
+    versions: dict[str, str]
+    encode_seconds: float = 0.0
+    """Of a peer that encodes the products itself."""
+
+
+class Adapter(ABC):
+    """A peer. The constructor starts what it needs; `build` is timed."""
+
+    packages: Sequence[str] = ()
+    """Whose versions are reported."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.processes: list[int] = []
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """All products."""
+        decoder = msgspec.json.Decoder(Item)
+        return [decoder.decode(line) for line in self.catalog.items.read_bytes().splitlines()]
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """(n, dimension), of unit length."""
+        return np.load(self.catalog.vectors)  # type: ignore[no-any-return]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the products' vectors."""
+        from retrieval.encoders.registry import load_encoder
+
+        return load_encoder(self.catalog.encoder)
+
+    def encode(self, query: str) -> Vectors:
+        """(dimension,), of unit length."""
+        vector: Vectors = self.encoder.encode_queries([query])[0]
+        return vector
+
+    @abstractmethod
+    def build(self) -> None:
+        """Makes everything that searches need, on disk where the peer can."""
+
+    @abstractmethod
+    def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
+        """The ids of the k best products, the best first."""
+
+    def change_price(self, product: str, price: float) -> None:
+        """Changes a price, so that filters find it. Raises NotImplementedError where the peer has no such thing."""
+        raise NotImplementedError
+
+    def bytes(self) -> int:
+        """On disk, in the blocks that files take."""
+        return sum(512 * path.stat().st_blocks for path in self.catalog.folder.rglob("*") if path.is_file())
+
+    def versions(self) -> dict[str, str]:
+        """Of what is measured."""
+        from importlib.metadata import version
+
+        return {name: version(name) for name in self.packages}
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """Ends what the constructor started."""
+
+
+class Server:
+    """Answers requests with an adapter; `build` and `close` are of the server, the rest of the adapter."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._kind: type[Adapter] = getattr(importlib.import_module(module), name)
+        self._adapter: Adapter | None = None
+        # Standard output is the protocol's alone: what libraries print goes to standard error.
+        self._out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        self._writing = threading.Lock()
+
+    def run(self) -> None:
+        """Until standard input ends."""
+        decoder = msgspec.json.Decoder(Request)
+        try:
+            with ThreadPoolExecutor(THREADS) as threads:
+                for line in sys.stdin.buffer:
+                    threads.submit(self._answer, decoder.decode(line))
+        finally:
+            if self._adapter:
+                self._adapter.close()
+
+    def _answer(self, request: Request) -> None:
+        try:
+            response = Response(request.id, self._call(request.method, request.arguments))
+        except NotImplementedError:
+            response = Response(request.id, error="not offered")
+        except BaseException as error:
+            traceback.print_exc()
+            response = Response(request.id, error=f"{type(error).__name__}: {error}")
+        with self._writing:
+            self._out.write(msgspec.json.encode(response) + b"\n")
+            self._out.flush()
+
+    def _call(self, method: str, arguments: dict[str, Any]) -> object:
+        if method == "build":
+            return self._build(msgspec.convert(arguments, Catalog, dec_hook=lambda kind, value: kind(value)))
+        if self._adapter is None:
+            raise RuntimeError("build comes first")
+        if method == "search":
+            arguments = {**arguments, "prices": msgspec.convert(arguments["prices"], PriceRange | None)}
+        return getattr(self._adapter, method)(**arguments)
+
+    def _build(self, catalog: Catalog) -> BuildReport:
+        self._adapter = adapter = self._kind(catalog)
+        _ = adapter.items, adapter.vectors, adapter.encoder
+        started = time.perf_counter()
+        adapter.build()
+        encoding: float = getattr(adapter, "encode_seconds", 0.0)
+        seconds = time.perf_counter() - started - encoding
+        return BuildReport(seconds, adapter.bytes(), adapter.processes, adapter.versions(), encoding)
+
+
+def serve(module: str, name: str, cores: int) -> None:
+    """Runs a peer's process on so many cores; an interrupt of the terminal is for the benchmark, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    Server(module, name).run()
