@@ -18,6 +18,7 @@ from indexer.embedding import CatalogEncoder, EncodingResult, measure_cutoff, st
 from indexer.incremental import prune_journal
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.folder import origin_of
 from retrieval.encoders.registry import store_encoder
 from retrieval.encoders.weights import resolve_model_name
 from retrieval.errors import StoreError
@@ -246,6 +247,7 @@ def encoding_fields(
     return {
         "encoder": encoder.identity,
         "encoder_name": name,
+        "encoder_origin": origin_of(encoder),
         "dimension": encoder.dimension,
         "vectors": kind,
         "background": measure_background(vectors),

@@ -71,6 +71,8 @@ class Encoding:
     vector_dimension: int
     state_dimension: int | None = None
     """Dimension of token states; None where it is not known, or where there are none."""
+    origin: str = ""
+    """The pretrained model that a trained encoder began from: shipped models are for its encoders, too."""
 
 
 def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
@@ -149,7 +151,7 @@ class ModelFamily(Generic[Spec, Report]):
     """Raises ModelMismatchError or ModelDamagedError for the spec of a file that this program cannot run."""
     shipped: Callable[[Encoding], StoredModel[Spec, Report] | None] = lambda _encoding: None
     serves_older: bool = False
-    """Whether an older model serves where the current one cannot."""
+    """Whether an older model, or the shipped one, serves where the current one cannot."""
 
     @property
     def pattern(self) -> str:
@@ -338,7 +340,7 @@ class ModelStore(Generic[Spec, Report]):
         """The verified model that serves an index: the one of the pointer, else the shipped one.
 
         Where the pointer's model is damaged or does not fit the encoding, none serves, or the newest older one that
-        can, as the family says. Without `encoding` every model fits.
+        can, and in the end the shipped one, as the family says. Without `encoding` every model fits.
         """
         while True:
             stamp = self.stamp()
@@ -479,9 +481,10 @@ class ModelStore(Generic[Spec, Report]):
                 return ServingModel(self._fitting(name, encoding))
             return ServingModel(None if self.is_off() or encoding is None else self.family.shipped(encoding))
         except ModelError as error:
-            for older in reversed(self._older(name)) if name and self.family.serves_older else ():
+            others = (*reversed(self._older(name)), DEFAULT_MODEL) if name and self.family.serves_older else ()
+            for other in others:
                 with suppress(ModelError):
-                    return ServingModel(self._fitting(older, encoding), (f"{error}; {older} serves in its place",))
+                    return ServingModel(self.servable(other, encoding), (f"{error}; {other} serves in its place",))
             return ServingModel(None, (f"{error}; {self.family.fallback}",))
 
     def _serve(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:

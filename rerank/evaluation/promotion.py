@@ -46,8 +46,8 @@ TEXT_TOWERS_GATE = (
         SERVED_GAIN,
         "mean",
         or_equal=True,
-        failure="what serves now with its ranker is better than they are without one ({}); a ranker can be trained on "
-        "them once they serve",
+        failure="what serves now with its ranker is better than what would serve with them ({}); a ranker can be "
+        "trained on them once they serve",
     ),
 )
 TOWER_GAIN, POPULARITY_GAIN = "what serves", "popularity within the last categories"

@@ -159,13 +159,15 @@ def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, Ran
     """The ranker for an index, verified, as if it had been trained on that index's own encoder; None without one.
 
     The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same, and
-    those of a table that was distilled from it serve as well (docs/static-encoders.md).
+    those of a table that was distilled from it serve as well (docs/static-encoders.md). So do those of an encoder that
+    was trained from either (docs/benchmarks.md#trained-on-judgments-and-on-trained-vectors).
     Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
     """
+    model = f"{encoding.origin}-" if encoding.origin else encoding.encoder
     for folder in sorted(among.iterdir()) if among.is_dir() else ():
         spec = read_spec(folder)
         sizes = spec.vector_dimension == encoding.vector_dimension and encoding.state_dimension == spec.state_dimension
-        if sizes and encoding.encoder.startswith((f"{spec.encoder}-", f"static-{spec.encoder}-")):
+        if sizes and model.startswith((f"{spec.encoder}-", f"static-{spec.encoder}-")):
             return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
     return None
 

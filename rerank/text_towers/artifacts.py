@@ -11,6 +11,7 @@ import msgspec
 
 from rerank.text_towers.model import ADAPTER_FOLDER, TextTower
 from rerank.training.trainer import Epoch
+from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import seal_folder
 
@@ -51,13 +52,16 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     notices: Sequence[str] = ()
 
 
-def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: Path | None = None) -> None:
-    """Writes a new sealed folder atomically, with the adapter weights if there are any; raises what `TextTower.save`
-    does."""
+def write_towers(
+    tower: TextTower, spec: TextTowersSpec, base: ModelSource, folder: Path, adapter: Path | None = None
+) -> None:
+    """Writes a new sealed folder of towers that began from `base` atomically, with the adapter weights if there are
+    any; raises what `TextTower.save` does."""
 
     def add_files(scratch: Path) -> None:
         if adapter is not None:
             shutil.copytree(adapter, scratch / ADAPTER_FOLDER)
+        base.write_origin(scratch)
         seal_folder(scratch, {TOWERS_FILE: spec})
 
     tower.save(folder, add_files)

@@ -90,6 +90,8 @@ def distil(
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         np.save(scratch / PROJECTION_FILE, projection)
         (scratch / MODULES_FILE).write_text(json.dumps([_MODULE], indent=1), "utf-8")
+        if source.origin:
+            source.write_origin(scratch)
 
 
 def _lowercased(tokenizer: Tokenizer) -> Tokenizer:

@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import Runtime, TextTokens, Tokens, TokenSpans, prepare_text, token_spans
+from retrieval.encoders.base import Encoder, Runtime, TextTokens, Tokens, TokenSpans, prepare_text, token_spans
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import atomic_folder
 
@@ -53,6 +53,8 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     """ONNX operator set; 0 for torch."""
     reads_words: bool = False
     """Whether the tokenizer cuts each word of a text as it cuts the word alone; decided for tables only."""
+    origin: str = ""
+    """The pretrained model that its weights began from; empty where nothing was trained."""
 
 
 class PromptedEncoder(ABC):
@@ -138,6 +140,11 @@ class StoredEncoder(PromptedEncoder):
     def save(self, folder: Path) -> None:
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
+
+
+def origin_of(encoder: Encoder) -> str:
+    """The pretrained model that an encoder's weights began from; empty where nothing was trained."""
+    return encoder.spec.origin if isinstance(encoder, PromptedEncoder) else ""
 
 
 def read_spec(folder: Path) -> EncoderSpec:

@@ -186,6 +186,7 @@ def export_table(
         document_prompt=document,
         pooling="StaticEmbedding",
         reads_words=_reads_words(tokenizer),
+        origin=source.origin,
     )
     projection = stored_projection(source.folder, there)
     if projection is None:

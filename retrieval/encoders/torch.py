@@ -295,6 +295,7 @@ def model_spec(
         document_prompt=document,
         pooling=", ".join(" ".join(names).strip() for names in modules),
         opset=opset,
+        origin=source.origin,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from retrieval.encoders.folder import folder_fingerprint
+from retrieval.encoders.folder import SPEC_FILE, TORCH_FOLDER, folder_fingerprint, read_spec
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import atomic_folder
 
@@ -21,6 +21,8 @@ DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
 """The default for catalogs with Chinese; reads about a hundred languages."""
 MODULES_FILE = "modules.json"
 """The file of sentence-transformers that names the parts of a model."""
+ORIGIN_FILE = "origin.txt"
+"""In the folder of a model that was trained or distilled from another one: the name of the pretrained one."""
 _REACH_SECONDS = 3.0
 
 
@@ -35,6 +37,18 @@ class ModelSource:
     def fingerprint(self) -> str:
         """XXH3 over weights, tokenizer, pooling and prompts (128 bits, hexadecimal)."""
         return folder_fingerprint(self.folder)
+
+    @cached_property
+    def origin(self) -> str:
+        """The name of the pretrained model that its weights began from; empty for a pretrained model."""
+        try:
+            return (self.folder / ORIGIN_FILE).read_text("utf-8").strip()
+        except (OSError, ValueError):
+            return ""
+
+    def write_origin(self, folder: Path) -> None:
+        """Writes to the folder of a model that begins from this one what it began from."""
+        (folder / ORIGIN_FILE).write_text(f"{self.origin or self.name}\n", "utf-8")
 
     @cached_property
     def is_table(self) -> bool:
@@ -54,7 +68,9 @@ def find_model(name: str, cache: Path) -> ModelSource:
     """
     folder = Path(name).expanduser()
     if (folder / MODULES_FILE).is_file():
-        return ModelSource(folder.resolve().name, folder)
+        real = folder.resolve()
+        is_stored = real.name == TORCH_FOLDER and (real.parent / SPEC_FILE).is_file()
+        return ModelSource(read_spec(real.parent).name if is_stored else real.name, folder)
     if folder.is_dir():
         message = (
             f"{folder} is not a sentence-transformers model (no modules.json); save one there with model.save(...)"

@@ -55,6 +55,7 @@ class Manifest(msgspec.Struct, frozen=True):
     encoder: str
     """Identity of the encoder that made the vectors; its files are under encoders/ of the store."""
     encoder_name: str
+    """As it was named: a model, a folder, or "static:" and the teacher of a table."""
     dimension: int
     vectors: str
     """How the nearest vectors are found: exact or quantised."""
@@ -78,6 +79,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """None where its indexes are among its own files."""
     states: TokenStatesInfo | None = None
     """Its token states; None where its encoder gives none."""
+    encoder_origin: str = ""
+    """The pretrained model that a trained encoder began from; empty where nothing was trained."""
 
 
 SCHEMA = 1

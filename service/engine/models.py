@@ -229,7 +229,8 @@ class ServedRanker:
 def encoding_of(snapshot: Snapshot) -> Encoding:
     """What a snapshot holds for a ranker to read."""
     states, manifest = snapshot.states, snapshot.manifest
-    return Encoding(manifest.encoder, manifest.dimension, None if states is None else states.dimension)
+    dimension = None if states is None else states.dimension
+    return Encoding(manifest.encoder, manifest.dimension, dimension, manifest.encoder_origin)
 
 
 Floats = NDArray[np.float32]

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.folder import origin_of
 from retrieval.encoders.registry import shared_encoder
 from retrieval.errors import (
     ClusterUnavailableError,
@@ -251,21 +252,24 @@ class Snapshot:
         return replace(self, keyword=keyword, vectors=self.vectors.without_cluster)
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
-        """The same version with the vectors of another encoder, which are in this folder, and without token states."""
+        """The same version with the vectors of another encoder, which are in this folder, and the token states beside
+        it, if there are any."""
         from indexer.embedding import measure_cutoff
         from retrieval.index.faiss import FaissIndex
         from retrieval.index.vectors import VECTORS_FILE
 
-        stored = load_array(vectors / VECTORS_FILE, mapped=True)
+        stored, folder = load_array(vectors / VECTORS_FILE, mapped=True), vectors.with_name(STATES_FOLDER)
+        states = StoredStates(folder) if folder.is_dir() else None
         manifest = msgspec.structs.replace(
             self.manifest,
             encoder=encoder.identity,
+            encoder_origin=origin_of(encoder),
             dimension=encoder.dimension,
             background=measure_background(stored),
             cutoff=measure_cutoff(encoder, lambda row: self.products[row].title, stored),
-            states=None,
+            states=states.info if states else None,
         )
-        return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=None)
+        return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=states)
 
 
 _TRIES = 3

@@ -98,7 +98,8 @@ def stored_encoding(index: Path) -> Encoding | None:
     manifest = current_manifest(Store(index))
     if manifest is None:
         return None
-    return Encoding(manifest.encoder, manifest.dimension, manifest.states.dimension if manifest.states else None)
+    dimension = manifest.states.dimension if manifest.states else None
+    return Encoding(manifest.encoder, manifest.dimension, dimension, manifest.encoder_origin)
 
 
 def _problem(store: Store, name: str) -> str:

@@ -43,7 +43,7 @@ from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
 from rerank.training.trainer import Epoch, tensorboard_curve
-from retrieval.encoders.folder import TORCH_FOLDER, read_spec
+from retrieval.encoders.folder import TORCH_FOLDER
 from retrieval.encoders.registry import parse_runtime
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
@@ -311,7 +311,7 @@ class _Training:
         if not self.request.encoder and teacher_name(served) is not None:
             # A table that was distilled for this index has no name of its own: its folder holds what it was made of.
             folder = Store(self.root).encoders / self.snapshot.manifest.encoder
-            return ModelSource(read_spec(folder).name, folder / TORCH_FOLDER)
+            return find_model(str(folder / TORCH_FOLDER), self.request.cache)
         return find_model(self.request.encoder or served, self.request.cache)
 
     def _with_synthetic(self, sources: TowerSources) -> TowerSources:
@@ -390,17 +390,17 @@ class _Ground:
         folder.parent.mkdir(parents=True, exist_ok=True)
         claim_folder(folder.absolute(), run)
         if options.layers is None:
-            write_towers(tower, spec, folder, adapter)
+            write_towers(tower, spec, self.source, folder, adapter)
             return TextTowersResult(folder, spec)
         if not whole(folder).exists():
-            write_towers(tower, spec, whole(folder), adapter)
+            write_towers(tower, spec, self.source, whole(folder), adapter)
         pruning_options = LayerPruningOptions(seed=options.seed)
         pruning = LayerPruning(
             tower, self.made, products, self.judge(), run / "pruning", pruning_options, self.progress
         )
         fewer, curve = prune_layers(pruning, options.layers)
         spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
-        write_towers(fewer, spec, folder)
+        write_towers(fewer, spec, self.source, folder)
         return TextTowersResult(folder, spec, whole(folder))
 
     def _score(self) -> Score | None:

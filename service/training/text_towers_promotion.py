@@ -47,7 +47,7 @@ class Order(msgspec.Struct, frozen=True):
     before: float
     """nDCG@10 by the encoder that serves."""
     after: float | None
-    """By the trained one; None where it has no such order yet."""
+    """By the trained one; None where no ranker can serve with it yet."""
 
 
 class EncoderReport(msgspec.Struct, frozen=True):
@@ -58,7 +58,8 @@ class EncoderReport(msgspec.Struct, frozen=True):
     difference: Difference
     """nDCG@10 of the merged order with the trained towers, less that without."""
     against_served: Difference | None
-    """Less that of what serves with its ranker; None where none serves."""
+    """nDCG@10 of the order that would serve with them, by the ranker that fits them or merged, less that of what serves
+    with its ranker; None where none serves."""
     rejection_reasons: Sequence[str]
     """Why the towers do not serve; nothing where they may."""
 
@@ -126,19 +127,20 @@ class _Gate:
         old, new = found[MERGED]
         difference = paired_bootstrap(new, old, seed=7)
         differences = {MERGED_GAIN: difference}
-        served = self._served()
+        served = self._ranked(self._before)
         if served is not None:
-            differences[SERVED_GAIN] = paired_bootstrap(new, served, seed=7)
-            orders.append(Order(SERVED, float(served.mean()), None))
+            ranked = self._ranked(after)
+            differences[SERVED_GAIN] = paired_bootstrap(new if ranked is None else ranked, served, seed=7)
+            orders.append(Order(SERVED, float(served.mean()), None if ranked is None else float(ranked.mean())))
         reasons = rejection_reasons(TEXT_TOWERS_GATE, differences)
         return EncoderReport(queries, orders, difference, differences.get(SERVED_GAIN), reasons)
 
-    def _served(self) -> Floats | None:
-        """By query, what searches get now; None where no ranker serves."""
+    def _ranked(self, snapshot: Snapshot) -> Floats | None:
+        """By query, the order of the ranker that serves with a snapshot; None where none does."""
         with closing(ServedRanker(self._root)) as ranker:
-            ranker.reload_if_changed(self._before)
-            stage = ranker.stage(self._before)
-            return None if stage is None else self._ndcg(self._before, "ranked", stage)
+            ranker.reload_if_changed(snapshot)
+            stage = ranker.stage(snapshot)
+            return None if stage is None else self._ndcg(snapshot, "ranked", stage)
 
     def _ndcg(self, snapshot: Snapshot, stage: str, last: LastStage | None = None) -> Floats:
         run = best_products(snapshot, list(self._gains), stage, 10, last=last)
