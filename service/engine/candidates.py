@@ -376,23 +376,23 @@ class Stages:
         if named and not may_be_clear:
             return wanted
         nearest = self._voters(request, voting, nearest)
-        rows = nearest.rows[:_VOTERS].tolist()
-        if not rows:
+        rows, scores = nearest.rows[:_VOTERS], nearest.scores[:_VOTERS].astype(np.float64)
+        if not len(rows):
             return NO_TYPES
-        similarity = self._snapshot.manifest.background.standardise(nearest.scores[:_VOTERS].astype(np.float64))
-        titles = {row: self._snapshot.products[row].title for row in rows}
+        similarity = self._snapshot.manifest.background.standardise(scores)
+        titles = {row: self._snapshot.products[row].title for row in rows.tolist()}
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
         voted = types.voted(voting, titles, similarity, gain_of_all, is_named=bool(named))
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
-        is_clear = may_be_clear and leading >= _CLEAR_VOTE * words
+        # A word that the encoder does not know has neighbours, too, but none that it could mean.
+        is_near = scores[types.agreements(voted, rows) > 0].max(initial=-1.0) >= self._snapshot.manifest.cutoff.known
+        is_clear = may_be_clear and is_near and leading >= _CLEAR_VOTE * words
         if not is_clear or (named and types.count(wanted) >= _COMMON * types.count(voted)):
             return wanted if named else voted
-        required = sum(not each.is_optional for each in request.groups)
-        best = float(retrieved.best.scores.max(initial=0.0)) / max(required, 1)
-        gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
-        return WantedTypes(
-            {number: gain * share for number, share in voted.agreement.items()}, words == 1, is_voted=True
-        )
+        required = max(1, sum(not each.is_optional for each in request.groups))
+        gain = max(1.0, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / required / OF_TYPE / gain_of_all)
+        agreement = {number: gain * share for number, share in voted.agreement.items()}
+        return WantedTypes(agreement, words == 1, is_voted=True)
 
     def _with_chosen(self, request: ResolvedRequest, wanted: WantedTypes) -> WantedTypes:
         """Wanted types, with that of the category that shoppers choose from."""

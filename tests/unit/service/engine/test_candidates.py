@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rerank.ranker.features import FEATURES
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
+from retrieval.index.vectors import Cutoff
 from service.engine.candidates import Ranking, ResolvedRequest, SingleFlight, Stages
 from service.engine.engine import SearchEngine
 from service.engine.live import ChangedSignals
@@ -170,3 +172,14 @@ def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPool
     signals = ChangedSignals(engine.snapshot.signals, engine.manifest.products).with_changes({row: changed})
     table = features(dataclasses.replace(engine.snapshot, signals=signals), ranking, 10)
     assert (column(table, "has_price")[3], column(table, "availability")[3]) == (0, 0)
+
+
+def test_products_below_the_cutoff_do_not_say_what_a_query_means(
+    engine: SearchEngine, executor: ThreadPoolExecutor
+) -> None:
+    """The only product with a word that the encoder does not know came behind those that it was nearest to."""
+    near = engine.snapshot
+    far = dataclasses.replace(near, manifest=msgspec.structs.replace(near.manifest, cutoff=Cutoff(1.0, -1.0)))
+    request = ResolvedRequest("cup", near.analyzer.groups("cup"))
+    sure = [Stages(snapshot, executor).rank(request).is_type_sure for snapshot in (near, far)]
+    assert sure == [True, False]
