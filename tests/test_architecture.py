@@ -21,7 +21,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 55, "lines": 19_440, "lines of code": 14_470, "lines of tests": 10_550}
+_ADDED = {"modules": 55, "lines": 19_440, "lines of code": 14_470, "lines of tests": 10_568}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of

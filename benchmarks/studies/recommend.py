@@ -25,7 +25,7 @@ from benchmarks.tables import difference_cells, figure_table
 from indexer.feeds.io import iterate_lines, open_source
 from rerank.evaluation.metrics import query_means
 from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.user_tower.evaluation import HeldOutActs, Score, ranks
+from rerank.user_tower.evaluation import HeldOutActs, Score, hide, ranks, ranks_by
 from rerank.user_tower.histories import DAY, Histories, Ints, visit_numbers
 from rerank.user_tower.item_neighbours import NeighbourOptions, find_neighbours
 from rerank.user_tower.tower import UserTower
@@ -44,8 +44,6 @@ _RIDGES, _HALF_LIVES, _WINDOWS = (2.0, 6.0, 25.0), (None, 60.0), (50, None)
 _FADING = (0.9, 0.98, 0.99, 0.995, 1.0)
 _EVERYTHING = "all"
 _DEPTH = 10
-_BLOCK = 1_000
-"""Visits that are scored together."""
 
 
 class PurchaseLine(msgspec.Struct, frozen=True):
@@ -61,14 +59,8 @@ class Part:
     """What was bought before a cutoff, and what was bought next: v visits with t products."""
 
     learned: Histories
-    histories: Histories
-    """(v): what was bought before each visit."""
-    now: NDArray[np.float64] | None
-    """(v,): seconds since 1970, if known."""
-    targets: Ints
-    """(t,): rows of products."""
-    visits: Ints
-    """(t,): the number of the visit of each, ascending."""
+    held: HeldOutActs
+    """What was bought next."""
     shoppers: Ints
     """(v,): the number of the shopper of each visit."""
 
@@ -96,41 +88,22 @@ class Part:
         of_visit = [wanted[number] for number in kept.tolist()]
         visits = np.repeat(np.arange(len(kept)), [*map(len, of_visit)])
         rows = np.concatenate([np.array(rows, np.int64) for rows in of_visit])
-        return cls(learned, histories.some(kept), None if now is None else now[kept], rows, visits, shoppers[kept])
-
-    @property
-    def held(self) -> HeldOutActs:
-        """Each product with what was bought before it."""
-        now = None if self.now is None else self.now[self.visits]
-        return HeldOutActs(self.histories.some(self.visits), self.targets, now)
-
-    def ranks(self, score: Score | NDArray[np.floating], *, hide_seen: bool) -> Ints:
-        """Ranks (t,) of the products among all, by scores (v, N) or what gives them."""
-        found = []
-        bounds = np.searchsorted(self.visits, np.arange(len(self.histories) + 1))
-        for start in range(0, len(self.histories), _BLOCK):
-            part = self.histories.some(np.arange(start, min(start + _BLOCK, len(self.histories))))
-            stop = start + len(part)
-            now = None if self.now is None else self.now[start:stop]
-            scores = score(part, now) if callable(score) else score[start:stop]
-            for number in range(len(part)):
-                targets = self.targets[bounds[start + number] : bounds[start + number + 1]]
-                hidden = [part.products[part.of_shopper(number)]] * len(targets) if hide_seen else None
-                found.append(ranks(np.repeat(scores[number : number + 1], len(targets), axis=0), targets, hidden))
-        return np.concatenate(found)
+        held = HeldOutActs(histories.some(kept), rows, visits, None if now is None else now[kept])
+        return cls(learned, held, shoppers[kept])
 
     def measures(self, found: Ints, of: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64], Ints]:
         """HR@10 and nDCG@10 of the visits with products in a mask (t,), by the ranks (t,), and their numbers; the ideal
         has all of these products first."""
-        numbers, visit = np.unique(self.visits[of], return_inverse=True)
+        numbers, visit = np.unique(self.held.visits[of], return_inverse=True)
         discounts = 1.0 / np.log2(np.arange(2.0, _DEPTH + 2))
         gains = np.bincount(visit, np.where(found[of] <= _DEPTH, 1.0 / np.log2(found[of] + 1.0), 0.0))
         ideal = np.cumsum(discounts)[np.minimum(np.bincount(visit), _DEPTH) - 1]
         return (gains > 0).astype(np.float64), gains / ideal, numbers
 
-    def reached(self, score: Score, *, hide_seen: bool) -> float:
-        """The mean nDCG@10."""
-        return float(self.measures(self.ranks(score, hide_seen=hide_seen), self.targets >= 0)[1].mean())
+    def reached(self, score: Score, count: int, *, hide_seen: bool) -> float:
+        """The mean nDCG@10 among `count` products."""
+        found = ranks_by(score, self.held, count, hide_seen=hide_seen)
+        return float(self.measures(found, self.held.targets >= 0)[1].mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +168,13 @@ def recommend(
             ALONE: alone.scores,
             TOWER: tower.scores,
         }
-        found = {name: measuring.ranks(score, hide_seen=hide_seen) for name, score in methods.items()}
+        held = measuring.held
+        found = {name: ranks_by(score, held, count, hide_seen=hide_seen) for name, score in methods.items()}
         for name, _, path in (each.partition("=") for each in scores):
-            found[name] = measuring.ranks(read_scores(Path(path), measuring, count), hide_seen=hide_seen)
+            given = read_scores(Path(path), measuring, count)
+            found[name] = ranks(hide(given, held.seen() if hide_seen else None), held.targets, held.visits)
         figures = _figures(found, gate, measuring)
-        progress.end(f"{len(measuring.shoppers):,} visits, {len(measuring.visits):,} products")
+        progress.end(f"{len(measuring.shoppers):,} visits, {len(held.targets):,} products")
     emit(figures, show_figures, document={"figures": [*map(asdict, figures)]})
 
 
@@ -286,10 +261,10 @@ def write_cases(path: Path, choosing: Part, measuring: Part, count: int, *, hide
         arrays |= {
             f"{name}_products": part.learned.products,
             f"{name}_starts": part.learned.starts,
-            f"{name}_case_products": part.histories.products,
-            f"{name}_case_starts": part.histories.starts,
-            f"{name}_targets": part.targets,
-            f"{name}_visits": part.visits,
+            f"{name}_case_products": part.held.histories.products,
+            f"{name}_case_starts": part.held.histories.starts,
+            f"{name}_targets": part.held.targets,
+            f"{name}_visits": part.held.visits,
         }
     np.savez_compressed(path, **arrays)
 
@@ -331,7 +306,7 @@ def _ease(choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> Sc
     for options in (NeighbourOptions(*each) for each in product(_RIDGES, half_lives)):
         reading = fitted(choosing.learned, options)
         for newest in _WINDOWS:
-            reached = choosing.reached(reading(newest), hide_seen=hide_seen)
+            reached = choosing.reached(reading(newest), count, hide_seen=hide_seen)
             if reached > best:
                 best, chosen = reached, (options, newest)
     return fitted(measuring.learned, chosen[0])(chosen[1])
@@ -351,11 +326,11 @@ def _bought_before(choosing: Part, count: int) -> Score:
 
         return scores
 
-    return max(map(fading, _FADING), key=lambda score: choosing.reached(score, hide_seen=False))
+    return max(map(fading, _FADING), key=lambda score: choosing.reached(score, count, hide_seen=False))
 
 
 def _figures(found: Mapping[str, Ints], gate: TowerGate, part: Part) -> list[MethodFigures]:
-    slices = {_EVERYTHING: np.ones(len(part.targets), np.bool_), **gate.slices()}
+    slices = {_EVERYTHING: np.ones(len(part.held.targets), np.bool_), **gate.slices()}
     number = np.unique(part.shoppers, return_inverse=True)[1]
 
     def by_shopper(name: str, of: NDArray[np.bool_]) -> NDArray[np.float64]:

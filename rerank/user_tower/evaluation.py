@@ -13,31 +13,41 @@ from rerank.user_tower.histories import Histories, Ints, visit_numbers
 from rerank.user_tower.tower import UserTower
 
 _MOST_SCORES = 1 << 24
-"""Shoppers per block: each has a score for every product."""
+"""Scores per block: a visit has one for every product."""
 
 
 Score = Callable[[Histories, NDArray[np.float64] | None], NDArray[np.floating]]
-"""Scores (n, N) of all products for n shoppers at times (n,)."""
+"""Scores (v, N) of all products for v shoppers at times (v,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutActs:
-    """Histories of n shoppers with the next product and its time; NaN or no times if unknown."""
+    """v visits of shoppers, and the n products that were chosen in them."""
 
     histories: Histories
+    """(v): what the shopper had done before each visit."""
     targets: Ints
     """(n,): rows of products."""
+    visits: Ints
+    """(n,): the number of the visit of each target, ascending; every visit has one or more."""
     now: NDArray[np.float64] | None = None
-    """(n,): seconds since 1970."""
+    """(v,): seconds since 1970; NaN or None if unknown."""
 
     def some(self, most: int, seed: int = 0) -> HeldOutActs:
-        """A random sample of the shoppers."""
+        """A random sample of the targets, with their visits."""
         count = len(self.targets)
         return self.only(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
 
+    def seen(self) -> list[Ints]:
+        """The rows that the shopper of each visit had chosen."""
+        done = self.histories
+        return [done.products[done.of_shopper(each)] for each in range(len(done))]
+
     def only(self, numbers: Ints) -> HeldOutActs:
-        now = None if self.now is None else self.now[numbers]
-        return HeldOutActs(self.histories.some(numbers), self.targets[numbers], now)
+        """The targets of these numbers, ascending, with their visits."""
+        kept, visits = np.unique(self.visits[numbers], return_inverse=True)
+        now = None if self.now is None else self.now[kept]
+        return HeldOutActs(self.histories.some(kept), self.targets[numbers], visits, now)
 
 
 def split_by_time(
@@ -64,9 +74,9 @@ def split_by_time(
     opening[owners] = later[first]
     targets = later[visits[later] == visits[opening[owner[later]]]] if whole_visit else later[first]
     targets = targets[before.lengths[owner[targets]] > 0]
-    numbers = owner[targets]
+    numbers, of_visit = np.unique(owner[targets], return_inverse=True)
     now = histories.times[opening[numbers]]
-    return before, HeldOutActs(before.some(numbers), histories.products[targets], now)
+    return before, HeldOutActs(before.some(numbers), histories.products[targets], of_visit, now)
 
 
 def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:
@@ -75,7 +85,8 @@ def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:
     is_last = np.zeros(len(histories.products), np.bool_)
     is_last[last] = True
     before = histories.only(~is_last)
-    return before, HeldOutActs(before.some(numbers), histories.products[last], histories.times[last])
+    visits = np.arange(len(numbers))
+    return before, HeldOutActs(before.some(numbers), histories.products[last], visits, histories.times[last])
 
 
 def ranks_of(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> Ints:
@@ -88,30 +99,37 @@ def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) ->
     """The same for any scorer of a catalog of `count` products."""
     found = [np.empty(0, np.int64)]
     for part, seen in in_parts(held, count, hide_seen=hide_seen):
-        found.append(ranks(score(part.histories, part.now), part.targets, seen))
+        found.append(ranks(hide(score(part.histories, part.now), seen), part.targets, part.visits))
     return np.concatenate(found)
 
 
 def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
-    """Blocks of shoppers whose scores of `count` products fit into memory, with the seen rows to hide."""
+    """Blocks of visits whose scores of `count` products fit into memory, with the rows to `hide` of each visit."""
     step = max(1, _MOST_SCORES // max(count, 1))
-    for start in range(0, len(held.targets), step):
-        part = held.only(np.arange(start, min(start + step, len(held.targets))))
-        done = part.histories
-        yield part, [done.products[done.of_shopper(each)] for each in range(len(done))] if hide_seen else None
+    for start in range(0, len(held.histories), step):
+        part = held.only(np.arange(*np.searchsorted(held.visits, (start, start + step))))
+        yield part, part.seen() if hide_seen else None
 
 
-def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | None = None) -> Ints:
-    """Ranks (n,) of the targets among all products, from 1; scores (n, N). Hidden rows are ignored; a hidden target has
-    the last rank. Ties and non-finite scores rank the target last."""
-    shown = np.array(scores, copy=hidden is not None)
-    target = shown[np.arange(len(shown)), targets].copy()
-    for number, rows in enumerate(hidden or ()):
+def hide(scores: NDArray[np.floating], hidden: Sequence[Ints] | None) -> NDArray[np.floating]:
+    """Scores (v, N) in which the rows that are hidden of each visit rank last."""
+    if hidden is None:
+        return scores
+    shown = np.array(scores)
+    for number, rows in enumerate(hidden):
         shown[number, rows] = -np.inf
-        if targets[number] in rows:
-            target[number] = -np.inf
-    before: Ints = (~(shown < target[:, None])).sum(axis=1).astype(np.int64)
-    return np.maximum(before, np.int64(1))
+    return shown
+
+
+def ranks(scores: NDArray[np.floating], targets: Ints, visits: Ints) -> Ints:
+    """Ranks (n,) of the targets among all products, from 1, by the scores (v, N) of their visits (n,), ascending. Ties
+    and non-finite scores rank the target last."""
+    found = np.ones(len(targets), np.int64)
+    bounds = np.searchsorted(visits, np.arange(len(scores) + 1))
+    for number, shown in enumerate(scores):
+        wanted = slice(bounds[number], bounds[number + 1])
+        found[wanted] = (~(shown < shown[targets[wanted], None])).sum(axis=1)
+    return found
 
 
 def hit_rate(found: Ints, depth: int = 10) -> Floats:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
-from rerank.user_tower.evaluation import HeldOutActs, in_parts, ndcg, ranks, ranks_of, split_by_time
+from rerank.user_tower.evaluation import HeldOutActs, hide, in_parts, ndcg, ranks, ranks_of, split_by_time
 from rerank.user_tower.histories import Histories, Ints, text_scores
 from rerank.user_tower.item_neighbours import (
     NO_NEIGHBOURS,
@@ -254,13 +254,15 @@ def _best_added(
         scores = tower.scores(part.histories, part.now)
         if start.weight:
             scores = scores + np.float32(start.weight) * tower.neighbour_scores(start, part.histories)
-        before += _reached(scores, part.targets, seen)
+        # What is hidden stays so, whatever is added.
+        scores = hide(scores, seen)
+        before += _reached(scores, part)
         last = NO_NEIGHBOURS
         for number, each in enumerate(tried):
             if each.neighbours is not last.neighbours or each.decay != last.decay:
                 added = tower.neighbour_scores(each, part.histories)
             last = each
-            reached[number] += _reached(scores + np.float32(each.weight) * added, part.targets, seen)
+            reached[number] += _reached(scores + np.float32(each.weight) * added, part)
     best = max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))
     return tried[best] if reached[best] > before else start
 
@@ -276,9 +278,9 @@ def choose_prior(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> flo
         scores, texts = tower.scores(part.histories, part.now), text_scores(tower.catalog, part.histories)
         for number, prior in enumerate(_PRIORS):
             found = tower.mix(scores, texts, part.histories, tower.shares(prior)) if prior else scores
-            reached[number] += _reached(found, part.targets, seen)
+            reached[number] += _reached(hide(found, seen), part)
     return _PRIORS[int(reached.argmax())]
 
 
-def _reached(scores: NDArray[np.float32], targets: Ints, seen: list[Ints] | None) -> float:
-    return float(ndcg(ranks(scores, targets, seen)).sum())
+def _reached(scores: NDArray[np.floating], held: HeldOutActs) -> float:
+    return float(ndcg(ranks(scores, held.targets, held.visits)).sum())

@@ -386,7 +386,7 @@ class TowerGate:
 
     def slices(self) -> Mapping[str, Flags]:
         """Shoppers (n,) by what they had done, and by how often what came next had been chosen."""
-        acts, chosen = self.held.histories.lengths, self._counts()[self.held.targets]
+        acts, chosen = self.held.histories.lengths[self.held.visits], self._counts()[self.held.targets]
         return {
             "shoppers of 1 act": acts == 1,
             "of 2 to 5": (acts >= 2) & (acts <= 5),

@@ -16,6 +16,7 @@ from benchmarks.studies.recommend import (
     split_by_file,
     write_cases,
 )
+from rerank.user_tower.evaluation import hide, ranks
 from rerank.user_tower.histories import DAY, Histories
 from retrieval.errors import InputError
 
@@ -32,10 +33,10 @@ def test_nothing_after_the_cutoff_is_learned() -> None:
     ]
     before, after = split_by_file(choosing, measuring, ROWS.get)
     assert sorted(before.learned.products.tolist()) == [0, 0, 4]
-    assert before.targets.tolist() == [1, 2]
+    assert before.held.targets.tolist() == [1, 2]
     assert sorted(after.learned.products.tolist()) == [0, 0, 0, 1, 2, 4]
-    assert after.targets.tolist() == [3, 5]
-    assert after.histories.products.tolist() == [1, 2, 4]
+    assert after.held.targets.tolist() == [3, 5]
+    assert after.held.histories.products.tolist() == [1, 2, 4]
     assert len({*before.shoppers.tolist()}) == 1
     assert {*before.shoppers.tolist()} < {*after.shoppers.tolist()}
 
@@ -63,24 +64,24 @@ TIMED = Histories.of(
 @pytest.mark.parametrize(("hide_seen", "targets"), [(True, [2, 1]), (False, [0, 2, 1])])
 def test_first_visit_after_the_cutoff_is_measured(hide_seen: bool, targets: list[int]) -> None:
     part = split_by_days(TIMED, 4 * DAY, 8 * DAY, hide_seen=hide_seen)
-    assert part.learned.products.tolist() == part.histories.products.tolist() == [0, 1, 5]
-    assert part.targets.tolist() == targets
-    assert part.visits.tolist() == [0] * (len(targets) - 1) + [1]
-    assert part.now is not None
-    assert part.now.tolist() == [5 * DAY] * 2
-    assert part.held.histories.lengths.tolist() == [2] * (len(targets) - 1) + [1]
+    assert part.learned.products.tolist() == part.held.histories.products.tolist() == [0, 1, 5]
+    assert part.held.targets.tolist() == targets
+    assert part.held.visits.tolist() == [0] * (len(targets) - 1) + [1]
+    assert part.held.now is not None
+    assert part.held.now.tolist() == [5 * DAY] * 2
+    assert part.held.histories.lengths.tolist() == [2, 1]
 
 
 def test_a_visit_is_measured_by_all_its_products() -> None:
     part = split_by_days(TIMED, 4 * DAY, 8 * DAY, hide_seen=False)
     scores = np.array([[9.0, 8, 7, 0, 0, 0], [0, 0, 0, 3, 2, 1]])
-    found = part.ranks(scores, hide_seen=False)
+    found = ranks(scores, part.held.targets, part.held.visits)
     assert found.tolist() == [1, 3, 6]
     hits, gains, visits = part.measures(found, np.array([True, True, False]))
     assert (hits.tolist(), visits.tolist()) == ([1.0], [0])
     assert gains == pytest.approx([(1 + 1 / 2) / (1 + 1 / np.log2(3))])
-    hidden = split_by_days(TIMED, 4 * DAY, 8 * DAY, hide_seen=True)
-    assert hidden.ranks(scores, hide_seen=True).tolist() == [1, 5]
+    hidden = split_by_days(TIMED, 4 * DAY, 8 * DAY, hide_seen=True).held
+    assert ranks(hide(scores, hidden.seen()), hidden.targets, hidden.visits).tolist() == [1, 5]
 
 
 def test_purchases_are_written_for_another_program(tmp_path: Path) -> None:

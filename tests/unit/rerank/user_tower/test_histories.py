@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rerank.ranker.features import MOST_ACTS, PADDING
-from rerank.user_tower.evaluation import hit_rate, ndcg, ranks, split_by_time
+from rerank.user_tower.evaluation import hide, hit_rate, ndcg, ranks, split_by_time
 from rerank.user_tower.histories import GAPS, Histories, gap_classes, visit_numbers
 from rerank.user_tower.item_neighbours import factorize
 from rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
@@ -99,7 +99,11 @@ def test_whole_first_visit_after_the_moment_is_held_out() -> None:
     assert learning.products.tolist() == [1, 2, 3, 5, 6, 7]
     assert held.targets.tolist() == [1, 8, 9]
     assert held.now is not None
-    assert held.now.tolist() == [1.1e4, 3e4, 3e4]
+    assert held.now.tolist() == [1.1e4, 3e4]
+    assert (held.visits.tolist(), held.histories.lengths.tolist()) == ([0, 1, 1], [3, 3])
+    some = held.only(np.array([1, 2]))
+    assert (some.targets.tolist(), some.visits.tolist()) == ([8, 9], [0, 0])
+    assert some.seen()[0].tolist() == [5, 6, 7]
     assert split_by_time(given, 0.5, whole_visit=True, hide_seen=True)[1].targets.tolist() == [4, 8, 9]
 
 
@@ -194,8 +198,10 @@ def test_interaction_factors_depend_on_shoppers() -> None:
 def test_ties_count_against_the_target() -> None:
     scores = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 5.0], [9.0, 1.0, 0.0, 0.0]])
     targets = np.array([1, 3, 0])
-    assert ranks(scores, targets).tolist() == [3, 1, 1]
-    assert ranks(np.array([[np.nan] * 3]), np.array([0])).tolist() == [3]
-    assert ranks(scores, targets, [np.array([0]), np.array([0]), np.array([0])]).tolist() == [2, 1, 4]
+    visits = np.arange(3)
+    assert ranks(scores, targets, visits).tolist() == [3, 1, 1]
+    assert ranks(np.array([[np.nan] * 3]), np.array([0]), np.array([0])).tolist() == [3]
+    assert ranks(hide(scores, [np.array([0])] * 3), targets, visits).tolist() == [2, 1, 4]
+    assert ranks(scores, np.array([1, 0, 3, 3, 0]), np.array([0, 0, 1, 2, 2])).tolist() == [3, 1, 1, 4, 1]
     assert hit_rate(np.array([1, 10, 11])).tolist() == [1.0, 1.0, 0.0]
     assert ndcg(np.array([1, 3, 11])).tolist() == [1.0, 1 / 2, 0.0]

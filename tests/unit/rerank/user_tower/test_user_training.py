@@ -65,7 +65,7 @@ def test_product_takes_the_place_of_its_text_as_far_as_it_is_unknown() -> None:
 def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: UserTower) -> None:
     new = np.arange(EACH - 1, KINDS * EACH, EACH)
     alone = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=0.0))
-    near = HeldOutActs(Histories.of([[row - 1] for row in new.tolist()]), new)
+    near = HeldOutActs(Histories.of([[row - 1] for row in new.tolist()]), new, np.arange(len(new)))
     prior = choose_prior(alone, near, hide_seen=True)
     assert prior > 0
     mixing = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=prior))
@@ -136,7 +136,7 @@ def test_seed_determines_the_tower(tmp_path: Path) -> None:
 
 def test_a_validation_can_be_given() -> None:
     vectors, histories = _given()
-    held = HeldOutActs(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]))
+    held = HeldOutActs(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]), np.arange(2))
     result: list[float] = []
     fit(vectors, histories, TINY, validation=held, judged=lambda epoch: result.append(epoch.validation))
     assert len(result) >= 2
@@ -168,7 +168,7 @@ def test_newest_product_is_known_without_an_improving_epoch() -> None:
 def test_batches_without_new_choices_change_nothing() -> None:
     vectors, _ = catalog()
     again = Histories.of([[each, each] for each in range(30)])
-    held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
+    held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]), np.arange(2))
     assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
 
 
