@@ -131,8 +131,10 @@ class ModelFamily(Generic[Spec, Report]):
     spec_type: type[Spec]
     report_type: type[Report]
     spec_file: str
+    network_files: tuple[str, ...] = (MODEL_FILE, WEIGHTS_FILE)
+    """The graph and the weights; none for a family without a network."""
     extra_files: tuple[str, ...] = ()
-    """Files that every model has besides graph, weights, spec and report."""
+    """Files that every model has besides those, spec and report."""
     max_file_bytes: int
     max_json_bytes: int
     train: str
@@ -225,7 +227,7 @@ class ModelFamily(Generic[Spec, Report]):
         return ModelDamagedError(f"{path} {problem}; {self._cure}", self.name)
 
     def _entries(self, folder: Path) -> dict[str, FileEntry]:
-        path, needed = folder / SEAL_FILE, (MODEL_FILE, WEIGHTS_FILE, self.spec_file, REPORT_FILE, *self.extra_files)
+        path, needed = folder / SEAL_FILE, (*self.network_files, self.spec_file, REPORT_FILE, *self.extra_files)
         entries = self.read_json(path, dict[str, FileEntry])
         for name in (*needed, *entries):
             if name not in entries or name != Path(name).name or name == "..":

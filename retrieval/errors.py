@@ -193,12 +193,12 @@ class EncoderMismatchError(EncoderError):
     """The model makes vectors of another dimension or kind than the index holds."""
 
 
-RANKER, USER_TOWER = "ranker", "user_tower"
+RANKER, USER_TOWER, EXPANSION = "ranker", "user_tower", "expansion"
 """The families of stored models."""
 
 
 class ModelError(ShelfwiseError):
-    """A stored model cannot be used as asked; `family` is RANKER or USER_TOWER."""
+    """A stored model cannot be used as asked; `family` is RANKER, USER_TOWER or EXPANSION."""
 
     def __init__(self, message: str = "", family: str = RANKER) -> None:
         super().__init__(message)

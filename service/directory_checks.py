@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank.model_store import ModelStore
-from rerank.ranker.spec import ranker_store
 from rerank.sessions.tables import CACHES, DERIVED, open_derived
-from rerank.user_tower.files import user_tower_store
 from retrieval.errors import ShelfwiseError, StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
 from retrieval.events.privacy import Pseudonyms
@@ -34,6 +32,7 @@ from service.curation.relevance import RelevanceStore
 from service.curation.rules import RuleStore
 from service.curation.synonym_mining import read_proposals
 from service.curation.synonyms import SynonymStore
+from service.engine.models import MODEL_STORES
 from service.events.event_log import DERIVED_FOLDER
 from service.events.popular_queries import read_popular_queries
 from service.events.signals import CURE, read_coviews, read_memory, read_popularity
@@ -49,7 +48,6 @@ _TABLES: dict[str, Callable[[Path], object]] = {
     PROPOSALS_FILE: read_proposals,
 }
 """Files that each refresh writes beside the derived tables."""
-_MODEL_STORES: tuple[Callable[[Path], ModelStore[Any, Any]], ...] = (ranker_store, user_tower_store)
 _MOST_REPORT_BYTES = 1 << 30
 _RESTORE = "restore it from a backup"
 
@@ -74,7 +72,7 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
     yield from _table_problems(root)
-    for open_models in _MODEL_STORES:
+    for open_models in MODEL_STORES:
         models = open_models(root)
         yield from _problem(root, models.folder / CURRENT, partial(_check_pointer, models))
         for name in models.names():

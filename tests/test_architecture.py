@@ -21,14 +21,15 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 55, "lines": 19_440, "lines of code": 14_470, "lines of tests": 10_568}
+_ADDED = {"modules": 57, "lines": 20_040, "lines of code": 14_930, "lines of tests": 10_790}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
 the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md), the
 query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
-that repeat and the recipe of the public tables (docs/recommendations.md)."""
+that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
+expansion (docs/ranking.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

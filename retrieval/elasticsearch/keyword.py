@@ -53,6 +53,7 @@ from retrieval.index.keyword import (
     Sort,
     SortedRows,
     SortKey,
+    expansion_scores,
     make_facet,
     minimum_matches,
     rank_matches,
@@ -173,7 +174,8 @@ class ElasticsearchIndex:
         self._gone: Rows = NO_ROWS
         """Rows without a product here; the cluster may be ahead or behind."""
         self._frequencies: dict[str, int] = {}
-        """The numbers of products of terms that have synonyms, or are some, as far as they were asked for."""
+        """The numbers of products of terms that have synonyms or expansions, or are synonyms, as far as they were asked
+        for."""
         self._made_of = made_of
         self._is_checked = False
 
@@ -270,22 +272,34 @@ class ElasticsearchIndex:
         return {**_rows_only(query, size), "sort": ["_score", {"row": "asc"}]}
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
-        self._count(term for group in groups for term in group.synonym_terms)
-        needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
+        self._count(term for group in groups for term in group.weighed_terms)
+        needed, optional = split_optional(groups)
         if not needed:
             return None
-        match = needed[0]
-        if len(needed) > 1:
-            match = {"bool": {"should": needed, "minimum_should_match": minimum_matches(groups)}}
-        return {"bool": {"must": [match], "should": optional}} if optional else match
+        parts, scored = list(map(self._group, needed)), list(map(self._scored_group, optional))
+        match = parts[0]
+        if len(parts) > 1:
+            match = {"bool": {"should": parts, "minimum_should_match": minimum_matches(groups)}}
+        if any(each.expansions for each in needed):
+            return {"bool": {"filter": [match], "should": [*map(self._scored_group, needed), *scored]}}
+        return {"bool": {"must": [match], "should": scored}} if scored else match
 
-    def _group(self, group: TermGroup) -> Query:
+    def _scored_group(self, group: TermGroup) -> Query:
+        return self._group(group, is_scored=True)
+
+    def _group(self, group: TermGroup, *, is_scored: bool = False) -> Query:
+        """What matches a group, or what scores for it: expansions score alone, unless no product has the word."""
         typed, *others = map(_conjunction, group.alternatives)
         if group.synonyms:
             boosts = synonym_boosts(group, self._frequencies, self.size)
             queries = (typed, *map(_phrase, group.synonyms))
             typed, *synonyms = map(_boosted, queries, boosts)
             others += synonyms
+        frequencies = {term: self._frequencies[term] for term in group.weighed_terms}
+        scores = expansion_scores(group, frequencies, self.size, is_scored=is_scored)
+        others += (
+            {"constant_score": {"filter": _conjunction((term,)), "boost": score}} for term, score in scores.items()
+        )
         return {"dis_max": {"queries": [typed, *others]}} if others else typed
 
     def _count(self, terms: Iterable[str]) -> None:

@@ -295,6 +295,28 @@ def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Se
     return (needed, [group for group in groups if group.is_optional]) if needed else (groups, ())
 
 
+EXPANSION_WEIGHT = 2.0
+"""What a learned term of strength 1 counts, in inverse document frequencies of the word that it is met for
+(docs/decisions/0028-query-expansion.md)."""
+MOST_MATCHING = 5
+"""Learned terms that are met in place of a word that no product has."""
+
+
+def expansion_scores(
+    group: TermGroup, frequencies: Mapping[str, int], products: int, *, is_scored: bool
+) -> dict[str, float]:
+    """By expansion of a typed word, what a product with that term scores, however often it has it. In matching (not
+    `is_scored`) only the strongest count, of a word that no product has. `frequencies` are numbers of products by
+    term."""
+    others = group.expansions
+    if not is_scored:
+        others = () if any(frequencies.values()) else others[:MOST_MATCHING]
+    if not others:
+        return {}
+    weight = EXPANSION_WEIGHT * sum(_inverse_frequency(frequencies[term], products) for term in group.alternatives[0])
+    return {each.term: weight * each.strength for each in others}
+
+
 def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: int) -> list[float]:
     """Factors of the BM25 of a typed word and of its synonyms, in this order, that let them count as one term.
 
@@ -303,12 +325,16 @@ def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: i
     """
 
     def weigh(terms: Phrase) -> list[float]:
-        counts = ((frequencies[term], max(products, frequencies[term])) for term in terms)
-        return [math.log1p((size - count + 0.5) / (count + 0.5)) for count, size in counts]
+        return [_inverse_frequency(frequencies[term], products) for term in terms]
 
     weights = [weigh(terms) for terms in (group.alternatives[0], *group.synonyms)]
     shared = min(map(max, weights))
     return [shared / sum(each) for each in weights]
+
+
+def _inverse_frequency(count: int, products: int) -> float:
+    """That of BM25; live changes may raise the count above the number of products."""
+    return math.log1p((max(products, count) - count + 0.5) / (count + 0.5))
 
 
 def make_facet(

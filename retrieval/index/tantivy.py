@@ -57,6 +57,7 @@ from retrieval.index.keyword import (
     Sort,
     SortedRows,
     SortKey,
+    expansion_scores,
     make_facet,
     minimum_matches,
     rank_matches,
@@ -317,7 +318,7 @@ class TantivyIndex(SequentialQueries):
             found, counts = self._found(_scored_by(chosen, one_each), len(rows))
             matched, scores = found[counts > least - 0.5], np.zeros(len(found), np.float32)
             if len(matched):
-                best = self._found(_scored_by(self._rows(matched), map(self._group, groups)), len(matched))
+                best = self._found(_scored_by(self._rows(matched), map(self._scored_group, groups)), len(matched))
                 scores[np.searchsorted(found, best[0])] = best[1]
         return Matches(found, round_scores(scores), total=len(found))
 
@@ -356,16 +357,20 @@ class TantivyIndex(SequentialQueries):
         needed, optional = split_optional(groups)
         if not needed:
             return None
-        least, parts, scored = minimum_matches(groups), list(map(self._group, needed)), list(map(self._group, optional))
+        least, parts = minimum_matches(groups), list(map(self._group, needed))
+        scored = list(map(self._scored_group, optional))
+        is_scored_apart = any(each.expansions for each in needed)
         if not 1 < least < len(needed):
             match = Query.boolean_query([(Occur.Should, each) for each in parts], least)
         elif math.comb(len(needed), least) <= _MOST_COMBINATIONS:
             # Intersections skip most postings; a union that counts its parts reads all of them.
             together = ([(Occur.Must, each) for each in part] for part in itertools.combinations(parts, least))
-            match = Query.const_score_query(_any_of(map(Query.boolean_query, together)), 0.0)
-            scored = [*parts, *scored]
+            match, is_scored_apart = _any_of(map(Query.boolean_query, together)), True
         else:
             match = Query.boolean_query([(Occur.Should, each) for each in self._narrowed(needed, parts, least)], least)
+        if is_scored_apart:
+            match = Query.const_score_query(match, 0.0)
+            scored = [*map(self._scored_group, needed), *scored]
         clauses = [(Occur.Must, match), *((Occur.Should, each) for each in scored)]
         return Query.boolean_query(clauses) if scored else match
 
@@ -391,14 +396,20 @@ class TantivyIndex(SequentialQueries):
         )
         return [*(parts[each] for each in rarest), *narrowed]
 
-    def _group(self, group: TermGroup) -> Query:
+    def _scored_group(self, group: TermGroup) -> Query:
+        return self._group(group, is_scored=True)
+
+    def _group(self, group: TermGroup, *, is_scored: bool = False) -> Query:
+        """What matches a group, or what scores for it: expansions score alone, unless no product has the word."""
         typed, *others = (self._conjunction(terms) for terms in group.alternatives)
+        frequencies = {term: self._searcher.doc_freq(TEXT, term) for term in group.weighed_terms}
         if group.synonyms:
-            frequencies = {term: self._searcher.doc_freq(TEXT, term) for term in group.synonym_terms}
             boosts = synonym_boosts(group, frequencies, self.size)
             queries = (typed, *map(self._phrase, group.synonyms))
             typed, *synonyms = map(Query.boost_query, queries, boosts)
             others += synonyms
+        scores = expansion_scores(group, frequencies, self.size, is_scored=is_scored)
+        others += (Query.const_score_query(self._conjunction((term,)), score) for term, score in scores.items())
         return Query.disjunction_max_query([typed, *others]) if others else typed
 
     def _phrase(self, terms: Phrase) -> Query:

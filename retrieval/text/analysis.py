@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from itertools import chain, combinations, islice, pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import Stemmer
 
@@ -250,7 +250,20 @@ _LONGEST_JOINT = 3
 Phrase = tuple[str, ...]
 """Terms that follow one another."""
 _Key = tuple[tuple[str, ...], ...]
-_Expansions = Mapping[_Key, tuple[Phrase, ...]]
+_SynonymPhrases = Mapping[_Key, tuple[Phrase, ...]]
+
+
+class Expansion(NamedTuple):
+    """A term of products that counts in place of a typed word."""
+
+    term: str
+    strength: float
+    """0 to 1: the probability of the word in a query for a product with this term."""
+
+
+Expansions = Mapping[str, Sequence[Expansion]]
+"""By the term of the typed word, the strongest first: `rerank.expansions` learns them."""
+NO_EXPANSIONS: Expansions = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +274,9 @@ class TermGroup:
     """Conjunctions of terms, the first of what the user typed."""
     synonyms: tuple[Phrase, ...] = ()
     """Phrases that are met in place of the word, or of a longer phrase that it is part of."""
+    expansions: Sequence[Expansion] = ()
+    """Learned terms, the strongest first, that count in the score in place of the word; in matching only where no
+    product has it."""
     is_enough: bool = False
     """Whether a product with this word alone matches a query of two words."""
     is_optional: bool = False
@@ -269,9 +285,10 @@ class TermGroup:
     """Whether it is a character of a Chinese word, searched in addition to the word."""
 
     @property
-    def synonym_terms(self) -> frozenset[str]:
-        """The terms that count as one with synonyms; none without."""
-        return frozenset(chain(self.alternatives[0], *self.synonyms)) if self.synonyms else frozenset()
+    def weighed_terms(self) -> frozenset[str]:
+        """The terms whose frequencies give synonyms and expansions their weights; none without any."""
+        is_met_by_others = self.synonyms or self.expansions
+        return frozenset(chain(self.alternatives[0], *self.synonyms)) if is_met_by_others else frozenset()
 
 
 class AnalyzedText:
@@ -297,27 +314,28 @@ class AnalyzedText:
 class Analyzer:
     """Makes the terms of products and queries. Immutable, cheap to make, thread-safe.
 
-    `identity` changes when a text would give other terms or the synonyms changed; `synonyms` are those that it was made
-    with.
+    `identity` changes when a text would give other terms or the synonyms changed; `synonyms` and `expansions` are those
+    that it was made with.
     """
 
-    def __init__(self, synonyms: Synonyms | None = None) -> None:
+    def __init__(self, synonyms: Synonyms | None = None, expansions: Expansions = NO_EXPANSIONS) -> None:
         self.synonyms = synonyms = synonyms or Synonyms()
+        self.expansions = expansions
         self.identity = f"{RULES}+{synonyms.fingerprint}"
         self.analyze: Callable[[str], AnalyzedText] = lru_cache(maxsize=256)(partial(AnalyzedText, self))
         """The analysis of a query, shared by all parts of a search."""
 
     @cached_property
-    def _expansions(self) -> _Expansions:
+    def _synonym_phrases(self) -> _SynonymPhrases:
         # Made for the first query: Chinese synonyms load the dictionary, which a change of a price does without.
-        return _expansions(self.synonyms)
+        return _synonym_phrases(self.synonyms)
 
     @cached_property
     def _longest(self) -> int:
-        return max(map(len, self._expansions), default=0)
+        return max(map(len, self._synonym_phrases), default=0)
 
-    def __reduce__(self) -> tuple[type[Analyzer], tuple[Synonyms]]:
-        return Analyzer, (self.synonyms,)  # not its cache; workers of a rebuild get one
+    def __reduce__(self) -> tuple[type[Analyzer], tuple[Synonyms, Expansions]]:
+        return Analyzer, (self.synonyms, self.expansions)  # not its cache; workers of a rebuild get one
 
     def terms(self, text: str) -> list[str]:
         """The terms to index for `text`, none with whitespace.
@@ -349,14 +367,17 @@ class Analyzer:
         while at < len(groups):
             size = self._match(groups, at)
             end = at + (size or 1)
-            synonyms = self._expansions.get(_key(groups[at:end]), ())
-            yield from (TermGroup(alternatives, synonyms) for alternatives in groups[at:end])
+            synonyms = self._synonym_phrases.get(_key(groups[at:end]), ())
+            for alternatives in groups[at:end]:
+                typed = alternatives[0]
+                learned = self.expansions.get(typed[0], ()) if len(typed) == 1 else ()
+                yield TermGroup(alternatives, synonyms, learned)
             at = end
 
     def _match(self, groups: Sequence[Alternatives], at: int) -> int:
         """How many groups from `at` on the longest synonym covers; 0 where none begins there."""
         for size in range(min(self._longest, len(groups) - at), 0, -1):
-            if _key(groups[at : at + size]) in self._expansions:
+            if _key(groups[at : at + size]) in self._synonym_phrases:
                 return size
         return 0
 
@@ -413,7 +434,7 @@ def _joints(found: Sequence[Chunk], start: int) -> Iterator[tuple[int, str]]:
             yield end + 1, whole
 
 
-def _expansions(synonyms: Synonyms) -> _Expansions:
+def _synonym_phrases(synonyms: Synonyms) -> _SynonymPhrases:
     table: dict[_Key, tuple[Phrase, ...]] = {}
     for rule in synonyms.rules:
         key = _typed(rule.phrase)

@@ -138,6 +138,9 @@ GROUPS: Mapping[str, Group] = {
             "ranker": Entry("service.cli.train:ranker", "Train the ranker on clicks or on the catalog."),
             "towers": Entry("service.cli.train:towers", "Fine-tune the encoder on judgments or clicks."),
             "users": Entry("service.cli.train:users", "Train the user tower that recommends."),
+            "expansions": Entry(
+                "service.cli.train:expansions", "Learn which words of products stand for those of queries."
+            ),
             "default": Entry("service.cli.train:default", "Train one ranker for stores without their own."),
         },
     ),

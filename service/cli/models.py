@@ -1,4 +1,4 @@
-"""Trained rankers and user towers: `models list`, `show`, `compare`, `rollback`, `off`, `prune`."""
+"""Trained rankers, user towers and expansions: `models list`, `show`, `compare`, `rollback`, `off`, `prune`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typer import Argument, Option
 
 from rerank import model_store
 from rerank.evaluation.promotion import NDCG, Decision, MeasureComparison
-from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, RollbackResult
-from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
+from rerank.expansions import EXPANSION_MODELS, ExpansionReport, ExpansionSpec, StoredExpansion, expansion_store
+from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, ModelStore, RollbackResult
+from rerank.ranker.spec import RANKERS, AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
 from rerank.user_tower.files import USER_TOWERS, StoredUserTower, UserTowerReport, UserTowerSpec, user_tower_store
 from retrieval.errors import UnknownModelError
 from retrieval.html_report import printable, size_text
 from service.cli.options import Index, check_index, command
 from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_pairs, show_table, time_text
+from service.engine.models import model_store_of
 from service.engine.versions import stored_encoding
 
 if TYPE_CHECKING:
@@ -26,27 +28,27 @@ if TYPE_CHECKING:
 
 Rankers = ModelList[RankerSpec, RankerReport]
 UserTowers = ModelList[UserTowerSpec, UserTowerReport]
+ExpansionModels = ModelList[ExpansionSpec, ExpansionReport]
 
 
 @command("models list store")
 def list_models(index: Index) -> None:
-    """List the rankers and user towers of an index: how each was evaluated, and which one serves."""
+    """List the rankers, user towers and expansions of an index: how each was evaluated, and which one serves."""
     check_index(index)
     encoding = stored_encoding(index)
     rankers = model_store.list_models(ranker_store(index), encoding)
     towers = model_store.list_models(user_tower_store(index), encoding)
-    document = rankers.to_document("rankers") | {"user_towers": towers.to_document("towers")}
-    emit(rankers, _show_models, towers, index, document=document)
+    expansions = model_store.list_models(expansion_store(index), encoding)
+    others = {"user_towers": towers.to_document("towers"), "expansions": expansions.to_document("expansions")}
+    emit(rankers, _show_models, towers, expansions, index, document=rankers.to_document("rankers") | others)
 
 
 @command("models show store ranker-0003")
 def show(
     index: Index,
-    name: Annotated[
-        str, Argument(help="A ranker or a user tower; by default the ranker that serves.", metavar="MODEL")
-    ] = "",
+    name: Annotated[str, Argument(help="Of any kind; by default the ranker that serves.", metavar="MODEL")] = "",
 ) -> None:
-    """Show what a ranker or a user tower is, what it was trained on, and how it was evaluated."""
+    """Show what a ranker, a user tower or an expansion is, what it was trained on, and how it was evaluated."""
     check_index(index)
     encoding = stored_encoding(index)
     if USER_TOWERS.is_name(name):
@@ -54,6 +56,11 @@ def show(
         tower, serving = towers.open(name), towers.serving(encoding).model
         serves = serving is not None and serving.name == tower.name
         emit(tower, _show_tower, serves, document=_document(tower, serves))
+    elif EXPANSION_MODELS.is_name(name):
+        expansions = expansion_store(index)
+        expansion = expansions.open(name)
+        serves = expansions.current() == name
+        emit(expansion, show_expansion, serves, document=_document(expansion, serves))
     else:
         rankers = ranker_store(index)
         served = rankers.serving(encoding).model
@@ -83,26 +90,29 @@ def rollback(
     name: Annotated[
         str,
         Argument(
-            help="A ranker or a user tower; by default the newest ranker before the one that serves that can.",
-            metavar="MODEL",
+            help="Of any kind; by default the newest ranker before the one that serves that can.", metavar="MODEL"
         ),
     ] = "",
 ) -> None:
-    """Let an earlier ranker or user tower serve again; engines that have the index open reload it by themselves."""
+    """Let an earlier model serve again; engines that have the index open reload it by themselves."""
     check_index(index)
-    is_tower, encoding = USER_TOWERS.is_name(name), stored_encoding(index)
-    done: RollbackResult[Any, Any] = (user_tower_store if is_tower else ranker_store)(index).rollback(name, encoding)
-    document: dict[str, object] = {"before": done.previous, "tower" if is_tower else "ranker": done.model.name}
-    if not is_tower:
+    store = model_store_of(index, name)
+    done = store.rollback(name, stored_encoding(index))
+    document: dict[str, object] = {"before": done.previous, store.family.noun: done.model.name}
+    if store.family is RANKERS:
         document["passed_over"] = done.passed_over
     emit(done, _show_rollback, index, document=document)
 
 
 @command("models off store")
-def off(index: Index) -> None:
+def off(
+    index: Index,
+    expansions: Annotated[bool, Option("--expansions", help="Switch learned expansions off, not rankers.")] = False,
+) -> None:
     """Let no ranker serve, also none that is published later: results keep the merged order until a rollback."""
     check_index(index)
-    emit({"before": ranker_store(index).off()}, _show_off, index)
+    store: ModelStore[Any, Any] = expansion_store(index) if expansions else ranker_store(index)
+    emit({"before": store.off()}, _show_off, store)
 
 
 @command("models prune store ranker-0003 --heads 1 --feed-forward 64 --precision int8")
@@ -139,7 +149,7 @@ def ranker_document(added: AddedRanker) -> dict[str, object]:
     return document | {"removed": added.removed, "notices": added.notices}
 
 
-def _document(model: StoredRanker | StoredUserTower, serves: bool) -> dict[str, object]:
+def _document(model: StoredRanker | StoredUserTower | StoredExpansion, serves: bool) -> dict[str, object]:
     return {"name": model.name, "serves": serves, "spec": model.spec, "report": model.report}
 
 
@@ -170,9 +180,10 @@ _NUMBERS = {"size", "before", "after", "difference", "served", "challenger", "qu
 _MARK = Text("▶", style="bold green")
 
 
-def _show_models(rankers: Rankers, towers: UserTowers, index: Path) -> None:
+def _show_models(rankers: Rankers, towers: UserTowers, expansions: ExpansionModels, index: Path) -> None:
     _show_rankers(rankers, index)
     _show_towers(towers, index)
+    _show_expansions(expansions, index)
 
 
 def _show_rankers(listed: Rankers, index: Path) -> None:
@@ -210,6 +221,26 @@ def _show_towers(listed: UserTowers, index: Path) -> None:
     show_notices(map(printable, listed.notices))
     if not listed.serving:
         say("No user tower serves: recommendations are made without one.")
+
+
+def _show_expansions(listed: ExpansionModels, index: Path) -> None:
+    if not listed.models:
+        say(f"No learned expansions yet. To train them: shelfwise train expansions {index}")
+        return
+    table = plain_table("", "expansion", "made", "words", "nDCG@10", "decision", right={"words", "nDCG@10"})
+    for entry in reversed(listed.models):
+        mark, spec, report = _MARK if entry.serves else "", entry.spec, entry.report
+        if spec is None or report is None:
+            table.add_row(mark, entry.name, "", "", "", Text("unusable", style="red"))
+        else:
+            facts = time_text(report.created), f"{spec.words:,}", _number(report.measures.get(NDCG))
+            table.add_row(mark, entry.name, *facts, _decision(entry.is_rejected))
+    show_table(table)
+    for entry in reversed(listed.models):
+        _show_state(entry, "; ".join(entry.report.rejection_reasons) if entry.report else "")
+    show_notices(map(printable, listed.notices))
+    if not listed.serving:
+        say("No learned expansions serve.")
 
 
 def _show_state(entry: ModelEntry[Any, Any], rejected: str) -> None:
@@ -265,7 +296,7 @@ def _show_ranker(ranker: StoredRanker) -> None:
         _show_comparisons(report.decision)
 
 
-def _show_reasons(report: RankerReport) -> None:
+def _show_reasons(report: RankerReport | ExpansionReport) -> None:
     """Why it was published or rejected, one reason a line."""
     reasons = report.rejection_reasons or (report.decision.reasons if report.decision else ())
     if reasons:
@@ -277,7 +308,7 @@ def _show_reasons(report: RankerReport) -> None:
 
 def _show_comparisons(decision: Decision) -> None:
     table = _table("measure", "on", "queries", "served", "challenger", "difference")
-    for each in decision.comparisons:
+    for each in (each for each in decision.comparisons if each.queries):
         style = "green" if each.is_better else "red" if each.is_worse else ""
         numbers = f"{each.queries:,}", _number(each.served), _number(each.challenger)
         table.add_row(each.measure, Text(printable(each.slice)), *numbers, Text(_interval(each), style=style))
@@ -357,10 +388,10 @@ def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
         say(_undo(done.previous, index))
 
 
-def _show_off(document: dict[str, str], index: Path) -> None:
-    say("No ranker serves: results keep the merged order.")
+def _show_off(document: dict[str, str], store: ModelStore[Any, Any]) -> None:
+    say(f"No {store.family.noun} serves: {store.family.fallback}.")
     if before := document["before"]:
-        say(f"{before} is kept; to let it serve again: shelfwise models rollback {index} {before}")
+        say(f"{before} is kept; to let it serve again: shelfwise models rollback {store.root} {before}")
 
 
 def _undo(before: str, index: Path) -> str:
@@ -404,6 +435,24 @@ def show_tower_evaluation(tower: StoredUserTower, serves: bool) -> None:
     if report.rejection_reasons:
         decision = f"was rejected: {'; '.join(report.rejection_reasons)}"
     say(f"{tower.name}, judged by {report.shoppers:,} shoppers, {decision}")
+
+
+def show_expansion(expansion: StoredExpansion, serves: bool) -> None:
+    """What learned expansions are, what they reach on queries that they were not trained on, and whether they serve."""
+    spec, report = expansion.spec, expansion.report
+    say(f"{expansion.name}, made {time_text(report.created)}: {spec.words:,} words of {spec.pairs:,} pairs")
+    say(f"trained on {printable(', '.join(f'{name} {value}' for name, value in spec.trained_on.items()))}")
+    table = plain_table("words of queries", "met also by")
+    for word, terms in report.examples.items():
+        table.add_row(printable(word), printable(", ".join(terms)))
+    show_table(table)
+    say(
+        f"measured on {printable(report.measured_on)}: " + ", ".join(f"{n} {v:.4f}" for n, v in report.measures.items())
+    )
+    _show_reasons(report)
+    if report.decision is not None:
+        _show_comparisons(report.decision)
+    say("\n", (expansion.name, "bold"), " serves." if serves else " does not serve.")
 
 
 class ComparedMeasure(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Training: `learn`, and `train ranker`, `towers`, `users`, `default`."""
+"""Training: `learn`, and `train ranker`, `towers`, `users`, `expansions`, `default`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rerank.teacher.pairs import DEFAULT_TEACHER
 from retrieval.errors import SettingError
 from retrieval.html_report import printable
 from service.cli import output
-from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
+from service.cli.models import ranker_document, show_default, show_expansion, show_tower_evaluation, show_training
 from service.cli.options import Index, Runtime, SettingsFile, Teacher, TowerTrainingOptions, check_index, command
 from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
 from service.engine.versions import has_static_encoder
@@ -239,6 +239,30 @@ def users(
     tower: StoredUserTower = trained.tower
     document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
     emit(tower, show_tower_evaluation, trained.serves, document=document)
+
+
+@command("train expansions store --judgments judgments.tsv")
+def expansions(
+    index: Index,
+    judgments: Annotated[
+        list[Path] | None,
+        Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Learn which words of products stand for a word of a query, from judged queries or clicks; the table serves if
+    searches are better with it, by a fifth of the queries."""
+    check_index(index)
+    from service.training.expansions import train_expansions
+    from service.training.text_towers import judged_queries
+
+    with TerminalProgress() as progress:
+        judged = [query for path in judgments for query in judged_queries(path, progress)] if judgments else None
+        added = train_expansions(index, load_settings(settings), judged, progress)
+    model = added.model
+    document = {"expansion": model.name, "serves": added.serves, "spec": model.spec, "report": model.report}
+    emit(model, show_expansion, added.serves, document=document)
+    show_notices(added.notices)
 
 
 @command("learn store --if-new 5000")

@@ -40,7 +40,7 @@ from service.engine.editors import (
 )
 from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
-from service.engine.models import ServedRanker, ServedUserTower
+from service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
 from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of, siblings_of
@@ -86,6 +86,7 @@ class SearchEngine:
         self._popularity = follow_popularity(store.root)
         self._ranker = ServedRanker(store.root, settings, self._popularity)
         self._tower = ServedUserTower(store.root)
+        self._expansions = ServedExpansions(store.root)
         self._popular = PopularProducts(self._popularity)
         self._coviews = follow_coviews(store.root)
         self._settings = settings
@@ -145,7 +146,7 @@ class SearchEngine:
     @property
     def snapshot(self) -> Snapshot:
         """The opened version, for benchmarks and tools."""
-        return self._synonyms.over(self._version.snapshot)
+        return self._expansions.over(self._synonyms.over(self._version.snapshot))
 
     @property
     def live_changed(self) -> float | None:
@@ -195,6 +196,7 @@ class SearchEngine:
             *self.snapshot.notices,
             *self._ranker.notices,
             *self._tower.notices,
+            *self._expansions.notices,
             *self._popularity.notices,
             *self._coviews.notices,
             *self._rules.notices,
@@ -531,6 +533,8 @@ class SearchEngine:
     def _reload_companions(self) -> None:
         """Reloads changed models, rules, synonyms, relevance settings and tables of events."""
         self._synonyms.reload_if_changed(self._version.snapshot)
+        if self._has_models:
+            self._expansions.reload_if_changed()
         snapshot = self.snapshot
         if self._has_models:
             self._ranker.reload_if_changed(snapshot)

@@ -1,18 +1,20 @@
-"""An engine's way to its rankers: the one that serves, swapped when another is published, and those that searches name.
+"""An engine's way to its models: those that serve, swapped when others are published, and rankers that searches name.
 Each goes by the settings as they are when it is opened."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.model_store import OFF, Encoding
+from rerank.expansions import expansion_store, serving_expansions
+from rerank.model_store import OFF, Encoding, ModelStore
 from rerank.ranker.memory import QueryMemory, product_hashes
 from rerank.ranker.spec import StoredRanker, misfit, ranker_store
 from rerank.user_tower.files import (
@@ -28,6 +30,7 @@ from rerank.user_tower.histories import Histories, certainty
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
+from retrieval.text.analysis import NO_EXPANSIONS, Expansions
 from service.engine.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
@@ -231,6 +234,47 @@ def encoding_of(snapshot: Snapshot) -> Encoding:
     states, manifest = snapshot.states, snapshot.manifest
     dimension = None if states is None else states.dimension
     return Encoding(manifest.encoder, manifest.dimension, dimension, manifest.encoder_origin)
+
+
+class ServedExpansions:
+    """The learned expansions of an index directory that serve now. Safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._store = root, expansion_store(root)
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._expansions = NO_EXPANSIONS
+        self._expanded: tuple[Snapshot, Expansions, Snapshot] | None = None
+        """The snapshot last expanded, by what, and the result."""
+        self.notices: tuple[str, ...] = ()
+        """Why none serve although some were published, or none."""
+
+    def reload_if_changed(self) -> None:
+        """Reads what was published, rolled back or switched off since the last call."""
+        if (seen := self._store.stamp()) == self._seen:
+            return
+        with self._lock:
+            if seen != self._seen:
+                self._expansions, self.notices = serving_expansions(self._root)
+                self._seen = seen
+
+    def over(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot with these expansions; the same object while nothing changes."""
+        expansions, expanded = self._expansions, self._expanded
+        if not expansions:
+            return snapshot
+        if expanded is None or expanded[0] is not snapshot or expanded[1] is not expansions:
+            expanded = self._expanded = snapshot, expansions, snapshot.expanded_by(expansions)
+        return expanded[2]
+
+
+MODEL_STORES: tuple[Callable[[Path], ModelStore[Any, Any]], ...] = (ranker_store, user_tower_store, expansion_store)
+
+
+def model_store_of(root: Path, name: str) -> ModelStore[Any, Any]:
+    """The store of an index directory for a model of this name; that of rankers for any other name."""
+    stores = [open_store(root) for open_store in MODEL_STORES]
+    return next((store for store in stores if store.family.is_name(name)), stores[0])
 
 
 Floats = NDArray[np.float32]

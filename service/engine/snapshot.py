@@ -64,7 +64,7 @@ from retrieval.store.manifest import (
 from retrieval.store.products import ProductStore, searched_fields
 from retrieval.store.signals import COLUMNS, ProductSignals, StoredSignals
 from retrieval.store.versions import Store
-from retrieval.text.analysis import Analyzer, TermGroup
+from retrieval.text.analysis import Analyzer, Expansions, TermGroup
 from retrieval.text.named_values import NamedValues
 from retrieval.text.product_types import ProductTypes
 from retrieval.text.synonyms import Synonyms
@@ -250,6 +250,10 @@ class Snapshot:
         searched = partial(searched_fields, analyzer=self.analyzer, weights=self.manifest.weights)
         keyword = NullKeywordIndex(self.products, self.catalog, searched)
         return replace(self, keyword=keyword, vectors=self.vectors.without_cluster)
+
+    def expanded_by(self, expansions: Expansions) -> Snapshot:
+        """The same version, whose queries are expanded by learned terms, too."""
+        return replace(self, analyzer=Analyzer(self.analyzer.synonyms, expansions))
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
         """The same version with the vectors of another encoder, which are in this folder, and the token states beside

@@ -15,6 +15,7 @@ import numpy as np
 
 from rerank.click_models.evaluation import HeldOutFit
 from rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
+from rerank.expansions import ExpansionReport
 from rerank.ranker.spec import NAIVE, OrderResult
 from rerank.sessions.refresh import RefreshResult
 from rerank.training.click_dataset import ClickEvidence
@@ -99,6 +100,19 @@ def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
         f"The user tower, {found.tower}, {decision}. What a shopper chose next is among its first ten for "
         f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
         f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
+    )
+
+
+def expansions_summary(found: ExpansionResult | None) -> tuple[str, ...]:
+    """A sentence about query expansion, where it was trained."""
+    if found is None:
+        return ()
+    reached, before = found.report.measures.values()
+    reasons = "; ".join(found.report.rejection_reasons)
+    decision = "serves from now on" if found.serves else f"does not serve: {reasons or 'expansions are switched off'}"
+    return (
+        f"Query expansion, {found.expansion}, of {found.words:,} words, {decision}. With it searches reach "
+        f"{reached:.1%} of the best possible order on the last lists, without it {before:.1%} ({NDCG}).",
     )
 
 
@@ -243,7 +257,7 @@ class RecordedSteps:
         )
 
 
-SHOPPERS, TOWERS = "shoppers", "towers"
+SHOPPERS, TOWERS, EXPANSIONS = "shoppers", "towers", "expansions"
 _ABOUT = {
     "clean": "The derived tables are refreshed: invalid events are rejected, bots and fraud are left out.",
     TOWERS: "The encoder, which makes the vectors of all products, is trained and evaluated where requested.",
@@ -254,6 +268,7 @@ _ABOUT = {
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
     "publish": "The ranker serves from now on, or is rejected with the reasons.",
+    EXPANSIONS: "Words of products that stand for those of queries are learned, and serve where searches are better.",
 }
 _STAGE_OF = {
     "events": "clean",
@@ -379,6 +394,18 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpansionResult:
+    """Query expansion that was trained."""
+
+    expansion: str
+    """Its name."""
+    serves: bool
+    words: int
+    """Of queries, with an expansion."""
+    report: ExpansionReport
+
+
+@dataclass(frozen=True, slots=True)
 class UserTowerResult:
     """The user tower of a run."""
 
@@ -434,6 +461,8 @@ class LearnReport:
     findings: Findings | None = None
     """None where the run was refused."""
     shoppers: UserTowerResult | None = None
+    """None where none was trained: its stage says why."""
+    expansions: ExpansionResult | None = None
     """None where none was trained: its stage says why."""
     towers: TextTowers | None = None
     """None where the run did not come to it, or nothing came of it: its stage says why."""

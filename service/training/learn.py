@@ -1,4 +1,4 @@
-"""A run of `shelfwise learn`: the towers and the ranker, in order, with what it remembers of the runs before."""
+"""A run of `shelfwise learn`: the towers, the ranker and query expansion, with what it remembers of the runs before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rerank.expansions import expansion_store
 from rerank.text_towers.dataset import from_labels
 from rerank.user_tower.training import UserTowerOptions
 from retrieval.errors import (
@@ -31,9 +32,11 @@ from retrieval.store.versions import Store
 from service.events.event_log import EventLog
 from service.reports import training
 from service.reports.training import (
+    EXPANSIONS,
     SHOPPERS,
     TOWERS,
     EventCounts,
+    ExpansionResult,
     LearnReport,
     RecordedSteps,
     RunDecision,
@@ -46,6 +49,7 @@ from service.reports.training import (
 from service.reports.training_page import html
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions, ClickTraining
+from service.training.expansions import BY_JUDGMENTS, expansions_from_tables
 from service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
 from service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
 
@@ -53,8 +57,8 @@ if TYPE_CHECKING:
     from service.training.text_towers import TextTowersRequest, TextTowersResult
 
 
-# The trainings of a run besides the ranker: the user tower, and before both, where requested, the encoder. One that
-# fails records the reason, and the run goes on.
+# The trainings of a run besides the ranker: the user tower, query expansion, and before all, where requested, the
+# encoder. One that fails records the reason, and the run goes on.
 
 
 def train_shoppers(
@@ -93,6 +97,22 @@ def train_encoder(
         except (TrainingError, EncoderError, StoreError, ClusterError) as error:
             steps.leave(StageOutcome.NOT_TRAINED, str(error))
             return None
+
+
+def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | None:
+    """Trains query expansion and lets it serve where searches are better; None where there is too little to learn from,
+    or a table that was trained on judgments serves."""
+    with steps.under(EXPANSIONS):
+        serving = expansion_store(tables.root).serving(None).model
+        if serving and serving.spec.trained_on.get("source") == BY_JUDGMENTS:
+            steps.leave(StageOutcome.LEFT, f"{serving.name} serves, which was trained on {BY_JUDGMENTS}")
+            return None
+        try:
+            added = expansions_from_tables(tables, steps)
+        except (TrainingError, ModelError, StoreError, ClusterError) as error:
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
+            return None
+        return ExpansionResult(added.model.name, added.serves, added.model.spec.words, added.model.report)
 
 
 def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
@@ -162,6 +182,7 @@ class _LearnRun:
     """Once the tables are up to date."""
     shoppers: UserTowerResult | None = None
     towers: TextTowers | None = None
+    expansions: ExpansionResult | None = None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
         """The encoder first, as the others read its vectors. The tables are refreshed once and read at once, as other
@@ -177,7 +198,10 @@ class _LearnRun:
             def train_user_tower() -> None:
                 self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
 
-            return ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
+            done = ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
+            # Judged with the ranker that serves now.
+            self.expansions = learn_words(tables, self.steps)
+            return done
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
         added, found = done.added, findings(done)
@@ -208,11 +232,17 @@ class _LearnRun:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             decision=decision,
-            summary=(*summary, *training.user_tower_summary(self.shoppers), *training.encoder_summary(self.towers)),
+            summary=(
+                *summary,
+                *training.expansions_summary(self.expansions),
+                *training.user_tower_summary(self.shoppers),
+                *training.encoder_summary(self.towers),
+            ),
             stages=stages,
             events=self.events,
             shoppers=self.shoppers,
             towers=self.towers,
+            expansions=self.expansions,
         )
 
 

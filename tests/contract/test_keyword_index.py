@@ -29,6 +29,7 @@ from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import SEARCHED_CORE, FieldCatalog, FieldCounter, extend_catalog, fold_value
 from retrieval.index.keyword import (
+    EXPANSION_WEIGHT,
     DetailsRequest,
     DocumentChange,
     KeywordDocument,
@@ -43,7 +44,7 @@ from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
 from retrieval.store.products import keyword_document, product_to_json
-from retrieval.text.analysis import Analyzer, identifier_key
+from retrieval.text.analysis import Analyzer, Expansion, identifier_key
 from retrieval.text.synonyms import Synonyms
 from tests import catalogs, oracle
 
@@ -484,6 +485,35 @@ class TestKeywordIndex:
         # In another order the words of the phrase count as without synonyms, and two of three words less.
         assert sorted(scores) == [0, 1, 2, 3, 4]
         assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
+
+    @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
+    def test_an_expansion_counts_in_the_score_alone(self, backend: Backend) -> None:
+        """Its score is a part of the word's weight; of the word and its expansions the best one counts."""
+        analyzer = Analyzer(expansions={"sofa": (Expansion("couch", 0.25), Expansion("divan", 0.1))})
+        titles = ("red sofa", "red couch", "red divan", "red blue", "blue", "couch")
+        with backend([Product(f"p{at}", title) for at, title in enumerate(titles)]) as (index, _):
+            assert index.search(analyzer.groups("sofa"), 9).rows.tolist() == [0]
+            assert index.count([Selection(analyzer.groups("sofa"))]) == [1]
+            plain = index.search(ANALYZER.groups("red blue sofa"), 9)
+            found = index.search(analyzer.groups("red blue sofa"), 9)
+            assert found.total == plain.total == 2
+            three = (*ANALYZER.groups("red"), *analyzer.groups("sofa"))
+            optional = tuple(dataclasses.replace(group, is_optional=group.expansions != ()) for group in three)
+            scores, bare = (index.score(np.arange(6), groups).scores for groups in (optional, three[:1]))
+        weight = EXPANSION_WEIGHT * math.log1p((6 - 1 + 0.5) / (1 + 0.5))
+        assert scores[1] - bare[1] == pytest.approx(weight * 0.25, abs=1e-3)
+        assert scores[2] - bare[2] == pytest.approx(weight * 0.1, abs=1e-3)
+        assert scores[3] == bare[3] and scores[0] > bare[0]
+
+    @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
+    def test_a_word_that_no_product_has_is_met_by_its_strongest_expansions(self, backend: Backend) -> None:
+        others = ("couch", "divan", "futon", "loveseat", "recliner", "ottoman")
+        expansions = [Expansion(other, 0.5 - at / 20) for at, other in enumerate(others)]
+        analyzer = Analyzer(expansions={"davenport": expansions})
+        titles = ("red sofa", "red couch", "divan", "ottoman", "red ottoman couch")
+        with backend([Product(f"p{at}", title) for at, title in enumerate(titles)]) as (index, _):
+            assert index.search(analyzer.groups("davenport"), 9).rows.tolist() == [1, 4, 2]
+            assert sorted(index.search(analyzer.groups("red davenport"), 9).rows.tolist()) == [1, 4]
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_an_optional_word_counts_in_the_score_alone(self, backend: Backend) -> None:

@@ -49,7 +49,9 @@ from tests.unit.rerank.user_tower.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STAGES = ["clean", "towers", "click model", "labels", "ranker", "shoppers", "evaluation", "gate", "publish"]
+STAGES = [
+    *("clean", "towers", "click model", "labels", "ranker", "shoppers", "evaluation", "gate", "publish", "expansions")
+]
 OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 
 

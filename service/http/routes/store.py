@@ -11,14 +11,15 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
 
-from rerank.model_store import DEFAULT_MODEL, ModelStore, list_models
-from rerank.ranker.spec import ranker_store
-from rerank.user_tower.files import USER_TOWERS, user_tower_store
+from rerank.expansions import expansion_store
+from rerank.model_store import DEFAULT_MODEL, list_models
+from rerank.ranker.spec import RANKERS, ranker_store
+from rerank.user_tower.files import user_tower_store
 from retrieval.errors import UnknownProductError
 from retrieval.records import Product
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from service.engine.models import encoding_of
+from service.engine.models import encoding_of, model_store_of
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
 from service.events.popular_queries import read_popular_queries
@@ -110,24 +111,24 @@ def rollback_version(context: Contextual, _permit: MayAdminister, body: Rollback
     return done
 
 
-@store_router.get("/models", summary="The rankers and user towers")
+@store_router.get("/models", summary="The rankers, user towers and expansions")
 def models(context: Contextual, _permit: MayAdminister) -> Document:
     """The evaluation of each model, and which one serves."""
     root, encoding = context.engine.root, encoding_of(context.engine.snapshot)
     rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
-    return rankers | {"user_towers": list_models(user_tower_store(root), encoding).to_document("towers")}
+    towers, expansions = (list_models(each(root), encoding) for each in (user_tower_store, expansion_store))
+    others = {"user_towers": towers.to_document("towers"), "expansions": expansions.to_document("expansions")}
+    return rankers | others
 
 
-@store_router.post("/models/rollback", summary="Serve an earlier ranker or user tower")
+@store_router.post("/models/rollback", summary="Serve an earlier ranker, user tower or expansion")
 def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Document:
     """The named model, or the newest usable ranker before the current one."""
-    is_tower, encoding = USER_TOWERS.is_name(body.name), encoding_of(context.engine.snapshot)
-    opened: ModelStore[Any, Any] = (user_tower_store if is_tower else ranker_store)(context.engine.root)
-    done = opened.rollback(body.name, encoding)
+    opened = model_store_of(context.engine.root, body.name)
+    done = opened.rollback(body.name, encoding_of(context.engine.snapshot))
     context.engine.reload_if_changed()
-    if is_tower:
-        return {"before": done.previous, "tower": done.model.name}
-    return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
+    document: Document = {"before": done.previous, opened.family.noun: done.model.name}
+    return document | ({"passed_over": done.passed_over} if opened.family is RANKERS else {})
 
 
 @dataclass(frozen=True, slots=True)

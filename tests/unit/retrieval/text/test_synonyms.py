@@ -71,7 +71,7 @@ def test_phrase_matches_word_by_word_or_by_its_synonym(analyzer: Analyzer) -> No
     drive, enclosure = analyzer.groups("drive enclosure")
     assert drive == TermGroup((("drive",), ("driveenclosur",)), (("hard", "drive", "case"),))
     assert enclosure == TermGroup((("enclosur",),), (("hard", "drive", "case"),))
-    assert enclosure.synonym_terms == {"enclosur", "hard", "drive", "case"}
+    assert enclosure.weighed_terms == {"enclosur", "hard", "drive", "case"}
 
 
 def test_chinese_characters_match_synonyms_of_their_word(analyzer: Analyzer) -> None:

@@ -55,7 +55,7 @@ def root(three: Path, tmp_path: Path) -> Path:
 
 class TestList:
     def test_list_is_newest_first_and_marks_the_serving_ranker(self, three: Path) -> None:
-        head, *rows, aside, _ = shown("models", "list", three).splitlines()
+        head, *rows, aside, _, _ = shown("models", "list", three).splitlines()
         assert head.split() == ["ranker", "made", "kind", "nDCG@10", "decision", "size"]
         last = "ranker-0003 2026-11-10 03:12 features head, fp32 0.4300 rejected"
         assert rows[0].split()[:8] == last.split()

@@ -1,0 +1,219 @@
+"""`shelfwise train expansions`: a table of learned query expansion, from judged queries or clicks to what serves."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rerank.click_models.labels import click_labels
+from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.promotion import (
+    LEAST_JUDGED,
+    NDCG,
+    Decision,
+    QueryMeasures,
+    decide,
+    language_slices,
+    new_query_slice,
+    shortage,
+)
+from rerank.expansions import (
+    ExpansionReport,
+    ExpansionSpec,
+    RelevantPair,
+    expansion_store,
+    learn_expansions,
+    write_expansions,
+)
+from rerank.model_store import AddResult
+from rerank.sessions.tables import DerivedTables
+from rerank.text_towers.dataset import LEAST_GAIN, JudgedQuery, from_labels, is_judging_query, judged_gains
+from rerank.training.click_dataset import split_by_time
+from retrieval.errors import TrainingError
+from retrieval.progress import Progress
+from retrieval.text.analysis import HAN, Expansions
+from service.curation.relevance import DEFAULT_RELEVANCE
+from service.engine.hot_reload import follow_popularity
+from service.engine.models import ServedRanker
+from service.engine.snapshot import Snapshot
+from service.engine.suggest import Suggester
+from service.settings import Settings
+from service.training.ranker_dataset import best_products
+from service.training.training_session import FreshTables, fresh_tables, working
+
+BY_JUDGMENTS, BY_CLICKS = "judgments", "clicks"
+LEAST_TRAINING = 50
+"""Queries to train on."""
+_WORDS, _TERMS = 12, 5
+"""Shown as examples, and expansions of each."""
+_HAN = re.compile(f"[{HAN}]")
+
+Gains = Mapping[str, Mapping[str, float]]
+"""The gains of products, 0 to 1, by query."""
+AddedExpansion = AddResult[ExpansionSpec, ExpansionReport]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedParts:
+    """Judged queries: those that the tested table is trained on, the test, and all, which the table that serves is
+    trained on."""
+
+    training: Sequence[JudgedQuery]
+    test: Sequence[JudgedQuery]
+    everything: Sequence[JudgedQuery]
+    source: str
+    traffic: Mapping[str, float] | None = None
+    """The weight of each query of the test; None for equal ones."""
+
+    @classmethod
+    def by_query(cls, judged: Sequence[JudgedQuery]) -> JudgedParts:
+        """A fifth of the queries is the test."""
+        test = [each for each in judged if is_judging_query(each.query)]
+        training = [each for each in judged if not is_judging_query(each.query)]
+        return cls(training, test, judged, BY_JUDGMENTS)
+
+    @classmethod
+    def by_time(cls, derived: DerivedTables) -> JudgedParts:
+        """The clicks on the last fifth of the lists are the test, as for rankers."""
+        periods = split_by_time(derived.lists())
+        before, later = pl.concat([periods.training, periods.validation]), click_labels(periods.held_out).table
+        traffic = dict(later.group_by("query").agg(pl.col("clicks").sum()).rows())
+        known = from_labels(click_labels(before).table)
+        return cls(known, from_labels(later), from_labels(derived.labels), BY_CLICKS, traffic)
+
+
+def train_expansions(
+    root: Path, settings: Settings, judged: Sequence[JudgedQuery] | None, progress: Progress
+) -> AddedExpansion:
+    """Trains on judged queries, or without them on what shoppers did, and lets the table serve where searches are
+    surely better with it than without any.
+
+    Raises TrainingError where there are too few queries, StoreMissingError, StoreForeignError or StoreDamagedError for
+    a directory that cannot serve, StoreLockedError where another program trains for it.
+    """
+    if judged is None:
+        with fresh_tables(root, settings, progress) as tables:
+            return expansions_from_tables(tables, progress)
+    with working(root, settings) as (snapshot, _, _):
+        return _ExpansionTraining(root, settings, snapshot, progress).run(JudgedParts.by_query(judged))
+
+
+def expansions_from_tables(tables: FreshTables, progress: Progress) -> AddedExpansion:
+    """Trains on what shoppers did; raises TrainingError where there is too little."""
+    training = _ExpansionTraining(tables.root, tables.settings, tables.snapshot, progress)
+    return training.run(JudgedParts.by_time(tables.derived))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ExpansionTraining:
+    root: Path
+    settings: Settings
+    snapshot: Snapshot
+    progress: Progress
+
+    def run(self, judged: JudgedParts) -> AddedExpansion:
+        self.progress.begin("queries", None, "")
+        row_of = self.snapshot.products.row_of
+        training, test, everything = (
+            judged_gains(each, row_of) for each in (judged.training, judged.test, judged.everything)
+        )
+        if len(test) < LEAST_JUDGED or len(training) < LEAST_TRAINING:
+            raise TrainingError(
+                f"{shortage(len(test), 'queries with a relevant product')}, and {len(training)} are left to train on; "
+                f"{LEAST_TRAINING} are needed: judge more, or import more events"
+            )
+        corrected = self._corrected({**training, **test, **everything})
+        self.progress.end(f"{len(training):,} for training, {len(test):,} for the test, by {judged.source}")
+        self.progress.begin("expansions", None, "")
+        tested = learn_expansions(self._pairs(training, corrected))
+        pairs = self._pairs(everything, corrected)
+        expansions = learn_expansions(pairs)
+        self.progress.end(f"{len(expansions):,} words of {len(pairs):,} pairs of a query and a relevant product")
+        decision, means = self._judged(tested, judged, test, corrected)
+        report = ExpansionReport(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            against="searches without expansions",
+            measured_on=f"{len(test):,} queries of {judged.source}",
+            measures=means,
+            decision=decision,
+            examples=_examples(pairs, expansions),
+        )
+        spec = ExpansionSpec(
+            words=len(expansions),
+            pairs=len(pairs),
+            trained_on={"catalog": self.snapshot.manifest.version, "source": judged.source, "queries": len(everything)},
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            write_expansions(Path(scratch), expansions)
+            return expansion_store(self.root).add(
+                Path(scratch), spec, report, () if decision.publish else decision.reasons
+            )
+
+    def _corrected(self, gains: Gains) -> dict[str, str]:
+        """The queries as a search corrects them: a word that only corrects another one is no expansion."""
+        with_words = Suggester(self.root, follow_popularity(self.root))
+        found = {query: with_words.did_you_mean(self.snapshot, query, DEFAULT_RELEVANCE, None) for query in gains}
+        return {query: each.text if each and each.is_sure else query for query, each in found.items()}
+
+    def _pairs(self, training: Gains, corrected: Mapping[str, str]) -> list[RelevantPair]:
+        analyzer, products, terms = self.snapshot.analyzer, self.snapshot.products, dict[str, list[str]]()
+        pairs = []
+        for query, gains in training.items():
+            groups = (group for group in analyzer.groups(corrected[query]) if not group.is_character)
+            words = [term for group in groups for term in group.alternatives[0]]
+            for product_id, gain in gains.items():
+                row = products.row_of(product_id)
+                if gain >= LEAST_GAIN and row is not None:
+                    if product_id not in terms:
+                        product = products[row]
+                        terms[product_id] = analyzer.terms(" ".join((product.title, *product.category)))
+                    pairs.append(RelevantPair(words, terms[product_id], gain))
+        return pairs
+
+    def _judged(
+        self, tested: Expansions, judged: JudgedParts, test: Gains, corrected: Mapping[str, str]
+    ) -> tuple[Decision, dict[str, float]]:
+        """What searches reach on the test with a table, against those without, both with the ranker that serves."""
+        self.progress.begin("gate", None, "")
+        with closing(ServedRanker(self.root, self.settings)) as ranker:
+            ranker.reload_if_changed(self.snapshot)
+            before, reached = (
+                self._ndcg(snapshot, ranker, test, corrected)
+                for snapshot in (self.snapshot, self.snapshot.expanded_by(tested))
+            )
+        traffic = np.array([judged.traffic[query] if judged.traffic else 1.0 for query in test])
+        unknown = np.full(len(test), np.nan)
+        challenger, without = (QueryMeasures(values, unknown, unknown) for values in (reached, before))
+        scripts = ["Chinese" if _HAN.search(query) else "other" for query in test]
+        slices = [new_query_slice(list(test), {each.query for each in judged.training}), *language_slices(scripts)]
+        decision = decide(challenger, without, traffic, slices)
+        self.progress.end(str(decision))
+        means = [float(np.average(values, weights=traffic)) for values in (reached, before)]
+        return decision, dict(zip((NDCG, f"{NDCG} without"), means, strict=True))
+
+    def _ndcg(
+        self, snapshot: Snapshot, ranker: ServedRanker, test: Gains, corrected: Mapping[str, str]
+    ) -> NDArray[np.float64]:
+        last = ranker.stage(snapshot)
+        stage = "ranked" if last else "merged"
+        found = best_products(snapshot, [corrected[query] for query in test], stage, 10, last=last)
+        ranked = ((gains, found[corrected[query]]) for query, gains in test.items())
+        return np.array(
+            [ranked_ndcg([gains.get(each, 0.0) for each in best], gains.values()) for gains, best in ranked]
+        )
+
+
+def _examples(pairs: Sequence[RelevantPair], expansions: Expansions) -> dict[str, list[str]]:
+    """The strongest expansions of the words that most of the pairs have."""
+    counts = Counter(word for pair in pairs for word in pair.words if word in expansions)
+    return {word: [each.term for each in expansions[word][:_TERMS]] for word, _ in counts.most_common(_WORDS)}
