@@ -537,12 +537,8 @@ def _number(name: str) -> int:
 
 
 def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
-    """The names, oldest first, of the models that are too many.
-
-    The current one stays, and the newest `keep` of those that are `able` to serve, one of which may have to replace it.
-    So do as many of the others, which are for people to look at; they are counted apart, or a row of failures would
-    leave nothing to roll back to.
-    """
+    """The names, oldest first, of the models that are too many: all but the current one, the newest `keep` of those that
+    are `able` to serve, one of which may have to replace it, and as many of the others, for people to look at."""
     others = [name for name in names if name not in able]
     stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
     return tuple(name for name in names if name not in stay)
