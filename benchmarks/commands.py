@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,10 @@ from benchmarks.latency import (
     title_queries,
 )
 from benchmarks.load import measure_http, serve_index
+from benchmarks.peers.measure import PeersOptions, measure_peers, read_report
+from benchmarks.peers.registry import choose_peers, find_reranker
+from benchmarks.peers.report import show_peers
+from benchmarks.peers.report import write_plots as write_peer_plots
 from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.tables import (
@@ -344,6 +348,54 @@ def scale(
     with TerminalProgress() as progress:
         points = measure_scale(options, progress)
     emit(points, show_scale, write_plots(points, folder), hour_price)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSearches:
+    """How peers are searched."""
+
+    queries: Annotated[int, typer.Option(help="Judged queries for quality, drawn once for all.", min=10)] = 200
+    seconds: Annotated[float, typer.Option(help="Of each load.", min=0.5, max=600)] = 10.0
+    repeats: Annotated[int, typer.Option(help="Of the loads, for intervals.", min=1, max=50)] = 3
+    rate: Annotated[float, typer.Option(help="Arrivals a second, or half of what a peer can answer.", min=0.1)] = 5.0
+    mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="How often each query comes in loads.")] = "uniform"
+    cores: Annotated[int, typer.Option(help="Cores for each peer.", min=1)] = 2
+    seed: Annotated[int, typer.Option(help="Of the queries that are drawn.")] = 0
+    cross_encoder: Model = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+    elasticsearch: Annotated[str, typer.Option(help="A cluster to use; by default a node is started.")] = ""
+    again: Annotated[bool, typer.Option("--again", help="Measure again what the folder has results of.")] = False
+
+
+@command("bench peers store --judgments judgments.tsv --cases cases.tsv --out peers --peers elasticsearch,lancedb")
+def peers(
+    index: Index,
+    judgments: Annotated[Path, typer.Option(help="Tab-separated: query, product_id, grade.")],
+    out: Annotated[Path, typer.Option(help="A folder for what is built, results so far, and plots.")],
+    searches: PeerSearches,
+    cases: Annotated[Path | None, typer.Option(help="Intent cases, as for `bench intent`; those that report.")] = None,
+    names: Annotated[str, typer.Option("--peers", help="Names, separated by commas; all by default.")] = "",
+    hour_price: Annotated[float, typer.Option(help="Price of a core and hour, for that of searches.", min=0)] = 0.05,
+    compare: Annotated[Path | None, typer.Option(help="An older report, as --json prints it.")] = None,
+) -> None:
+    """Measure other search programs over an index's products, with its encoder and judgments: Elasticsearch, Qdrant,
+    LanceDB, Milvus Lite, retrieve and rerank, bm25s and tantivy.
+
+    Each runs in an environment of its own, which is made once, in a process that the command ends. A peer whose result
+    is in the folder is not measured again.
+    """
+    chosen, old = choose_peers(names), read_report(compare) if compare else None
+    options = PeersOptions(
+        index=index,
+        judgments=judgments,
+        folder=out,
+        peers=chosen,
+        cache=cache_folder(),
+        cases=read_intent_cases(cases, "report") if cases else (),
+        **(asdict(searches) | {"cross_encoder": find_reranker(searches.cross_encoder, chosen, cache_folder())}),
+    )
+    with TerminalProgress() as progress:
+        report = measure_peers(options, progress)
+    emit(report, show_peers, write_peer_plots(report, out), hour_price, old)
 
 
 _LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

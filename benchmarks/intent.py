@@ -114,20 +114,34 @@ def measure_intent(
 
     Raises FilterError for a condition that the catalog cannot answer.
     """
-    snapshot = engine.snapshot
+    figures = {}
+    kinds = products_of_kinds(engine.snapshot, cases)
+    for stage in stages:
+
+        def hits(query: str, stage: str = stage) -> list[tuple[str, str]]:
+            page = engine.search(query, size=DEPTH, stage=stage)
+            return [(hit.product.id, hit.product.title) for hit in page.hits]
+
+        figures[stage] = intent_figures(kinds, hits)
+        advance(len(cases) // len(stages))
+    return figures, len(kinds)
+
+
+def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:
+    """The cases with products of their kind in the catalog, each with the ids of these. Raises JudgmentsError where no
+    case has any, FilterError for a condition that the catalog cannot answer."""
     titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
-    outcomes: dict[str, list[_CaseOutcome]] = {stage: [] for stage in stages}
-    counted = 0
-    for case in cases:
-        good = _good_products(snapshot, case, titles)
-        counted += bool(good)
-        for stage in stages if good else ():
-            page = engine.search(case.query, size=DEPTH, stage=stage)
-            outcomes[stage].append(_outcome(case, good, [(hit.product.id, hit.product.title) for hit in page.hits]))
-        advance(1)
-    if not counted:
+    kinds = [(case, good) for case in cases if (good := _good_products(snapshot, case, titles))]
+    if not kinds:
         raise JudgmentsError("no case has a product of its kind in this index")
-    return {stage: _figures(found) for stage, found in outcomes.items()}, counted
+    return kinds
+
+
+def intent_figures(
+    kinds: Sequence[tuple[IntentCase, frozenset[str]]], hits: Callable[[str], Sequence[tuple[str, str]]]
+) -> IntentFigures:
+    """The figures of a ranking; `hits` gives the ids and titles of the first hits of a query."""
+    return _figures([_outcome(case, good, hits(case.query)[:DEPTH]) for case, good in kinds])
 
 
 def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) -> frozenset[str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ _CONNECTIONS = 200
 _CLIENTS = 8
 """That ask one request after the other where it is found out how many are answered at most."""
 _TIMEOUT = 30.0
+
+Ask = Callable[[str], Awaitable[str]]
+"""Sends a request and returns the status of the response: "200", or another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,15 @@ async def _measured(
     async with client_of(address) as asking:
         ready = (await asking.get("/health/ready")).json()
     with closing(_Connections(address)) as client:
-        await _closed(client, searches, 3.0)
+        await closed_load(client.get, searches, 3.0)
         advance("warmed up")
-        loads = [await _open(client, "searches", searches, rate, seconds)]
+        loads = [await open_load(client.get, "searches", searches, rate, seconds)]
         advance(f"searches at {rate:g} a second")
-        loads.append(await _open(client, "suggestions", typed, rate, seconds))
+        loads.append(await open_load(client.get, "suggestions", typed, rate, seconds))
         advance(f"suggestions at {rate:g} a second")
-        capacity = await _closed(client, searches, seconds / 2)
+        capacity = await closed_load(client.get, searches, seconds / 2)
         advance(f"{capacity:.0f} searches a second at most")
-        loads.append(await _open(client, "searches, twice too many", searches, 2 * capacity, seconds))
+        loads.append(await open_load(client.get, "searches, twice too many", searches, 2 * capacity, seconds))
         advance(f"searches at {2 * capacity:.0f} a second")
     return HttpReport(ready["products"], capacity, tuple(loads))
 
@@ -113,23 +116,23 @@ class _Connections:
             writer.close()
 
 
-async def _open(client: _Connections, kind: str, paths: Sequence[str], rate: float, seconds: float) -> Load:
-    """Requests at times of a Poisson process."""
-    random = np.random.default_rng(0)
+async def open_load(ask: Ask, kind: str, requests: Sequence[str], rate: float, seconds: float, seed: int = 0) -> Load:
+    """Requests, drawn of these, at times of a Poisson process."""
+    random = np.random.default_rng(seed)
     count = round(rate * seconds)
     due = np.cumsum(random.exponential(1 / rate, count))
-    chosen = random.integers(0, len(paths), count)
+    chosen = random.integers(0, len(requests), count)
     started = time.perf_counter()
     answers: list[tuple[str, float]] = []
 
-    async def ask(at: float, path: str) -> None:
-        status = await client.get(path)
+    async def answer(at: float, request: str) -> None:
+        status = await ask(request)
         answers.append((status, (time.perf_counter() - started - at) * 1_000))
 
     async with asyncio.TaskGroup() as group:
         for at, number in zip(due.tolist(), chosen.tolist(), strict=True):
             await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
-            group.create_task(ask(at, paths[number]))
+            group.create_task(answer(at, requests[number]))
     answered = [spent for status, spent in answers if status == "200"]
     refused = [spent for status, spent in answers if status == "503"]
     return Load(
@@ -143,21 +146,21 @@ async def _open(client: _Connections, kind: str, paths: Sequence[str], rate: flo
     )
 
 
-async def _closed(client: _Connections, paths: Sequence[str], seconds: float) -> float:
+async def closed_load(ask: Ask, requests: Sequence[str], seconds: float, clients: int = _CLIENTS) -> float:
     """Answers a second to clients that wait for each of theirs."""
     until = time.perf_counter() + seconds
     answered = 0
 
-    async def ask(first: int) -> None:
+    async def run_client(first: int) -> None:
         nonlocal answered
         number = first
         while time.perf_counter() < until:
-            await client.get(paths[number % len(paths)])
+            await ask(requests[number % len(requests)])
             answered += 1
-            number += _CLIENTS
+            number += clients
 
     started = time.perf_counter()
-    await asyncio.gather(*map(ask, range(_CLIENTS)))
+    await asyncio.gather(*map(run_client, range(clients)))
     return answered / (time.perf_counter() - started)
 
 

@@ -186,6 +186,18 @@ def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
 
     Text stays text, so the page's font shows it and a reader can search it.
     """
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    document = _plot(height, draw, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    element = document[document.index("<svg") :]
+    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def png(height: float, draw: Callable[[Axes], None]) -> bytes:
+    """The same plot as the bytes of a PNG file, at 160 dots an inch."""
+    return _plot(height, draw, format="png", dpi=160)
+
+
+def _plot(height: float, draw: Callable[[Axes], None], **options: Any) -> bytes:  # noqa: ANN401 - matplotlib's
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -196,12 +208,9 @@ def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
             axes.spines[side].set_visible(False)
         axes.tick_params(length=0)
         draw(axes)
-        written = io.StringIO()
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
-    document = written.getvalue()
-    element = document[document.index("<svg") :]
-    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+        written = io.BytesIO()
+        figure.savefig(written, **options)
+    return written.getvalue()
 
 
 def show_counts(axis: Axis, most: int | None = None) -> None:

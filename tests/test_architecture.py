@@ -21,7 +21,13 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 57, "lines": 20_100, "lines of code": 14_945, "lines of tests": 10_790}
+_ADDED = {
+    "modules": 63,
+    "lines": 21_450,
+    "lines of code": 15_940,
+    "lines of tests": 11_030,
+    "modules with one importer": 1,
+}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of

@@ -25,7 +25,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock
 
-from benchmarks.peers.protocol import BuildReport, Catalog, PriceRange, Request, Response
+from benchmarks.peers.protocol import BuildReport, Catalog, OpenReport, PriceRange, Request, Response
 from retrieval.errors import StoreError
 from retrieval.memory import process_memory
 
@@ -147,9 +147,15 @@ class PeerProcess:
 
     def build(self, catalog: Catalog) -> BuildReport:
         """Builds the peer; raises StoreError with what it said where it cannot."""
-        built = msgspec.convert(self.call("build", **msgspec.to_builtins(catalog, enc_hook=str)).result(), BuildReport)
-        self._others = built.processes
-        return built
+        report = self.call("build", **msgspec.to_builtins(catalog, enc_hook=str)).result()
+        return msgspec.convert(report, BuildReport)
+
+    def open(self, catalog: Catalog) -> OpenReport:
+        """Opens what was built; raises StoreError likewise."""
+        report = self.call("open", **msgspec.to_builtins(catalog, enc_hook=str)).result()
+        opened = msgspec.convert(report, OpenReport)
+        self._others = opened.processes
+        return opened
 
     def search(self, mode: str, query: str, k: int, prices: PriceRange | None = None) -> Future[list[str]]:
         """The ids of the k best products, the best first."""
@@ -217,10 +223,14 @@ def _processor_seconds(process: int) -> float:
 
 
 @contextmanager
-def started(spec: Spec, catalog: Catalog, log: Path) -> Iterator[tuple[PeerProcess, BuildReport]]:
-    """A peer that is built; it ends with the context."""
+def opened(spec: Spec, catalog: Catalog, log: Path) -> Iterator[tuple[PeerProcess, BuildReport, OpenReport]]:
+    """A peer that is built, in one process, and opened, in another where it can be; it ends with the context."""
     peer = PeerProcess(spec, catalog.cache, catalog.cores, log)
     try:
-        yield peer, peer.build(catalog)
+        built = peer.build(catalog)
+        if built.is_reopened:
+            peer.close()
+            peer = PeerProcess(spec, catalog.cache, catalog.cores, log)
+        yield peer, built, peer.open(catalog)
     finally:
         peer.close()

@@ -25,9 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
     from retrieval.encoders.base import Encoder
 
 Vectors = NDArray[np.float32]
+CANDIDATES = 100
+"""That a cross-encoder scores."""
 THREADS = 4
 """That answer searches in a peer."""
 
@@ -97,17 +101,30 @@ class BuildReport(msgspec.Struct, frozen=True):
     """Without encoding."""
     bytes: int
     processes: list[int]
-    """Of other processes than the adapter's own that search."""
+    """Of other processes than the adapter's own."""
     versions: dict[str, str]
-    encode_seconds: float = 0.0
+    is_reopened: bool
+    """Whether another process opens what was built; else the one that built it searches."""
+    encode_seconds: float
     """Of a peer that encodes the products itself."""
 
 
+class OpenReport(msgspec.Struct, frozen=True):
+    """The outcome of opening what was built."""
+
+    seconds: float
+    processes: list[int]
+
+
 class Adapter(ABC):
-    """A peer. The constructor starts what it needs; `build` is timed."""
+    """A peer. The constructor starts what it needs; `build` and `open` are timed, each in a process of its own."""
 
     packages: Sequence[str] = ()
     """Whose versions are reported."""
+    is_reopened = True
+    """Whether another process can open what was built."""
+    encode_seconds = 0.0
+    """Of the build."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -138,7 +155,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Makes everything that searches need, on disk where the peer can."""
+        """Makes everything that searches need in the folder."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Opens what was built, for searches and changes."""
 
     @abstractmethod
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
@@ -150,7 +171,7 @@ class Adapter(ABC):
 
     def bytes(self) -> int:
         """On disk, in the blocks that files take."""
-        return sum(512 * path.stat().st_blocks for path in self.catalog.folder.rglob("*") if path.is_file())
+        return bytes_on_disk(self.catalog.folder)
 
     def versions(self) -> dict[str, str]:
         """Of what is measured."""
@@ -162,8 +183,35 @@ class Adapter(ABC):
         """Ends what the constructor started."""
 
 
+class Reranker:
+    """A cross-encoder with its defaults of length and batch, loaded by the first search that needs it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._model: CrossEncoder | None = None
+        self._loading = threading.Lock()
+
+    def best(self, query: str, items: Sequence[Item], k: int) -> list[str]:
+        """The ids of the k best of the items."""
+        with self._loading:
+            if self._model is None:
+                from sentence_transformers import CrossEncoder
+
+                self._model = CrossEncoder(self._name, device="cpu")
+        if not items:
+            return []
+        scores = self._model.predict([(query, each.text) for each in items], show_progress_bar=False)
+        return [items[place].id for place in np.argsort(-np.asarray(scores), kind="stable")[:k].tolist()]
+
+
+def bytes_on_disk(path: Path) -> int:
+    """The bytes of the blocks that a file or all files below a folder take."""
+    files = [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file())
+    return sum(512 * each.stat().st_blocks for each in files)
+
+
 class Server:
-    """Answers requests with an adapter; `build` and `close` are of the server, the rest of the adapter."""
+    """Answers requests with an adapter, which `build` or `open` makes."""
 
     def __init__(self, module: str, name: str) -> None:
         self._kind: type[Adapter] = getattr(importlib.import_module(module), name)
@@ -176,13 +224,12 @@ class Server:
     def run(self) -> None:
         """Until standard input ends."""
         decoder = msgspec.json.Decoder(Request)
-        try:
-            with ThreadPoolExecutor(THREADS) as threads:
-                for line in sys.stdin.buffer:
-                    threads.submit(self._answer, decoder.decode(line))
-        finally:
-            if self._adapter:
-                self._adapter.close()
+        threads = ThreadPoolExecutor(THREADS)
+        for line in sys.stdin.buffer:
+            threads.submit(self._answer, decoder.decode(line))
+        threads.shutdown(cancel_futures=True)
+        if self._adapter:
+            self._adapter.close()
 
     def _answer(self, request: Request) -> None:
         try:
@@ -197,22 +244,30 @@ class Server:
             self._out.flush()
 
     def _call(self, method: str, arguments: dict[str, Any]) -> object:
-        if method == "build":
-            return self._build(msgspec.convert(arguments, Catalog, dec_hook=lambda kind, value: kind(value)))
+        if method in ("build", "open"):
+            catalog = msgspec.convert(arguments, Catalog, dec_hook=lambda kind, value: kind(value))
+            return self._build(catalog) if method == "build" else self._open(catalog)
         if self._adapter is None:
-            raise RuntimeError("build comes first")
+            raise RuntimeError("build or open comes first")
         if method == "search":
             arguments = {**arguments, "prices": msgspec.convert(arguments["prices"], PriceRange | None)}
         return getattr(self._adapter, method)(**arguments)
 
     def _build(self, catalog: Catalog) -> BuildReport:
         self._adapter = adapter = self._kind(catalog)
-        _ = adapter.items, adapter.vectors, adapter.encoder
+        _ = adapter.items, adapter.vectors
         started = time.perf_counter()
         adapter.build()
-        encoding: float = getattr(adapter, "encode_seconds", 0.0)
-        seconds = time.perf_counter() - started - encoding
-        return BuildReport(seconds, adapter.bytes(), adapter.processes, adapter.versions(), encoding)
+        seconds = time.perf_counter() - started - adapter.encode_seconds
+        versions = adapter.versions()
+        about = (versions, adapter.is_reopened, adapter.encode_seconds)
+        return BuildReport(seconds, adapter.bytes(), adapter.processes, *about)
+
+    def _open(self, catalog: Catalog) -> OpenReport:
+        started = time.perf_counter()
+        self._adapter = self._adapter or self._kind(catalog)
+        self._adapter.open()
+        return OpenReport(time.perf_counter() - started, self._adapter.processes)
 
 
 def serve(module: str, name: str, cores: int) -> None:

@@ -174,6 +174,7 @@ GROUPS: Mapping[str, Group] = {
             "freshness": Entry("benchmarks.commands:freshness", "Time from a live change to a search that finds it."),
             "incremental": Entry("benchmarks.commands:incremental", "A rebuild after few products changed."),
             "scale": Entry("benchmarks.commands:scale", "Figures of catalogs by size, and of larger ones."),
+            "peers": Entry("benchmarks.commands:peers", "Other search programs on the same products and queries."),
         },
     ),
 }

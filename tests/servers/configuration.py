@@ -24,6 +24,8 @@ class Options:
     secured: bool = False
     nodes: int = 1
     settings: Mapping[str, object] = field(default_factory=dict)
+    java_options: str = "-XX:TieredStopAtLevel=1"
+    """The second compiler takes a third of the CPU time of a start, and few tests run long enough to gain from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,13 @@ def _settings(options: Options, names: list[str]) -> dict[str, object]:
 
 def node_command(node: NodeFiles, options: Options, home: Path, java: Path) -> NodeCommand:
     """How to run a node: nothing of our own environment but the PATH reaches it."""
-    # The second compiler takes a third of the CPU time of a start, and few tests run long enough to gain from it.
-    quick_start = "-XX:TieredStopAtLevel=1"
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(node.folder),
         "ES_JAVA_HOME": str(java),
         "ES_PATH_CONF": str(node.config),
         "ES_TMPDIR": str(node.folder / "scratch"),
-        "ES_JAVA_OPTS": f"-Xms{options.heap} -Xmx{options.heap} {quick_start}",
-        "CLI_JAVA_OPTS": quick_start,
+        "ES_JAVA_OPTS": f"-Xms{options.heap} -Xmx{options.heap} {options.java_options}",
+        "CLI_JAVA_OPTS": options.java_options,
     }
     return NodeCommand([str(home / "bin" / "elasticsearch")], environment, str(node.console))

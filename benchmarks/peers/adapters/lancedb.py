@@ -35,11 +35,14 @@ class LanceTable(Adapter):
             "price": pa.array([each.price for each in self.items], pa.float64()),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(self.vectors.ravel()), dimension),
         }
-        self._table = self._database.create_table("products", pa.table(columns))
-        self._table.create_index("text", config=FTS(language="English", stem=True, remove_stop_words=True))
-        self._table.create_scalar_index("price")
+        table = self._database.create_table("products", pa.table(columns))
+        table.create_index("text", config=FTS(language="English", stem=True, remove_stop_words=True))
+        table.create_scalar_index("price")
         if len(self.items) >= _INDEXED:
-            self._table.create_index(metric="cosine", vector_column_name="vector")
+            table.create_index(metric="cosine", vector_column_name="vector")
+
+    def open(self) -> None:
+        self._table = self._database.open_table("products")
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
         if mode == "words":

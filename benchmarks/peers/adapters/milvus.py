@@ -41,6 +41,8 @@ class MilvusLite(Adapter):
             rows = range(start, min(start + _BATCH, len(self.items)))
             self._client.insert(_NAME, [self._row_of(row, self.items[row].price) for row in rows])
         self._client.flush(_NAME)
+
+    def open(self) -> None:
         self._client.load_collection(_NAME)
 
     def _row_of(self, row: int, price: float) -> dict[str, Any]:

@@ -26,16 +26,16 @@ class QdrantEdge(Adapter):
         words = [len(each.text.split()) for each in self.items]
         self._words = qdrant.Bm25(qdrant.Bm25Config(language="english", avg_len=sum(words) / len(words)))
         self._row = {each.id: row for row, each in enumerate(self.items)}
+
+    def build(self) -> None:
         dimension = self.vectors.shape[1]
         self._shard = qdrant.EdgeShard.create(
-            str(catalog.folder),
+            str(self.catalog.folder),
             qdrant.EdgeConfig(
                 vectors={"dense": qdrant.EdgeVectorParams(size=dimension, distance=qdrant.Distance.Cosine)},
                 sparse_vectors={"words": qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
             ),
         )
-
-    def build(self) -> None:
         self._shard.update(UpdateOperation.create_field_index("price", qdrant.PayloadSchemaType.Float))
         for start in range(0, len(self.items), _BATCH):
             points = [
@@ -49,6 +49,9 @@ class QdrantEdge(Adapter):
             self._shard.update(UpdateOperation.upsert_points(points))
         self._shard.optimize()
         self._shard.flush()
+
+    def open(self) -> None:
+        self._shard = qdrant.EdgeShard.load(str(self.catalog.folder))
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
         allowed = _filter(prices)

@@ -1,0 +1,127 @@
+"""The peers that can be measured: how each is started, its modes, and what had to be substituted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.process import Spec
+from rerank.teacher.cross_encoder import find_cross_encoder
+from retrieval.encoders.weights import ModelSource
+from retrieval.errors import EncoderUnavailableError, SettingError
+
+_ADAPTERS = "benchmarks.peers.adapters"
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A way to search a peer: a row of the table."""
+
+    name: str
+    label: str
+    note: str = ""
+    """A substitution, or what the peer does that others do not; printed beside the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A program, and the ways to search it."""
+
+    name: str
+    spec: Spec
+    modes: Sequence[Mode]
+    vectors: str = ""
+    """The mode that searches vectors alone, by which filtered recall is measured; empty where there is none."""
+    filters: bool = True
+    """Whether it filters and takes changes of a price."""
+
+    @property
+    def reranks(self) -> bool:
+        """Whether a mode takes a cross-encoder."""
+        return any("cross-encoder" in mode.name for mode in self.modes)
+
+
+OURS = "shelfwise"
+_ANALYZER = "terms by the steps of the `english` analyzer, made outside: this build lacks it"
+_FUSION = "reciprocal rank fusion outside: it is not free"
+_RERANKED = "the cross-encoder outside, over 100 results: `text_similarity_reranker` is not free"
+_NOT_FREE = f"{_FUSION}; {_ANALYZER}"
+
+PEERS: Mapping[str, Peer] = {
+    each.name: each
+    for each in (
+        Peer(
+            OURS,
+            Spec(f"{_ADAPTERS}.ours", "Shelfwise"),
+            [Mode("served", "Shelfwise", "as served by default, in Python; filtered recall of the vector index alone")],
+            vectors="vectors",
+        ),
+        Peer(
+            "elasticsearch",
+            Spec(f"{_ADAPTERS}.elasticsearch", "ElasticsearchNode"),
+            [
+                Mode("words", "Elasticsearch BM25", _ANALYZER),
+                Mode("vectors", "Elasticsearch kNN"),
+                Mode("hybrid", "Elasticsearch both", _NOT_FREE),
+                Mode("words-cross-encoder", "Elasticsearch BM25, cross-encoder", f"{_RERANKED}; {_ANALYZER}"),
+                Mode("vectors-cross-encoder", "Elasticsearch kNN, cross-encoder", _RERANKED),
+                Mode("hybrid-cross-encoder", "Elasticsearch both, cross-encoder", f"{_RERANKED}; {_NOT_FREE}"),
+            ],
+            vectors="vectors",
+        ),
+        Peer(
+            "qdrant",
+            Spec(f"{_ADAPTERS}.qdrant", "QdrantEdge", "qdrant"),
+            [Mode("hybrid", "Qdrant Edge hybrid", "dense and its BM25, merged by its RRF; within the process")],
+            vectors="vectors",
+        ),
+        Peer(
+            "lancedb",
+            Spec(f"{_ADAPTERS}.lancedb", "LanceTable", "lancedb"),
+            [
+                Mode("hybrid", "LanceDB hybrid", "its default, RRF; vectors are scanned below 100,000"),
+                Mode(
+                    "hybrid-cross-encoder",
+                    "LanceDB hybrid, cross-encoder",
+                    "its CrossEncoderReranker over 100 results of either kind",
+                ),
+            ],
+            vectors="vectors",
+        ),
+        Peer(
+            "milvus",
+            Spec(f"{_ADAPTERS}.milvus", "MilvusLite", "milvus"),
+            [Mode("hybrid", "Milvus Lite hybrid", "BM25 without a stemmer: Lite has the standard analyzer alone")],
+            vectors="vectors",
+        ),
+        Peer(
+            "sentence-transformers",
+            Spec(f"{_ADAPTERS}.reranking", "RetrieveRerank"),
+            [Mode("cross-encoder", "retrieve and rerank", "sentence-transformers' recipe, 100 candidates")],
+            filters=False,
+        ),
+        Peer("bm25s", Spec(f"{_ADAPTERS}.words", "Bm25s", "bm25s"), [Mode("words", "bm25s")], filters=False),
+        Peer("tantivy", Spec(f"{_ADAPTERS}.words", "Tantivy"), [Mode("words", "tantivy", "its `en_stem` tokenizer")]),
+    )
+}
+
+
+def choose_peers(names: str) -> list[Peer]:
+    """The peers of these names, separated by commas, ours first; all where there are none. Raises SettingError for an
+    unknown one."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()] or list(PEERS)
+    if unknown := [name for name in wanted if name not in PEERS]:
+        raise SettingError(f"--peers: {unknown[0]!r} is not a peer; it can be {', '.join(PEERS)}")
+    return [PEERS[name] for name in dict.fromkeys((OURS, *wanted))]
+
+
+def find_reranker(name: str, peers: Sequence[Peer], cache: Path) -> ModelSource | None:
+    """The cross-encoder of this name or folder; None where no peer takes one. Raises EncoderUnavailableError where it
+    is missing."""
+    if not any(peer.reranks for peer in peers):
+        return None
+    try:
+        return find_cross_encoder(name, cache)
+    except EncoderUnavailableError as error:
+        raise EncoderUnavailableError(str(error).replace("--teacher", "--cross-encoder")) from error
