@@ -23,8 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 63,
-    "lines": 21_450,
-    "lines of code": 15_940,
+    "lines": 21_420,
+    "lines of code": 15_930,
     "lines of tests": 11_030,
     "modules with one importer": 1,
 }

@@ -27,7 +27,7 @@ from benchmarks.intent import IntentCase, intent_figures, products_of_kinds
 from benchmarks.load import closed_load, open_load
 from benchmarks.peers.process import NotOfferedError, PeerProcess, opened
 from benchmarks.peers.protocol import THREADS, BuildReport, Catalog, Item, OpenReport, PriceRange
-from benchmarks.peers.registry import Mode, Peer
+from benchmarks.peers.registry import OURS, Mode, Peer
 from benchmarks.quality import Run, measure, ndcg
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, StoreError
@@ -131,25 +131,40 @@ class PeersReport(msgspec.Struct, frozen=True):
     queries: int
     cases: int
     rows: list[PeerFigures]
+    failures: dict[str, str]
+    """By peer, why it was not measured."""
 
 
 def measure_peers(options: PeersOptions, progress: Progress) -> PeersReport:
     """The figures of all peers, ours first; those that the folder has of the same catalog and options are not measured
-    again. Raises StoreError where a peer cannot be started, SettingError for an index without judged products."""
+    again. One that cannot be measured is among the failures, except ours. Raises StoreError where ours cannot."""
     with closing(_Ground(options)) as ground:
         rows: list[PeerFigures] = []
+        failures: dict[str, str] = {}
         for peer in options.peers:
-            path = options.folder / f"{peer.name}.json"
-            known = None if options.again else _read(path)
-            made_by = {**ground.made_by, "cross_encoder": ground.made_by["cross_encoder"] if peer.reranks else ""}
-            if known is None or known.made_by != made_by:
-                progress.begin(peer.name, None, "")
-                known = PeerResult(made_by, list(_PeerMeasurement(ground, peer, progress).rows()))
-                write_durably(path, format_json(known))
-                progress.end(f"{len(known.rows)} ways to search")
-            rows += known.rows
+            try:
+                rows += _result(ground, peer, progress).rows
+            except StoreError as error:
+                if peer.name == OURS:
+                    raise
+                failures[peer.name] = str(error)
+                progress.end("not measured")
         queries, cases = len(ground.judgments.grades), len(ground.kinds)
-        return PeersReport(machine(), ground.made_by, len(ground.items), queries, cases, rows)
+        return PeersReport(machine(), ground.made_by, len(ground.items), queries, cases, rows, failures)
+
+
+def _result(ground: _Ground, peer: Peer, progress: Progress) -> PeerResult:
+    """The result in the folder where it is of the same catalog and options, else a new one, which is kept there."""
+    path = ground.options.folder / f"{peer.name}.json"
+    made_by = {**ground.made_by, "cross_encoder": ground.made_by["cross_encoder"] if peer.reranks else ""}
+    known = None if ground.options.again else _read(path)
+    if known and known.made_by == made_by:
+        return known
+    progress.begin(peer.name, None, "")
+    made = PeerResult(made_by, list(_PeerMeasurement(ground, peer, progress).rows()))
+    write_durably(path, format_json(made))
+    progress.end(f"{len(made.rows)} ways to search")
+    return made
 
 
 def _read(path: Path) -> PeerResult | None:

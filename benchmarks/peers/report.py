@@ -72,6 +72,8 @@ def show_peers(report: PeersReport, plots: Sequence[Path], hour_price: float, ol
     for row in report.rows:
         if ahead := list(leads(row, ours)):
             say(f"ahead of Shelfwise: {row.label} in {'; '.join(ahead)}")
+    for name, error in report.failures.items():
+        say(f"not measured: {name}: {error}")
     title = f"{report.products:,} products, {report.queries:,} judged queries, {report.cases:,} intent cases"
     _show(report.rows, _QUALITY, title)
     _show_differences(report.rows, ours)
