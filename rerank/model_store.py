@@ -537,8 +537,8 @@ def _number(name: str) -> int:
 
 
 def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
-    """The names, oldest first, of the models that are too many: all but the current one, the newest `keep` of those that
-    are `able` to serve, one of which may have to replace it, and as many of the others, for people to look at."""
+    """The names, oldest first, of the models that are too many: all but the current one, the newest `keep` of those
+    `able` to serve, one of which may have to replace it, and as many of the others, for people to look at."""
     others = [name for name in names if name not in able]
     stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
     return tuple(name for name in names if name not in stay)

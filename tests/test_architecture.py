@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 63,
-    "lines": 21_420,
-    "lines of code": 15_930,
-    "lines of tests": 11_030,
+    "lines": 21_540,
+    "lines of code": 16_020,
+    "lines of tests": 11_050,
     "modules with one importer": 1,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

@@ -1,9 +1,11 @@
-"""Comparison of orders of the same candidates: merged, a teacher's, both mixed, and a ranker's."""
+"""Orders of judged queries: merged, a teacher's, both mixed, and a ranker's, of the same candidates; and with query
+expansion."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,25 +17,31 @@ from numpy.typing import NDArray
 from benchmarks.quality import ndcg
 from benchmarks.studies import run_study
 from benchmarks.tables import difference_cells, figure_table
+from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.expansions import learn_expansions
 from rerank.model_store import ServingModel
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import RANKERS, ranker_store
 from rerank.teacher.teacher import Teacher, open_teacher
+from rerank.text_towers.dataset import from_judgments, from_labels, judged_gains
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.distillation import TeacherScores, mix_targets
 from rerank.training.evaluation import ranker_scores
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments, read_judgments
-from service.cli.options import Index, JudgmentsFile, command
+from retrieval.progress import Progress
+from retrieval.text.analysis import Expansions
+from service.cli.options import Index, JudgmentsFile, SettingsFile, command
 from service.cli.output import TerminalProgress, emit, show_notices, show_table
 from service.engine.engine import SearchEngine
-from service.engine.models import encoding_of
-from service.engine.snapshot import Snapshot
+from service.engine.models import ServedRanker, encoding_of
+from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.signals import read_memory, read_popularity
-from service.settings import cache_folder
-from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
-from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
+from service.settings import Settings, cache_folder, load_settings
+from service.training.expansions import Gains, corrected_queries, relevant_pairs
+from service.training.ranker_dataset import best_products, candidate_lists, list_data, pairs_of
+from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables
 
 MERGED = "merged"
 MERGED_MIXES = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -149,8 +157,8 @@ def judged_lists(
     return JudgedLists(list_data(snapshot, lists, orders.gains()), orders)
 
 
-@command("rankers store judgments.tsv --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
-def ranker(
+@command("rankers orders store judgments.tsv --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
+def orders(
     index: Index,
     judgments: JudgmentsFile,
     teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is measured.")] = "",
@@ -199,5 +207,107 @@ def show_orders(measured: Mapping[str, OrderQuality], queries: int) -> None:
     show_table(table)
 
 
+_EXPANDED_DEPTH = 100
+STAGES = "bm25", "merged", "ranked"
+
+
+@dataclass(frozen=True, slots=True)
+class StageGain:
+    """One order of the test, without expansions and with them."""
+
+    source: str
+    """What the expansions were trained on."""
+    stage: str
+    without: float
+    """nDCG@10, the mean over queries."""
+    ndcg: Difference
+    recall: Difference
+    """Of R@100: the share of the products of the highest gain that are among the first hundred."""
+
+
+@command("rankers expansions homedepot-index homedepot/judgments.tsv")
+def expansions(
+    index: Index,
+    judgments: JudgmentsFile,
+    test: Annotated[
+        Path | None, typer.Option(help="Judged queries to measure; by default the test part of the others.")
+    ] = None,
+    clicks: Annotated[
+        bool, typer.Option("--clicks", help="Train on clicks, too: of all queries, and of all but the test.")
+    ] = False,
+    corrected: Annotated[bool, typer.Option(help="Correct queries as searches do.")] = True,
+    settings: SettingsFile = None,
+) -> None:
+    """Measure query expansion trained on judged queries, or clicks, on judged queries that these are not."""
+    loaded = load_settings(settings)
+    with TerminalProgress() as progress, serving_snapshot(index, loaded) as snapshot:
+        row_of = snapshot.products.row_of
+        judged = from_judgments(read_judgments(judgments))
+        measured = from_judgments(read_judgments(test)) if test else judged
+        known, tested = judged_gains(judged, row_of), judged_gains(measured, row_of)
+        if test is None:
+            chosen = {*part_of(list(tested), "test")}
+            tested = {query: gains for query, gains in tested.items() if query in chosen}
+        sources: dict[str, Gains] = {
+            "judgments": {query: gains for query, gains in known.items() if query not in tested}
+        }
+        if clicks:
+            clicked = _clicked(index, loaded, snapshot, progress)
+            sources["clicks of other queries"] = {q: gains for q, gains in clicked.items() if q not in tested}
+            sources["clicks of all queries"] = clicked
+        texts = {query: query for gains in (tested, *sources.values()) for query in gains}
+        if corrected:
+            texts = corrected_queries(index, snapshot, texts)
+        tables = {name: learn_expansions(relevant_pairs(snapshot, gains, texts)) for name, gains in sources.items()}
+        progress.begin("search", None, "")
+        with closing(ServedRanker(index, loaded)) as ranker:
+            ranker.reload_if_changed(snapshot)
+            found = list(_measured(snapshot, ranker, tables, tested, texts))
+        progress.end(f"{len(tested):,} queries")
+    document = {"queries": len(tested), "orders": [asdict(each) for each in found]}
+    emit(found, show_expansions, len(tested), document=document)
+
+
+def _clicked(index: Path, settings: Settings, snapshot: Snapshot, progress: Progress) -> Gains:
+    with fresh_tables(index, settings, progress) as tables:
+        return judged_gains(from_labels(tables.derived.labels), snapshot.products.row_of)
+
+
+def _measured(
+    snapshot: Snapshot, ranker: ServedRanker, tables: Mapping[str, Expansions], tested: Gains, texts: Mapping[str, str]
+) -> Iterator[StageGain]:
+    for stage in STAGES if ranker.stage(snapshot) else STAGES[:-1]:
+        ndcg, recall = _reached(snapshot, ranker, stage, tested, texts)
+        for name, table in tables.items():
+            expanded, more = _reached(snapshot.expanded_by(table), ranker, stage, tested, texts)
+            gained = paired_bootstrap(expanded, ndcg), paired_bootstrap(more, recall)
+            yield StageGain(name, stage, float(ndcg.mean()), *gained)
+
+
+def _reached(
+    snapshot: Snapshot, ranker: ServedRanker, stage: str, tested: Gains, texts: Mapping[str, str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """nDCG@10 and R@100 by query."""
+    last = ranker.stage(snapshot) if stage == "ranked" else None
+    best = best_products(snapshot, [texts[query] for query in tested], stage, _EXPANDED_DEPTH, last=last)
+    ndcg, recall = [], []
+    for query, gains in tested.items():
+        found, highest = best[texts[query]], max(gains.values())
+        ndcg.append(ranked_ndcg([gains.get(each, 0.0) for each in found[:10]], gains.values()))
+        recall.append(np.mean([product in found for product, gain in gains.items() if gain == highest]))
+    return np.array(ndcg), np.array(recall)
+
+
+def show_expansions(found: Sequence[StageGain], queries: int) -> None:
+    """nDCG@10 by stage, and what expansions add to it and to R@100, with intervals."""
+    title = f"{queries:,} queries; differences paired by query, 95% by bootstrap"
+    columns = ["trained on", "order", "nDCG@10", "difference", "from", "to", "R@100", "from", "to"]
+    table = figure_table(columns, title)
+    for each in found:
+        cells = *difference_cells(each.ndcg), *difference_cells(each.recall)
+        table.add_row(each.source, each.stage, f"{each.without:.4f}", *cells)
+    show_table(table)
+
+
 if __name__ == "__main__":
-    run_study(ranker)
+    run_study(orders, expansions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -132,11 +132,11 @@ class _ExpansionTraining:
                 f"{shortage(len(test), 'queries with a relevant product')}, and {len(training)} are left to train on; "
                 f"{LEAST_TRAINING} are needed: judge more, or import more events"
             )
-        corrected = self._corrected({**training, **test, **everything})
+        corrected = corrected_queries(self.root, self.snapshot, [*training, *test, *everything])
         self.progress.end(f"{len(training):,} for training, {len(test):,} for the test, by {judged.source}")
         self.progress.begin("expansions", None, "")
-        tested = learn_expansions(self._pairs(training, corrected))
-        pairs = self._pairs(everything, corrected)
+        tested = learn_expansions(relevant_pairs(self.snapshot, training, corrected))
+        pairs = relevant_pairs(self.snapshot, everything, corrected)
         expansions = learn_expansions(pairs)
         self.progress.end(f"{len(expansions):,} words of {len(pairs):,} pairs of a query and a relevant product")
         decision, means = self._judged(tested, judged, test, corrected)
@@ -158,27 +158,6 @@ class _ExpansionTraining:
             return expansion_store(self.root).add(
                 Path(scratch), spec, report, () if decision.publish else decision.reasons
             )
-
-    def _corrected(self, gains: Gains) -> dict[str, str]:
-        """The queries as a search corrects them: a word that only corrects another one is no expansion."""
-        with_words = Suggester(self.root, follow_popularity(self.root))
-        found = {query: with_words.did_you_mean(self.snapshot, query, DEFAULT_RELEVANCE, None) for query in gains}
-        return {query: each.text if each and each.is_sure else query for query, each in found.items()}
-
-    def _pairs(self, training: Gains, corrected: Mapping[str, str]) -> list[RelevantPair]:
-        analyzer, products, terms = self.snapshot.analyzer, self.snapshot.products, dict[str, list[str]]()
-        pairs = []
-        for query, gains in training.items():
-            groups = (group for group in analyzer.groups(corrected[query]) if not group.is_character)
-            words = [term for group in groups for term in group.alternatives[0]]
-            for product_id, gain in gains.items():
-                row = products.row_of(product_id)
-                if gain >= LEAST_GAIN and row is not None:
-                    if product_id not in terms:
-                        product = products[row]
-                        terms[product_id] = analyzer.terms(" ".join((product.title, *product.category)))
-                    pairs.append(RelevantPair(words, terms[product_id], gain))
-        return pairs
 
     def _judged(
         self, tested: Expansions, judged: JudgedParts, test: Gains, corrected: Mapping[str, str]
@@ -211,6 +190,30 @@ class _ExpansionTraining:
         return np.array(
             [ranked_ndcg([gains.get(each, 0.0) for each in best], gains.values()) for gains, best in ranked]
         )
+
+
+def corrected_queries(root: Path, snapshot: Snapshot, queries: Iterable[str]) -> dict[str, str]:
+    """Queries as a search corrects them for sure: a word that only corrects another one is no expansion."""
+    suggester = Suggester(root, follow_popularity(root))
+    found = {query: suggester.did_you_mean(snapshot, query, DEFAULT_RELEVANCE, None) for query in queries}
+    return {query: each.text if each and each.is_sure else query for query, each in found.items()}
+
+
+def relevant_pairs(snapshot: Snapshot, gains: Gains, corrected: Mapping[str, str]) -> list[RelevantPair]:
+    """The pairs of a query and a relevant product: words as the query is corrected, terms of title and category."""
+    analyzer, products, terms = snapshot.analyzer, snapshot.products, dict[str, list[str]]()
+    pairs = []
+    for query, of_query in gains.items():
+        groups = (group for group in analyzer.groups(corrected[query]) if not group.is_character)
+        words = [term for group in groups for term in group.alternatives[0]]
+        for product_id, gain in of_query.items():
+            row = products.row_of(product_id)
+            if gain >= LEAST_GAIN and row is not None:
+                if product_id not in terms:
+                    product = products[row]
+                    terms[product_id] = analyzer.terms(" ".join((product.title, *product.category)))
+                pairs.append(RelevantPair(words, terms[product_id], gain))
+    return pairs
 
 
 def _examples(pairs: Sequence[RelevantPair], expansions: Expansions) -> dict[str, list[str]]:

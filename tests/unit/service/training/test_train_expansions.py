@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.studies.rankers import expansions
 from rerank.expansions import expansion_store, serving_expansions
 from retrieval.errors import TrainingError
 from service.engine.engine import SearchEngine
@@ -76,6 +77,13 @@ class TestJudgments:
         shown = commands.shown("models", "show", root, "expansion-0001")
         assert "serves" in shown and "met also by" in shown and "nDCG@10 without" in shown
         assert commands.document("models", "show", root, "expansion-0001")["serves"]
+
+    def test_the_study_measures_what_they_gain(
+        self, root: Path, judgments: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        expansions(root, judgments)
+        shown = capsys.readouterr().out
+        assert "differences paired by query" in shown and "judgments" in shown and "merged" in shown
 
     def test_too_few_queries_are_refused(self, root: Path, judgments: Path, tmp_path: Path) -> None:
         few = tmp_path / "few.tsv"
