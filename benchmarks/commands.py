@@ -361,7 +361,9 @@ class PeerSearches:
     mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="How often each query comes in loads.")] = "uniform"
     cores: Annotated[int, typer.Option(help="Cores for each peer.", min=1)] = 2
     seed: Annotated[int, typer.Option(help="Of the queries that are drawn.")] = 0
-    cross_encoder: Model = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+    cross_encoder: Annotated[str, typer.Option(help="A model's name or folder, or none for fewer rows.")] = (
+        "cross-encoder/ms-marco-MiniLM-L-6-v2"
+    )
     elasticsearch: Annotated[str, typer.Option(help="A cluster to use; by default a node is started.")] = ""
     again: Annotated[bool, typer.Option("--again", help="Measure again what the folder has results of.")] = False
 
@@ -383,7 +385,7 @@ def peers(
     Each runs in an environment of its own, which is made once, in a process that the command ends. A peer whose result
     is in the folder is not measured again.
     """
-    chosen, old = choose_peers(names), read_report(compare) if compare else None
+    chosen, old = choose_peers(names, searches.cross_encoder), read_report(compare) if compare else None
     options = PeersOptions(
         index=index,
         judgments=judgments,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.peers.process import Spec
@@ -23,6 +23,11 @@ class Mode:
     note: str = ""
     """A substitution, or what the peer does that others do not; printed beside the figures."""
 
+    @property
+    def reranks(self) -> bool:
+        """Whether it takes a cross-encoder."""
+        return "cross-encoder" in self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -39,7 +44,7 @@ class Peer:
     @property
     def reranks(self) -> bool:
         """Whether a mode takes a cross-encoder."""
-        return any("cross-encoder" in mode.name for mode in self.modes)
+        return any(mode.reranks for mode in self.modes)
 
 
 OURS = "shelfwise"
@@ -107,13 +112,20 @@ PEERS: Mapping[str, Peer] = {
 }
 
 
-def choose_peers(names: str) -> list[Peer]:
-    """The peers of these names, separated by commas, ours first; all where there are none. Raises SettingError for an
-    unknown one."""
+NO_CROSS_ENCODER = "none"
+
+
+def choose_peers(names: str, cross_encoder: str = "") -> list[Peer]:
+    """The peers of these names, separated by commas, ours first; all where there are none. With "none" for a
+    cross-encoder they lack the modes that take one. Raises SettingError for an unknown peer."""
     wanted = [name.strip() for name in names.split(",") if name.strip()] or list(PEERS)
     if unknown := [name for name in wanted if name not in PEERS]:
         raise SettingError(f"--peers: {unknown[0]!r} is not a peer; it can be {', '.join(PEERS)}")
-    return [PEERS[name] for name in dict.fromkeys((OURS, *wanted))]
+    peers = [PEERS[name] for name in dict.fromkeys((OURS, *wanted))]
+    if cross_encoder != NO_CROSS_ENCODER:
+        return peers
+    fewer = [replace(peer, modes=[mode for mode in peer.modes if not mode.reranks]) for peer in peers]
+    return [peer for peer in fewer if peer.modes]
 
 
 def find_reranker(name: str, peers: Sequence[Peer], cache: Path) -> ModelSource | None:

@@ -111,6 +111,9 @@ def test_unknown_peers_and_missing_cross_encoders_are_refused(tmp_path: Path) ->
         choose_peers("tantivy, solr")
     assert [each.name for each in choose_peers("tantivy")] == [OURS, "tantivy"]
     assert [each.name for each in choose_peers("")] == list(PEERS)
+    fewer = choose_peers("", "none")
+    assert "sentence-transformers" not in [each.name for each in fewer]
+    assert not any(each.reranks for each in fewer)
     assert find_reranker("nowhere", choose_peers("tantivy"), tmp_path) is None
     with pytest.raises(EncoderUnavailableError, match="--cross-encoder"):
         find_reranker("nowhere/none", choose_peers("lancedb"), tmp_path)
