@@ -23,8 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 63,
-    "lines": 21_540,
-    "lines of code": 16_020,
+    "lines": 21_560,
+    "lines of code": 16_035,
     "lines of tests": 11_050,
     "modules with one importer": 1,
 }

@@ -82,7 +82,7 @@ def show_peers(report: PeersReport, plots: Sequence[Path], hour_price: float, ol
     _show(report.rows, (*_SIZE, price), f"a core and hour at {hour_price:g}")
     for row in report.rows:
         say(f"{row.label}: {row.note}" if row.note else f"{row.label}: nothing substituted")
-    say(f"cross-encoder: {report.made_by['cross_encoder']}; encoder: {report.made_by['encoder']}")
+    say(f"cross-encoder: {report.made_by['cross_encoder'] or 'none'}; encoder: {report.made_by['encoder']}")
     say(", ".join(f"{name} {value}" for name, value in (*report.machine.items(), *versions_of(report.rows).items())))
     busiest = max(row.load for row in report.rows)
     say(f"processes that shared the cores: up to {busiest:.1f}")
@@ -233,10 +233,10 @@ def _scatter(rows: Sequence[PeerFigures]) -> Callable[[Axes], None]:
             at = (_speed(row), row.measures["nDCG@10"])
             axes.scatter(*at, color=_color(row))
             axes.annotate(row.label, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
-        axes.set_xscale("log")
+        _use_powers(axes)
         axes.set_xlabel("searches a second")
         axes.set_ylabel("nDCG@10")
-        axes.margins(x=0.25)
+        axes.margins(x=0.3, y=0.1)
 
     return draw
 
@@ -244,9 +244,21 @@ def _scatter(rows: Sequence[PeerFigures]) -> Callable[[Axes], None]:
 def _bars(rows: Sequence[PeerFigures], figure: _Figure) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         values = [figure.value(row) or 0.0 for row in rows]
-        axes.barh([row.label for row in rows], values, color=[_color(row) for row in rows])
-        axes.set_xscale("log")
+        bars = axes.barh([row.label for row in rows], values, color=[_color(row) for row in rows])
+        axes.bar_label(bars, [figure.shown.format(value) for value in values], padding=3, fontsize=8)
+        _use_powers(axes)
+        axes.set_xlim(min(values) / 3, max(values) * 3)
         axes.invert_yaxis()
         axes.set_xlabel(figure.name)
 
     return draw
+
+
+def _use_powers(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
