@@ -28,6 +28,7 @@ from benchmarks.peers.measure import PeersOptions, measure_peers, read_report
 from benchmarks.peers.registry import choose_peers, find_reranker
 from benchmarks.peers.report import show_peers
 from benchmarks.peers.report import write_plots as write_peer_plots
+from benchmarks.peers.vectors import VectorsOptions, choose_libraries, measure_vectors, show_vectors, write_vector_plots
 from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.tables import (
@@ -398,6 +399,24 @@ def peers(
     with TerminalProgress() as progress:
         report = measure_peers(options, progress)
     emit(report, show_peers, write_peer_plots(report, out), hour_price, old)
+
+
+@command("bench vectors store --out vectors --libraries hnswlib,usearch")
+def vectors(
+    index: Index,
+    out: Annotated[Path, typer.Option(help="A folder for what is built, results so far, and plots.")],
+    names: Annotated[str, typer.Option("--libraries", help="Names, separated by commas; all by default.")] = "",
+    queries: Annotated[int, typer.Option(help="Parts of titles.", min=10)] = 500,
+    cores: Annotated[int, typer.Option(help="Of builds; searches take one.", min=1)] = 2,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what the folder has results of.")] = False,
+) -> None:
+    """Measure vector libraries over an index's vectors: recall against time, plain and filtered; FAISS as it serves,
+    hnswlib, usearch, voyager, scalable-vs and Qdrant. Each in an environment and a process of its own."""
+    options = VectorsOptions(index, out, choose_libraries(names), cache_folder(), queries, cores=cores, again=again)
+    with TerminalProgress() as progress:
+        report = measure_vectors(options, progress)
+    write_vector_plots(report, out)
+    emit(report, show_vectors)
 
 
 _LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

@@ -137,9 +137,7 @@ def recommend(
         int, typer.Option(help="Shoppers of a product that the tower knows by more than its text.", min=1)
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the tower's training.")] = 0,
-    cases: Annotated[
-        Path | None, typer.Option(help="Writes the purchases for benchmarks/studies/sasrec.py, and ends.")
-    ] = None,
+    cases: Annotated[Path | None, typer.Option(help="Writes the purchases for benchmarks/peers/, and ends.")] = None,
     scores: Annotated[list[str], typer.Option(help="NAME=FILE: what that program scored, as a further method.")] = [],  # noqa: B006
 ) -> None:
     """Train a user tower on purchases of files or of the index, and measure it beside simpler methods on the next."""
@@ -255,7 +253,7 @@ def _rows(names: Sequence[str], row_of: Callable[[str], int | None]) -> list[int
 
 
 def write_cases(path: Path, choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> None:
-    """The purchases as arrays of a compressed file, for `benchmarks/studies/sasrec.py`."""
+    """The purchases as arrays of a compressed file, for `benchmarks/peers/recommenders.py` and `sasrec.py`."""
     arrays: dict[str, Any] = {"count": np.array(count), "hide_seen": np.array(hide_seen)}
     for name, part in (("choosing", choosing), ("measuring", measuring)):
         arrays |= {

@@ -175,6 +175,7 @@ GROUPS: Mapping[str, Group] = {
             "incremental": Entry("benchmarks.commands:incremental", "A rebuild after few products changed."),
             "scale": Entry("benchmarks.commands:scale", "Figures of catalogs by size, and of larger ones."),
             "peers": Entry("benchmarks.commands:peers", "Other search programs on the same products and queries."),
+            "vectors": Entry("benchmarks.commands:vectors", "Vector libraries: recall against time."),
         },
     ),
 }

@@ -3,16 +3,16 @@ tables: one block, dropout of .2, and a softmax over 256 sampled negatives (Klen
 Into Gold Loss), or gSASRec's calibrated binary cross-entropy over as many (Petrov & Macdonald 2023, gSASRec).
 
 The library requires older releases of pandas, polars, pyarrow and scikit-learn than Shelfwise does, so it runs in an
-environment of its own, and this file imports nothing of ours:
+environment of its own:
 
-    uv run --no-project --with "replay-rec[torch]==0.22.0" benchmarks/studies/sasrec.py cases.npz softmax sasrec.npz
+    uv run --no-project --with "replay-rec[torch]==0.22.0" \
+        python -m benchmarks.peers.sasrec cases.npz softmax sasrec.npz
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from replay.data.nn import TensorFeatureInfo, TensorFeatureSource, TensorSchema
 from replay.nn.loss import BCESampled, CESampled
 from replay.nn.sequential import SasRec
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from benchmarks.peers.recommenders import Part, ndcg, read_cases
 
 _ITEM, _LENGTH, _NEGATIVES, _BATCH, _RATE = "item_id", 50, 256, 128, 1e-3
 _WIDTHS = (64, 128)
@@ -147,26 +149,12 @@ class Recommender:
         return made
 
 
-def ndcg(scores: Floats, part: dict[str, Any], hide_seen: bool) -> float:
-    """The mean nDCG@10 of the targets, each the only one; ties count against them."""
-    owner = np.repeat(np.arange(len(scores)), np.diff(part["case_starts"]))
-    if hide_seen:
-        scores[owner, part["case_products"]] = -np.inf
-    at = scores[part["visits"], part["targets"]]
-    found = (scores[part["visits"]] >= at[:, None]).sum(axis=1)
-    return float(np.where(np.isfinite(at) & (found <= 10), 1 / np.log2(found + 1.0), 0.0).mean())
-
-
 def main(cases: str, loss: str, out: str) -> None:
     """Chooses the width and the number of epochs on the part that chooses, trains on all before the part that measures,
     and writes the scores of its cases (n, N)."""
-    data = np.load(cases)
-    count, hide_seen = int(data["count"]), bool(data["hide_seen"])
-    choosing, measuring = (
-        {key[len(name) :]: data[key] for key in data if key.startswith(name)} for name in ("choosing_", "measuring_")
-    )
+    count, hide_seen, choosing, measuring = read_cases(cases)
 
-    def parts(part: dict[str, Any]) -> tuple[Sequences, Sequences]:
+    def parts(part: Part) -> tuple[Sequences, Sequences]:
         return Sequences(part["products"], part["starts"]), Sequences(part["case_products"], part["case_starts"])
 
     learned, cases_of = parts(choosing)
@@ -176,7 +164,7 @@ def main(cases: str, loss: str, out: str) -> None:
         for epoch in range(1, _EPOCHS + 1):
             model.train_epoch()
             if epoch % _EVERY == 0:
-                here = max(here, (ndcg(model.scores(cases_of, count), choosing, hide_seen), -epoch, width))
+                here = max(here, (ndcg(model.scores(cases_of, count), choosing, hide_seen=hide_seen), -epoch, width))
                 if epoch + here[1] >= _PATIENCE * _EVERY:
                     break
         sys.stderr.write(f"{width} wide: {here[0]:.4f} after {-here[1]} epochs\n")
