@@ -22,11 +22,11 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 63,
-    "lines": 21_560,
-    "lines of code": 16_035,
-    "lines of tests": 11_050,
-    "modules with one importer": 1,
+    "modules": 66,
+    "lines": 22_310,
+    "lines of code": 16_535,
+    "lines of tests": 11_110,
+    "modules with one importer": 4,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance

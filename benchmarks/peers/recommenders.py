@@ -89,8 +89,8 @@ def vaecf(learned: Purchases, items: int, width: int, epochs: int) -> Score:
 
     @torch.inference_mode()
     def score(histories: Purchases) -> Floats:
-        asked = (histories.matrix(items)[:, columns] > 0).astype(np.float32).toarray()
-        mean, _ = model.vae.encode(torch.from_numpy(asked))
+        bought = (histories.matrix(items)[:, columns] > 0).astype(np.float32).toarray()
+        mean, _ = model.vae.encode(torch.from_numpy(bought))
         return _spread(model.vae.decode(mean).numpy(), columns, items)
 
     return score

@@ -32,7 +32,7 @@ from service.engine.engine import SearchEngine
 _ADAPTERS = "benchmarks.peers.adapters.vectors"
 SERVED = "FAISS as served"
 LIBRARIES: Mapping[str, Spec] = {
-    SERVED: Spec(_ADAPTERS, "Served"),
+    SERVED: Spec(_ADAPTERS, "OwnIndex"),
     "hnswlib": Spec(_ADAPTERS, "Hnswlib", "hnswlib"),
     "usearch": Spec(_ADAPTERS, "Usearch", "usearch"),
     "voyager": Spec(_ADAPTERS, "Voyager", "voyager"),
@@ -114,13 +114,15 @@ def measure_vectors(options: VectorsOptions, progress: Progress) -> VectorsRepor
     with SearchEngine.open(options.index, follow=False) as engine:
         queries = engine.snapshot.encoder.encode_queries(title_queries(engine, options.queries))
         version = options.index / "versions" / engine.manifest.version
-    ground = _Ground(options, whole_floats(load_array(version / VECTORS_FOLDER / VECTORS_FILE)), queries, progress)
-    measured = tuple(map(ground.figures, options.libraries))
-    facts = len(ground.vectors), ground.vectors.shape[1], len(queries), options.k
+    comparison = _Comparison(
+        options, whole_floats(load_array(version / VECTORS_FOLDER / VECTORS_FILE)), queries, progress
+    )
+    measured = tuple(map(comparison.figures, options.libraries))
+    facts = len(comparison.vectors), comparison.vectors.shape[1], len(queries), options.k
     return VectorsReport(*facts, machine(), measured)
 
 
-class _Ground:
+class _Comparison:
     def __init__(self, options: VectorsOptions, vectors: Vectors, queries: Vectors, progress: Progress) -> None:
         self.vectors = vectors
         self._options, self._queries, self._progress = options, queries, progress
@@ -156,8 +158,12 @@ class _Ground:
         with opened(LIBRARIES[library], self._catalog(folder), kept.with_suffix(".log")) as (peer, built, _):
 
             def sweep(effort: int, share: float) -> Mapping[str, Any]:
-                asked = str(self._folder / "queries.npy")
-                given = {"queries": asked, "k": self._options.k, "effort": effort, "share": share}
+                given = {
+                    "queries": str(self._folder / "queries.npy"),
+                    "k": self._options.k,
+                    "effort": effort,
+                    "share": share,
+                }
                 swept: Mapping[str, Any] = peer.call("sweep", **given).result()
                 return swept
 
@@ -212,10 +218,11 @@ def milliseconds_at(figures: LibraryFigures, share: float, recall: float) -> flo
 def show_vectors(report: VectorsReport) -> None:
     """The build, size and time of each library; where one is ahead of what serves, that comes first."""
     say("\n".join(_ahead(report)) or f"No library is ahead of {SERVED}.")
-    asked = f"{report.queries:,} queries, one thread, recall@{report.k}"
+    setting = f"{report.queries:,} queries, one thread, recall@{report.k}"
     times = [f"ms at {recall:g}, {share:.0%}" for share in SHARES for recall in _AT_RECALL]
     table = figure_table(
-        ["library", "build s", "disk", "memory", *times], f"{report.products:,} vectors of {report.dimension}, {asked}"
+        ["library", "build s", "disk", "memory", *times],
+        f"{report.products:,} vectors of {report.dimension}, {setting}",
     )
     for each in report.libraries:
         cells = (_cell(each, share, recall) for share in SHARES for recall in _AT_RECALL)

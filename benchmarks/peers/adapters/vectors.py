@@ -50,8 +50,9 @@ class VectorLibrary(Adapter):
         """Searches each of the queries in a file (q, dimension), among products whose value is below `share`. Returns
         the seconds of each, and the file of the rows found (q, k), -1 where there are fewer."""
         self.prepare(effort, share)
-        found, seconds = np.full((len(asked := np.load(queries)), k), -1, np.int64), []
-        for place, query in enumerate(asked):
+        vectors = np.load(queries)
+        found, seconds = np.full((len(vectors), k), -1, np.int64), []
+        for place, query in enumerate(vectors):
             started = time.perf_counter()
             rows = self.nearest(query, k)
             seconds.append(time.perf_counter() - started)
@@ -81,7 +82,7 @@ class VectorLibrary(Adapter):
         return str(self.catalog.folder / "index")
 
 
-class Served(VectorLibrary):
+class OwnIndex(VectorLibrary):
     """The index that Shelfwise serves with, which has its recall by default."""
 
     packages = ("faiss-cpu",)
@@ -262,8 +263,8 @@ class QdrantVectors(VectorLibrary):
     def nearest(self, query: Vectors, k: int) -> Rows:
         import qdrant_edge as qdrant
 
-        asked = qdrant.Query.Nearest(query.tolist(), using="dense")
-        request = qdrant.QueryRequest(limit=k, query=asked, filter=self._filter, params=self._parameters)
+        nearest = qdrant.Query.Nearest(query.tolist(), using="dense")
+        request = qdrant.QueryRequest(limit=k, query=nearest, filter=self._filter, params=self._parameters)
         return np.array([each.id for each in self._shard.query(request)], np.int64)
 
     def close(self) -> None:
