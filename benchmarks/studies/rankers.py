@@ -270,7 +270,8 @@ def expansions(
 
 def _clicked(index: Path, settings: Settings, snapshot: Snapshot, progress: Progress) -> Gains:
     with fresh_tables(index, settings, progress) as tables:
-        return judged_gains(from_labels(tables.derived.labels), snapshot.products.row_of)
+        shared = tables.derived.labels.join(tables.derived.queries, on="query", how="semi")
+        return judged_gains(from_labels(shared), snapshot.products.row_of)
 
 
 def _measured(

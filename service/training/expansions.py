@@ -84,12 +84,17 @@ class JudgedParts:
 
     @classmethod
     def by_time(cls, derived: DerivedTables) -> JudgedParts:
-        """The clicks on the last fifth of the lists are the test, as for rankers."""
+        """The clicks on the last fifth of the lists are the test, as for rankers. Queries that few shoppers typed train
+        nothing: their words would stay in the table."""
         periods = split_by_time(derived.lists())
         before, later = pl.concat([periods.training, periods.validation]), click_labels(periods.held_out).table
         traffic = dict(later.group_by("query").agg(pl.col("clicks").sum()).rows())
-        known = from_labels(click_labels(before).table)
-        return cls(known, from_labels(later), from_labels(derived.labels), BY_CLICKS, traffic)
+        shared = derived.queries.select("query")
+        known, everything = (
+            from_labels(labels.join(shared, on="query", how="semi"))
+            for labels in (click_labels(before).table, derived.labels)
+        )
+        return cls(known, from_labels(later), everything, BY_CLICKS, traffic)
 
 
 def train_expansions(
