@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 66,
-    "lines": 22_310,
-    "lines of code": 16_535,
-    "lines of tests": 11_110,
+    "lines": 22_350,
+    "lines of code": 16_565,
+    "lines of tests": 11_134,
     "modules with one importer": 4,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

@@ -88,9 +88,10 @@ class UserTowerNetwork(nn.Module):
         self.centre.copy_(vectors.mean(dim=0))
         self.whitening.copy_((directions * scale) @ directions.T)
 
-    def white(self, vectors: Tensor) -> Tensor:
-        """Whitened text vectors (..., d)."""
-        read: Tensor = (vectors - self.centre) @ self.whitening
+    def read_white(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        """The product (..., k) of whitened text vectors (..., d) and weights (d, k), which are multiplied first: of few
+        columns."""
+        read: Tensor = (vectors - self.centre) @ (self.whitening @ weights)
         return read
 
     def forward(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,9 @@ class UserTowerNetwork(nn.Module):
         allowed = (ago >= 0)[None] & (kinds >= 0)[:, None, :]
         ago = ago.clamp(min=0)
         act_features = (
-            self.norm_in(self.text_in(self.white(vectors)) + self.own_in(own)) + self.kind(known) + self.gap(gaps)
+            self.norm_in(self.read_white(vectors, self.text_in.weight.T) + self.own_in(own))
+            + self.kind(known)
+            + self.gap(gaps)
         )
         states = self.dropout(act_features)
         for block in self.blocks:
@@ -207,7 +210,7 @@ class UserTowerModel(nn.Module):
         # Select the acts first, to avoid a backward pass through the largest product.
         text_scale, own_scale = network.scales()
         alike = text_scale * (vectors @ candidates.T) + own_scale * (own @ own_candidates.T)
-        read = network.white(candidates) @ network.text_out.weight + own_candidates @ network.own_out.weight
+        read = network.read_white(candidates, network.text_out.weight) + own_candidates @ network.own_out.weight
         put_in = torch.zeros(len(owners), len(rows))
         put_in[torch.from_numpy(batch.chosen[0]), torch.from_numpy(batch.chosen[1])] = 1.0
         put_in *= self._reach[torch.from_numpy(self._places[rows])] * kept_candidates * loudness[:, None]

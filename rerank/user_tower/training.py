@@ -28,7 +28,7 @@ from rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, 
 from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
-METHOD = 4
+METHOD = 5
 """Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""

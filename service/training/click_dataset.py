@@ -40,7 +40,7 @@ from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, Va
 from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
-from rerank.training.trainer import Epoch
+from rerank.training.trainer import Epoch, best_of
 from retrieval.index.vectors import places_of
 from retrieval.progress import Progress
 from service.engine.snapshot import Snapshot
@@ -236,6 +236,11 @@ class TrainedNetwork:
     """Without a history."""
     curve: Sequence[Epoch]
     mixing: Mixing
+
+    @property
+    def summary(self) -> str:
+        best = best_of(self.curve)
+        return f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {self.mixing.ndcg:.4f} mixed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import cast
 
 import numpy as np
@@ -45,7 +47,7 @@ from rerank.training.history_training import (
     train_history,
 )
 from rerank.training.losses import propensities
-from rerank.training.trainer import best_of, spare_threads, tensorboard_curve
+from rerank.training.trainer import Epoch, spare_threads, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
@@ -96,8 +98,7 @@ def click_ranker(
     made = build_training_set(snapshot, events, served, options, now, progress, earlier)
     start = new_start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
-    ways = dict.fromkeys((options.method, NAIVE))
-    networks = {way: train_network(made, start.network, way, run, progress) for way in ways}
+    networks = train_networks(made, start.network, run, progress)
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
     chosen = networks[options.method]
@@ -137,21 +138,57 @@ def new_start(made: ClickTrainingSet) -> Start:
     return Start(new_network(shape, seen, made.options.training.seed))
 
 
+def train_networks(
+    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
+) -> dict[ClickMethod, TrainedNetwork]:
+    """Trains a network in the way of the options, and meanwhile another one naively: two networks of small lists take
+    a processor each. `run` keeps an interrupted training."""
+    method, is_over = made.options.method, Event()
+
+    def advance(_steps: int) -> None:
+        if is_over.is_set():
+            raise CancelledError
+
+    with ThreadPoolExecutor(1, NAIVE) as thread:
+        others = {
+            way: thread.submit(_trained, made, start, way, run, advance, tensorboard_curve(run, way))
+            for way in (NAIVE,)
+            if way != method
+        }
+        try:
+            networks = {method: train_network(made, start, method, run, progress)}
+            for way, training in others.items():
+                progress.begin(way, None, "")
+                networks[way] = training.result()
+                progress.end(networks[way].summary)
+        finally:
+            is_over.set()
+    return networks
+
+
 def train_network(
     made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
 ) -> TrainedNetwork:
     """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
     options = made.options.training
-    steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
-    progress.begin(way, steps, "steps")
-    judged = tensorboard_curve(run, way)
-    network, curve = train_on_clicks(
-        start, made.data, made.validation, way, options, run / way, progress.advance, judged=judged
-    )
-    mixing = choose_mixing(network, made.validation)
-    best = best_of(curve)
-    progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
-    return TrainedNetwork(way, network, curve, mixing)
+    progress.begin(way, -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs, "steps")
+    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
+    progress.end(made_network.summary)
+    return made_network
+
+
+def _trained(
+    made: ClickTrainingSet,
+    start: RankerNetwork,
+    way: ClickMethod,
+    run: Path,
+    advance: Callable[[int], None],
+    judged: Callable[[Epoch], None],
+) -> TrainedNetwork:
+    options = made.options.training
+    folder = run / way
+    network, curve = train_on_clicks(start, made.data, made.validation, way, options, folder, advance, judged=judged)
+    return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
 
 
 # The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps.

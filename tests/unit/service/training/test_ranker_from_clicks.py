@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,12 +25,12 @@ from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import AddedRanker, ranker_store
 from rerank.training.click_dataset import fold_by_shopper, fold_of
-from rerank.training.click_training import Mixing
+from rerank.training.click_training import Mixing, train_on_clicks
 from rerank.training.datasets import CandidateLists
 from rerank.training.history_training import HistoryOptions, ShopperDisplays
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
-from retrieval.progress import NullProgress
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
@@ -49,6 +51,7 @@ from service.training.ranker_from_clicks import (
     train_history_phase,
 )
 from tests.learning_stores import QUICK
+from tests.progress import KilledError, StoppedProgress
 from tests.rankers import REPORT
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
 from tests.unit.service.training.tasteful_shoppers import SimulatedClicks, simulate_clicks
@@ -74,12 +77,38 @@ def events(demo: DemoFiles) -> pl.DataFrame:
     return log.with_columns(who="query_id")
 
 
-def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK) -> AddedRanker:
+def trained(
+    root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK, progress: Progress | None = None
+) -> AddedRanker:
     store = Store(root)
     work = root / "training"
     work.mkdir(exist_ok=True)
     with closing(Connection(store)) as connection:
-        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, NullProgress()).added
+        snapshot, progress = open_snapshot(store, connection), progress or NullProgress()
+        return click_ranker(snapshot, events, work, root, options, BUILT, progress).added
+
+
+def test_naive_training_ends_with_the_one_beside_it_and_its_error_is_raised(
+    root: Path, events: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KilledError):
+        trained(root, events, progress=StoppedProgress(2, KilledError, of="debiased"))
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("naive")]
+    (run,) = (root / "training").glob("clicks-*")
+    assert not (run / "histories").exists()
+
+    def failing(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        if "naive" in arguments:
+            raise TrainingError("the loss became nan in epoch 1")
+        return train_on_clicks(*arguments, **options)
+
+    monkeypatch.setattr("service.training.ranker_from_clicks.train_on_clicks", failing)
+    watched = StoppedProgress()
+    with pytest.raises(TrainingError, match="nan in epoch 1"):
+        trained(root, events, progress=watched)
+    assert watched.phases[-2:] == ["debiased", "naive"]
+    assert "is best" in watched.summary_of["debiased"]
+    assert ranker_store(root).names() == []
 
 
 def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.DataFrame) -> None:
