@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import ttest_ind
 
 from benchmarks.peers.measure import PeerFigures, PeersReport, versions_of
 from benchmarks.peers.registry import OURS
@@ -187,6 +186,8 @@ def changes(report: PeersReport, old: PeersReport) -> Iterator[Change]:
 def _welch(now: Sequence[float], before: Sequence[float]) -> tuple[float | None, float | None]:
     if min(len(now), len(before)) < 2:
         return None, None
+    from scipy.stats import ttest_ind
+
     interval = ttest_ind(now, before, equal_var=False).confidence_interval()
     return float(interval.low), float(interval.high)
 

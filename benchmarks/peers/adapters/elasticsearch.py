@@ -25,6 +25,8 @@ from retrieval.errors import StoreError
 
 _NAME = "shelfwise-peers"
 _HEAP = "1g"
+_SETTINGS = {"indices.merge.disk.watermark.high": "1gb"}
+"""By default merges wait, without an error, while less than 5% of the disk is free."""
 _RANK_CONSTANT = 60
 _FIELDS = ("title", "brand", "category", "description")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
@@ -59,8 +61,8 @@ class ElasticsearchNode(Adapter):
             raise StoreError("only a checkout can start Elasticsearch; name a running one by --elasticsearch")
         sys.path.append(str(root))
         servers = import_module("tests.servers.server")
-        options = import_module("tests.servers.configuration").Options(heap=_HEAP, java_options="")
-        self._server = servers.start(options)
+        configuration = import_module("tests.servers.configuration")
+        self._server = servers.start(configuration.Options(heap=_HEAP, java_options="", settings=_SETTINGS))
         self.processes += [node.process for node in self._server.nodes]
         return str(self._server.url)
 
