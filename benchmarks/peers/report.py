@@ -126,13 +126,14 @@ def _show(rows: Sequence[PeerFigures], figures: Sequence[_Figure], title: str) -
 
 
 def _show_differences(rows: Sequence[PeerFigures], ours: PeerFigures) -> None:
-    table = figure_table(["Shelfwise less", "nDCG@10", "95%", "intent P@10", "95%", "times its speed"], "")
+    table = figure_table(["Shelfwise less", "nDCG@10", "95%", "intent P@10", "95%", "speed", "core time"], "")
     for row in rows:
         if row is ours:
             continue
         pairs = (difference(ours.ndcg, row.ndcg), difference(ours.intent, row.intent))
         cells = [text for each in pairs for text in ((f"{each.mean:+.4f}", _interval(each)) if each else ("", ""))]
-        table.add_row(row.label, *cells, f"{_speed(ours) / _speed(row):.1f}")
+        spent = float(np.median(ours.core_ms) / np.median(row.core_ms))
+        table.add_row(row.label, *cells, f"{_speed(ours) / _speed(row):.2f} times", f"{spent:.2f} times")
     show_table(table)
 
 
