@@ -123,7 +123,7 @@ def test_every_peer_has_its_pins_and_one_label_each() -> None:
     labels = [mode.label for peer in PEERS.values() for mode in peer.modes]
     assert len(labels) == len(set(labels))
     pinned = {peer.spec.environment for peer in PEERS.values()} - {""}
-    assert pinned == {path.stem for path in processes.REQUIREMENTS.glob("*.txt")}
+    assert pinned <= {path.stem for path in processes.REQUIREMENTS.glob("*.txt")}
     assert thread_settings(3)["OMP_NUM_THREADS"] == "3"
 
 
