@@ -52,7 +52,7 @@ class Point(msgspec.Struct, frozen=True):
     share: float
     effort: int
     recall: float
-    mean: float
+    p50: float
     """Milliseconds of a search."""
     p99: float
 
@@ -172,7 +172,7 @@ class _Comparison:
         figures = LibraryFigures(library, built.versions, built.seconds, built.bytes, resident, points)
         write_durably(kept, msgspec.json.encode(figures))
         plain = [point for point in points if point.share == 1]
-        self._progress.end(", ".join(f"{point.recall:.3f} in {point.mean:.2f} ms" for point in plain))
+        self._progress.end(", ".join(f"{point.recall:.3f} in {point.p50:.2f} ms" for point in plain))
         return figures
 
     def _points(self, sweep: Callable[[int, float], Mapping[str, Any]], efforts: Sequence[int]) -> Iterator[Point]:
@@ -182,7 +182,7 @@ class _Comparison:
                     swept = sweep(effort, share)
                     spent = 1_000 * np.array(swept["seconds"])
                     recall = self._recall(np.load(swept["found"]), share)
-                    yield Point(share, effort, recall, float(spent.mean()), float(np.percentile(spent, 99)))
+                    yield Point(share, effort, recall, *map(float, np.percentile(spent, (50, 99))))
 
     def _recall(self, found: Rows, share: float) -> float:
         """The mean share of the k nearest that are among the rows found (q, k)."""
@@ -210,8 +210,8 @@ class _Comparison:
 
 
 def milliseconds_at(figures: LibraryFigures, share: float, recall: float) -> float | None:
-    """The least mean milliseconds at which a library reaches a recall; None where no effort that was tried does."""
-    reached = [point.mean for point in figures.points if point.share == share and point.recall >= recall]
+    """The least p50 in milliseconds at which a library reaches a recall; None where no effort that was tried does."""
+    reached = [point.p50 for point in figures.points if point.share == share and point.recall >= recall]
     return min(reached, default=None)
 
 
@@ -219,7 +219,7 @@ def show_vectors(report: VectorsReport) -> None:
     """The build, size and time of each library; where one is ahead of what serves, that comes first."""
     say("\n".join(_ahead(report)) or f"No library is ahead of {SERVED}.")
     setting = f"{report.queries:,} queries, one thread, recall@{report.k}"
-    times = [f"ms at {recall:g}, {share:.0%}" for share in SHARES for recall in _AT_RECALL]
+    times = [f"p50 ms at {recall:g}, {share:.0%}" for share in SHARES for recall in _AT_RECALL]
     table = figure_table(
         ["library", "build s", "disk", "memory", *times],
         f"{report.products:,} vectors of {report.dimension}, {setting}",
@@ -261,7 +261,7 @@ def write_vector_plots(report: VectorsReport, folder: Path) -> list[Path]:
 
         def draw(axes: Axes, share: float = share) -> None:
             for each in report.libraries:
-                points = sorted((point.mean, point.recall) for point in each.points if point.share == share)
+                points = sorted((point.p50, point.recall) for point in each.points if point.share == share)
                 axes.plot(
                     *zip(*points, strict=True) if points else ([], []), marker="o", markersize=3, label=each.library
                 )

@@ -43,8 +43,9 @@ EXACT_BELOW = 50_000
 """Up to here a full scan takes no longer than inverted lists, and misses nothing."""
 MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
-SCAN_SHARE, SCAN_MOST = 0.2, 20_000
-"""A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
+SCAN_MOST = 30_000
+"""Rows that a filter passes, so many at most, up to which they are scanned: whole vectors at random places of memory,
+where an index reads codes in order."""
 PROBED_POWER, PROBED_CODES = 0.67, 80_000
 """A search reads this power of the number of inverted lists, an eighth of 500, since a short query is near to many of
 them, and at least so many codes, which take two milliseconds."""
@@ -66,6 +67,8 @@ _WANTED = {
     VectorIndexKind.QUANTISED: lambda limit: max(400, limit * 3),
 }
 """The number of rows to request, so that rounding costs none of the `limit` nearest."""
+_SCAN_SHARE = {VectorIndexKind.EXACT: 0.2, VectorIndexKind.QUANTISED: 0.065}
+"""The share of rows up to which those that a filter passes are scanned: codes are faster from fewer rows on."""
 
 
 def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
@@ -169,7 +172,7 @@ class FaissIndex(StoredVectors):
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
         """More than `limit` rows, which include the nearest by the index's rounded scores."""
-        if allowed is not None and len(allowed) < min(SCAN_MOST, self.size * SCAN_SHARE):
+        if allowed is not None and len(allowed) < min(SCAN_MOST, self.size * _SCAN_SHARE[self.kind]):
             return None
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:

@@ -90,9 +90,9 @@ class OwnIndex(VectorLibrary):
 
     def build(self) -> None:
         from retrieval.index.faiss import build_index
-        from retrieval.index.vectors import VECTORS_FILE
+        from retrieval.index.vectors import create_vectors
 
-        np.save(self.catalog.folder / VECTORS_FILE, self.vectors.astype(np.float16))
+        create_vectors(self.catalog.folder, *self.vectors.shape)[:] = self.vectors
         build_index(self.catalog.folder)
 
     def open(self) -> None:

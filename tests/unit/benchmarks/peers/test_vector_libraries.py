@@ -24,7 +24,7 @@ from tests.unit.service.cli import commands
 
 
 def figures(library: str, *points: tuple[float, float, float]) -> LibraryFigures:
-    made = tuple(Point(share, 100, recall, mean, mean) for share, recall, mean in points)
+    made = tuple(Point(share, 100, recall, p50, p50) for share, recall, p50 in points)
     return LibraryFigures(library, {}, 1.0, 1, 1, made)
 
 
@@ -34,7 +34,7 @@ def test_what_serves_is_measured_once_and_kept(demo_index: Path, tmp_path: Path)
     (served,) = report.libraries
     assert (report.products, report.queries, report.k) == (600, 20, 100)
     assert [point.share for point in served.points] == [1.0, 0.1, 0.01]
-    assert all(point.recall == 1 and point.mean > 0 for point in served.points), "600 vectors are scanned"
+    assert all(point.recall == 1 and point.p50 > 0 for point in served.points), "600 vectors are scanned"
     assert served.bytes > 600 * report.dimension and served.resident > served.bytes
     assert measure_vectors(options, NullProgress()).libraries == report.libraries, "read, not measured again"
     assert all(path.stat().st_size for path in write_vector_plots(report, tmp_path))
