@@ -23,8 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 66,
-    "lines": 22_350,
-    "lines of code": 16_565,
+    "lines": 22_360,
+    "lines of code": 16_570,
     "lines of tests": 11_134,
     "modules with one importer": 4,
 }
