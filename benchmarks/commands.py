@@ -24,6 +24,7 @@ from benchmarks.latency import (
     title_queries,
 )
 from benchmarks.load import measure_http, serve_index
+from benchmarks.peers.complaints.suite import ENGINES, opened_engines, run_complaints, shared_encoder
 from benchmarks.peers.measure import PeersOptions, measure_peers, read_report
 from benchmarks.peers.registry import choose_peers, find_reranker
 from benchmarks.peers.report import show_peers
@@ -33,6 +34,7 @@ from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_r
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.tables import (
     show_backends,
+    show_complaints,
     show_freshness,
     show_http,
     show_intent,
@@ -250,6 +252,23 @@ def backends(
     with TemporaryDirectory() as folder, TerminalProgress() as progress:
         report = measure_backends(index, Path(folder), load_settings(settings), queries, threads, progress)
     emit(report, show_backends)
+
+
+@command("bench complaints --engine Shelfwise --engine Elasticsearch")
+def complaints(
+    engine: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ENGINES)}; by default all. Repeatable.")] = None,
+    elasticsearch: Annotated[
+        str, typer.Option(help="The address of a node without security; by default one is started.")
+    ] = "",
+) -> None:
+    """Run what users of search programs complain of as cases against several of them: pass, fail or not offered.
+
+    Each makes an index of a small catalog, which is removed again. LanceDB and Qdrant run in environments of their own.
+    """
+    cache = cache_folder()
+    with opened_engines(engine or ENGINES, cache, elasticsearch) as engines, TerminalProgress() as progress:
+        report = run_complaints(engines, shared_encoder(cache), progress)
+    emit(report, show_complaints)
 
 
 _QUERIES = 500

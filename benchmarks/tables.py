@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.scale import ScalePoint, fit
 from service.cli.output import plain_table, say, show_table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.changes import Build, Freshness
     from benchmarks.intent import IntentFigures, SynonymEffect
     from benchmarks.load import HttpReport
+    from benchmarks.peers.complaints.suite import ComplaintReport
     from rerank.evaluation.statistics import Difference
 
 
@@ -216,3 +218,21 @@ def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
             f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{spent:,.0f}", f"{hour_price * spent / 3_600:.6f}"
         )
     show_table(paper)
+
+
+def show_complaints(report: ComplaintReport) -> None:
+    """A line for each case, the counts of each engine, and what was observed where a case failed."""
+    names = [name for name, _ in report.engines]
+    title = f"{report.products:,} products; " + ", ".join(f"{name} {version}" for name, version in report.engines)
+    table = plain_table("case and thread", *names, title=title)
+    for case in report.results:
+        shown = ("-" if each.result == "not offered" else each.result for each in case.outcomes)
+        table.add_row(Text.assemble(case.name.replace("_", " "), "\n", (f"  {case.thread}", "dim")), *shown)
+    counts = [report.counts(name) for name in names]
+    for number, label in enumerate(("pass", "fail", "-: not offered")):
+        table.add_row(f"{label}, of {len(report.results)}", *(str(each[number]) for each in counts))
+    show_table(table)
+    for case in report.results:
+        for each in case.outcomes:
+            if each.result == "fail":
+                say((f"{each.engine}: ", "bold"), f"{case.name.replace('_', ' ')}: {each.observed}")

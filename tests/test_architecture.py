@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 66,
-    "lines": 22_360,
-    "lines of code": 16_570,
-    "lines of tests": 11_134,
+    "modules": 80,
+    "lines": 23_960,
+    "lines of code": 17_610,
+    "lines of tests": 11_244,
     "modules with one importer": 4,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -35,7 +35,7 @@ the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md)
 query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
-expansion (docs/ranking.md)."""
+expansion (docs/ranking.md), complaints (docs/complaints.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

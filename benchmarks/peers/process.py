@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ def program(statement: str) -> list[str]:
     ours = str(Path(np.__file__).parents[1])
     root = str(Path(__file__).parents[2])
     return ["-c", f"import site, sys; site.addsitedir({ours!r}); sys.path.append({root!r}); {statement}"]
+
+
+def start_elasticsearch(**options: object) -> Any:  # noqa: ANN401 - of the tests, which are not installed
+    """The node that the tests start, with these options of theirs; raises StoreError where there is no checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / "tests" / "servers").is_dir():
+        raise StoreError("only a checkout can start Elasticsearch; name a running one by --elasticsearch")
+    sys.path.append(str(root))
+    chosen = import_module("tests.servers.configuration").Options(**options)
+    return import_module("tests.servers.server").start(chosen)
 
 
 def thread_settings(cores: int) -> Mapping[str, str]:

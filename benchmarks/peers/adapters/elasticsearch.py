@@ -9,19 +9,16 @@ merged here with its default constant.
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import Stemmer
 from elasticsearch import Elasticsearch, helpers
 
+from benchmarks.peers.process import start_elasticsearch
 from benchmarks.peers.protocol import CANDIDATES, Adapter, Catalog, PriceRange, Reranker
-from retrieval.errors import StoreError
 
 _NAME = "shelfwise-peers"
 _HEAP = "1g"
@@ -56,13 +53,7 @@ class ElasticsearchNode(Adapter):
         self._item = {each.id: each for each in self.items}
 
     def _start(self) -> str:
-        root = Path(__file__).parents[3]
-        if not (root / "tests" / "servers").is_dir():
-            raise StoreError("only a checkout can start Elasticsearch; name a running one by --elasticsearch")
-        sys.path.append(str(root))
-        servers = import_module("tests.servers.server")
-        configuration = import_module("tests.servers.configuration")
-        self._server = servers.start(configuration.Options(heap=_HEAP, java_options="", settings=_SETTINGS))
+        self._server = start_elasticsearch(heap=_HEAP, java_options="", settings=_SETTINGS)
         self.processes += [node.process for node in self._server.nodes]
         return str(self._server.url)
 
