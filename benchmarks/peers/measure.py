@@ -277,7 +277,9 @@ class _Ground:
             return self.all_queries
         weights = 1 / np.arange(1, len(self.all_queries) + 1)
         random = np.random.default_rng(self.options.seed)
-        return list(random.choice(self.all_queries, _ZIPF_DRAWS, p=weights / weights.sum()))
+        return [
+            self.all_queries[place] for place in random.choice(len(weights), _ZIPF_DRAWS, p=weights / weights.sum())
+        ]
 
     def encode(self, queries: Sequence[str]) -> Vectors:
         """(q, dimension), of unit length."""
