@@ -98,7 +98,7 @@ class ElasticsearchEngine:
         kind = "application/x-ndjson" if isinstance(body, list) else "application/json"
         request = Request(self._url + path, data, {"Content-Type": kind}, method=method)  # noqa: S310 - its own node
         try:
-            with urlopen(request, timeout=60) as response:  # noqa: S310
+            with urlopen(request, timeout=600) as response:  # noqa: S310
                 return json.loads(response.read() or b"{}")
         except HTTPError as error:
             reason = json.loads(error.read() or b"{}").get("error", {})
