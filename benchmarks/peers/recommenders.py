@@ -123,7 +123,7 @@ def gru4rec(learned: Purchases, items: int, width: int, epochs: int) -> Score:
 METHODS: Mapping[str, tuple[Callable[..., Score], tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "als": (als, ((64, 128, 256), (1.0, 5.0, 20.0))),
     "neighbours": (neighbours, ((50, 200, 1000), (0.1, 1.2, 100.0))),
-    "vaecf": (vaecf, ((64, 200), (50, 150))),
+    "vaecf": (vaecf, ((64,), (50, 150))),
     "gru4rec": (gru4rec, ((64, 128), (10, 30))),
 }
 """By name, with the values of both options."""
