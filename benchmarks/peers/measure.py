@@ -87,7 +87,8 @@ class PeerFigures(msgspec.Struct, frozen=True):
     encode_seconds: float
     """Of all products, where the peer encodes them itself; else their vectors are given."""
     bytes: int
-    open_seconds: float
+    open_seconds: float | None
+    """None for a server that was not started again."""
     first_ms: float
     """The first search of the process."""
     resident: int
@@ -334,7 +335,7 @@ class _PeerMeasurement:
             build_seconds=built.seconds,
             encode_seconds=built.encode_seconds,
             bytes=built.bytes,
-            open_seconds=opening.seconds,
+            open_seconds=opening.seconds if built.is_reopened else None,
             first_ms=first,
             resident=self.process.resident(),
             rate=loads.rate,
