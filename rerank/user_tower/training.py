@@ -28,7 +28,7 @@ from rerank.user_tower.network import HistoryWindowBatch, HistoryWindowBatches, 
 from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
-METHOD = 5
+METHOD = 6
 """Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
 """Minimum number of shoppers with two acts or more."""
@@ -205,7 +205,7 @@ _FADING = (0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
 _WEIGHTS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _AGAIN = 0.3
 """Weight of a product for itself, if seen products may be recommended."""
-_TRANSITIONS = (1.0, 2.0, 4.0)
+_TRANSITIONS = (1.0, 2.0, 4.0, 8.0)
 _TRANSITION_HALF_LIVES = (15.0, 60.0)
 
 
