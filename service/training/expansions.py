@@ -88,7 +88,7 @@ class JudgedParts:
         nothing: their words would stay in the table."""
         periods = split_by_time(derived.lists())
         before, later = pl.concat([periods.training, periods.validation]), click_labels(periods.held_out).table
-        traffic = dict(later.group_by("query").agg(pl.col("clicks").sum()).rows())
+        traffic = dict(later.group_by("query").agg(pl.col("clicks").sum().clip(lower_bound=1)).rows())
         shared = derived.queries.select("query")
         known, everything = (
             from_labels(labels.join(shared, on="query", how="semi"))
