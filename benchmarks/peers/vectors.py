@@ -125,6 +125,7 @@ def measure_vectors(options: VectorsOptions, progress: Progress) -> VectorsRepor
 class _Comparison:
     def __init__(self, options: VectorsOptions, vectors: Vectors, queries: Vectors, progress: Progress) -> None:
         self.vectors = vectors
+        self._values = filtered_values(len(vectors))
         self._options, self._queries, self._progress = options, queries, progress
         self._folder = folder = options.folder.absolute()
         np.save(folder / "vectors.npy", vectors)
@@ -136,7 +137,7 @@ class _Comparison:
 
     def _hundredth(self, share: float) -> NDArray[np.float32]:
         """The cosine of the last of the k nearest of each query (q,)."""
-        rows = np.flatnonzero(filtered_values(len(self.vectors)) < share)
+        rows = np.flatnonzero(self._values < share)
         k = min(self._options.k, len(rows))
         best = np.empty((0, len(self._queries)), np.float32)
         for start in range(0, len(rows), CHUNK_ROWS):
@@ -188,9 +189,9 @@ class _Comparison:
         """The mean share of the k nearest that are among the rows found (q, k)."""
         rows = np.maximum(found, 0)
         cosines = np.einsum("qkd,qd->qk", self.vectors[rows], self._queries)
-        passes = (found >= 0) & (filtered_values(len(self.vectors))[rows] < share)
+        passes = (found >= 0) & (self._values[rows] < share)
         hits = (passes & (cosines >= self._least[share][:, None] - _TIE)).sum(axis=1)
-        possible = min(self._options.k, int((filtered_values(len(self.vectors)) < share).sum()))
+        possible = min(self._options.k, int((self._values < share).sum()))
         return float(np.minimum(hits / possible, 1).mean())
 
     def _catalog(self, folder: Path) -> Catalog:

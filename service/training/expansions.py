@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rerank.click_models.labels import click_labels
-from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.promotion import (
     LEAST_JUDGED,
     NDCG,
@@ -48,7 +46,7 @@ from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot
 from service.engine.suggest import Suggester
 from service.settings import Settings
-from service.training.ranker_dataset import best_products
+from service.training.ranker_dataset import encode_all, ndcg_of_searches
 from service.training.training_session import FreshTables, fresh_tables, working
 
 BY_JUDGMENTS, BY_CLICKS = "judgments", "clicks"
@@ -171,8 +169,11 @@ class _ExpansionTraining:
         self.progress.begin("gate", None, "")
         with closing(ServedRanker(self.root, self.settings)) as ranker:
             ranker.reload_if_changed(self.snapshot)
+            last = ranker.stage(self.snapshot)
+            stage, texts = "ranked" if last else "merged", [corrected[query] for query in test]
+            encodings = encode_all(self.snapshot, texts, last)
             before, reached = (
-                self._ndcg(snapshot, ranker, test, corrected)
+                ndcg_of_searches(snapshot, test, stage, ranker.stage(snapshot), corrected, encodings)
                 for snapshot in (self.snapshot, self.snapshot.expanded_by(tested))
             )
         traffic = np.array([judged.traffic[query] if judged.traffic else 1.0 for query in test])
@@ -184,17 +185,6 @@ class _ExpansionTraining:
         self.progress.end(str(decision))
         means = [float(np.average(values, weights=traffic)) for values in (reached, before)]
         return decision, dict(zip((NDCG, f"{NDCG} without"), means, strict=True))
-
-    def _ndcg(
-        self, snapshot: Snapshot, ranker: ServedRanker, test: Gains, corrected: Mapping[str, str]
-    ) -> NDArray[np.float64]:
-        last = ranker.stage(snapshot)
-        stage = "ranked" if last else "merged"
-        found = best_products(snapshot, [corrected[query] for query in test], stage, 10, last=last)
-        ranked = ((gains, found[corrected[query]]) for query, gains in test.items())
-        return np.array(
-            [ranked_ndcg([gains.get(each, 0.0) for each in best], gains.values()) for gains, best in ranked]
-        )
 
 
 def corrected_queries(root: Path, snapshot: Snapshot, queries: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.evaluation.metrics import ranked_ndcg
 from rerank.ranker.features import FEATURES
 from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from rerank.teacher.pairs import DEFAULT_TEACHER
@@ -68,10 +69,12 @@ def search_all(
     search: Callable[[Stages, str], _Made],
     progress: Callable[[int], None] = lambda _count: None,
     last: LastStage | None = None,
+    encodings: Encodings | None = None,
 ) -> list[_Made]:
-    """The results of `search` for each query; all cores search. `last` is the ranker of the stage "ranked"."""
+    """The results of `search` for each query; all cores search. `last` is the ranker of the stage "ranked"; `encodings`
+    are the queries by `encode_all`, for several runs."""
     threads = len(os.sched_getaffinity(0))
-    encodings = _encode_all(snapshot, queries, reads_tokens=last is not None and last.reads_tokens)
+    encodings = encode_all(snapshot, queries, last) if encodings is None else encodings
     with ThreadPoolExecutor(threads) as retrieval, ThreadPoolExecutor(threads) as workers:
         stages = Stages(snapshot, retrieval, last, encodings=encodings)
         found = []
@@ -81,9 +84,10 @@ def search_all(
         return found
 
 
-def _encode_all(snapshot: Snapshot, queries: Sequence[str], *, reads_tokens: bool) -> Encodings:
-    """The queries encoded many at a time, which is faster than one by one; where that fails, each search fails."""
-    encoder, encodings = snapshot.encoder, Encodings()
+def encode_all(snapshot: Snapshot, queries: Sequence[str], last: LastStage | None = None) -> Encodings:
+    """The queries encoded many at a time, which is faster than one by one; where that fails, each search fails. `last`
+    is the ranker that may read their tokens."""
+    encoder, encodings, reads_tokens = snapshot.encoder, Encodings(), last is not None and last.reads_tokens
     token_encoder = as_token_encoder(encoder) if reads_tokens else None
 
     def encode(texts: Sequence[str]) -> Iterable[EncodedQuery]:
@@ -105,14 +109,34 @@ def best_products(
     depth: int,
     advance: Callable[[int], None] = lambda _: None,
     last: LastStage | None = None,
+    encodings: Encodings | None = None,
 ) -> dict[str, list[str]]:
-    """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked"."""
+    """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked". See `search_all`."""
 
     def best(stages: Stages, query: str) -> list[str]:
         rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
         return [snapshot.products.id_of(row) for row in rows.tolist()]
 
-    return dict(zip(queries, search_all(snapshot, queries, best, advance, last), strict=True))
+    return dict(zip(queries, search_all(snapshot, queries, best, advance, last, encodings), strict=True))
+
+
+def ndcg_of_searches(
+    snapshot: Snapshot,
+    gains: Mapping[str, Mapping[str, float]],
+    stage: str,
+    last: LastStage | None = None,
+    texts: Mapping[str, str] | None = None,
+    encodings: Encodings | None = None,
+) -> NDArray[np.float64]:
+    """nDCG@10 of each query (n,) by the gains of products; `texts` are what is searched for in place of a query."""
+    searched = {query: query for query in gains} if texts is None else texts
+    run = best_products(snapshot, [searched[query] for query in gains], stage, 10, last=last, encodings=encodings)
+    return np.array(
+        [
+            ranked_ndcg([of_query.get(product, 0.0) for product in run[searched[query]]], of_query.values())
+            for query, of_query in gains.items()
+        ]
+    )
 
 
 _Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]

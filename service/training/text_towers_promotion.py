@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from indexer.targets import reencode
 from rerank.click_models.click_log import Floats
-from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.promotion import (
     LEAST_JUDGED,
     MERGED_GAIN,
@@ -35,7 +33,7 @@ from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
 from service.settings import Settings
-from service.training.ranker_dataset import best_products
+from service.training.ranker_dataset import ndcg_of_searches
 
 DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranker"
 
@@ -143,13 +141,7 @@ class _Gate:
             return None if stage is None else self._ndcg(snapshot, "ranked", stage)
 
     def _ndcg(self, snapshot: Snapshot, stage: str, last: LastStage | None = None) -> Floats:
-        run = best_products(snapshot, list(self._gains), stage, 10, last=last)
-        return np.array(
-            [
-                ranked_ndcg([gains.get(product, 0.0) for product in run[query]], gains.values())
-                for query, gains in self._gains.items()
-            ]
-        )
+        return ndcg_of_searches(snapshot, self._gains, stage, last)
 
 
 MOST_LOST = 0.003
