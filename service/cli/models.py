@@ -215,12 +215,7 @@ def _show_towers(listed: UserTowers, index: Path) -> None:
     table = plain_table("", "user tower", "made", "judged by", "nDCG@10", "decision", right={"judged by", "nDCG@10"})
     for entry in reversed(listed.models):
         table.add_row(*_tower_row(entry))
-    show_table(table)
-    for entry in reversed(listed.models):
-        _show_state(entry, "; ".join(entry.report.rejection_reasons) if entry.report else "")
-    show_notices(map(printable, listed.notices))
-    if not listed.serving:
-        say("No user tower serves: recommendations are made without one.")
+    _show_listed(listed, table, "No user tower serves: recommendations are made without one.")
 
 
 def _show_expansions(listed: ExpansionModels, index: Path) -> None:
@@ -235,12 +230,17 @@ def _show_expansions(listed: ExpansionModels, index: Path) -> None:
         else:
             facts = time_text(report.created), f"{spec.words:,}", _number(report.measures.get(NDCG))
             table.add_row(mark, entry.name, *facts, _decision(entry.is_rejected))
+    _show_listed(listed, table, "No learned expansions serve.")
+
+
+def _show_listed(listed: ModelList[Any, Any], table: Table, none_serves: str) -> None:
+    """A table of models, why some of them do not serve, and that none does."""
     show_table(table)
     for entry in reversed(listed.models):
         _show_state(entry, "; ".join(entry.report.rejection_reasons) if entry.report else "")
     show_notices(map(printable, listed.notices))
     if not listed.serving:
-        say("No learned expansions serve.")
+        say(none_serves)
 
 
 def _show_state(entry: ModelEntry[Any, Any], rejected: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,15 +50,23 @@ def judgments(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(root: Path, judgments: Path) -> Any:  # noqa: ANN401 - JSON
+    """The document of a training, which an engine that was open before follows."""
+    with SearchEngine.open(root) as engine:
+        assert engine.search(INVENTED[0], stage="bm25").total == 0
+        document = commands.document("train", "expansions", root, "--judgments", judgments)
+        engine.reload_if_changed()
+        assert engine.search(INVENTED[0], stage="bm25").total > 0
+    return document
+
+
 class TestJudgments:
-    def test_expansions_are_trained_and_serve_where_searches_are_better(self, root: Path, judgments: Path) -> None:
+    def test_expansions_are_trained_and_serve_where_searches_are_better(self, trained: Any, root: Path) -> None:  # noqa: ANN401 - JSON
+        report = trained["report"]
+        assert trained["serves"] and report["rejection_reasons"] == []
+        assert report["measures"]["nDCG@10"] > report["measures"]["nDCG@10 without"] + 0.02
         with SearchEngine.open(root) as engine:
-            assert engine.search(INVENTED[0], stage="bm25").total == 0
-            document = commands.document("train", "expansions", root, "--judgments", judgments)
-            report = document["report"]
-            assert document["serves"] and report["rejection_reasons"] == []
-            assert report["measures"]["nDCG@10"] > report["measures"]["nDCG@10 without"] + 0.02
-            engine.reload_if_changed()
             page = engine.search(INVENTED[0], stage="bm25")
             learned = [each.term for each in engine.snapshot.analyzer.expansions[INVENTED[0]]]
             assert page.total > 0 and not page.suggestion
@@ -69,6 +78,7 @@ class TestJudgments:
             engine.reload_if_changed()
             assert engine.search(INVENTED[0], stage="bm25").total == page.total
 
+    @pytest.mark.usefixtures("trained")
     def test_they_are_listed_and_shown(self, root: Path) -> None:
         shown = commands.shown("models", "list", root)
         assert "expansion-0001" in shown
@@ -85,6 +95,7 @@ class TestJudgments:
         shown = capsys.readouterr().out
         assert "differences paired by query" in shown and "judgments" in shown and "merged" in shown
 
+    @pytest.mark.usefixtures("trained")
     def test_too_few_queries_are_refused(self, root: Path, judgments: Path, tmp_path: Path) -> None:
         few = tmp_path / "few.tsv"
         few.write_text("\n".join(judgments.read_text("utf-8").split("\n")[:100]), "utf-8")
