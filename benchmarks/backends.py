@@ -24,6 +24,7 @@ from retrieval.progress import Progress
 from retrieval.store.files import file_bytes, load_array
 from retrieval.store.manifest import FIELDS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, read_fields
 from retrieval.store.versions import Store
+from service.engine.candidates import Encodings
 from service.engine.engine import SearchEngine
 from service.settings import Settings
 
@@ -136,7 +137,7 @@ def _round_trips(engine: SearchEngine, queries: Sequence[str]) -> tuple[float, i
     trips = []
     for text in queries:
         earlier = engine.round_trips
-        engine.search(text, facets=FACETS, rules=False)
+        engine.search(text, encodings=Encodings(), facets=FACETS, rules=False)
         trips.append(engine.round_trips - earlier)
     return float(np.mean(trips)), max(trips)
 

@@ -19,6 +19,7 @@ import numpy as np
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.feeds.io import iterate_lines, open_source
 from retrieval.errors import SettingError
+from service.engine.candidates import Encodings
 from service.engine.engine import SearchEngine
 
 Row = dict[str, Any]
@@ -190,7 +191,7 @@ class _Load:
         number = 0
         while not self._stop.is_set():
             before = time.perf_counter()
-            self._engine.search(self._queries[number % len(self._queries)])
+            self._engine.search(self._queries[number % len(self._queries)], encodings=Encodings())
             self._spent.append((time.perf_counter() - before) * 1_000)
             number += 1
             self._stop.wait(max(0.0, started + number * self._pause - time.perf_counter()))

@@ -379,6 +379,9 @@ class PeerSearches:
     repeats: Annotated[int, typer.Option(help="Of the loads, for intervals.", min=1, max=50)] = 3
     rate: Annotated[float, typer.Option(help="Arrivals a second, or half of what a peer can answer.", min=0.1)] = 5.0
     mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="How often each query comes in loads.")] = "uniform"
+    caches: Annotated[
+        bool, typer.Option("--caches/--no-caches", help="Whether each keeps the encodings of queries.")
+    ] = False
     cores: Annotated[int, typer.Option(help="Cores for each peer.", min=1)] = 2
     seed: Annotated[int, typer.Option(help="Of the queries that are drawn.")] = 0
     cross_encoder: Annotated[str, typer.Option(help="A model's name or folder, or none for fewer rows.")] = (

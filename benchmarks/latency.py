@@ -16,6 +16,7 @@ from retrieval.encoders.registry import NETWORK_RUNTIMES, TABLE_RUNTIMES, open_e
 from retrieval.encoders.weights import find_model
 from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredArray, VectorIndex, Vectors, whole_floats
 from retrieval.text.analysis import Analyzer
+from service.engine.candidates import Encodings
 from service.engine.engine import SearchEngine
 
 
@@ -58,7 +59,8 @@ def searcher(engine: SearchEngine, stage: str, *, facets: Sequence[str] = ()) ->
     """A search of one page at a stage, as `measure_latency` takes it."""
 
     def search(query: str) -> dict[str, float]:
-        return dict(engine.search(query, size=20, stage=stage, facets=facets, rules=False).timings)
+        uncached = Encodings()
+        return dict(engine.search(query, encodings=uncached, size=20, stage=stage, facets=facets, rules=False).timings)
 
     return search
 

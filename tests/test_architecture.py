@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 80,
-    "lines": 23_960,
+    "lines": 24_030,
     "lines of code": 17_610,
-    "lines of tests": 11_244,
+    "lines of tests": 11_310,
     "modules with one importer": 4,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

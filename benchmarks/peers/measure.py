@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from retrieval.store.files import format_json, load_array, write_durably
 from retrieval.store.manifest import VECTORS_FOLDER
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
+from retrieval.text.analysis import HAN
 from service.engine.engine import SearchEngine
 
 DEPTH, PAGE = 100, 20
@@ -45,6 +47,7 @@ _WARM_SECONDS = 2.0
 _FILTERED_QUERIES, _SHARE = 50, 0.01
 _CHANGES, _PATIENCE = 20, 60.0
 _TIE = 1e-6
+_HAN = re.compile(f"[{HAN}]")
 _ZIPF_DRAWS = 10_000
 
 
@@ -67,6 +70,8 @@ class PeersOptions:
     """Of each load."""
     repeats: int = 3
     rate: float = 5.0
+    caches: bool = False
+    """Whether each peer keeps the encodings of queries; nothing else is cached."""
     mix: str = "uniform"
     """How queries of loads are drawn: "uniform", or "zipf", the n-th with a probability of 1 / n."""
     cores: int = 2
@@ -214,7 +219,7 @@ class _Ground:
         chosen = sorted(self.all_queries[: options.queries])
         self.judgments = Judgments({query: judged.grades[query] for query in chosen}, judged.lowest)
         self.kinds = products_of_kinds(self._engine.snapshot, options.cases) if options.cases else []
-        names = ("queries", "seconds", "repeats", "rate", "mix", "cores", "seed")
+        names = ("queries", "seconds", "repeats", "rate", "mix", "caches", "cores", "seed")
         self.made_by = {name: str(getattr(options, name)) for name in names}
         self.made_by["cross_encoder"] = options.cross_encoder.name if options.cross_encoder else ""
         self.made_by |= {"catalog": manifest.catalog, "encoder": manifest.encoder}
@@ -257,7 +262,14 @@ class _Ground:
             cache=options.cache,
             elasticsearch=options.elasticsearch,
             cores=options.cores,
+            is_chinese=self.is_chinese,
+            caches=options.caches,
         )
+
+    @cached_property
+    def is_chinese(self) -> bool:
+        """Whether most queries have Chinese characters."""
+        return 2 * sum(map(bool, map(_HAN.search, self.all_queries))) > len(self.all_queries)
 
     @cached_property
     def _shared(self) -> Path:
@@ -330,7 +342,7 @@ class _PeerMeasurement:
         return PeerFigures(
             peer=self.peer.name,
             label=mode.label,
-            note=mode.note,
+            note=(self.ground.is_chinese and mode.note_on_chinese) or mode.note,
             versions=built.versions,
             build_seconds=built.seconds,
             encode_seconds=built.encode_seconds,

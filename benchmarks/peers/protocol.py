@@ -14,9 +14,9 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 CANDIDATES = 100
 """That a cross-encoder scores."""
+KEPT = 1_000
+"""Encodings of queries, with caches: as many as Shelfwise keeps by default."""
 THREADS = 4
 """That answer searches in a peer."""
 
@@ -76,6 +78,10 @@ class Catalog(msgspec.Struct, frozen=True):
     elasticsearch: str
     """The address of a cluster; empty to start one."""
     cores: int
+    is_chinese: bool = False
+    """Whether most queries are, so that a peer splits texts as its documentation says for Chinese; else for English."""
+    caches: bool = False
+    """Whether a peer keeps the encodings of queries."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -148,10 +154,15 @@ class Adapter(ABC):
 
         return load_encoder(self.catalog.encoder)
 
-    def encode(self, query: str) -> Vectors:
-        """(dimension,), of unit length."""
-        vector: Vectors = self.encoder.encode_queries([query])[0]
-        return vector
+    @cached_property
+    def encode(self) -> Callable[[str], Vectors]:
+        """The vector (dimension,) of a query, of unit length."""
+
+        def encoded(query: str) -> Vectors:
+            vector: Vectors = self.encoder.encode_queries([query])[0]
+            return vector
+
+        return lru_cache(KEPT)(encoded) if self.catalog.caches else encoded
 
     def read_inputs(self) -> None:
         """Reads what `build` takes, outside its time."""
@@ -206,6 +217,13 @@ class Reranker:
             return []
         scores = self._model.predict([(query, each.text) for each in items], show_progress_bar=False)
         return [items[place].id for place in np.argsort(-np.asarray(scores), kind="stable")[:k].tolist()]
+
+
+def chinese_words(text: str) -> list[str]:
+    """The words of a text in lower case, long ones also in their parts, by jieba's search mode."""
+    import rjieba
+
+    return [word for word in rjieba.cut_for_search(text.lower()) if any(map(str.isalnum, word))]
 
 
 def bytes_on_disk(path: Path) -> int:

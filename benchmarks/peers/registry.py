@@ -22,6 +22,8 @@ class Mode:
     label: str
     note: str = ""
     """A substitution, or what the peer does that others do not; printed beside the figures."""
+    note_on_chinese: str = ""
+    """In its place where most queries are Chinese."""
 
     @property
     def reranks(self) -> bool:
@@ -49,9 +51,11 @@ class Peer:
 
 OURS = "shelfwise"
 _ANALYZER = "terms by the steps of the `english` analyzer, made outside: this build lacks it"
+_SEGMENTED = "Chinese words by jieba, made outside"
 _FUSION = "reciprocal rank fusion outside: it is not free"
 _RERANKED = "the cross-encoder outside, over 100 results: `text_similarity_reranker` is not free"
 _NOT_FREE = f"{_FUSION}; {_ANALYZER}"
+_ON_CHINESE = f"{_FUSION}; {_SEGMENTED}"
 
 PEERS: Mapping[str, Peer] = {
     each.name: each
@@ -66,26 +70,48 @@ PEERS: Mapping[str, Peer] = {
             "elasticsearch",
             Spec(f"{_ADAPTERS}.elasticsearch", "ElasticsearchNode"),
             [
-                Mode("words", "Elasticsearch BM25", _ANALYZER),
+                Mode("words", "Elasticsearch BM25", _ANALYZER, _SEGMENTED),
                 Mode("vectors", "Elasticsearch kNN"),
-                Mode("hybrid", "Elasticsearch both", _NOT_FREE),
-                Mode("words-cross-encoder", "Elasticsearch BM25, cross-encoder", f"{_RERANKED}; {_ANALYZER}"),
+                Mode("hybrid", "Elasticsearch both", _NOT_FREE, _ON_CHINESE),
+                Mode(
+                    "words-cross-encoder",
+                    "Elasticsearch BM25, cross-encoder",
+                    f"{_RERANKED}; {_ANALYZER}",
+                    f"{_RERANKED}; {_SEGMENTED}",
+                ),
                 Mode("vectors-cross-encoder", "Elasticsearch kNN, cross-encoder", _RERANKED),
-                Mode("hybrid-cross-encoder", "Elasticsearch both, cross-encoder", f"{_RERANKED}; {_NOT_FREE}"),
+                Mode(
+                    "hybrid-cross-encoder",
+                    "Elasticsearch both, cross-encoder",
+                    f"{_RERANKED}; {_NOT_FREE}",
+                    f"{_RERANKED}; {_ON_CHINESE}",
+                ),
             ],
             vectors="vectors",
         ),
         Peer(
             "qdrant",
             Spec(f"{_ADAPTERS}.qdrant", "QdrantEdge", "qdrant"),
-            [Mode("hybrid", "Qdrant Edge hybrid", "dense and its BM25, merged by its RRF; within the process")],
+            [
+                Mode(
+                    "hybrid",
+                    "Qdrant Edge hybrid",
+                    "dense and its BM25, merged by its RRF; within the process",
+                    "as on English, with its multilingual tokenizer",
+                )
+            ],
             vectors="vectors",
         ),
         Peer(
             "lancedb",
             Spec(f"{_ADAPTERS}.lancedb", "LanceTable", "lancedb"),
             [
-                Mode("hybrid", "LanceDB hybrid", "its default, RRF; vectors are scanned below 100,000"),
+                Mode(
+                    "hybrid",
+                    "LanceDB hybrid",
+                    "its default, RRF; vectors are scanned below 100,000",
+                    "its default, RRF; words by its ICU tokenizer; vectors are scanned below 100,000",
+                ),
                 Mode(
                     "hybrid-cross-encoder",
                     "LanceDB hybrid, cross-encoder",
@@ -97,7 +123,14 @@ PEERS: Mapping[str, Peer] = {
         Peer(
             "milvus",
             Spec(f"{_ADAPTERS}.milvus", "MilvusLite", "milvus"),
-            [Mode("hybrid", "Milvus Lite hybrid", "BM25 without a stemmer: Lite has the standard analyzer alone")],
+            [
+                Mode(
+                    "hybrid",
+                    "Milvus Lite hybrid",
+                    "BM25 without a stemmer: Lite has the standard analyzer and jieba alone",
+                    "BM25 by its jieba analyzer",
+                )
+            ],
             vectors="vectors",
         ),
         Peer(
@@ -106,8 +139,17 @@ PEERS: Mapping[str, Peer] = {
             [Mode("cross-encoder", "retrieve and rerank", "sentence-transformers' recipe, 100 candidates")],
             filters=False,
         ),
-        Peer("bm25s", Spec(f"{_ADAPTERS}.words", "Bm25s", "bm25s"), [Mode("words", "bm25s")], filters=False),
-        Peer("tantivy", Spec(f"{_ADAPTERS}.words", "Tantivy"), [Mode("words", "tantivy", "its `en_stem` tokenizer")]),
+        Peer(
+            "bm25s",
+            Spec(f"{_ADAPTERS}.words", "Bm25s", "bm25s"),
+            [Mode("words", "bm25s", note_on_chinese=_SEGMENTED)],
+            filters=False,
+        ),
+        Peer(
+            "tantivy",
+            Spec(f"{_ADAPTERS}.words", "Tantivy"),
+            [Mode("words", "tantivy", "its `en_stem` tokenizer", _SEGMENTED)],
+        ),
     )
 }
 

@@ -76,7 +76,7 @@ def show_peers(report: PeersReport, plots: Sequence[Path], hour_price: float, ol
     title = f"{report.products:,} products, {report.queries:,} judged queries, {report.cases:,} intent cases"
     _show(report.rows, _QUALITY, title)
     _show_differences(report.rows, ours)
-    _show(report.rows, (_RATE, *_SPEED), f"open arrivals ({report.made_by['mix']} mix)")
+    _show(report.rows, (_RATE, *_SPEED), f"open arrivals ({_mix_of(report)})")
     price = _Figure("price of 1,000", lambda row: hour_price * (_median(row.core_ms) or 0) / 3_600, "{:.6f}")
     _show(report.rows, (*_SIZE, price), f"a core and hour at {hour_price:g}")
     for row in report.rows:
@@ -112,6 +112,11 @@ def difference(theirs: Mapping[str, float], ours: Mapping[str, float]) -> Differ
     if not shared:
         return None
     return paired_bootstrap(*(np.array([each[query] for query in shared]) for each in (theirs, ours)))
+
+
+def _mix_of(report: PeersReport) -> str:
+    caches = "encodings of queries kept" if report.made_by["caches"] == "True" else "no caches"
+    return f"{report.made_by['mix']} mix, {caches}"
 
 
 def _show(rows: Sequence[PeerFigures], figures: Sequence[_Figure], title: str) -> None:

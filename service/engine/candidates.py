@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
@@ -51,22 +52,31 @@ V = TypeVar("V")
 
 class SingleFlight(Generic[K, V]):
     """Makes a value once for all threads that request it, such as the vector of a query that several searches share.
-    It lives as long as its request: nothing is ever dropped."""
+    It keeps the `most` values that were requested last."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
         self._lock = threading.Lock()
-        self._made: dict[K, Future[V]] = {}
+        self._made: OrderedDict[K, Future[V]] = OrderedDict()
 
     def get(self, key: K, make: Callable[[], V], *, rather: K | None = None) -> V:
-        """The value of a key, or of `rather` where that is made or being made; all callers get what `make` raises."""
+        """The value of a key, or of `rather` where that is made or being made. All callers that wait for it get what
+        `make` raises; the next one has it made again."""
         with self._lock:
-            known = (self._made.get(rather) if rather is not None else None) or self._made.get(key)
-            future = known or self._made.setdefault(key, Future())
+            chosen = rather if rather is not None and rather in self._made else key
+            known = self._made.get(chosen)
+            future = known or self._made.setdefault(chosen, Future())
+            self._made.move_to_end(chosen)
+            if len(self._made) > self._most:
+                self._made.popitem(last=False)
         if known is None:
             try:
                 future.set_result(make())
             except BaseException as error:
                 future.set_exception(error)
+                with self._lock:
+                    if self._made.get(chosen) is future:
+                        del self._made[chosen]
         return future.result()
 
 
@@ -152,8 +162,8 @@ class EncodedQuery:
     tokens: Tokens | None = None
 
 
-Encodings = SingleFlight[tuple[int, str, bool], EncodedQuery]
-"""Queries that were encoded for several searches of one request, by encoder, text, and whether with tokens."""
+Encodings = SingleFlight[tuple[str, str, bool], EncodedQuery]
+"""Queries that were encoded, by encoder, text, and whether with tokens."""
 
 
 class Stages:
@@ -262,7 +272,8 @@ class Stages:
         if self._encodings is None:
             return make()
         # With tokens the vector is the same.
-        return self._encodings.get((id(encoder), text, reads_tokens), make, rather=(id(encoder), text, True))
+        identity = encoder.identity
+        return self._encodings.get((identity, text, reads_tokens), make, rather=(identity, text, True))
 
     def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
         stages: tuple[str, ...] = (request.stage,)

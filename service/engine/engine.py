@@ -214,7 +214,7 @@ class SearchEngine:
 
         `options` are the fields of `SearchRequest`; a request takes the place of the text and the options. Where a
         word is not in the catalog and its correction is certain, the engine searches for the correction, and the page
-        says so. Searches that share `encodings` encode a text once.
+        says so. `encodings` take the place of the query encodings that the engine keeps.
 
         Raises QueryError, FilterError or UnknownFieldError for an invalid request, ModelError for a `ranker` that
         cannot serve.
@@ -237,7 +237,8 @@ class SearchEngine:
             is_stored = request.rules is True
             snapshot = self._rules.typed(snapshot) if is_stored else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
-            stages = Stages(snapshot, self._executor, last, encodings, limits, signals)
+            kept = self._encodings if encodings is None else encodings
+            stages = Stages(snapshot, self._executor, last, kept, limits, signals)
 
             exploration = self._exploration_of(request)
 
@@ -349,6 +350,10 @@ class SearchEngine:
         """The name of the user tower that recommends; empty where none serves."""
         tower = self._tower.of(self.snapshot)
         return tower.name if tower else ""
+
+    @cached_property
+    def _encodings(self) -> Encodings:
+        return Encodings(self._loaded_settings.service.query_encodings)
 
     @cached_property
     def _shows_seen(self) -> bool:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct, structs
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
-from service.engine.candidates import Encodings, SingleFlight
+from service.engine.candidates import SingleFlight
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher, marked
 from service.engine.request import FACET_VALUES, MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE, SearchOptions, SearchRequest
@@ -116,7 +116,6 @@ class SearchBatch:
         self._attributes = AttributeCatalog(self._fields, hooks.faceting)
         self._filters = FilterTranslator(self._attributes)
         self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
-        self._encodings: Encodings = SingleFlight()
         self._matchers: dict[str, Matcher] = {}
 
     def answer(self, payload: JsonObject) -> SearchResult | FacetResult:
@@ -291,7 +290,7 @@ class SearchBatch:
         return self._pages.get(wanted, lambda: self._search_now(wanted))
 
     def _search_now(self, wanted: SearchRequest) -> Page:
-        page = self._engine.search(wanted, encodings=self._encodings)
+        page = self._engine.search(wanted)
         self._hooks.on_page(page)
         return page
 

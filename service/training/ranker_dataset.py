@@ -98,7 +98,7 @@ def encode_all(snapshot: Snapshot, queries: Sequence[str], last: LastStage | Non
     texts = list(dict.fromkeys(queries))
     with suppress(EncoderError):
         for text, encoded in zip(texts, map_chunks(encode, texts), strict=True):
-            encodings.get((id(encoder), text, reads_tokens), partial(EncodedQuery, encoded.vector, encoded.tokens))
+            encodings.get((encoder.identity, text, reads_tokens), partial(EncodedQuery, encoded.vector, encoded.tokens))
     return encodings
 
 

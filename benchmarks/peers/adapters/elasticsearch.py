@@ -2,8 +2,8 @@
 
 Where no address is given, a node is started as for the tests, of the build that Maven brings. That lacks the `english`
 analyzer, so terms are made here by the same steps and split at spaces there: words, the possessive, lower case,
-Lucene's stop words, Porter's stemmer. Reciprocal rank fusion is not free, so both rankings of one multi-search are
-merged here with its default constant.
+Lucene's stop words, Porter's stemmer; of a Chinese catalog jieba's words. Reciprocal rank fusion is not free, so both
+rankings of one multi-search are merged here with its default constant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import Stemmer
 from elasticsearch import Elasticsearch, helpers
 
 from benchmarks.peers.process import start_elasticsearch
-from benchmarks.peers.protocol import CANDIDATES, Adapter, Catalog, PriceRange, Reranker
+from benchmarks.peers.protocol import CANDIDATES, Adapter, Catalog, PriceRange, Reranker, chinese_words
 
 _NAME = "shelfwise-peers"
 _HEAP = "1g"
@@ -48,7 +48,7 @@ class ElasticsearchNode(Adapter):
         self._server: Any = None
         address = catalog.elasticsearch or self._start()
         self._client = Elasticsearch(address, request_timeout=120, connections_per_node=16)
-        self._analyzer = _EnglishAnalyzer()
+        self._terms = _chinese_terms if catalog.is_chinese else _EnglishAnalyzer().terms
         self._reranker = Reranker(catalog.cross_encoder)
         self._item = {each.id: each for each in self.items}
 
@@ -70,7 +70,7 @@ class ElasticsearchNode(Adapter):
         )
         helpers.bulk(self._client, self._documents(), chunk_size=500)
         self._client.indices.refresh(index=_NAME)
-        self._client.options(request_timeout=600).indices.forcemerge(index=_NAME, max_num_segments=1)
+        self._client.options(request_timeout=7_200).indices.forcemerge(index=_NAME, max_num_segments=1)
         self._client.indices.refresh(index=_NAME)
 
     def open(self) -> None:
@@ -78,7 +78,7 @@ class ElasticsearchNode(Adapter):
 
     def _documents(self) -> Iterator[dict[str, Any]]:
         for item, vector in zip(self.items, self.vectors, strict=True):
-            texts = {name: self._analyzer.terms(getattr(item, name)) for name in _FIELDS}
+            texts = {name: self._terms(getattr(item, name)) for name in _FIELDS}
             source = {**texts, "price": item.price, "vector": vector.tolist()}
             yield {"_index": _NAME, "_id": item.id, "_source": source}
 
@@ -101,7 +101,7 @@ class ElasticsearchNode(Adapter):
         return found[:k]
 
     def _words(self, query: str, prices: PriceRange | None) -> dict[str, Any]:
-        matched = {"query": self._analyzer.terms(query), "fields": list(_FIELDS), "type": "cross_fields"}
+        matched = {"query": self._terms(query), "fields": list(_FIELDS), "type": "cross_fields"}
         return {"query": {"bool": {"must": [{"multi_match": matched}], "filter": _filter(prices)}}}
 
     def _vectors(self, query: str, prices: PriceRange | None, k: int) -> dict[str, Any]:
@@ -142,6 +142,10 @@ class _EnglishAnalyzer:
         """The terms of a text, with spaces between them."""
         words = (word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.lower()))
         return " ".join(self._stemmer.stemWords([word for word in words if word not in _STOP_WORDS]))
+
+
+def _chinese_terms(text: str) -> str:
+    return " ".join(chinese_words(text))
 
 
 def _merged(rankings: list[list[str]]) -> list[str]:

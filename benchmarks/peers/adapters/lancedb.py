@@ -36,7 +36,9 @@ class LanceTable(Adapter):
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(self.vectors.ravel()), dimension),
         }
         table = self._database.create_table("products", pa.table(columns))
-        table.create_index("text", config=FTS(language="English", stem=True, remove_stop_words=True))
+        english = FTS(language="English", stem=True, remove_stop_words=True)
+        chinese = FTS(base_tokenizer="icu", stem=False, remove_stop_words=False)
+        table.create_index("text", config=chinese if self.catalog.is_chinese else english)
         table.create_scalar_index("price")
         if len(self.items) >= _INDEXED:
             table.create_index(metric="cosine", vector_column_name="vector")

@@ -27,7 +27,9 @@ class MilvusLite(Adapter):
     def build(self) -> None:
         schema = MilvusClient.create_schema(auto_id=False)
         schema.add_field("row", DataType.INT64, is_primary=True)
-        schema.add_field("text", DataType.VARCHAR, max_length=_LONGEST, enable_analyzer=True)
+        analyzer = {"tokenizer": "jieba" if self.catalog.is_chinese else "standard"}
+        analyzed = {"max_length": _LONGEST, "enable_analyzer": True, "analyzer_params": analyzer}
+        schema.add_field("text", DataType.VARCHAR, **analyzed)
         schema.add_field("price", DataType.DOUBLE)
         schema.add_field("dense", DataType.FLOAT_VECTOR, dim=self.vectors.shape[1])
         schema.add_field("words", DataType.SPARSE_FLOAT_VECTOR)

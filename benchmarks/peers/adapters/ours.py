@@ -8,6 +8,7 @@ from benchmarks.peers.protocol import Adapter, Catalog, PriceRange, bytes_on_dis
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import EncoderMismatchError
 from retrieval.index.keyword import Selection
+from service.engine.candidates import Encodings
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
 from service.engine.search import condition_of
@@ -46,7 +47,8 @@ class Shelfwise(Adapter):
         if mode == "vectors":
             return self._nearest(query, condition, k)
         request = SearchRequest(query, size=k, filters=condition)
-        return [hit.product.id for hit in self._engine.search(request).hits]
+        encodings = None if self.catalog.caches else Encodings()
+        return [hit.product.id for hit in self._engine.search(request, encodings=encodings).hits]
 
     def _nearest(self, query: str, condition: str, k: int) -> list[str]:
         """Of the vector index alone: the engine's own stage leaves out what is too far from the query."""

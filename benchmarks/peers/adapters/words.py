@@ -6,7 +6,7 @@ import re
 import threading
 from typing import Any
 
-from benchmarks.peers.protocol import Adapter, Catalog, PriceRange
+from benchmarks.peers.protocol import Adapter, Catalog, PriceRange, chinese_words
 
 _SYNTAX = re.compile(r"[^\w\s]|\b(?:AND|OR|NOT|IN)\b")
 """Of tantivy's query language, in which a shopper's hyphen excludes a word."""
@@ -35,6 +35,9 @@ class Bm25s(Adapter):
         self._index = self._library.BM25.load(str(self.catalog.folder))
 
     def _tokens(self, texts: list[str]) -> Any:  # noqa: ANN401 - the library's
+        if self.catalog.is_chinese:
+            apart = [" ".join(chinese_words(text)) for text in texts]
+            return self._library.tokenize(apart, stopwords=[], token_pattern=r"\S+", show_progress=False)  # noqa: S106
         with self._stemming:
             return self._library.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
 
@@ -60,7 +63,7 @@ class Tantivy(Adapter):
         builder = tantivy.SchemaBuilder()
         builder.add_text_field("id", stored=True, tokenizer_name="raw")
         for name in self._FIELDS:
-            builder.add_text_field(name, tokenizer_name="en_stem")
+            builder.add_text_field(name, tokenizer_name="default" if catalog.is_chinese else "en_stem")
         builder.add_float_field("price", indexed=True, fast=True)
         self._row = {each.id: row for row, each in enumerate(self.items)}
         self._schema = builder.build()
@@ -79,12 +82,16 @@ class Tantivy(Adapter):
 
     def _document(self, row: int, price: float) -> Any:  # noqa: ANN401 - the library's
         item = self.items[row]
-        texts = {name: getattr(item, name) for name in self._FIELDS}
+        texts = {name: self._text(getattr(item, name)) for name in self._FIELDS}
         return self._library.Document(id=item.id, price=price, **texts)
+
+    def _text(self, text: str) -> str:
+        """Its Chinese words apart: tantivy's tokenizers split at spaces."""
+        return " ".join(chinese_words(text)) if self.catalog.is_chinese else text
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:  # noqa: ARG002
         library = self._library
-        parsed, _ = self._index.parse_query_lenient(_SYNTAX.sub(" ", query), list(self._FIELDS))
+        parsed, _ = self._index.parse_query_lenient(self._text(_SYNTAX.sub(" ", query)), list(self._FIELDS))
         if prices:
             kind = library.FieldType.Float
             allowed = library.Query.range_query(self._schema, "price", kind, prices.low, prices.high)

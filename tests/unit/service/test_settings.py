@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.default_index": ('"shop"', "shop", "shop", "5", None),
     "service.indexes": ("5", "5", 5, "-1", "few"),
     "service.encoder": ('"intfloat/e5-small"', "intfloat/e5-small", "intfloat/e5-small", "5", None),
+    "service.query_encodings": ("0", "0", 0, "-1", "all"),
     "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
     "service.trusted_proxies": ('"10.0.0.1,10.0.0.2"', "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2", "5", None),
     "service.threads": ("3", "3", 3, "0", "few"),

@@ -65,6 +65,15 @@ def test_a_peer_is_built_in_one_process_and_searched_in_another(catalog: Catalog
     assert process.poll() == 0
 
 
+def test_words_of_a_chinese_catalog_are_found(catalog: Catalog, tmp_path: Path) -> None:
+    chinese = {"a": "充电式电钻套装", "b": "不锈钢电热水壶", "c": "无线蓝牙耳机"}
+    items = [Item(name, title, "", "", "", 10, title) for name, title in chinese.items()]
+    catalog.items.write_bytes(b"\n".join(map(msgspec.json.encode, items)))
+    with opened(TANTIVY, msgspec.structs.replace(catalog, is_chinese=True), tmp_path / "log") as (peer, _, _):
+        assert peer.search("words", "电钻", 10).result() == ["a"]
+        assert peer.search("words", "蓝牙耳机", 10).result() == ["c"]
+
+
 def test_errors_of_a_peer_name_it_and_its_log(catalog: Catalog, tmp_path: Path) -> None:
     with opened(TANTIVY, catalog, tmp_path / "log") as (peer, _, _):
         with pytest.raises(StoreError, match=r"Tantivy: KeyError: 'nothing'; see .*log"):

@@ -60,6 +60,15 @@ def test_error_reaches_all_waiting_callers() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="no"):
             once.get("a", make)
+    assert once.get("a", lambda: 1) == 1
+
+
+def test_most_recently_requested_values_are_kept() -> None:
+    once: SingleFlight[str, int] = SingleFlight(2)
+    for number, key in enumerate("abac"):
+        once.get(key, lambda made=number: made)  # type: ignore[misc]
+    assert [once.get(key, lambda: -1) for key in "acb"] == [0, 3, -1]
+    assert [SingleFlight[str, int](0).get("a", lambda made=number: made) for number in range(2)] == [0, 1]  # type: ignore[misc]
 
 
 NOW = 1_800_000_000.0

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -21,9 +22,11 @@ from retrieval.index.fusion import METHODS
 from retrieval.records import Page
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
+from service.engine.candidates import EncodedQuery
 from service.engine.engine import SearchEngine
 from service.engine.request import STAGES, SearchRequest, apply_operators
 from service.engine.snapshot import Connection, open_snapshot
+from service.settings import ServiceSettings, Settings
 from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
@@ -306,7 +309,7 @@ def test_arbitrary_text_is_answered(engine: SearchEngine, text: str) -> None:
 
 REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
     (lambda engine: engine.search("a" * 10_001), "10001 characters, at most 10000"),
-    (lambda engine: engine.search("drill", explain=1), "explain is int, it must be bool"),  # type: ignore[arg-type]
+    (lambda engine: engine.search("drill", explain=1), "explain is int, it must be bool"),
     (lambda engine: engine.search("drill", size=-1), "size is -1"),
     (lambda engine: engine.search("drill", size=1_001), "size is 1001"),
     (lambda engine: engine.search("drill", page=0), "page is 0, pages count from 1"),
@@ -351,7 +354,7 @@ def test_similar_excludes_the_product(engine: SearchEngine) -> None:
     with pytest.raises(UnknownProductError, match="'nope'"):
         engine.similar("nope")
     with pytest.raises(QueryError, match="product_id is int, it must be str"):
-        engine.similar(7)  # type: ignore[arg-type]
+        engine.similar(7)
     assert engine.product(product.id) == product
 
 
@@ -363,6 +366,25 @@ def test_keyword_search_works_without_the_encoder_and_page_is_degraded(engine: S
     assert page.degraded == ("dense",)
     assert page.total > 0
     assert engine.search("cordless drill").degraded == ()
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(1, 2), (0, 4)])
+def test_encodings_of_queries_are_kept(
+    demo_index: Path, kept: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[EncodedQuery] = []
+
+    def counting(*parts: Any) -> EncodedQuery:  # noqa: ANN401
+        encoded.append(EncodedQuery(*parts))
+        return encoded[-1]
+
+    monkeypatch.setattr("service.engine.candidates.EncodedQuery", counting)
+    settings = Settings(service=ServiceSettings(query_encodings=kept))
+    with SearchEngine.open(demo_index, settings=settings, follow=False) as engine:
+        for options in ({}, {"page": 2}, {"filters": "price < 50"}):
+            engine.search("cordless drill", **options)
+        engine.search("kettle")
+    assert len(encoded) == expected
 
 
 def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
