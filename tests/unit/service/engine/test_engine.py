@@ -309,7 +309,7 @@ def test_arbitrary_text_is_answered(engine: SearchEngine, text: str) -> None:
 
 REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
     (lambda engine: engine.search("a" * 10_001), "10001 characters, at most 10000"),
-    (lambda engine: engine.search("drill", explain=1), "explain is int, it must be bool"),
+    (lambda engine: engine.search("drill", explain=1), "explain is int, it must be bool"),  # type: ignore[arg-type]
     (lambda engine: engine.search("drill", size=-1), "size is -1"),
     (lambda engine: engine.search("drill", size=1_001), "size is 1001"),
     (lambda engine: engine.search("drill", page=0), "page is 0, pages count from 1"),
@@ -354,7 +354,7 @@ def test_similar_excludes_the_product(engine: SearchEngine) -> None:
     with pytest.raises(UnknownProductError, match="'nope'"):
         engine.similar("nope")
     with pytest.raises(QueryError, match="product_id is int, it must be str"):
-        engine.similar(7)
+        engine.similar(7)  # type: ignore[arg-type]
     assert engine.product(product.id) == product
 
 
