@@ -379,11 +379,12 @@ _LEAST_VOTE, _LEADING = 0.3, 0.9
 """The share of votes that a head needs, and that of the leading head's."""
 
 
-def _terms(text: str) -> set[str]:
+@lru_cache(maxsize=2**12)
+def _terms(text: str) -> frozenset[str]:
     """The terms of a text, without quantities."""
     found = _WORD.findall(_QUANTITY.sub(" ", fold(text)))
     words = (word for each in found for word in (chinese_words(each) if contains_chinese(each) else (each,)))
-    return {word_term(word.strip(".'&-")) for word in words if len(word) > 1}
+    return frozenset(word_term(word.strip(".'&-")) for word in words if len(word) > 1)
 
 
 def _agreement(query: Phrase, named: Phrase) -> float:
