@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from rerank.evaluation.promotion import Decision
+from rerank.model_card import model_use
 from rerank.model_store import FORMAT, ModelFamily, ModelReport, ModelStore, StoredModel
 from retrieval.errors import EXPANSION, ModelDamagedError, ModelMismatchError
 from retrieval.index.keyword import MOST_MATCHING
@@ -53,10 +53,6 @@ class ExpansionSpec(msgspec.Struct, frozen=True, kw_only=True):
 class ExpansionReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out queries."""
 
-    measured_on: str = ""
-    measures: Mapping[str, float] = {}
-    """By name, in the order of display."""
-    decision: Decision | None = None
     examples: Mapping[str, Sequence[str]] = {}
     """Words of queries, each with the terms that are met in its place."""
 
@@ -77,6 +73,10 @@ EXPANSION_MODELS = ModelFamily(
     spec_file=SPEC_FILE,
     network_files=(),
     extra_files=(EXPANSIONS_FILE,),
+    use=model_use(
+        "Learned query expansion: terms of products that stand for words of queries (docs/query-expansion.md).",
+        "A word of few pairs of a query and a product has no expansion.",
+    ),
     max_file_bytes=_MAX_BYTES,
     max_json_bytes=_MAX_BYTES,
     train=_TRAIN,

@@ -5,9 +5,9 @@ STORE/FAMILY/
   ranker-0001/         one model; rejected ones are numbered with the others, in the order of training
   lock, lock.json      held by the program that writes
 
-A model's folder holds its graph and weights, its spec and report as JSON, and seal.json, which has the length and the
-XXH3 checksum of each file. Reading needs no lock: a model is complete before the pointer names it, and stays while it
-is named. A program that is killed while it adds a model leaves nothing of it, or all of it.
+A model's folder holds its graph and weights, its spec and report as JSON, its card (card.md), and seal.json, which has
+the length and the XXH3 checksum of each file. Reading needs no lock: a model is complete before the pointer names it,
+and stays while it is named. A program that is killed while it adds a model leaves nothing of it, or all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from rerank.evaluation.promotion import Decision, MeasureComparison
+from rerank.graph_checks import check_graph, check_weights
+from rerank.model_card import CARD_FILE, ModelCard, ModelUse, write_card
 from retrieval.errors import (
     InputError,
     ModelDamagedError,
@@ -97,6 +100,19 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the model was compared with: a model's name, or what serves without one."""
     rejection_reasons: tuple[str, ...] = ()
     """Empty for a model that was published."""
+    options: Mapping[str, str] = {}
+    """The options of the training, by dotted names."""
+    measured_on: str = ""
+    """The held-out data: figures compare only between equal ones."""
+    measures: Mapping[str, float] = {}
+    """By name, such as nDCG@10, in the order of display."""
+    decision: Decision | None = None
+    """The gate's, if it decided by comparisons of measures."""
+
+    @property
+    def comparisons(self) -> Sequence[MeasureComparison]:
+        """What the gate compared, over everything and on slices."""
+        return self.decision.comparisons if self.decision else ()
 
 
 # Of the generic dataclasses below only those without slots can be called by their aliases, such as StoredRanker.
@@ -135,6 +151,8 @@ class ModelFamily(Generic[Spec, Report]):
     """The graph and the weights; none for a family without a network."""
     extra_files: tuple[str, ...] = ()
     """Files that every model has besides those, spec and report."""
+    use: ModelUse
+    """For the cards of its models."""
     max_file_bytes: int
     max_json_bytes: int
     train: str
@@ -167,14 +185,35 @@ class ModelFamily(Generic[Spec, Report]):
     def _cure(self) -> str:
         return f"roll back to another one (shelfwise models rollback) or train it again: {self.train}"
 
-    def write(self, folder: Path, spec: Spec, report: Report) -> Spec:
-        """Completes a folder that holds a model's other files: writes spec and report, seals and syncs all files.
+    def write(self, folder: Path, spec: Spec, report: Report, name: str = "") -> Spec:
+        """Completes a folder that holds a model's other files: writes spec, report and card, seals and syncs all files;
+        `name` is the model's, by default the folder's.
 
         Raises ModelDamagedError or ModelMismatchError where `verify` refuses the folder then.
         """
-        seal_folder(folder, {self.spec_file: self.prepare(folder, spec, report), REPORT_FILE: report})
+        spec = self.prepare(folder, spec, report)
+        write_card(folder, self._card(name or folder.name, spec, report))
+        seal_folder(folder, {self.spec_file: spec, REPORT_FILE: report})
         self.read_report(folder)
         return self.verify(folder)
+
+    def _card(self, name: str, spec: Spec, report: Report) -> ModelCard:
+        known = {field: value for field in ("identity", "encoder", "parent") if (value := getattr(spec, field, ""))}
+        decided = report.decision.reasons if report.decision else ()
+        return ModelCard(
+            title=name,
+            use=self.use,
+            created=report.created,
+            against=report.against,
+            reasons=report.rejection_reasons or decided,
+            is_rejected=bool(report.rejection_reasons),
+            facts=known,
+            data=getattr(spec, "trained_on", {}),
+            options=report.options,
+            measured_on=report.measured_on,
+            measures=report.measures,
+            comparisons=report.comparisons,
+        )
 
     def open(self, folder: Path) -> StoredModel[Spec, Report]:
         """The verified model of a folder, by the folder's name; raises as `verify`."""
@@ -227,7 +266,10 @@ class ModelFamily(Generic[Spec, Report]):
         return ModelDamagedError(f"{path} {problem}; {self._cure}", self.name)
 
     def _entries(self, folder: Path) -> dict[str, FileEntry]:
-        path, needed = folder / SEAL_FILE, (*self.network_files, self.spec_file, REPORT_FILE, *self.extra_files)
+        path, needed = (
+            folder / SEAL_FILE,
+            (*self.network_files, self.spec_file, REPORT_FILE, CARD_FILE, *self.extra_files),
+        )
         entries = self.read_json(path, dict[str, FileEntry])
         for name in (*needed, *entries):
             if name not in entries or name != Path(name).name or name == "..":
@@ -472,7 +514,7 @@ class ModelStore(Generic[Spec, Report]):
         name = f"{self.family.noun}-{(_number(names[-1]) if names else 0) + 1:04d}"
         with atomic_folder(self.folder / name) as scratch:
             build(scratch)
-            spec = self.family.write(scratch, spec, report)
+            spec = self.family.write(scratch, spec, report, name)
         return StoredModel(name, self.folder / name, spec, report)
 
     def _find_serving(self, encoding: Encoding | None) -> ServingModel[Spec, Report]:
@@ -609,90 +651,3 @@ def _entry(
         return ModelEntry(name, serves, size, problem=str(error))
     why = store.family.misfit(model.spec, encoding) if encoding else ""
     return ModelEntry(name, serves, size, model.spec, model.report, misfit=why)
-
-
-# A graph is data, but some of what the format allows reaches outside it: tensors in other files or at memory addresses,
-# operators from libraries, operators that call Python or load a compiled program. No model needs them.
-
-STANDARD_DOMAINS = ("", "ai.onnx")
-MICROSOFT_OPERATORS = ("MatMulIntegerToFloat", "MultiHeadAttention")
-"""Of the runtime's own operators (com.microsoft), those that our exports write: others call Python or load code."""
-_ENDLESS = ("Loop", "Scan")
-"""Standard operators that no export of ours writes, and that a scorer with a deadline cannot stop."""
-_MICROSOFT = "com.microsoft"
-_RETRAIN = "train the ranker again: shelfwise train ranker"
-
-
-def check_weights(path: Path, cure: str = _RETRAIN) -> None:
-    """Raises ModelDamagedError unless the file is of safetensors."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as tensors:
-            tensors.keys()
-    except (SafetensorError, OSError) as error:
-        raise ModelDamagedError(f"{path} holds no safetensors ({error}); {cure}") from error
-
-
-def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str = _RETRAIN) -> None:
-    """Checks a graph without running it.
-
-    `columns` are the lengths of its inputs' last axes, by name. Raises ModelDamagedError for what is no ONNX graph or
-    takes inputs of other lengths, ModelMismatchError for one that reaches outside or may not end; both say the `cure`.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load_model(path, format="protobuf", load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ModelDamagedError(f"{path} holds no ONNX graph ({error}); {cure}") from error
-    if not model.graph.node:
-        raise ModelDamagedError(f"{path} holds an ONNX graph without operators; {cure}")
-    own = {(function.domain, function.name) for function in model.functions}
-    for message in _messages(model):
-        if isinstance(message, onnx.NodeProto):
-            _check_operator(path, message.domain, message.op_type, own, cure)
-        elif isinstance(message, onnx.TensorProto):
-            _check_tensor(path, message, cure)
-    _check_columns(path, model.graph, columns or {}, cure)
-
-
-def _messages(message: Any) -> Iterator[Any]:  # noqa: ANN401 - the format's messages have no common type
-    """A message and all in it: operators and tensors stand in graphs, branches, functions, attributes and elsewhere."""
-    from google.protobuf.message import Message
-
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for each in (value,) if isinstance(value, Message) else value:
-                yield from _messages(each)
-
-
-def _check_operator(path: Path, domain: str, operator: str, own: Collection[tuple[str, str]], cure: str) -> None:
-    if (domain, operator) in own:
-        return
-    is_standard = domain in STANDARD_DOMAINS and operator not in _ENDLESS
-    if not is_standard and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
-        known = f"the standard ones but {' and '.join(_ENDLESS)}, and {', '.join(MICROSOFT_OPERATORS)} of {_MICROSOFT}"
-        wanted = f"{operator!r} of {domain or 'the standard domain'!r}"
-        raise ModelMismatchError(f"{path} needs the operator {wanted}; run are {known}: {cure}")
-
-
-def _check_tensor(path: Path, tensor: Any, cure: str) -> None:  # noqa: ANN401 - as above
-    if tensor.external_data or tensor.data_location:
-        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-        named = ", ".join(map(repr, places)) or "a place that it does not name"
-        message = f"{path} reads the tensor {tensor.name!r} from {named}; a graph that serves holds its tensors: {cure}"
-        raise ModelMismatchError(message)
-
-
-def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str) -> None:  # noqa: ANN401 - as above
-    for value in graph.input:
-        axes = value.type.tensor_type.shape.dim
-        # 0 is an axis of any length. A graph need not take everything that there is.
-        length = axes[-1].dim_value if axes else 0
-        wanted = columns.get(value.name, length)
-        if length not in (0, wanted):
-            message = f"{path} expects {value.name} of {length} columns, its spec has {wanted}; {cure}"
-            raise ModelDamagedError(message)

@@ -192,6 +192,49 @@ class Explanation:
     """Strongest first."""
 
 
+class ReasonKind(StrEnum):
+    """Kinds of reasons for the rank of a hit."""
+
+    IDENTIFIER = "identifier"
+    """An identifier of the product is the query."""
+    TYPE = "type"
+    """It is of the type of product that the query asks for; the value is its type."""
+    VALUE = "value"
+    """It has a price, brand, colour or size that the query names; the values are as the query has them."""
+    WORDS = "words"
+    """It has words of the query; the values are these words."""
+    MEANING = "meaning"
+    """It is similar to the query in meaning."""
+    CHOSEN = "chosen"
+    """Shoppers with this query chose it more often than the query's other products."""
+    POPULAR = "popular"
+    """Many shoppers chose it of late, whatever their query."""
+    RATED = "rated"
+    """It is well rated; the value is the mean rating."""
+    HISTORY = "history"
+    """It is like what this shopper viewed before."""
+    SIGNALS = "signals"
+    """The signals of the store's relevance settings move it up."""
+    BOOSTED = "boosted"
+    """A rule of the store moves it up; the value is the rule's id."""
+    BURIED = "buried"
+    """A rule of the store moves it down."""
+    PINNED = "pinned"
+    """A rule of the store put it at this rank."""
+    EXPLORED = "explored"
+    """It is at this rank by exploration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason for the rank of a hit."""
+
+    kind: ReasonKind
+    values: tuple[str, ...] = ()
+    ranks: int = 0
+    """Ranks that the hit would lose without it; 0 for a kind that is named whatever it does to the order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A hit: the product, its score, and its stage scores."""
@@ -203,6 +246,10 @@ class Hit:
     """The identifier that equals the query, if that is why the product comes first."""
     explanation: Explanation | None = None
     """The explanation, if requested and scored by a ranker."""
+    reasons: tuple[Reason, ...] = ()
+    """The reasons for its rank, if requested, strongest first."""
+    reason_line: str = ""
+    """The reasons as one line for the shopper; empty where there are none."""
     rule: str = ""
     """The id of the merchandising rule that pinned, boosted or buried it."""
     group_size: int = 1

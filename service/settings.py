@@ -165,6 +165,8 @@ class StoreSettings(SettingsTable):
     """text at the foot of every page, such as the name and address of the company"""
     footer_zh: str = Field(default="", max_length=500)
     """the text at the foot of the page in Chinese"""
+    reasons: bool = False
+    """whether a line under each hit says why it has its rank"""
     pictures: PictureSource = PictureSource.HTTP
     """pictures of other servers that this one fetches, makes smaller and sends: those at http, all, or none: direct"""
     pictures_bytes: int = Field(default=500_000_000, ge=1_000_000)

@@ -22,11 +22,11 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 80,
-    "lines": 24_030,
-    "lines of code": 17_610,
-    "lines of tests": 11_310,
-    "modules with one importer": 4,
+    "modules": 84,
+    "lines": 25_140,
+    "lines of code": 18_510,
+    "lines of tests": 11_600,
+    "modules with one importer": 5,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
@@ -35,7 +35,8 @@ the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md)
 query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
-expansion (docs/ranking.md), complaints (docs/complaints.md)."""
+expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
+(docs/explanations.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -84,6 +84,19 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float, memo
     """The features (c, len(FEATURES)); `usual_price` is what products for this query cost, NaN where it is unknown,
     `memory` (c, len(MEMORY)) what is remembered of the query, nothing by default."""
     count = len(first.merged)
+    columns = {"has_states": signals.has_states, **_store_columns(signals, usual_price)}
+    made = np.zeros((count, len(FEATURES)), np.float32)
+    made[:, : len(FIRST_STAGE)] = first_stage_columns(first)
+    for place, name in enumerate(SIGNALS, len(FIRST_STAGE)):
+        made[:, place] = columns[name]
+    if memory is not None:
+        made[:, MEMORY_COLUMNS] = memory
+    return made
+
+
+def first_stage_columns(first: FirstStage) -> Floats:
+    """The columns `FIRST_STAGE` (c, 8)."""
+    count = len(first.merged)
     columns = {
         "merged": first.merged,
         "bm25_per_word": first.bm25 / max(first.words, 1),
@@ -93,15 +106,8 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float, memo
         "similarity": first.similarity,
         "of_type": first.of_type.clip(max=_MOST_OF_TYPE),
         "words": np.full(count, np.log1p(first.words)),
-        "has_states": signals.has_states,
-        **_store_columns(signals, usual_price),
     }
-    made = np.zeros((count, len(FEATURES)), np.float32)
-    for place, name in enumerate((*FIRST_STAGE, *SIGNALS)):
-        made[:, place] = columns[name]
-    if memory is not None:
-        made[:, MEMORY_COLUMNS] = memory
-    return made
+    return np.stack([columns[name] for name in FIRST_STAGE], axis=1).astype(np.float32)
 
 
 def popularity_feature(share: Floats) -> Floats:

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 import xxhash
 
-from rerank.evaluation.promotion import Decision
+from rerank.model_card import model_use
 from rerank.model_store import (
     DEFAULT_MODEL,
     FORMAT,
@@ -93,12 +93,6 @@ class OrderResult(msgspec.Struct, frozen=True):
 class RankerReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out data."""
 
-    measured_on: str = ""
-    """Fingerprint of the held-out data: figures compare only between equal ones."""
-    measures: Mapping[str, float] = {}
-    """By name, such as nDCG@10, in the order of display."""
-    decision: Decision | None = None
-    """The gate's, if it decided."""
     orders: tuple[OrderResult, ...] = ()
     """For a ranker trained on clicks: its order and others on the same queries."""
 
@@ -184,6 +178,10 @@ RANKERS = ModelFamily(
     spec_type=RankerSpec,
     report_type=RankerReport,
     spec_file=SPEC_FILE,
+    use=model_use(
+        "A ranker: it reorders the best 100 candidates of a search (docs/ranking.md).",
+        "Clicks say nothing of products that were never shown. Position is corrected for by a click model.",
+    ),
     max_file_bytes=MAX_FILE_BYTES,
     max_json_bytes=MAX_JSON_BYTES,
     train="shelfwise train ranker",

@@ -11,7 +11,7 @@ seal.json               length and XXH3 checksum of each file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 
+from rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
 from rerank.evaluation.statistics import Difference
+from rerank.model_card import model_use
 from rerank.model_store import (
     FORMAT,
     MODEL_FILE,
@@ -102,6 +104,23 @@ class UserTowerReport(ModelReport, frozen=True, kw_only=True):
     curve: tuple[tuple[int, float], ...] = ()
     """Epochs with their validation."""
 
+    @property
+    def comparisons(self) -> Sequence[MeasureComparison]:
+        """nDCG@10 of the new tower and of the serving method, over all shoppers and on slices of them."""
+        parts = {ALL_QUERIES: self.methods, **self.slices}
+        return [
+            MeasureComparison(
+                NDCG,
+                part,
+                self.shoppers if part == ALL_QUERIES else 0,
+                methods[0].ndcg,
+                next((each.ndcg for each in methods if each.name == self.against), None),
+                self.difference if part == ALL_QUERIES else None,
+            )
+            for part, methods in parts.items()
+            if methods
+        ]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTable:
@@ -127,6 +146,10 @@ USER_TOWERS = ModelFamily(
     report_type=UserTowerReport,
     spec_file=SPEC_FILE,
     extra_files=(TABLE_FILE, IDS_FILE),
+    use=model_use(
+        "A user tower: it recommends products to a shopper by the history (docs/recommendations.md).",
+        "It predicts the next act of a shopper; whether a recommendation changes what is bought takes an experiment.",
+    ),
     max_file_bytes=_MAX_BYTES,
     max_json_bytes=_MAX_BYTES,
     train=_TRAIN,

@@ -13,6 +13,7 @@ from typer import Argument, Option
 from rerank import model_store
 from rerank.evaluation.promotion import NDCG, Decision, MeasureComparison
 from rerank.expansions import EXPANSION_MODELS, ExpansionReport, ExpansionSpec, StoredExpansion, expansion_store
+from rerank.model_card import CARD_FILE, read_card
 from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, ModelStore, RollbackResult
 from rerank.ranker.spec import RANKERS, AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
 from rerank.user_tower.files import USER_TOWERS, StoredUserTower, UserTowerReport, UserTowerSpec, user_tower_store
@@ -47,10 +48,15 @@ def list_models(index: Index) -> None:
 def show(
     index: Index,
     name: Annotated[str, Argument(help="Of any kind; by default the ranker that serves.", metavar="MODEL")] = "",
+    card: Annotated[bool, Option("--card", help="Print its model card, as Markdown.")] = False,
 ) -> None:
     """Show what a ranker, a user tower or an expansion is, what it was trained on, and how it was evaluated."""
     check_index(index)
     encoding = stored_encoding(index)
+    if card:
+        model = model_store_of(index, name).open(name or _serving(ranker_store(index)), encoding)
+        emit({"name": model.name, "card": read_card(model.folder)}, lambda found: say(found["card"]))
+        return
     if USER_TOWERS.is_name(name):
         towers = user_tower_store(index)
         tower, serving = towers.open(name), towers.serving(encoding).model
@@ -288,6 +294,7 @@ def _show_ranker(ranker: StoredRanker) -> None:
             ("fits", "with the probability sigmoid({:g} × score {:+g})".format(*spec.calibration)),
             ("trained on", ", ".join(f"{name} {value}" for name, value in spec.trained_on.items())),
             ("measured on", report.measured_on),
+            ("card", str(ranker.folder / CARD_FILE)),
             *((name, _number(value)) for name, value in report.measures.items()),
         )
     )
@@ -420,6 +427,7 @@ def _show_tower(tower: StoredUserTower, serves: bool) -> None:
         if spec.neighbour_options and spec.neighbour_options.half_life:
             weights += f", half-life of a choice {spec.neighbour_options.half_life:g} days"
         say(f"item neighbours: {weights}")
+    say(f"card: {tower.folder / CARD_FILE}")
     show_tower_evaluation(tower, serves)
 
 
@@ -452,6 +460,7 @@ def show_expansion(expansion: StoredExpansion, serves: bool) -> None:
     _show_reasons(report)
     if report.decision is not None:
         _show_comparisons(report.decision)
+    say(f"card: {expansion.folder / CARD_FILE}")
     say("\n", (expansion.name, "bold"), " serves." if serves else " does not serve.")
 
 

@@ -76,6 +76,9 @@ class RankingOptions:
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
     ] = False
+    reasons: Annotated[
+        str, Option(help="Say why each hit has its rank, in this language: auto, en or zh.", metavar="LANGUAGE")
+    ] = ""
 
 
 def open_engine(index: Path, settings: Path | None = None, *, models: bool = True) -> SearchEngine:
@@ -295,9 +298,9 @@ def _description(hit: Hit, width: int, *, explain: bool) -> Text:
     notes += "" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km"
     name.truncate(width - len(notes), overflow="ellipsis")
     name.append(notes, "dim")
-    if explain:
-        for line in textwrap.wrap(_stages_line(hit), width):
-            name.append(f"\n{line}", "dim")
+    shown = (printable(hit.reason_line), _stages_line(hit) if explain else "")
+    for line in (line for each in shown for line in textwrap.wrap(each, width)):
+        name.append(f"\n{line}", "dim")
     return name
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import Candidates
+from rerank.ranker.memory import QueryMemory
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
@@ -43,7 +44,7 @@ from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import DEFAULT_RELEVANCE
-from service.engine.request import STAGES
+from service.engine.request import STAGES, BegunQuery
 from service.engine.snapshot import Products, Snapshot
 
 K = TypeVar("K")
@@ -127,9 +128,15 @@ class LastStage(Protocol):
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Reorders in place; raises ModelError where it cannot, and leaves the ranking as it was."""
 
+    @property
+    def memory(self) -> QueryMemory:
+        """What it remembers of queries."""
+
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,) that it scored, by row; `text` is the query. Raises
-        ModelError where it cannot explain them."""
+        """The parts of the scores of the products at `rows` (n,), by row; raises ModelError where it cannot."""
+
+    def score(self, candidates: Candidates) -> NDArray[np.float64]:
+        """Scores (c,) without bonuses; raises ModelError where it cannot."""
 
 
 class HeadOrder(Protocol):
@@ -532,26 +539,6 @@ def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     result = work()
     timings[stage] = (time.perf_counter() - started) * 1_000
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class BegunQuery:
-    """A query that a text may become while it is typed."""
-
-    text: str
-    groups: tuple[TermGroup, ...]
-    share: float
-    """Of the texts with a word that the last one begins, those with this word."""
-    product: str
-    """The text without values, which may name a type of product."""
-
-
-def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
-    """The groups of the first query, whose last one also finds what the last ones of the others do."""
-    *first, last = begun[0].groups
-    alternatives = dict.fromkeys(terms for query in begun for terms in query.groups[-1].alternatives)
-    synonyms = dict.fromkeys(phrase for query in begun for phrase in query.groups[-1].synonyms)
-    return (*first, replace(last, alternatives=tuple(alternatives), synonyms=tuple(synonyms)))
 
 
 @dataclass(frozen=True, slots=True)

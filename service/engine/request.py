@@ -12,10 +12,13 @@ from rerank.ranker.features import ACT_KINDS
 from retrieval.errors import QueryError
 from retrieval.index.fusion import DEFAULT, METHODS
 from retrieval.records import EventKind, PastAct
+from retrieval.text.analysis import TermGroup
 from service.curation.relevance import Relevance, validate_relevance
 from service.curation.rules import Rule
 
 STAGES = ("bm25", "dense", "merged", "ranked")
+REASON_LANGUAGES = ("auto", "en", "zh")
+"""Languages of reasons; "auto" is that of the query."""
 MAX_TEXT = 10_000
 """Characters of a query."""
 MAX_SIZE = 1_000
@@ -63,6 +66,7 @@ class SearchOptions(TypedDict, total=False):
     stage: str
     merge: str
     explain: bool
+    reasons: str
     history: Sequence[PastAct]
     correct: bool
     prefix: bool
@@ -115,6 +119,8 @@ class SearchRequest:
     """One of `retrieval.index.fusion.METHODS`."""
     explain: bool = False
     """Whether hits that a ranker scored explain their scores."""
+    reasons: str = ""
+    """The language of the reasons for the rank of each hit: one of REASON_LANGUAGES; empty for none."""
     history: Sequence[PastAct] = ()
     """Past acts of this shopper, oldest first, for a ranker that reads them."""
     correct: bool = True
@@ -169,6 +175,8 @@ class SearchRequest:
             raise QueryError(message)
         if self.stage not in STAGES:
             raise QueryError(f"stage is {self.stage!r}, it can be {', '.join(STAGES)}")
+        if self.reasons and self.reasons not in REASON_LANGUAGES:
+            raise QueryError(f"reasons is {self.reasons!r}, it can be {', '.join(REASON_LANGUAGES)}, or empty for none")
         if self.merge not in METHODS:
             raise QueryError(f"merge is {self.merge!r}, it can be {', '.join(METHODS)}")
         if not 1 <= self.facet_values <= MAX_FACET_VALUES:
@@ -195,7 +203,7 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
-        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore")
+        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore", "reasons")
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
             ("size", "page", "facet_values", "per_group"), int
         )
@@ -291,3 +299,23 @@ def _parse_act(part: str, text: str) -> PastAct:
     if kind not in ACT_KINDS:
         raise QueryError(f"history has {part!r}; an id's last colon is followed by {_KINDS}, as in B0007:cart")
     return PastAct(product_id, EventKind(kind))
+
+
+@dataclass(frozen=True, slots=True)
+class BegunQuery:
+    """A query that a text may become while it is typed."""
+
+    text: str
+    groups: tuple[TermGroup, ...]
+    share: float
+    """Of the texts with a word that the last one begins, those with this word."""
+    product: str
+    """The text without values, which may name a type of product."""
+
+
+def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
+    """The groups of the first query, whose last one also finds what the last ones of the others do."""
+    *first, last = begun[0].groups
+    alternatives = dict.fromkeys(terms for query in begun for terms in query.groups[-1].alternatives)
+    synonyms = dict.fromkeys(phrase for query in begun for phrase in query.groups[-1].synonyms)
+    return (*first, replace(last, alternatives=tuple(alternatives), synonyms=tuple(synonyms)))

@@ -22,7 +22,7 @@ from rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
 from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, RankerLateError
 from retrieval.filters.schema import product_columns
-from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED
+from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED, RetrievalScores
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
@@ -181,6 +181,11 @@ class Reranking:
 
         return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
 
+    def score(self, candidates: Candidates) -> NDArray[np.float64]:
+        """See `service.engine.candidates.LastStage`; the network runs in the calling thread."""
+        (scores,) = self.reranker.ranker.score([candidates])
+        return scores
+
     def _candidates(self, ranking: Ranking, count: int, tokens: Tokens | None) -> Candidates:
         rows = ranking.rows[:count]
         query, idf, products = self._tokens(rows, tokens)
@@ -212,12 +217,22 @@ class Reranking:
 def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What the first `count` candidates of a merged ranking gain, (c,) each: for the type, and for the price and
     the values, that the query asks for."""
-    found = ranking.evidence
-    of_type = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * found.intent[:count]
-    return of_type, PREFERRED * found.preferred[:count]
+    return bonuses_of(ranking.evidence.select(np.arange(count)), is_type_sure=ranking.is_type_sure)
+
+
+def bonuses_of(found: RetrievalScores, *, is_type_sure: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same of all candidates of some scores; `is_type_sure` where the query asks for a type and nothing else."""
+    return (OF_SURE_TYPE if is_type_sure else OF_TYPE) * found.intent, PREFERRED * found.preferred
 
 
 _SECONDS_A_DAY = 86_400.0
+
+
+def first_stage(found: RetrievalScores, best_bm25: float) -> FirstStage:
+    """What features read of the scores of candidates."""
+    # Whatever merging was asked for: a ranker reads what it was trained on.
+    merged = METHODS[DEFAULT](found)
+    return FirstStage(merged, found.bm25, found.cosine, found.similarity, found.intent, found.words, best_bm25)
 
 
 def candidate_features(
@@ -231,17 +246,7 @@ def candidate_features(
 ) -> NDArray[np.float32]:
     """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
     at hand, `now` is in seconds since 1970."""
-    found = ranking.evidence
-    first = FirstStage(
-        # Whatever merging was asked for: a ranker reads what it was trained on.
-        merged=METHODS[DEFAULT](found)[:count],
-        bm25=found.bm25[:count],
-        cosine=found.cosine[:count],
-        similarity=found.similarity[:count],
-        of_type=found.intent[:count],
-        words=found.words,
-        best_bm25=ranking.best_bm25,
-    )
+    first = first_stage(ranking.evidence.select(np.arange(count)), ranking.best_bm25)
     rows = ranking.rows[:count]
     chosen = popularity.of_rows(rows, snapshot.products.id_of)
     signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)

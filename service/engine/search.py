@@ -27,21 +27,13 @@ from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, d
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Contribution, Facet, Hit, Page, Place, Product, RangeCount
+from retrieval.records import Contribution, Facet, Hit, Page, Place, Product, RangeCount, Reason
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
-from service.engine.candidates import (
-    FILTERED_DEPTH,
-    HEAD,
-    OFFERED,
-    BegunQuery,
-    Ranking,
-    ResolvedRequest,
-    Stages,
-    joined_groups,
-)
-from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, SearchRequest
+from service.engine.candidates import FILTERED_DEPTH, HEAD, OFFERED, Ranking, ResolvedRequest, Stages
+from service.engine.reasons import find_reasons, reason_line, with_store_reasons
+from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, BegunQuery, SearchRequest, joined_groups
 from service.engine.snapshot import Products, Snapshot
 from service.engine.spelling import Completion
 from service.experiments.exploration import Exploration, ExploredProduct
@@ -313,6 +305,7 @@ class Search:
             arranged = self._arranging.ranked(ranking, further, end, groups)
         rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
         hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
+        hits = self._with_reasons(hits, rows, arranged, ranking)
         facets = self._facets_of(ranking.facets, groups) or self._empty()
         total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
         return self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
@@ -345,6 +338,7 @@ class Search:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
         total = groups.total if groups else ordered.total
         counted = self._facets_of(facets, groups)
+        hits = self._with_reasons(hits, rows, arranged)
         return self._answer(
             self._grouped(hits, rows, groups), total, counted, ranges=self._ranges_of(everything, groups)
         )
@@ -494,6 +488,30 @@ class Search:
                 part = Contribution("exploration", f"at this rank by chance, of {hit.propensity:.2%}", 0.0)
                 explanations[row] = replace(found, contributions=(*found.contributions, part))
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
+
+    def _with_reasons(
+        self, hits: Sequence[Hit], rows: Sequence[int], arranged: RuleOrder, ranking: Ranking | None = None
+    ) -> list[Hit]:
+        """The hits with the reasons for their ranks, if requested."""
+        if not self._query.reasons:
+            return [*hits]
+        found: Mapping[int, tuple[Reason, ...]] = {}
+        own: Mapping[int, float] = {}
+        if ranking and not self._sort:
+            own = dict(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
+            scores = np.array([arranged.scores.get(*each) for each in own.items()])
+            try:
+                given = self._snapshot, self._stages.last, self._request, ranking
+                found = find_reasons(*given, scores, np.array(rows, np.int64))
+            except ModelError:
+                ranking.degraded = (*ranking.degraded, EXPLANATION)
+        pinned, language = self._arranging.pinned, self._query.reasons
+        made = []
+        for hit, row in zip(hits, rows, strict=True):
+            moved = arranged.scores.get(row, 0.0) - own.get(row, 0.0) if row in arranged.scores else 0.0
+            reasons = with_store_reasons(hit, found.get(row, ()), moved, is_pinned=row in pinned)
+            made.append(replace(hit, reasons=reasons, reason_line=reason_line(reasons, language, self._query.text)))
+        return made
 
     def _answer(
         self,

@@ -13,10 +13,10 @@ from fastapi import Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product, RangeCount
+from retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
-from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from service.engine.request import (
     FACET_VALUES,
     MAX_CONTEXTS,
@@ -118,6 +118,9 @@ class SearchParameters(RequestBody):
     highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
     fields: FieldNames = _FIELDS
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
+    reasons: Literal["", "auto", "en", "zh"] = Field(
+        "", description="The language of the reasons for the rank of each hit, auto for the query's; empty for none."
+    )
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
     prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
     advanced_syntax: bool = Field(

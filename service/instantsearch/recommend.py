@@ -21,8 +21,8 @@ from retrieval.errors import QueryError, StoreMissingError, UnknownProductError
 from retrieval.filters.ast import And, Filter, In, format_filter
 from retrieval.records import Product
 from retrieval.store.manifest import EVENTS_FOLDER
+from retrieval.text.highlight import Matcher
 from service.engine.engine import SearchEngine
-from service.engine.highlight import Matcher
 from service.engine.hot_reload import ReloadedFile, follow_popularity
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator

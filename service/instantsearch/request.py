@@ -18,7 +18,7 @@ from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.places import Area, Box, Circle, Polygon, coordinates, distances, place_problem
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page, Place, Product
-from service.engine.highlight import Marks
+from retrieval.text.highlight import Marks
 from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import MarkedPage, ShopperSearch

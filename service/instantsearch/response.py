@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.records import AttributeValue, Facet, Product, Variant
-from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
+from retrieval.text.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
 from service.engine.request import MAX_FACET_VALUES
 from service.engine.spelling import TypedText
 from service.http.fields import select_fields

@@ -19,9 +19,9 @@ from msgspec import UNSET, Struct, structs
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
+from retrieval.text.highlight import Matcher, marked
 from service.engine.candidates import SingleFlight
 from service.engine.engine import SearchEngine
-from service.engine.highlight import Matcher, marked
 from service.engine.request import FACET_VALUES, MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE, SearchOptions, SearchRequest
 from service.engine.spelling import Suggestions
 from service.engine.suggest import MOST_SUGGESTIONS
@@ -233,6 +233,7 @@ class SearchBatch:
             "rules": search.has_rules,
             "contexts": search.contexts,
             "stage": "ranked" if is_ranked else "merged",
+            "reasons": "auto" if search.has_ranking else "",
         }
         shared.update(options)
         return SearchRequest(search.query, **shared)
@@ -266,6 +267,8 @@ class SearchBatch:
                 places = search.around.ranking_info(self._hooks.show(hit.product).places) if search.around else {}
                 record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule, **places}
                 record["_rankingInfo"] |= {"explored": True, "propensity": hit.propensity} if hit.explored else {}
+                reasons = [{"kind": each.kind, "values": each.values, "ranks": each.ranks} for each in hit.reasons]
+                record["_rankingInfo"] |= {"reasons": reasons, "reasonLine": hit.reason_line}
             records.append(record if search.distinct is None else {**record, **groups})
         return records
 

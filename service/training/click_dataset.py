@@ -56,12 +56,17 @@ MemoryBefore = Callable[[pl.DataFrame, datetime], QueryMemory]
 later."""
 
 
+EventFacts = Mapping[str, str | int]
+"""What the events of a training are, for the card of its model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """What is known of the time before the lists that are learned from or judged by."""
 
     popularity: PopularBefore = lambda _end: NO_POPULARITY
     memory: MemoryBefore = lambda _lists, _end: NO_MEMORY
+    events: EventFacts = field(default_factory=dict)
 
 
 NOTHING_EARLIER = Earlier()

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot
 from service.engine.suggest import Suggester
 from service.settings import Settings
+from service.training.click_dataset import EventFacts
 from service.training.ranker_dataset import encode_all, ndcg_of_searches
 from service.training.training_session import FreshTables, fresh_tables, working
 
@@ -72,6 +73,7 @@ class JudgedParts:
     source: str
     traffic: Mapping[str, float] | None = None
     """The weight of each query of the test; None for equal ones."""
+    events: EventFacts = field(default_factory=dict)
 
     @classmethod
     def by_query(cls, judged: Sequence[JudgedQuery]) -> JudgedParts:
@@ -81,7 +83,7 @@ class JudgedParts:
         return cls(training, test, judged, BY_JUDGMENTS)
 
     @classmethod
-    def by_time(cls, derived: DerivedTables) -> JudgedParts:
+    def by_time(cls, derived: DerivedTables, events: EventFacts) -> JudgedParts:
         """The clicks on the last fifth of the lists are the test, as for rankers. Queries that few shoppers typed train
         nothing: their words would stay in the table."""
         periods = split_by_time(derived.lists())
@@ -92,7 +94,7 @@ class JudgedParts:
             from_labels(labels.join(shared, on="query", how="semi"))
             for labels in (click_labels(before).table, derived.labels)
         )
-        return cls(known, from_labels(later), everything, BY_CLICKS, traffic)
+        return cls(known, from_labels(later), everything, BY_CLICKS, traffic, events)
 
 
 def train_expansions(
@@ -114,7 +116,7 @@ def train_expansions(
 def expansions_from_tables(tables: FreshTables, progress: Progress) -> AddedExpansion:
     """Trains on what shoppers did; raises TrainingError where there is too little."""
     training = _ExpansionTraining(tables.root, tables.settings, tables.snapshot, progress)
-    return training.run(JudgedParts.by_time(tables.derived))
+    return training.run(JudgedParts.by_time(tables.derived, tables.facts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +156,12 @@ class _ExpansionTraining:
         spec = ExpansionSpec(
             words=len(expansions),
             pairs=len(pairs),
-            trained_on={"catalog": self.snapshot.manifest.version, "source": judged.source, "queries": len(everything)},
+            trained_on={
+                "catalog": self.snapshot.manifest.version,
+                "source": judged.source,
+                "queries": len(everything),
+                **judged.events,
+            },
         )
         with tempfile.TemporaryDirectory() as scratch:
             write_expansions(Path(scratch), expansions)

@@ -102,7 +102,7 @@ def click_ranker(
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
     chosen = networks[options.method]
-    spec = spec_of(made, chosen, history, start.parent)
+    spec = spec_of(made, chosen, history, start.parent, earlier.events)
     judge = partial(judged, made, networks[NAIVE], history, progress)
     network = replace_attention(chosen.network, history.attention)
     added = publish_judged(registry, network, chosen.curve, spec, judge, progress)

@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from rerank.evaluation.promotion import LEAST_JUDGED, NDCG, Decision, QueryMeasures, decide, shortage
 from rerank.evaluation.statistics import paired_bootstrap
+from rerank.model_card import option_values
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
@@ -168,7 +169,7 @@ def publish_trained(
     spec = _spec(snapshot, lists, chosen, options)
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
-    judge = partial(_judged, lists, served, progress)
+    judge = partial(_judged, lists, options, served, progress)
     added = publish_judged(registry, chosen.network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{lists.source}-*"):
         shutil.rmtree(over)
@@ -251,7 +252,7 @@ def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: 
 
 
 def _judged(
-    lists: TrainingLists, served: StoredRanker | None, progress: Progress, made: StoredRanker
+    lists: TrainingLists, options: DistilOptions, served: StoredRanker | None, progress: Progress, made: StoredRanker
 ) -> tuple[RankerReport, Decision]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     progress.begin("evaluation", None, "")
@@ -269,6 +270,7 @@ def _judged(
         measures={NDCG: float(reached.mean()), f"{NDCG} of the merged order": float(merged.mean())},
         against=served.name if served else "the merged order",
         decision=decision,
+        options=option_values(options),
     )
     return report, decision
 

@@ -29,6 +29,7 @@ from rerank.evaluation.promotion import (
     traffic_slices,
 )
 from rerank.evaluation.statistics import paired_bootstrap
+from rerank.model_card import option_values
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.memory import QueryMemory
@@ -57,7 +58,14 @@ from service.engine.reranking import Reranker, Reranking
 from service.engine.snapshot import Snapshot
 from service.events.popular_queries import PopularQueries, query_key
 from service.events.signals import Popularity
-from service.training.click_dataset import ClickTrainingSet, ClickTrial, FirstHits, HistoryResult, TrainedNetwork
+from service.training.click_dataset import (
+    ClickTrainingSet,
+    ClickTrial,
+    EventFacts,
+    FirstHits,
+    HistoryResult,
+    TrainedNetwork,
+)
 from service.training.ranker_dataset import best_products
 
 Scorer = Callable[[ClickTrial], NDArray[np.float64]]
@@ -186,11 +194,14 @@ def judged(
         against=made.served.name if made.served else "the merged order",
         decision=decision,
         orders=orders,
+        options=option_values(made.options),
     )
     return report, decision
 
 
-def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str) -> RankerSpec:
+def spec_of(
+    made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str, events: EventFacts
+) -> RankerSpec:
     """All that running the chosen network takes besides its weights."""
     encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
@@ -213,6 +224,7 @@ def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResu
             "method": chosen.method,
             "histories": history.summary,
             "seed": options.training.seed,
+            **events,
         },
         parent=parent,
     )

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rerank.model_card import option_values
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.memory import QueryMemory
 from rerank.ranker.network import RankerNetwork, load_network, save_network
@@ -246,6 +247,7 @@ def _compared(
         measured_on=f"{alike.queries} synthetic queries by {name}",
         measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
         against=name,
+        options=option_values(options),
     )
     sizes = [
         Size((folder / MODEL_FILE).stat().st_size, timed.milliseconds)

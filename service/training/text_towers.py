@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy as np
 import xxhash
 
 from indexer.static_encoder import teacher_name
+from rerank.evaluation.promotion import NDCG
+from rerank.model_card import ModelCard, model_use, option_values, write_card
 from rerank.sessions.tables import DerivedTables
 from rerank.teacher.teacher import open_teacher
 from rerank.text_towers.artifacts import FORMAT, TextTowersSpec, read_towers, write_towers
@@ -53,8 +56,10 @@ from retrieval.store.files import write_durably
 from retrieval.store.versions import Store
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
+from service.training.click_dataset import EventFacts
 from service.training.ranker_dataset import map_chunks
 from service.training.text_towers_promotion import (
+    EncoderReport,
     PublishedEncoder,
     check_judges,
     judging,
@@ -219,7 +224,7 @@ def train_text_towers(
             )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
-            training = _Training(root, settings, tables.snapshot, tables.work, request, progress)
+            training = _Training(root, settings, tables.snapshot, tables.work, request, progress, tables.facts)
             return training.published(_clicked(tables.derived, request, progress))
     judged = [each for path in request.judgments for each in judged_queries(path, progress)]
     with working(root, settings) as (snapshot, work, _):
@@ -242,6 +247,12 @@ def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest, progre
     return TowerSources(training, validation, request.held_out)
 
 
+_USE = model_use(
+    "Text towers: an encoder of queries and products, whose cosine finds candidates (docs/towers.md).",
+    "What ranker and user tower learned from the vectors before holds no longer: train them again.",
+)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Training:
     root: Path
@@ -250,6 +261,7 @@ class _Training:
     work: Path
     request: TextTowersRequest
     progress: Progress
+    events: EventFacts = field(default_factory=dict)
 
     def published(self, sources: TowerSources, judges: Sequence[JudgedQuery] | None = None) -> TextTowersResult:
         """Without `judges`, a fifth of the training queries judge. A run that is killed while it encodes does not train
@@ -257,6 +269,7 @@ class _Training:
         request = self.request
         if not request.publish:
             done, _, run = self._written(sources)
+            write_card(done.folder, self._card(done, None))
             shutil.rmtree(run)
             return done
         judges = judging(sources.training) if judges is None else judges
@@ -274,8 +287,27 @@ class _Training:
             # An index whose vectors were cut keeps them so.
             dimension=None if request.encoder else self.snapshot.manifest.dimension,
         )
+        write_card(done.folder, self._card(done, published.report))
         shutil.rmtree(run)
         return replace(done, published=published)
+
+    def _card(self, done: TextTowersResult, report: EncoderReport | None) -> ModelCard:
+        """Beside the seal, which is older than the gate."""
+        spec = done.spec
+        return ModelCard(
+            title=done.folder.name,
+            use=_USE,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            against=self.snapshot.manifest.encoder if report else "",
+            reasons=report.rejection_reasons if report else (),
+            is_rejected=bool(report and report.rejection_reasons),
+            facts={"base": spec.base, "best part": spec.best, "share of the trained weights": spec.share},
+            data={"catalog": spec.version, "source": spec.source, **spec.trained_on, **self.events},
+            options=option_values(spec.options),
+            measured_on=f"{report.queries:,} queries that neither trained nor chose" if report else "",
+            measures={f"{NDCG} of the queries that chose": spec.validation},
+            comparisons=report.comparisons if report else (),
+        )
 
     def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:
         source, progress = self._base_model(), self.progress

@@ -12,11 +12,13 @@ import msgspec
 from indexer.targets import reencode
 from rerank.click_models.click_log import Floats
 from rerank.evaluation.promotion import (
+    ALL_QUERIES,
     LEAST_JUDGED,
     MERGED_GAIN,
     NDCG,
     SERVED_GAIN,
     TEXT_TOWERS_GATE,
+    MeasureComparison,
     rejection_reasons,
     shortage,
 )
@@ -60,6 +62,17 @@ class EncoderReport(msgspec.Struct, frozen=True):
     with its ranker; None where none serves."""
     rejection_reasons: Sequence[str]
     """Why the towers do not serve; nothing where they may."""
+
+    @property
+    def comparisons(self) -> list[MeasureComparison]:
+        """Each order before and after, with the intervals of those that decide."""
+        known = {MERGED: self.difference, SERVED: self.against_served}
+        return [
+            MeasureComparison(
+                f"{NDCG}, {each.name}", ALL_QUERIES, self.queries, each.after, each.before, known.get(each.name)
+            )
+            for each in self.orders
+        ]
 
 
 def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:

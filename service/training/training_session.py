@@ -19,7 +19,7 @@ from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.event_log import EventLog
 from service.events.signals import Popularity
 from service.settings import Settings
-from service.training.click_dataset import ClickRankerOptions, ClickTraining, Earlier
+from service.training.click_dataset import ClickRankerOptions, ClickTraining, Earlier, EventFacts
 from service.training.derived_tables import DerivedTablesManager, catalog, memory_of, popularity_scores
 from service.training.ranker_dataset import CatalogOptions, score_lists
 from service.training.ranker_from_clicks import click_ranker
@@ -71,6 +71,19 @@ class FreshTables:
     derived: DerivedTables
     refreshed: RefreshResult
 
+    @property
+    def facts(self) -> EventFacts:
+        """What the events are, for the cards of models."""
+        done = self.refreshed
+        return {
+            "events": done.events,
+            "events from": done.window.first.isoformat(timespec="seconds"),
+            "events until": done.window.last.isoformat(timespec="seconds"),
+            "rejected events": sum(done.rejected.values()),
+            "sessions": done.sessions,
+            "sessions of bots left out": done.flagged_sessions,
+        }
+
 
 @contextmanager
 def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator[FreshTables]:
@@ -95,7 +108,9 @@ def earlier_than_lists(tables: FreshTables) -> Earlier:
     def popular(end: datetime) -> Popularity:
         return Popularity.of_scores(popularity_scores(derived.popularity_before(end)))
 
-    return Earlier(popular, lambda lists, end: memory_of(derived.memory_of(lists, end, products), products))
+    return Earlier(
+        popular, lambda lists, end: memory_of(derived.memory_of(lists, end, products), products), tables.facts
+    )
 
 
 def ranker_from_tables(

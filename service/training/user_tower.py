@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rerank.click_models.click_log import Flags
 from rerank.evaluation.promotion import LEAST_JUDGED, POPULARITY_GAIN, TOWER_GAIN, USER_TOWER_GATE, rejection_reasons
 from rerank.evaluation.statistics import paired_bootstrap
+from rerank.model_card import option_values
 from rerank.model_store import MODEL_FILE
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
@@ -40,6 +41,7 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
+from service.training.click_dataset import EventFacts
 from service.training.ranker_from_clicks import RowOf, placed_acts
 from service.training.training_session import FreshTables, fresh_tables
 
@@ -132,15 +134,17 @@ def tower_of_acts(
         hide_seen=tables.settings.recommend.seen == "hide",
         least_shoppers=tables.settings.events.minimum_shoppers,
     )
-    trial = _UserTowerTraining(tables.root, tables.snapshot, given, progress)
+    trial = _UserTowerTraining(tables.root, tables.snapshot, given, progress, tables.facts)
     if not again and (stored := trial.last(acts)):
         return TrainedTower(stored, acts, is_new=False)
     return TrainedTower(trial.run(acts, tables.work), acts)
 
 
 class _UserTowerTraining:
-    def __init__(self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress) -> None:
-        self._store = user_tower_store(root)
+    def __init__(
+        self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress, events: EventFacts
+    ) -> None:
+        self._store, self._events = user_tower_store(root), events
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
     def last(self, acts: ShopperActs) -> StoredUserTower | None:
@@ -237,12 +241,15 @@ class _UserTowerTraining:
                     "seed": options.seed,
                     _OF: digest,
                     **_until(learning),
+                    **self._events,
                 },
             )
             report = msgspec.structs.replace(
                 report,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 curve=tuple((epoch.number, epoch.validation) for epoch in curve),
+                options=option_values(self._options),
+                measured_on=f"the newest {HELD_OUT:.0%} of the acts",
             )
 
             return self._store.add(made, spec, report, report.rejection_reasons).model

@@ -152,6 +152,8 @@ class LookFacts:
     language: str | None
     """The language of the page; None where visitors choose."""
     has_logo: bool
+    has_reasons: bool
+    """Whether hits say why they have their rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,9 @@ def read_look(settings: StoreSettings) -> StoreLook:
     }
     logo = _read_logo(settings.logo) if settings.logo else None
     style = _file(look_style(settings.colour, settings.header_colour).encode(), _TYPES[".css"])
-    return StoreLook(LookFacts(texts, settings.language, logo is not None), logo, style, settings.pictures)
+    return StoreLook(
+        LookFacts(texts, settings.language, logo is not None, settings.reasons), logo, style, settings.pictures
+    )
 
 
 def _read_logo(path: Path) -> PageFile:

@@ -21,9 +21,9 @@ from retrieval.errors import EncoderError
 from retrieval.records import Hit, Page, Product
 from retrieval.store.products import product_to_json
 from retrieval.store.versions import Store
+from retrieval.text.highlight import HighlightedFields, Matcher
 from service.curation.rules import Match, Pin, Rule, When
 from service.engine.engine import SearchEngine
-from service.engine.highlight import HighlightedFields, Matcher
 from service.engine.snapshot import Connection, open_snapshot
 from service.settings import Settings
 

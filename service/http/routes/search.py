@@ -14,7 +14,7 @@ from retrieval.index.fusion import merge_lists
 from retrieval.index.grouping import VARIANTS
 from retrieval.index.ranges import parse_ranges
 from retrieval.records import Page
-from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
+from retrieval.text.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.search import parse_sort
 from service.engine.spelling import Suggestions
@@ -223,6 +223,7 @@ def _find(
         sort=body.sort,
         all_types=body.all_types,
         explain=body.explain,
+        reasons=body.reasons,
         correct=body.correct,
         prefix=body.prefix,
         advanced_syntax=body.advanced_syntax,

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
 
 from rerank.expansions import expansion_store
+from rerank.model_card import read_card
 from rerank.model_store import DEFAULT_MODEL, list_models
 from rerank.ranker.spec import RANKERS, ranker_store
 from rerank.user_tower.files import user_tower_store
@@ -119,6 +120,13 @@ def models(context: Contextual, _permit: MayAdminister) -> Document:
     towers, expansions = (list_models(each(root), encoding) for each in (user_tower_store, expansion_store))
     others = {"user_towers": towers.to_document("towers"), "expansions": expansions.to_document("expansions")}
     return rankers | others
+
+
+@store_router.get("/models/{name}/card", summary="The card of a model")
+def model_card(context: Contextual, _permit: MayAdminister, name: Annotated[str, Path(max_length=100)]) -> Document:
+    """Its data, options, measures and limits, as Markdown."""
+    model = model_store_of(context.engine.root, name).open(name, encoding_of(context.engine.snapshot))
+    return {"name": model.name, "card": read_card(model.folder)}
 
 
 @store_router.post("/models/rollback", summary="Serve an earlier ranker, user tower or expansion")

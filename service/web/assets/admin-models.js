@@ -27,6 +27,7 @@ export function modelsPart(paths) {
     ["state", (each) => state(each) || "does not serve"],
     ["trained", ({ report }) => moment(report?.created)],
     ["how it was judged", judgedOf],
+    ["", ({ name, problem }) => (problem ? "" : cardOf(name))],
     ["", ({ name, serves, problem, misfit }) => (serves || problem || misfit ? "" : button("Let it serve", () => serve(name), "small", { "aria-label": `Let ${name} serve` }))],
   ];
   const rankersOf = ({ serving, is_off: isOff, notices, rankers }) => el("section", {}, el("h2", { text: "Rankers: the order of search results" }),
@@ -65,6 +66,16 @@ function judgedOf({ report }) {
       el("li", { text: `${name}: ${number(own, 4)}, before ${number(served, 4)}${found ? `, difference ${signed(found.mean)} (${signed(found.low)} to ${signed(found.high)})` : ""}, ${number(queries)} queries` })))) : null,
     given.length ? el("p", { class: "hint", text: given.map(([name, value]) => `${name} ${number(value, 4)}`).join(", ") }) : null,
   ].filter(Boolean);
+}
+
+/** The model's card, read when it is opened. */
+function cardOf(name) {
+  const text = el("pre", { class: "model-card" });
+  const details = el("details", {}, el("summary", { text: "Card", "aria-label": `Card of ${name}` }), text);
+  details.addEventListener("toggle", async () => {
+    if (details.open && !text.textContent) text.textContent = (await call(`/v1/models/${encodeURIComponent(name)}/card`)).card;
+  });
+  return details;
 }
 
 function signed(value) {

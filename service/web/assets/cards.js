@@ -14,8 +14,8 @@ export function productAddress(id) {
 }
 
 /** One product; `onchoose` hears that it was chosen, before its page opens, `onadd` that it is put into the basket;
- * `more` is an element of its own. */
-function card(product, { onchoose, onadd, more = null, eager = false, level = "h3" } = {}) {
+ * `more` is an element of its own, `reason` says why it has its rank. */
+function card(product, { onchoose, onadd, more = null, reason = "", eager = false, level = "h3" } = {}) {
   const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
   if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
   return el(
@@ -30,6 +30,7 @@ function card(product, { onchoose, onadd, more = null, eager = false, level = "h
       more || optionsInShort(product),
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
       el("p", { class: "price-line" }, price(product), regularPrice(product), availability(product)),
+      reason ? el("p", { class: "reason", text: reason }) : null,
       addButton(product, { onadd }),
     ),
   );
@@ -39,7 +40,7 @@ function card(product, { onchoose, onadd, more = null, eager = false, level = "h
 export function grid(hits, { onchoose, onadd, more, className = "grid", level } = {}) {
   const item = (hit, index) => {
     const hears = { onchoose: onchoose && (() => onchoose(hit, index)), onadd: onadd && (() => onadd(hit, index)) };
-    return el("li", {}, card(hit.product, { ...hears, more: more?.(hit, index), eager: index < 4, level }));
+    return el("li", {}, card(hit.product, { ...hears, more: more?.(hit, index), reason: hit.reason_line, eager: index < 4, level }));
   };
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }

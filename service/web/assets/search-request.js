@@ -4,6 +4,7 @@ import { filteredFields, filtersOf, quoted } from "./address.js";
 import { api } from "./api.js";
 import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
+import { language } from "./words.js";
 
 /** Values of a facet: enough to find among brands, and in most stores to draw how prices are spread. */
 export const MOST_VALUES = 1000;
@@ -27,6 +28,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     facets: ["category", ...facts.facets],
     facet_values: MOST_VALUES,
     history: history(),
+    reasons: facts.look.has_reasons ? language() : "",
     ...who,
   };
   // A chosen brand must not hide the others: they are counted without it.

@@ -87,6 +87,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "store.welcome": ('"Hello"', "Hello", "Hello", "5", "x" * 201),
     "store.welcome_zh": ('"您好"', "您好", "您好", "5", "x" * 201),
     "store.footer": ('"Nordlys GmbH"', "Nordlys GmbH", "Nordlys GmbH", "5", "x" * 501),
+    "store.reasons": ("true", "yes", True, "5", "maybe"),
     "store.pictures": ('"all"', "all", "all", '"none"', "none"),
     "store.pictures_bytes": ("2000000", "2000000", 2_000_000, "10", "10"),
     "store.footer_zh": ('"北光公司"', "北光公司", "北光公司", "5", "x" * 501),

@@ -15,7 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE, check_graph, check_weights
+from rerank.graph_checks import check_graph, check_weights
+from rerank.model_card import CARD_FILE
+from rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 from rerank.ranker import spec as spec_module
 from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import SPEC_FILE, RankerSpec, misfit, read_report, verify_ranker, write_ranker
@@ -40,7 +42,7 @@ def test_spec_round_trips(folder: Path) -> None:
     assert msgspec.structs.replace(result, identity="") == SPEC
     assert result.identity.startswith("ranker-")
     assert read_report(folder) == REPORT
-    assert {path.name for path in folder.iterdir()} == {*FILES, SEAL_FILE}
+    assert {path.name for path in folder.iterdir()} == {*FILES, CARD_FILE, SEAL_FILE}
 
 
 def test_identity_covers_everything_that_affects_scores(tmp_path: Path) -> None:

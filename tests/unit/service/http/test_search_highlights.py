@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from indexer.build import RebuildOptions, rebuild
 from retrieval.records import Product
 from retrieval.text.analysis import Analyzer
+from retrieval.text.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
 from service.app import create_app
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
-from service.engine.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
 from service.settings import ServiceSettings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval.records import Product, Variant
 from retrieval.text.analysis import Analyzer
-from service.engine.highlight import Marks, Matcher
+from retrieval.text.highlight import Marks, Matcher
 from service.instantsearch.request import RecordView
 from service.instantsearch.response import Record, highlight, product_record, select_attributes, snippets, view_record
 from tests.catalogs import products

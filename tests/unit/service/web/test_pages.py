@@ -77,7 +77,12 @@ def test_page_receives_the_look_of_the_settings(store: SearchEngine, tmp_path: P
         facts = client.get("/assets/store.json").json()["look"]
         sent = client.get("/assets/logo")
         assert "--accent:" in client.get("/assets/look.css").text
-    assert facts == {"texts": {"en": {"store": HOSTILE}, "zh": {"store": "北光"}}, "language": "zh", "has_logo": True}
+    assert facts == {
+        "texts": {"en": {"store": HOSTILE}, "zh": {"store": "北光"}},
+        "language": "zh",
+        "has_logo": True,
+        "has_reasons": False,
+    }
     assert (sent.content, sent.headers["content-type"]) == (LOGO, "image/svg+xml")
     assert "sandbox" in sent.headers["content-security-policy"]
 
@@ -89,6 +94,7 @@ def test_page_without_a_look_has_an_icon_and_no_colours(client: TestClient) -> N
         "texts": {"en": {}, "zh": {}},
         "language": None,
         "has_logo": False,
+        "has_reasons": False,
     }
 
 

@@ -89,9 +89,7 @@ class Matcher:
     """Finds the words of one query in texts as search does: by terms ("drills" matches "drill") and by synonyms."""
 
     def __init__(self, analyzer: Analyzer, query: str) -> None:
-        runs = (query[start:end] for start, end in word_spans(query))
-        known = (word for run in runs for word in (chinese_words(run) if contains_chinese(run) else [run]))
-        typed = tuple(islice(dict.fromkeys(known), _MOST_WORDS))
+        typed = query_words(query)
         self.words = tuple(dict.fromkeys(map(fold, typed)))
         """Of the query, folded, each once."""
         self._wanted: dict[str, list[_WordForms]] = {}
@@ -114,6 +112,13 @@ class Matcher:
             ways = (way for term in terms for way in self._wanted[term] if way.terms <= there)
             if words := frozenset[str]().union(*(way.words for way in ways)):
                 yield Match(start, end, words)
+
+
+def query_words(query: str) -> tuple[str, ...]:
+    """The first words (at most 64) of a query as they were typed, each once."""
+    runs = (query[start:end] for start, end in word_spans(query))
+    known = (word for run in runs for word in (chinese_words(run) if contains_chinese(run) else [run]))
+    return tuple(islice(dict.fromkeys(known), _MOST_WORDS))
 
 
 def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from retrieval.text.analysis import Analyzer
+from retrieval.text.highlight import Marks, Matcher, excerpt, marked
 from retrieval.text.synonyms import Synonyms
-from service.engine.highlight import Marks, Matcher, excerpt, marked
 
 MARKS = Marks("[", "]")
 SYNONYMS = ("sofa, couch, love seat", "cell phone, handset", "电钻, 钻机, drill", "无线电钻 => 充电钻", "tv => 电视")
