@@ -303,6 +303,27 @@ class RangeCount:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceValue:
+    """A value that a broad query can be narrowed to, or a range of numbers, and the number of hits with it."""
+
+    value: str | float | bool | None
+    """None for a range."""
+    low: float | None
+    high: float | None
+    count: int
+    filter: str
+    """The products that have it: `brand IN (Bosch)`, `price >= 50 AND price < 100`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A field whose values divide the hits of a broad query well."""
+
+    field: str
+    values: tuple[ChoiceValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """Values of a field that a query names: the products that have one come first, and others after them."""
 
@@ -341,6 +362,8 @@ class Page:
     """The corrected query, where a word is misspelled."""
     corrected: bool = False
     """Whether the hits are those of `suggestion`, as no product has the words of the query."""
+    choices: tuple[Choice, ...] = ()
+    """What a broad query is best narrowed by, the best field first, where it was requested."""
     preferred: tuple[Preference, ...] = ()
     """The price, brand, colour and size that the query names and hits have."""
     completion: str = ""

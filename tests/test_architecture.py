@@ -22,11 +22,11 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 84,
-    "lines": 25_140,
-    "lines of code": 18_510,
-    "lines of tests": 11_600,
-    "modules with one importer": 5,
+    "modules": 87,
+    "lines": 25_590,
+    "lines of code": 18_890,
+    "lines of tests": 11_690,
+    "modules with one importer": 6,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
@@ -36,7 +36,7 @@ query memory and exploration (docs/ranking.md), checks of memory (docs/operation
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
-(docs/explanations.md)."""
+(docs/explanations.md), guided choice (docs/guided-choice.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -1,11 +1,12 @@
-"""Latency of suggestions, quality of spelling corrections, and of synonyms proposed on the demo store."""
+"""Latency of suggestions, quality of spelling corrections, and, on the demo store, of proposed synonyms and choices."""
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -16,11 +17,16 @@ import typer
 
 from benchmarks.latency import title_queries
 from benchmarks.studies import run_study
-from benchmarks.tables import figure_table
+from benchmarks.tables import difference_cells, figure_table
 from indexer.version_writer import WordsWriter
+from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.sessions.tables import open_derived
+from retrieval.filters.ast import In, format_filter
+from retrieval.filters.schema import field_values
 from retrieval.html_report import printable
 from retrieval.judgments import read_judgments
+from retrieval.progress import Progress
+from retrieval.records import Page, Product
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.products import product_to_json
 from retrieval.text.analysis import word_term
@@ -29,11 +35,14 @@ from service.cli.options import Index, QueriesFile, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.curation.synonym_mining import Proposal, joined, split, synonym_proposals
 from service.curation.synonyms import serving_words
+from service.demo.catalog import Catalog, Dice, make_catalog
 from service.demo.grammar import GRAMMARS
+from service.demo.queries import phrase_requirements
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import Products
 from service.engine.spelling import WordCorrector
 from service.events.event_log import DERIVED_FOLDER
+from service.web.pages import used_fields
 
 # How fast suggestions come while queries are typed, and how well misspelled words are corrected.
 
@@ -312,5 +321,147 @@ def show_proposals(found: ProposalQuality) -> None:
         say("Not names of one type:\n" + "\n".join(f"  {printable(line)}" for line in found.wrong))
 
 
+# Guided choice against the facets of the store page: simulated shoppers who narrow a broad query to a product.
+#
+# A shopper types the name of a product type, looks for one product of it, and cares about the values that the grammar
+# of the demo store draws for its queries: one or two attributes, sometimes the price or the brand. While the product
+# is not on the page, they click on the first value of it that they care about: of the choices that the page proposes
+# and then of its facets, or of the facets alone, which come in one order for all queries. Where no value is left they
+# turn pages. Every click counts.
+
+_PAGE, _DEEP = 20, 1_000
+_FACET_VALUES = 10
+"""Values that a facet shows before "more"."""
+_CHOICES = 3
+Options = Iterable[tuple[str, str]]
+"""Fields, each with the filter of a value that the page shows, as the page orders them."""
+WAYS = ("choices", "facets", "pages")
+
+
+@dataclass(frozen=True, slots=True)
+class ClickFigures:
+    """Mean clicks until the wanted product is on the page, by way, and the difference to facets."""
+
+    shoppers: int
+    clicks: Mapping[str, float]
+    less_facets: Difference
+    less_pages: Difference
+
+
+def measure_clicks(
+    engine: SearchEngine, catalog: Catalog, shoppers: int, seed: int, progress: Progress
+) -> ClickFigures:
+    """Means over shoppers whose product is behind the first page of its type's name."""
+    dice = Dice(seed, "guided choice")
+    grammars = {grammar.language: grammar for grammar in GRAMMARS}
+    clicks: list[list[int]] = []
+    progress.begin("shoppers", shoppers, "shoppers")
+    while len(clicks) < shoppers:
+        item = dice.pick(catalog.products)
+        phrased = phrase_requirements(item, grammars[item.product.language or "en"], dice)
+        query = item.line.kind.names[0]
+        if phrased and item.product.id in _ids(engine.search(query, size=_DEEP))[_PAGE:]:
+            shopper = _Shopper(engine, query, item.product, {each.field for each in phrased[1]})
+            clicks.append([shopper.clicks(way) for way in WAYS])
+            progress.advance(1)
+    progress.end(f"{shoppers} shoppers")
+    found = np.array(clicks, np.float64)
+    means = dict(zip(WAYS, found.mean(axis=0).tolist(), strict=True))
+    less = [paired_bootstrap(found[:, 0], found[:, at]) for at in (1, 2)]
+    return ClickFigures(shoppers, means, *less)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shopper:
+    """A shopper who looks for a product and cares about the values of some of its fields."""
+
+    engine: SearchEngine
+    query: str
+    wanted: Product
+    fields: Collection[str]
+
+    def clicks(self, way: str) -> int:
+        """Until the product is on the page."""
+        filters: list[str] = []
+        used: set[str] = set()
+        while True:
+            where = " AND ".join(filters)
+            rank = _ids(self.engine.search(self.query, size=_DEEP, filters=where)).index(self.wanted.id)
+            options = () if rank < _PAGE or way == "pages" else _OPTIONS[way](self, where)
+            option = next(((name, each) for name, each in options if name not in used), None)
+            if option is None:
+                return len(filters) + rank // _PAGE
+            used.add(option[0])
+            filters.append(f"({option[1]})")
+
+    def of_choices(self, filters: str) -> Options:
+        """Values among the choices, and then among the facets."""
+        for choice in self.engine.search(self.query, filters=filters, choices=_CHOICES).choices:
+            for each in choice.values:
+                wants = self._wants(choice.field, each.value)
+                if self._wants_range(choice.field, each.low, each.high) if each.value is None else wants:
+                    yield choice.field, each.filter
+        yield from self.of_facets(filters)
+
+    def of_facets(self, filters: str) -> Options:
+        """Values among the facets of the store page."""
+        fields, _ = used_fields(self.engine.snapshot.catalog, self.engine.manifest.products)
+        page = self.engine.search(
+            self.query, filters=filters, facets=fields, ranges=["price"], facet_values=_FACET_VALUES
+        )
+        for name in fields:
+            if name == "price":
+                ranges = page.ranges[name]
+                yield from ((name, each.filter) for each in ranges if self._wants_range(name, each.low, each.high))
+            else:
+                values = (each.value for each in page.facets[name].counts)
+                yield from ((name, format_filter(In(name, (each,)))) for each in values if self._wants(name, each))
+
+    def _wants(self, field: str, value: str | float | bool | None) -> bool:
+        cares = field.removeprefix("attributes.") in self.fields
+        return cares and any(name == field and own == value for name, _, own in field_values(self.wanted))
+
+    def _wants_range(self, field: str, low: float | None, high: float | None) -> bool:
+        own = [value for name, _, value in field_values(self.wanted) if name == field and not isinstance(value, str)]
+        cares = field.removeprefix("attributes.") in self.fields
+        return cares and any((low or 0) <= value < (math.inf if high is None else high) for value in own)
+
+
+_OPTIONS: Mapping[str, Callable[[_Shopper, str], Options]] = {
+    "choices": _Shopper.of_choices,
+    "facets": _Shopper.of_facets,
+}
+
+
+def _ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+@command("suggestions choices demo-store/index")
+def choices(
+    index: Index,
+    demo_seed: Annotated[int, typer.Option(help="Of the demo store that the index is of.")] = 7,
+    shoppers: Annotated[int, typer.Option(help="Shoppers who look for a product each.", min=10)] = 200,
+    seed: Annotated[int, typer.Option(help="Of the shoppers.")] = 0,
+) -> None:
+    """Count the clicks of simulated shoppers of a demo store with guided choice, with plain facets, and by turning
+    pages."""
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        catalog = make_catalog(demo_seed, engine.manifest.products)
+        found = measure_clicks(engine, catalog, shoppers, seed, progress)
+    emit(found, show_clicks, document=asdict(found))
+
+
+def show_clicks(found: ClickFigures) -> None:
+    """The mean clicks of each way, and the differences."""
+    table = figure_table(["way", "clicks"], f"{found.shoppers:,} shoppers")
+    for way, clicks in found.clicks.items():
+        table.add_row(way, f"{clicks:.2f}")
+    differences = figure_table(["choices less", "clicks", "from", "to"], "95% intervals")
+    differences.add_row("facets", *difference_cells(found.less_facets))
+    differences.add_row("pages", *difference_cells(found.less_pages))
+    show_table(table, differences)
+
+
 if __name__ == "__main__":
-    run_study(suggest, synonyms)
+    run_study(suggest, synonyms, choices)

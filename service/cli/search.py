@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from retrieval.filters.ast import value_text
 from retrieval.html_report import printable
-from retrieval.records import Explanation, Facet, Hit, Page, Product, RangeCount
+from retrieval.records import Choice, ChoiceValue, Explanation, Facet, Hit, Page, Product, RangeCount
 from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
 from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
@@ -73,6 +74,7 @@ class RankingOptions:
     ] = None
     per_group: Annotated[int, Option(help="With --group, hits of each group, at most.")] = 1
     diversity: Annotated[float, Option(help="How far the first 100 hits are spread over products, 0 to 1.")] = 0.0
+    choices: Annotated[int, Option(help="Fields to narrow a broad query by, at most 5.")] = 0
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
     ] = False
@@ -235,7 +237,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say("Nothing fits; the nearest products:" if page.nothing_fits else "Nearest products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest), explain=explain)
     ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
-    for line in (*map(_facet_line, page.facets.values()), *ranged):
+    for line in (*map(_choice_line, page.choices), *map(_facet_line, page.facets.values()), *ranged):
         say(line)
 
 
@@ -349,6 +351,16 @@ def _range_text(each: RangeCount) -> str:
     low, high = ("" if bound is None else f"{bound:,.10g}" for bound in (each.low, each.high))
     bounds = f"{low} to {high}" if low and high else f"from {low}" if low else f"below {high}"
     return f"{bounds} ({each.count:,})"
+
+
+def _choice_line(choice: Choice) -> str:
+    return f"narrow by {printable(choice.field)}: {', '.join(map(_choice_text, choice.values))}"
+
+
+def _choice_text(each: ChoiceValue) -> str:
+    if each.value is None:
+        return _range_text(RangeCount(each.low, each.high, each.count, each.filter))
+    return f"{printable(value_text(each.value))} ({each.count:,})"
 
 
 def _facet_line(facet: Facet) -> str:

@@ -9,13 +9,11 @@ products, and choosing a facet's value gives as many hits as it announced.
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,46 +38,13 @@ from retrieval.index.keyword import (
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, StageScore
+from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import DEFAULT_RELEVANCE
 from service.engine.request import STAGES, BegunQuery
 from service.engine.snapshot import Products, Snapshot
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class SingleFlight(Generic[K, V]):
-    """Makes a value once for all threads that request it, such as the vector of a query that several searches share.
-    It keeps the `most` values that were requested last."""
-
-    def __init__(self, most: float = math.inf) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._made: OrderedDict[K, Future[V]] = OrderedDict()
-
-    def get(self, key: K, make: Callable[[], V], *, rather: K | None = None) -> V:
-        """The value of a key, or of `rather` where that is made or being made. All callers that wait for it get what
-        `make` raises; the next one has it made again."""
-        with self._lock:
-            chosen = rather if rather is not None and rather in self._made else key
-            known = self._made.get(chosen)
-            future = known or self._made.setdefault(chosen, Future())
-            self._made.move_to_end(chosen)
-            if len(self._made) > self._most:
-                self._made.popitem(last=False)
-        if known is None:
-            try:
-                future.set_result(make())
-            except BaseException as error:
-                future.set_exception(error)
-                with self._lock:
-                    if self._made.get(chosen) is future:
-                        del self._made[chosen]
-        return future.result()
-
 
 KEYWORD_DEPTH = 500
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""

@@ -30,6 +30,7 @@ MAX_SEARCH_FIELDS = 20
 MAX_SORT_KEYS = 5
 MAX_PHRASES = 20
 MAX_PER_GROUP = 20
+MAX_CHOICES = 5
 MAX_CONTEXTS = 20
 MAX_OPTIONAL_FILTERS = 20
 _LISTS = {
@@ -81,6 +82,7 @@ class SearchOptions(TypedDict, total=False):
     group: str
     per_group: int
     diversity: float
+    choices: int
     relevance: Relevance | None
     explore: str
 
@@ -152,6 +154,8 @@ class SearchRequest:
     """Hits of each group, at most: its best follows at once by its next ones. `size`, `page` and total count groups."""
     diversity: float = 0.0
     """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
+    choices: int = 0
+    """Fields to narrow a broad query by, at most 5, with their best values; none where a page has all hits."""
     relevance: Relevance | None = None
     """Relevance settings that apply instead of the store's."""
     explore: str = ""
@@ -193,6 +197,8 @@ class SearchRequest:
         return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
 
     def _check_groups(self) -> None:
+        if not 0 <= self.choices <= MAX_CHOICES:
+            raise QueryError(f"choices is {self.choices}, it can be 0 to {MAX_CHOICES}")
         if not 1 <= self.per_group <= MAX_PER_GROUP:
             raise QueryError(f"per_group is {self.per_group}, it can be 1 to {MAX_PER_GROUP}")
         if self.per_group > 1 and not self.group:
@@ -205,7 +211,7 @@ class SearchRequest:
         """A caller without a type checker gets messages as clear as one with it."""
         names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore", "reasons")
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
-            ("size", "page", "facet_values", "per_group"), int
+            ("size", "page", "facet_values", "per_group", "choices"), int
         )
         wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types", "advanced_syntax"), bool)
         for name, kind in wanted.items():

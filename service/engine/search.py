@@ -17,17 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
-from retrieval.filters.ast import PLACES, Within, leaves
+from retrieval.filters.ast import PLACES, Filter, Within, leaves
 from retrieval.filters.conditions import Condition, NotThat, all_of, fields_of
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.places import Circle, coordinates, distances, place_problem
 from retrieval.filters.schema import FieldCatalog
+from retrieval.index.choices import CONSIDERED, guided_choices
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Contribution, Facet, Hit, Page, Place, Product, RangeCount, Reason
+from retrieval.records import Choice, Contribution, Facet, Hit, Page, Place, Product, RangeCount, Reason
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
@@ -308,7 +309,29 @@ class Search:
         hits = self._with_reasons(hits, rows, arranged, ranking)
         facets = self._facets_of(ranking.facets, groups) or self._empty()
         total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
-        return self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
+        page = self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
+        is_broad = total > self._query.size
+        return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page
+
+    def _choices(self, ranking: Ranking, groups: CandidateGroups | None) -> tuple[Choice, ...]:
+        """By candidates evenly from all ranks."""
+        places = np.arange(0, len(ranking.rows), max(1, len(ranking.rows) // CONSIDERED))[:CONSIDERED]
+        products = [self._snapshot.products[row] for row in ranking.rows[places].tolist()]
+        where, compiled = self._request.where, self._snapshot.catalog.compile
+
+        def count(filters: Sequence[Filter]) -> list[int]:
+            return self._count(ranking.selection, groups, list(map(compiled, filters)))
+
+        without = {*(fields_of(where) if where else ()), *(each.field for each in ranking.preferred)}
+        return guided_choices(products, places + 1, count, self._query.choices, without)
+
+    def _count(
+        self, selection: Selection, groups: CandidateGroups | None, conditions: Sequence[Condition]
+    ) -> list[int]:
+        """The hits of a selection that meet each condition."""
+        keyword = self._snapshot.keyword
+        within = [replace(selection, where=all_of(selection.where, (each,))) for each in conditions]
+        return [groups.count(keyword.select(one)) for one in within] if groups else keyword.count(within)
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
@@ -404,15 +427,14 @@ class Search:
         self, selection: Selection, groups: CandidateGroups | None = None
     ) -> dict[str, tuple[RangeCount, ...]]:
         """The requested ranges, with their number of products, or of groups, in a candidate set."""
-        keyword, found = self._snapshot.keyword, {}
+        found = {}
         for each in self._ranges:
             bounds = each.bounds
             if not bounds:
-                bounds = quantile_bounds(keyword.facets(selection, (each.field,), sys.maxsize)[each.field])
+                facets = self._snapshot.keyword.facets(selection, (each.field,), sys.maxsize)
+                bounds = quantile_bounds(facets[each.field])
             ranges = list(conditions(each.field, bounds)) if bounds else []
-            within = [replace(selection, where=all_of(selection.where, (one,))) for one in ranges]
-            counts = [groups.count(keyword.select(one)) for one in within] if groups else keyword.count(within)
-            found[each.request] = tuple(map(range_count, ranges, counts))
+            found[each.request] = tuple(map(range_count, ranges, self._count(selection, groups, ranges)))
         return found
 
     def _spread(self, rows: Rows, scores: Mapping[int, float], leading: int) -> Rows:

@@ -12,13 +12,14 @@ import xxhash
 from fastapi import Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product, RangeCount
+from retrieval.records import Choice, Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product, RangeCount
 from retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.request import (
     FACET_VALUES,
+    MAX_CHOICES,
     MAX_CONTEXTS,
     MAX_FACETS,
     MAX_OPTIONAL_FILTERS,
@@ -109,6 +110,7 @@ class SearchParameters(RequestBody):
         1, ge=1, le=MAX_PER_GROUP, description="With group: hits of each group, at most; size and page count groups."
     )
     diversity: float = Field(0.0, ge=0, le=1, description="How far the first 100 hits are spread over products.")
+    choices: int = Field(0, ge=0, le=MAX_CHOICES, description="Fields to narrow a broad query by, at most.")
     highlight: list[Name] = Field(
         [],
         max_length=MOST_FIELDS,
@@ -436,6 +438,8 @@ class SearchResponse:
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
     """Whether the correction was searched for."""
+    choices: tuple[Choice, ...]
+    """What the query is best narrowed by, the best field first; each value with its filter and its number of hits."""
     preferred: tuple[Preference, ...]
     """The price, brand, colour and size that the query names: hits that have them come first."""
     completion: str

@@ -19,8 +19,8 @@ from msgspec import UNSET, Struct, structs
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
+from retrieval.single_flight import SingleFlight
 from retrieval.text.highlight import Matcher, marked
-from service.engine.candidates import SingleFlight
 from service.engine.engine import SearchEngine
 from service.engine.request import FACET_VALUES, MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE, SearchOptions, SearchRequest
 from service.engine.spelling import Suggestions
@@ -66,6 +66,8 @@ _WHOLE_RECORDS: JsonObject = {
     "optionalFilters": [],
 }
 """Parameters of each browse request."""
+_CHOICES = 3
+"""Facets that are moved to the front of their order."""
 _NO_FACETS = RequestedFacets({}, 1)
 
 
@@ -232,6 +234,7 @@ class SearchBatch:
             "correct": search.may_correct,
             "rules": search.has_rules,
             "contexts": search.contexts,
+            "choices": _CHOICES if is_ranked and len(counted.attributes) > 1 else 0,
             "stage": "ranked" if is_ranked else "merged",
             "reasons": "auto" if search.has_ranking else "",
         }
@@ -308,8 +311,10 @@ def _result(
     started: float,
 ) -> SearchResult:
     counts = facets.counts(page.facets)
-    # The facets that are worth a widget, and the page that a rule redirects to.
-    rendering: dict[str, object] = {"facetOrdering": {"facets": {"order": list(counts)}, "values": {}}}
+    # The facets that are worth a widget, what narrows the query best first, and the page that a rule redirects to.
+    best = {choice.field: rank for rank, choice in enumerate(page.choices)}
+    order = sorted(counts, key=lambda name: best.get(facets.attributes[name].info.name, len(best)))
+    rendering: dict[str, object] = {"facetOrdering": {"facets": {"order": order}, "values": {}}}
     if page.redirect:
         rendering["redirect"] = {"url": page.redirect}
     return SearchResult(

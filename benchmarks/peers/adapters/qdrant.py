@@ -23,16 +23,11 @@ class QdrantEdge(Adapter):
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(catalog)
-        words = [len(each.text.split()) for each in self.items]
-        length = sum(words) / len(words)
-        english = qdrant.Bm25Config(language="english", avg_len=length)
-        self._words = qdrant.Bm25(english)
-        if catalog.is_chinese:
-            tokens = qdrant.TokenizerType.Multilingual
-            of_any = qdrant.Bm25(qdrant.Bm25Config(language="none", tokenizer=tokens))
-            counts = [len(of_any.embed_document(each.text).indices) for each in self.items]
-            length = sum(counts) / len(counts)
-            self._words = qdrant.Bm25(qdrant.Bm25Config(language="none", tokenizer=tokens, avg_len=length))
+        multilingual = qdrant.TokenizerType.Multilingual
+        settings = {"language": "chinese", "tokenizer": multilingual} if catalog.is_chinese else {"language": "english"}
+        counted = qdrant.Bm25(qdrant.Bm25Config(**settings)).embed_document
+        words = [len(counted(each.text).indices if catalog.is_chinese else each.text.split()) for each in self.items]
+        self._words = qdrant.Bm25(qdrant.Bm25Config(**settings, avg_len=sum(words) / len(words)))
         self._row = {each.id: row for row, each in enumerate(self.items)}
 
     def build(self) -> None:

@@ -232,6 +232,7 @@ def _find(
         group=body.group,
         per_group=body.per_group,
         diversity=body.diversity,
+        choices=body.choices,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)

@@ -8,6 +8,8 @@ export const SIZES = [24, 48, 96];
 
 /** Fields that are filtered by a range, not by values. */
 const RANGES = ["price", "rating"];
+/** The begin of the fields that a search can propose although the store has no filter of them. */
+const ATTRIBUTE = "attributes.";
 
 /** Where an address leads: view, query, page, order and filters. `facets` are the store's fields. */
 export function placeOf(address, facets) {
@@ -21,9 +23,13 @@ export function placeOf(address, facets) {
   place.rating = /^[1-5]$/.test(given.get("rating")) ? Number(given.get("rating")) : 0;
   place.size = SIZES.find((size) => String(size) === given.get("size")) || SIZES[0];
   place.chosen = {};
-  for (const field of facets) {
+  place.within = {};
+  const others = [...given.keys()].filter((name) => name.startsWith(ATTRIBUTE)).slice(0, MOST_VALUES);
+  for (const field of new Set([...facets, ...others])) {
     const values = RANGES.includes(field) ? [] : given.getAll(field).slice(0, MOST_VALUES);
-    if (values.length) place.chosen[field] = [...new Set(values)];
+    const ranges = values.map(rangeOf).filter(Boolean);
+    if (ranges.length) [place.within[field]] = ranges;
+    else if (values.length) place.chosen[field] = [...new Set(values)];
   }
   if (given.get("product")) return { ...place, view: "product", product: given.get("product") };
   if (given.get("show") === "basket") return { ...place, view: "basket" };
@@ -39,6 +45,7 @@ export function addressOf(place) {
   if (place.q) parameters.set("q", place.q);
   if (place.category) parameters.set("category", place.category);
   for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => parameters.append(field, value));
+  for (const [field, [low, high]] of Object.entries(place.within || {})) parameters.set(field, `${low ?? ""}..${high ?? ""}`);
   const [low, high] = place.price || [];
   if (isNumber(low) || isNumber(high)) parameters.set("price", `${low ?? ""}-${high ?? ""}`);
   if (place.rating) parameters.set("rating", String(place.rating));
@@ -52,12 +59,12 @@ export function addressOf(place) {
 }
 
 export function isNarrowed(place) {
-  return Boolean(place.category || place.price.some(isNumber) || place.rating || Object.keys(place.chosen).length);
+  return Boolean(place.category || place.price.some(isNumber) || place.rating || Object.keys({ ...place.chosen, ...place.within }).length);
 }
 
 /** The same search without filters. */
 export function widened(place) {
-  return { ...place, category: "", price: [null, null], rating: 0, chosen: {}, page: 1 };
+  return { ...place, category: "", price: [null, null], rating: 0, chosen: {}, within: {}, page: 1 };
 }
 
 /** The fields that a place filters by, other than the category. */
@@ -74,6 +81,10 @@ export function filtersOf(place, without = "") {
   if (place.rating && without !== "rating") parts.push(`rating >= ${place.rating}`);
   if (isNumber(low)) parts.push(`price >= ${low}`);
   if (isNumber(high)) parts.push(`price <= ${high}`);
+  for (const [field, [from, to]] of Object.entries(place.within)) {
+    if (from !== null) parts.push(`${quoted(field)} >= ${from}`);
+    if (to !== null) parts.push(`${quoted(field)} < ${to}`);
+  }
   for (const [field, values] of Object.entries(place.chosen)) {
     if (field !== without) parts.push(`${quoted(field)} IN (${values.map(quoted).join(", ")})`);
   }
@@ -88,6 +99,12 @@ export function quoted(text) {
 function priceOf(text) {
   const found = /^(\d{1,9}(?:\.\d{1,4})?)?-(\d{1,9}(?:\.\d{1,4})?)?$/.exec(text);
   return found ? [found[1], found[2]].map((part) => (part === undefined ? null : Number(part))) : [null, null];
+}
+
+/** The ends of a range of numbers, the upper one outside, as in "12..20"; null for another text. */
+function rangeOf(text) {
+  const found = /^(-?\d{1,12}(?:\.\d{1,6})?)?\.\.(-?\d{1,12}(?:\.\d{1,6})?)?$/.exec(text);
+  return found && (found[1] || found[2]) ? [found[1], found[2]].map((part) => (part === undefined ? null : Number(part))) : null;
 }
 
 function isNumber(value) {

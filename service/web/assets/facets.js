@@ -1,6 +1,6 @@
 // Narrowing a search: categories, values with their counts, a range of prices; and what of it is chosen.
 
-import { isNarrowed, widened } from "./address.js";
+import { addressOf, isNarrowed, widened } from "./address.js";
 import { MOST_VALUES, countPrices } from "./search-request.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
@@ -34,7 +34,11 @@ export function chips(place, go) {
   if (price) made.push([price, { ...place, price: [null, null], page: 1 }]);
   if (place.rating) made.push([t("stars up", { count: place.rating }), { ...place, rating: 0, page: 1 }]);
   for (const [field, chosen] of Object.entries(place.chosen)) {
-    for (const value of chosen) made.push([valueName(field, value), without(place, field, value)]);
+    for (const value of chosen) made.push([chosenName(field, value), without(place, field, value)]);
+  }
+  for (const [field, range] of Object.entries(place.within)) {
+    const { [field]: _gone, ...within } = place.within;
+    made.push([`${fieldName(field)}: ${rangeText(range)}`, { ...place, within, page: 1 }]);
   }
   const items = made.map(([name, next]) => {
     const label = t("remove", { name });
@@ -45,10 +49,51 @@ export function chips(place, go) {
   return [el("ul", { class: "chips", role: "list", "aria-label": t("chosen") }, items, el("li", {}, all))];
 }
 
+/** A chosen value; a number says nothing without its field. */
+function chosenName(field, value) {
+  return /^-?[\d.]+$/.test(value) ? `${fieldName(field)}: ${value}` : valueName(field, value);
+}
+
+/** What a broad query is best narrowed by: for each field its values, each with its number of hits. */
+export function choices(place, answer) {
+  return answer.choices.filter((each) => each.values.length > 1).map(({ field, values }) => {
+    const items = values.map((each) => {
+      const label = [el("span", { text: choiceName(field, each) }), el("span", { class: "count", text: number(each.count) })];
+      return el("li", {}, el("a", { class: "pick", href: addressOf(chose(place, field, each)) }, label));
+    });
+    return el("div", { class: "narrow" }, el("span", { class: "narrow-name", text: fieldName(field) }), el("ul", { role: "list" }, items));
+  });
+}
+
+function choiceName(field, { value, low, high }) {
+  if (value !== null) return field === "category" ? value.split(PATH).at(-1) : valueName(field, value);
+  return rangeText([low, high]);
+}
+
+/** The place where one value of a choice is chosen. */
+function chose(place, field, { value, low, high }) {
+  const next = { ...place, page: 1 };
+  if (field === "category") return { ...next, category: value };
+  if (field === "price") return { ...next, price: [low, below(high)] };
+  if (value === null) return { ...next, within: { ...place.within, [field]: [low, high] } };
+  return { ...next, chosen: { ...place.chosen, [field]: [String(value)] } };
+}
+
+/** The last price below a bound; the page's filter of prices has both of its ends. */
+function below(high) {
+  return high === null ? null : Math.round(high * 100 - 1) / 100;
+}
+
+function rangeText([low, high]) {
+  if (low === null) return `< ${number(high)}`;
+  return high === null ? `≥ ${number(low)}` : `${number(low)} – ${number(high)}`;
+}
+
 /** How many filters are chosen. */
 export function chosenCount(place) {
+  const ranges = Object.keys(place.within).length;
   const values = Object.values(place.chosen).reduce((sum, each) => sum + each.length, 0);
-  return values + (place.category ? 1 : 0) + (priceText(place.price) ? 1 : 0) + (place.rating ? 1 : 0);
+  return values + ranges + (place.category ? 1 : 0) + (priceText(place.price) ? 1 : 0) + (place.rating ? 1 : 0);
 }
 
 function group(name, ...children) {

@@ -5,7 +5,7 @@ import { cachedResults, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
-import { chips, chosenCount, facetGroups } from "./facets.js";
+import { chips, choices, chosenCount, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
 import { errorNotice } from "./error-notice.js";
 import { number, t } from "./words.js";
@@ -22,12 +22,13 @@ export function resultsView(shop) {
   const done = el("button", { type: "button", class: "primary done" });
   const filters = el("details", { class: "filters" }, summary, groups, done);
   const chosen = el("div", { class: "chosen" });
+  const narrowing = el("nav", { class: "narrowing", "aria-label": t("narrow") });
   const notices = el("div", { class: "notices" });
   const hits = el("div", { class: "hits" }, skeletons(12));
   const size = el("select", { id: "size", "aria-label": t("per page") }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
   const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort, size);
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
-    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, notices, hits));
+    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, narrowing, notices, hits));
   let place = null;
   let request = new AbortController();
   let looking = 0;
@@ -55,6 +56,7 @@ export function resultsView(shop) {
     withFocus(element, () => {
       fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign }, shop.go));
       fill(chosen, chips(place, shop.go));
+      fill(narrowing, choices(place, answer));
     });
     fill(notices, noticesOf(place, answer, shop));
     fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : [nothing(place, shop), ...offers(place, answer)]);
@@ -90,6 +92,7 @@ export function resultsView(shop) {
         element.removeAttribute("aria-busy");
         head.textContent = t("results");
         fill(chosen);
+        fill(narrowing);
         fill(notices);
         fill(hits, errorNotice(error, () => shop.go(place)));
         return undefined;

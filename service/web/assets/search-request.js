@@ -9,6 +9,8 @@ import { language } from "./words.js";
 /** Values of a facet: enough to find among brands, and in most stores to draw how prices are spread. */
 export const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
+/** Fields that a broad query is narrowed by above its hits. */
+const MOST_CHOICES = 3;
 const cache = new Map();
 
 /** The results for a place: `answer` with its hits, `facets` by field. Recent results are cached.
@@ -27,6 +29,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     filters: filtersOf(place),
     facets: ["category", ...facts.facets],
     facet_values: MOST_VALUES,
+    choices: place.page === 1 && !isTyping ? MOST_CHOICES : 0,
     history: history(),
     reasons: facts.look.has_reasons ? language() : "",
     ...who,

@@ -28,6 +28,7 @@ export const ENGLISH = {
   "filters": "Filters",
   "filters chosen": "Filters ({count})",
   "chosen": "Chosen filters",
+  "narrow": "Narrow the results",
   "remove": "Remove {name}",
   "clear all": "Clear all",
   "show results": "Show {count} products",

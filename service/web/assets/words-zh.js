@@ -25,6 +25,7 @@ export const CHINESE = {
   "filters": "筛选",
   "filters chosen": "筛选（{count}）",
   "chosen": "已选条件",
+  "narrow": "缩小范围",
   "remove": "取消 {name}",
   "clear all": "全部清除",
   "show results": "查看 {count} 件商品",

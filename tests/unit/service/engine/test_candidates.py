@@ -17,7 +17,8 @@ from rerank.ranker.features import FEATURES
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.vectors import Cutoff
-from service.engine.candidates import Ranking, ResolvedRequest, SingleFlight, Stages
+from retrieval.single_flight import SingleFlight
+from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.live import ChangedSignals
 from service.engine.reranking import candidate_features

@@ -69,6 +69,14 @@ def test_facet_count_equals_hits_filtered_by_value(client: TestClient) -> None:
         assert chosen["nbHits"] == count, name
 
 
+def test_facets_that_narrow_a_query_best_come_first(client: TestClient, store: SearchEngine) -> None:
+    best = [choice.field.removeprefix("attributes.") for choice in store.search("drill", size=2, choices=3).choices]
+    asked = [*sorted({"availability", "currency", *best}, reverse=True)]
+    (found,) = request(client, {"query": "drill", "facets": asked, "hitsPerPage": 2})
+    assert best
+    assert found["renderingContent"]["facetOrdering"]["facets"]["order"][: len(best)] == best
+
+
 @pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
 def test_index_name_suffix_selects_the_sort_order(
     client: TestClient, store: SearchEngine, index: str, sort: str
