@@ -70,8 +70,8 @@ def write_run(run: Run, path: Path, tag: str) -> None:
 
 Run = Mapping[str, Sequence[str]]
 """Query to product ids, best first."""
-Relevance = Callable[[Mapping[str, float], float], bool]
-"""From a query's grades and one of them, whether that one counts."""
+Relevance = Callable[[float, float], bool]
+"""By the best grade of a query and that of a product."""
 
 
 def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgments, depth: int = 10) -> float:
@@ -99,7 +99,7 @@ def measure(run: Run, judgments: Judgments) -> dict[str, float]:
     ]
     relevant = list(_qrels(judgments.grades, names, lambda _, grade: grade > judgments.lowest))
     findable = {query: judged for query, judged in judgments.grades.items() if max(judged.values()) > judgments.lowest}
-    top = list(_qrels(findable, names, lambda judged, grade: grade == max(judged.values())))
+    top = list(_qrels(findable, names, lambda best, grade: grade == best))
     rates = ir_measures.calc_aggregate([RR, P @ 10, R @ 10], relevant, documents)
     recall = ir_measures.calc_aggregate([R @ 100], top, documents)
     gained = [ndcg(run.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()]
@@ -118,8 +118,9 @@ def _qrels(
     grades: Mapping[str, Mapping[str, float]], names: Mapping[str, str], is_relevant: Relevance
 ) -> Iterator[Qrel]:
     for query, judged in grades.items():
+        best = max(judged.values())
         for product, grade in judged.items():
-            yield Qrel(names[query], product, int(is_relevant(judged, grade)))
+            yield Qrel(names[query], product, int(is_relevant(best, grade)))
 
 
 # Whether two engines over one catalog answer alike: the same hits in the same order, totals and facet counts.
