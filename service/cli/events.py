@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,16 @@ from retrieval.html_report import printable
 from retrieval.store.files import write_durably
 from service.cli import output
 from service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
-from service.cli.output import TerminalProgress, counts_text, emit, say, show_notices, show_pairs
+from service.cli.output import (
+    TerminalProgress,
+    counts_text,
+    emit,
+    plain_table,
+    say,
+    show_notices,
+    show_pairs,
+    show_table,
+)
 from service.events.event_log import (
     REJECTS_FOLDER,
     EventLog,
@@ -39,6 +49,7 @@ from service.events.privacy import ErasureReport, ExpiryReport, erase_pseudonyms
 from service.events.privacy import expire as run_expire
 from service.reports.event_page import html, show_report
 from service.reports.events import stored_report
+from service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
 from service.settings import Settings, load_settings
 from service.training.derived_tables import DerivedTablesManager
 
@@ -100,6 +111,14 @@ def report(index: Index, page: HtmlFile = None) -> None:
         except OSError as error:
             raise StoreError(f"{page} cannot be written ({error.strerror}); check its folder") from error
     emit(found, show_report, output.out)
+
+
+@command("events exposure store --by brand")
+def exposure(
+    index: Index, by: Annotated[str, Option(help=f"{', '.join(BY)}, or a field, such as attributes.seller.")] = "brand"
+) -> None:
+    """Show how impressions, clicks and revenue are shared among groups of products, against merit by clicks."""
+    emit(exposure_report(index, by), show_exposure)
 
 
 @command("events export store --out events-parquet")
@@ -253,6 +272,32 @@ def _weights_text(weights: pl.DataFrame) -> str:
     if weights["fitted"].all():
         return f"{shares}: fitted to {purchases:,} later purchases"
     return f"{shares}: a convention, since {purchases:,} later purchases are too few to fit to"
+
+
+def show_exposure(report: ExposureReport) -> None:
+    """A line for each group, and the measures of all."""
+    heads = ("shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%")
+    table = plain_table(report.by, *heads, right=heads)
+    for each in report.groups:
+        table.add_row(printable(each.group), *_exposure_cells(each))
+    show_table(table)
+    show_pairs(
+        (
+            ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
+            ("distance", f"{report.distance:.4f} of the groups' shares from those by merit (AWRF, 0 to 1)"),
+            ("Gini", f"{report.gini_groups:.3f} of the groups, {report.gini_products:.3f} of the products shown"),
+            ("expected", "loss {:.4f}, disparity {:.4f}, relevance {:.4f}".format(*astuple(report.expected))),
+            ("examination", ", ".join(f"{each:.2f}" for each in report.examination[:10])),
+        )
+    )
+
+
+def _exposure_cells(row: GroupRow) -> list[str]:
+    ratio, interval = row.ratio, ""
+    if ratio.lower is not None and ratio.upper is not None:
+        interval = f"{ratio.lower:.2f} to {ratio.upper:.2f}"
+    counts = f"{row.impressions:,}", f"{row.clicks:,}", f"{row.revenue:,.0f}"
+    return [*counts, f"{row.exposure:.1%}", f"{row.target:.1%}", f"{ratio.value:.2f}", interval]
 
 
 def _show_export(exported: EventExport, folder: Path) -> None:

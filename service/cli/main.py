@@ -114,6 +114,7 @@ GROUPS: Mapping[str, Group] = {
             "import": Entry("service.cli.events:import_logs", "Import event logs."),
             "refresh": Entry("service.cli.events:refresh", "Bring the derived tables up to date."),
             "report": Entry("service.cli.events:report", "Report funnel, clicks, queries and fraud."),
+            "exposure": Entry("service.cli.events:exposure", "Show how exposure is shared among groups."),
             "export": Entry("service.cli.events:export", "Write all events as Parquet."),
             "forget": Entry("service.cli.events:forget", "Remove everything about a shopper."),
             "expire": Entry("service.cli.events:expire", "Remove events older than a number of days."),

@@ -52,6 +52,7 @@ from service.reports.event_sections import (
     Traffic,
 )
 from service.reports.events import EventReport
+from service.reports.exposure import ExposureReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,6 +71,7 @@ def html(report: EventReport) -> str:
 
 
 _SURE_CLICKS = 30
+_MOST_GROUPS = 8
 _MOST_DAYS = 8
 """That are named below the events of each day."""
 
@@ -230,6 +232,7 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
         yield from _positions(report.positions, width)
         yield from _queries(report.queries, width)
         yield from _products(report.products, width)
+        yield from _exposure(report.exposure, width)
         yield from _fraud(report.fraud, report.traffic, width)
     yield from _rejects(report.rejected, width)
 
@@ -351,6 +354,17 @@ def _products(products: Products, width: int) -> Iterator[RenderableType]:
 def _product(row: ProductRow) -> tuple[_Cell, ...]:
     name = f"{row.product_id} {row.title or row.category}".rstrip()
     return name, number_text(row.score), times_text(row.times), row.clicks, row.carts, row.purchases
+
+
+def _exposure(reports: Sequence[ExposureReport], width: int) -> Iterator[RenderableType]:
+    for report in reports:
+        about = f"distance {report.distance:.3f} from merit; Gini {report.gini_groups:.3f}"
+        rows = [
+            (row.group, row.impressions, row.clicks, row.exposure, row.target, times_text(row.ratio.value))
+            for row in report.groups[:_MOST_GROUPS]
+        ]
+        heads = (report.by, "impressions", "clicks", "exposure", "by merit", "ratio")
+        yield from _ranking(f"Exposure by {report.by}", about, heads, rows, "Nothing was shown.", width)
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:

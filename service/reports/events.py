@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ import msgspec
 
 from rerank.sessions.tables import read_manifest
 from retrieval.errors import ShelfwiseError
+from retrieval.records import Product
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
 from service.events.event_log import DERIVED_FOLDER, reject_files
@@ -41,8 +42,10 @@ from service.reports.event_sections import (
     queries,
     traffic,
 )
+from service.reports.exposure import ExposureLog, ExposureReport, measure_exposure, stored_products
 
 SCHEMA = 1
+EXPOSURE_BY = ("brand", "price", "age")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class EventReport:
     positions: Positions
     queries: Queries
     products: Products
+    exposure: tuple[ExposureReport, ...]
+    """By brand, by price and by age; none without a catalog."""
     fraud: FraudReport
     rejected: RejectSummary
     schema: int = SCHEMA
@@ -78,9 +83,12 @@ def build_report(
     rejected_rows: tuple[RejectedRows, ...] = (),
     titles: Titles = no_titles,
     options: PositionOptions | None = None,
+    catalog: Sequence[Product] = (),
 ) -> EventReport:
     """Builds the report; the same inputs give the same report."""
     honest = inputs.honest
+    window = inputs.window.first, inputs.window.last
+    read = ExposureLog.of(honest, catalog, window, inputs.least_shoppers) if catalog else None
     return EventReport(
         first=inputs.window.first,
         last=inputs.window.last,
@@ -91,6 +99,7 @@ def build_report(
         positions=positions(honest, options or PositionOptions()),
         queries=queries(inputs.queries, inputs.reformulations),
         products=products(inputs.popularity, titles),
+        exposure=tuple(measure_exposure(read, by) for by in EXPOSURE_BY) if read else (),
         fraud=fraud_found(inputs, titles),
         rejected=RejectSummary(rejected_rows, summarize_events(inputs.rejected)),
     )
@@ -114,5 +123,8 @@ def stored_report(index: Path) -> EventReport:
 def _report(index: Path, _state: Hashable) -> EventReport:
     folder = index / EVENTS_FOLDER
     return build_report(
-        read_inputs(folder / DERIVED_FOLDER), summarize_rows(reject_files(folder)), catalog_titles(Store(index))
+        read_inputs(folder / DERIVED_FOLDER),
+        summarize_rows(reject_files(folder)),
+        catalog_titles(Store(index)),
+        catalog=stored_products(Store(index)),
     )

@@ -1,0 +1,132 @@
+"""Exposure of groups of products: how attention is shared among them, against what they deserve by relevance.
+
+The exposure of a product is the sum of the probabilities that its impressions were examined, from a click model. Its
+target gives each product of a query exposure in proportion to its merit (Singh & Joachims 2018, Fairness of Exposure in
+Rankings, section 4.2; Biega, Gummadi & Weikum 2018, Equity of Attention), and merit is the rate of clicks for each
+examined impression, or a grade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.evaluation.statistics import Estimate
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_SMOOTHING = 5.0
+"""Examined impressions that the mean click rate counts for in the merit of a pair of query and product."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairExposure:
+    """The p pairs of a query and a product in a log."""
+
+    query: Indices
+    """(p,): numbers from 0."""
+    group: Indices
+    """(p,): that of the product, from 0."""
+    exposure: Floats
+    """(p,): examined impressions."""
+    clicks: Floats
+    """(p,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShare:
+    """Shares of one group in all exposure."""
+
+    exposure: float
+    target: float
+    """By merit."""
+    ratio: Estimate
+    """Exposure for each unit of the target: 1 is what merit says; the interval is from a bootstrap over queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedExposure:
+    """Expected exposure of one query or several (Diaz et al. 2020, Evaluating Stochastic Rankings with Expected
+    Exposure, section 3.2), as means over queries."""
+
+    loss: float
+    """The squared distance of exposure and target: disparity - 2 relevance + the target's own square."""
+    disparity: float
+    """The square of the exposure: least where all products of a query have the same."""
+    relevance: float
+    """Its product with the target."""
+
+
+def target_by_merit(pairs: PairExposure) -> Floats:
+    """(p,): the exposure of each query, shared in proportion to merit: click rates by examined impression, shrunk to
+    the mean rate."""
+    rate = float(pairs.clicks.sum()) / max(float(pairs.exposure.sum()), 1e-12)
+    merit = (pairs.clicks + _SMOOTHING * rate) / (pairs.exposure + _SMOOTHING)
+    of_query = np.bincount(pairs.query, pairs.exposure)
+    total = np.bincount(pairs.query, merit).clip(min=1e-12)
+    return np.asarray(of_query[pairs.query] * merit / total[pairs.query])
+
+
+def group_shares(pairs: PairExposure, groups: int, resamples: int = 1_000, seed: int = 7) -> list[GroupShare]:
+    """The shares of each of some groups."""
+    queries = int(pairs.query.max(initial=-1)) + 1
+    cell, size = pairs.query * groups + pairs.group, queries * groups
+    exposure, target = (
+        np.bincount(cell, values, size).reshape(queries, groups) for values in (pairs.exposure, target_by_merit(pairs))
+    )
+    whole = max(float(exposure.sum()), 1e-12)
+    chances = np.full(max(queries, 1), 1 / max(queries, 1))
+    drawn = np.random.default_rng(seed).multinomial(queries, chances, resamples)[:, :queries].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (drawn @ exposure) / (drawn @ target)
+        means = exposure.sum(axis=0) / target.sum(axis=0)
+    found = []
+    for group in range(groups):
+        known = ratios[np.isfinite(ratios[:, group]), group]
+        ends = np.percentile(known, [2.5, 97.5]).tolist() if len(known) else (None, None)
+        mean = float(means[group]) if np.isfinite(means[group]) else 0.0
+        ratio = Estimate(mean, *ends)
+        found.append(GroupShare(float(exposure[:, group].sum()) / whole, float(target[:, group].sum()) / whole, ratio))
+    return found
+
+
+def gini(values: Floats) -> float:
+    """The Gini coefficient of values (n,) that are not negative: 0 where all are equal, near 1 where one has all."""
+    ordered, count = np.sort(values), len(values)
+    total = float(ordered.sum())
+    if not count or total <= 0:
+        return 0.0
+    return float(2 * (np.arange(1, count + 1) @ ordered) / (count * total) - (count + 1) / count)
+
+
+def attention_distance(shares: Sequence[float], target: Sequence[float]) -> float:
+    """Attention-weighted rank fairness (Sapiezynski et al. 2019, Quantifying the Impact of User Attention on Fair Group
+    Representation in Ranked Lists; AWRF in Raj & Ekstrand 2022, Measuring Fairness in Ranked Results): the distance of
+    the groups' shares of attention from a target, by total variation; 0 where they are equal, at most 1."""
+    return float(np.abs(np.asarray(shares) - np.asarray(target)).sum() / 2)
+
+
+def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> ExpectedExposure:
+    """Of pairs (p,) of queries and products; each query counts once, its exposure as shares of all its exposure."""
+    total = np.bincount(query, exposure).clip(min=1e-12)[query]
+    own, wanted = exposure / total, target / total
+    queries = max(len(np.unique(query)), 1)
+    loss, disparity, relevance = (float(each.sum()) / queries for each in ((own - wanted) ** 2, own**2, own * wanted))
+    return ExpectedExposure(loss, disparity, relevance)
+
+
+def ideal_exposure(grades: Floats, weights: Floats) -> Floats:
+    """(n,): the exposure of n products of one query whose equal grades share the ranks that they take in the ideal
+    order, equally; `weights` (d,) is the examination of each rank, 0 behind."""
+    attention = np.zeros(len(grades))
+    attention[: len(weights)] = weights[: len(grades)]
+    order = np.argsort(-grades, kind="stable")
+    _, block = np.unique(-grades[order], return_inverse=True)
+    mean = np.bincount(block, attention) / np.bincount(block)
+    shared = np.empty(len(grades))
+    shared[order] = mean[block]
+    return shared
