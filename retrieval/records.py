@@ -349,7 +349,8 @@ class Page:
     degraded: tuple[str, ...] = ()
     """Stages that failed; empty for a complete response."""
     nearest: tuple[Hit, ...] = ()
-    """Where there is no hit: the products closest in meaning that the filter lets through, best first."""
+    """Where a filter leaves no hit, or fewer than ten: the other products closest in meaning that it lets through, best
+    first. Where nothing fits, the closest ones."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Stage to milliseconds."""
     version: str = ""

@@ -234,7 +234,8 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     else:
         say(f"{page.total:,} products." if page.total else "No products.")
     if page.nearest:
-        say("Nothing fits; the nearest products:" if page.nothing_fits else "Nearest products that pass the filter:")
+        others = "Other near" if page.hits else "Nearest"
+        say("Nothing fits; the nearest products:" if page.nothing_fits else f"{others} products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest), explain=explain)
     ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
     for line in (*map(_choice_line, page.choices), *map(_facet_line, page.facets.values()), *ranged):

@@ -190,6 +190,8 @@ class Stages:
                 _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
             except ModelError:
                 degraded = (*degraded, "ranked")
+        if query is not None and 0 < ranking.total < OFFERED:
+            ranking.also_near = self._near_others(request, query, nearest, wanted, ranking)
         if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
             self._signals.reorder(ranking, self._snapshot.products)
         if len(request.begun) > 1 and ranking.total:
@@ -454,6 +456,20 @@ class Stages:
             rows = matches.rows[matches.scores > 0]
         return bool(len(rows))
 
+    def _near_others(
+        self, request: ResolvedRequest, query: Vectors, nearest: NearestRows, wanted: WantedTypes, ranking: Ranking
+    ) -> Rows:
+        """Products that the filter lets through and that are near enough to be candidates, although others of the
+        catalog are nearer than they are."""
+        if request.filter is None or request.sort or request.unavailable or not len(nearest.rows):
+            return NO_ROWS
+        allowed = self._snapshot.keyword.select(Selection(where=request.filter, everything=True))
+        found = self._snapshot.vectors.search(query, 2 * OFFERED, allowed)
+        # How far is far depends on the nearest product of the catalog.
+        rows, scores = np.append(nearest.rows[:1], found.rows), np.append(nearest.scores[:1], found.scores)
+        near = found.rows[self._are_near(request, NearestRows(rows, scores), wanted)[1:]]
+        return near[~np.isin(near, ranking.rows)][: OFFERED - ranking.total]
+
     def _offers(self, request: ResolvedRequest, query: Vectors, nearest: NearestRows) -> Ranking:
         """No candidates, and the nearest products, or those that the filter lets through."""
         if request.filter is not None:
@@ -587,6 +603,8 @@ class Ranking:
     timings: dict[str, float] = field(default_factory=dict)
     fit: float | None = None
     """The probability that the best hit fits, where a ranker has told it."""
+    also_near: Rows = field(default_factory=lambda: NO_ROWS)
+    """Where a filter leaves few candidates: other products that pass it, the nearest first."""
     nothing_fits: bool = False
     """Whether the whole catalog has nothing for the query."""
     is_type_sure: bool = False

@@ -544,9 +544,10 @@ class Search:
         ranges: Mapping[str, tuple[RangeCount, ...]] | None = None,
     ) -> Page:
         nearest: tuple[Hit, ...] = ()
-        if ranking and not ranking.total and self._query.page == 1:
-            groups = self._groups(ranking.rows) if self._group else None
-            rows = groups.collapse(ranking.rows) if groups else ranking.rows
+        offered = (ranking.also_near if ranking.total else ranking.rows) if ranking else NO_ROWS
+        if ranking and len(offered) and self._query.page == 1:
+            groups = self._groups(offered) if self._group else None
+            rows = groups.collapse(offered) if groups else offered
             offers = rows[: min(OFFERED, self._query.size)].tolist()
             nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
             nearest = tuple(self._grouped(nearest, offers, groups))

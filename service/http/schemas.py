@@ -430,7 +430,7 @@ class SearchResponse:
     degraded: tuple[str, ...]
     """Stages that failed or were too slow."""
     nearest: tuple[SearchHit, ...]
-    """Where there is no hit: the products closest in meaning that the filter lets through."""
+    """Where a filter leaves no hit, or fewer than ten: other products close in meaning that it lets through."""
     fit: float | None
     nothing_fits: bool
     """Whether the whole catalog has nothing for the query."""

@@ -168,7 +168,7 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     message: str | UnsetType = UNSET
     """A note on failed stages, on a query that nothing fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
-    """Where there is no hit: the nearest products that pass the filters."""
+    """Where there are none or few: the nearest other products that pass the filters."""
     user_data: list[Mapping[str, Any]] | UnsetType = UNSET
     """The objects that merchandising rules add."""
     ignored_parameters: list[str] | UnsetType = UNSET

@@ -59,7 +59,7 @@ export function resultsView(shop) {
       fill(narrowing, choices(place, answer));
     });
     fill(notices, noticesOf(place, answer, shop));
-    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : [nothing(place, shop), ...offers(place, answer)]);
+    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place, shop), offers(place, answer));
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
     announceCount(title);
@@ -107,11 +107,13 @@ export function resultsView(shop) {
 }
 
 function offers(place, answer) {
-  return answer.nearest.length ? [el("p", { class: "notice", text: t("nearest") }), hitGrid(place, answer, answer.nearest)] : [];
+  const text = t(answer.hits.length ? "nearest beside" : "nearest");
+  return answer.nearest.length ? [el("p", { class: "notice", text }), hitGrid(place, answer, answer.nearest, answer.hits.length)] : [];
 }
 
-function hitGrid(place, answer, hits) {
-  const first = (answer.page - 1) * answer.size + 1;
+/** A grid of hits, `before` of which stand before them on the page. */
+function hitGrid(place, answer, hits, before = 0) {
+  const first = (answer.page - 1) * answer.size + before + 1;
   const onchoose = (hit, index) => noteClick(answer, hit, first + index);
   const onadd = (hit, index) => noteReached(answer, hit, first + index);
   const more = (hit) => (hit.siblings.length && answer.total ? siblingsButton(place, hit) : null);

@@ -72,6 +72,7 @@ export const ENGLISH = {
   "did you mean": "Did you mean",
   "showing instead": "Nothing has the words “{query}”. Showing products for",
   "nearest": "These products come closest:",
+  "nearest beside": "Other products with your filters that come close:",
   "degraded": "Part of the search could not take part, so some products may be missing.",
   "redirect": "There is a page about this:",
   "none title": "Nothing found",

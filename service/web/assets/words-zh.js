@@ -68,6 +68,7 @@ export const CHINESE = {
   "did you mean": "您是不是想找",
   "showing instead": "没有商品含有“{query}”。以下结果对应",
   "nearest": "以下是最接近的商品：",
+  "nearest beside": "符合筛选条件的其他相近商品：",
   "degraded": "搜索的一部分暂时不可用，结果可能不完整。",
   "redirect": "有一个专门的页面：",
   "none title": "没有找到商品",

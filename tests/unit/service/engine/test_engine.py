@@ -7,6 +7,7 @@ import string
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,21 @@ def test_query_that_nothing_fits_returns_only_nearest(engine: SearchEngine, quer
     filtered = engine.search(query, filters="price < 40", size=5)
     assert filtered.nothing_fits
     assert all(hit.product.price is not None and hit.product.price < 40 for hit in filtered.nearest)
+
+
+def test_few_hits_of_a_filter_come_with_other_near_products(engine: SearchEngine) -> None:
+    texts = ("something to carry books", "keep coffee hot", "cordless drill", "gift for a gardener")
+    offered = 0
+    for text, bound in product(texts, (5, 10, 20, 60)):
+        filters = f"price < {bound}"
+        page = engine.search(text, filters=filters)
+        offered += bool(page.hits and page.nearest)
+        assert len(page.nearest) + min(page.total, 10) <= 10 or not page.total
+        assert not set(ids(page)) & {hit.product.id for hit in page.nearest}
+        assert all(hit.product.price is not None and hit.product.price < bound for hit in page.nearest)
+        assert not engine.search(text, filters=filters, sort="price").nearest or not page.total
+        assert not engine.search(text, filters=filters, page=2).nearest
+    assert offered
 
 
 def test_nearly_all_strings_of_random_letters_have_no_hits(engine: SearchEngine) -> None:
