@@ -30,7 +30,7 @@ from mcp.types import (
 from pydantic import Field, ValidationError
 
 from retrieval.errors import ShelfwiseError
-from retrieval.records import Facet, Hit, Page, Product
+from retrieval.records import Choice, Facet, Hit, Page, Product
 from service.curation.relevance import without_fields
 from service.http.errors import to_request_error
 from service.http.schemas import Name, ProductId, RecommendBody, RequestBody, encode
@@ -44,6 +44,7 @@ _MOST_TEXT = 1_000
 _MOST_FIELDS = 10
 _MOST_VALUES = 100
 _MOST_LISTED = 200
+_CHOICES = 3
 _FILTERS = "A filter, such as: price < 100 AND brand IN (Bosch, Makita) AND NOT availability = out_of_stock"
 _INSTRUCTIONS = (
     "Searches the catalog of a web store. Call facets without arguments once: it lists the fields that filters use. "
@@ -123,10 +124,12 @@ class ProductList:
     """Of all pages."""
     hits: Sequence[ProductSummary]
     nearest: Sequence[ProductSummary] = ()
-    """Where there is no hit: the products closest in meaning."""
+    """Where there are none or few: other products close in meaning."""
     searched_for: str = ""
     """The correction that was searched for instead of a misspelled query."""
     facets: Mapping[str, Facet] = field(default_factory=dict)
+    choices: Sequence[Choice] = ()
+    """Fields that narrow a broad query best: the filter of each value finds as many hits as its count says."""
     incomplete: Sequence[str] = ()
     """Stages of the search that failed."""
 
@@ -158,10 +161,11 @@ class CatalogTools:
     def search(self, given: SearchArguments) -> ProductList:
         """Search products by words, filters and order. Hits have id, title, brand, category, price, availability and
         rating; call product for the rest."""
-        found = self._engine.search(
-            given.query, size=given.size, page=given.page, filters=given.filters, sort=given.sort, facets=given.facets
+        options: Mapping[str, Any] = {"filters": given.filters, "sort": given.sort, "facets": given.facets}
+        choices = _CHOICES if given.page == 1 else 0
+        return self._list(
+            self._engine.search(given.query, size=given.size, page=given.page, choices=choices, **options)
         )
-        return self._list(found)
 
     def facets(self, given: FacetsArguments) -> Mapping[str, Facet] | FieldList:
         """List the fields of the catalog with their kinds, or, with fields, count the values of these over all hits
@@ -195,6 +199,7 @@ class CatalogTools:
             self._summaries(page.nearest),
             page.suggestion if page.corrected else "",
             page.facets,
+            page.choices,
             page.degraded,
         )
 

@@ -197,7 +197,7 @@ class ServiceSettings(SettingsTable):
     threads: int | None = Field(default=None, ge=1, le=1_000)
     """worker threads"""
     query_encodings: int = Field(default=1_000, ge=0, le=1_000_000)
-    """the last queries whose encodings memory keeps, some 3 KB each, for further pages and filters and for other
+    """the last queries whose encodings memory keeps, some 5 KB each, for further pages and filters and for other
     shoppers"""
     queue: int = Field(default=32, ge=0, le=100_000)
     """requests that may wait for a thread; further ones are refused with 503"""

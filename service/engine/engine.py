@@ -245,7 +245,8 @@ class SearchEngine:
             def find(text: str, completions: Sequence[Completion]) -> Page:
                 searched, chosen = replace(request, text=text), self._suggester.chosen_category(text)
                 given = unavailable, rules, request.text, completions, chosen
-                page = Search(snapshot, stages, searched, *given, exploration=exploration).page()
+                hidden = settings.hidden
+                page = Search(snapshot, stages, searched, *given, exploration=exploration, hidden=hidden).page()
                 return replace(page, completion=completion, suggestion=correction.text if correction else "")
 
             if correction and correction.is_sure and may_correct:

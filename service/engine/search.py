@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -31,6 +31,7 @@ from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Choice, Contribution, Facet, Hit, Page, Place, Product, RangeCount, Reason
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
+from service.curation.relevance import without_fields
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
 from service.engine.candidates import FILTERED_DEPTH, HEAD, OFFERED, Ranking, ResolvedRequest, Stages
 from service.engine.reasons import find_reasons, reason_line, with_store_reasons
@@ -209,11 +210,13 @@ class Search:
         chosen: str = "",
         *,
         exploration: Exploration | None = None,
+        hidden: Collection[str] = (),
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
         of the request is its correction; `completions` are the texts that it may become, the first its own; `chosen`
-        names the category that shoppers choose from after it."""
+        names the category that shoppers choose from after it; `hidden` are fields that choices leave out."""
         self._snapshot = snapshot
+        self._hidden = hidden
         self._stages = stages
         self._query = request
         self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
@@ -316,7 +319,8 @@ class Search:
     def _choices(self, ranking: Ranking, groups: CandidateGroups | None) -> tuple[Choice, ...]:
         """By candidates evenly from all ranks."""
         places = np.arange(0, len(ranking.rows), max(1, len(ranking.rows) // CONSIDERED))[:CONSIDERED]
-        products = [self._snapshot.products[row] for row in ranking.rows[places].tolist()]
+        shown = (self._snapshot.products[row] for row in ranking.rows[places].tolist())
+        products = [without_fields(product, self._hidden) for product in shown] if self._hidden else list(shown)
         where, compiled = self._request.where, self._snapshot.catalog.compile
 
         def count(filters: Sequence[Filter]) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 from retrieval.errors import QueryError
 from retrieval.index.choices import MOST_VALUES, is_in_title
 from retrieval.records import Choice
+from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
 
 QUERY = "cordless drill"
@@ -40,6 +41,12 @@ def test_fields_that_are_chosen_or_named_are_not_proposed(engine: SearchEngine) 
     assert first.field not in after
     named = engine.search("red cordless drill", choices=5, size=1)
     assert {each.field for each in named.preferred}.isdisjoint(each.field for each in named.choices)
+
+
+def test_hidden_fields_are_not_proposed(engine: SearchEngine) -> None:
+    (first,) = choices(engine, choices=1)
+    hidden = Relevance(hidden=(first,))
+    assert first not in choices(engine, choices=5, relevance=hidden)
 
 
 def test_no_choice_without_need(engine: SearchEngine) -> None:
