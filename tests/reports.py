@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import polars as pl
 
 from rerank.click_models.evaluation import HeldOutFit
+from rerank.evaluation.off_policy import ESTIMATORS, OffPolicyEstimate, OutcomeEstimate
 from rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import OrderResult
@@ -193,6 +194,13 @@ def comparison(difference: Difference | None, measure: str = NDCG, part: str = "
     return MeasureComparison(measure, part, 400, 0.53, 0.5, difference)
 
 
+def off_policy(refusal: str = "") -> OffPolicyEstimate:
+    """What a new ranker would have brought, or why that cannot be told."""
+    by_estimator = dict.fromkeys(ESTIMATORS, 0.02)
+    clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0, by_estimator)
+    return OffPolicyEstimate(2_000, 800, 10, 0.75, () if refusal else (clicks,), refusal)
+
+
 def findings(**values: object) -> Findings:
     plain = Findings(
         lists=7_000,
@@ -210,6 +218,7 @@ def findings(**values: object) -> Findings:
         above_naive=Gain(0.02, 0.01, 0.03),
         comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
         examples=(FirstHits("steel pan", 12, ("Pan lid", "Steel pan"), ("Steel pan", "Iron pan")),),
+        off_policy=off_policy(),
     )
     return replace(plain, **values)  # type: ignore[arg-type]
 

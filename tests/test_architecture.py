@@ -22,11 +22,11 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 89,
-    "lines": 26_100,
-    "lines of code": 19_260,
-    "lines of tests": 11_860,
-    "modules with one importer": 7,
+    "modules": 90,
+    "lines": 27_300,
+    "lines of code": 20_060,
+    "lines of tests": 12_240,
+    "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance

@@ -195,6 +195,18 @@ class Outcomes:
     unattributed: int
     """Carts and purchases of products that their list did not show, or of no list: left out."""
 
+    @property
+    def acts(self) -> Flags:
+        """(n, depth, 3): whether the product at each position was clicked, carted, bought; a cart or purchase counts at
+        its product's highest position."""
+        pairs = self.log.pairs
+        acts = np.zeros((*pairs.shape, 3), np.bool_)
+        acts[..., 0] = self.log.clicks
+        led = (self.cart_rows, self.cart_pairs), (self.purchase_rows, self.purchase_pairs)
+        for output, (rows, of) in enumerate(led, 1):
+            acts[rows, (pairs[rows] == of[:, None]).argmax(axis=1), output] = True
+        return acts
+
     def carts(self, begin: int, end: int) -> Floats:
         """(pairs,): how many carts the lists from row `begin` to before `end` led to."""
         return _counted(self.cart_rows, self.cart_pairs, begin, end, self.log.count)

@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, Outcomes, outcomes
+from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, outcomes
 from rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
 from rerank.ranker.network import EVENTS, Inputs
 from rerank.sessions.partitions import WHO
@@ -64,23 +64,12 @@ def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickE
     """Fits a click model to events (see `rerank.click_models.click_log.click_log` for the columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)
-    gains, acts = signal_rates(happened, model, 0, happened.log.size), acts_of(happened)
+    gains, acts = signal_rates(happened, model, 0, happened.log.size), happened.acts
     borrowed = tuple(name for at, name in enumerate(KINDS) if at and acts[..., at].sum() < LEAST_ACTS)
     for at in map(KINDS.index, borrowed):
         gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
     return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed)
-
-
-def acts_of(happened: Outcomes) -> Flags:
-    """(n, depth, 3): acts at each position; a cart or purchase counts at its product's highest position."""
-    pairs = happened.log.pairs
-    acts = np.zeros((*pairs.shape, len(KINDS)), np.bool_)
-    acts[..., 0] = happened.log.clicks
-    led = (happened.cart_rows, happened.cart_pairs), (happened.purchase_rows, happened.purchase_pairs)
-    for output, (rows, of) in enumerate(led, 1):
-        acts[rows, (pairs[rows] == of[:, None]).argmax(axis=1), output] = True
-    return acts
 
 
 def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:

@@ -1,20 +1,21 @@
-"""Experiments: `experiments list`, `put`, `stop`, `report`."""
+"""Experiments: `experiments list`, `plan`, `put`, `stop`, `report`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 from typer import Argument
 
 from rerank.evaluation.statistics import Interval
 from retrieval.html_report import printable
-from service.cli.options import By, Index, check_index, command
-from service.cli.output import emit, plain_table, say, show_notices, show_table
+from service.cli.options import By, Index, SettingsFile, check_index, command
+from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
 from service.experiments.analysis import (
     DraftFigures,
     ExperimentAnalysis,
@@ -24,8 +25,12 @@ from service.experiments.analysis import (
     stored_report,
 )
 from service.experiments.assignment import check_rankers, stored_problem
-from service.experiments.experiment import Experiment, Goal, Variant, read_experiment
+from service.experiments.experiment import Experiment, Goal, Variant, experiment_document, read_experiment
 from service.experiments.store import ExperimentStore, StoredExperiment, stored_document
+from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.reports.experiment_plan import ExperimentPlan
 
 ExperimentId = Annotated[str, Argument(help="An experiment's id.", metavar="EXPERIMENT")]
 
@@ -47,6 +52,24 @@ def put(
     experiment, store = read_experiment(file), _store(index)
     check_rankers(experiment, stored_problem(index))
     _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
+
+
+@command("experiments plan store merging.toml")
+def plan(
+    index: Index,
+    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
+    settings: SettingsFile = None,
+) -> None:
+    """Estimate from the log what each variant would bring, and how many shoppers an A/B test takes, before it runs."""
+    check_index(index)
+    experiment = read_experiment(file)
+    # Imports what trains rankers, which other commands do without.
+    from service.reports.experiment_plan import plan_experiment
+
+    with TerminalProgress() as progress:
+        found = plan_experiment(index, load_settings(settings), experiment, progress)
+    document = msgspec.to_builtins(found) | {"experiment": experiment_document(experiment)}
+    emit(found, _show_plan, document=document)
 
 
 @command("experiments stop store merging --by m7")
@@ -113,6 +136,33 @@ def _show_report(report: ExperimentReport) -> None:
     if analysis.comparisons:
         show_table(_comparisons(analysis.comparisons))
     say("'any look' holds whenever you look; 'one look' only at an end that was planned before.")
+
+
+def _show_plan(found: ExperimentPlan) -> None:
+    experiment = found.experiment
+    say(f"{experiment.id}: {_how(experiment)}, before it runs", style="bold")
+    say(
+        f"Lists from {found.begins:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} of the {found.queries:,} most "
+        f"frequent queries, {found.share:.0%} of all"
+    )
+    for each in found.variants:
+        say(f"{each.text}.")
+    table = plain_table("variant", "a search's", found.control, "with it", "difference", "95%", "overlap")
+    for each in found.variants:
+        for row in each.estimate.outcomes:
+            figures = f"{row.before:.4f}", f"{row.after:.4f}", f"{row.difference:+.4f}"
+            interval = f"{row.low:+.4f} to {row.high:+.4f}"
+            overlap = f"{each.estimate.overlap:.0%}"
+            table.add_row(Text(each.variant), row.outcome, *figures, interval, overlap)
+    if table.rows:
+        show_table(table)
+    if found.shoppers is not None:
+        days = f"{found.shoppers / found.shoppers_a_day:,.0f} days at {found.shoppers_a_day:,.0f} shoppers a day"
+        least = f"{experiment.least_effect:.1%} in {_WORDS[experiment.goal]}"
+        say(f"An A/B test finds a difference of {least} with about {found.shoppers:,} shoppers: {days}.")
+    for each in found.variants:
+        if each.shoppers is not None:
+            say(f"If variant {each.variant} moves them as much as it moves clicks, with about {each.shoppers:,}.")
 
 
 def _how(experiment: Experiment) -> str:

@@ -103,6 +103,7 @@ GROUPS: Mapping[str, Group] = {
         "A/B tests and interleaving of rankings.",
         {
             "list": Entry("service.cli.experiments:list_experiments", "List the experiments."),
+            "plan": Entry("service.cli.experiments:plan", "Estimate an experiment from the log, before it runs."),
             "put": Entry("service.cli.experiments:put", "Add an experiment from a file."),
             "stop": Entry("service.cli.experiments:stop", "End an experiment."),
             "report": Entry("service.cli.experiments:report", "Report the results of an experiment."),

@@ -261,7 +261,7 @@ def _undecided(found: SequentialDifference, least: float, course: Course) -> Exp
     effect = max(abs(found.value), least)
     if not effect:
         return ExperimentDecision(Outcome.NOT_YET, "", _NOTHING)
-    needed = _needed(found, effect, course)
+    needed = shoppers_needed(found.deviation, effect, course.planned, course.alpha, found.shoppers)
     a_day = found.shoppers / course.days
     days = (needed - found.shoppers) / a_day
     if needed > a_day * course.lasts:
@@ -274,12 +274,13 @@ def _undecided(found: SequentialDifference, least: float, course: Course) -> Exp
     return ExperimentDecision(Outcome.NOT_YET, "", text)
 
 
-def _needed(found: SequentialDifference, effect: float, course: Course) -> int:
-    """How many shoppers tell a difference of this size from nothing; at most a billion."""
-    low, high = found.shoppers, found.shoppers
+def shoppers_needed(deviation: float, effect: float, planned: int, alpha: float, least: int = LEAST_SHOPPERS) -> int:
+    """How many shoppers tell a difference of this size from nothing, `least` and a billion at most; `deviation` is that
+    of what a shopper moves the difference by."""
+    low, high = least, least
 
     def reported(shoppers: int) -> bool:
-        return sequence_margin(found.deviation, shoppers, course.planned, course.alpha) < effect
+        return sequence_margin(deviation, shoppers, planned, alpha) < effect
 
     while not reported(high) and high < 1_000_000_000:
         low, high = high, high * 2

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from rerank.click_models.evaluation import HeldOutFit
+from rerank.evaluation.off_policy import OffPolicyEstimate
 from rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
 from rerank.expansions import ExpansionReport
 from rerank.ranker.spec import NAIVE, OrderResult
@@ -42,6 +43,7 @@ def findings(done: ClickTraining) -> Findings:
         above_naive=_gain(report.measures),
         comparisons=report.decision.comparisons if report.decision else (),
         examples=done.examples,
+        off_policy=done.off_policy,
     )
 
 
@@ -74,6 +76,8 @@ def summarize(
     else:
         yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
     yield from _reached(against, found)
+    if found.off_policy:
+        yield f"{found.off_policy.describe('the new ranker')}. This estimate does not decide."
     bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
     yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
     yield from _compared_with_naive(found)
@@ -279,6 +283,7 @@ _STAGE_OF = {
     "export": "evaluation",
     "evaluation": "evaluation",
     "gate": "gate",
+    "off-policy": "gate",
     "publish": "publish",
 }
 """The stage of a step; other steps are trainings of the ranker."""
@@ -391,6 +396,8 @@ class Findings:
     """The gate's, over all queries and by slice."""
     examples: tuple[FirstHits, ...] = ()
     """Frequent held-out queries whose first hits the new ranker changes."""
+    off_policy: OffPolicyEstimate | None = None
+    """What it would have brought on the lists of the gate, beside what served; None where they have no query."""
 
 
 @dataclass(frozen=True, slots=True)

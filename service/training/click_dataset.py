@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
 from rerank.click_models.evaluation import HeldOutFit, evaluate_later
+from rerank.evaluation.off_policy import OffPolicyEstimate
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.features import MEMORY_COLUMNS
 from rerank.ranker.memory import NO_MEMORY, QueryMemory, product_hashes
@@ -27,7 +28,6 @@ from rerank.training.click_dataset import (
     ClickEvidence,
     ClickLists,
     Periods,
-    acts_of,
     click_lists,
     fit_evidence,
     fold_by_shopper,
@@ -111,6 +111,7 @@ class ClickTrial:
     """(pairs,): index of each pair of the log among all candidates (m,); -1 for none."""
     languages: NDArray[np.str_]
     """(n,): the language that most of a query's chosen candidates are in, "" where none says one."""
+    options: TrialOptions
 
     def shown_scores(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """(lists, depth): the scores (m,) of what was shown."""
@@ -141,7 +142,7 @@ def build_trial(
     place_of[is_placed] = np.searchsorted(shown, place_of[is_placed])
     # What each candidate gained, freed of position.
     log, targets = happened.log, np.zeros(len(shown), np.float32)
-    gains = unbiased_gains(log.pairs, acts_of(happened), chances, np.array(WORTH), log.count)
+    gains = unbiased_gains(log.pairs, happened.acts, chances, np.array(WORTH), log.count)
     targets[place_of[is_placed]] = gains[is_placed]
     is_chosen = np.zeros(len(shown), np.bool_)
     is_chosen[place_of[is_placed]] = _any_act(happened)[is_placed]
@@ -154,7 +155,7 @@ def build_trial(
     numbers = np.flatnonzero(judges)
     languages = np.array(_languages(snapshot, lists, is_chosen), np.str_)
     of_row = queries.of_row[is_listed]
-    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, of_row, place_of, languages)
+    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, of_row, place_of, languages, options)
 
 
 def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.bool_]) -> list[str]:
@@ -170,7 +171,7 @@ def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.
 def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
     """(pairs,): which pairs something was done on."""
     found = np.zeros(happened.log.count, np.bool_)
-    found[happened.log.pairs[acts_of(happened).any(axis=2)]] = True
+    found[happened.log.pairs[happened.acts.any(axis=2)]] = True
     return found
 
 
@@ -306,6 +307,8 @@ class ClickTraining:
     added: AddedRanker
     examples: tuple[FirstHits, ...] = ()
     """The most frequent first."""
+    off_policy: OffPolicyEstimate | None = None
+    """What the new ranker would have brought on the held-out lists; None where none has a query."""
 
 
 def build_training_set(

@@ -24,6 +24,7 @@ from rerank.training.distillation import TeacherScores, usable_lists
 from rerank.training.query_generation import synthetic_queries
 from retrieval.encoders.base import TokenEncoder, as_token_encoder
 from retrieval.errors import EncoderError, TrainingError
+from retrieval.index.fusion import DEFAULT, METHODS, Merge
 from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
@@ -110,11 +111,13 @@ def best_products(
     advance: Callable[[int], None] = lambda _: None,
     last: LastStage | None = None,
     encodings: Encodings | None = None,
+    merge: Merge = METHODS[DEFAULT],
 ) -> dict[str, list[str]]:
     """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked". See `search_all`."""
 
     def best(stages: Stages, query: str) -> list[str]:
-        rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
+        request = ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage, merge=merge)
+        rows = stages.rank(request).rows[:depth]
         return [snapshot.products.id_of(row) for row in rows.tolist()]
 
     return dict(zip(queries, search_all(snapshot, queries, best, advance, last, encodings), strict=True))

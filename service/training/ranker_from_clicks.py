@@ -23,7 +23,7 @@ from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
 from rerank.ranker.spec import ranker_store
-from rerank.training.click_dataset import ClickEvidence, acts_of, place_pairs
+from rerank.training.click_dataset import ClickEvidence, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
     adopt_features,
@@ -64,7 +64,7 @@ from service.training.click_dataset import (
     build_training_set,
     digest,
 )
-from service.training.ranker_promotion import changed_queries, judged, publish_judged, spec_of
+from service.training.ranker_promotion import changed_queries, judged, off_policy, publish_judged, spec_of
 
 NAIVE: ClickMethod = "naive"
 _RUN = "clicks-"
@@ -110,7 +110,8 @@ def click_ranker(
         shutil.rmtree(over)
     now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
     examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
-    return ClickTraining(made, networks, history, added, examples)
+    estimate = off_policy(made, added.model, progress)
+    return ClickTraining(made, networks, history, added, examples, estimate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,7 +317,7 @@ class ShownLists:
     def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
         """Of any period."""
         happened = outcomes(events, depth)
-        return cls(events, happened.pairs, happened.log, acts_of(happened))
+        return cls(events, happened.pairs, happened.log, happened.acts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from rerank.click_models.evaluation import ClickLikelihood
 from rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
+from rerank.evaluation.off_policy import FIRST, OffPolicyEstimate, evaluate_rankings, logged_searches
 from rerank.evaluation.promotion import (
     LIKELIHOOD,
     MRR,
@@ -300,6 +302,30 @@ def _first_hits(
     with closing(Reranker(OnnxRanker(ranker))) as reranker:
         last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
         return best_products(snapshot, queries, "ranked", EXAMPLES, last=last)
+
+
+_EVALUATED = 1_000
+
+
+def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progress) -> OffPolicyEstimate | None:
+    """What a challenger would have brought on the held-out lists of their most frequent queries, as whole searches find
+    its hits, with what was known before these lists; None where none has a query."""
+    trial, snapshot = made.held_out, made.snapshot
+    frequent = np.argsort(-trial.traffic, kind="stable")[:_EVALUATED]
+    queries = [trial.data.lists.queries[number] for number in frequent.tolist()]
+    if not queries:
+        return None
+    progress.begin("off-policy", len(queries), "queries")
+    with closing(Reranker(OnnxRanker(challenger))) as reranker:
+        known = trial.options.popularity, trial.options.memory
+        last = Reranking(snapshot, reranker, _DEADLINE, popularity=known[0], memory=known[1])
+        ranking = best_products(snapshot, queries, "ranked", FIRST, progress.advance, last)
+    periods = made.periods
+    events = pl.concat([periods.training, periods.validation, periods.held_out])
+    searches, rankings = logged_searches(events, [ranking], periods.judging)
+    (found,) = evaluate_rankings(searches, rankings)
+    progress.end(found.describe("the new ranker"))
+    return found
 
 
 Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]

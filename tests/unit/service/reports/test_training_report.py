@@ -39,6 +39,7 @@ from tests.reports import (
     comparison,
     findings,
     learn_report,
+    off_policy,
     recommends,
 )
 
@@ -268,3 +269,18 @@ def test_first_hits_before_and_after_are_shown_per_query() -> None:
     page = html(report)
     assert page.index('id="examples"') < page.index("steel pan") < page.index("Pan lid") < page.index("Iron pan")
     assert 'id="examples"' not in html(learn_report(findings=findings(examples=())))
+
+
+def test_what_the_new_ranker_would_have_brought_is_reported() -> None:
+    sentence = (
+        "By the clicks of 2,000 searches, the new ranker would have brought 0.520 clicks a search and what was served "
+        "0.500: +4.0% (95%: +2.0% to +6.0%), surely more"
+    )
+    assert f"{sentence}. This estimate does not decide." in sentences(found=findings())
+    page = html(learn_report(findings=findings()))
+    assert sentence in page
+    assert '<th class="number extra">SNIPS</th>' in page
+    refused = findings(off_policy=off_policy("the log has shown 12% of it"))
+    assert "cannot be told from the log: the log has shown 12% of it. This" in sentences(found=refused)
+    assert "SNIPS" not in html(learn_report(findings=refused))
+    assert 'id="off-policy"' not in html(learn_report(findings=findings(off_policy=None)))

@@ -85,7 +85,10 @@ def trained(
     work.mkdir(exist_ok=True)
     with closing(Connection(store)) as connection:
         snapshot, progress = open_snapshot(store, connection), progress or NullProgress()
-        return click_ranker(snapshot, events, work, root, options, BUILT, progress).added
+        done = click_ranker(snapshot, events, work, root, options, BUILT, progress)
+    assert done.off_policy is not None
+    assert done.off_policy.outcomes or done.off_policy.refusal
+    return done.added
 
 
 def test_naive_training_ends_with_the_one_beside_it_and_its_error_is_raised(

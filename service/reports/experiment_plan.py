@@ -1,0 +1,219 @@
+"""Planning of experiments: what the log tells of each variant, and how many shoppers a test of it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from rerank.click_models.click_log import sums
+from rerank.evaluation.off_policy import FIRST, LoggedSearches, OffPolicyEstimate, evaluate_rankings, logged_searches
+from rerank.evaluation.statistics import ALPHA, RatioSums
+from rerank.model_store import DEFAULT_MODEL, OFF
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import StoredRanker, ranker_store
+from rerank.sessions.tables import DerivedTables, open_derived
+from rerank.training.click_dataset import split_by_time
+from retrieval.errors import ExperimentError
+from retrieval.index.fusion import DEFAULT, METHODS
+from retrieval.progress import Progress
+from retrieval.store.manifest import EVENTS_FOLDER
+from service.engine.models import encoding_of
+from service.engine.reranking import Reranker, Reranking
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.events.event_log import DERIVED_FOLDER
+from service.events.signals import Popularity
+from service.experiments.analysis import shoppers_needed
+from service.experiments.assignment import check_rankers, stored_problem
+from service.experiments.experiment import Experiment, Goal, Mode, VariantOptions
+from service.settings import Settings
+from service.training.derived_tables import catalog, memory_of, popularity_scores
+from service.training.ranker_dataset import best_products
+
+_QUERIES = 1_000
+_DEADLINE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlan:
+    """A variant beside the first one."""
+
+    variant: str
+    estimate: OffPolicyEstimate
+    text: str
+    """The estimate in a sentence."""
+    shoppers: int | None = None
+    """That an A/B test takes to find the estimated difference; None where that is refused or too small to matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentPlan:
+    """An experiment before it runs."""
+
+    experiment: Experiment
+    control: str
+    begins: datetime
+    until: datetime
+    """The lists from then to then are evaluated."""
+    queries: int
+    """Those evaluated: the most frequent ones."""
+    share: float
+    """Of the lists from `begins` on, those of these queries."""
+    variants: tuple[VariantPlan, ...]
+    shoppers: int | None
+    """That an A/B test takes to find the smallest difference that matters; None where the log cannot tell."""
+    shoppers_a_day: float
+    """Of the evaluated lists."""
+
+
+def plan_experiment(root: Path, settings: Settings, experiment: Experiment, progress: Progress) -> ExperimentPlan:
+    """Evaluates the variants of an experiment on the derived tables of an index directory.
+
+    Their rankings are those of whole searches without merchandising rules. Where one is of a ranker that was trained on
+    clicks, only the last fifth of the lists is evaluated, which no training has seen, and the ranker knows nothing of
+    that time. Raises ExperimentError for a variant that the log cannot tell of, StoreMissingError
+    without tables, TrainingError for too few lists.
+    """
+    check_rankers(experiment, stored_problem(root))
+    if "rules" in experiment.touches:
+        message = f"experiment {experiment.id!r}: rules: the log is evaluated without merchandising rules; leave it out"
+        raise ExperimentError(message, field="rules")
+    derived = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER)
+    with serving_snapshot(root, settings) as snapshot:
+        rankers = [_ranker_of(root, snapshot, variant.options) for variant in experiment.variants]
+        lists = _Lists.of(derived, any(each is not None and _learned(each) for each in rankers))
+        progress.begin("rankings", len(lists.queries) * len(rankers), "queries")
+        rankings = []
+        with ExitStack() as stack:
+            for variant, ranker in zip(experiment.variants, rankers, strict=True):
+                last = _last_stage(root, snapshot, ranker, derived, lists, stack)
+                merge, stage = METHODS[variant.options.merge or DEFAULT], "ranked" if last else "merged"
+                rankings.append(
+                    best_products(snapshot, lists.queries, stage, FIRST, progress.advance, last, merge=merge)
+                )
+        progress.end(f"the first {FIRST} hits of {len(lists.queries):,} queries by {len(rankers)} variants")
+    progress.begin("estimates", None, "")
+    searches, (control, *others) = logged_searches(lists.events, rankings, lists.begins)
+    found = evaluate_rankings(searches, others, base=control)
+    progress.end(f"by {found[0].searches:,} searches of {found[0].shoppers:,} shoppers")
+    return _plan(experiment, lists, searches, found)
+
+
+def _learned(ranker: StoredRanker) -> bool:
+    """Whether a ranker has seen clicks of this store."""
+    return ranker.name != DEFAULT_MODEL
+
+
+def _ranker_of(root: Path, snapshot: Snapshot, options: VariantOptions) -> StoredRanker | None:
+    """The ranker of a variant; None for the merged order."""
+    if options.stage == "merged" or options.ranker == OFF:
+        return None
+    registry, encoding = ranker_store(root), encoding_of(snapshot)
+    return registry.servable(options.ranker, encoding) if options.ranker else registry.serving(encoding).model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lists:
+    """The lists of the tables, those from `begins` on to be evaluated."""
+
+    events: pl.DataFrame
+    begins: datetime
+    until: datetime
+    queries: list[str]
+    share: float
+
+    @classmethod
+    def of(cls, derived: DerivedTables, is_split: bool) -> _Lists:
+        events = derived.lists()
+        periods = split_by_time(events)
+        begins = periods.judging if is_split else cast(datetime, events["time"].min())
+        shown = events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("time") >= begins))
+        by_query = (
+            shown.select("query", "query_id")
+            .unique()
+            .group_by("query")
+            .len()
+            .sort("len", "query", descending=[True, False])
+        )
+        frequent = by_query.filter(pl.col("query") != "").head(_QUERIES)
+        share = float(frequent["len"].sum()) / max(int(by_query["len"].sum()), 1)
+        return cls(events, begins, cast(datetime, events["time"].max()), frequent["query"].to_list(), share)
+
+
+def _last_stage(
+    root: Path, snapshot: Snapshot, ranker: StoredRanker | None, derived: DerivedTables, lists: _Lists, stack: ExitStack
+) -> Reranking | None:
+    """A variant's ranker with what was known before the evaluated lists."""
+    if ranker is None:
+        return None
+    reranker = stack.enter_context(closing(Reranker(OnnxRanker(ranker))))
+    if not _learned(ranker):
+        return Reranking(snapshot, reranker, _DEADLINE)
+    before, products = lists.events.filter(pl.col("time") < lists.begins), catalog(root)
+    memory = memory_of(derived.memory_of(before, lists.begins, products), products)
+    popularity = Popularity.of_scores(popularity_scores(derived.popularity_before(lists.begins)))
+    return Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
+
+
+def _plan(
+    experiment: Experiment, lists: _Lists, searches: LoggedSearches, found: Sequence[OffPolicyEstimate]
+) -> ExperimentPlan:
+    control, *others = (variant.name for variant in experiment.variants)
+    needed = _needed(experiment, searches)
+    plans = tuple(
+        VariantPlan(
+            name,
+            each,
+            each.describe(f"variant {name}", f"variant {control}"),
+            needed(moved) if (moved := _relative(each)) >= experiment.least_effect else None,
+        )
+        for name, each in zip(others, found, strict=True)
+    )
+    days = max((lists.until - lists.begins).total_seconds() / 86_400, 1 / 24)
+    return ExperimentPlan(
+        experiment,
+        control,
+        lists.begins,
+        lists.until,
+        len(lists.queries),
+        lists.share,
+        plans,
+        needed(experiment.least_effect),
+        found[0].shoppers / days * experiment.share,
+    )
+
+
+def _relative(estimate: OffPolicyEstimate) -> float:
+    """The size of the difference in clicks as a share of the control's; 0 where it is refused."""
+    clicks = estimate.outcomes[:1]
+    return sum(abs(each.difference) / each.before for each in clicks if each.before)
+
+
+def _needed(experiment: Experiment, searches: LoggedSearches) -> Callable[[float], int | None]:
+    """How many shoppers find a relative difference of the goal, each variant seen by as many; None where the log does
+    not have the goal, as of searches without hits."""
+    acts = searches.acts[searches.evaluated]
+    of_goal = {Goal.CLICK_THROUGH: acts[..., 0].any(axis=1), Goal.CARTS: acts[..., 1].sum(axis=1)}
+    of_goal[Goal.PURCHASES] = acts[..., 2].sum(axis=1)
+    if experiment.mode != Mode.SPLIT or experiment.goal not in of_goal or not of_goal[experiment.goal].any():
+        return lambda _: None
+    _, who = np.unique(searches.shopper[searches.evaluated], return_inverse=True)
+    count = int(who.max()) + 1
+    lists = sums(who, np.ones(len(who)), count) if experiment.goal == Goal.CLICK_THROUGH else np.ones(count)
+    figure = RatioSums(sums(who, of_goal[experiment.goal], count), lists)
+    variants = len(experiment.variants)
+    # Each shopper sees one of the variants, and moves its figure by as many times more.
+    deviation = float(np.std(figure.influence, ddof=1)) * np.sqrt(2.0 * variants)
+    alpha = ALPHA / (variants - 1)
+
+    def needed(relative: float) -> int | None:
+        effect = relative * figure.figure
+        return shoppers_needed(deviation, effect, experiment.planned, alpha) if effect > 0 else None
+
+    return needed

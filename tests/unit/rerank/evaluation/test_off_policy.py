@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rerank.click_models.click_log import NOTHING, ClickLog, Floats, Ints
+from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
+from rerank.evaluation.off_policy import (
+    CDR,
+    CIPS,
+    ESTIMATORS,
+    IPS,
+    SNIPS,
+    LoggedSearches,
+    OutcomeEstimate,
+    bounds_quantile,
+    evaluate_rankings,
+    logged_searches,
+)
+from retrieval.errors import InputError
+
+DEPTH, PRODUCTS, QUERIES = 5, 8, 30
+EXAMINATION = falling_examination(1.0, DEPTH)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> tuple[LoggedSearches, Floats]:
+    """A log of three rankings and one shuffled list in five, and the attractiveness of its pairs."""
+    random = np.random.default_rng(3)
+    grades = {
+        f"q{number:02}": {f"p{product}": float(random.integers(4)) for product in range(PRODUCTS)}
+        for number in range(QUERIES)
+    }
+    store, table = graded_store(grades, seed=3)
+    made = simulate(store, PositionShopper(EXAMINATION), 6_000, Conditions(depth=DEPTH, exploration=0.2), seed=3)
+    query = table["query"].rle_id().to_numpy().astype(np.int32)
+    return searches_of(made.log, query, random.integers(2_000, size=made.log.size)), store.attractiveness
+
+
+def searches_of(log: ClickLog, query: Ints, shopper: np.ndarray) -> LoggedSearches:
+    acts = np.zeros((*log.pairs.shape, 3), np.bool_)
+    acts[..., 0] = log.clicks
+    return LoggedSearches(log, acts, query, shopper.astype(np.int32), np.ones(log.size, np.bool_))
+
+
+def ordered(searches: LoggedSearches, scores: Floats) -> Ints:
+    """Each query's best pairs by scores (pairs,)."""
+    queries = int(searches.query.max()) + 1
+    order = np.lexsort((-scores, searches.query)).reshape(queries, -1)
+    return order[:, :DEPTH].astype(np.int32)
+
+
+def clicks_of(searches: LoggedSearches, ranking: Ints, attractiveness: Floats) -> float:
+    """The expected clicks a search."""
+    of_list = searches.query[searches.log.pairs.max(axis=1)]
+    return float((attractiveness[ranking[of_list]] * EXAMINATION).sum(axis=1).mean())
+
+
+def clicks(searches: LoggedSearches, ranking: Ints) -> OutcomeEstimate:
+    (found,) = evaluate_rankings(searches, [ranking], replicates=40)
+    assert not found.refusal
+    return found.outcomes[0]
+
+
+@pytest.mark.parametrize("best_first", [True, False])
+def test_estimates_hold_the_truth_of_a_simulated_store(
+    simulated: tuple[LoggedSearches, Floats], best_first: bool
+) -> None:
+    searches, attractiveness = simulated
+    ranking = ordered(searches, attractiveness if best_first else -attractiveness)
+    found = clicks(searches, ranking)
+    truth = clicks_of(searches, ranking, attractiveness)
+    assert found.low < truth - found.before < found.high
+    assert found.is_sure
+    assert (found.difference > 0) == best_first
+    assert found.after == pytest.approx(truth, rel=0.1)
+    assert abs(found.by_estimator[CDR] - found.difference) == 0
+
+
+def test_a_ranking_beside_itself_brings_the_same(simulated: tuple[LoggedSearches, Floats]) -> None:
+    searches, attractiveness = simulated
+    ranking = ordered(searches, attractiveness)
+    (found,) = evaluate_rankings(searches, [ranking], base=ranking, replicates=5)
+    (row,) = found.outcomes
+    assert set(row.by_estimator.values()) == {0.0}
+    assert (row.low, row.high) == (0.0, 0.0)
+    assert row.before == pytest.approx(clicks_of(searches, ranking, attractiveness), rel=0.1)
+
+
+def test_ips_counts_clicks_at_their_position_by_how_often_the_product_was_there() -> None:
+    # One query and two products, in this order three times of four; six searches each were alike.
+    pairs = np.array([[0, 1], [0, 1], [0, 1], [1, 0]] * 50, np.int32)
+    clicks = np.array([[1, 0], [0, 1], [0, 0], [1, 0]] * 50, np.bool_)
+    searches = searches_of(ClickLog(pairs, clicks, 2), np.zeros(2, np.int32), np.arange(len(pairs)))
+    (found,) = evaluate_rankings(searches, [np.array([[1, 0]], np.int32)], replicates=2)
+    (row,) = found.outcomes
+    served = 3 / 4
+    # Product 1 was first in one list of four, and clicked there each time; product 0 was second, and not clicked.
+    assert row.before == served
+    assert row.by_estimator[IPS] == pytest.approx(1.0 - served)
+    assert row.by_estimator[SNIPS] == pytest.approx(1.0 - served)
+
+
+def test_what_was_never_shown_widens_the_interval(simulated: tuple[LoggedSearches, Floats]) -> None:
+    searches, attractiveness = simulated
+    ranking = ordered(searches, attractiveness)
+    count = searches.log.count
+    unseen = ranking.copy()
+    unseen[:, 1] = count + np.arange(QUERIES)
+    query = np.concatenate([searches.query, np.arange(QUERIES, dtype=np.int32)])
+    wider = replace(searches, log=ClickLog(searches.log.pairs, searches.log.clicks, count + QUERIES), query=query)
+    known, found = clicks(searches, ranking), clicks(wider, unseen)
+    assert found.low < known.low
+    assert found.high - found.low > 1.5 * (known.high - known.low)
+    assert found.by_estimator[CIPS] < found.by_estimator[CDR] < known.difference
+
+
+def test_a_ranking_of_what_was_never_shown_is_refused(simulated: tuple[LoggedSearches, Floats]) -> None:
+    searches, _ = simulated
+    count = searches.log.count
+    ranking = np.arange(count, count + QUERIES * DEPTH, dtype=np.int32).reshape(QUERIES, DEPTH)
+    query = np.concatenate([searches.query, np.repeat(np.arange(QUERIES, dtype=np.int32), DEPTH)])
+    log = ClickLog(searches.log.pairs, searches.log.clicks, count + QUERIES * DEPTH)
+    (found,) = evaluate_rankings(replace(searches, log=log, query=query), [ranking], replicates=2)
+    assert found.refusal == "the log has shown 0% of what the new ranking shows first, 50% are needed"
+    assert not found.outcomes
+
+
+def test_a_log_in_which_no_product_changes_its_position_is_refused() -> None:
+    pairs = np.tile(np.array([[0, 1]], np.int32), (1_000, 1))
+    clicked = np.random.default_rng(0).random(pairs.shape) < 0.3
+    searches = searches_of(ClickLog(pairs, clicked, 2), np.zeros(2, np.int32), np.arange(1_000))
+    (found,) = evaluate_rankings(searches, [np.array([[1, 0]], np.int32)], replicates=2)
+    assert found.refusal.startswith("0 clicks are on products that a query's lists had at several positions")
+
+
+def test_few_clicks_are_refused(simulated: tuple[LoggedSearches, Floats]) -> None:
+    searches, attractiveness = simulated
+    few = replace(searches, evaluated=np.arange(searches.log.size) < 60)
+    (found,) = evaluate_rankings(few, [ordered(searches, attractiveness)], replicates=2)
+    assert "effective clicks, 100 are needed" in found.refusal or "of what the new ranking shows" in found.refusal
+    nothing = replace(searches, evaluated=np.zeros(searches.log.size, np.bool_))
+    (found,) = evaluate_rankings(nothing, [ordered(searches, attractiveness)])
+    assert found.refusal == "there is no search to evaluate it on"
+
+
+@pytest.mark.parametrize(("width", "quantile"), [(0.0, 1.959964), (1.0, 1.681), (100.0, 1.644854)])
+def test_the_ends_of_an_interval_lie_between_the_two_sided_and_the_one_sided_quantile(
+    width: float, quantile: float
+) -> None:
+    assert bounds_quantile(width, 1.0) == pytest.approx(quantile, abs=0.03)
+
+
+def test_rankings_must_fit_the_log(simulated: tuple[LoggedSearches, Floats]) -> None:
+    searches, attractiveness = simulated
+    ranking = ordered(searches, attractiveness)
+    with pytest.raises(InputError, match="30 queries and 1 to 5 positions"):
+        evaluate_rankings(searches, [ranking[:3]])
+    with pytest.raises(InputError, match="holds pair 240 of 240"):
+        evaluate_rankings(searches, [np.full_like(ranking, searches.log.count)])
+    with pytest.raises(InputError, match="a pair of another query"):
+        evaluate_rankings(searches, [ranking[::-1].copy()])
+    with pytest.raises(InputError, match="has acts, queries, shoppers"):
+        replace(searches, shopper=searches.shopper[1:])
+
+
+def test_events_become_a_log_with_the_pairs_of_rankings() -> None:
+    begins = datetime(2026, 11, 2, tzinfo=UTC)
+    rows = [
+        ("impression", "1", "drill", "a", 1, "u1", begins - timedelta(days=1)),
+        ("click", "1", "drill", "a", 1, "u1", begins - timedelta(days=1)),
+        ("impression", "2", "drill", "b", 1, "u2", begins),
+        ("purchase", "2", "drill", "b", 1, "u2", begins),
+        ("impression", "3", "saw", "c", 1, "u1", begins),
+    ]
+    names = ["kind", "query_id", "query", "product_id", "position", "shopper", "time"]
+    events = pl.DataFrame(rows, names, orient="row")
+    searches, (table,) = logged_searches(events, [{"drill": ["b", "new"], "lamp": ["x"]}], begins, first=3, depth=5)
+    assert searches.log.count == 4
+    assert searches.query.tolist() == [0, 0, 1, 0]
+    assert table.tolist() == [[1, 3, NOTHING], [NOTHING] * 3]
+    assert searches.evaluated.tolist() == [False, True, False]
+    assert searches.shopper.tolist() == [0, 1, 0]
+    assert searches.acts[:, 0].tolist() == [[True, False, False], [False, False, True], [False, False, False]]
+    assert len(ESTIMATORS) == 5
