@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank.evaluation.promotion import ALL_QUERIES, MeasureComparison
+from retrieval.errors import ModelDamagedError
 from retrieval.html_report import printable
 
 CARD_FILE = "card.md"
@@ -132,5 +133,10 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def read_card(folder: Path) -> str:
-    """The text of a model's card."""
-    return (folder / CARD_FILE).read_text("utf-8")
+    """The text of a model's card; raises ModelDamagedError where it cannot be read."""
+    try:
+        return (folder / CARD_FILE).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelDamagedError(
+            f"{folder / CARD_FILE} cannot be read ({error}); the next training writes one"
+        ) from error

@@ -24,7 +24,7 @@ import msgspec
 
 from rerank.evaluation.promotion import Decision, MeasureComparison
 from rerank.graph_checks import check_graph, check_weights
-from rerank.model_card import CARD_FILE, ModelCard, ModelUse, write_card
+from rerank.model_card import ModelCard, ModelUse, write_card
 from retrieval.errors import (
     InputError,
     ModelDamagedError,
@@ -266,10 +266,7 @@ class ModelFamily(Generic[Spec, Report]):
         return ModelDamagedError(f"{path} {problem}; {self._cure}", self.name)
 
     def _entries(self, folder: Path) -> dict[str, FileEntry]:
-        path, needed = (
-            folder / SEAL_FILE,
-            (*self.network_files, self.spec_file, REPORT_FILE, CARD_FILE, *self.extra_files),
-        )
+        path, needed = (folder / SEAL_FILE, (*self.network_files, self.spec_file, REPORT_FILE, *self.extra_files))
         entries = self.read_json(path, dict[str, FileEntry])
         for name in (*needed, *entries):
             if name not in entries or name != Path(name).name or name == "..":

@@ -23,8 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 90,
-    "lines": 27_300,
-    "lines of code": 20_060,
+    "lines": 27_600,
+    "lines of code": 20_200,
     "lines of tests": 12_240,
     "modules with one importer": 8,
 }

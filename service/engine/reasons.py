@@ -2,7 +2,7 @@
 
 A reason is a removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again without
 its matched words, its type, a value, its similarity, or what shoppers chose, all else as it was. It is named where the
-hit would then stand behind another candidate. `benchmarks.studies.reasons` measures how often a hit
+hit would then stand behind another candidate. `benchmarks.studies.trust` measures how often a hit
 falls where its product really lacks what a reason names (docs/explanations.md).
 """
 

@@ -1,9 +1,22 @@
-"""Faithfulness of reasons: whether a hit falls where its product really lacks what a reason names.
+"""Studies of trust: whether the reasons of hits are faithful, and what the exposure of some products costs.
+
+python -m benchmarks.studies.trust faithfulness INDEX JUDGMENTS.tsv
+python -m benchmarks.studies.trust exposure INDEX JUDGMENTS.tsv FILTER
+
+Faithfulness of reasons: whether a hit falls where its product really lacks what a reason names.
 
 Every named reason of some hits is taken out of the product, of the query memory or of the popularity, the whole search
 runs again, and the rank of the hit is compared (comprehensiveness in the sense of DeYoung et al. 2020, ERASER, section
 4.2). Words, values and ratings are removed by live changes of a copy of the index, so that text, vector and token
 states change; a type by a rule. Nothing of `service.engine.reasons` takes part in the removal.
+
+The cost of exposure: what raising the exposure of some products gives up in nDCG@10, by strength and controlled.
+
+The curve boosts the hits that a filter lets through, at several strengths, and compares their share of attention with
+the nDCG@10 of judged queries. The controller raises the strength of a boost as long as the products' exposure of the
+day is behind a floor, as FairCo does (Morik et al. 2020, Controlling Fairness and Bias in Dynamic Learning-to-Rank,
+section 5): by the exposure that they lack so far, so that the floor holds over the day and not in each search. Boosts
+reorder candidates, which passed the cutoff; they make no product a candidate.
 """
 
 from __future__ import annotations
@@ -21,11 +34,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from benchmarks.studies import run_study
-from benchmarks.tables import figure_table
+from benchmarks.tables import difference_cells, figure_table
+from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.memory import QueryMemory, product_hashes
-from rerank.text_towers.dataset import is_judging_query
+from rerank.text_towers.dataset import is_judging_query, judged_gains
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows, VectorIndex, Vectors
 from retrieval.judgments import read_judgments
@@ -34,20 +50,21 @@ from retrieval.records import Hit, Product, Reason, ReasonKind
 from retrieval.text.highlight import Matcher
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
-from service.curation.rules import Classify, Rule
+from service.curation.rules import Boost, Classify, Rule
 from service.engine import reasons
 from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
 from service.engine.models import ServedRanker
 from service.engine.request import SearchRequest
 from service.engine.reranking import Reranking
-from service.engine.search import Search
+from service.engine.search import Search, ordered_ids
 from service.engine.snapshot import Snapshot
 from service.events.signals import Popularity
+from service.training.text_towers import judged_queries
 
 LEAST = (0, 1, 2, 3)
 """Thresholds: see `service.engine.reasons.LEAST_RANKS`; 0 names all that there is to name."""
-_DEPTH = 100
+_SEARCHED = 100
 _TYPE = "sample"
 
 
@@ -73,7 +90,7 @@ class _RemovedReason:
     """Those that its score says it would lose."""
 
 
-@command("reasons homedepot judgments.tsv --queries 100")
+@command("trust faithfulness homedepot judgments.tsv --queries 100")
 def faithfulness(
     index: Index,
     judgments: Annotated[Path, typer.Argument(help="A file of judgments, for its queries.")],
@@ -95,7 +112,7 @@ def faithfulness(
         for kind in ("all", *ReasonKind)
         if (own := [each for each in removed if each.ranks >= least and kind in ("all", each.kind)])
     ]
-    emit(found, _show, spent, document={"reasons": [*map(asdict, found)], "milliseconds": spent})
+    emit(found, show_reasons, spent, document={"reasons": [*map(asdict, found)], "milliseconds": spent})
 
 
 def _removed(
@@ -132,12 +149,12 @@ class _QueryStudy:
         *,
         rules: Sequence[Rule] = (),
         reasons: str = "",
-        size: int = _DEPTH,
+        size: int = _SEARCHED,
         change: Callable[[Snapshot], Snapshot] = lambda each: each,
         last: Callable[[Reranking], Reranking] = lambda each: each,
     ) -> tuple[Hit, ...]:
         if rules:
-            return self.engine.search(self.query, size=_DEPTH, rules=rules, correct=False).hits
+            return self.engine.search(self.query, size=_SEARCHED, rules=rules, correct=False).hits
         snapshot = change(self.engine.snapshot)
         self.ranker.reload_if_changed(snapshot)
         stage = self.ranker.stage(snapshot)
@@ -278,7 +295,8 @@ def _milliseconds(engine: SearchEngine, queries: Sequence[str]) -> dict[str, flo
     return {name: statistics.median(each) for name, each in spent.items()}
 
 
-def _show(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> None:
+def show_reasons(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> None:
+    """A line for each threshold and kind, and the time of searches."""
     table = figure_table(["least ranks", "named", "hit falls", "faithful", "a hit"], "reasons")
     for each in found:
         table.add_row(
@@ -293,5 +311,147 @@ def _show(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> None:
     say("median ms of a search: " + ", ".join(f"{name} {value:.1f}" for name, value in spent.items()))
 
 
+STRENGTHS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+"""Of the boost, in standard deviations of the scores of the best hits."""
+_DEPTH = 20
+_ATTENTION = 1 / np.arange(1, _DEPTH + 1)
+"""Of each rank: position bias with an exponent of 1 (Joachims, Swaminathan & Schnabel 2017, section 5)."""
+_GAIN = 0.5
+"""Strength for each unit of attention that is lacking: that of a first rank."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoostedSearches:
+    """n queries at one strength."""
+
+    own: Floats
+    """(n,): the attention of the products of the filter."""
+    total: Floats
+    """(n,): that of all hits."""
+    ndcg: Floats
+    """(n,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One strength."""
+
+    strength: float
+    share: float
+    """Of attention."""
+    ndcg: float
+    change: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledDay:
+    """A day of searches under the controller."""
+
+    floor: float
+    searches: int
+    share: float
+    """Over the day."""
+    strength: float
+    """In the mean."""
+    change: float
+    """Of nDCG@10 over the same searches without it."""
+    predicted: float
+    """By the curve of the same searches at the same share."""
+
+
+@command('trust exposure demo-store/index judgments.dev.tsv "brand = Torvane" --floor 0.05')
+def exposure(
+    index: Index,
+    judgments: Annotated[Path, typer.Argument(help="A file of judgments.")],
+    filters: Annotated[str, typer.Argument(help="The products whose exposure is raised.")],
+    floors: Annotated[list[float] | None, typer.Option("--floor", help="Share of attention. Repeatable.")] = None,
+    searches: Annotated[int, typer.Option(help="Of the day, drawn from the judged queries.", min=100)] = 1_000,
+    queries: Annotated[int, typer.Option(help="Judged queries, drawn.", min=50)] = 200,
+) -> None:
+    """Print the exposure of some products against the nDCG@10 given up, and what a floor costs over a day."""
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        gains = judged_gains(judged_queries(judgments, progress), engine.snapshot.products.row_of)
+        drawn = np.random.default_rng(7).permutation(sorted(gains))[:queries].tolist()
+        passing = frozenset(ordered_ids(engine.snapshot, filters).rest)
+        trial = _Trial(engine, filters, passing, {query: gains[query] for query in drawn})
+        progress.begin("curve", len(STRENGTHS), "strengths")
+        curve = {strength: trial.at(strength, progress) for strength in STRENGTHS}
+        progress.end(f"{len(drawn):,} queries")
+        points = [_point(strength, found, curve[0.0]) for strength, found in curve.items()]
+        days = [trial.day(floor, searches, curve, progress) for floor in floors or ()]
+    document = {"curve": [*map(asdict, points)], "days": [*map(asdict, days)]}
+    emit(points, show_curve, days, document=document)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    engine: SearchEngine
+    filters: str
+    passing: frozenset[str]
+    """The ids of the products of the filter."""
+    gains: Mapping[str, Mapping[str, float]]
+
+    def search(self, query: str, strength: float) -> tuple[float, float, float]:
+        """The attention of the products and of all hits, and nDCG@10."""
+        rules = [Rule("exposure", (Boost(self.filters, strength),))] if strength > 0 else []
+        ids = [hit.product.id for hit in self.engine.search(query, size=_DEPTH, rules=rules).hits]
+        attention = _ATTENTION[: len(ids)]
+        own = float(attention @ np.array([each in self.passing for each in ids])) if ids else 0.0
+        of_query = self.gains[query]
+        found = ranked_ndcg([of_query.get(each, 0.0) for each in ids[:10]], of_query.values())
+        return own, float(attention.sum()), found
+
+    def at(self, strength: float, progress: Progress) -> BoostedSearches:
+        """All queries at one strength."""
+        found = np.array([self.search(query, strength) for query in self.gains]).T
+        progress.advance(1)
+        return BoostedSearches(*found)
+
+    def day(
+        self, floor: float, searches: int, curve: Mapping[float, BoostedSearches], progress: Progress
+    ) -> ControlledDay:
+        """A day whose queries are drawn, each as likely."""
+        progress.begin(f"floor {floor:g}", searches, "searches")
+        names = list(self.gains)
+        drawn = np.random.default_rng(11).integers(len(names), size=searches)
+        own = total = 0.0
+        strengths, measured = [], []
+        for number in drawn.tolist():
+            strength = float(np.clip(_GAIN * (floor * total - own), 0, max(STRENGTHS)))
+            gained, shown, ndcg = self.search(names[number], round(strength, 2))
+            own, total = own + gained, total + shown
+            strengths.append(strength)
+            measured.append(ndcg)
+            progress.advance(1)
+        plain = float(curve[0.0].ndcg[drawn].mean())
+        shares = [float(each.own[drawn].sum() / each.total[drawn].sum()) for each in curve.values()]
+        changes = [float(each.ndcg[drawn].mean()) - plain for each in curve.values()]
+        share = own / max(total, 1e-12)
+        predicted = float(np.interp(share, np.maximum.accumulate(shares), changes))
+        progress.end(f"share {share:.4f}")
+        return ControlledDay(
+            floor, searches, share, float(np.mean(strengths)), float(np.mean(measured)) - plain, predicted
+        )
+
+
+def _point(strength: float, found: BoostedSearches, plain: BoostedSearches) -> CurvePoint:
+    share = float(found.own.sum() / found.total.sum())
+    return CurvePoint(strength, share, float(found.ndcg.mean()), paired_bootstrap(found.ndcg, plain.ndcg, seed=7))
+
+
+def show_curve(points: Sequence[CurvePoint], days: Sequence[ControlledDay]) -> None:
+    """A line for each strength, and one for each floor."""
+    table = figure_table(["share of attention", "nDCG@10", "change", "low", "high"], "strength")
+    for each in points:
+        table.add_row(f"{each.strength:g}", f"{each.share:.2%}", f"{each.ndcg:.4f}", *difference_cells(each.change))
+    show_table(table)
+    for day in days:
+        reached = f"share {day.share:.2%}, strength {day.strength:.2f} in the mean, nDCG@10 {day.change:+.4f}"
+        gap = f"by the curve {day.predicted:+.4f}, gap {abs(day.change - day.predicted):.4f}"
+        say(f"floor {day.floor:.2%} over {day.searches:,} searches: {reached}, {gap}")
+
+
 if __name__ == "__main__":
-    run_study(faithfulness)
+    run_study(faithfulness, exposure)
