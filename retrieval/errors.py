@@ -3,7 +3,7 @@
 ShelfwiseError
 ├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError,
 │                  OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError, ExperimentError,
-│                  EventError, UnknownTaskError, JudgmentsError, SettingError
+│                  CampaignError, EventError, UnknownTaskError, JudgmentsError, SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -111,6 +111,14 @@ class ExperimentError(InputError):
     def __init__(self, message: str, experiment: str = "", field: str = "") -> None:
         super().__init__(message)
         self.experiment, self.field = experiment, field
+
+
+class CampaignError(InputError):
+    """A sponsored campaign is invalid or missing; `campaign` is its id, `field` the field that is wrong, if one is."""
+
+    def __init__(self, message: str, campaign: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.campaign, self.field = campaign, field
 
 
 class EventError(_ReasonedError):

@@ -269,6 +269,24 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class SponsoredHit:
+    """A product that an advertiser pays for, shown apart from the hits."""
+
+    product: Product
+    campaign: str
+    """The id of its campaign."""
+    advertiser: str
+    place: int
+    """Its place among the sponsored hits, from 1."""
+    relevance: float
+    """Its similarity to the query, in deviations above that of unrelated products."""
+    price: float
+    """The cost of a click on it to the advertiser."""
+    ratio: float = 1.0
+    """How often shoppers click it for such queries when they look at it, relative to other products."""
+
+
+@dataclass(frozen=True, slots=True)
 class FacetCount:
     """A value of a facet and the number of hits with it."""
 
@@ -378,3 +396,5 @@ class Page:
     product_type: str = ""
     """The type of all hits, where an order other than relevance left out products of other types; empty where it did
     not."""
+    sponsored: tuple[SponsoredHit, ...] = ()
+    """Products of advertisers; they are no hits, and hits, total, facets and ranges are the same without them."""

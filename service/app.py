@@ -44,7 +44,7 @@ from service.http.middleware import (
     RequestMiddleware,
 )
 from service.http.openapi import DescribedApp
-from service.http.routes import curation, feeds, ingest, search, store, webhooks
+from service.http.routes import curation, feeds, ingest, search, sponsored, store, webhooks
 from service.http.tasks import TaskService
 from service.instantsearch import admin_routes, application_routes, object_routes
 from service.instantsearch import routes as instantsearch
@@ -86,6 +86,7 @@ _ROUTERS = (
     curation.rule_router,
     curation.synonym_router,
     curation.relevance_router,
+    sponsored.router,
     store.index_router,
     store.alias_router,
     store.settings_router,

@@ -38,8 +38,16 @@ from service.events.popular_queries import read_popular_queries
 from service.events.signals import CURE, read_coviews, read_memory, read_popularity
 from service.experiments.store import ExperimentStore
 from service.http.auth import KEYS_FILE, KeyFile
+from service.sponsored.campaign import CampaignStore
+from service.sponsored.ledger import Ledger
 
-_DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (RuleStore, RelevanceStore, SynonymStore, ExperimentStore)
+_DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
+    RuleStore,
+    RelevanceStore,
+    SynonymStore,
+    ExperimentStore,
+    CampaignStore,
+)
 _TABLES: dict[str, Callable[[Path], object]] = {
     POPULARITY_FILE: read_popularity,
     COVIEWS_FILE: read_coviews,
@@ -55,8 +63,8 @@ _RESTORE = "restore it from a backup"
 def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     """Each damaged file that belongs to no version, relative to the directory, and what is wrong and what to do.
 
-    SQLite keeps no checksums: of its files the structure is checked, of documents that their history leads to them, and
-    of events the checksum of each.
+    SQLite keeps no checksums: of its files the structure is checked, of documents that their history leads to them, of
+    the charges of sponsored hits their chain of hashes, and of events the checksum of each.
     """
     root = store.root
     for path in sorted(root.glob("*.sqlite")):
@@ -64,6 +72,8 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     for kind in _DOCUMENTS:
         documents = kind(root)
         yield from _problem(root, documents.path, documents.check)
+    ledger = Ledger(root)
+    yield from _problem(root, ledger.path, ledger.check)
     yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
     if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
         yield from _problem(

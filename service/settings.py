@@ -134,6 +134,22 @@ class RecommendSettings(SettingsTable):
     same again. shelfwise train users reads it, too: see recommendations"""
 
 
+class SponsoredSettings(SettingsTable):
+    """Sponsored placement."""
+
+    enabled: bool = False
+    """whether searches over HTTP have sponsored hits, apart from their hits"""
+    places: int = Field(default=1, ge=1, le=4)
+    """sponsored hits of an answer, at most"""
+    reserve: float = Field(default=0.05, ge=0, le=10_000)
+    """the least that a click costs, in the store's currency"""
+    floor: float = Field(default=1.0, ge=-10, le=20)
+    """relevance that an advertised product needs: similarity to the query in deviations above that of unrelated
+    products"""
+    search_floor: float = Field(default=-10.0, ge=-10, le=20)
+    """the same for the place above search results; the higher one holds"""
+
+
 class PictureSource(StrEnum):
     """The pictures that the service itself sends."""
 
@@ -283,6 +299,7 @@ class Settings(BaseSettings):
     ranker: RankerSettings = RankerSettings()
     recommend: RecommendSettings = RecommendSettings()
     service: ServiceSettings = ServiceSettings()
+    sponsored: SponsoredSettings = SponsoredSettings()
     store: StoreSettings = StoreSettings()
 
     @classmethod

@@ -23,7 +23,7 @@ SERVICE_LAYERS = (
     ("settings", "metrics"),
     ("events",),
     ("curation",),
-    ("engine", "experiments"),
+    ("engine", "experiments", "sponsored"),
     ("reports", "training", "demo"),
     ("http",),
     ("instantsearch", "web"),

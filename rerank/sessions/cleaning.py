@@ -10,6 +10,7 @@ import polars as pl
 
 from rerank.sessions.sessionize import ORDER, NeedOptions, SessionOptions, add_needs, sessionize
 from retrieval.events.store import EVENT_SCHEMA
+from retrieval.events.stored import SPONSORED_MARK
 
 _EVENTS = 3
 """At how many different times events must have been received."""
@@ -147,7 +148,7 @@ def _checks(options: FaultOptions) -> tuple[_Check, ...]:
 
 def _answer_checks(options: FaultOptions) -> tuple[_Check, ...]:
     product, answer = pl.col("product_id"), pl.col("query_id")
-    on_answer = pl.col("kind").is_in(_ACTS_ON_ANSWERS) & (answer != "")
+    on_answer = pl.col("kind").is_in(_ACTS_ON_ANSWERS) & (answer != "") & ~is_sponsored()
     unseen = on_answer & pl.col("_has_answers") & pl.col("_known_answer").is_null()
     not_shown = on_answer & pl.col("_shows") & pl.col("_known_place").is_null()
     since = pl.coalesce("_shown", "_answered")
@@ -180,6 +181,11 @@ def _with_catalog(events: pl.DataFrame, products: pl.DataFrame | None) -> pl.Dat
     catalog = products.select("product_id", _created=pl.col("created").cast(events.schema["time"]), _known=pl.lit(True))
     joined = events.join(catalog.unique("product_id", keep="any"), on="product_id", how="left")
     return joined.with_columns(_unknown=(pl.col("product_id") != "") & pl.col("_known").is_null())
+
+
+def is_sponsored() -> pl.Expr:
+    """Whether an event is about a sponsored hit."""
+    return pl.col("query_id").str.contains(SPONSORED_MARK, literal=True)
 
 
 def shows_answer() -> pl.Expr:

@@ -16,7 +16,7 @@ import xxhash
 from polars.exceptions import PolarsError
 
 from rerank.sessions.bots import BotOptions
-from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean, shows_answer
+from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean, is_sponsored, shows_answer
 from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.store import EVENT_SCHEMA, DayState, EventStore
@@ -268,7 +268,7 @@ class DailyPartials:
         folder = self._folder / f"{day.folder.name}-parts-{left_out}"
         if not folder.exists():
             self.made += 1
-            events = add_who(day.events().filter(~pl.col("session_number").is_in(flagged)))
+            events = add_who(day.events().filter(~pl.col("session_number").is_in(flagged) & ~is_sponsored()))
             write_folder(folder, {part.name: part.make(events) for part in self._parts.values()}, {}, {})
         self.folders[day.number] = folder
 

@@ -15,6 +15,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
 
 
+SPONSORED_MARK = "~ad:"
+"""In the query id of a sponsored hit, between the id of its answer and a sealed offer (service/sponsored/ledger.py). A
+click on one is recorded and looked at for bots and fraud, and counts in no other table: what is paid for teaches no
+ranking."""
+
+
 class StoredEvent(NamedTuple):
     """One row of a store of events. Times are milliseconds since 1970, UTC."""
 

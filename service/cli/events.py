@@ -51,6 +51,7 @@ from service.reports.event_page import html, show_report
 from service.reports.events import stored_report
 from service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
 from service.settings import Settings, load_settings
+from service.sponsored.ledger import Ledger
 from service.training.derived_tables import DerivedTablesManager
 
 
@@ -149,7 +150,11 @@ def forget(
         raise typer.BadParameter("name the shopper", param_hint="USER")
     with _upkeep(index, load_settings(settings)) as (log, others, tables):
         names = pseudonyms or log.intake.pseudonyms.all_pseudonyms(shopper)
-        done = erase_pseudonyms(log, names, tables.purge, tables.rows_of, others)
+        ledger = Ledger(index)
+        ledger.forget(names)
+        done = erase_pseudonyms(
+            log, names, tables.purge, lambda some: tables.rows_of(some) + ledger.holds(some), others
+        )
     emit(done, _show_erasure)
     if not done.is_complete:
         raise typer.Exit(1)
@@ -251,6 +256,7 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
             ("days", f"{done.days_made:,} cleaned, {done.days_kept:,} unchanged"),
             ("events", f"{done.events:,} in {done.sessions:,} sessions"),
             ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
+            ("refunds", f"{tables.refunds:,} charged clicks on sponsored hits are fraud" if tables.refunds else ""),
             ("rejected", counts_text(done.rejected) or "none"),
             ("clocks", f"{done.corrected:,} events had their times corrected" if done.corrected else ""),
             ("tables", counts_text(done.tables)),

@@ -99,6 +99,18 @@ GROUPS: Mapping[str, Group] = {
             "preview": Entry("service.cli.relevance:preview", "Show what other settings would do to a search."),
         },
     ),
+    "sponsored": Group(
+        "Sponsored placement: campaigns, and the ledger of clicks.",
+        {
+            "list": Entry("service.cli.rules:list_campaigns", "List the campaigns and what each has spent."),
+            "put": Entry("service.cli.rules:put_campaigns", "Add or replace the campaigns of a file."),
+            "delete": Entry("service.cli.rules:delete_campaigns", "Delete campaigns."),
+            "history": Entry("service.cli.rules:campaign_history", "Show who changed what."),
+            "restore": Entry("service.cli.rules:restore_campaigns", "Restore all campaigns of a revision."),
+            "log": Entry("service.cli.rules:show_ledger", "Show what became of each click."),
+            "report": Entry("service.cli.rules:report_campaigns", "Count hits shown, clicks and charges by day."),
+        },
+    ),
     "experiments": Group(
         "A/B tests and interleaving of rankings.",
         {
@@ -232,8 +244,8 @@ class LazyGroup(TyperGroup):
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         path = ctx.command_path
-        formatter.write(f"{self.help}\nUsage: {path} COMMAND [ARGS]...  (help on one: {path} COMMAND -h)\n")
-        for title, kind in (("Commands", Entry), ("Groups", Group)):
+        formatter.write(f"{self.help} Usage: {path} COMMAND [ARGS]...\n")
+        for title, kind in ((f"Commands (help on one: {path} COMMAND -h)", Entry), ("Groups", Group)):
             rows = [(name, entry.help) for name, entry in self.entries.items() if isinstance(entry, kind)]
             if rows:
                 formatter.write_heading(title)

@@ -1,9 +1,12 @@
-"""Merchandising rules: `rules list`, `show`, `put`, `delete`, `history`, `restore`, `preview`."""
+"""Merchandising rules: `rules list`, `show`, `put`, `delete`, `history`, `restore`, `preview`; and sponsored campaigns:
+`sponsored list`, `put`, `delete`, `history`, `restore`, `log`, `report`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +28,7 @@ from service.cli.output import (
     write_json,
 )
 from service.cli.search import PageOptions, QueryArgument, open_engine
+from service.curation.document_store import DocumentChange, Entry
 from service.curation.rules import (
     Action,
     Boost,
@@ -37,13 +41,15 @@ from service.curation.rules import (
     Redirect,
     Restrict,
     Rule,
-    RuleChange,
     RuleStore,
     When,
     read_rules,
     rule_document,
 )
 from service.engine.editors import Preview
+from service.sponsored.campaign import Campaign, CampaignStore, campaign_document, read_campaigns
+from service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry, Spending
+from service.sponsored.placement import campaign_states, spent_amounts
 
 
 @command("rules list store")
@@ -94,7 +100,8 @@ def history(
 ) -> None:
     """Show who changed what, newest first."""
     changes = _store(index).history(rule or None, limit)
-    emit(changes, show_history, "rule", _difference, document=[_change_document(each) for each in changes])
+    document = [_change_document(each, rule_document) for each in changes]
+    emit(changes, show_history, "rule", partial(_difference, document_of=rule_document), document=document)
 
 
 @command("rules restore store 12 --by m7")
@@ -134,6 +141,154 @@ def _undo(index: Path) -> str:
 def _store(index: Path) -> RuleStore:
     check_index(index)
     return RuleStore(index)
+
+
+DocumentOf = Callable[[Entry], dict[str, object]]
+"""Makes JSON of a rule or a campaign."""
+Advertiser = Annotated[str, Option(help="By default of all.", metavar="ADVERTISER")]
+CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.", metavar="CAMPAIGN")]
+
+
+@command("sponsored list store")
+def list_campaigns(index: Index) -> None:
+    """List the sponsored campaigns, what each does now and what it has spent."""
+    campaigns, spending, now = _campaigns(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
+    states = campaign_states(campaigns, spending, now)
+    listed = [
+        {"campaign": campaign_document(each), "state": states[each.id], "spent": spent_amounts(each, spending, now)[0]}
+        for each in campaigns
+    ]
+    emit(campaigns, _show_campaigns, states, spending, now, document=listed)
+
+
+@command("sponsored put store drills.toml --by m7")
+def put_campaigns(
+    index: Index,
+    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/sponsored.md.", metavar="FILE")],
+    by: By = "",
+) -> None:
+    """Add the campaigns of a file, or replace those of the same id: all of them or none. Services follow at once."""
+    campaigns, store = read_campaigns(file), _campaigns(index)
+    before = store.revision()
+    after = store.put(campaigns, who=by)
+    emit_revision(
+        before, after, f"{count_text(len(campaigns), 'campaign', 'is')} in place", undo=_undo_campaigns(index)
+    )
+
+
+@command("sponsored delete store drills --by m7")
+def delete_campaigns(
+    index: Index, ids: Annotated[list[str], Argument(help="Ids of campaigns.", metavar="CAMPAIGN")], by: By = ""
+) -> None:
+    """Delete campaigns; restore brings them back, and the ledger keeps their charges."""
+    store = _campaigns(index)
+    before = store.revision()
+    after = store.delete(ids, who=by)
+    emit_revision(before, after, f"{count_text(len(set(ids)), 'campaign', 'is')} deleted", undo=_undo_campaigns(index))
+
+
+@command("sponsored history store drills --limit 5")
+def campaign_history(
+    index: Index,
+    campaign: Annotated[str, Argument(help="By default the changes of all campaigns.", metavar="CAMPAIGN")] = "",
+    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
+) -> None:
+    """Show who changed what, newest first."""
+    changes = _campaigns(index).history(campaign or None, limit)
+    document = [_change_document(each, campaign_document) for each in changes]
+    emit(changes, show_history, "campaign", partial(_difference, document_of=campaign_document), document=document)
+
+
+@command("sponsored restore store 12 --by m7")
+def restore_campaigns(
+    index: Index,
+    revision: Annotated[int, Argument(help="As history numbers them; 0 for none.", metavar="REVISION")],
+    by: By = "",
+) -> None:
+    """Restore all campaigns of a revision; what was charged stays."""
+    store = _campaigns(index)
+    before = store.revision()
+    after = store.restore(revision, who=by)
+    emit_revision(before, after, f"the campaigns are those of revision {revision}", undo=_undo_campaigns(index))
+
+
+@command("sponsored log store --advertiser acme")
+def show_ledger(
+    index: Index,
+    advertiser: Advertiser = "",
+    campaign: CampaignOption = "",
+    after: Annotated[int, Option(help="The id of the last entry that is known.", min=0)] = 0,
+    limit: Annotated[int, Option(help="How many entries.", min=1)] = 100,
+) -> None:
+    """Show what became of each click on sponsored hits, and why, oldest first: charges, what was not charged, refunds.
+    Nothing in it is about shoppers."""
+    check_index(index)
+    emit(Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit), _show_entries)
+
+
+@command("sponsored report store --days 7")
+def report_campaigns(
+    index: Index,
+    advertiser: Advertiser = "",
+    campaign: CampaignOption = "",
+    days: Annotated[int, Option(help="How many days.", min=1)] = 30,
+) -> None:
+    """Count sponsored hits shown, clicks, charges and amounts by campaign and day, newest first."""
+    check_index(index)
+    emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
+
+
+def _campaigns(index: Path) -> CampaignStore:
+    check_index(index)
+    return CampaignStore(index)
+
+
+def _undo_campaigns(index: Path) -> str:
+    return f"shelfwise sponsored restore {index}"
+
+
+def _show_campaigns(
+    campaigns: Sequence[Campaign], states: Mapping[str, str], spending: Spending, now: datetime
+) -> None:
+    if not campaigns:
+        say("No campaigns. To add some: shelfwise sponsored put INDEX FILE")
+        return
+    amounts = ("bid", "spent", "today", "budget")
+    table = plain_table("campaign", "state", "advertiser", *amounts, "about", right=amounts)
+    for each in campaigns:
+        spent, today = (f"{amount:.2f}" for amount in spent_amounts(each, spending, now))
+        budget = f"{each.budget:.2f}" if each.budget else f"{each.daily_budget:.2f} a day" if each.daily_budget else ""
+        about = Text(printable(", ".join((*each.queries, *each.types)[:_MOST_NAMED])) or "any query")
+        table.add_row(each.id, states[each.id], each.advertiser, f"{each.bid:.2f}", spent, today, budget, about)
+    show_table(table)
+
+
+def _show_entries(entries: Sequence[LedgerEntry]) -> None:
+    if not entries:
+        say("No entries.")
+        return
+    amounts = ("price", "amount")
+    table = plain_table("id", "time", "campaign", "product", *amounts, "reason", right=("id", *amounts))
+    for each in entries:
+        reason, product = (
+            f"{each.reason} ({each.refunds})" if each.refunds else each.reason,
+            Text(printable(each.product)),
+        )
+        figures = f"{each.price:.4f}", f"{each.amount:.4f}"
+        table.add_row(str(each.id), f"{each.time:%Y-%m-%d %H:%M:%S}", each.campaign, product, *figures, reason)
+    show_table(table)
+
+
+def _show_days(days: Sequence[CampaignDay]) -> None:
+    if not days:
+        say("Nothing was shown or clicked in these days.")
+        return
+    counts = ("shown", "clicks", "charged", "amount")
+    table = plain_table("day", "campaign", *counts, right=counts)
+    for each in days:
+        shown, clicks, charged = (f"{count:,}" for count in (each.shown, each.clicks, each.charged))
+        table.add_row(each.day, each.campaign, shown, clicks, charged, f"{each.amount:.2f}")
+    show_table(table)
 
 
 _MOST_NAMED = 3
@@ -190,18 +345,18 @@ def _action_text(action: Action) -> str:
             return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
 
 
-def _change_document(change: RuleChange) -> dict[str, object]:
-    was, became = (rule and rule_document(rule) for rule in (change.before, change.after))
+def _change_document(change: DocumentChange[Entry], document_of: DocumentOf[Entry]) -> dict[str, object]:
+    was, became = (each and document_of(each) for each in (change.before, change.after))
     made = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
     return made | {"before": was, "after": became}
 
 
-def _difference(change: RuleChange) -> str:
+def _difference(change: DocumentChange[Entry], document_of: DocumentOf[Entry]) -> str:
     if change.before is None:
         return "added"
     if change.after is None:
         return "deleted"
-    was, became = rule_document(change.before), rule_document(change.after)
+    was, became = document_of(change.before), document_of(change.after)
     return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 

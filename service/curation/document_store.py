@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import tomllib
 import unicodedata
@@ -186,6 +187,23 @@ CREATE INDEX changes_by_id ON changes (id, revision);
 """
 
 
+KEY_TABLE = "CREATE TABLE secret (key BLOB NOT NULL);"
+"""Of a kind with a secret key, for `DocumentCodec.more_tables`."""
+_KEY_BYTES = 32
+_ADD_KEY = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)"
+
+
+def add_key(cursor: sqlite3.Cursor) -> None:
+    """Makes the secret key of a file where there is none."""
+    cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
+
+
+def read_key(cursor: sqlite3.Cursor) -> bytes:
+    """The secret key of a file; empty where there is none yet."""
+    (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
+    return bytes(key)
+
+
 class _Named(Protocol):
     @property
     def id(self) -> str: ...
@@ -318,6 +336,16 @@ class DocumentStore(Generic[Entry, Change]):
         """The documents as they are."""
         with self._file.reading() as cursor:
             return StoredDocuments() if cursor is None else StoredDocuments(self._revision(cursor), self._all(cursor))
+
+    def ensure_key(self) -> bytes:
+        """The secret key of a kind that has one (`KEY_TABLE`), made where there is none."""
+        with self._file.reading() as cursor:
+            key = read_key(cursor) if cursor else b""
+        if not key:
+            with self._file.writing() as cursor:
+                add_key(cursor)
+                key = read_key(cursor)
+        return key
 
     def check(self) -> None:
         """Reads every entry and change; raises StoreDamagedError where the changes do not lead to the entries."""

@@ -111,6 +111,10 @@ class HeadOrder(Protocol):
         """Reorders in place."""
 
 
+Sponsor = Callable[["Ranking", "ResolvedRequest", float], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff."""
+
+
 @dataclass(frozen=True, slots=True)
 class CandidateLimits:
     """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
@@ -149,6 +153,7 @@ class Stages:
         encodings: Encodings | None = None,
         limits: CandidateLimits = LIMITS,
         signals: HeadOrder | None = None,
+        sponsor: Sponsor | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
@@ -156,6 +161,8 @@ class Stages:
         self._encodings = encodings
         self.limits = limits
         self._signals = signals
+        self.sponsor = sponsor
+        """Chooses the sponsored hits of a ranking, which it leaves as it is."""
 
     def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, its ranked part in order."""

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -26,7 +26,7 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_ch
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
-from service.engine.candidates import Encodings, Stages
+from service.engine.candidates import Encodings, Sponsor, Stages
 from service.engine.editors import (
     EngineRelevance,
     EngineRules,
@@ -49,8 +49,10 @@ from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
 from service.events.signals import NO_COVIEWS
 from service.experiments.exploration import Exploration
+from service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
 
 if TYPE_CHECKING:
+    from retrieval.events.stored import StoredEvent
     from service.events.event_log import EventLog, RecordResult
     from service.settings import Settings
 
@@ -97,6 +99,7 @@ class SearchEngine:
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
+        self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
@@ -202,6 +205,7 @@ class SearchEngine:
             *self._rules.notices,
             *self._relevance.notices,
             *self._synonyms.notices,
+            *self._sponsored.notices,
             *self._suggester.notices,
             *self._version.notices,
             *((self._unanswered,) if self._unanswered else ()),
@@ -238,7 +242,8 @@ class SearchEngine:
             snapshot = self._rules.typed(snapshot) if is_stored else with_given_types(snapshot, rules)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             kept = self._encodings if encodings is None else encodings
-            stages = Stages(snapshot, self._executor, last, kept, limits, signals)
+            sponsor = self._sponsor_of(request, snapshot)
+            stages = Stages(snapshot, self._executor, last, kept, limits, signals, sponsor)
 
             exploration = self._exploration_of(request)
 
@@ -365,6 +370,14 @@ class SearchEngine:
             return None
         return Exploration.of_search(self.exploration, request.explore, request.query_key, self._ranker.memory)
 
+    def _sponsor_of(self, request: SearchRequest, snapshot: Snapshot) -> Sponsor | None:
+        is_first = request.sponsored and request.page == 1 and request.size > 0
+        if not is_first or request.sort or request.prefix or request.stage not in STAGES[2:]:
+            return None
+        if not self.has_sponsored_hits:
+            return None
+        return partial(self._sponsored.place, snapshot, self._loaded_settings.sponsored)
+
     @property
     def exploration(self) -> float:
         """The share of searches with a shopper that explore; see `SearchRequest.explore`."""
@@ -387,6 +400,15 @@ class SearchEngine:
     @property
     def synonyms(self) -> EngineSynonyms:
         return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
+
+    @property
+    def has_sponsored_hits(self) -> bool:
+        """Whether searches that request sponsored hits may have some: the setting `sponsored.enabled`."""
+        return self._loaded_settings.sponsored.enabled
+
+    @property
+    def campaigns(self) -> EngineCampaigns:
+        return EngineCampaigns(self._sponsored, lambda: self.snapshot)
 
     def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
         if isinstance(rules, bool):
@@ -458,14 +480,18 @@ class SearchEngine:
         return self.change([Patch(product_id, values)])
 
     def record(self, *events: Event) -> RecordResult:
-        """Records events of shoppers durably.
+        """Records events of shoppers durably, and charges clicks on sponsored hits.
 
         An event with the same `event_id`, or the same values and time, counts once; without an id and a time, each call
         records another one. Raises EventError for an invalid one, StoreError or ClusterError where it cannot be written
         now: send it again.
         """
         self._check_open()
-        return self._recorder.record(events)
+        result = self._recorder.record(events)
+        clicks = [each for each in events if is_sponsored_click(each.kind, each.query_id)]
+        if clicks:
+            self._sponsored.charge(self.snapshot, self._recorder.stored(clicks))
+        return result
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         """The pseudonyms of a shopper under every key, to find or forget the events."""
@@ -513,6 +539,7 @@ class SearchEngine:
         self._stop.set()
         self._executor.shutdown(wait=True)
         self._version.close()
+        self._sponsored.flush()
         self._recorder.close()
         self._ranker.close()
         self._connection.close()
@@ -549,6 +576,7 @@ class SearchEngine:
         self._coviews.reload_if_changed()
         self._rules.reload_if_changed(snapshot)
         self._relevance.reload_if_changed(snapshot)
+        self._sponsored.reload_if_changed(snapshot)
         self._suggester.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:
@@ -585,6 +613,10 @@ class Recorder:
 
     def record(self, events: Iterable[Event]) -> RecordResult:
         return self._opened().record(events)
+
+    def stored(self, events: Iterable[Event]) -> list[StoredEvent]:
+        """Events as they are stored, without storing them."""
+        return self._opened().prepare(events)
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))

@@ -85,6 +85,7 @@ class SearchOptions(TypedDict, total=False):
     choices: int
     relevance: Relevance | None
     explore: str
+    sponsored: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,9 @@ class SearchRequest:
     """Who searches, under any name. With the setting `ranker.exploration` it decides whether the hits have a product
     that few shoppers were shown, and which one: always the same for the same text and filters. Empty for no such
     product."""
+    sponsored: bool = False
+    """Whether the first page by relevance has sponsored hits, apart from its hits, where the setting
+    `sponsored.enabled` is on."""
 
     def __post_init__(self) -> None:
         for name, (kind, most) in _LISTS.items():
@@ -213,7 +217,8 @@ class SearchRequest:
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
             ("size", "page", "facet_values", "per_group", "choices"), int
         )
-        wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types", "advanced_syntax"), bool)
+        flags = ("explain", "correct", "prefix", "all_types", "advanced_syntax", "sponsored")
+        wanted |= dict.fromkeys(flags, bool)
         for name, kind in wanted.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and type(value) is not int):

@@ -236,8 +236,8 @@ class Search:
         self._effect = rules.effect(texts, where, time.time(), request.contexts) if rules else NOTHING
         spread = self._spread if request.diversity else None
         lifts = (*self._effect.lifts, *(_optional(snapshot, each) for each in request.optional_filters))
-        least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
-        explore = partial(exploration.choose, snapshot, least=least) if exploration else None
+        self._least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
+        explore = partial(exploration.choose, snapshot, least=self._least) if exploration else None
         self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread, explore)
         self._group = self._grouped_by(request.group)
         begun = [
@@ -555,6 +555,7 @@ class Search:
             offers = rows[: min(OFFERED, self._query.size)].tolist()
             nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
             nearest = tuple(self._grouped(nearest, offers, groups))
+        sponsor = self._stages.sponsor
         return Page(
             tuple(hits),
             total,
@@ -573,6 +574,7 @@ class Search:
             data=self._effect.data,
             product_type=ranking.product_type if ranking else "",
             preferred=ranking.preferred if ranking else (),
+            sponsored=sponsor(ranking, self._request, self._least) if sponsor and ranking else (),
         )
 
 

@@ -102,6 +102,11 @@ class EventLog:
             raise conflict_error(given[appended.conflicts[0]])
         return RecordResult(appended.added, appended.duplicates)
 
+    def prepare(self, events: Iterable[Event]) -> list[StoredEvent]:
+        """Events as `record` stores them, which stores nothing; raises EventError for an invalid one."""
+        now = self._clock()
+        return [self.intake.prepare(each, now) for each in events]
+
     def close(self) -> None:
         self.store.close()
 

@@ -15,10 +15,13 @@ import msgspec
 
 from retrieval.errors import ExperimentError
 from service.curation.document_store import (
+    KEY_TABLE,
     DocumentChange,
     DocumentCodec,
     DocumentStore,
     StoredDocuments,
+    add_key,
+    read_key,
     validate_author,
     wall_clock,
 )
@@ -31,10 +34,7 @@ from service.experiments.experiment import (
     parse_experiment,
 )
 
-_KEY_BYTES = 32
 _SALT_BYTES = 16
-_KEY_TABLE = "CREATE TABLE secret (key BLOB NOT NULL);"
-_ADD_KEY = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
         _validate,
         _document,
         _parse,
-        more_tables=_KEY_TABLE,
+        more_tables=KEY_TABLE,
         private=True,
     )
 
@@ -146,8 +146,7 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
         with self._file.reading() as cursor:
             if cursor is None:
                 return StoredExperiments()
-            (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
-            return StoredExperiments(self._revision(cursor), self._all(cursor), key=key)
+            return StoredExperiments(self._revision(cursor), self._all(cursor), key=read_key(cursor))
 
     def put(self, experiment: Experiment, *, who: str = "") -> bool:
         """Adds an experiment, or replaces one of the same id that has not begun; returns whether anything changed.
@@ -169,15 +168,8 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
             _check_room(new.experiment, tuple(others.values()), now)
             new = replace(new, salt=before.salt if before else new.salt, put=now)
             self._write(cursor, {new.id: self._encoded(new)}, who)
-            cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
+            add_key(cursor)
         return True
-
-    def ensure_key(self) -> None:
-        """Makes the key of marks where there is none, as exploration needs it without any experiment; raises
-        ExperimentError where the file cannot be written."""
-        if not self.read().key:
-            with self._file.writing() as cursor:
-                cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
 
     def stop(self, experiment_id: str, *, who: str = "") -> bool:
         """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises

@@ -46,6 +46,8 @@ class Scope(StrEnum):
     EVENTS = "events"
     WRITE = "write"
     METRICS = "metrics"
+    ADVERTISER = "advertiser"
+    """The ledger of the advertiser that the key is named for."""
     ADMIN = "admin"
     """Everything."""
 
@@ -88,6 +90,9 @@ class Permit(msgspec.Struct, frozen=True):
     """Of a key of the InstantSearch protocol; empty for any other."""
     indexes: tuple[tuple[str, ...], ...] = ()
     """Patterns of names, one of each group for an index that the key may use."""
+
+    name: str = ""
+    """The label of the key."""
 
     def sees(self, *names: str) -> bool:
         """Whether the key may use the index that has these names."""
@@ -283,7 +288,7 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
         return None
     scopes, rights = frozenset(found.scopes), frozenset(found.rights)
     indexes = _groups(found.indexes)
-    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights, indexes)
+    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights, indexes, found.name)
 
 
 def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
@@ -306,7 +311,7 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     rights = frozenset[str]() if wanted else frozenset(found.rights)
     filters = _filters(found.filters, restriction.filters)
     indexes = _groups(found.indexes, restriction.indexes)
-    return Permit(found.id, scopes, filters, found.requests_per_minute, rights, indexes)
+    return Permit(found.id, scopes, filters, found.requests_per_minute, rights, indexes, found.name)
 
 
 def _filters(*expressions: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ _SHOWN_SECONDS = 0.5
 """For which a write of the protocol waits: clients want the response to begin within two seconds."""
 _MOST_NAMES = 20
 """Indexes that an error names."""
-_STORE_WIDE = frozenset({Scope.METRICS, Scope.ADMIN})
+_STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
@@ -186,7 +186,8 @@ class ServiceContext:
             tuple(replace(hit, product=self.shown(permit, hit.product)) for hit in each)
             for each in (page.hits, page.nearest)
         )
-        return replace(page, hits=hits, nearest=nearest)
+        sponsored = tuple(replace(hit, product=self.shown(permit, hit.product)) for hit in page.sponsored)
+        return replace(page, hits=hits, nearest=nearest, sponsored=sponsored)
 
     def returned_fields(self, permit: Permit, names: Sequence[str]) -> ReturnedFields:
         """The fields of products to return; raises UnknownFieldError for one that no product has which a key sees."""
@@ -347,8 +348,8 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collect
     """Raises RequestError (403) where a permit lacks the scope, or, made through the InstantSearch protocol, all of
     `rights`; or is for other indexes.
 
-    The scopes `metrics` and `admin` are about the whole store: a key with a filter never has them. Its searches, events
-    and writes go through `ServiceContext`, which applies the filter.
+    The scopes `metrics`, `advertiser` and `admin` are about the whole store: a key with a filter never has them. Its
+    searches, events and writes go through `ServiceContext`, which applies the filter.
     """
     check_right(permit, scope, rights)
     if not permit.sees(context.name, context.called, context.protocol_name()):
@@ -461,6 +462,7 @@ MayAdministerAny = Annotated[Permit, Depends(require_any_scope(Scope.ADMIN))]
 MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
+MayReadLedger = Annotated[Permit, Depends(require_scope(Scope.ADVERTISER))]
 MayReadMetrics = Annotated[Permit, Depends(require_service_scope(Scope.METRICS))]
 MayAdministerService = Annotated[Permit, Depends(require_service_scope(Scope.ADMIN))]
 

@@ -29,6 +29,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.SynonymError: (400, "bad_synonym"),
     errors.RelevanceError: (400, "bad_relevance"),
     errors.ExperimentError: (400, "bad_experiment"),
+    errors.CampaignError: (400, "bad_campaign"),
     errors.InputError: (400, "bad_request"),
     errors.StoreLockedError: (409, "busy"),
     errors.StoreMissingError: (404, "nothing_there"),

@@ -139,6 +139,7 @@ class SearchParameters(RequestBody):
     )
     shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
+    sponsored: bool = Field(True, description="Whether the first page may have sponsored hits, where the store does.")
 
     @model_validator(mode="after")
     def _names_one_query(self) -> Self:
@@ -285,6 +286,12 @@ class RulesBody(RequestBody):
     rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
 
 
+class CampaignsBody(RequestBody):
+    """Sponsored campaigns, as in docs/sponsored.md."""
+
+    campaigns: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+
+
 class PreviewBody(RequestBody):
     """A search, and changes of rules to preview on it."""
 
@@ -414,6 +421,24 @@ class SearchHit(ProductHit):
 
 
 @dataclass(frozen=True, slots=True)
+class SponsoredResult:
+    """A product that an advertiser pays for, apart from the hits."""
+
+    product: Product | SelectedProduct
+    campaign: str
+    advertiser: str
+    """Who pays."""
+    place: int
+    """Its place among the sponsored hits, from 1."""
+    relevance: float
+    """Its similarity to the query, in deviations above that of unrelated products."""
+    query_id: str
+    """To be sent with a click on it, in place of that of the response."""
+    label: str = "Sponsored"
+    """To be shown with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResponse:
     """One page of hits."""
 
@@ -454,6 +479,8 @@ class SearchResponse:
     """The type of all hits, if the sort left out products of other types."""
     version: str
     took_ms: float
+    sponsored: tuple[SponsoredResult, ...] = ()
+    """Where the store has sponsored hits: they are no hits, and all else is the same without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,12 +583,28 @@ def _hit_values(hit: Hit, returned: ReturnedFields) -> dict[str, Any]:
     return {each.name: getattr(hit, each.name) for each in fields(Hit)} | {"product": returned.select(hit.product)}
 
 
+def sponsored_results(page: Page, query_ids: Iterable[str], returned: ReturnedFields) -> tuple[SponsoredResult, ...]:
+    """The sponsored hits of a page with the query ids of clicks on them, without their prices."""
+    return tuple(
+        SponsoredResult(
+            returned.select(hit.product), hit.campaign, hit.advertiser, hit.place, round(hit.relevance, 2), query_id
+        )
+        for hit, query_id in zip(page.sponsored, query_ids, strict=True)
+    )
+
+
 def search_response(
-    query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], nearest: tuple[SearchHit, ...], took_ms: float
+    query_id: str,
+    text: str,
+    page: Page,
+    hits: tuple[SearchHit, ...],
+    nearest: tuple[SearchHit, ...],
+    sponsored: tuple[SponsoredResult, ...],
+    took_ms: float,
 ) -> SearchResponse:
     """The response for a page of the engine."""
-    took = round(took_ms, 2)
-    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest, "took_ms": took}
+    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest}
+    own |= {"sponsored": sponsored, "took_ms": round(took_ms, 2)}
     shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}
     return SearchResponse(**own, **shared)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.popular_queries import popular_queries, write_popular_queries
 from service.events.signals import CoViews, write_coviews, write_memory, write_popularity
 from service.settings import EventsSettings
+from service.sponsored.ledger import Ledger
 
 
 class DerivedTablesManager:
@@ -51,6 +53,8 @@ class DerivedTablesManager:
         self._clock = clock
         self.later_days = 0
         """Days with events behind the window of the last refresh: too few for a window of their own."""
+        self.refunds = 0
+        """Charged clicks on sponsored hits that the last refresh found to be fraud."""
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> RefreshResult:
         """Brings them and the engines' files up to date; `days` is the length of the window, which ends now or with the
@@ -67,6 +71,10 @@ class DerivedTablesManager:
         products = catalog(self._root)
         done = refresh(self._log.store, self.folder, products, options, now=now, progress=self._progress, purge=purge)
         self._write_engine_files(products)
+        ledger = Ledger(self._root, clock=self._clock)
+        since = now - timedelta(days=min(settings.retention_days or _REFUND_DAYS, _REFUND_DAYS))
+        self.refunds = refund_fraud(ledger, open_derived(self.folder).sessions, since)
+        ledger.forget(before=since)
         return done
 
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
@@ -94,6 +102,29 @@ class DerivedTablesManager:
     def rows_of(self, pseudonyms: Collection[str]) -> int:
         """The number of values in all files with any of these pseudonyms."""
         return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
+
+
+_REFUND_DAYS = 180
+"""Days after which a charged click is refunded no more, and has no pseudonym."""
+_OF_SESSION = ("shopper", "session", "first", "is_fraud")
+_LATE = timedelta(minutes=1)
+"""How long before the first event of a session a click of it may be charged, as the clocks of clients differ."""
+
+
+def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int:
+    """Refunds the clicks on sponsored hits since a time whose sessions, of the derived table of that name, are a bot's
+    or click fraud; returns how many."""
+    clicks = ledger.charged(since)
+    owners = {click.shopper or click.session for click in clicks}
+    by_owner: dict[str, list[tuple[datetime, bool]]] = defaultdict(list)
+    for shopper, session, first, is_fraud in sessions.sort("first").select(*_OF_SESSION).iter_rows():
+        for name in owners.intersection((shopper, session)):
+            by_owner[name].append((first.replace(tzinfo=UTC) - _LATE, is_fraud))
+    fraud = []
+    for click in clicks:
+        begun = [is_fraud for first, is_fraud in by_owner[click.shopper or click.session] if first <= click.time]
+        fraud += [click.id] if begun and begun[-1] else []
+    return ledger.refund(fraud)
 
 
 _FULL = 0.5

@@ -47,6 +47,7 @@ from service.http.schemas import (
     product_hits,
     search_hit,
     search_response,
+    sponsored_results,
     tagged_response,
 )
 from service.http.telemetry import record_search
@@ -95,7 +96,7 @@ async def multi_search(
     at most 5,000 hits together, and are worked on one by one, in turns with other requests. With `merge`, one list of
     the hits of all searches, by weighted reciprocal rank."""
     merge, is_private = body.merge, privacy == "1"
-    paging = {"size": merge.depth} if merge else {}
+    paging = {"size": merge.depth, "sponsored": False} if merge else {}
     searches = [each.model_copy(update=paging) for each in body.searches]
     check_batch_hits(sum(each.size * each.per_group for each in searches), "searches")
     indexes.shared.charge(permit, sum(map(_cost, searches)))
@@ -233,6 +234,7 @@ def _find(
         per_group=body.per_group,
         diversity=body.diversity,
         choices=body.choices,
+        sponsored=body.sponsored,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
@@ -240,9 +242,11 @@ def _find(
     page = context.shown_page(permit, found.page)
     hits = _highlight_hits(context, page, body.text, highlights, returned)
     nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)
+    query_ids = context.engine.campaigns.issue(found.query_id, page.sponsored)
+    sponsored = sponsored_results(page, query_ids, returned)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
-    return search_response(found.query_id, body.text, page, hits, nearest, took), page
+    return search_response(found.query_id, body.text, page, hits, nearest, sponsored, took), page
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:

@@ -21,6 +21,7 @@ from rerank.sessions.cleaning import (
     find_faults,
 )
 from rerank.sessions.sessionize import sessionize
+from retrieval.events.stored import SPONSORED_MARK
 from retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, shown
 
@@ -139,6 +140,10 @@ CLICK: dict[str, Any] = {"product_id": "a", "position": 1, **ANSWER}
         "acts on an answer that nothing names": (
             [event(5, kind, product_id="a", session="s", query_id="never") for kind in ("click", "cart")],
             ["unknown query", "unknown query"],
+        ),
+        "a click on a sponsored hit": (
+            [event(5, product_id="x", session="s", query_id=f"q{SPONSORED_MARK}Zm9v")],
+            [None],
         ),
         "a purchase, whatever answer it names": ([event(5, "purchase", product_id="x", query_id="never")], [None]),
         "a product that the answer did not show": ([event(5, product_id="c", **ANSWER)], ["never shown"]),

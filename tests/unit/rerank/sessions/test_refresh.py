@@ -21,7 +21,7 @@ from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
 from rerank.sessions.tables import FIRST, LAST, count_of, open_derived
 from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import StoredEvent
+from retrieval.events.stored import SPONSORED_MARK, StoredEvent
 from retrieval.store.lock import hold_lock
 from tests.unit.rerank.sessions.derived_log import (
     NOW,
@@ -162,6 +162,20 @@ def test_bots_are_only_in_the_sessions_table(tmp_path: Path) -> None:
     assert crawled.sessions.filter("is_fraud").select("shopper", "clicks").rows() == [("crawler", 60)]
     for table in TABLES:
         assert crawled.table(table.name).equals(alone.table(table.name)), table.name
+
+
+def test_clicks_on_sponsored_hits_are_only_in_the_sessions_table(tmp_path: Path) -> None:
+    """What is paid for teaches no ranking; bots among those who click it are still found."""
+    honest, steps = some_days(), HONEST
+    late = NOW - timedelta(hours=2)
+    paid = [stored("click", late, product_id="c", shopper=f"u{n}", query_id=f"q{n}{SPONSORED_MARK}x") for n in range(3)]
+    refreshed(tmp_path / "paid", MemoryEvents(honest + paid), steps=steps)
+    refreshed(tmp_path / "honest", MemoryEvents(honest), steps=steps)
+    with_paid, alone = open_derived(tmp_path / "paid"), open_derived(tmp_path / "honest")
+    assert with_paid.sessions["clicks"].sum() == alone.sessions["clicks"].sum() + 3
+    assert with_paid.rejected.equals(alone.rejected)
+    for table in TABLES:
+        assert with_paid.table(table.name).equals(alone.table(table.name)), table.name
 
 
 def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Routes of sponsored campaigns, and of the ledger that an advertiser may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Query
+
+from service.http.auth import Permit, Scope
+from service.http.context import Contextual, MayAdminister, MayReadLedger, WorkerRouter
+from service.http.errors import RequestError
+from service.http.routes.curation import Document, DocumentId, HistoryOf, Limit, RevisionResponse
+from service.http.schemas import RESPONSES, CampaignsBody, RestoreBody
+from service.sponsored.campaign import CampaignChange, campaign_document, parse_campaign
+from service.sponsored.ledger import CampaignDay, LedgerEntry
+from service.sponsored.placement import campaign_states, spent_amounts
+
+router = WorkerRouter(prefix="/v1/campaigns", tags=["sponsored"], responses=RESPONSES)
+
+Advertiser = Annotated[str, Query(max_length=32, description="By default all; with the scope advertiser, the key's.")]
+CampaignId = Annotated[str, Query(max_length=32, description="Only this campaign.")]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCampaign:
+    """A campaign and what it does now."""
+
+    campaign: Document
+    """As in docs/sponsored.md."""
+    state: str
+    """off, waiting, running, ended, or spent: its budget, or that of the day so far."""
+    spent: float
+    spent_today: float
+    fault: str
+    """The products that the catalog does not have; empty where it has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignsResponse:
+    """All campaigns of a store."""
+
+    revision: int
+    enabled: bool
+    """Whether searches have sponsored hits: the setting sponsored.enabled."""
+    campaigns: tuple[StoredCampaign, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignHistoryEntry:
+    """One change of one campaign."""
+
+    revision: int
+    time: datetime
+    who: str
+    id: str
+    before: Document | None
+    after: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignHistoryResponse:
+    """Changes, newest first."""
+
+    changes: tuple[CampaignHistoryEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerResponse:
+    """Entries of the ledger, oldest first."""
+
+    entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignReportResponse:
+    """Counts by campaign and day, newest first."""
+
+    days: tuple[CampaignDay, ...]
+
+
+@router.get("", summary="All sponsored campaigns")
+def campaigns(context: Contextual, _permit: MayAdminister) -> CampaignsResponse:
+    """The campaigns by id, with what each has spent."""
+    editor, now = context.engine.campaigns, datetime.now(UTC)
+    stored, spending, faults = editor.list(), editor.spending, editor.faults
+    states = campaign_states(stored, spending, now)
+    return CampaignsResponse(
+        editor.revision,
+        context.engine.has_sponsored_hits,
+        tuple(
+            StoredCampaign(
+                campaign_document(each), states[each.id], *spent_amounts(each, spending, now), faults.get(each.id, "")
+            )
+            for each in stored
+        ),
+    )
+
+
+@router.put("", summary="Add or replace sponsored campaigns")
+def put_campaigns(context: Contextual, permit: MayAdminister, body: CampaignsBody) -> RevisionResponse:
+    """Stores all campaigns or none; searches follow at once. The history names the key's id."""
+    wanted = [parse_campaign(each, f"campaigns[{number}]") for number, each in enumerate(body.campaigns)]
+    return RevisionResponse(context.engine.campaigns.put(wanted, who=permit.id))
+
+
+@router.get("/history", summary="Changes of sponsored campaigns")
+def campaign_history(
+    context: Contextual, _permit: MayAdminister, campaign: HistoryOf = "", limit: Limit = 100
+) -> CampaignHistoryResponse:
+    """Every change, with its author and the campaign before and after it."""
+    return CampaignHistoryResponse(tuple(map(_to_entry, context.engine.campaigns.history(campaign or None, limit))))
+
+
+@router.post("/restore", summary="Restore earlier sponsored campaigns")
+def restore_campaigns(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
+    """Restores all campaigns to a revision, as one more change; what was charged stays."""
+    return RevisionResponse(context.engine.campaigns.restore(body.revision, who=permit.id))
+
+
+@router.get("/log", summary="The ledger of clicks on sponsored hits")
+def ledger(
+    context: Contextual,
+    permit: MayReadLedger,
+    advertiser: Advertiser = "",
+    campaign: CampaignId = "",
+    after: Annotated[int, Query(ge=0, description="The id of the last entry that is known.")] = 0,
+    limit: Limit = 100,
+) -> LedgerResponse:
+    """What became of each click, and why, without anything about shoppers. A key with the scope advertiser reads the
+    entries of the advertiser that it is named for."""
+    whose = _advertiser_of(permit, advertiser)
+    found = context.engine.campaigns.ledger.entries(whose, campaign=campaign, after=after, limit=limit)
+    return LedgerResponse(tuple(found))
+
+
+@router.get("/report", summary="Counts of sponsored campaigns by day")
+def campaign_report(
+    context: Contextual,
+    permit: MayReadLedger,
+    advertiser: Advertiser = "",
+    campaign: CampaignId = "",
+    days: Annotated[int, Query(ge=1, le=3_660)] = 30,
+) -> CampaignReportResponse:
+    """Sponsored hits shown, clicks, charges and amounts of the last days."""
+    whose = _advertiser_of(permit, advertiser)
+    return CampaignReportResponse(tuple(context.engine.campaigns.ledger.days(whose, campaign=campaign, days=days)))
+
+
+@router.delete("/{campaign_id}", summary="Delete a sponsored campaign")
+def delete_campaign(context: Contextual, permit: MayAdminister, campaign_id: DocumentId) -> RevisionResponse:
+    """The campaign remains in the history, its charges in the ledger."""
+    return RevisionResponse(context.engine.campaigns.delete([campaign_id], who=permit.id))
+
+
+def _advertiser_of(permit: Permit, advertiser: str) -> str:
+    """The advertiser whose entries a request is for; raises RequestError (403) for another one than the key's."""
+    if Scope.ADMIN in permit.scopes:
+        return advertiser
+    if advertiser not in ("", permit.name):
+        message = f"this key is named for the advertiser {permit.name!r} and reads no other's entries"
+        raise RequestError(403, message, field="advertiser")
+    return permit.name
+
+
+def _to_entry(change: CampaignChange) -> CampaignHistoryEntry:
+    before, after = (None if each is None else campaign_document(each) for each in (change.before, change.after))
+    return CampaignHistoryEntry(change.revision, change.time, change.who, change.id, before, after)

@@ -1,0 +1,1 @@
+"""Sponsored placement: campaigns, relevance floors, the auction, and the charges of clicks."""

@@ -1,0 +1,146 @@
+"""The auction of the sponsored places of one answer: calibrated click probabilities, allocation and prices.
+
+Bids are ranked by expected value: what a click is worth to the advertiser times its probability. The price of a click
+is the least that would have kept the place: with one place a second price (Vickrey 1961), with several the payments of
+Vickrey, Clarke and Groves for places that are looked at more or less often (Edelman, Ostrovsky & Schwarz 2007, Internet
+Advertising and the Generalized Second-Price Auction; Myerson 1981, Optimal Auction Design, lemma 2, for the reserve). A
+price does not depend on the own bid, so that no other bid than what a click is worth gains anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.sponsored.campaign import MICROS
+
+MOST_PLACES = 4
+EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MOST_PLACES + 1))
+"""How often each place is looked at, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
+_ROUNDING = 1e-6
+"""Of a millionth: what floating point loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What a campaign offers for a place."""
+
+    campaign: str
+    advertiser: str
+    amount: float
+    """For a click, in the store's currency."""
+    probability: float
+    """Of a click on the product where it is looked at, 0 to 1."""
+
+    @property
+    def value(self) -> float:
+        """The expected value of being looked at."""
+        return self.amount * self.probability
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """A place that a bid gets."""
+
+    bid: int
+    """Its number among the bids."""
+    place: int
+    """From 1."""
+    price: int
+    """Of a click, in millionths of the currency: at least the reserve, at most the bid."""
+
+
+def award_places(bids: Sequence[Bid], places: int, reserve: float, seed: str = "") -> list[Award]:
+    """The winners of up to `MOST_PLACES` places, in their order. No bid below the `reserve` for a click takes part.
+
+    An advertiser gets at most one place, for its bid of the highest expected value: it does not bid against itself.
+    Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.
+    """
+    taking_part = [number for number, bid in enumerate(bids) if bid.amount >= reserve and bid.value > 0]
+
+    def order(number: int) -> tuple[float, bytes]:
+        name = f"{seed}\0{bids[number].campaign}".encode("utf-8", "surrogatepass")
+        return -bids[number].value, blake2b(name, digest_size=8).digest()
+
+    ranked: dict[str, int] = {}
+    for number in sorted(taking_part, key=order):
+        ranked.setdefault(bids[number].advertiser, number)
+    winners = list(ranked.values())
+    values = [bids[number].value for number in winners[: places + 1]] + [0.0] * (places + 1)
+    looks = [*EXAMINATION[:places], 0.0]
+    return [
+        Award(number, place, _price(bids[number], values, looks, place, reserve))
+        for place, number in enumerate(winners[:places], 1)
+    ]
+
+
+def _price(bid: Bid, values: Sequence[float], looks: Sequence[float], place: int, reserve: float) -> int:
+    """The price of a click at a place: the mean of the least bids that get this place and each one below it, weighted
+    by the looks that each adds to those of the next one."""
+    total = sum(
+        (looks[at] - looks[at + 1]) * max(reserve, values[at + 1] / bid.probability)
+        for at in range(place - 1, len(looks) - 1)
+    )
+    price = math.floor(total / looks[place - 1] * MICROS + _ROUNDING)
+    return min(price, math.floor(bid.amount * MICROS + _ROUNDING))
+
+
+BUCKETS = 13
+"""Of ratios, each half an octave wide: up to 2^-3, around 1 the seventh, from 2^3 on the last."""
+_PRIOR_RATE = 0.05
+_PRIOR_LOOKS = 200.0
+"""How many looks the prior of all buckets, and that of each one, is worth."""
+_RATES = (1e-4, 0.95)
+
+
+def bucket_of(ratio: float) -> int:
+    """The bucket of a ratio, 0 to `BUCKETS` - 1."""
+    return int(np.clip(round(2 * math.log2(max(ratio, 1e-9))) + BUCKETS // 2, 0, BUCKETS - 1))
+
+
+_MIDDLES = 2.0 ** ((np.arange(BUCKETS) - BUCKETS // 2) / 2)
+
+
+class ClickRates:
+    """Calibrated click probabilities of sponsored products by their ratio: how often shoppers choose the product for
+    such queries, relative to other products, in the query memory.
+
+    The rate of each bucket of ratios is that of the clicks on sponsored products so far, smoothed towards the ratio
+    times the rate of all; isotonic regression (pool adjacent violators, Ayer et al. 1955) makes it rise with the ratio,
+    and it is interpolated between the middles of buckets.
+    """
+
+    def __init__(self, looks: NDArray[np.float64], clicks: NDArray[np.float64]) -> None:
+        """`looks` (BUCKETS,): how often products were shown, each place weighted by `EXAMINATION`; `clicks` (BUCKETS,)
+        on these."""
+        expected = looks @ _MIDDLES
+        level = (clicks.sum() + _PRIOR_RATE * _PRIOR_LOOKS) / (expected + _PRIOR_LOOKS)
+        weights = looks + _PRIOR_LOOKS
+        rates = (clicks + _PRIOR_LOOKS * level * _MIDDLES) / weights
+        self.rates = np.clip(_rising(rates, weights), *_RATES)
+
+    def probabilities(self, ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The click probabilities (n,) of products with these ratios, 0 or more."""
+        places = np.log2(np.maximum(ratios, 1e-9))
+        return np.asarray(np.interp(places, np.log2(_MIDDLES), self.rates))
+
+
+def _rising(rates: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rising sequence nearest to rates (n,) by weighted least squares."""
+    pools: list[tuple[float, float, int]] = []
+    for rate, weight in zip(rates.tolist(), weights.tolist(), strict=True):
+        mean, total, count = rate, weight, 1
+        while pools and pools[-1][0] >= mean:
+            other, own, more = pools.pop()
+            mean, total, count = (mean * total + other * own) / (total + own), total + own, count + more
+        pools.append((mean, total, count))
+    return np.concatenate([np.full(count, mean) for mean, _, count in pools])
+
+
+NO_CLICKS = ClickRates(np.zeros(BUCKETS), np.zeros(BUCKETS))
+"""Where nothing was sponsored yet."""

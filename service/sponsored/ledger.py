@@ -1,0 +1,424 @@
+"""The ledger of sponsored placement: sealed offers in query ids, charges of clicks with their reasons, refunds, counts.
+
+The query id of a sponsored hit is `ANSWER~ad:OFFER`: the id of its answer, and the campaign, the product, the price and
+the time, encrypted and authenticated by AES-256-GCM with the answer's id, so that shoppers can neither read a price nor
+make or move an offer. STORE/sponsored.sqlite holds what became of each click. Entries are only ever added; each has a
+hash over itself and the one before, so that one that was changed or removed is found.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import xxhash
+
+from retrieval.errors import CampaignError, StoreDamagedError
+from retrieval.events.stored import EPOCH, SPONSORED_MARK, StoredEvent
+from service.curation.document_store import Layout, SqliteFile, to_microseconds, wall_clock
+from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, ClickRates
+from service.sponsored.campaign import MICROS, Campaign
+
+CLICK_TIME = timedelta(minutes=30)
+"""For which an answer's offers hold."""
+REPEAT_TIME = timedelta(hours=24)
+"""For which a shopper, or a session, is charged once for a campaign."""
+MOST_CHARGED = 20
+"""Clicks of one shopper that are charged within `REPEAT_TIME`, of all campaigns together."""
+_NONCE_BYTES = 12
+_MOST_ANSWER = 64
+
+
+class Offer(msgspec.Struct, frozen=True, array_like=True):
+    """What the query id of a sponsored hit holds."""
+
+    campaign: str
+    advertiser: str
+    product: int
+    """The hash of its id."""
+    place: int
+    price: int
+    """In millionths."""
+    bucket: int
+    """Of `ClickRates`."""
+    shown: int
+    """Microseconds since 1970."""
+
+
+def product_hash(product_id: str) -> int:
+    """The hash of a product's id in an offer."""
+    return xxhash.xxh3_64_intdigest(product_id.encode("utf-8", "surrogatepass"))
+
+
+def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
+    """The query id of a sponsored hit of an answer."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # what searches without sponsored hits do without
+
+    answer, nonce = _answer_of(query_id), secrets.token_bytes(_NONCE_BYTES)
+    sealed = nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(offer), answer.encode())
+    return f"{answer}{SPONSORED_MARK}{urlsafe_b64encode(sealed).decode().rstrip('=')}"
+
+
+def open_offer(query_id: str, key: bytes) -> tuple[str, Offer] | None:
+    """The answer and the offer of a query id; None where it is none that this key sealed."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    answer, _, text = query_id.partition(SPONSORED_MARK)
+    try:
+        sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], answer.encode())
+        return answer, msgspec.msgpack.decode(plain, type=Offer)
+    except (ValueError, InvalidTag, msgspec.MsgspecError):
+        return None
+
+
+def _answer_of(query_id: str) -> str:
+    """The part of a query id before its marks."""
+    answer = query_id.partition("~")[0]
+    if not 0 < len(answer) <= _MOST_ANSWER:
+        raise CampaignError(f"{query_id[:40]!r} is no query id of an answer", field="query_id")
+    return answer
+
+
+class ChargeReason(StrEnum):
+    """What became of a click on a sponsored hit, and why."""
+
+    CHARGED = "charged"
+    REPEATED = "repeated"
+    """The hit of this answer was charged before, or the campaign to this shopper within `REPEAT_TIME`."""
+    TOO_MANY = "too many"
+    """The shopper was charged `MOST_CHARGED` times within `REPEAT_TIME`."""
+    ANONYMOUS = "anonymous"
+    """Neither a shopper nor a session: repetitions and fraud could not be found."""
+    EXPIRED = "expired"
+    """More than `CLICK_TIME` after the answer."""
+    OTHER_PRODUCT = "other product"
+    """The event names another product than the offer."""
+    BUDGET = "budget"
+    """It would exceed the budget, or that of the day."""
+    NO_CAMPAIGN = "no campaign"
+    """The campaign was deleted."""
+    FRAUD = "fraud"
+    """A refund: the shopper's session was found to be a bot's or click fraud."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One click on a sponsored hit, or the refund of one, as an advertiser may see it."""
+
+    id: int
+    """Counts from 1."""
+    time: datetime
+    campaign: str
+    advertiser: str
+    product: str
+    place: int
+    price: float
+    """Of a click, as the auction made it."""
+    amount: float
+    """What was charged, 0 for nothing; negative for a refund."""
+    reason: str
+    """A `ChargeReason`."""
+    refunds: int | None = None
+    """The entry that a refund is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignDay:
+    """The counts of a campaign on one day (UTC)."""
+
+    day: str
+    campaign: str
+    shown: int
+    """Sponsored hits in answers."""
+    clicks: int
+    """Entries of clicks, charged or not."""
+    charged: int
+    amount: float
+    """Refunds subtracted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargedClick:
+    """A charged click that was not refunded, with the pseudonyms of who clicked."""
+
+    id: int
+    time: datetime
+    shopper: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What campaigns have spent, and how often sponsored hits are clicked."""
+
+    total: Mapping[str, int] = field(default_factory=dict)
+    """By campaign, in millionths."""
+    by_day: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """By campaign and day since 1970, of the last two days with any entry."""
+    rates: ClickRates = NO_CLICKS
+
+    def room(self, campaign: Campaign, now: datetime) -> int:
+        """What a campaign may spend at a time, in millionths."""
+        spent_today = self.by_day.get((campaign.id, day_of(now)), 0)
+        return campaign.room(self.total.get(campaign.id, 0), spent_today, now)
+
+
+NO_SPENDING = Spending()
+
+
+def day_of(moment: datetime) -> int:
+    """The days (UTC) since 1970."""
+    return (moment - EPOCH).days
+
+
+LEDGER_FILE = "sponsored.sqlite"
+MOST_ENTRIES = 10_000
+"""Entries that one call returns."""
+_TABLES = """
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, answer TEXT NOT NULL, place INTEGER NOT NULL, campaign TEXT NOT NULL,
+    advertiser TEXT NOT NULL, product TEXT NOT NULL, price INTEGER NOT NULL, amount INTEGER NOT NULL,
+    reason TEXT NOT NULL, refunds INTEGER UNIQUE, bucket INTEGER NOT NULL, chain BLOB NOT NULL, key BLOB UNIQUE,
+    shopper TEXT NOT NULL, session TEXT NOT NULL
+);
+CREATE UNIQUE INDEX one_charge ON entries (answer, place) WHERE amount > 0;
+CREATE INDEX entries_by_advertiser ON entries (advertiser, id);
+CREATE INDEX charges_by_shopper ON entries (shopper, time) WHERE amount > 0 AND shopper <> '';
+CREATE INDEX charges_by_session ON entries (session, time) WHERE amount > 0 AND session <> '';
+CREATE TABLE days (
+    day INTEGER NOT NULL, campaign TEXT NOT NULL, advertiser TEXT NOT NULL, shown INTEGER NOT NULL,
+    clicks INTEGER NOT NULL, charged INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (day, campaign)
+) WITHOUT ROWID;
+CREATE TABLE rates (bucket INTEGER PRIMARY KEY, looks REAL NOT NULL, clicks INTEGER NOT NULL);
+"""
+_CONTENT = "id, time, answer, place, campaign, advertiser, product, price, amount, reason, refunds, bucket"
+_SHOWN = "id, time, campaign, advertiser, product, place, price, amount, reason, refunds"
+_ADD_DAY = """
+INSERT INTO days VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, campaign) DO UPDATE SET shown = shown + excluded.shown,
+clicks = clicks + excluded.clicks, charged = charged + excluded.charged, amount = amount + excluded.amount
+"""
+_ADD_RATE = """
+INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT (bucket) DO UPDATE SET looks = looks + excluded.looks,
+clicks = clicks + excluded.clicks
+"""
+_RECENT = """
+SELECT count(*), coalesce(max(campaign = :campaign), 0) FROM entries WHERE amount > 0 AND time > :since AND id IN (
+SELECT id FROM entries WHERE amount > 0 AND shopper = :shopper AND shopper <> '' AND time > :since UNION
+SELECT id FROM entries WHERE amount > 0 AND session = :session AND session <> '' AND time > :since)
+"""
+_COUNTED = (ChargeReason.CHARGED, ChargeReason.BUDGET)
+"""Clicks that say how attractive a sponsored hit is."""
+
+
+class Ledger:
+    """The charges of an index directory. Any number of threads and processes may use it at once: each call is one
+    transaction, durable when it returns. All methods raise StoreError, of which StoreDamagedError and StoreForeignError
+    are kinds, where the file cannot be used."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
+        self.path = root / LEDGER_FILE
+        self._file = SqliteFile(self.path, Layout("charges", 0x53574C45, 1, _TABLES), private=True)
+        self._clock = clock
+
+    def add_shown(self, shown: Mapping[Offer, int]) -> None:
+        """Counts sponsored hits of answers: offers, with how often each was in one."""
+        with self._file.writing() as cursor:
+            for offer, count in shown.items():
+                day = offer.shown // (86_400 * MICROS)
+                cursor.execute(_ADD_DAY, (day, offer.campaign, offer.advertiser, count, 0, 0, 0))
+                cursor.execute(_ADD_RATE, (offer.bucket, count * EXAMINATION[offer.place - 1], 0))
+
+    def charge(
+        self, clicks: Sequence[StoredEvent], campaigns: Mapping[str, Campaign], key: bytes
+    ) -> list[ChargeReason | None]:
+        """Enters clicks on sponsored hits, and charges each that is to be charged; returns what became of each. None
+        stands for an event that was entered before, and for an offer that this store did not make."""
+        opened = [open_offer(click.query_id, key) for click in clicks]
+        if not any(opened):
+            return [None] * len(clicks)
+        with self._file.writing() as cursor:
+            return [
+                self._enter(cursor, click, *offer, campaigns.get(offer[1].campaign)) if offer else None
+                for click, offer in zip(clicks, opened, strict=True)
+            ]
+
+    def _enter(
+        self, cursor: sqlite3.Cursor, click: StoredEvent, answer: str, offer: Offer, campaign: Campaign | None
+    ) -> ChargeReason | None:
+        if cursor.execute("SELECT 1 FROM entries WHERE key = ?", (click.key,)).fetchone():
+            return None
+        now = self._clock()
+        reason = self._reason(cursor, click, answer, offer, campaign, now)
+        amount = offer.price if reason is ChargeReason.CHARGED else 0
+        entry = (answer, offer.place, offer.campaign, offer.advertiser, click.product_id, offer.price, amount, reason)
+        _append(cursor, now, (*entry, None, offer.bucket), (click.key, click.shopper, click.session))
+        day = (day_of(now), offer.campaign, offer.advertiser, 0, 1, int(amount > 0), amount)
+        cursor.execute(_ADD_DAY, day)
+        cursor.execute(_ADD_RATE, (offer.bucket, 0.0, int(reason in _COUNTED)))
+        return reason
+
+    def _reason(
+        self,
+        cursor: sqlite3.Cursor,
+        click: StoredEvent,
+        answer: str,
+        offer: Offer,
+        campaign: Campaign | None,
+        now: datetime,
+    ) -> ChargeReason:
+        if product_hash(click.product_id) != offer.product:
+            return ChargeReason.OTHER_PRODUCT
+        if not (click.shopper or click.session):
+            return ChargeReason.ANONYMOUS
+        if now - _moment(offer.shown) > CLICK_TIME:
+            return ChargeReason.EXPIRED
+        one = "SELECT 1 FROM entries WHERE answer = ? AND place = ? AND amount > 0"
+        since = to_microseconds(now - REPEAT_TIME)
+        names = {"campaign": offer.campaign, "since": since, "shopper": click.shopper, "session": click.session}
+        charged, is_same = cursor.execute(_RECENT, names).fetchone()
+        if is_same or cursor.execute(one, (answer, offer.place)).fetchone():
+            return ChargeReason.REPEATED
+        if charged >= MOST_CHARGED:
+            return ChargeReason.TOO_MANY
+        if campaign is None:
+            return ChargeReason.NO_CAMPAIGN
+        spent = "SELECT coalesce(sum(amount), 0), coalesce(sum(CASE day WHEN ? THEN amount END), 0) FROM days"
+        total, today = cursor.execute(f"{spent} WHERE campaign = ?", (day_of(now), campaign.id)).fetchone()
+        has_room = offer.price <= campaign.room(total, today, now, paced=False)
+        return ChargeReason.CHARGED if has_room else ChargeReason.BUDGET
+
+    def charged(self, since: datetime) -> list[ChargedClick]:
+        """The charged clicks since a time that were not refunded and have a pseudonym."""
+        query = """SELECT id, time, shopper, session FROM entries WHERE amount > 0 AND time >= ?
+        AND shopper || session <> '' AND id NOT IN (SELECT refunds FROM entries WHERE refunds IS NOT NULL)"""
+        with self._file.reading() as cursor:
+            rows = cursor.execute(query, (to_microseconds(since),)).fetchall() if cursor else []
+        return [ChargedClick(number, _moment(time), *names) for number, time, *names in rows]
+
+    def refund(self, ids: Collection[int]) -> int:
+        """Refunds charged clicks as fraud; returns how many had not been refunded. The budget has the amounts again."""
+        if not ids:
+            return 0
+        done = 0
+        with self._file.writing() as cursor:
+            for number in sorted(ids):
+                found = cursor.execute(f"SELECT {_CONTENT} FROM entries WHERE id = ?", (number,)).fetchone()  # noqa: S608  # our own words
+                again = cursor.execute("SELECT 1 FROM entries WHERE refunds = ?", (number,)).fetchone()
+                if found is None or again or found[8] <= 0:
+                    continue
+                _, time, answer, place, campaign, advertiser, product, price, amount, _, _, bucket = found
+                entry = (answer, place, campaign, advertiser, product, price, -amount, ChargeReason.FRAUD)
+                _append(cursor, self._clock(), (*entry, number, bucket), (None, "", ""))
+                cursor.execute(_ADD_DAY, (day_of(_moment(time)), campaign, advertiser, 0, 0, -1, -amount))
+                cursor.execute(_ADD_RATE, (bucket, 0.0, -1))
+                done += 1
+        return done
+
+    def forget(self, pseudonyms: Collection[str] = (), *, before: datetime | None = None) -> int:
+        """Removes the pseudonyms of shoppers, and those of entries before a time, from entries, which stay; returns of
+        how many."""
+        if not self.path.exists():
+            return 0
+        marks = ", ".join("?" * len(pseudonyms))
+        which = f"(shopper IN ({marks}) OR time < ?) AND shopper || session <> ''"
+        with self._file.writing() as cursor:
+            # What is removed is overwritten.
+            cursor.execute("PRAGMA secure_delete = ON")
+            values = (*pseudonyms, to_microseconds(before) if before else 0)
+            return cursor.execute(f"UPDATE entries SET shopper = '', session = '' WHERE {which}", values).rowcount  # noqa: S608  # our own words
+
+    def holds(self, pseudonyms: Collection[str]) -> int:
+        """The number of entries with one of some pseudonyms of shoppers."""
+        marks = ", ".join("?" * len(pseudonyms))
+        with self._file.reading() as cursor:
+            query = f"SELECT count(*) FROM entries WHERE shopper IN ({marks})"  # noqa: S608  # our own words
+            return int(cursor.execute(query, (*pseudonyms,)).fetchone()[0]) if cursor else 0
+
+    def spending(self) -> Spending:
+        """What was spent, by campaign and by day, and the click rates so far."""
+        with self._file.reading() as cursor:
+            if cursor is None:
+                return NO_SPENDING
+            total = dict(cursor.execute("SELECT campaign, sum(amount) FROM days GROUP BY campaign").fetchall())
+            last = "SELECT campaign, day, amount FROM days WHERE day >= (SELECT max(day) FROM days) - 1"
+            by_day = {(campaign, day): amount for campaign, day, amount in cursor.execute(last).fetchall()}
+            looks, clicks = np.zeros(BUCKETS), np.zeros(BUCKETS)
+            for bucket, seen, clicked in cursor.execute("SELECT bucket, looks, clicks FROM rates").fetchall():
+                looks[bucket], clicks[bucket] = seen, clicked
+        return Spending(total, by_day, ClickRates(looks, clicks))
+
+    def entries(
+        self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100
+    ) -> list[LedgerEntry]:
+        """Entries after one of an id, oldest first, of all or of one advertiser or campaign. Raises CampaignError for a
+        limit outside 1 to `MOST_ENTRIES`."""
+        if not 1 <= limit <= MOST_ENTRIES:
+            raise CampaignError(f"limit is {limit}, it can be 1 to {MOST_ENTRIES:,}", field="limit")
+        which, values = _which(advertiser, campaign)
+        query = f"SELECT {_SHOWN} FROM entries WHERE id > ? {which} ORDER BY id LIMIT ?"  # noqa: S608  # our own words
+        with self._file.reading() as cursor:
+            rows = cursor.execute(query, (after, *values, limit)).fetchall() if cursor else []
+        return [
+            LedgerEntry(id_, _moment(time), name, who, product, place, price / MICROS, amount / MICROS, why, refunds)
+            for id_, time, name, who, product, place, price, amount, why, refunds in rows
+        ]
+
+    def days(self, advertiser: str = "", *, campaign: str = "", days: int = 30) -> list[CampaignDay]:
+        """The counts of the last days, newest first, of all or of one advertiser or campaign."""
+        which, values = _which(advertiser, campaign)
+        first = day_of(self._clock()) - days + 1
+        columns = "day, campaign, shown, clicks, charged, amount"
+        query = f"SELECT {columns} FROM days WHERE day >= ? {which} ORDER BY day DESC, campaign"  # noqa: S608  # our own words
+        with self._file.reading() as cursor:
+            rows = cursor.execute(query, (first, *values)).fetchall() if cursor else []
+        return [
+            CampaignDay(f"{EPOCH + timedelta(days=day):%Y-%m-%d}", name, shown, clicks, charged, amount / MICROS)
+            for day, name, shown, clicks, charged, amount in rows
+        ]
+
+    def check(self) -> None:
+        """Reads every entry; raises StoreDamagedError where one was changed or removed."""
+        before, last = b"", 0
+        with self._file.reading() as cursor:
+            rows = cursor.execute(f"SELECT {_CONTENT}, chain FROM entries ORDER BY id") if cursor else ()  # noqa: S608  # our own words
+            for *content, chain in rows:
+                if content[0] != last + 1 or chain != _link(before, content):
+                    message = f"{self.path} is damaged: entry {last + 1:,} was changed or removed"
+                    raise StoreDamagedError(f"{message}; restore it from a backup")
+                before, last = chain, content[0]
+
+
+def _append(cursor: sqlite3.Cursor, now: datetime, content: Sequence[object], private: Sequence[object]) -> None:
+    """Adds an entry: what the chain covers, behind id and time, and what may be removed later."""
+    number, chain = cursor.execute("SELECT id, chain FROM entries ORDER BY id DESC LIMIT 1").fetchone() or (0, b"")
+    entry = [number + 1, to_microseconds(now), *content]
+    marks = ", ".join("?" * (len(entry) + 4))
+    cursor.execute(
+        f"INSERT INTO entries ({_CONTENT}, chain, key, shopper, session) VALUES ({marks})",  # noqa: S608  # our own words
+        (*entry, _link(chain, entry), *private),
+    )
+
+
+def _link(before: bytes, content: Sequence[object]) -> bytes:
+    return blake2b(before + msgspec.json.encode(content), digest_size=16).digest()
+
+
+def _which(advertiser: str, campaign: str) -> tuple[str, list[str]]:
+    named = {"advertiser": advertiser, "campaign": campaign}
+    given = {name: value for name, value in named.items() if value}
+    return "".join(f"AND {name} = ? " for name in given), list(given.values())
+
+
+def _moment(time: int) -> datetime:
+    return EPOCH.astimezone(UTC) + timedelta(microseconds=time)

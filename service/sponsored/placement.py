@@ -1,0 +1,375 @@
+"""Sponsored hits of a search: which advertised products are relevant enough, the auction among them, and their clicks.
+
+Relevance is decided first, and by the search alone: a product is eligible only where it is one of the candidates (so
+that it passes the filters and the rules), can be had, has every word of the query, is of the type that the query names,
+as the first hits are, has every value and the price that it names, and reaches every relevance floor. Bids come after.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache, cached_property, partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank.ranker.memory import QueryMemory, product_hashes
+from retrieval.errors import StoreError
+from retrieval.events.stored import SPONSORED_MARK, StoredEvent
+from retrieval.index.keyword import Rows
+from retrieval.records import SponsoredHit
+from retrieval.text.product_types import type_synonyms
+from service.curation.document_store import to_microseconds, wall_clock
+from service.engine.candidates import Ranking, ResolvedRequest
+from service.engine.editors import DocumentEditor, ServedDocuments
+from service.engine.hot_reload import ReloadedFile
+from service.engine.snapshot import Snapshot
+from service.settings import SponsoredSettings
+from service.sponsored.auction import Award, Bid, award_places, bucket_of
+from service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignChange, CampaignStore, to_micros
+from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, day_of, product_hash, seal_offer
+
+_HEAD = 10
+"""The first hits, whose agreement with the type that the query names an advertised product must have."""
+_LEAST_AGREEMENT = 0.5
+"""With the type that a query names, where it names one."""
+_DAY_MICROS = 86_400 * MICROS
+_MOST_NAMED = 3
+_FLUSH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EligibleProducts:
+    """The advertised products of a search that are relevant enough, n of them."""
+
+    rows: Rows
+    """(n,)"""
+    ids: Sequence[str]
+    relevance: NDArray[np.float64]
+    """(n,) Deviations of the cosine above that of unrelated products."""
+
+
+class CompiledCampaigns:
+    """The campaigns of an index, for the searches of one version."""
+
+    def __init__(self, campaigns: Sequence[Campaign], snapshot: Snapshot) -> None:
+        self.by_id = {each.id: each for each in campaigns}
+        self.of_product: dict[str, list[Campaign]] = {}
+        self._advertiser_floors: dict[str, float] = {}
+        self._product_floors: dict[str, float] = {}
+        for each in campaigns:
+            lowest = self._advertiser_floors.get(each.advertiser, LOWEST_FLOOR)
+            self._advertiser_floors[each.advertiser] = max(lowest, each.floor)
+            for product, floor in each.product_floors.items():
+                self._product_floors[product] = max(self._product_floors.get(product, LOWEST_FLOOR), floor)
+            for product in each.products if each.enabled else ():
+                self.of_product.setdefault(product, []).append(each)
+        self._snapshot = snapshot
+
+    @cached_property
+    def faults(self) -> Mapping[str, str]:
+        """The products of campaigns that the version does not have, by campaign."""
+        found = {}
+        for name, campaign in self.by_id.items():
+            gone = [each for each in campaign.products if self._snapshot.products.row_of(each) is None]
+            if gone:
+                more = f" and {len(gone) - _MOST_NAMED:,} more" if len(gone) > _MOST_NAMED else ""
+                found[name] = f"no product has the id {', '.join(gone[:_MOST_NAMED])}{more}"
+        return found
+
+    @cached_property
+    def _targets(self) -> Mapping[str, tuple[Sequence[frozenset[str]], frozenset[int]]]:
+        """The terms of each query and the numbers of the types of a campaign."""
+        groups, number_of = self._snapshot.analyzer.groups, self._snapshot.types.number_of
+        return {
+            each.id: (
+                [frozenset(term for group in groups(text) for term in group.alternatives[0]) for text in each.queries],
+                frozenset(map(number_of, each.types)) - {-1},
+            )
+            for each in self.by_id.values()
+        }
+
+    def floor(self, product: str) -> float:
+        """The higher one of the floors of a product and of its advertiser."""
+        advertisers = {each.advertiser for each in self.of_product[product]}
+        own = self._product_floors.get(product, LOWEST_FLOOR)
+        return max([own, *map(self._advertiser_floors.__getitem__, advertisers)])
+
+    def targets(self, campaign: Campaign, terms: frozenset[str], named: Callable[[], frozenset[int]]) -> bool:
+        """Whether a campaign is about a query of these terms that names types of these numbers."""
+        if not (campaign.queries or campaign.types):
+            return True
+        queries, types = self._targets[campaign.id]
+        return any(bool(each) and each <= terms for each in queries) or (bool(types) and bool(types & named()))
+
+
+class SponsoredPlacement:
+    """The sponsored hits of an index directory's searches: follows campaigns and budgets, runs the auctions, counts
+    what was shown and charges clicks. Thread-safe."""
+
+    def __init__(
+        self, root: Path, memory: Callable[[], QueryMemory], *, clock: Callable[[], datetime] = wall_clock
+    ) -> None:
+        self.store, self.ledger = CampaignStore(root, clock=clock), Ledger(root, clock=clock)
+        self._served: ServedDocuments[Campaign, CampaignChange, CompiledCampaigns] = ServedDocuments(
+            self.store, CompiledCampaigns, lambda _: ()
+        )
+        self._spending: ReloadedFile[Spending] = ReloadedFile(
+            self.ledger.path,
+            lambda _: self.ledger.spending(),
+            NO_SPENDING,
+            "what campaigns have spent is not the newest",
+            keeps_value=True,
+        )
+        self._memory = memory
+        self._clock = clock
+        self._key = b""
+        self._shown: Counter[Offer] = Counter()
+        self._flushed = clock()
+        self._lock = threading.Lock()
+        self._problem = ""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why campaigns or budgets are not the newest, or why nothing is counted."""
+        return (*self._served.notices, *self._spending.notices, *filter(None, [self._problem]))
+
+    def campaigns(self, snapshot: Snapshot) -> CompiledCampaigns:
+        """The campaigns for searches of a snapshot."""
+        return self._served.compiled(snapshot)
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Follows changed campaigns and charges, and stores what was shown."""
+        self._served.reload_if_changed(snapshot)
+        self._spending.reload_if_changed()
+        if self._shown and (self._clock() - self._flushed).total_seconds() >= _FLUSH_SECONDS:
+            self.flush()
+
+    def place(
+        self, snapshot: Snapshot, settings: SponsoredSettings, ranking: Ranking, request: ResolvedRequest, least: float
+    ) -> tuple[SponsoredHit, ...]:
+        """The sponsored hits of a search, by an auction among the eligible products; `least` is the cosine below which
+        the store's catalog has nothing for a query."""
+        campaigns = self._served.compiled(snapshot)
+        if not campaigns.of_product or not ranking.total or ranking.nothing_fits or request.unavailable:
+            return ()
+        floor = max(settings.floor, settings.search_floor)
+        found = eligible_products(snapshot, ranking, request, campaigns, floor, least)
+        if not found.ids:
+            return ()
+        known = self._memory().posteriors(ranking.text, product_hashes(found.ids))
+        ratios = known.shape / known.rate
+        bids, of_bid = self._bids(snapshot, request, campaigns, found, ratios)
+        awards = award_places(bids, settings.places, settings.reserve, ranking.text)
+        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each) for each in awards)
+
+    def _bids(
+        self,
+        snapshot: Snapshot,
+        request: ResolvedRequest,
+        campaigns: CompiledCampaigns,
+        found: EligibleProducts,
+        ratios: NDArray[np.float64],
+    ) -> tuple[list[Bid], list[int]]:
+        """The bids of the campaigns that run, can pay for a click and are about the query, each with the place of its
+        product among those found."""
+        now, spending = self._clock(), self._spending.value
+        terms = snapshot.analyzer.analyze(request.text).terms
+        chances = spending.rates.probabilities(ratios)
+        named = cache(partial(_named_types, snapshot, request))
+        bids, of_bid = [], []
+        for at, product in enumerate(found.ids):
+            for each in campaigns.of_product[product]:
+                is_running = each.runs(now) and spending.room(each, now) >= to_micros(each.bid)
+                if is_running and campaigns.targets(each, terms, named):
+                    bids.append(Bid(each.id, each.advertiser, each.bid, float(chances[at])))
+                    of_bid.append(at)
+        return bids, of_bid
+
+    @staticmethod
+    def _hit(
+        snapshot: Snapshot,
+        found: EligibleProducts,
+        ratios: NDArray[np.float64],
+        bids: Sequence[Bid],
+        of_bid: Sequence[int],
+        award: Award,
+    ) -> SponsoredHit:
+        bid, at = bids[award.bid], of_bid[award.bid]
+        return SponsoredHit(
+            snapshot.products[int(found.rows[at])],
+            bid.campaign,
+            bid.advertiser,
+            award.place,
+            float(found.relevance[at]),
+            award.price / MICROS,
+            float(ratios[at]),
+        )
+
+    def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
+        """The query ids of the sponsored hits of an answer, by which clicks on them are charged; counts the hits as
+        shown."""
+        if not hits:
+            return ()
+        self._key = self._key or self.store.ensure_key()
+        now = to_microseconds(self._clock())
+        offers = [
+            Offer(
+                hit.campaign,
+                hit.advertiser,
+                product_hash(hit.product.id),
+                hit.place,
+                to_micros(hit.price),
+                bucket_of(hit.ratio),
+                now,
+            )
+            for hit in hits
+        ]
+        day = now - now % _DAY_MICROS
+        with self._lock:
+            self._shown.update(msgspec.structs.replace(each, product=0, price=0, shown=day) for each in offers)
+        return tuple(seal_offer(each, query_id, self._key) for each in offers)
+
+    def charge(self, snapshot: Snapshot, clicks: Sequence[StoredEvent]) -> None:
+        """Charges the clicks on sponsored hits among some events. Raises StoreError where nothing can be written."""
+        self._key = self._key or (self.store.ensure_key() if self.store.path.exists() else b"")
+        if self._key:
+            self.flush()  # so that a click never comes before the hit that it is on
+            self._served.reload_if_changed(snapshot)
+            self.ledger.charge(clicks, self._served.compiled(snapshot).by_id, self._key)
+            self._spending.reload_if_changed()
+
+    def flush(self) -> None:
+        """Stores what was shown; where that fails, it is tried again, and `notices` gives the reason."""
+        with self._lock:
+            shown, self._shown = self._shown, Counter()
+            self._flushed = self._clock()
+        if not shown:
+            return
+        try:
+            self.ledger.add_shown(shown)
+            self._problem = ""
+        except StoreError as error:
+            self._problem = f"sponsored hits are not counted: {error}"
+            with self._lock:
+                self._shown.update(shown)
+
+
+def eligible_products(
+    snapshot: Snapshot,
+    ranking: Ranking,
+    request: ResolvedRequest,
+    campaigns: CompiledCampaigns,
+    floor: float,
+    least: float,
+) -> EligibleProducts:
+    """The advertised products among the candidates of a search that are relevant enough whatever they bid.
+
+    `floor` is the higher one of the store's floor and the placement's, in deviations above unrelated products; the
+    floors of the product and the advertiser, and the cosine `least`, can only raise it.
+    """
+    names = [*map(snapshot.products.id_of, ranking.rows.tolist())]
+    at = np.array([place for place, each in enumerate(names) if each in campaigns.of_product], np.int64)
+    evidence, rows = ranking.evidence, ranking.rows[at]
+    similarity = evidence.similarity
+    floors = np.array([max(floor, campaigns.floor(names[place])) for place in at.tolist()])
+    lowest = float(evidence.background.standardise(np.array(least)))
+    fits = similarity[at] >= np.maximum(floors, lowest)
+    agreed = evidence.intent[:_HEAD].min(initial=np.inf)
+    fits &= evidence.intent[at] >= (max(agreed, _LEAST_AGREEMENT) if evidence.intent.any() else 0)
+    fits &= evidence.preferred[at] >= len(request.preferences)
+    fits &= ~(snapshot.signals.at(rows).availability < 0)
+    fits[fits] &= _have_all_words(snapshot, request, rows[fits])
+    kept = at[fits]
+    ids = [names[place] for place in kept.tolist()]
+    return EligibleProducts(ranking.rows[kept], ids, similarity[kept])
+
+
+def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]:
+    """The numbers of the types that a query names."""
+    product = request.product or request.text
+    words = sum(not group.is_character for group in snapshot.analyzer.analyze(product).groups)
+    found = snapshot.types.named(product, words, type_synonyms(snapshot.analyzer))
+    agreement = found.agreement if found else {}
+    return frozenset(number for number, share in agreement.items() if share >= _LEAST_AGREEMENT)
+
+
+def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) -> NDArray[np.bool_]:
+    """Which products (n,) have every word of a query or a synonym of it; learned expansions do not count."""
+    has_all = np.ones(len(rows), bool)
+    ordered = np.sort(rows)
+    for group in request.groups if len(rows) else ():
+        found = snapshot.keyword.score(ordered, (replace(group, expansions=()),))
+        has_all &= np.isin(rows, found.rows[found.scores > 0])
+    return has_all
+
+
+class EngineCampaigns(DocumentEditor[Campaign, CampaignChange]):
+    """The sponsored campaigns of an engine's index, and their ledger; searches of this engine follow a change when its
+    method returns, those of others within a second.
+
+    >>> engine.campaigns.put([Campaign("drills", "acme", ("p1", "p2"), bid=0.40, daily_budget=20.0)], who="m7")
+    >>> engine.campaigns.ledger.entries("acme")
+    """
+
+    def __init__(self, placement: SponsoredPlacement, snapshot: Callable[[], Snapshot]) -> None:
+        super().__init__(placement.store, placement.reload_if_changed, snapshot)
+        self._placement = placement
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The products of campaigns that the version which serves does not have, by campaign."""
+        return self._placement.campaigns(self._snapshot()).faults
+
+    @property
+    def spending(self) -> Spending:
+        """What campaigns have spent, and how often sponsored hits are clicked."""
+        return self.ledger.spending()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The charges of clicks, with everything shown so far counted."""
+        self._placement.flush()
+        return self._placement.ledger
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Makes all campaigns what they were after a revision; returns the number of this change. Charges stay."""
+        return self._followed(self._placement.store.restore(revision, who=who))
+
+    def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
+        """The query ids of the sponsored hits of an answer, to be sent with the clicks on them."""
+        return self._placement.issue(query_id, hits)
+
+
+def is_sponsored_click(kind: str, query_id: str) -> bool:
+    """Whether an event is a click on a sponsored hit."""
+    return kind == "click" and SPONSORED_MARK in query_id
+
+
+def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: datetime) -> dict[str, str]:
+    """What each campaign does at a time, by its id: off, waiting, ended, spent (its budget, or that of the day so far)
+    or running."""
+    found = {}
+    for each in campaigns:
+        if not each.enabled:
+            state = "off"
+        elif each.starts and now < each.starts:
+            state = "waiting"
+        elif each.ends and each.ends <= now:
+            state = "ended"
+        else:
+            state = "running" if spending.room(each, now) >= to_micros(each.bid) else "spent"
+        found[each.id] = state
+    return found
+
+
+def spent_amounts(campaign: Campaign, spending: Spending, now: datetime) -> tuple[float, float]:
+    """What a campaign has spent in all, and today."""
+    today = spending.by_day.get((campaign.id, day_of(now)), 0)
+    return spending.total.get(campaign.id, 0) / MICROS, today / MICROS

@@ -1,0 +1,154 @@
+"""Routes of sponsored campaigns: labelled hits in searches, charged clicks, and logs for advertisers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.engine.engine import SearchEngine
+from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.settings import ServiceSettings, Settings, SponsoredSettings
+from tests.services import local_client, made
+
+QUERY = "cordless drill"
+CAMPAIGNS = "/v1/campaigns"
+
+
+@pytest.fixture
+def engine(root: Path) -> Iterator[SearchEngine]:
+    settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True, places=2))
+    with SearchEngine.open(root, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def calling(engine: SearchEngine) -> Iterator[TestClient]:
+    with local_client(create_app(engine, ServiceSettings(deadline=300))) as client:
+        yield client
+
+
+def products_of(client: TestClient) -> list[str]:
+    return [hit["product"]["id"] for hit in search(client)["hits"]]
+
+
+def search(client: TestClient, **values: object) -> dict[str, Any]:
+    found: dict[str, Any] = client.post("/v1/search", json={"q": QUERY, **values}).json()
+    return found
+
+
+def put(client: TestClient, *campaigns: dict[str, object]) -> None:
+    assert client.put(CAMPAIGNS, json={"campaigns": list(campaigns)}).status_code == 200
+
+
+def test_from_a_campaign_to_a_charged_click(calling: TestClient) -> None:
+    plain = search(calling, facets=["brand"])
+    assert plain["sponsored"] == []
+    one, two = (hit["product"]["id"] for hit in plain["hits"][:2])
+    put(
+        calling,
+        {"id": "one", "advertiser": "acme", "products": [one], "bid": 0.5, "daily_budget": 20},
+        {"id": "two", "advertiser": "test", "products": [two], "bid": 0.4},
+    )
+    found = search(calling, facets=["brand"])
+    assert [(each["label"], each["place"]) for each in found["sponsored"]] == [("Sponsored", 1), ("Sponsored", 2)]
+    assert {each["advertiser"] for each in found["sponsored"]} == {"acme", "test"}
+    assert not {"price", "ratio", "bid"} & {name for each in found["sponsored"] for name in each}
+    for name in ("hits", "total", "facets", "ranges", "page", "size"):
+        assert found[name] == plain[name]
+    hit = next(each for each in found["sponsored"] if each["campaign"] == "one")
+    assert hit["query_id"].startswith(found["query_id"].split("~")[0])
+    click = {"kind": "click", "product_id": one, "query_id": hit["query_id"], "shopper": "ann", "position": 1}
+    for event_id in ("e1", "e1", "e2"):
+        assert calling.post("/v1/events", json={"events": [{**click, "event_id": event_id}]}).status_code == 200
+    # Of the product's own hit, which is no sponsored one.
+    organic = {**click, "query_id": found["query_id"]}
+    assert calling.post("/v1/events", json={"events": [organic]}).status_code == 200
+    entries = calling.get(f"{CAMPAIGNS}/log").json()["entries"]
+    assert [(each["campaign"], each["reason"]) for each in entries] == [("one", "charged"), ("one", "repeated")]
+    assert 0.05 <= entries[0]["amount"] <= 0.5
+    listed = {each["campaign"]["id"]: each for each in calling.get(CAMPAIGNS).json()["campaigns"]}
+    assert listed["one"]["state"] == "running"
+    assert listed["one"]["spent"] == listed["one"]["spent_today"] == entries[0]["amount"]
+    days = calling.get(f"{CAMPAIGNS}/report", params={"campaign": "one"}).json()["days"]
+    assert [(each["shown"], each["clicks"], each["charged"]) for each in days] == [(1, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"sponsored": False}, {"page": 2}, {"sort": "price"}, {"prefix": True}, {"size": 0}, {"q": "garden hose"}],
+)
+def test_other_searches_have_no_sponsored_hits(calling: TestClient, values: dict[str, object]) -> None:
+    put(calling, {"id": "one", "advertiser": "acme", "products": products_of(calling)[:3], "bid": 0.5})
+    assert search(calling)["sponsored"]
+    assert search(calling, **values)["sponsored"] == []
+
+
+def test_several_searches_have_their_own_unless_merged(calling: TestClient) -> None:
+    put(calling, {"id": "one", "advertiser": "acme", "products": products_of(calling)[:3], "bid": 0.5})
+    searches = [{"q": QUERY, "fields": "title"}, {"q": "garden hose"}]
+    one, other = calling.post("/v1/multi-search", json={"searches": searches}).json()["results"]
+    assert (len(one["sponsored"]), other["sponsored"]) == (1, [])
+    assert set(one["sponsored"][0]["product"]) == {"id", "title"}
+    merged = calling.post("/v1/multi-search", json={"searches": searches, "merge": {}}).json()
+    assert [each["sponsored"] for each in merged["results"]] == [[], []]
+
+
+def test_campaigns_are_changed_and_restored_with_their_history(calling: TestClient) -> None:
+    campaign = {"id": "one", "advertiser": "acme", "products": ["nosuch"], "bid": 0.5}
+    put(calling, campaign)
+    listed = calling.get(CAMPAIGNS).json()
+    assert (listed["enabled"], listed["campaigns"][0]["fault"]) == (True, "no product has the id nosuch")
+    assert calling.delete(f"{CAMPAIGNS}/one").json() == {"revision": 2}
+    assert calling.post(f"{CAMPAIGNS}/restore", json={"revision": 1}).json() == {"revision": 3}
+    changes = calling.get(f"{CAMPAIGNS}/history").json()["changes"]
+    assert [(each["revision"], each["before"], each["after"]) for each in changes] == [
+        (3, None, campaign),
+        (2, campaign, None),
+        (1, None, campaign),
+    ]
+    refused = calling.put(CAMPAIGNS, json={"campaigns": [{**campaign, "bid": 0}]})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "bid")
+    assert refused.json()["error"]["code"] == "bad_campaign"
+
+
+def test_an_advertisers_key_reads_its_own_log_alone(calling: TestClient, root: Path) -> None:
+    one, two = products_of(calling)[:2]
+    put(
+        calling,
+        {"id": "one", "advertiser": "acme", "products": [one], "bid": 0.5},
+        {"id": "two", "advertiser": "test", "products": [two], "bid": 0.5},
+    )
+    hits = search(calling)["sponsored"]
+    events = [
+        {"kind": "click", "product_id": hit["product"]["id"], "query_id": hit["query_id"], "shopper": "ann"}
+        for hit in hits
+    ]
+    calling.post("/v1/events", json={"events": events})
+    keys = KeyFile(root / KEYS_FILE)
+    # Named "test".
+    scopes = (Scope.ADVERTISER, Scope.ADMIN, Scope.SEARCH)
+    own, admin, other = [{"X-API-Key": made(keys, scope)} for scope in scopes]
+    log = f"{CAMPAIGNS}/log"
+    assert [each["advertiser"] for each in calling.get(log, headers=own).json()["entries"]] == ["test"]
+    assert len(calling.get(log, headers=admin).json()["entries"]) == 2
+    assert calling.get(log, headers=own, params={"advertiser": "acme"}).status_code == 403
+    assert calling.get(log, headers=own, params={"campaign": "one"}).json()["entries"] == []
+    days = calling.get(f"{CAMPAIGNS}/report", headers=own).json()["days"]
+    assert [(each["campaign"], each["charged"]) for each in days] == [("two", 1)]
+    for path in (CAMPAIGNS, f"{CAMPAIGNS}/history", "/v1/search?q=drill"):
+        assert calling.get(path, headers=own).status_code == 403
+    assert calling.get(log, headers=other).status_code == 403
+
+
+def test_a_private_search_has_them_and_its_clicks_are_not_charged(calling: TestClient) -> None:
+    put(calling, {"id": "one", "advertiser": "acme", "products": products_of(calling)[:1], "bid": 0.5})
+    private = {"Sec-GPC": "1"}
+    (hit,) = calling.post("/v1/search", json={"q": QUERY}, headers=private).json()["sponsored"]
+    event = {"kind": "click", "product_id": hit["product"]["id"], "query_id": hit["query_id"], "shopper": "ann"}
+    assert calling.post("/v1/events", json={"events": [event]}, headers=private).status_code == 200
+    assert [each["reason"] for each in calling.get(f"{CAMPAIGNS}/log").json()["entries"]] == ["anonymous"]

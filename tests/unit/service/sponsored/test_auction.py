@@ -1,0 +1,114 @@
+"""The auction: awards, prices, and that bidding otherwise than what a click is worth gains nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, Bid, ClickRates, award_places, bucket_of
+from service.sponsored.campaign import MICROS
+
+AUCTIONS = 1_000
+
+
+def bid(name: str, amount: float, probability: float = 0.1, advertiser: str = "") -> Bid:
+    return Bid(name, advertiser or name, amount, probability)
+
+
+def test_one_place_goes_to_the_highest_expected_value_at_the_second_price() -> None:
+    awards = award_places([bid("a", 1.0, 0.10), bid("b", 0.6, 0.20), bid("c", 0.3, 0.10)], 1, 0.05)
+    assert [(each.bid, each.place) for each in awards] == [(1, 1)]
+    # b would keep the place as long as its expected value is above a's 1.0 * 0.1.
+    assert awards[0].price == 0.1 / 0.2 * MICROS
+
+
+def test_a_lone_bid_pays_the_reserve_and_one_below_it_gets_nothing() -> None:
+    assert [each.price for each in award_places([bid("a", 1.0)], 3, 0.05)] == [50_000]
+    assert award_places([bid("a", 0.04)], 3, 0.05) == []
+    assert award_places([], 3, 0.05) == []
+
+
+def test_of_several_places_each_pays_for_what_it_takes_from_those_behind() -> None:
+    bids = [bid("a", 1.0), bid("b", 0.8), bid("c", 0.5), bid("d", 0.2)]
+    awards = award_places(bids, 3, 0.05)
+    one, two, three = EXAMINATION[:3]
+    assert [each.bid for each in awards] == [0, 1, 2]
+    paid = [
+        ((one - two) * 0.8 + (two - three) * 0.5 + three * 0.2) / one,
+        ((two - three) * 0.5 + three * 0.2) / two,
+        0.2,
+    ]
+    assert [each.price / MICROS for each in awards] == pytest.approx(paid, abs=1 / MICROS)
+
+
+def test_an_advertiser_gets_one_place_and_does_not_bid_against_itself() -> None:
+    bids = [bid("a", 1.0, advertiser="x"), bid("b", 0.9, advertiser="x"), bid("c", 0.3)]
+    awards = award_places(bids, 3, 0.05)
+    assert [each.bid for each in awards] == [0, 2]
+    assert awards[0].price == math.floor(((EXAMINATION[0] - EXAMINATION[1]) * 0.3 + EXAMINATION[1] * 0.05) * MICROS)
+
+
+def test_ties_are_ordered_the_same_each_time_and_not_always_by_name() -> None:
+    bids = [bid("a", 1.0), bid("b", 1.0)]
+    first = [award_places(bids, 1, 0.05, f"query {number}")[0].bid for number in range(40)]
+    assert first == [award_places(bids, 1, 0.05, f"query {number}")[0].bid for number in range(40)]
+    assert first == [1 - award_places(bids[::-1], 1, 0.05, f"query {number}")[0].bid for number in range(40)]
+    assert set(first) == {0, 1}
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_no_other_bid_than_the_true_value_gains(places: int) -> None:
+    """A thousand seeded auctions; each bidder tries amounts around its own value and around those of the others."""
+    random = np.random.default_rng(places)
+    largest = 0.0
+    for number in range(AUCTIONS):
+        values = random.lognormal(-1.0, 0.8, random.integers(1, 7))
+        chances = random.uniform(0.01, 0.3, len(values))
+        reserve = float(random.choice([0.0, 0.05, 0.3]))
+        truthful = [bid(f"c{at}", float(value), float(chances[at])) for at, value in enumerate(values)]
+        for own, each in enumerate(truthful):
+            honest = gain(truthful, own, each.amount, places, reserve, number)
+            assert honest >= -1 / MICROS
+            rivals = [other.value / each.probability for other in truthful]
+            amounts = [0.001, each.amount * 0.5, each.amount * 0.9, each.amount * 1.1, each.amount * 3, 1e4, reserve]
+            amounts += [level * factor for level in rivals for factor in (0.999, 1.001)]
+            for amount in amounts:
+                bids = [*truthful[:own], bid(each.campaign, amount, each.probability), *truthful[own + 1 :]]
+                largest = max(largest, gain(bids, own, each.amount, places, reserve, number) - honest)
+    # Prices are whole millionths.
+    assert largest <= 1 / MICROS
+
+
+def gain(bids: list[Bid], own: int, worth: float, places: int, reserve: float, seed: int) -> float:
+    """What an advertiser to whom a click is worth so much expects of an answer."""
+    for each in award_places(bids, places, reserve, str(seed)):
+        if each.bid == own:
+            return EXAMINATION[each.place - 1] * bids[own].probability * (worth - each.price / MICROS)
+    return 0.0
+
+
+def test_click_rates_rise_with_the_ratio_whatever_was_clicked() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        looks = random.integers(0, 5_000, BUCKETS).astype(float)
+        rates = ClickRates(looks, np.floor(looks * random.uniform(0, 0.5, BUCKETS)))
+        found = rates.probabilities(np.array([0.0, 0.1, 0.5, 0.9, 1.0, 1.5, 4.0, 100.0]))
+        assert (np.diff(found) >= 0).all()
+        assert ((found > 0) & (found < 1)).all()
+
+
+def test_click_rates_come_near_the_rates_that_are_seen() -> None:
+    """The clicks of half a million looks at 40% of the prior's rate."""
+    random = np.random.default_rng(2)
+    middles = 2.0 ** ((np.arange(BUCKETS) - BUCKETS // 2) / 2)
+    true = np.minimum(0.02 * middles, 0.5)
+    looks = np.full(BUCKETS, 40_000.0)
+    rates = ClickRates(looks, random.binomial(40_000, true).astype(float))
+    assert rates.probabilities(middles) == pytest.approx(true, rel=0.15)
+    assert NO_CLICKS.probabilities(np.ones(1)) == pytest.approx([0.05])
+
+
+def test_the_buckets_are_half_octaves() -> None:
+    assert [bucket_of(ratio) for ratio in (0.0, 0.01, 1.0, 1.1, 1.5, 2.0, 100.0)] == [0, 0, 6, 6, 7, 8, 12]

@@ -1,0 +1,144 @@
+"""Sponsored campaigns: validation by field, their store, budgets and pacing."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from retrieval.errors import CampaignError
+from service.sponsored.campaign import (
+    MICROS,
+    Campaign,
+    CampaignStore,
+    Pacing,
+    campaign_document,
+    parse_campaign,
+    parse_campaigns,
+    read_campaigns,
+)
+
+NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
+"""A quarter of a day is over."""
+DRILLS = Campaign("drills", "acme", ("p1", "p2"), 0.4)
+
+
+def changed(**values: Any) -> Campaign:  # noqa: ANN401
+    return msgspec.structs.replace(DRILLS, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "message"),
+    [
+        ({"id": "Drills"}, "id", "1 to 32 of a-z"),
+        ({"id": "drills\n"}, "id", "1 to 32 of a-z"),
+        ({"advertiser": ""}, "advertiser", "1 to 32 of a-z"),
+        ({"products": []}, "products", "1 to 1,000 product ids"),
+        ({"products": ["p1", "p1"]}, "products", "listed twice"),
+        ({"products": [" "]}, "products", "is empty"),
+        ({"bid": 0}, "bid", "above 0"),
+        ({"bid": math.nan}, "bid", "above 0"),
+        ({"bid": math.inf}, "bid", "at most 10,000"),
+        ({"bid": "1"}, "bid", "a number"),
+        ({"bid": 2, "budget": 1}, "bid", "smallest budget of 1"),
+        ({"budget": 10, "daily_budget": 20}, "daily_budget", "more than the budget of 10"),
+        ({"starts": "2026-11-30T00:00:00"}, "starts", "no zone"),
+        ({"starts": "2026-11-30T00:00:00Z", "ends": "2026-11-30T00:00:00Z"}, "ends", "not after starts"),
+        ({"pacing": "slow"}, "pacing", "even, fast"),
+        ({"floor": 30}, "floor", "-10 to 20"),
+        ({"product_floors": {"p9": 1}}, "product_floors", "'p9' is not one of products"),
+        ({"daly_budget": 1}, "daly_budget", "did you mean daily_budget"),
+        ({"queries": ["a\u0000"]}, "queries", "control character"),
+    ],
+)
+def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], field: str, message: str) -> None:
+    with pytest.raises(CampaignError, match="campaign '") as raised:
+        parse_campaign({**campaign_document(DRILLS), **values})
+    assert raised.value.field == field
+    assert message in str(raised.value)
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(CampaignError, match="bid: is missing; it must be a number above 0"):
+        parse_campaign({"id": "a", "advertiser": "a", "products": ["p1"]})
+    with pytest.raises(CampaignError, match=r"campaigns\[1\]: is int"):
+        parse_campaigns({"campaigns": [campaign_document(DRILLS), 5]}, "file.json")
+
+
+def test_a_document_reads_back_as_the_campaign(tmp_path: Path) -> None:
+    full = changed(types=("cordless drill",), budget=100.0, ends=NOW, pacing=Pacing.FAST, product_floors={"p1": 2.0})
+    assert campaign_document(DRILLS) == {"id": "drills", "advertiser": "acme", "products": ("p1", "p2"), "bid": 0.4}
+    path = tmp_path / "campaigns.json"
+    path.write_text(json.dumps({"campaigns": [campaign_document(full)]}))
+    assert read_campaigns(path) == [full]
+    path.with_suffix(".toml").write_text('id = "drills"\nadvertiser = "acme"\nproducts = ["p1", "p2"]\nbid = 0.4\n')
+    assert read_campaigns(path.with_suffix(".toml")) == [DRILLS]
+
+
+def test_campaigns_are_stored_with_their_history(tmp_path: Path) -> None:
+    store = CampaignStore(tmp_path)
+    assert store.put([DRILLS], who="m7") == 1
+    assert store.put([changed(bid=0.5)]) == 2
+    assert store.restore(1) == 3
+    assert store.read().documents == (DRILLS,)
+    assert [(each.revision, each.who) for each in store.history()] == [(3, ""), (2, ""), (1, "m7")]
+    store.check()
+    key = store.ensure_key()
+    assert len(key) == 32
+    assert CampaignStore(tmp_path).ensure_key() == key
+    assert store.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_product_has_one_advertiser(tmp_path: Path) -> None:
+    store = CampaignStore(tmp_path)
+    store.put([DRILLS, changed(id="own")])
+    with pytest.raises(CampaignError, match=r"'p1' is advertised by acme .*; a product has one advertiser") as raised:
+        store.put([changed(id="other", advertiser="rival", products=("p9", "p1"))])
+    assert raised.value.field == "products"
+    assert [each.id for each in store.read().documents] == ["drills", "own"]
+
+
+def test_a_campaign_runs_from_its_start_to_before_its_end() -> None:
+    campaign = changed(starts=NOW, ends=NOW + timedelta(hours=1))
+    assert [campaign.runs(NOW + timedelta(minutes=each)) for each in (-1, 0, 59, 60)] == [False, True, True, False]
+    assert not changed(enabled=False).runs(NOW)
+
+
+def test_even_pacing_spends_the_day_in_proportion() -> None:
+    campaign = changed(daily_budget=24.0)
+    assert campaign.room(0, 0, NOW) == 6 * MICROS
+    assert campaign.room(5 * MICROS, 5 * MICROS, NOW) == MICROS
+    assert campaign.room(7 * MICROS, 7 * MICROS, NOW) < 0
+    assert campaign.room(7 * MICROS, 7 * MICROS, NOW, paced=False) == 17 * MICROS
+    assert changed(daily_budget=24.0, pacing=Pacing.FAST).room(0, 0, NOW) == 24 * MICROS
+    # At midnight the day begins with one click.
+    assert campaign.room(0, 0, NOW.replace(hour=0)) == 0.4 * MICROS
+
+
+def test_even_pacing_divides_the_budget_by_the_days_that_are_left() -> None:
+    campaign = changed(budget=100.0, ends=NOW.replace(hour=0) + timedelta(days=4))
+    assert campaign.room(20 * MICROS, 0, NOW) == 80 * MICROS // 4 // 4
+    assert campaign.room(99_900_000, 0, NOW) == 25_000
+    assert campaign.room(100 * MICROS, 0, NOW) == 0
+
+
+def test_a_day_that_begins_with_the_campaign_is_shorter() -> None:
+    campaign = changed(daily_budget=18.0, starts=NOW)
+    assert campaign.room(0, 0, NOW + timedelta(hours=9)) == 9 * MICROS
+
+
+def test_pacing_over_a_simulated_day_never_exceeds_its_share() -> None:
+    """A click every minute: the budget lasts to the evening, and is spent but for less than two clicks."""
+    campaign = changed(daily_budget=24.0)
+    spent, midnight = 0, NOW.replace(hour=0)
+    for minute in range(1_440):
+        now = midnight + timedelta(minutes=minute)
+        if campaign.room(spent, spent, now) >= 0.4 * MICROS:
+            spent += int(0.4 * MICROS)
+        assert spent <= round(max(0.4, 24.0 * minute / 1_440) * MICROS)
+    assert 23.2 * MICROS <= spent <= 24 * MICROS

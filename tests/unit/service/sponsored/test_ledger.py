@@ -1,0 +1,218 @@
+"""The ledger: offers that cannot be forged, clicks charged once, refunds, and a log that shows what was changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval.errors import CampaignError, StoreDamagedError
+from retrieval.events.stored import SPONSORED_MARK, StoredEvent
+from retrieval.updates.validation import MAX_ID_BYTES
+from service.curation.document_store import to_microseconds
+from service.sponsored.auction import NO_CLICKS
+from service.sponsored.campaign import Campaign
+from service.sponsored.ledger import (
+    CLICK_TIME,
+    MOST_CHARGED,
+    REPEAT_TIME,
+    ChargeReason,
+    Ledger,
+    Offer,
+    open_offer,
+    product_hash,
+    seal_offer,
+)
+
+KEY = bytes(range(32))
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+DRILLS = Campaign("drills", "acme", ("p1", "p2"), 0.5, budget=1.0)
+CAMPAIGNS = {"drills": DRILLS, "free": Campaign("free", "acme", ("p3",), 0.5)}
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Ledger:
+    return Ledger(tmp_path, clock=clock)
+
+
+def offer(campaign: str = "drills", product: str = "p1", shown: datetime = NOW, price: int = 300_000) -> Offer:
+    return Offer(campaign, "acme", product_hash(product), 1, price, 6, to_microseconds(shown))
+
+
+def click(
+    made: Offer, answer: str = "q1", product: str = "p1", shopper: str = "k1~ann", session: str = "", key: str = ""
+) -> StoredEvent:
+    sealed = seal_offer(made, answer, KEY)
+    stored = blake2b((key or f"{answer} {shopper} {session}").encode(), digest_size=16).digest()
+    return StoredEvent(stored, "click", 0, 0, shopper, session, sealed, "", product, 1, None, None, None)
+
+
+def charge(ledger: Ledger, *clicks: StoredEvent) -> list[ChargeReason | None]:
+    return ledger.charge(clicks, CAMPAIGNS, KEY)
+
+
+def test_an_offer_is_read_by_the_key_that_sealed_it_alone() -> None:
+    made = offer("c" * 32, "p" * 512)
+    query_id = seal_offer(made, f"{'a' * 32}~merging.rrf~Zm9vYmFyYmF6", KEY)
+    assert query_id.startswith(f"{'a' * 32}{SPONSORED_MARK}")
+    assert len(query_id) < MAX_ID_BYTES
+    assert open_offer(query_id, KEY) == ("a" * 32, made)
+    assert "c" * 32 not in query_id
+    answer, sealed = query_id.split(SPONSORED_MARK)
+    flipped = f"{answer}{SPONSORED_MARK}{'A' if sealed[0] != 'A' else 'B'}{sealed[1:]}"
+    for forged in (flipped, f"b{query_id[1:]}", query_id[:-4], f"q1{SPONSORED_MARK}", f"q1{SPONSORED_MARK}???", "q1"):
+        assert open_offer(forged, KEY) is None
+    assert open_offer(query_id, bytes(32)) is None
+    with pytest.raises(CampaignError, match="no query id"):
+        seal_offer(made, "a" * 65, KEY)
+
+
+def test_a_click_is_charged_once(ledger: Ledger) -> None:
+    first = click(offer())
+    assert charge(ledger, first) == [ChargeReason.CHARGED]
+    # The same event again, as a client that got no response sends it.
+    assert charge(ledger, first, first) == [None, None]
+    assert charge(ledger, click(offer(), key="again")) == [ChargeReason.REPEATED]
+    assert charge(ledger, click(offer(), shopper="k1~bob")) == [ChargeReason.REPEATED]
+    assert charge(ledger, click(offer(), "q2", "p1")) == [ChargeReason.REPEATED]
+    assert ledger.spending().total == {"drills": 300_000}
+    assert [(each.id, each.amount, each.reason) for each in ledger.entries()] == [
+        (1, 0.3, "charged"),
+        (2, 0.0, "repeated"),
+        (3, 0.0, "repeated"),
+        (4, 0.0, "repeated"),
+    ]
+
+
+def test_a_shopper_is_charged_again_for_the_campaign_after_a_day(ledger: Ledger, clock: Clock) -> None:
+    assert charge(ledger, click(offer())) == [ChargeReason.CHARGED]
+    clock.now = NOW + REPEAT_TIME + timedelta(seconds=1)
+    assert charge(ledger, click(offer(shown=clock.now), "q2")) == [ChargeReason.CHARGED]
+
+
+def test_a_session_without_a_shopper_counts_too(ledger: Ledger) -> None:
+    assert charge(ledger, click(offer(), shopper="", session="k1~s")) == [ChargeReason.CHARGED]
+    assert charge(ledger, click(offer(), "q2", shopper="", session="k1~s")) == [ChargeReason.REPEATED]
+    assert charge(ledger, click(offer(), "q3", shopper="", session="")) == [ChargeReason.ANONYMOUS]
+
+
+def test_what_is_not_charged_has_its_reason(ledger: Ledger, clock: Clock) -> None:
+    assert charge(ledger, click(offer(), product="p2")) == [ChargeReason.OTHER_PRODUCT]
+    assert charge(ledger, click(offer("gone"), "q2")) == [ChargeReason.NO_CAMPAIGN]
+    forged = click(offer(), "q3")._replace(query_id=f"q3{SPONSORED_MARK}Zm9v")
+    assert charge(ledger, forged) == [None]
+    clock.now = NOW + CLICK_TIME + timedelta(seconds=1)
+    assert charge(ledger, click(offer(), "q4")) == [ChargeReason.EXPIRED]
+    assert ledger.spending().total == {"drills": 0, "gone": 0}
+
+
+def test_no_budget_is_exceeded(ledger: Ledger) -> None:
+    found = charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(5)))
+    # 0.3 each of 1.0.
+    assert found == [ChargeReason.CHARGED] * 3 + [ChargeReason.BUDGET] * 2
+    assert ledger.spending().total["drills"] == 900_000
+
+
+def test_one_shopper_is_charged_so_often_at_most(ledger: Ledger) -> None:
+    campaigns = {f"c{at}": Campaign(f"c{at}", "acme", ("p1",), 0.5) for at in range(MOST_CHARGED + 1)}
+    clicks = [click(offer(name), f"q-{name}") for name in campaigns]
+    found = ledger.charge(clicks, campaigns, KEY)
+    assert found == [ChargeReason.CHARGED] * MOST_CHARGED + [ChargeReason.TOO_MANY]
+
+
+def test_processes_that_charge_at_once_charge_once(tmp_path: Path) -> None:
+    clicks = [click(offer("free", "p3"), product="p3", shopper=f"k1~{number}") for number in range(16)]
+
+    def enter(each: StoredEvent) -> list[ChargeReason | None]:
+        return Ledger(tmp_path, clock=lambda: NOW).charge([each], CAMPAIGNS, KEY)
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [reason for (reason,) in threads.map(enter, clicks)]
+    assert sorted(map(str, found)) == ["charged", *["repeated"] * 15]
+    Ledger(tmp_path).check()
+
+
+def test_fraud_is_refunded_once_and_gives_the_budget_back(ledger: Ledger, clock: Clock) -> None:
+    charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(3)))
+    assert [each.id for each in ledger.charged(NOW)] == [1, 2, 3]
+    clock.now = NOW + timedelta(days=1)
+    assert ledger.refund([2, 99]) == 1
+    assert ledger.refund([2]) == 0
+    assert [each.id for each in ledger.charged(NOW)] == [1, 3]
+    assert ledger.spending().total["drills"] == 600_000
+    refund = ledger.entries()[-1]
+    assert (refund.amount, refund.reason, refund.refunds) == (-0.3, "fraud", 2)
+    # The day of the click has less.
+    assert [(day.day, day.clicks, day.charged, day.amount) for day in ledger.days()] == [("2026-11-30", 3, 2, 0.6)]
+    ledger.check()
+
+
+def test_an_advertiser_sees_its_own_entries_without_shoppers(ledger: Ledger) -> None:
+    charge(ledger, click(offer()), click(offer("free", "p3"), "q2", "p3", "k1~bob"))
+    assert [each.campaign for each in ledger.entries("acme")] == ["drills", "free"]
+    assert [each.campaign for each in ledger.entries("acme", campaign="free")] == ["free"]
+    assert [each.id for each in ledger.entries("acme", after=1)] == [2]
+    assert ledger.entries("rival") == []
+    assert b"k1~" not in msgspec.json.encode(ledger.entries("acme"))
+    with pytest.raises(CampaignError, match="limit is 0"):
+        ledger.entries(limit=0)
+
+
+def test_shown_hits_are_counted_by_day_and_bucket(ledger: Ledger) -> None:
+    charge(ledger, click(offer()))
+    ledger.add_shown({offer(): 10, offer("free"): 5})
+    assert [(each.campaign, each.shown, each.clicks) for each in ledger.days()] == [("drills", 10, 1), ("free", 5, 0)]
+    rates = ledger.spending().rates.rates
+    assert rates[6] < NO_CLICKS.rates[6] + 0.01
+    assert ledger.spending().by_day == {("drills", 20_787): 300_000, ("free", 20_787): 0}
+
+
+def test_a_shopper_is_forgotten_and_the_charge_stays(ledger: Ledger) -> None:
+    charge(ledger, click(offer()), click(offer(), "q2", shopper="k1~bob"))
+    assert ledger.holds(["k1~ann"]) == 1
+    assert ledger.forget(["k1~ann"]) == 1
+    assert ledger.holds(["k1~ann"]) == 0
+    assert b"k1~ann" not in ledger.path.read_bytes()
+    assert ledger.spending().total["drills"] == 600_000
+    ledger.check()
+    assert ledger.forget(before=NOW + timedelta(seconds=1)) == 1
+    assert ledger.charged(NOW) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE entries SET amount = 900000 WHERE id = 1", "DELETE FROM entries WHERE id = 2"]
+)
+def test_an_entry_that_was_changed_or_removed_is_found(ledger: Ledger, damage: str) -> None:
+    charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(3)))
+    ledger.check()
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with pytest.raises(StoreDamagedError, match="was changed or removed"):
+        ledger.check()
+
+
+def test_nothing_is_written_before_anything_is_charged(ledger: Ledger) -> None:
+    assert ledger.charge([], CAMPAIGNS, KEY) == []
+    assert (ledger.entries(), ledger.days(), ledger.forget(["k1~ann"]), ledger.holds(["a"])) == ([], [], 0, 0)
+    assert ledger.spending().total == {}
+    ledger.check()
+    assert not ledger.path.exists()

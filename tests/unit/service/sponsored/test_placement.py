@@ -1,0 +1,195 @@
+"""Sponsored hits of searches: relevance that no bid passes, hits that stay as they are, and clicks that are charged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval.errors import CampaignError
+from retrieval.records import Availability, Event, EventKind, Page
+from service.engine.engine import SearchEngine
+from service.settings import Settings, SponsoredSettings
+from service.sponsored.campaign import Campaign
+from service.sponsored.placement import campaign_states, is_sponsored_click, spent_amounts
+
+QUERY = "cordless drill"
+FACETS = ("brand", "category")
+
+
+def settings(**values: object) -> Settings:
+    table = SponsoredSettings.model_validate({"enabled": True, "places": 3, **values})
+    return Settings(backend="embedded", sponsored=table)
+
+
+@pytest.fixture
+def engine(root: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(root, settings=settings(), follow=False) as opened:
+        yield opened
+
+
+def products_of(engine: SearchEngine, query: str = QUERY, size: int = 30) -> tuple[str, ...]:
+    return tuple(hit.product.id for hit in engine.search(query, size=size).hits)
+
+
+def campaign(name: str, *products: str, **values: object) -> Campaign:
+    return msgspec.structs.replace(Campaign(name, name, products, 0.5), **values)
+
+
+def shown(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.sponsored]
+
+
+def test_every_product_at_any_bid_changes_no_organic_result(engine: SearchEngine) -> None:
+    """All products of the catalog are advertised, half of them at a bid of thousands."""
+    ids = list(engine.ids().rest)
+    bids = (0.1, 9_999.0, 1.0, 5_000.0)
+    engine.campaigns.put([campaign(f"c{at}", *ids[at::20], bid=bids[at % 4]) for at in range(20)])
+    titles = [engine.product(each).title for each in ids[::97]]
+    queries = [QUERY, "hammer drill", "usb-c cable", "充电器", "dog bed", "zzqx qqv", "gift for dad", *titles, ""]
+    sponsored = 0
+    for query in queries:
+        for options in ({"page": 1}, {"page": 2}, {"filters": "price < 60"}, {"group": "variants"}, {"sort": "price"}):
+            plain = engine.search(query, facets=FACETS, ranges=("price",), **options)
+            page = engine.search(query, facets=FACETS, ranges=("price",), sponsored=True, **options)
+            assert replace(page, sponsored=(), timings={}) == replace(plain, timings={})
+            assert not page.sponsored or options not in ({"page": 2}, {"sort": "price"})
+            sponsored += len(page.sponsored)
+    assert sponsored > 20
+
+
+def test_sponsored_hits_are_of_the_query_and_pass_its_filters(engine: SearchEngine) -> None:
+    ids = list(engine.ids().rest)
+    engine.campaigns.put([campaign(f"c{at}", *ids[at::20], bid=float(20 - at)) for at in range(20)])
+    page = engine.search(QUERY, filters="price < 90", size=100, sponsored=True)
+    assert len(page.sponsored) == 3
+    assert set(shown(page)) <= {hit.product.id for hit in page.hits}
+    for place, hit in enumerate(page.sponsored, 1):
+        assert hit.place == place
+        assert "drill" in hit.product.title.lower()
+        assert (hit.product.price or 0) < 90
+        assert hit.relevance >= 1
+        assert hit.product.availability is not Availability.OUT_OF_STOCK
+    assert len({hit.advertiser for hit in page.sponsored}) == 3
+
+
+@pytest.mark.parametrize("query", ["garden hose", "zzqx qqv", "drll bt", ""])
+def test_no_bid_places_a_product_on_other_queries(engine: SearchEngine, query: str) -> None:
+    engine.campaigns.put([campaign("drills", *products_of(engine)[:5], bid=10_000.0)])
+    assert shown(engine.search(QUERY, sponsored=True))
+    assert not engine.search(query, sponsored=True).sponsored
+
+
+def test_the_highest_of_the_four_floors_holds(root: Path) -> None:
+    with SearchEngine.open(root, settings=settings(), follow=False) as engine:
+        product, other = products_of(engine)[:2]
+        drills = campaign("drills", product, other)
+        engine.campaigns.put([drills])
+        found = {hit.product.id: hit.relevance for hit in engine.search(QUERY, sponsored=True).sponsored}
+        (best, relevance), *_ = found.items()
+        engine.campaigns.put([msgspec.structs.replace(drills, products=(best,), floor=relevance + 0.01)])
+        assert not engine.search(QUERY, sponsored=True).sponsored
+        engine.campaigns.put([msgspec.structs.replace(drills, products=(best,), floor=relevance - 0.01)])
+        assert shown(engine.search(QUERY, sponsored=True)) == [best]
+        # Another campaign of the advertiser, or of the product, cannot lower it.
+        floors = {best: relevance + 0.01}
+        first = msgspec.structs.replace(drills, products=(best,), product_floors=floors)
+        engine.campaigns.put([first, msgspec.structs.replace(first, id="more", product_floors={})])
+        assert not engine.search(QUERY, sponsored=True).sponsored
+    for name in ("floor", "search_floor"):
+        with SearchEngine.open(root, settings=settings(**{name: relevance + 0.01}), follow=False) as engine:
+            engine.campaigns.put([campaign("drills", best)], gone=["more"])
+            assert not engine.search(QUERY, sponsored=True).sponsored
+
+
+def test_queries_and_types_say_what_a_campaign_is_about(engine: SearchEngine) -> None:
+    drills = products_of(engine)[:8]
+
+    def found(query: str, **values: object) -> bool:
+        engine.campaigns.put([campaign("drills", *drills, **values)])
+        return bool(engine.search(query, sponsored=True).sponsored)
+
+    assert found(QUERY)
+    assert found(QUERY, queries=("drills",))
+    assert found(QUERY, queries=("hammer", "drill cordless"))
+    assert not found(QUERY, queries=("cordless hammer drill",))
+    assert found(QUERY, types=("drill",)) or found(QUERY, types=("drill driver",))
+    assert not found(QUERY, types=("kettle",))
+
+
+def test_campaigns_take_part_only_while_they_run_and_can_pay(engine: SearchEngine) -> None:
+    product, now = products_of(engine)[0], datetime.now(UTC)
+    states = {
+        "off": campaign("a", product, enabled=False),
+        "waiting": campaign("a", product, starts=now + timedelta(hours=1)),
+        "ended": campaign("a", product, ends=now - timedelta(hours=1)),
+    }
+    for state, each in states.items():
+        engine.campaigns.put([each])
+        assert not engine.search(QUERY, sponsored=True).sponsored
+        assert campaign_states([each], engine.campaigns.spending, now) == {"a": state}
+    assert engine.campaigns.faults == {}
+    engine.campaigns.put([campaign("a", "nosuch", product)])
+    assert engine.campaigns.faults == {"a": "no product has the id nosuch"}
+
+
+def test_what_cannot_be_had_is_not_sponsored(root: Path) -> None:
+    with SearchEngine.open(root, settings=settings()) as engine:
+        product = products_of(engine)[0]
+        engine.campaigns.put([campaign("a", product)])
+        assert shown(engine.search(QUERY, sponsored=True)) == [product]
+        engine.patch(product, availability="out_of_stock")
+        assert not engine.search(QUERY, sponsored=True).sponsored
+
+
+def test_nobody_has_sponsored_hits_by_default(root: Path) -> None:
+    with SearchEngine.open(root, settings=Settings(backend="embedded"), follow=False) as engine:
+        engine.campaigns.put([campaign("a", *products_of(engine)[:5])])
+        assert not engine.search(QUERY, sponsored=True).sponsored
+    with SearchEngine.open(root, settings=settings(), follow=False) as engine:
+        assert not engine.search(QUERY).sponsored
+        assert engine.search(QUERY, sponsored=True).sponsored
+
+
+def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine: SearchEngine) -> None:
+    one, two = products_of(engine)[:2]
+    engine.campaigns.put([campaign("a", one, budget=1.0), campaign("b", two, bid=0.45)])
+    charged = 0
+    for number in range(4):
+        page = engine.search(QUERY, sponsored=True)
+        hit = next((each for each in page.sponsored if each.campaign == "a"), None)
+        if hit is None:
+            break
+        query_ids = engine.campaigns.issue(f"answer{number}", page.sponsored)
+        event = Event(
+            EventKind.CLICK, one, query_id=query_ids[hit.place - 1], shopper=f"u{number}", event_id=f"e{number}"
+        )
+        assert engine.record(event).stored == 1
+        assert engine.record(event).repeated == 1
+        charged += 1
+    # At most 0.5 a click.
+    ledger = engine.campaigns.ledger
+    entries = ledger.entries("a")
+    assert [each.reason for each in entries] == ["charged"] * charged
+    spent = sum(each.amount for each in entries)
+    assert 0.05 <= spent <= 1.0
+    assert spent_amounts(engine.campaigns.get("a"), engine.campaigns.spending, datetime.now(UTC)) == (spent, spent)
+    assert {day.campaign: day.shown for day in ledger.days()}["a"] == charged
+    ledger.check()
+
+
+def test_a_product_of_another_advertiser_is_refused(engine: SearchEngine) -> None:
+    product = products_of(engine)[0]
+    engine.campaigns.put([campaign("a", product)])
+    with pytest.raises(CampaignError, match="a product has one advertiser"):
+        engine.campaigns.put([campaign("b", product)])
+
+
+def test_only_clicks_on_sponsored_hits_are_looked_at() -> None:
+    assert is_sponsored_click("click", "q1~ad:Zm9v")
+    assert not is_sponsored_click("cart", "q1~ad:Zm9v")
+    assert not is_sponsored_click("click", "q1~merging.rrf~Zm9v")
