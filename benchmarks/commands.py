@@ -32,6 +32,7 @@ from benchmarks.peers.report import write_plots as write_peer_plots
 from benchmarks.peers.vectors import VectorsOptions, choose_libraries, measure_vectors, show_vectors, write_vector_plots
 from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
+from benchmarks.sponsored import measure_sponsored
 from benchmarks.tables import (
     show_backends,
     show_complaints,
@@ -44,6 +45,7 @@ from benchmarks.tables import (
     show_rebuilds,
     show_recall,
     show_scale,
+    show_sponsored,
     show_throughput,
 )
 from indexer.build import RebuildOptions
@@ -269,6 +271,21 @@ def complaints(
     with opened_engines(engine or ENGINES, cache, elasticsearch) as engines, TerminalProgress() as progress:
         report = run_complaints(engines, shared_encoder(cache), progress)
     emit(report, show_complaints)
+
+
+@command("bench sponsored store --judgments judgments.tsv")
+def sponsored(
+    index: Index,
+    judgments: Annotated[Path, typer.Option(help="A file of judgments.", metavar="FILE")],
+    rounds: Annotated[int, typer.Option(help="Searches for each query, with other bids.", min=1, max=100)] = 2,
+) -> None:
+    """Advertise every product at bids of any height, and search judged queries; the index is not changed.
+
+    Counts irrelevant sponsored hits and changes of organic results, and measures what untrue bids gain in auctions.
+    """
+    with TerminalProgress() as progress:
+        report = measure_sponsored(index, read_judgments(judgments), rounds, progress)
+    emit(report, show_sponsored)
 
 
 _QUERIES = 500

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.scale import ScalePoint, fit
-from service.cli.output import plain_table, say, show_table
+from service.cli.output import plain_table, say, show_pairs, show_table
 
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.intent import IntentFigures, SynonymEffect
     from benchmarks.load import HttpReport
     from benchmarks.peers.complaints.suite import ComplaintReport
+    from benchmarks.sponsored import SponsoredReport
     from rerank.evaluation.statistics import Difference
 
 
@@ -218,6 +219,19 @@ def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
             f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{spent:,.0f}", f"{hour_price * spent / 3_600:.6f}"
         )
     show_table(paper)
+
+
+def show_sponsored(report: SponsoredReport) -> None:
+    """The sponsored hits by relevance, the changes of organic results, and the gains of untrue bids."""
+    show_pairs(
+        (
+            ("queries", f"{report.queries:,}, {report.searches:,} searches at random bids up to 10,000"),
+            ("sponsored hits", f"{report.sponsored:,} in {report.with_sponsored:,} searches"),
+            ("not relevant", f"{report.irrelevant:,} by their grade, {report.unjudged:,} without one"),
+            ("changed results", f"{report.changed:,} searches"),
+            *((f"gain, {count} place{'s' * (count > 1)}", f"{gain:g}") for count, gain in report.gains.items()),
+        )
+    )
 
 
 def show_complaints(report: ComplaintReport) -> None:

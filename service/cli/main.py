@@ -184,6 +184,7 @@ GROUPS: Mapping[str, Group] = {
             "intent": Entry("benchmarks.commands:intent", "Whether a query that names a kind of product finds it."),
             "throughput": Entry("benchmarks.commands:throughput", "Text analysis and every runtime of the encoder."),
             "backends": Entry("benchmarks.commands:backends", "The same index embedded and in Elasticsearch."),
+            "sponsored": Entry("benchmarks.commands:sponsored", "Sponsored placement at bids of any height."),
             "complaints": Entry("benchmarks.commands:complaints", "Users' complaints, as cases for several programs."),
             "http": Entry("benchmarks.commands:http", "The HTTP service at a rate and overloaded."),
             "freshness": Entry("benchmarks.commands:freshness", "Time from a live change to a search that finds it."),

@@ -37,7 +37,7 @@ from retrieval.index.keyword import (
     minimum_matches,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
-from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, StageScore
+from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
 from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers

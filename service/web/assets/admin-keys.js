@@ -11,6 +11,7 @@ const SCOPES = {
   events: "record what shoppers do",
   write: "change products and prices",
   metrics: "read the figures of the service",
+  advertiser: "read the log of the advertiser that the key is named for",
   admin: "everything, this page among it",
 };
 

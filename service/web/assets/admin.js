@@ -12,6 +12,7 @@ import { productsPart } from "./admin-products.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
 import { searchPart } from "./admin-search.js";
+import { sponsoredPart } from "./admin-sponsored.js";
 import { synonymsPart } from "./admin-synonyms.js";
 import { tasksPart } from "./admin-tasks.js";
 import { field, head } from "./admin-ui.js";
@@ -25,6 +26,7 @@ const PARTS = [
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
   ["relevance", "Relevance", "/v1/relevance", relevancePart],
+  ["sponsored", "Sponsored", "/v1/campaigns", sponsoredPart],
   ["experiments", "Experiments", "/v1/experiments", experimentsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],
   ["feeds", "Feeds", "/v1/feeds", feedsPart],

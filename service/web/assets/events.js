@@ -30,6 +30,13 @@ export function noteClick(answer, hit, place) {
   note("click", hit.product.id);
 }
 
+/** A click on a sponsored hit, of a query id of its own: what follows it is of no answer. */
+export function noteSponsored(hit) {
+  if (!mayRemember()) return;
+  remember("click", hit.product.id);
+  push({ kind: "click", product_id: hit.product.id, query_id: hit.query_id, position: hit.place, event_id: randomName() });
+}
+
 /** Something is about to be done with a hit: its answer is recorded first, so that it has something to be of. */
 export function noteReached(answer, hit, place) {
   if (!mayRemember()) return;

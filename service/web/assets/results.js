@@ -4,7 +4,7 @@ import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
 import { cachedResults, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
-import { noteClick, noteReached, noteShown } from "./events.js";
+import { noteClick, noteReached, noteShown, noteSponsored } from "./events.js";
 import { chips, choices, chosenCount, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
 import { errorNotice } from "./error-notice.js";
@@ -24,11 +24,12 @@ export function resultsView(shop) {
   const chosen = el("div", { class: "chosen" });
   const narrowing = el("nav", { class: "narrowing", "aria-label": t("narrow") });
   const notices = el("div", { class: "notices" });
+  const sponsored = el("div");
   const hits = el("div", { class: "hits" }, skeletons(12));
   const size = el("select", { id: "size", "aria-label": t("per page") }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
   const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort, size);
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
-    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, narrowing, notices, hits));
+    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, narrowing, notices, sponsored, hits));
   let place = null;
   let request = new AbortController();
   let looking = 0;
@@ -59,6 +60,7 @@ export function resultsView(shop) {
       fill(narrowing, choices(place, answer));
     });
     fill(notices, noticesOf(place, answer, shop));
+    fill(sponsored, sponsoredStrip(answer.sponsored));
     fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place, shop), offers(place, answer));
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
@@ -94,6 +96,7 @@ export function resultsView(shop) {
         fill(chosen);
         fill(narrowing);
         fill(notices);
+        fill(sponsored);
         fill(hits, errorNotice(error, () => shop.go(place)));
         return undefined;
       }
@@ -109,6 +112,14 @@ export function resultsView(shop) {
 function offers(place, answer) {
   const text = t(answer.hits.length ? "nearest beside" : "nearest");
   return answer.nearest.length ? [el("p", { class: "notice", text }), hitGrid(place, answer, answer.nearest, answer.hits.length)] : [];
+}
+
+/** The products that advertisers pay for, apart from the hits; nothing where there are none. */
+function sponsoredStrip(hits) {
+  if (!hits.length) return null;
+  const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
+  return el("section", { class: "sponsored", "aria-labelledby": "sponsored-title" }, el("h2", { id: "sponsored-title", text: t("sponsored") }),
+    grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
 }
 
 /** A grid of hits, `before` of which stand before them on the page. */

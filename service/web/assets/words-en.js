@@ -71,6 +71,8 @@ export const ENGLISH = {
   "all types": "Show all",
   "did you mean": "Did you mean",
   "showing instead": "Nothing has the words “{query}”. Showing products for",
+  "sponsored": "Sponsored",
+  "paid by": "Paid for by {advertiser}",
   "nearest": "These products come closest:",
   "nearest beside": "Other products with your filters that come close:",
   "degraded": "Part of the search could not take part, so some products may be missing.",

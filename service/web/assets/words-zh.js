@@ -67,6 +67,8 @@ export const CHINESE = {
   "all types": "显示全部",
   "did you mean": "您是不是想找",
   "showing instead": "没有商品含有“{query}”。以下结果对应",
+  "sponsored": "广告",
+  "paid by": "由 {advertiser} 付费",
   "nearest": "以下是最接近的商品：",
   "nearest beside": "符合筛选条件的其他相近商品：",
   "degraded": "搜索的一部分暂时不可用，结果可能不完整。",

@@ -1,4 +1,4 @@
-"""The commands for rules, synonyms and experiments: what they show, change and refuse, for people and as JSON."""
+"""The commands for rules, synonyms, experiments and campaigns: what they show, change and refuse, as text and JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import ExperimentError, RelevanceError, RuleError, ShelfwiseError, StoreMissingError, SynonymError
+from retrieval.errors import (
+    CampaignError,
+    ExperimentError,
+    RelevanceError,
+    RuleError,
+    ShelfwiseError,
+    StoreMissingError,
+    SynonymError,
+)
+from retrieval.events.stored import StoredEvent
+from service.curation.document_store import to_microseconds
 from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import SynonymKind
+from service.sponsored.campaign import CampaignStore
+from service.sponsored.ledger import Ledger, Offer, product_hash, seal_offer
 from tests.learning_stores import record_searches
 from tests.unit.service.cli.commands import document, run, shown
 
@@ -257,3 +269,79 @@ def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     assert "not yet" in text
     assert "+100.00 points" in text
     assert "rrf over now" in shown("experiments", "report", root, "draft")
+
+
+CAMPAIGNS = """
+[[campaigns]]
+id = "drills"
+advertiser = "acme"
+products = ["d000017", "d000018"]
+types = ["cordless drill"]
+bid = 0.4
+daily_budget = 20
+
+[[campaigns]]
+id = "kettles"
+advertiser = "rival"
+products = ["d000019"]
+bid = 0.3
+enabled = false
+"""
+
+
+def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "campaigns.toml"
+    file.write_text(CAMPAIGNS)
+    assert "No campaigns." in shown("sponsored", "list", root)
+    assert f"2 campaigns are in place. To undo: shelfwise sponsored restore {root} 0" in shown(
+        "sponsored", "put", root, file, "--by", "m7"
+    )
+    lines = shown("sponsored", "list", root).splitlines()
+    assert lines[1].split() == [
+        "drills",
+        "running",
+        "acme",
+        "0.40",
+        *["0.00"] * 2,
+        *["20.00", "a", "day", "cordless", "drill"],
+    ]
+    assert lines[2].split()[:2] == ["kettles", "off"]
+    assert [each["state"] for each in document("sponsored", "list", root)] == ["running", "off"]
+    assert "1 campaign is deleted" in shown("sponsored", "delete", root, "kettles")
+    assert "the campaigns are those of revision 1" in shown("sponsored", "restore", root, "1")
+    history = document("sponsored", "history", root, "kettles")
+    assert [(each["revision"], each["before"] is None, each["after"] is None) for each in history] == [
+        (3, True, False),
+        (2, False, True),
+        (1, True, False),
+    ]
+    assert "m7" in shown("sponsored", "history", root)
+    file.write_text(CAMPAIGNS.replace("bid = 0.4", "bid = 0"))
+    with pytest.raises(CampaignError, match="campaign 'drills': bid: "):
+        run("sponsored", "put", root, file)
+
+
+def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
+    assert "No entries." in shown("sponsored", "log", root)
+    assert "Nothing was shown" in shown("sponsored", "report", root)
+    (tmp_path / "campaigns.toml").write_text(CAMPAIGNS)
+    run("sponsored", "put", root, tmp_path / "campaigns.toml")
+    store = CampaignStore(root)
+    key, campaigns = store.ensure_key(), {each.id: each for each in store.read().documents}
+    now = to_microseconds(datetime.now(UTC))
+    offer = Offer("drills", "acme", product_hash("d000017"), 1, 250_000, 6, now)
+    clicks = [
+        StoredEvent(name, "click", now, now, "k1~ann", "", seal_offer(offer, "q1", key), "", "d000017", *[None] * 4)
+        for name in (b"one", b"two")
+    ]
+    Ledger(root).charge(clicks, campaigns, key)
+    Ledger(root).refund([1])
+    lines = shown("sponsored", "log", root, "--advertiser", "acme").splitlines()
+    assert [line.split()[3:] for line in lines[1:]] == [
+        ["drills", "d000017", "0.2500", "0.2500", "charged"],
+        ["drills", "d000017", "0.2500", "0.0000", "repeated"],
+        ["drills", "d000017", "0.2500", "-0.2500", "fraud", "(1)"],
+    ]
+    assert [each["id"] for each in document("sponsored", "log", root, "--after", "1", "--limit", "1")] == [2]
+    assert document("sponsored", "log", root, "--advertiser", "rival") == []
+    assert shown("sponsored", "report", root).splitlines()[1].split()[1:] == ["drills", "0", "2", "0", "0.00"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, Bid, ClickRates, award_places, bucket_of
+from benchmarks.sponsored import largest_gain
+from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, Award, Bid, ClickRates, award_places, bucket_of
 from service.sponsored.campaign import MICROS
-
-AUCTIONS = 1_000
 
 
 def bid(name: str, amount: float, probability: float = 0.1, advertiser: str = "") -> Bid:
@@ -60,33 +61,15 @@ def test_ties_are_ordered_the_same_each_time_and_not_always_by_name() -> None:
 
 @pytest.mark.parametrize("places", [1, 3])
 def test_no_other_bid_than_the_true_value_gains(places: int) -> None:
-    """A thousand seeded auctions; each bidder tries amounts around its own value and around those of the others."""
-    random = np.random.default_rng(places)
-    largest = 0.0
-    for number in range(AUCTIONS):
-        values = random.lognormal(-1.0, 0.8, random.integers(1, 7))
-        chances = random.uniform(0.01, 0.3, len(values))
-        reserve = float(random.choice([0.0, 0.05, 0.3]))
-        truthful = [bid(f"c{at}", float(value), float(chances[at])) for at, value in enumerate(values)]
-        for own, each in enumerate(truthful):
-            honest = gain(truthful, own, each.amount, places, reserve, number)
-            assert honest >= -1 / MICROS
-            rivals = [other.value / each.probability for other in truthful]
-            amounts = [0.001, each.amount * 0.5, each.amount * 0.9, each.amount * 1.1, each.amount * 3, 1e4, reserve]
-            amounts += [level * factor for level in rivals for factor in (0.999, 1.001)]
-            for amount in amounts:
-                bids = [*truthful[:own], bid(each.campaign, amount, each.probability), *truthful[own + 1 :]]
-                largest = max(largest, gain(bids, own, each.amount, places, reserve, number) - honest)
-    # Prices are whole millionths.
-    assert largest <= 1 / MICROS
+    assert largest_gain(places, 1_000) == 0
 
 
-def gain(bids: list[Bid], own: int, worth: float, places: int, reserve: float, seed: int) -> float:
-    """What an advertiser to whom a click is worth so much expects of an answer."""
-    for each in award_places(bids, places, reserve, str(seed)):
-        if each.bid == own:
-            return EXAMINATION[each.place - 1] * bids[own].probability * (worth - each.price / MICROS)
-    return 0.0
+def test_an_auction_in_which_everybody_pays_the_own_bid_is_found_untruthful() -> None:
+    def pay_bids(bids: Sequence[Bid], places: int, reserve: float, seed: str) -> list[Award]:
+        awards = award_places(bids, places, reserve, seed)
+        return [replace(each, price=int(bids[each.bid].amount * MICROS)) for each in awards]
+
+    assert largest_gain(1, 50, pay_bids) > 0.001
 
 
 def test_click_rates_rise_with_the_ratio_whatever_was_clicked() -> None:

@@ -1,0 +1,143 @@
+// Sponsored campaigns: a list with what each has spent, an editor, the ledger and the counts by day.
+
+import { call, withParameters } from "./api.js";
+import { attempt, button, check, field, head, historyOf, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
+import { announce } from "./announce.js";
+import { el, fill } from "./dom.js";
+
+const TAGS = { running: "tag in_stock", waiting: "tag preorder", spent: "tag out_of_stock" };
+const LISTS = ["products", "queries", "types"];
+
+export function sponsoredPart() {
+  const status = place();
+  const list = place();
+  const below = place();
+  const past = place();
+  const done = async (text) => {
+    announce(text);
+    await refresh();
+  };
+  const show = (section) => {
+    fill(below, section);
+    section.querySelector("h2").focus();
+  };
+  const close = () => fill(below);
+  const refresh = () => attempt(status, async () => {
+    const { enabled, campaigns } = await call("/v1/campaigns");
+    fill(list, enabled ? null : el("p", { class: "notice", text: "Searches have no sponsored hits: the setting sponsored.enabled is off." }),
+      campaigns.length ? tableOf(campaigns) : el("p", { text: "There are no campaigns yet." }));
+    const { changes } = await call("/v1/campaigns/history?limit=20");
+    fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
+  });
+  const tableOf = (campaigns) => table("Campaigns", [
+    ["campaign", ({ campaign, fault }) => el("div", {}, el("b", { text: campaign.id }), campaign.name ? ` ${campaign.name}` : null, fault ? el("p", { class: "faults", text: fault }) : null)],
+    ["state", ({ state }) => el("span", { class: TAGS[state] || "tag", text: state })],
+    ["advertiser", ({ campaign }) => campaign.advertiser],
+    ["about", ({ campaign: { queries = [], types = [] } }) => [...queries, ...types].slice(0, 4).join(", ") || "any query"],
+    ["bid", ({ campaign }) => number(campaign.bid, 2), true],
+    ["spent today", (each) => number(each.spent_today, 2), true],
+    ["spent", (each) => number(each.spent, 2), true],
+    ["budget", ({ campaign }) => [campaign.budget && number(campaign.budget, 2), campaign.daily_budget && `${number(campaign.daily_budget, 2)} a day`].filter(Boolean).join(", "), true],
+    ["", buttons],
+  ], campaigns);
+  const buttons = ({ campaign }) => {
+    const { id } = campaign;
+    const isOn = campaign.enabled !== false;
+    const put = (changed, text) => attempt(status, async () => {
+      await call("/v1/campaigns", { method: "PUT", body: { campaigns: [changed] } });
+      await done(text);
+    });
+    return el("div", { class: "buttons" },
+      button("Edit", () => edit(campaign), "small", { "aria-label": `Edit ${id}` }),
+      button("Log", () => look(id), "small", { "aria-label": `Log of ${id}` }),
+      button(isOn ? "Switch off" : "Switch on", () => put({ ...campaign, enabled: !isOn }, `${id} is ${isOn ? "off" : "on"}`), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${id}` }),
+      button("Remove", () => sure(`Remove ${id}? Its charges stay in the log.`) && attempt(status, async () => {
+        await call(`/v1/campaigns/${encodeURIComponent(id)}`, { method: "DELETE" });
+        await done(`${id} was removed`);
+      }), "small", { "aria-label": `Remove ${id}` }));
+  };
+  const columns = [["campaign", ({ id }) => id], ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")]];
+  const restore = (revision) => attempt(status, async () => {
+    await call("/v1/campaigns/restore", { method: "POST", body: { revision } });
+    await done(`Campaigns are as at revision ${revision}`);
+  });
+  const question = (revision) => `Make all campaigns what they were at revision ${revision}? Charges stay.`;
+  const edit = (campaign) => show(editorOf(campaign, async (id) => {
+    close();
+    await done(`${id} is saved`);
+  }, close));
+  const look = (campaign) => attempt(status, async () => {
+    const { days } = await call(withParameters("/v1/campaigns/report", { campaign }));
+    const { entries } = await call(withParameters("/v1/campaigns/log", { campaign, limit: 1000 }));
+    show(logOf(campaign, days, entries.reverse(), button("Close", close, "primary plain")));
+  });
+  refresh();
+  return [...head("Sponsored", "Products that advertisers pay for, apart from the hits and labelled. No bid shows a product that is not relevant."),
+    el("div", { class: "buttons" }, button("New campaign", () => edit({ id: "", products: [] }), "primary")), status, list, below, past];
+}
+
+function logOf(campaign, days, entries, close) {
+  return el("section", { "aria-label": "Log" }, el("h2", { tabindex: "-1", text: `Log of ${campaign}` }),
+    days.length ? table("By day", [
+      ["day", ({ day }) => day],
+      ["shown", ({ shown }) => number(shown), true],
+      ["clicks", ({ clicks }) => number(clicks), true],
+      ["charged", ({ charged }) => number(charged), true],
+      ["amount", ({ amount }) => number(amount, 2), true],
+    ], days) : el("p", { text: "Nothing was shown in the last 30 days." }),
+    entries.length ? table("Clicks", [
+      ["entry", ({ id }) => number(id), true],
+      ["when", ({ time }) => moment(time)],
+      ["product", ({ product }) => product],
+      ["place", (each) => number(each.place), true],
+      ["price", ({ price }) => number(price, 4), true],
+      ["amount", ({ amount }) => number(amount, 4), true],
+      ["reason", ({ reason, refunds }) => (refunds ? `${reason}: refund of ${refunds}` : reason)],
+    ], entries) : null, close);
+}
+
+function editorOf(campaign, saved, close) {
+  const status = place();
+  const text = (name, label, props = {}) => [name, field(label, { value: campaign[name] ?? "", ...props })];
+  const lines = (name, label) => [name, field(label, { area: true, wide: true, rows: 3, value: (campaign[name] || []).join("\n") })];
+  const figure = (name, label, props = {}) => text(name, label, { type: "number", step: "any", min: 0, ...props });
+  const fields = Object.fromEntries([
+    text("id", "Id", { required: true }), text("advertiser", "Advertiser", { required: true }), text("name", "Name"),
+    lines("products", "Product ids, one a line"), lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
+    figure("bid", "Bid for a click", { required: true }), figure("daily_budget", "Budget a day"), figure("budget", "Budget in all"),
+    figure("floor", "Relevance floor", { min: -10 }),
+    ["pacing", field("Pacing", { value: campaign.pacing || "even" }, [["even", "even over the day"], ["fast", "as clicks come"]])],
+  ]);
+  const starts = momentField("From", campaign.starts);
+  const ends = momentField("Until", campaign.ends);
+  const enabled = check("On", campaign.enabled !== false);
+  const save = (event) => {
+    event.preventDefault();
+    Object.values(fields).forEach((each) => showFault(each, ""));
+    return attempt(status, async () => {
+      const given = Object.entries(fields).map(([name, { input }]) => [name, valueOf(name, input)]).filter(([, value]) => value !== undefined);
+      const made = { ...Object.fromEntries(given), starts: starts.value(), ends: ends.value(), enabled: enabled.input.checked, product_floors: campaign.product_floors };
+      try {
+        await call("/v1/campaigns", { method: "PUT", body: { campaigns: [made] } });
+      } catch (error) {
+        if (!fields[error.field]) throw error;
+        showFault(fields[error.field], error.message);
+        fields[error.field].input.focus();
+        return;
+      }
+      await saved(made.id);
+    });
+  };
+  const title = campaign.id ? `Campaign ${campaign.id}` : "New campaign";
+  return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: title }),
+    el("form", { class: "rule", onsubmit: save, novalidate: true }, Object.values(fields).map(({ element }) => element), starts.element, ends.element, enabled.element, status,
+      el("div", { class: "buttons" }, el("button", { class: "primary", text: "Save" }), button("Close", close, "primary plain"))));
+}
+
+/** What a field gives: undefined where it is empty. */
+function valueOf(name, input) {
+  const text = input.value.trim();
+  if (LISTS.includes(name)) return text.split("\n").map((each) => each.trim()).filter(Boolean);
+  if (!text) return undefined;
+  return input.type === "number" ? Number(text) : text;
+}
