@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 90,
-    "lines": 27_600,
-    "lines of code": 20_200,
-    "lines of tests": 12_240,
+    "modules": 96,
+    "lines": 29_560,
+    "lines of code": 21_545,
+    "lines of tests": 13_215,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -36,7 +36,7 @@ query memory and exploration (docs/ranking.md), checks of memory (docs/operation
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
-(docs/explanations.md), guided choice (docs/guided-choice.md)."""
+(docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:
