@@ -316,7 +316,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 _DEPTH = 20
 _ATTENTION = 1 / np.arange(1, _DEPTH + 1)
 """Of each rank: position bias with an exponent of 1 (Joachims, Swaminathan & Schnabel 2017, section 5)."""
-_GAIN = 0.5
+_GAIN = 0.1
 """Strength for each unit of attention that is lacking: that of a first rank."""
 
 Floats = NDArray[np.float64]

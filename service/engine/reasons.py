@@ -257,7 +257,8 @@ class _Finder:
         gained = np.zeros((len(rows), len(groups)))
         ordered = np.sort(rows)
         for number, group in enumerate(groups):
-            matches = self.snapshot.keyword.score(ordered, (group,))
+            # A learned expansion stands for a word that the product does not have.
+            matches = self.snapshot.keyword.score(ordered, (replace(group, expansions=()),))
             at = places_of(rows, matches.rows)
             gained[:, number] = np.where(at >= 0, matches.scores[at] if len(matches.scores) else 0.0, 0.0)
         names = []
