@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 96,
-    "lines": 29_560,
-    "lines of code": 21_545,
-    "lines of tests": 13_215,
+    "lines": 30_250,
+    "lines of code": 22_025,
+    "lines of tests": 13_465,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

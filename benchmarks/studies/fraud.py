@@ -7,7 +7,8 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -17,13 +18,23 @@ from rich.table import Table
 
 from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
+from rerank.ranker.memory import QueryMemory, product_hashes
 from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
+from rerank.sessions.decay import ACT_PARTIAL
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.partitions import Context, add_who
+from rerank.sessions.product_tables import scores_before
+from rerank.sessions.query_memory import memory_of
+from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 from retrieval.events.store import EVENT_SCHEMA
+from retrieval.progress import Progress
 from service.cli.options import command
 from service.cli.output import TerminalProgress, emit, show_table
 from service.demo.generator import DemoFiles, write_demo_store
-from service.demo.shoppers import Truth
+from service.demo.shoppers import ETA, Truth
+from service.training.derived_tables import memory_of as memory_rows
+from service.training.derived_tables import popularity_scores
 
 # Logs in which planted fraud is rarer, more, or better disguised, and in which honest shoppers behave oddly.
 #
@@ -251,20 +262,277 @@ def _mean(shares: Sequence[float]) -> str:
     return f"{100 * np.mean(shares):.1f}" if shares else ""
 
 
+# What an attack gains that is a share of all clicks: the order of the attacked queries with and without it in the log,
+# by the tables that rankers read, with the detector of bots and without. An attack is made of honest answers that are
+# asked again, so that it sees what shoppers see.
+
+_QUERIES, _DEPTH = 5, 30
+_SHOWN_AT = {True: (6, 20), False: (1, 3)}
+"""The positions of the product that is to rise, and of the one that is to fall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """How the accounts of one attack behave; pauses are in seconds, the median of lognormal ones."""
+
+    promotes: bool = True
+    """One product, by clicks on it; else it buries one, by clicks on half of what is shown beside it."""
+    searches: int = 1
+    """In a session."""
+    sessions: int = 1
+    """Of an account."""
+    pause: float = 12.0
+    buys: bool = False
+    """What it clicks it puts into the cart, and buys."""
+    camouflage: bool = False
+    """Each session begins with all that an honest shopper did in one."""
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "click farm": Attack(searches=3, sessions=6, pause=1.5),
+    "burying": Attack(promotes=False, searches=4, sessions=8, pause=1.5),
+    "farm at shoppers' pace": Attack(searches=3, sessions=6),
+    "an account a session": Attack(searches=3, pause=1.5),
+    "fake purchases": Attack(buys=True),
+    "camouflage": Attack(sessions=3, camouflage=True),
+    "slow fraud": Attack(),
+    "slow burying": Attack(promotes=False),
+}
+"""By the names that the figures are under."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttackPlan:
+    """What is attacked: a product, on some queries."""
+
+    product: str
+    queries: tuple[str, ...]
+
+    @classmethod
+    def of(cls, log: pl.DataFrame, promotes: bool) -> AttackPlan:
+        """Of an honest log: the product that is shown most often at the positions that a seller wants to leave, or a
+        rival wants to clear, and the queries where it is."""
+        first, last = _SHOWN_AT[promotes]
+        shown = log.filter((pl.col("kind") == "impression") & (pl.col("query") != ""))
+        there = shown.filter(pl.col("position").is_between(first, last)).group_by("product_id", "query").len()
+        by_product = there.sort("len", "query", descending=[True, False]).group_by("product_id", maintain_order=True)
+        best = by_product.agg(pl.col("query").head(_QUERIES), _total=pl.col("len").head(_QUERIES).sum())
+        product, queries, _ = best.sort("_total", "product_id", descending=[True, False]).row(0)
+        return cls(product, tuple(queries))
+
+
+def short_visits(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+    """An honest log in which every second shopper clicks once at most, as many do in stores that are found by search
+    engines: then accounts that click one product alone are harder to tell."""
+    chosen = _some(log, "shopper", 0.5, random)
+    acts = log.filter(pl.col("shopper").is_in(chosen.implode()) & (pl.col("kind") != "impression")).sort("time", "key")
+    return log.join(acts.filter(pl.col("key") != pl.col("key").first().over("shopper")), on="key", how="anti")
+
+
+def attacked(
+    log: pl.DataFrame, attack: Attack, plan: AttackPlan, share: float, random: np.random.Generator
+) -> pl.DataFrame:
+    """An honest log with an attack that is this share of all clicks."""
+    ordered = log.sort("time", "key")
+    shown = ordered.filter((pl.col("kind") == "impression") & pl.col("query").is_in(plan.queries))
+    lists = [each for each in shown.partition_by("query_id") if plan.product in each["product_id"]]
+    honest = ordered.partition_by("session")
+    wanted = int((log["kind"] == "click").sum()) * share / (1 - share)
+    made: list[pl.DataFrame] = []
+    clicks = number = 0
+    while clicks < wanted:
+        parts = [honest[random.integers(len(honest))]] if attack.camouflage else []
+        answers = [lists[random.integers(len(lists))] for _ in range(attack.searches)]
+        begin = _last_time(parts[0]) if parts else cast(datetime, answers[0]["time"].min())
+        for answer in answers:
+            part = _acted(answer, attack, plan.product, begin, random)
+            begin = _last_time(part) + timedelta(seconds=float(random.lognormal(np.log(attack.pause), 0.5)))
+            parts.append(part)
+        session = pl.concat(parts)
+        made.append(_renamed(session, f"x{number}", f"x{number // attack.sessions}", random))
+        clicks, number = clicks + int((session["kind"] == "click").sum()), number + 1
+    return pl.concat([log, pl.concat(made).with_columns(scheme=pl.lit("attack"))])
+
+
+def _last_time(events: pl.DataFrame) -> datetime:
+    return cast(datetime, events["time"].max())
+
+
+def _acted(
+    answer: pl.DataFrame, attack: Attack, product: str, begin: datetime, random: np.random.Generator
+) -> pl.DataFrame:
+    """An answer that is shown at a time, and what is done on it."""
+    shown = answer.with_columns(time=pl.lit(begin, answer.schema["time"]))
+    is_target = pl.col("product_id") == product
+    half = pl.Series(random.random(len(shown)) < 0.5)
+    chosen = shown.filter(is_target).head(1) if attack.promotes else shown.filter(~is_target & half).head(5)
+    parts, seconds = [shown], 0.0
+    for row in range(len(chosen)):
+        for kind in ("click", "cart", "purchase") if attack.buys else ("click",):
+            seconds += float(random.lognormal(np.log(attack.pause), 0.5))
+            at = pl.col("time") + timedelta(seconds=seconds)
+            parts.append(chosen[row].with_columns(kind=pl.lit(kind, answer.schema["kind"]), time=at))
+    return pl.concat(parts)
+
+
+def _renamed(session: pl.DataFrame, name: str, account: str, random: np.random.Generator) -> pl.DataFrame:
+    """As a session of an account, with answers and events of its own, at another time of its day."""
+    later = timedelta(seconds=float(random.uniform(60, 3_600)))
+    rows = session.with_row_index("_row")
+    return rows.with_columns(
+        pl.when(pl.col("query_id") != "")
+        .then(pl.format(f"{name}-{{}}", "query_id"))
+        .otherwise(pl.lit(""))
+        .alias("query_id"),
+        pl.format(f"{name}-{{}}", "_row").cast(pl.Binary).alias("key"),
+        pl.lit(name).alias("session"),
+        pl.lit(account).alias("shopper"),
+        pl.col("time") + later,
+    ).drop("_row")
+
+
+@dataclass(frozen=True, slots=True)
+class AttackGain:
+    """One attack on one store. A gain is the share of all examinations on the attacked queries that the attack moves to
+    its product, or away from its victim; `by_memory` where query memory alone orders, `by_popularity` likewise."""
+
+    seed: int
+    attack: str
+    detector: bool
+    caught: float
+    """Of the attack's clicks, those in flagged sessions; and of the honest ones."""
+    honest_flagged: float
+    by_memory: float
+    by_popularity: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttackStudy:
+    """What is attacked, and how much."""
+
+    seeds: Sequence[int]
+    products: int = 2_000
+    sessions: int = 3_000
+    share: float = 0.1
+    """Of all clicks, those of the attack."""
+    short: bool = False
+    """Whether honest shoppers make `short_visits`."""
+
+
+def measure_attacks(study: AttackStudy, attacks: Iterable[str] = tuple(ATTACKS)) -> Iterator[AttackGain]:
+    """Makes a demo store for each seed, and attacks its honest log in each way (names of `ATTACKS`)."""
+    names = tuple(attacks)
+    for seed in study.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_demo_store(folder, seed=seed, products=study.products, sessions=study.sessions)
+            log = labelled_log(files).filter(_IS_HONEST)
+        log = short_visits(log, np.random.default_rng(seed)) if study.short else log
+        before = {detector: _Shares.of(log, detector=detector) for detector in (False, True)}
+        for name in names:
+            attack = ATTACKS[name]
+            plan = AttackPlan.of(log, attack.promotes)
+            planted = attacked(log, attack, plan, study.share, np.random.default_rng(seed))
+            for detector, honest in before.items():
+                after = _Shares.of(planted, detector=detector)
+                (memory, popularity), (old_memory, old_popularity) = (
+                    shares.shares_of(log, plan) for shares in (after, honest)
+                )
+                sign = 1 if attack.promotes else -1
+                gains = sign * (memory - old_memory), sign * (popularity - old_popularity)
+                yield AttackGain(seed, name, detector, after.caught, after.honest_flagged, *gains)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shares:
+    """What the tables tell of a log."""
+
+    memory: QueryMemory
+    popularity: Mapping[str, float]
+    caught: float
+    """Of the clicks of the attack, those in flagged sessions; and of the honest ones."""
+    honest_flagged: float
+
+    @classmethod
+    def of(cls, log: pl.DataFrame, *, detector: bool) -> _Shares:
+        cleaned = clean(log.drop("scheme"), None).events
+        caught = honest_flagged = 0.0
+        if detector:
+            visits = score_sessions(cleaned).join(log.select("session", "scheme").unique(), on="session")
+            caught = _share(visits.filter(pl.col("scheme") != HONEST), pl.col("is_fraud"))
+            honest_flagged = _share(visits.filter(pl.col("scheme") == HONEST), pl.col("is_fraud"))
+            flagged = visits.filter("is_fraud")["session_number"]
+            cleaned = cleaned.filter(~pl.col("session_number").is_in(flagged.implode()))
+        events = add_who(cleaned)
+        end = _last_time(events) + timedelta(milliseconds=1)
+        context = Context(Window(cast(datetime, events["time"].min()), end), DeriveOptions(), None)
+        day = pl.col("time").dt.epoch("d").cast(pl.Int32)
+        lists = add_own_ids(LIST_PARTIAL.make(events).with_columns(day=pl.lit(0, pl.Int32)))
+        scores = scores_before(ACT_PARTIAL.make(events).with_columns(day=day), end, context)
+        memory = memory_rows(memory_of(lists, end, context), None)
+        return cls(memory, popularity_scores(scores), caught, honest_flagged)
+
+    def shares_of(self, log: pl.DataFrame, plan: AttackPlan) -> tuple[float, float]:
+        """The product's share of the examinations on the queries, in the order of memory and of popularity."""
+        shown = log.filter((pl.col("kind") == "impression") & pl.col("query").is_in(plan.queries))
+        pairs = shown.filter(pl.col("position") <= _DEPTH).group_by("query", "product_id")
+        places = pairs.agg(pl.col("position").mean(), pl.len()).sort("query", "position", "product_id")
+        found = np.zeros((2, 2))
+        for (query,), group in places.group_by("query", maintain_order=True):
+            ids = group["product_id"].to_list()
+            posterior = self.memory.posteriors(str(query), product_hashes(ids))
+            popular = np.array([self.popularity.get(name, 0.0) for name in ids])
+            for at, scores in enumerate((posterior.shape / posterior.rate, popular)):
+                place = np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1.0
+                seen = cast(int, group["len"].max()) * place**-ETA
+                found[at] += seen[ids.index(plan.product)], seen.sum()
+        return float(found[0, 0] / found[0, 1]), float(found[1, 0] / found[1, 1])
+
+
+def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
+    """By attack and detector, the mean over stores, and the worst."""
+    title = f"Attacks of {study.share:.0%} of all clicks: points of the examinations on the attacked queries"
+    columns = ["attack", "detector", "caught", "honest", "by memory", "worst", "by popularity", "worst"]
+    table = figure_table(columns, title)
+    for name, detector in dict.fromkeys((each.attack, each.detector) for each in measured):
+        group = [each for each in measured if (each.attack, each.detector) == (name, detector)]
+        cells = [_mean([each.caught for each in group]), f"{100 * max(each.honest_flagged for each in group):.2f}"]
+        for gains in ([each.by_memory for each in group], [each.by_popularity for each in group]):
+            cells += [_mean(gains), f"{100 * max(gains):.1f}"]
+        table.add_row(name, "on" if detector else "off", *cells)
+    return table
+
+
 @command("fraud --seeds 1,2")
 def fraud(
     seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
+    gains: Annotated[float, typer.Option(help="Measure what attacks gain that are this share of all clicks.")] = 0.0,
+    short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
 ) -> None:
-    """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest."""
+    """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest; or
+    measure what attacks gain in the order of results."""
     numbers = [int(seed) for seed in seeds.split(",")]
-    measured = []
     with TerminalProgress() as progress:
+        if gains:
+            study = AttackStudy(numbers, share=gains, short=short)
+            progress.begin("attacks", 2 * len(numbers) * len(ATTACKS), "logs")
+            found = _counted(measure_attacks(study), progress)
+            emit(found, lambda _: show_table(gain_table(found, study)))
+            return
         progress.begin("fraud", len(numbers) * len(SIZES) * len(MIXTURES), "logs")
-        for each in measure_fraud(numbers):
-            measured.append(each)
-            progress.advance(1)
-        progress.end(f"{len(measured)} logs")
+        measured = _counted(measure_fraud(numbers), progress)
     emit(measured, lambda _: show_table(*fraud_tables(measured)))
+
+
+_Figures = TypeVar("_Figures")
+
+
+def _counted(figures: Iterable[_Figures], progress: Progress) -> list[_Figures]:
+    found = []
+    for each in figures:
+        found.append(each)
+        progress.advance(1)
+    progress.end(f"{len(found)} logs")
+    return found
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.features import FEATURES, MEMORY_COLUMNS
 from rerank.ranker.memory import MEMORY, QueryMemory, product_hashes
 from rerank.sessions.query_tables import normalise_queries
+from rerank.training.click_training import PrivacyOptions
 from rerank.training.datasets import ListData, query_of_fold
 from rerank.training.trainer import spare_threads
 from retrieval.judgments import Judgments, read_judgments
@@ -81,13 +82,28 @@ def query_memory(
     seeds: Annotated[int, typer.Option(help="Trainings to average over, each with a seed of its own.", min=1)] = 1,
     ablate: Annotated[bool, typer.Option("--ablate", help="Leave out each part of the memory, too.")] = False,
     epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=1)] = 8,
+    private: Annotated[
+        str, typer.Option(help="Instead of rankers without memory, private ones with these epsilons, such as 2,8.")
+    ] = "",
 ) -> None:
-    """Train rankers with and without query memory on the same lists, and compare them on the last lists."""
+    """Train rankers with and without query memory, or with noise, on the same lists, and compare them on the last
+    lists."""
     judgments = read_judgments(demo / "judgments.tsv") if demo else None
     groups = GROUPS if ablate else {"no memory": MEMORY}
     with TerminalProgress() as progress, fresh_tables(index, load_settings(), progress) as tables:
-        made = click_training_set(tables, epochs, progress)
+        noises = [PrivacyOptions(float(epsilon)) for epsilon in private.split(",") if epsilon]
+        made = click_training_set(tables, epochs, progress, noises[0] if noises else None)
         graded = graded_queries(tables, made, judgments) if judgments else None
+        if noises:
+            whole = _train(_with_noise(made, None), (), graded, seeds, progress).measures
+            trained = {each: _train(_with_noise(made, each), (), graded, seeds, progress).measures for each in noises}
+            gains = [
+                gain
+                for each, measures in trained.items()
+                for gain in measure_gains(f"noise of epsilon {each.epsilon:g}", measures, whole)
+            ]
+            emit((gains, []), show_gains, document={"gains": [*map(asdict, gains)], "fraud": []})
+            return
         runs = {name: _train(made, out, graded, seeds, progress) for name, out in {WHOLE: (), **groups}.items()}
         network = runs[WHOLE].network
         frauds = [*_fraud_gains(tables, made, graded, network, demo)] if graded and demo else []
@@ -95,10 +111,16 @@ def query_memory(
     emit((gains, frauds), show_gains, document={"gains": [*map(asdict, gains)], "fraud": [*map(asdict, frauds)]})
 
 
-def click_training_set(tables: FreshTables, epochs: int, progress: Progress) -> ClickTrainingSet:
+def _with_noise(made: ClickTrainingSet, private: PrivacyOptions | None) -> ClickTrainingSet:
+    return replace(made, options=replace(made.options, training=replace(made.options.training, private=private)))
+
+
+def click_training_set(
+    tables: FreshTables, epochs: int, progress: Progress, private: PrivacyOptions | None = None
+) -> ClickTrainingSet:
     """What `learn` would train on, for a network that begins from nothing."""
     options, lists = ClickRankerOptions(), tables.derived.lists()
-    training = replace(options.training, loop=replace(options.training.loop, epochs=epochs))
+    training = replace(options.training, loop=replace(options.training.loop, epochs=epochs), private=private)
     # The fewest that can be compared: a log of ten queries has enough lists of each.
     options, earlier = replace(options, training=training, least=2), earlier_than_lists(tables)
     return build_training_set(tables.snapshot, lists, None, options, tables.built, progress, earlier)

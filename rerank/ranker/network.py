@@ -139,7 +139,7 @@ class RankerNetwork(nn.Module):
         """Scores (B, c, 3) of `Inputs`, given one by one."""
         inputs = Inputs(*arrays)
         matching = self.match(inputs)
-        scalars = torch.cat([self.scaled(inputs.features), self.similarities(inputs, matching)], dim=-1)
+        scalars = self._scalars(inputs, matching)
         known = [scalars]
         if self.shape.layers:
             known.append(self.attended(inputs, matching))
@@ -149,6 +149,13 @@ class RankerNetwork(nn.Module):
             past = inputs.history_vectors, inputs.history_kinds, inputs.history_gaps
             scores = scores + self.history(inputs.candidate_vectors, *past)
         return scores
+
+    def scalars(self, inputs: Inputs) -> Tensor:
+        """What the head reads of each candidate (B, c, F + 6), attention aside: features and similarities."""
+        return self._scalars(inputs, self.match(inputs))
+
+    def _scalars(self, inputs: Inputs, matching: Matching) -> Tensor:
+        return torch.cat([self.scaled(inputs.features), self.similarities(inputs, matching)], dim=-1)
 
     def scaled(self, features: Tensor) -> Tensor:
         """Features (B, c, F) at the scale of the training data, outliers held in."""

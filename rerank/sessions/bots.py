@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -391,6 +391,26 @@ def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
     return products.select("product_id", promotion=pl.Series(bans((mean / (1 + mean)) ** count)))
 
 
+def crowd_odds(units: pl.DataFrame, acts: SessionFeatures, least: float) -> Floats:
+    """For each source of `units`, in bans (n,): the odds that it is one of a crowd that was sent to one product, or 0.
+
+    A source that clicks one product alone may be anybody: the accounts of slow fraud are told from shoppers by their
+    number, as its product has far more of such sources than those that click other products, too, let expect. The
+    expectation is that of `_promotions`, at least `_DIRECT` for each of those; the evidence, corrected for the number
+    of products (Bonferroni), is at least `least` bans. Of a crowd all are fraud but the expected ones.
+    """
+    alone = acts.clicked.with_columns(_alone=pl.len().over("source") == 1)
+    products = alone.group_by("product_id").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
+    count, others = (products[name].to_numpy().astype(float) for name in ("_alone", "_others"))
+    expected = max(_ordinary(count / (others + 1), others + 1), _DIRECT) * (others + 1)
+    evidence = bans((expected / (1 + expected)) ** count) - np.log10(max(len(products), 1))
+    odds = np.log10(np.maximum(count / expected - 1, 1.0)) * (evidence >= least)
+    crowds = products.select("product_id", _odds=pl.Series(odds))
+    found = alone.filter("_alone").join(crowds, on="product_id").select("source", "_odds")
+    joined = units.select("source").join(found, on="source", how="left", maintain_order="left")
+    return joined["_odds"].fill_null(0.0).to_numpy()
+
+
 def _ordinary(rates: Floats, weights: Floats) -> float:
     """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by a product with the rate `_DIRECT`."""
     rates, weights = np.append(rates, _DIRECT), np.append(weights, _WORTH)
@@ -419,6 +439,7 @@ class Signal(StrEnum):
     NEVER_BUYS = "clicks much and does not buy"
     PROMOTED = "buys a product that many buy without a look around, and few look at"
     DIRECT = "buys without a search, or a look at anything else"
+    CROWD = "clicks one product alone, which far more such shoppers click than others explain"
 
 
 _VARIED = 8
@@ -560,7 +581,9 @@ class BotOptions:
     """The evidence that makes a session a bot's, in bans (powers of ten)."""
 
     against: float = 5.0
-    """The prior odds against a bot; one kind of signal alone cannot overcome them."""
+    """The prior odds against a bot; one kind of signal alone cannot overcome them, but for a crowd, which is many."""
+    crowd: float = 10.0
+    """The evidence from which on the shoppers who click one product alone are a crowd: all of them are flagged."""
     bound: float = 4.0
     """The most that one kind of signal counts."""
     threshold: float = 0.5
@@ -590,7 +613,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     units = acts.sessions.select("source").unique().sort("source")
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
-    alike = coordinated_accounts(units, acts)
+    alike, crowd = coordinated_accounts(units, acts), crowd_odds(units, acts, options.crowd)
     sold, sold_in_session = (
         purchase_signals(*unit, acts) for unit in (("source", units), ("session_number", acts.sessions))
     )
@@ -598,7 +621,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     for _ in range(_PASSES):
         baseline = fit_baseline(acts, suspects)
         by_source = signals(sums_by("source", units, acts, baseline), baseline)
-        by_source |= sold | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
+        by_source |= sold | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike, Signal.CROWD: crowd}
         by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
         sums = sums_by("session_number", acts.sessions, acts, baseline)
         by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
@@ -607,6 +630,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
         whole, own = _combine(by_source, options), _combine(by_session, options)
+        whole = replace(whole, total=np.where(crowd > 0, np.maximum(whole.total, options.against + crowd), whole.total))
         score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
         flagged = score >= options.threshold
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))

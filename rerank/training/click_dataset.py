@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, outcomes
+from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, outcomes, shown_places
 from rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
 from rerank.ranker.network import EVENTS, Inputs
 from rerank.sessions.partitions import WHO
@@ -46,6 +46,8 @@ class ClickEvidence:
     """(depth,): examination of each position."""
     borrowed: tuple[str, ...] = ()
     """Kinds with too few events, whose columns repeat the clicks."""
+    shoppers: Ints | None = None
+    """(n,): the number of the shopper of each list, where a training tells them apart."""
 
     @property
     def query(self) -> Ints:
@@ -60,7 +62,7 @@ class ClickEvidence:
         return query_of
 
 
-def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
+def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS, *, by_shopper: bool = False) -> ClickEvidence:
     """Fits a click model to events (see `rerank.click_models.click_log.click_log` for the columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)
@@ -69,7 +71,16 @@ def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickE
     for at in map(KINDS.index, borrowed):
         gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
     weights = model.estimates.click_share
-    return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed)
+    shoppers = _shoppers_of(events, options.depth) if by_shopper else None
+    return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed, shoppers)
+
+
+def _shoppers_of(events: pl.DataFrame, depth: int) -> Ints:
+    """(n,): the shopper of each list of a log, by number."""
+    rows = shown_places(events, depth).select("row", "query_id").unique("row").sort("row")
+    whose = events.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min())
+    found = rows.join(whose, on="query_id", how="left", maintain_order="left")[WHO]
+    return (found.rank("dense") - 1).to_numpy().astype(np.int32)
 
 
 def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
@@ -93,6 +104,8 @@ class Displays:
     """(k, depth): candidate index in its list at each position; -1 for none."""
     acts: NDArray[np.float32]
     """(k, depth, 3): counts of clicks, carts and purchases."""
+    shoppers: NDArray[np.int64] | None = None
+    """(k,): the number of the shopper of each, where a training tells them apart: then theirs alone are merged."""
 
     def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
         """Displays (j,) of some lists and the place (j,) of their list in `numbers`; at most `most` of each list,
@@ -108,20 +121,24 @@ class Displays:
         return np.concatenate(chosen).astype(np.int64), np.concatenate(owner).astype(np.int64)
 
 
-def build_displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
+def build_displays(
+    log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64], shoppers: Ints | None = None
+) -> Displays:
     """Builds displays of a log: `list_of` (n,) is each row's list, `place_of` (pairs,) each pair's candidate index,
-    -1 for none. Displays without acts on a candidate are dropped."""
+    -1 for none, `shoppers` (n,) each row's shopper. Displays without acts on a candidate are dropped."""
     places = np.append(place_of, -1)[log.pairs].astype(np.int16)
     acts = acts & (places >= 0)[..., None]
     rows = np.flatnonzero((list_of >= 0) & acts.any(axis=(1, 2)))
     depth = log.depth
     if not len(rows):
         return Displays(np.empty(0, np.int64), np.empty((0, depth), np.int16), np.empty((0, depth, 3), np.float32))
-    keys = np.column_stack([list_of[rows], places[rows]])
+    whose = np.zeros(len(list_of), np.int64) if shoppers is None else shoppers
+    keys = np.column_stack([list_of[rows], whose[rows], places[rows]])
     found, number = np.unique(keys, axis=0, return_inverse=True)
     counted = np.zeros((len(found), depth, acts.shape[2]), np.float32)
     np.add.at(counted, number.reshape(-1), acts[rows].astype(np.float32))
-    return Displays(found[:, 0].astype(np.int64), found[:, 1:].astype(np.int16), counted)
+    owners = None if shoppers is None else found[:, 1].astype(np.int64)
+    return Displays(found[:, 0].astype(np.int64), found[:, 2:].astype(np.int16), counted, owners)
 
 
 LEAST_LISTS = 20
@@ -199,7 +216,7 @@ def click_lists(
     local[known] = at - lists.offsets[lists.query_of[at]]
     of_pair = np.append(pairs["list"].fill_null(-1).to_numpy(), -1)
     list_of = of_pair[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
-    displays = build_displays(evidence.log, evidence.acts, list_of, local)
+    displays = build_displays(evidence.log, evidence.acts, list_of, local, evidence.shoppers)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:

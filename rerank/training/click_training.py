@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import log_softmax
 
 from rerank.click_models.click_log import Floats
@@ -30,7 +31,73 @@ from rerank.training.datasets import ListData, full_batches, merged_scores
 from rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
-from retrieval.errors import TrainingError
+from retrieval.errors import SettingError, TrainingError
+
+# Differentially private training: DP-SGD (Abadi et al. 2016, Deep learning with differential privacy, algorithm 1), a
+# shopper a record (McMahan et al. 2018, Learning differentially private recurrent language models).
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyOptions:
+    """The privacy that a training is to keep, and how; a record is all that one shopper did."""
+
+    epsilon: float
+    shoppers: int = 64
+    """Expected in a step: each is drawn by chance."""
+    displays: int = 8
+    """The most of a shopper, drawn anew for each step."""
+    epochs: int = 12
+    learning_rate: float = 3e-3
+    clip: float = 0.5
+    """The longest gradient of a shopper."""
+
+    def steps(self, shoppers: int) -> int:
+        """In an epoch over so many."""
+        return max(1, round(shoppers / self.shoppers))
+
+    def guarantee(self, shoppers: int) -> PrivacyGuarantee:
+        """What holds for a training on so many shoppers. Raises SettingError without the package opacus, or where the
+        shoppers are too few for this epsilon."""
+        try:
+            from opacus.accountants.utils import get_noise_multiplier
+        except ImportError as error:
+            raise SettingError("--private needs the package opacus: pip install 'shelfwise[private]'") from error
+        delta, rate = 1 / (10 * shoppers), min(1.0, self.shoppers / shoppers)
+        try:
+            noise = get_noise_multiplier(
+                target_epsilon=self.epsilon,
+                target_delta=delta,
+                sample_rate=rate,
+                steps=self.steps(shoppers) * self.epochs,
+            )
+        except ValueError as error:
+            raise SettingError(
+                f"--private {self.epsilon:g} cannot be kept with {shoppers:,} shoppers ({error}); name a larger epsilon"
+            ) from error
+        return PrivacyGuarantee(self.epsilon, delta, noise, shoppers)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyGuarantee:
+    """The weights are (epsilon, delta)-differentially private: they hardly depend on any one of the shoppers."""
+
+    epsilon: float
+    delta: float
+    noise: float
+    """The deviation of the noise, in times of `PrivacyOptions.clip`."""
+    shoppers: int
+    """Who were trained on."""
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """As a spec's `trained_on` has them."""
+        return {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "noise": round(self.noise, 4),
+            "private shoppers": self.shoppers,
+        }
+
 
 ClickMethod = Literal["debiased", "propensity", "tower", "naive"]
 ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
@@ -47,6 +114,8 @@ class ClickOptions:
     """Loss weights of clicks, carts and purchases."""
     least_propensity: float = LEAST_PROPENSITY
     seed: int = 0
+    private: PrivacyOptions | None = None
+    """None trains without noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +172,140 @@ def train_on_clicks(
     )
     curve = train(network, training, options.loop, folder, advance, judged=judged)
     return ranker.eval(), curve
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShopperRecords:
+    """What each of n shoppers did: displays with acts, each of up to p products, as rows of m candidates."""
+
+    inputs: Tensor
+    """(m, S): what the head reads of each candidate."""
+    rows: NDArray[np.int64]
+    """(k, p): products by position, then some that nobody was shown, drawn anew for each use; -1 for none."""
+    unseen: Sequence[NDArray[np.int64]]
+    """Those, by list."""
+    list_of: NDArray[np.int64]
+    """(k,)"""
+    acts: NDArray[np.float32]
+    """(k, p, 3)"""
+    displays: Sequence[NDArray[np.int64]]
+    """n: the displays of each shopper."""
+
+    @classmethod
+    def of(cls, network: RankerNetwork, data: ClickData) -> ShopperRecords:
+        """Of the usable lists, as the frozen part of a network reads them."""
+        clicks, found = data.clicks, data.clicks.displays
+        if found.shoppers is None:
+            raise TrainingError("the lists do not tell shoppers apart: see `fit_evidence`")
+        usable = np.flatnonzero(np.isin(found.list_of, clicks.usable))
+        usable = usable[np.argsort(found.shoppers[usable], kind="stable")]
+        displays = np.split(usable, np.flatnonzero(np.diff(found.shoppers[usable])) + 1)
+        batches = full_batches(data.data, np.arange(len(clicks.lists)))
+        with torch.no_grad():
+            parts = [network.scalars(batch.inputs)[batch.is_candidate] for batch in batches]
+        first = clicks.lists.offsets[found.list_of][:, None]
+        rows = np.where(found.places >= 0, found.places + first, -1)
+        unseen = [
+            np.flatnonzero(~clicks.is_shown[clicks.lists.place(number)]) + clicks.lists.offsets[number]
+            for number in range(len(clicks.lists))
+        ]
+        acts = np.pad(found.acts, ((0, 0), (0, _UNSEEN), (0, 0)))
+        return cls(torch.cat(parts), rows, unseen, found.list_of, acts, displays)
+
+    def drawn(self, shoppers: NDArray[np.int64], most: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Rows (b, most, p) and acts (b, most, p, 3) of some shoppers, of at most so many displays each."""
+        rows = np.full((max(len(shoppers), 1), most, self.acts.shape[1]), -1)
+        acts = np.zeros((*rows.shape, self.acts.shape[2]), np.float32)
+        for at, shopper in enumerate(shoppers.tolist()):
+            mine = rng.permutation(self.displays[shopper])[:most]
+            for place, display in enumerate(mine.tolist()):
+                others = rng.permutation(self.unseen[self.list_of[display]])[:_UNSEEN]
+                shown = self.rows[display]
+                rows[at, place, : len(shown)] = shown
+                rows[at, place, len(shown) : len(shown) + len(others)] = others
+            acts[at, : len(mine)] = self.acts[mine]
+        return torch.from_numpy(rows), torch.from_numpy(acts)
+
+
+_UNSEEN = 8
+"""Products that nobody was shown, beside each display."""
+
+
+def train_privately(
+    start: RankerNetwork,
+    data: ClickData,
+    validation: Validation,
+    options: ClickOptions,
+    private: PrivacyOptions,
+    folder: Path,
+    advance: Callable[[int], None] = lambda _steps: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
+) -> tuple[RankerNetwork, tuple[Epoch, ...], PrivacyGuarantee]:
+    """The same of a network without attention, by inverse propensities, with noise that hides each shopper: every step
+    draws shoppers by chance, clips the gradient of each, and adds normal noise to their sum. The head alone is trained,
+    as noise grows with the number of weights.
+
+    The guarantee is of the weights after all epochs, given the features and the candidates; that validation chooses an
+    epoch is outside of it. Raises SettingError as `PrivacyOptions.guarantee`.
+    """
+    ranker = copy.deepcopy(start)
+    records = ShopperRecords.of(ranker, data)
+    count = len(records.displays)
+    guarantee, steps = private.guarantee(count), private.steps(count)
+    weights = {name: weight for name, weight in ranker.named_parameters() if name.startswith(_HEAD)}
+    for name, weight in ranker.named_parameters():
+        weight.requires_grad = name in weights
+    by_shopper = _gradients_by_shopper(ranker, records, data.clicks.examination, options)
+    # Of the system's entropy: noise that can be made again hides nothing.
+    rng = np.random.default_rng()
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+
+    def batches(_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(steps):
+            chosen = np.flatnonzero(rng.random(count) < min(1.0, private.shoppers / count))
+            # Without anybody it is noise alone: the gradient of no displays is 0.
+            yield records.drawn(chosen, private.displays, rng)
+
+    def backward(_: RankerNetwork, batch: tuple[Tensor, Tensor]) -> float:
+        gradients, losses = by_shopper({name: weight.detach() for name, weight in weights.items()}, *batch)
+        lengths = torch.stack([each.flatten(1).square().sum(dim=1) for each in gradients.values()]).sum(dim=0).sqrt()
+        factors = (private.clip / lengths.clamp(min=1e-9)).clamp(max=1.0)
+        for name, weight in weights.items():
+            clipped = torch.tensordot(factors, gradients[name], dims=1)
+            noise = guarantee.noise * private.clip * torch.randn(clipped.shape, generator=generator)
+            weight.grad = (clipped + noise) / private.shoppers
+        return float(losses.mean())
+
+    training: Training[RankerNetwork, tuple[Tensor, Tensor]] = Training(
+        batches, steps, lambda _, batch: torch.zeros(len(batch)), validation.of, backward
+    )
+    whole = replace(options.loop, epochs=private.epochs, patience=private.epochs, learning_rate=private.learning_rate)
+    curve = train(ranker, training, whole, folder, advance, judged=judged)
+    return ranker.eval(), curve, guarantee
+
+
+_HEAD = ("mlp.", "linear.")
+
+
+def _gradients_by_shopper(
+    ranker: RankerNetwork, records: ShopperRecords, examination: Floats, options: ClickOptions
+) -> Callable[[dict[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]:
+    """Takes weights of the head, and what `ShopperRecords.drawn` gives; gives the gradients and the loss of each
+    shopper."""
+    head = nn.ModuleDict({"linear": ranker.linear, "mlp": ranker.mlp})
+    chances = torch.ones(len(examination) + _UNSEEN)
+    chances[: len(examination)] = torch.from_numpy(propensities(examination, options.least_propensity)).float()
+
+    def loss(weights: dict[str, Tensor], rows: Tensor, acts: Tensor) -> Tensor:
+        inputs = records.inputs[rows.clamp(min=0)]
+        parts = []
+        for part, module in head.items():
+            own = {name.partition(".")[2]: each for name, each in weights.items() if name.startswith(f"{part}.")}
+            parts.append(functional_call(module, own, inputs))
+        return single_displays_loss(parts[0] + parts[1], rows >= 0, acts, chances, options.tasks)
+
+    return vmap(grad_and_value(loss), in_dims=(None, 0, 0))
 
 
 def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, options: ClickOptions) -> ScoreLoss:

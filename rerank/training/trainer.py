@@ -61,12 +61,14 @@ _Batch = TypeVar("_Batch")
 @dataclass(frozen=True, slots=True)
 class Training(Generic[_Network, _Batch]):
     """The inputs of a training. `batches(epoch)` gives an epoch's batches; `steps` is their number; `loss` is of a
-    batch; `validate` measures the network, higher is better."""
+    batch; `validate` measures the network, higher is better; `backward` computes the gradients of a batch and gives its
+    loss, those of `loss`, clipped, by default."""
 
     batches: Callable[[int], Iterable[_Batch]]
     steps: int
     loss: Callable[[_Network, _Batch], Tensor]
     validate: Callable[[_Network], float]
+    backward: Callable[[_Network, _Batch], float] | None = None
 
 
 class NonFiniteLossError(TrainingError):
@@ -159,21 +161,26 @@ def train(
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay)
 
+    def clipped(network: _Network, batch: _Batch) -> float:
+        loss = training.loss(network, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+        return loss.item()
+
+    backward = training.backward or clipped
+
     def train_epoch(number: int) -> float:
         network.train()
         losses: list[float] = []
         for batch in training.batches(number):
-            loss = training.loss(network, batch)
-            value = loss.item()
+            optimizer.zero_grad()
+            value = backward(network, batch)
             if not math.isfinite(value):
                 raise NonFiniteLossError(value, f"in epoch {number}")
             step = (number - 1) * training.steps + len(losses)
             rate = slope(step, training.steps * options.epochs, options.warm_up)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * rate
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), options.clip)
             optimizer.step()
             losses.append(value)
             advance(1)

@@ -42,14 +42,16 @@ class ClickTrainingOptions:
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6
     seed: Annotated[int, Option(help="Changes the queries and the initial weights.", min=0, max=1_000_000)] = 0
 
-    def from_clicks(self) -> ClickRankerOptions:
-        """How to learn from clicks."""
-        from rerank.training.click_training import ClickOptions
+    def from_clicks(self, epsilon: float | None = None) -> ClickRankerOptions:
+        """How to learn from clicks, where `epsilon` is given privately."""
+        from rerank.training.click_training import ClickOptions, PrivacyOptions
         from service.training.click_dataset import ClickRankerOptions
 
-        plain = ClickOptions(seed=self.seed)
+        plain = ClickOptions(seed=self.seed, private=PrivacyOptions(epsilon) if epsilon is not None else None)
         return ClickRankerOptions(
-            self.method, replace(plain, loop=replace(plain.loop, epochs=self.epochs)), self.queries
+            self.method if epsilon is None else "propensity",
+            replace(plain, loop=replace(plain.loop, epochs=self.epochs)),
+            self.queries,
         )
 
 
@@ -84,12 +86,23 @@ def ranker(
         bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
     judgments: Annotated[list[Path] | None, Option(help="Learn from a file of judged queries. Repeatable.")] = None,
+    private: Annotated[
+        float | None,
+        Option(
+            help="Add noise to training on clicks, so that the weights are differentially private by shopper with this "
+            "epsilon.",
+            metavar="EPSILON",
+            min=0.01,
+        ),
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Train a ranker on clicks, a teacher or judgments, and let it serve if it is better than what does; an interrupted
     training resumes."""
     if from_catalog and judgments:
         raise SettingError("--from-catalog and --judgments: a ranker learns from one of them; name one")
+    if private is not None and (from_catalog or judgments):
+        raise SettingError("--private is about shoppers' clicks; leave it out, or --from-catalog and --judgments")
     check_index(index)
     if from_catalog:
         teacher.check()
@@ -106,7 +119,7 @@ def ranker(
             judged = [query for path in judgments for query in judged_queries(path, progress)]
             added = train_from_judgments(index, judged, distillation, progress)
         else:
-            added = train_from_clicks(index, load_settings(settings), how.from_clicks(), progress).added
+            added = train_from_clicks(index, load_settings(settings), how.from_clicks(private), progress).added
     emit(added, show_training, index, document=ranker_document(added))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from indexer.rejects import remove_unfinished
-from retrieval.errors import StoreLockedError
+from retrieval.errors import StoreDamagedError, StoreLockedError
 from retrieval.events.privacy import prefix, utc_now
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
@@ -49,7 +49,8 @@ def erase_pseudonyms(
 ) -> ErasureReport:
     """Removes the events of a shopper, known by the pseudonyms under every key, from the log and the other stores.
 
-    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
+    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms. Models
+    that were trained before are not trained further: see `erasures`.
     """
     rejected = log.folder / REJECTS_FOLDER
     remove_unfinished(rejected)
@@ -59,7 +60,13 @@ def erase_pseudonyms(
     if rejected.is_dir():
         with lock_folder(rejected, None):
             rejected_rows = sum(_without(path, pseudonyms, sessions - {""}) for path in reject_files(log.folder))
+    is_known = any(store.holds(pseudonyms) for store in (log.store, *others))
+    # Twice: an erasure that is killed counts, and so does a training that reads the events meanwhile.
+    if is_known:
+        _count_erasure(log.folder)
     events = sum(store.forget(pseudonyms) for store in (log.store, *others))
+    if is_known:
+        _count_erasure(log.folder)
     try:
         renew()
     except StoreLockedError as error:
@@ -72,6 +79,28 @@ def erase_pseudonyms(
     found = tuple(str(path.relative_to(log.folder)) for path in files if _holds(path, needles))
     left = sum(store.holds(pseudonyms) for store in (log.store, *others))
     return ErasureReport(events, rejected_rows, left, rows_of(pseudonyms), len(files), found)
+
+
+_ERASURES_FILE = "erasures.json"
+
+
+def erasures(folder: Path) -> int:
+    """A number that grows with each erasure of a shopper, of the folder of an index directory's events; 0 at first. The
+    weights of a model that learned under a smaller one hold something of a shopper who was erased: no training begins
+    with them. Raises StoreDamagedError for a file that cannot be read."""
+    path = folder / _ERASURES_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=int)
+    except FileNotFoundError:
+        return 0
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StoreDamagedError(
+            f"{path} cannot be read ({error}); write a large number into it, such as 1000"
+        ) from error
+
+
+def _count_erasure(folder: Path) -> None:
+    write_durably(folder / _ERASURES_FILE, msgspec.json.encode(erasures(folder) + 1))
 
 
 class _Owner(msgspec.Struct):

@@ -36,7 +36,7 @@ from rerank.training.click_dataset import (
     queries_with_clicks,
     split_by_time,
 )
-from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, Validation
+from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, PrivacyGuarantee, Validation
 from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
@@ -231,6 +231,8 @@ class ClickRankerOptions:
     least: int = LEAST_LISTS
     """Of lists of queries, one for each half of the shoppers, that can be learned from."""
     histories: HistoryOptions = field(default_factory=HistoryOptions)
+    erasures: int = 0
+    """Of shoppers, so far: see `service.events.privacy.erasures`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,11 +244,17 @@ class TrainedNetwork:
     """Without a history."""
     curve: Sequence[Epoch]
     mixing: Mixing
+    guarantee: PrivacyGuarantee | None = None
+    """Of a private training."""
 
     @property
     def summary(self) -> str:
         best = best_of(self.curve)
-        return f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {self.mixing.ndcg:.4f} mixed"
+        made = f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {self.mixing.ndcg:.4f} mixed"
+        private = self.guarantee
+        if private is None:
+            return made
+        return f"{made}; epsilon {private.epsilon:g}, delta {private.delta:.1g}, noise {private.noise:.2f}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -331,7 +339,7 @@ def build_training_set(
     progress.begin("click model", None, "")
     periods = split_by_time(events)
     folds = fold_by_shopper(periods.training)
-    evidence = fit_evidence(folds)
+    evidence = fit_evidence(folds, by_shopper=options.training.private is not None)
     predictions = evaluate_later(periods.training, periods.validation, LABELS)
     progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, predictions))}")
     progress.begin("labels", None, "")

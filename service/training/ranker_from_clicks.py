@@ -22,7 +22,7 @@ from rerank.evaluation.promotion import MRR
 from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
-from rerank.ranker.spec import ranker_store
+from rerank.ranker.spec import ERASURES, StoredRanker, ranker_store
 from rerank.training.click_dataset import ClickEvidence, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
@@ -32,6 +32,7 @@ from rerank.training.click_training import (
     new_network,
     replace_attention,
     train_on_clicks,
+    train_privately,
 )
 from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
 from rerank.training.evaluation import outputs_of
@@ -116,7 +117,8 @@ def click_ranker(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """The initial network: that of the serving ranker, or a new one where the shipped ranker serves."""
+    """The initial network: that of the serving ranker, or a new one where the shipped ranker serves, or a shopper was
+    erased since that one was trained."""
 
     network: RankerNetwork
     """Without a history."""
@@ -129,14 +131,25 @@ class Start:
 def new_start(made: ClickTrainingSet) -> Start:
     """That of a training."""
     features = made.clicks.lists.features
-    if made.served is not None and made.served.name != DEFAULT_MODEL and made.served.spec.features == FEATURES:
+    if made.served is not None and _can_go_on(made.served, made.options):
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = replace_attention(served, None)
         adopt_features(network, features)
         return Start(network, served.history, made.served.spec.identity)
     seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
-    shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=1, history=0)
+    # Noise grows with the weights.
+    layers = 0 if made.options.training.private else 1
+    shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
     return Start(new_network(shape, seen, made.options.training.seed))
+
+
+def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
+    """Whether a training may begin with the weights of the ranker that serves: they are the store's own, and no shopper
+    whom they learned from has been erased since or is to be hidden."""
+    if options.training.private is not None:
+        return False
+    is_erased = served.spec.trained_on.get(ERASURES, options.erasures) != options.erasures
+    return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
 
 
 def train_networks(
@@ -172,7 +185,8 @@ def train_network(
 ) -> TrainedNetwork:
     """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
     options = made.options.training
-    progress.begin(way, -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs, "steps")
+    steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
+    progress.begin(way, None if options.private else steps, "steps")
     made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
     progress.end(made_network.summary)
     return made_network
@@ -188,6 +202,11 @@ def _trained(
 ) -> TrainedNetwork:
     options = made.options.training
     folder = run / way
+    if options.private is not None and way != NAIVE:
+        network, curve, guarantee = train_privately(
+            start, made.data, made.validation, options, options.private, folder, advance, judged=judged
+        )
+        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation), guarantee)
     network, curve = train_on_clicks(start, made.data, made.validation, way, options, folder, advance, judged=judged)
     return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
 
@@ -231,6 +250,8 @@ def train_history_phase(
 
 
 def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
+    if made.options.training.private is not None:
+        return "a private training reads no histories: left out"
     if acts is None or "shopper" not in made.periods.training.columns:
         return "no known shoppers: left out"
     row_of, options = made.snapshot.products.row_of, made.options

@@ -39,6 +39,7 @@ from rerank.ranker.network import RankerNetwork, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import (
+    ERASURES,
     MERGED,
     NAIVE,
     NEW,
@@ -227,6 +228,8 @@ def spec_of(
             "histories": history.summary,
             "seed": options.training.seed,
             **events,
+            ERASURES: options.erasures,
+            **(chosen.guarantee.facts if chosen.guarantee else {}),
         },
         parent=parent,
     )

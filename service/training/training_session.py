@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from retrieval.progress import Progress
 from retrieval.store.lock import hold_lock
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.event_log import EventLog
+from service.events.privacy import erasures
 from service.events.signals import Popularity
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions, ClickTraining, Earlier, EventFacts
@@ -70,6 +71,8 @@ class FreshTables:
     """When the version was built; see `working`."""
     derived: DerivedTables
     refreshed: RefreshResult
+    erasures: int = 0
+    """Of shoppers, before the tables were made: see `service.events.privacy.erasures`."""
 
     @property
     def facts(self) -> EventFacts:
@@ -95,10 +98,10 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
-        tables = DerivedTablesManager(root, log, settings.events)
+        tables, erased = DerivedTablesManager(root, log, settings.events), erasures(log.folder)
         done = tables.refresh()
         progress.end(f"{done.events:,} events, {done.flagged_sessions:,} sessions of bots left out")
-        yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done)
+        yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done, erased)
 
 
 def earlier_than_lists(tables: FreshTables) -> Earlier:
@@ -126,7 +129,7 @@ def ranker_from_tables(
         tables.derived.lists(),
         tables.work,
         tables.root,
-        options,
+        replace(options, erasures=tables.erasures),
         tables.built,
         progress,
         acts=tables.derived.acts(),

@@ -5,7 +5,20 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks.studies.fraud import HONEST, MIXTURES, FraudFigures, fraud_tables, labelled_log, measure_fraud
+from benchmarks.studies.fraud import (
+    ATTACKS,
+    HONEST,
+    MIXTURES,
+    AttackPlan,
+    AttackStudy,
+    FraudFigures,
+    attacked,
+    fraud_tables,
+    labelled_log,
+    measure_attacks,
+    measure_fraud,
+    short_visits,
+)
 from service.demo.generator import write_demo_store
 
 SCHEMES = {"burying", "click_farm", "crawler"}
@@ -79,6 +92,31 @@ def test_wholesale_buyers_are_additional(log: pl.DataFrame) -> None:
     assert set(more["scheme"]) == {HONEST}
     assert set(more["kind"]) == {"click", "purchase"}
     assert more["key"].is_unique().all()
+
+
+def test_detector_takes_the_gain_of_slow_fraud() -> None:
+    unseen, seen = measure_attacks(AttackStudy([21], products=600, sessions=300), ["slow fraud"])
+    assert unseen.by_memory > 0.1 < unseen.by_popularity
+    assert (seen.caught, seen.honest_flagged) == (1.0, 0.0)
+    assert max(abs(seen.by_memory), abs(seen.by_popularity)) < 0.01
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_a_tenth_of_the_clicks(log: pl.DataFrame, name: str) -> None:
+    honest = mixed(log, "no fraud")
+    attack, random = ATTACKS[name], np.random.default_rng(1)
+    planted = attacked(honest, attack, AttackPlan.of(honest, attack.promotes), 0.1, random)
+    clicks = planted.filter(pl.col("kind") == "click")
+    assert 0.1 <= int((clicks["scheme"] != HONEST).sum()) / len(clicks) < 0.12
+    assert planted["key"].is_unique().all()
+    assert planted.filter(pl.col("scheme") == HONEST).equals(honest)
+    mine = planted.filter(pl.col("scheme") != HONEST)
+    assert mine["shopper"].n_unique() == -(-mine["session"].n_unique() // attack.sessions)
+
+
+def test_every_second_shopper_of_short_visits_clicks_once(log: pl.DataFrame) -> None:
+    acts = short_visits(mixed(log, "no fraud"), np.random.default_rng(1)).filter(pl.col("kind") == "click")
+    assert (acts["shopper"].value_counts()["count"] == 1).sum() > 0.4 * acts["shopper"].n_unique()
 
 
 @pytest.mark.parametrize("name", MIXTURES)

@@ -470,6 +470,33 @@ def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
     assert not score_sessions(shop.cleaned())["is_fraud"].any()
 
 
+@pytest.mark.parametrize(("accounts", "is_crowd"), [(10, False), (120, True)])
+def test_crowd_that_clicks_one_product_alone_is_flagged(accounts: int, is_crowd: bool) -> None:
+    """Each account searches once, at a shopper's pace, and clicks a low result: only their number tells."""
+    shop = Shop(queries=60)
+    shop.honest(150)
+    for number in range(accounts):
+        shop.session(f"hired {number}").visit(0, (8,), shop.pause())
+    scores = score_sessions(shop.cleaned())
+    is_hired = pl.col("shopper").str.starts_with("hired")
+    hired = scores.filter(is_hired)
+    assert hired["is_fraud"].to_list() == [is_crowd] * accounts
+    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.CROWD.value, TOGETHER}
+    assert not scores.filter(~is_hired)["is_fraud"].any()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_shoppers_who_click_once_are_not_a_crowd(share: float) -> None:
+    """Some products are clicked far more often than others."""
+    shop = Shop(queries=20)
+    for number in range(600):
+        session = shop.session(f"u{number}")
+        session.search(int(shop.random.geometric(0.2)) % 20)
+        for place in (1,) if shop.random.random() < share else (1, 2, 4):
+            session.click(place, shop.pause())
+    assert not score_sessions(shop.cleaned())["is_fraud"].any()
+
+
 def test_forged_purchases_alone_are_flagged() -> None:
     shop = Shop()
     forge(shop, 600, 600)

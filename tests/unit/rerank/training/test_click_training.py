@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,24 @@ import pytest
 import torch
 
 from rerank.ranker.network import RankerNetwork
+from rerank.training.click_dataset import click_lists, fit_evidence
 from rerank.training.click_training import (
     ClickMethod,
     ClickOptions,
+    PrivacyOptions,
+    ShopperRecords,
     Validation,
     adopt_features,
     new_network,
     train_on_clicks,
+    train_privately,
 )
 from rerank.training.datasets import ListData, full_batches
 from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
-from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, shop
+from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,3 +111,60 @@ def test_newly_varying_feature_does_not_change_scores(made: Shop) -> None:
 def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
     with pytest.raises(TrainingError, match="nothing was clicked in the validation period"):
         Validation(made.data, np.empty(0, np.int64))
+
+
+def shoppers(events: pl.DataFrame, count: int) -> pl.DataFrame:
+    """The events, as lists of so many shoppers."""
+    return events.with_columns(who=pl.format("u{}", pl.col("query_id").hash(seed=1) % count))
+
+
+def without_attention(made: Shop) -> RankerNetwork:
+    return new_network(replace(SHAPE, layers=0), made.data.lists.features, seed=0)
+
+
+def test_noise_grows_as_epsilon_falls_and_shoppers_are_few() -> None:
+    pytest.importorskip("opacus")
+    noise = [PrivacyOptions(epsilon).guarantee(2_000).noise for epsilon in (16, 4)]
+    assert noise == sorted(noise)
+    few, many = (PrivacyOptions(4).guarantee(count) for count in (500, 5_000))
+    assert few.noise > many.noise
+    assert few.delta == 1 / 5_000
+
+
+@pytest.mark.parametrize("epsilon", [4.0, 16.0])
+def test_private_training_learns_the_head_alone(
+    made: Shop, events: pl.DataFrame, tmp_path: Path, epsilon: float
+) -> None:
+    pytest.importorskip("opacus")
+    evidence = fit_evidence(shoppers(events, 1_000), by_shopper=True)
+    data = click_data(made, click_lists(evidence, made.data.lists, row_of, 16))
+    private, before = PrivacyOptions(epsilon, epochs=6), without_attention(made)
+    network, curve, guarantee = train_privately(before, data, validation(made), OPTIONS, private, tmp_path)
+    assert reached(made, before) + 0.05 < reached(made, network)
+    assert len(curve) == 1 + private.epochs
+    count = len(ShopperRecords.of(before, data).displays)
+    assert (guarantee.epsilon, guarantee.delta, guarantee.shoppers) == (epsilon, 1 / (10 * count), count)
+    weights = network.state_dict()
+    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, weights[name])}
+    assert changed
+    assert all(name.startswith(("mlp.", "linear.")) for name in changed)
+
+
+def test_displays_are_of_one_shopper_each(made: Shop, events: pl.DataFrame) -> None:
+    named = shoppers(events, 50)
+    lists = click_lists(fit_evidence(named, by_shopper=True), made.data.lists, row_of, 16)
+    records = ShopperRecords.of(without_attention(made), click_data(made, lists))
+    assert len(records.displays) == 50
+    rows, acts = records.drawn(np.arange(3), 4, np.random.default_rng(1))
+    assert rows.shape == acts.shape[:3] == (3, 4, 20 + 8)
+    owners = lists.displays.shoppers
+    assert owners is not None
+    for number, mine in enumerate(records.displays):
+        assert set(owners[mine]) == {number}
+        acted = named.filter((pl.col("who") == sorted(named["who"].unique())[number]) & (pl.col("kind") == "click"))
+        assert lists.displays.acts[mine, :, 0].sum() <= len(acted)
+
+
+def test_private_training_needs_shoppers(made: Shop, events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="tell shoppers apart"):
+        ShopperRecords.of(start(made), click_data(made, learned_lists(made, events)))
