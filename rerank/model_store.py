@@ -282,7 +282,7 @@ class ModelFamily(Generic[Spec, Report]):
 
     def _check_sealed(self, path: Path, entries: Mapping[str, FileEntry]) -> None:
         if problem := sealed_problem(path, entries[path.name]):
-            raise self.damaged(path, problem)
+            raise self.damaged(path, f"{problem}, by {SEAL_FILE}")
 
     def read_json(self, path: Path, kind: type[_Read]) -> _Read:
         """The content of a JSON file of a model; raises ModelDamagedError."""

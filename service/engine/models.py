@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +71,20 @@ _COMPARED, _LEAST_KNOWN = 500, 0.5
 def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...]:
     """A notice where the memory is of other product ids than a snapshot has."""
     rows = np.unique(np.linspace(0, len(snapshot.products) - 1, min(len(snapshot.products), _COMPARED)).astype(int))
-    known = memory.share_known(product_hashes([*map(snapshot.products.id_of, rows.tolist())]))
+    known = memory.share_known(product_hashes(list(_ids_of(snapshot, rows.tolist()))))
     if known < _LEAST_KNOWN:
         return (f"the query memory has {known:.0%} of the products: refresh it with shelfwise events refresh",)
     if (known := memory.share_in_catalog()) < _LEAST_KNOWN:
         shown = f"the catalog has {known:.0%} of the products that shoppers were shown: their ids have changed"
         return (f"{shown}, and what they chose counts by category, brand and price alone",)
     return ()
+
+
+def _ids_of(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[str]:
+    """The ids of products, without those that live changes deleted."""
+    for row in rows:
+        with suppress(IndexError):
+            yield snapshot.products.id_of(row)
 
 
 class ServedRanker:

@@ -132,7 +132,7 @@ class Shop:
     def fingerprints(self, name: str) -> tuple[str, dict[str, str]]:
         """The catalog's, and those of all files but those that have names or times of their own."""
         manifest, _ = Store(self.folder / name).serving()
-        changing = ("keyword/", "quality.")
+        changing = ("keyword/", "quality.", "inspection/facts.json")
         return manifest.catalog, {
             path: entry.xxh3
             for path, entry in manifest.files.items()

@@ -114,7 +114,8 @@ def test_training_is_deterministic_and_gets_a_new_name(trained: Path) -> None:
     assert use in " ".join(shown.split("\n"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+    dated = {Path("card.md")}
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in {*names} - dated)
 
 
 def test_pruned_and_full_towers_are_written(root: Path, tmp_path: Path) -> None:
