@@ -391,15 +391,22 @@ def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
     return products.select("product_id", promotion=pl.Series(bans((mean / (1 + mean)) ** count)))
 
 
+_COMPARED = 100
+"""Sources that click several products, without which a crowd is not told from shoppers."""
+
+
 def crowd_odds(units: pl.DataFrame, acts: SessionFeatures, least: float) -> Floats:
     """For each source of `units`, in bans (n,): the odds that it is one of a crowd that was sent to one product, or 0.
 
     A source that clicks one product alone may be anybody: the accounts of slow fraud are told from shoppers by their
     number, as its product has far more of such sources than those that click other products, too, let expect. The
     expectation is that of `_promotions`, at least `_DIRECT` for each of those; the evidence, corrected for the number
-    of products (Bonferroni), is at least `least` bans. Of a crowd all are fraud but the expected ones.
+    of products (Bonferroni), is at least `least` bans. Of a crowd all are fraud but the expected ones. A log with few
+    sources that click several products shows no crowd: there is nothing to compare with.
     """
     alone = acts.clicked.with_columns(_alone=pl.len().over("source") == 1)
+    if alone.filter(~pl.col("_alone"))["source"].n_unique() < _COMPARED:
+        return np.zeros(len(units))
     products = alone.group_by("product_id").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
     count, others = (products[name].to_numpy().astype(float) for name in ("_alone", "_others"))
     expected = max(_ordinary(count / (others + 1), others + 1), _DIRECT) * (others + 1)
