@@ -391,7 +391,7 @@ def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
     return products.select("product_id", promotion=pl.Series(bans((mean / (1 + mean)) ** count)))
 
 
-_COMPARED = 100
+_COMPARED = 30
 """Sources that click several products, without which a crowd is not told from shoppers."""
 
 
