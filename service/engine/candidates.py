@@ -470,18 +470,21 @@ class Stages:
         catalog are nearer than they are."""
         if request.filter is None or request.sort or request.unavailable or not len(nearest.rows):
             return NO_ROWS
-        allowed = self._snapshot.keyword.select(Selection(where=request.filter, everything=True))
-        found = self._snapshot.vectors.search(query, 2 * OFFERED, allowed)
+        found = self._nearest_passing(request.filter, query, 2 * OFFERED)
         # How far is far depends on the nearest product of the catalog.
         rows, scores = np.append(nearest.rows[:1], found.rows), np.append(nearest.scores[:1], found.scores)
         near = found.rows[self._are_near(request, NearestRows(rows, scores), wanted)[1:]]
         return near[~np.isin(near, ranking.rows)][: OFFERED - ranking.total]
 
+    def _nearest_passing(self, where: Condition, query: Vectors, limit: int) -> NearestRows:
+        """The nearest products of those that pass a filter."""
+        allowed = self._snapshot.keyword.select(Selection(where=where, everything=True))
+        return self._snapshot.vectors.search(query, limit, allowed)
+
     def _offers(self, request: ResolvedRequest, query: Vectors, nearest: NearestRows) -> Ranking:
         """No candidates, and the nearest products, or those that the filter lets through."""
         if request.filter is not None:
-            allowed = self._snapshot.keyword.select(Selection(where=request.filter, everything=True))
-            nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
+            nearest = self._nearest_passing(request.filter, query, DENSE_DEPTH)
         rows, count = nearest.rows, len(nearest.rows)
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
         cosine = nearest.scores.astype(np.float64)
