@@ -287,6 +287,38 @@ class SponsoredHit:
 
 
 @dataclass(frozen=True, slots=True)
+class ExposureGoal:
+    """A floor or a ceiling of the share of attention that some products get over a day."""
+
+    rule: str
+    """The id of the merchandising rule that sets it."""
+    filters: str
+    """Lets the products through."""
+    at_least: float | None = None
+    """The floor, 0 to 1; None for a ceiling."""
+    at_most: float | None = None
+    """The ceiling, 0 to 1; None for a floor."""
+
+    @property
+    def share(self) -> float:
+        """The floor or the ceiling."""
+        return self.at_least or self.at_most or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledExposure:
+    """What a search did for an exposure goal."""
+
+    goal: ExposureGoal
+    strength: float
+    """What was added to the scores of the goal's products, in standard deviations of the scores of the best hits."""
+    products: tuple[str, ...]
+    """The ids of the page's hits that are among the goal's products."""
+    pinned: tuple[str, ...]
+    """The ids of the page's hits that rules pinned: they count for no goal."""
+
+
+@dataclass(frozen=True, slots=True)
 class FacetCount:
     """A value of a facet and the number of hits with it."""
 
@@ -398,3 +430,5 @@ class Page:
     not."""
     sponsored: tuple[SponsoredHit, ...] = ()
     """Products of advertisers; they are no hits, and hits, total, facets and ranges are the same without them."""
+    exposure_goals: tuple[ControlledExposure, ...] = ()
+    """What rules did for the exposure of products, where the hits are ranked."""

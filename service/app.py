@@ -185,7 +185,7 @@ def _open_indexes(
             name,
             engine,
             shared,
-            ImpressionRecorder(engine.record),
+            ImpressionRecorder(engine.record, engine.rules.exposure.count),
             experiments,
             TaskService(engine.root, feeds, jobs, shared.turn),
             (protocol, PurchaseStatistics(engine.root)),

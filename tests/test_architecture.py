@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 96,
-    "lines": 30_250,
-    "lines of code": 22_025,
-    "lines of tests": 13_465,
+    "modules": 97,
+    "lines": 30_730,
+    "lines of code": 22_355,
+    "lines of tests": 13_705,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -36,7 +36,8 @@ query memory and exploration (docs/ranking.md), checks of memory (docs/operation
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
-(docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md)."""
+(docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
+and ceilings of exposure (docs/exposure.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -13,10 +13,8 @@ states change; a type by a rule. Nothing of `service.engine.reasons` takes part 
 The cost of exposure: what raising the exposure of some products gives up in nDCG@10, by strength and controlled.
 
 The curve boosts the hits that a filter lets through, at several strengths, and compares their share of attention with
-the nDCG@10 of judged queries. The controller raises the strength of a boost as long as the products' exposure of the
-day is behind a floor, as FairCo does (Morik et al. 2020, Controlling Fairness and Bias in Dynamic Learning-to-Rank,
-section 5): by the exposure that they lack so far, so that the floor holds over the day and not in each search. Boosts
-reorder candidates, which passed the cutoff; they make no product a candidate.
+the nDCG@10 of judged queries. Days of searches run under the control of the exposure goals of merchandising rules,
+`service.curation.exposure`. Boosts reorder candidates, which passed the cutoff; they make no product a candidate.
 """
 
 from __future__ import annotations
@@ -25,10 +23,11 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +45,12 @@ from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows, VectorIndex, Vectors
 from retrieval.judgments import read_judgments
 from retrieval.progress import Progress
-from retrieval.records import Hit, Product, Reason, ReasonKind
+from retrieval.records import ExposureGoal, Hit, Product, Reason, ReasonKind
 from retrieval.text.highlight import Matcher
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
-from service.curation.rules import Boost, Classify, Rule
+from service.curation.exposure import DEPTH, NOT_COUNTED
+from service.curation.rules import Boost, Bury, Classify, Rule
 from service.engine import reasons
 from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
@@ -311,13 +311,13 @@ def show_reasons(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> N
     say("median ms of a search: " + ", ".join(f"{name} {value:.1f}" for name, value in spent.items()))
 
 
-STRENGTHS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
-"""Of the boost, in standard deviations of the scores of the best hits."""
-_DEPTH = 20
-_ATTENTION = 1 / np.arange(1, _DEPTH + 1)
-"""Of each rank: position bias with an exponent of 1 (Joachims, Swaminathan & Schnabel 2017, section 5)."""
-_GAIN = 0.1
-"""Strength for each unit of attention that is lacking: that of a first rank."""
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
+"""Of the boost, in standard deviations of the scores of the best hits; of the burial, where there is a ceiling."""
+_ATTENTION = 1 / np.arange(1, DEPTH + 1)
+_DAYS = 2
+"""Of the control: the first begins without a strength, the second with that of the first."""
+_ROUNDING = 0.01
+"""Of strengths, so that equal searches of a day run once."""
 
 Floats = NDArray[np.float64]
 
@@ -347,18 +347,25 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class ControlledDay:
-    """A day of searches under the controller."""
+    """A day of searches under the control."""
 
-    floor: float
+    goal: float
+    """The floor or the ceiling."""
+    day: int
+    """From 1."""
     searches: int
     share: float
     """Over the day."""
     strength: float
     """In the mean."""
+    deviation: float
+    """Of the strength over the day."""
     change: float
     """Of nDCG@10 over the same searches without it."""
     predicted: float
     """By the curve of the same searches at the same share."""
+    at_goal: float
+    """By the curve where the share is the floor or the ceiling."""
 
 
 @command('trust exposure demo-store/index judgments.dev.tsv "brand = Torvane" --floor 0.05')
@@ -367,20 +374,24 @@ def exposure(
     judgments: Annotated[Path, typer.Argument(help="A file of judgments.")],
     filters: Annotated[str, typer.Argument(help="The products whose exposure is raised.")],
     floors: Annotated[list[float] | None, typer.Option("--floor", help="Share of attention. Repeatable.")] = None,
-    searches: Annotated[int, typer.Option(help="Of the day, drawn from the judged queries.", min=100)] = 1_000,
+    ceilings: Annotated[list[float] | None, typer.Option("--ceiling", help="Share of attention. Repeatable.")] = None,
+    searches: Annotated[int, typer.Option(help="Of a day, drawn from the judged queries.", min=100)] = 1_000,
     queries: Annotated[int, typer.Option(help="Judged queries, drawn.", min=50)] = 200,
 ) -> None:
-    """Print the exposure of some products against the nDCG@10 given up, and what a floor costs over a day."""
+    """Print the exposure of some products against the nDCG@10 given up, and what a floor or a ceiling costs."""
+    goals = [ExposureGoal("exposure", filters, at_least=each) for each in floors or ()]
+    goals += [ExposureGoal("exposure", filters, at_most=each) for each in ceilings or ()]
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         gains = judged_gains(judged_queries(judgments, progress), engine.snapshot.products.row_of)
         drawn = np.random.default_rng(7).permutation(sorted(gains))[:queries].tolist()
         passing = frozenset(ordered_ids(engine.snapshot, filters).rest)
         trial = _Trial(engine, filters, passing, {query: gains[query] for query in drawn})
-        progress.begin("curve", len(STRENGTHS), "strengths")
-        curve = {strength: trial.at(strength, progress) for strength in STRENGTHS}
+        strengths = sorted({*STRENGTHS, *(-each for each in STRENGTHS if ceilings)})
+        progress.begin("curve", len(strengths), "strengths")
+        curve = {strength: trial.at(strength, progress) for strength in strengths}
         progress.end(f"{len(drawn):,} queries")
         points = [_point(strength, found, curve[0.0]) for strength, found in curve.items()]
-        days = [trial.day(floor, searches, curve, progress) for floor in floors or ()]
+        days = [day for goal in goals for day in trial.days(goal, searches, curve, progress)]
     document = {"curve": [*map(asdict, points)], "days": [*map(asdict, days)]}
     emit(points, show_curve, days, document=document)
 
@@ -395,8 +406,9 @@ class _Trial:
 
     def search(self, query: str, strength: float) -> tuple[float, float, float]:
         """The attention of the products and of all hits, and nDCG@10."""
-        rules = [Rule("exposure", (Boost(self.filters, strength),))] if strength > 0 else []
-        ids = [hit.product.id for hit in self.engine.search(query, size=_DEPTH, rules=rules).hits]
+        move = Boost(self.filters, strength) if strength > 0 else Bury(self.filters, -strength)
+        rules = [Rule("exposure", (move,))] if strength else []
+        ids = [hit.product.id for hit in self.engine.search(query, size=DEPTH, rules=rules).hits]
         attention = _ATTENTION[: len(ids)]
         own = float(attention @ np.array([each in self.passing for each in ids])) if ids else 0.0
         of_query = self.gains[query]
@@ -409,31 +421,28 @@ class _Trial:
         progress.advance(1)
         return BoostedSearches(*found)
 
-    def day(
-        self, floor: float, searches: int, curve: Mapping[float, BoostedSearches], progress: Progress
-    ) -> ControlledDay:
-        """A day whose queries are drawn, each as likely."""
-        progress.begin(f"floor {floor:g}", searches, "searches")
-        names = list(self.gains)
-        drawn = np.random.default_rng(11).integers(len(names), size=searches)
-        own = total = 0.0
-        strengths, measured = [], []
-        for number in drawn.tolist():
-            strength = float(np.clip(_GAIN * (floor * total - own), 0, max(STRENGTHS)))
-            gained, shown, ndcg = self.search(names[number], round(strength, 2))
-            own, total = own + gained, total + shown
-            strengths.append(strength)
-            measured.append(ndcg)
-            progress.advance(1)
-        plain = float(curve[0.0].ndcg[drawn].mean())
-        shares = [float(each.own[drawn].sum() / each.total[drawn].sum()) for each in curve.values()]
-        changes = [float(each.ndcg[drawn].mean()) - plain for each in curve.values()]
-        share = own / max(total, 1e-12)
-        predicted = float(np.interp(share, np.maximum.accumulate(shares), changes))
-        progress.end(f"share {share:.4f}")
-        return ControlledDay(
-            floor, searches, share, float(np.mean(strengths)), float(np.mean(measured)) - plain, predicted
-        )
+    def days(
+        self, goal: ExposureGoal, searches: int, curve: Mapping[float, BoostedSearches], progress: Progress
+    ) -> Iterator[ControlledDay]:
+        """Days whose queries are drawn, each as likely."""
+        names, chance, state, search = list(self.gains), np.random.default_rng(11), NOT_COUNTED, cache(self.search)
+        for day in range(1, _DAYS + 1):
+            progress.begin(f"{goal.share:.2%}, day {day}", searches, "searches")
+            drawn = chance.integers(len(names), size=searches)
+            strengths, measured, state = [], [], state.on(day)
+            for number in drawn.tolist():
+                strengths.append(state.strength)
+                own, total, ndcg = search(names[number], round(strengths[-1] / _ROUNDING) * _ROUNDING)
+                state = (state + state.step(goal, day, own, total)).within(goal)
+                measured.append(ndcg)
+                progress.advance(1)
+            plain = float(curve[0.0].ndcg[drawn].mean())
+            shares = [float(each.own[drawn].sum() / each.total[drawn].sum()) for each in curve.values()]
+            changes = [float(each.ndcg[drawn].mean()) - plain for each in curve.values()]
+            predicted, at_goal = np.interp((state.share, goal.share), np.maximum.accumulate(shares), changes).tolist()
+            change, spread = float(np.mean(measured)) - plain, (float(np.mean(strengths)), float(np.std(strengths)))
+            progress.end(f"share {state.share:.4f}")
+            yield ControlledDay(goal.share, day, searches, state.share, *spread, change, predicted, at_goal)
 
 
 def _point(strength: float, found: BoostedSearches, plain: BoostedSearches) -> CurvePoint:
@@ -442,15 +451,17 @@ def _point(strength: float, found: BoostedSearches, plain: BoostedSearches) -> C
 
 
 def show_curve(points: Sequence[CurvePoint], days: Sequence[ControlledDay]) -> None:
-    """A line for each strength, and one for each floor."""
+    """A line for each strength, and one for each day."""
     table = figure_table(["share of attention", "nDCG@10", "change", "low", "high"], "strength")
     for each in points:
         table.add_row(f"{each.strength:g}", f"{each.share:.2%}", f"{each.ndcg:.4f}", *difference_cells(each.change))
     show_table(table)
     for day in days:
-        reached = f"share {day.share:.2%}, strength {day.strength:.2f} in the mean, nDCG@10 {day.change:+.4f}"
+        strength = f"strength {day.strength:.2f} (deviation {day.deviation:.2f})"
+        reached = f"share {day.share:.2%}, {strength}, nDCG@10 {day.change:+.4f}"
         gap = f"by the curve {day.predicted:+.4f}, gap {abs(day.change - day.predicted):.4f}"
-        say(f"floor {day.floor:.2%} over {day.searches:,} searches: {reached}, {gap}")
+        at_goal = f"{day.at_goal:+.4f} at {day.goal:.2%}, gap {abs(day.change - day.at_goal):.4f}"
+        say(f"{day.goal:.2%}, day {day.day} of {day.searches:,} searches: {reached}; {gap}; {at_goal}")
 
 
 if __name__ == "__main__":

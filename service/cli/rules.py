@@ -20,6 +20,7 @@ from service.cli.output import (
     count_text,
     emit,
     emit_revision,
+    json_output,
     plain_table,
     say,
     show_history,
@@ -29,12 +30,14 @@ from service.cli.output import (
 )
 from service.cli.search import PageOptions, QueryArgument, open_engine
 from service.curation.document_store import DocumentChange, Entry
+from service.curation.exposure import cost_command, goals_of
 from service.curation.rules import (
     Action,
     Boost,
     Bury,
     Classify,
     Data,
+    Exposure,
     Hide,
     Match,
     Pin,
@@ -46,7 +49,7 @@ from service.curation.rules import (
     read_rules,
     rule_document,
 )
-from service.engine.editors import Preview
+from service.engine.editors import Preview, RuleExposure
 from service.sponsored.campaign import Campaign, CampaignStore, campaign_document, read_campaigns
 from service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry, Spending
 from service.sponsored.placement import campaign_states, spent_amounts
@@ -57,8 +60,10 @@ def list_rules(index: Index) -> None:
     """List the rules of an index, and which of them its catalog cannot use."""
     with open_engine(index, models=False) as engine:
         revision, rules, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
-    document = {"revision": revision, "rules": [rule_document(each) for each in rules], "faults": faults}
-    emit(rules, _show_rules, faults, document=document)
+        exposure_goals = engine.rules.exposure_goals()
+    listed: dict[str, object] = {"revision": revision, "rules": [rule_document(each) for each in rules]}
+    document = listed | {"faults": faults, "exposure_goals": [asdict(each) for each in exposure_goals]}
+    emit(rules, _show_rules, faults, exposure_goals, document=document)
 
 
 @command("rules show store summer-sale > summer-sale.json", json=False)
@@ -79,6 +84,8 @@ def put(
         before = engine.rules.revision
         after = engine.rules.put(rules, who=by)
     emit_revision(before, after, f"{count_text(len(rules), 'rule', 'is')} in place", undo=_undo(index))
+    for goal in () if json_output.get() else goals_of(rules):
+        say(f"What {printable(goal.rule)} costs: {printable(cost_command(index, goal))}")
 
 
 @command("rules delete store summer-sale --by m7")
@@ -294,7 +301,7 @@ def _show_days(days: Sequence[CampaignDay]) -> None:
 _MOST_NAMED = 3
 
 
-def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
+def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str], exposure_goals: Sequence[RuleExposure]) -> None:
     if not rules:
         say("No rules. To add some: shelfwise rules put INDEX FILE")
         return
@@ -307,6 +314,11 @@ def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
         when, does = Text(printable(_when_text(rule.when))), Text(printable("; ".join(map(_action_text, rule.actions))))
         table.add_row(name, str(rule.priority), when, does)
     show_table(table)
+    for each in exposure_goals:
+        limit = f"at least {each.at_least:.2%}" if each.at_least else f"at most {each.at_most or 0:.2%}"
+        reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limit}"
+        say(f"{printable(each.rule)}: {printable(each.filters)}: {reached}; moved by {each.strength:+.2f} deviations")
+        say(f"  what it costs: {printable(each.cost_command)}", style="dim")
 
 
 def _when_text(when: When) -> str:
@@ -337,6 +349,9 @@ def _action_text(action: Action) -> str:
             return f"hide {' and '.join(part for part in (_products_text(products), filters) if part)}"
         case Restrict(filters):
             return f"only {filters}"
+        case Exposure(filters, at_least, at_most):
+            limit = f"at least {at_least:.2%}" if at_least else f"at most {at_most or 0:.2%}"
+            return f"show {filters} {limit} of attention"
         case Redirect(url):
             return f"redirect to {url}"
         case Data(values):

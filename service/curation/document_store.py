@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import threading
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,11 @@ def wall_clock() -> datetime:
 def to_microseconds(moment: datetime) -> int:
     """The whole microseconds from 1970 to a time with a zone."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def day_of(moment: datetime) -> int:
+    """The days (UTC) since 1970."""
+    return (moment - _EPOCH).days
 
 
 def validate_author(who: str, error: Callable[..., InputError]) -> None:
@@ -175,6 +181,60 @@ class SqliteFile:
         if version != self._layout.version:
             raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
         return True
+
+
+Key = TypeVar("Key")
+Count = TypeVar("Count")
+_WRITE_SECONDS = 1.0
+
+
+class DelayedCounts(Generic[Key, Count]):
+    """Counts by key that are written together, about once a second, so that no search waits for the disk.
+    Thread-safe."""
+
+    def __init__(
+        self,
+        store: Callable[[Mapping[Key, Count]], None],
+        combine: Callable[[Count, Count], Count],
+        failure: str,
+        clock: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        """`store` writes counts, `combine` adds two of a key; the notice of an error begins with `failure`."""
+        self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
+        self._waiting: dict[Key, Count] = {}
+        self._written = clock()
+        self._lock = threading.Lock()
+        self.notices: tuple[str, ...] = ()
+
+    def add(self, key: Key, count: Count) -> None:
+        """Adds a count."""
+        with self._lock:
+            known = self._waiting.get(key)
+            self._waiting[key] = count if known is None else self._combine(known, count)
+
+    def waiting(self, key: Key) -> Count | None:
+        """What is not written yet of a key."""
+        return self._waiting.get(key)
+
+    def write_if_due(self) -> None:
+        """Writes what waits, unless it was less than a second ago."""
+        if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Writes what waits; where that fails, it waits on, and `notices` gives the reason."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            self._written = self._clock()
+        if not waiting:
+            return
+        try:
+            self._store(waiting)
+            self.notices = ()
+        except StoreError as error:
+            self.notices = (f"{self._failure}: {error}",)
+            for key, count in waiting.items():
+                self.add(key, count)
 
 
 _TABLES = """

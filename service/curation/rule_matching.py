@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -12,8 +12,23 @@ from retrieval.filters.ast import In
 from retrieval.filters.conditions import AllOf, Condition, NotThat, all_of
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
+from retrieval.records import ExposureGoal
 from retrieval.text.analysis import AnalyzedText, Analyzer
-from service.curation.rules import Action, Boost, Bury, Classify, Data, Hide, Match, Pin, Redirect, Restrict, Rule
+from service.curation.exposure import NOT_COUNTED, ExposureState
+from service.curation.rules import (
+    Action,
+    Boost,
+    Bury,
+    Classify,
+    Data,
+    Exposure,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,19 @@ class Lift:
     condition: Condition
     strength: float
     rule: str
+    goal: ExposureGoal | None = None
+    """What the strength is controlled for."""
+    state: ExposureState = NOT_COUNTED
+    """Of the control, where there is a goal."""
+
+    @property
+    def text(self) -> str:
+        """What it does."""
+        done = f"moved by {self.strength:+.2f} deviations"
+        if self.goal is None:
+            return done
+        limit = "at least" if self.goal.at_least else "at most"
+        return f"{done}: {self.state.share:.2%} of attention today, {limit} {self.goal.share:.2%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +132,15 @@ class CompiledRules:
     for rules about something else.
     """
 
-    def __init__(self, rules: Sequence[Rule], catalog: FieldCatalog, analyzer: Analyzer) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        catalog: FieldCatalog,
+        analyzer: Analyzer,
+        state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED,
+    ) -> None:
+        """`state_of` gives the state of the control of each exposure goal."""
+        self._state_of = state_of
         self.faults: dict[str, str] = {}
         """Why a rule cannot be used with this version, by its id."""
         self._crowd = ""
@@ -163,7 +199,13 @@ class CompiledRules:
                 f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} of such hold, and of their boosts "
                 f"and burials the first {MOST_LIFTS}; give rules that are for every search a query or a filter"
             )
-        return replace(found, lifts=found.lifts[:MOST_LIFTS])
+        return replace(found, lifts=tuple(map(self._controlled, found.lifts[:MOST_LIFTS])))
+
+    def _controlled(self, lift: Lift) -> Lift:
+        if lift.goal is None:
+            return lift
+        state = self._state_of(lift.goal)
+        return replace(lift, strength=state.strength, state=state)
 
     def _matching(
         self, text: AnalyzedText, parts: frozenset[Condition], contexts: Sequence[str], now: float
@@ -202,6 +244,10 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             moved = _condition(rule, place, filters, catalog)
             signed = strength if isinstance(action, Boost) else -strength
             return Effect(rules, lifts=() if moved is None else (Lift(moved, signed, rule.id),))
+        case Exposure(filters, at_least, at_most):
+            moved = _condition(rule, place, filters, catalog)
+            goal = ExposureGoal(rule.id, filters, at_least, at_most)
+            return Effect(rules, lifts=() if moved is None else (Lift(moved, 0.0, rule.id, goal),))
         case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
             named = (catalog.compile(In("id", products)),) if products else ()
             found = (*named, _condition(rule, place, filters, catalog))

@@ -116,7 +116,18 @@ class Classify:
     filters: str = ""
 
 
-Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Data | Classify
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Keeps the share of attention that some products get over a day above a floor or below a ceiling."""
+
+    filters: str
+    at_least: float | None = None
+    """The floor, 0 to 1."""
+    at_most: float | None = None
+    """The ceiling, 0 to 1."""
+
+
+Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Data | Classify | Exposure
 
 KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
 """The actions by their names in JSON and TOML."""
@@ -292,6 +303,10 @@ def _check(rule: Rule) -> None:
         raise RuleError(message, field="when")
     pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
     _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
+    controlled = [action.filters for action in rule.actions if isinstance(action, Exposure)]
+    if len(set(controlled)) < len(controlled):
+        message = f"{place}actions: two have the kind exposure and the same filters; write them into two rules"
+        raise RuleError(message, field="filters")
     if len(set(pinned)) < len(pinned):
         twice = next(product for product in pinned if pinned.count(product) > 1)
         raise RuleError(f"{place}actions: {twice!r} is pinned twice; name each product once", field="products")
@@ -334,6 +349,9 @@ def _check_action(place: str, action: Action) -> None:
                 _check_type(f"{place}type", action.type)
         case Restrict(filters):
             _check_filter(f"{place}filters", filters, must=True)
+        case Exposure(filters, at_least, at_most):
+            _check_filter(f"{place}filters", filters, must=True)
+            _check_share(place, at_least, at_most)
         case Redirect(url):
             _check_url(f"{place}url", url)
         case Data(values):
@@ -351,6 +369,16 @@ def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
         parse_filter(filters)
     except FilterError as error:
         raise RuleError(f"{place}: {error}", field="filters") from error
+
+
+def _check_share(place: str, at_least: float | None, at_most: float | None) -> None:
+    if (at_least is None) == (at_most is None):
+        right = "give one of them, the share of attention from 0 to 1, such as at_least = 0.04"
+        wrong = "both are missing" if at_least is None else "both are given"
+        raise RuleError(f"{place}at_least, at_most: {wrong}; {right}", field="at_least")
+    for name, share in (("at_least", at_least), ("at_most", at_most)):
+        if share is not None and not 0 < share < 1:
+            raise RuleError(f"{place}{name}: is {share:g}, it must be above 0 and below 1", field=name)
 
 
 def _check_type(place: str, name: str) -> None:

@@ -3,20 +3,41 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword import Selection
-from retrieval.records import Page
+from retrieval.records import ExposureGoal, Page
 from retrieval.store.products import FieldWeights
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.document_store import Change, DocumentStore, EditableStore, Entry, StoredDocuments
+from service.curation.document_store import (
+    Change,
+    DelayedCounts,
+    DocumentStore,
+    EditableStore,
+    Entry,
+    StoredDocuments,
+    day_of,
+    wall_clock,
+)
+from service.curation.exposure import (
+    NOT_COUNTED,
+    ExposureState,
+    ExposureStates,
+    ExposureStore,
+    attention,
+    cost_command,
+    goals_of,
+)
 from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceChange, RelevanceStore, validate_relevance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
@@ -86,12 +107,54 @@ class ServedDocuments(Generic[Entry, Change, Compiled]):
         return compiled
 
 
+class ServedExposure:
+    """The control of the exposure goals of an index directory: what searches counted, in this process and in the others
+    that serve the directory. Thread-safe."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
+        store, self._clock = ExposureStore(root), clock
+        failure = "the exposure of products is not the newest"
+        nothing: ExposureStates = {}
+        self._stored = ReloadedFile(store.path, lambda _: store.read(), nothing, failure, keeps_value=True)
+        self._counts: DelayedCounts[ExposureGoal, ExposureState] = DelayedCounts(
+            store.add, operator.add, "exposure is not counted", clock
+        )
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why states are not the newest, or not stored."""
+        return (*self._stored.notices, *self._counts.notices)
+
+    def state(self, goal: ExposureGoal) -> ExposureState:
+        """The state of a goal now."""
+        stored = self._stored.value.get((goal.rule, goal.filters), NOT_COUNTED)
+        waiting = self._counts.waiting(goal)
+        return (stored + waiting if waiting else stored).within(goal).on(day_of(self._clock()))
+
+    def count(self, page: Page, positions: Sequence[int] = ()) -> None:
+        """Counts a page that a shopper was shown, its hits at `positions`, by default those on the page."""
+        day = day_of(self._clock())
+        for goal, own, total in attention(page, positions):
+            if total:
+                self._counts.add(goal, self.state(goal).step(goal, day, own, total))
+
+    def reload_if_changed(self) -> None:
+        """Stores what was counted, about once a second, and follows what others stored."""
+        self._counts.write_if_due()
+        self._stored.reload_if_changed()
+
+    def write(self) -> None:
+        """Stores what was counted."""
+        self._counts.write()
+
+
 class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
     """The rules of an index directory; compiled they are None where there are none."""
 
     def __init__(self, root: Path) -> None:
-        self.store = RuleStore(root)
-        super().__init__(self.store, compile_rules, lambda compiled: compiled.notices if compiled else ())
+        self.store, self.exposure = RuleStore(root), ServedExposure(root)
+        compile_all = partial(compile_rules, state_of=self.exposure.state)
+        super().__init__(self.store, compile_all, lambda compiled: compiled.notices if compiled else ())
         self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
         """The version that rules last gave types to, the rules, and the version with these types."""
 
@@ -109,9 +172,11 @@ class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
         return found
 
 
-def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
-    """Rules compiled for a snapshot's version; None where there are none."""
-    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None
+def compile_rules(
+    rules: Sequence[Rule], snapshot: Snapshot, state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED
+) -> CompiledRules | None:
+    """Rules compiled for a snapshot's version, with the states of their exposure goals; None where there are none."""
+    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer, state_of) if rules else None
 
 
 def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapshot:
@@ -175,6 +240,24 @@ class DocumentEditor(Generic[Entry, Change]):
         return revision
 
 
+@dataclass(frozen=True, slots=True)
+class RuleExposure:
+    """How far an exposure goal of a rule is reached today."""
+
+    rule: str
+    filters: str
+    at_least: float | None
+    at_most: float | None
+    share: float
+    """Of the attention of today's searches that the rule applied to and that were recorded; 0 before the first."""
+    searches: int
+    """Their number."""
+    strength: float = 0.0
+    """By which the next search moves the products, in standard deviations of the scores of the best hits."""
+    cost_command: str = ""
+    """Prints what the goal costs in nDCG@10, on a file of judgments."""
+
+
 class EngineRules(DocumentEditor[Rule, RuleChange]):
     """The rules of an engine's index.
 
@@ -187,12 +270,27 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         super().__init__(served.store, served.reload_if_changed, snapshot)
         self._served = served
         self._search = search
+        self._root = served.store.path.parent
 
     @property
     def faults(self) -> Mapping[str, str]:
         """Why a rule cannot be used with the version that serves, by its id: it is passed over."""
         compiled = self._served.compiled(self._snapshot())
         return compiled.faults if compiled else {}
+
+    @property
+    def exposure(self) -> ServedExposure:
+        """The control of the rules' exposure goals."""
+        return self._served.exposure
+
+    def exposure_goals(self) -> list[RuleExposure]:
+        """How far the exposure goals of the rules are reached today."""
+        found = []
+        for goal in goals_of(self.list()):
+            state, command = self.exposure.state(goal), cost_command(self._root, goal)
+            today = RuleExposure(goal.rule, goal.filters, goal.at_least, goal.at_most, state.share, state.searches)
+            found.append(replace(today, strength=state.strength, cost_command=command))
+        return found
 
     def put(self, documents: Iterable[Rule], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         checked = _several(documents)

@@ -203,6 +203,7 @@ class SearchEngine:
             *self._popularity.notices,
             *self._coviews.notices,
             *self._rules.notices,
+            *self._rules.exposure.notices,
             *self._relevance.notices,
             *self._synonyms.notices,
             *self._sponsored.notices,
@@ -413,7 +414,7 @@ class SearchEngine:
     def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
         if isinstance(rules, bool):
             return self._rules.compiled(snapshot) if rules else None
-        return compile_rules(rules, snapshot)
+        return compile_rules(rules, snapshot, self._rules.exposure.state)
 
     def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
         """An answer, made without the cluster where that fails; the page then names the missing stage."""
@@ -540,6 +541,7 @@ class SearchEngine:
         self._executor.shutdown(wait=True)
         self._version.close()
         self._sponsored.flush()
+        self._rules.exposure.write()
         self._recorder.close()
         self._ranker.close()
         self._connection.close()
@@ -575,6 +577,7 @@ class SearchEngine:
         self._popularity.reload_if_changed()
         self._coviews.reload_if_changed()
         self._rules.reload_if_changed(snapshot)
+        self._rules.exposure.reload_if_changed()
         self._relevance.reload_if_changed(snapshot)
         self._sponsored.reload_if_changed(snapshot)
         self._suggester.reload_if_changed(snapshot)

@@ -1,11 +1,11 @@
-"""The reranking stage: the ranker reorders the head of the merged order."""
+"""The order of the head of a ranking: by the ranker, by signals, by merchandising rules, diversity and exploration."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from contextlib import suppress
@@ -23,14 +23,17 @@ from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, RankerLateError
 from retrieval.filters.schema import product_columns
 from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED, RetrievalScores
-from retrieval.index.keyword import Rows
+from retrieval.index.grouping import CandidateGroups
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import Contribution, Explanation, PastAct
 from service.curation.relevance import Signal
+from service.curation.rule_matching import Lift, PinnedProduct
 from service.engine.candidates import HEAD, RankerCandidates, Ranking, reorder_head
 from service.engine.snapshot import Products, Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
+from service.experiments.exploration import ExploredProduct
 
 if TYPE_CHECKING:
     from rerank.ranker.onnx import OnnxRanker
@@ -310,6 +313,157 @@ class SignalOrder:
 
 def _contribution(name: str, value: float, gained: float) -> Contribution:
     return Contribution(f"signal {name}", "not known" if np.isnan(value) else f"{value:g}", float(gained))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOrder:
+    """The first rows of an order, and the effect of rules on it."""
+
+    rows: Rows
+    scores: Mapping[int, float] = field(default_factory=dict)
+    """The scores that rules changed, by row."""
+    rules: Mapping[int, str] = field(default_factory=dict)
+    """The rule that moved a row."""
+    ranked: Rows = field(default_factory=lambda: NO_ROWS)
+    """The ranked part in its order, with all products of each group."""
+    explored: ExploredProduct | None = None
+    lifted: Sequence[tuple[Lift, Rows]] = ()
+    """The lifts, each with the rows of the ranked part that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRow:
+    """A row and its wanted place, from 1."""
+
+    row: int
+    position: int
+    rule: str
+
+
+class RuleArranger:
+    """Applies the pins and lifts, the groups, the diversity and the exploration of one search."""
+
+    def __init__(
+        self,
+        pins: Sequence[PinnedProduct],
+        lifts: Sequence[Lift],
+        products: Products,
+        keyword: KeywordIndex,
+        diversity: Diversity | None,
+        explore: Explore | None = None,
+    ) -> None:
+        self._lifts = lifts
+        self._keyword = keyword
+        self._diversity = diversity
+        self._explore = explore
+        rows = [(products.row_of(pin.product), pin) for pin in pins]
+        self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
+
+    @property
+    def pinned(self) -> Rows:
+        """The rows that are pinned, if the filter lets them through."""
+        return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
+
+    def ranked(self, ranking: Ranking, further: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
+        """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
+        identifiers stay before everything."""
+        pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
+        if not (pins or self._lifts or groups or self._diversity or self._explore):
+            return RuleOrder(further(end))
+        ranked, identified = len(ranking.rows), list(ranking.identified)
+        shift, moved, lifted = _shift(self._lifts, ranking, self._keyword)
+        scores = ranking.scores + shift
+        order = np.lexsort((-scores, ~np.isin(ranking.rows, identified))) if shift.any() else np.arange(ranked)
+
+        def fetch(count: int) -> Rows:
+            return np.concatenate([ranking.rows[order], further(max(count, ranked))[ranked:]])
+
+        pins, kept = _one_per_group(pins, groups, ranking.rows[order][: len(identified)])
+        least = HEAD if self._diversity or self._explore else 0
+        rows = first_rows(fetch, max(end, least) + len(pins), groups, kept)
+        changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
+        if changed:
+            behind = min(0.0, float(scores.min(initial=0.0)))
+            changed |= dict.fromkeys(rows[~np.isin(rows, ranking.rows)].tolist(), behind)
+        leading = int(np.isin(rows, identified).sum())
+        if self._diversity:
+            rows = rows[~np.isin(rows, [pin.row for pin in pins])]
+            rows = self._diversity(rows, dict(zip(ranking.rows.tolist(), scores.tolist(), strict=True)), leading)
+        rules, woven, explored = moved | {pin.row: pin.rule for pin in pins}, weave(rows, pins, leading), None
+        if self._explore:
+            buried = ranking.rows[shift < 0].tolist()
+            explored = self._explore(ranking, woven, np.array([*identified, *(pin.row for pin in pins), *buried]))
+            if explored:
+                # Last, so that it takes no place that another one wants.
+                woven = weave(rows, [*pins, PinnedRow(explored.row, explored.rank, "")], leading)
+        return RuleOrder(woven[:end], changed, rules, ranking.rows[order], explored, lifted)
+
+    def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
+        """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
+        between them."""
+        if not self._pins:
+            return RuleOrder(first_rows(fetch, end, groups)[:end])
+        allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
+        inside = set(allowed.tolist())
+        pins, kept = _one_per_group([pin for pin in self._pins if pin.row in inside], groups)
+        woven = weave(first_rows(fetch, end + len(pins), groups, kept), pins, 0)
+        return RuleOrder(woven[:end], rules={pin.row: pin.rule for pin in pins})
+
+
+Fetch = Callable[[int], Rows]
+"""Gives the first candidates in their order: so many, or all."""
+Diversity = Callable[[Rows, Mapping[int, float], int], Rows]
+"""Reorders the head of some rows by their scores; the first ones, of a number, keep their places."""
+Explore = Callable[[Ranking, Rows, Rows], ExploredProduct | None]
+"""Chooses a product of an order to show further up, none of the second rows."""
+
+
+def first_rows(fetch: Fetch, end: int, groups: CandidateGroups | None, kept: Rows = NO_ROWS) -> Rows:
+    """The first candidates up to place `end`, of groups one each: one of `kept`, or the first."""
+    return groups.first(fetch, end, kept) if groups else fetch(end)
+
+
+def _one_per_group(
+    pins: Sequence[PinnedRow], groups: CandidateGroups | None, identified: Rows = NO_ROWS
+) -> tuple[list[PinnedRow], Rows]:
+    """The pins that stand for their groups, and these with the exact identifiers, which stand for theirs before any."""
+    rows = np.concatenate([identified, np.array([pin.row for pin in pins], np.int64)])
+    kept = groups.collapse(rows) if groups else rows
+    return [pin for pin in pins if pin.row in kept], kept
+
+
+def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
+    """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
+    the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
+    occupied = set(range(1, leading + 1))
+    places: list[tuple[int, int]] = []
+    for pin in pins:
+        place = pin.position
+        while place in occupied:
+            place += 1
+        occupied.add(place)
+        places.append((place, pin.row))
+    places.sort()
+    others = rows[~np.isin(rows, [row for _, row in places])]
+    before = [min(place - 1 - number, len(others)) for number, (place, _) in enumerate(places)]
+    return np.insert(others, before, [row for _, row in places])
+
+
+def _shift(
+    lifts: Sequence[Lift], ranking: Ranking, keyword: KeywordIndex
+) -> tuple[NDArray[np.float64], dict[int, str], list[tuple[Lift, Rows]]]:
+    """What is added to the ranked part's scores (n,), by which rule, and the rows of each lift."""
+    shift, moved, lifted = np.zeros(len(ranking.rows)), dict[int, str](), list[tuple[Lift, Rows]]()
+    if not lifts or not len(ranking.rows):
+        return shift, moved, lifted
+    unit = ranking.deviation
+    for lift in lifts:
+        passing = keyword.select(Selection(rows=np.sort(ranking.rows), where=lift.condition))
+        shift[np.isin(ranking.rows, passing)] += lift.strength * unit
+        for row in passing.tolist() if lift.strength else ():
+            moved.setdefault(row, lift.rule)
+        lifted.append((lift, passing))
+    return shift, moved, lifted
 
 
 UNREAD = "the history counts for nothing: no ranker serves that reads one"

@@ -9,12 +9,11 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
 from retrieval.filters.ast import PLACES, Filter, Within, leaves
@@ -25,20 +24,32 @@ from retrieval.filters.schema import FieldCatalog
 from retrieval.index.choices import CONSIDERED, guided_choices
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
-from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
+from retrieval.index.keyword import NO_ROWS, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Choice, Contribution, Facet, Hit, Page, Place, Product, RangeCount, Reason
+from retrieval.records import (
+    Choice,
+    Contribution,
+    ControlledExposure,
+    Facet,
+    Hit,
+    Page,
+    Place,
+    Product,
+    RangeCount,
+    Reason,
+)
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.relevance import without_fields
-from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
+from service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from service.engine.candidates import FILTERED_DEPTH, HEAD, OFFERED, Ranking, ResolvedRequest, Stages
 from service.engine.reasons import find_reasons, reason_line, with_store_reasons
 from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, BegunQuery, SearchRequest, joined_groups
-from service.engine.snapshot import Products, Snapshot
+from service.engine.reranking import RuleArranger, RuleOrder, first_rows
+from service.engine.snapshot import Snapshot
 from service.engine.spelling import Completion
-from service.experiments.exploration import Exploration, ExploredProduct
+from service.experiments.exploration import Exploration
 
 _BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
 _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)
@@ -46,153 +57,6 @@ _OPTIONAL = 5.0
 """Strength of an optional filter, in standard deviations of the scores of the best hits."""
 EXPLANATION = "explanation"
 """In `Page.degraded` where a ranker could not explain its scores."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleOrder:
-    """The first rows of an order, and the effect of rules on it."""
-
-    rows: Rows
-    scores: Mapping[int, float] = field(default_factory=dict)
-    """The scores that rules changed, by row."""
-    rules: Mapping[int, str] = field(default_factory=dict)
-    """The rule that moved a row."""
-    ranked: Rows = field(default_factory=lambda: NO_ROWS)
-    """The ranked part in its order, with all products of each group."""
-    explored: ExploredProduct | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedRow:
-    """A row and its wanted place, from 1."""
-
-    row: int
-    position: int
-    rule: str
-
-
-class RuleArranger:
-    """Applies the pins and lifts, the groups, the diversity and the exploration of one search."""
-
-    def __init__(
-        self,
-        pins: Sequence[PinnedProduct],
-        lifts: Sequence[Lift],
-        products: Products,
-        keyword: KeywordIndex,
-        diversity: Diversity | None,
-        explore: Explore | None = None,
-    ) -> None:
-        self._lifts = lifts
-        self._keyword = keyword
-        self._diversity = diversity
-        self._explore = explore
-        rows = [(products.row_of(pin.product), pin) for pin in pins]
-        self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
-
-    @property
-    def pinned(self) -> Rows:
-        """The rows that are pinned, if the filter lets them through."""
-        return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
-
-    def ranked(self, ranking: Ranking, further: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
-        """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
-        identifiers stay before everything."""
-        pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
-        if not (pins or self._lifts or groups or self._diversity or self._explore):
-            return RuleOrder(further(end))
-        ranked, identified = len(ranking.rows), list(ranking.identified)
-        shift, moved = _shift(self._lifts, ranking, self._keyword)
-        scores = ranking.scores + shift
-        order = np.lexsort((-scores, ~np.isin(ranking.rows, identified))) if shift.any() else np.arange(ranked)
-
-        def fetch(count: int) -> Rows:
-            return np.concatenate([ranking.rows[order], further(max(count, ranked))[ranked:]])
-
-        pins, kept = _one_per_group(pins, groups, ranking.rows[order][: len(identified)])
-        least = HEAD if self._diversity or self._explore else 0
-        rows = _first(fetch, max(end, least) + len(pins), groups, kept)
-        changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
-        if changed:
-            behind = min(0.0, float(scores.min(initial=0.0)))
-            changed |= dict.fromkeys(rows[~np.isin(rows, ranking.rows)].tolist(), behind)
-        leading = int(np.isin(rows, identified).sum())
-        if self._diversity:
-            rows = rows[~np.isin(rows, [pin.row for pin in pins])]
-            rows = self._diversity(rows, dict(zip(ranking.rows.tolist(), scores.tolist(), strict=True)), leading)
-        rules, woven, explored = moved | {pin.row: pin.rule for pin in pins}, weave(rows, pins, leading), None
-        if self._explore:
-            buried = ranking.rows[shift < 0].tolist()
-            explored = self._explore(ranking, woven, np.array([*identified, *(pin.row for pin in pins), *buried]))
-            if explored:
-                # Last, so that it takes no place that another one wants.
-                woven = weave(rows, [*pins, PinnedRow(explored.row, explored.rank, "")], leading)
-        return RuleOrder(woven[:end], changed, rules, ranking.rows[order], explored)
-
-    def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
-        """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
-        between them."""
-        if not self._pins:
-            return RuleOrder(_first(fetch, end, groups)[:end])
-        allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
-        inside = set(allowed.tolist())
-        pins, kept = _one_per_group([pin for pin in self._pins if pin.row in inside], groups)
-        woven = weave(_first(fetch, end + len(pins), groups, kept), pins, 0)
-        return RuleOrder(woven[:end], rules={pin.row: pin.rule for pin in pins})
-
-
-Fetch = Callable[[int], Rows]
-"""Gives the first candidates in their order: so many, or all."""
-Diversity = Callable[[Rows, Mapping[int, float], int], Rows]
-"""Reorders the head of some rows by their scores; the first ones, of a number, keep their places."""
-Explore = Callable[[Ranking, Rows, Rows], ExploredProduct | None]
-"""Chooses a product of an order to show further up, none of the second rows."""
-
-
-def _first(fetch: Fetch, end: int, groups: CandidateGroups | None, kept: Rows = NO_ROWS) -> Rows:
-    return groups.first(fetch, end, kept) if groups else fetch(end)
-
-
-def _one_per_group(
-    pins: Sequence[PinnedRow], groups: CandidateGroups | None, identified: Rows = NO_ROWS
-) -> tuple[list[PinnedRow], Rows]:
-    """The pins that stand for their groups, and these with the exact identifiers, which stand for theirs before any."""
-    rows = np.concatenate([identified, np.array([pin.row for pin in pins], np.int64)])
-    kept = groups.collapse(rows) if groups else rows
-    return [pin for pin in pins if pin.row in kept], kept
-
-
-def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
-    """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
-    the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
-    occupied = set(range(1, leading + 1))
-    places: list[tuple[int, int]] = []
-    for pin in pins:
-        place = pin.position
-        while place in occupied:
-            place += 1
-        occupied.add(place)
-        places.append((place, pin.row))
-    places.sort()
-    others = rows[~np.isin(rows, [row for _, row in places])]
-    before = [min(place - 1 - number, len(others)) for number, (place, _) in enumerate(places)]
-    return np.insert(others, before, [row for _, row in places])
-
-
-def _shift(
-    lifts: Sequence[Lift], ranking: Ranking, keyword: KeywordIndex
-) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """What is added to the ranked part's scores (n,), and by which rule."""
-    shift, moved = np.zeros(len(ranking.rows)), dict[int, str]()
-    if not lifts or not len(ranking.rows):
-        return shift, moved
-    unit = ranking.deviation
-    for lift in lifts:
-        passing = keyword.select(Selection(rows=np.sort(ranking.rows), where=lift.condition))
-        shift[np.isin(ranking.rows, passing)] += lift.strength * unit
-        for row in passing.tolist():
-            moved.setdefault(row, lift.rule)
-    return shift, moved
 
 
 class Search:
@@ -303,16 +167,17 @@ class Search:
         groups, end = self._candidate_groups(ranking.selection, ranking), self._query.page * self._query.size
         if ranking.ordered and self._sort:
             in_order = partial(self._in_order, ranking.selection, self._sort)
-            arranged = RuleOrder(_first(in_order, end, groups) if groups else ranking.ordered.rows)
+            arranged = RuleOrder(first_rows(in_order, end, groups) if groups else ranking.ordered.rows)
         else:
             further = partial(self._stages.further, self._request, ranking)
             arranged = self._arranging.ranked(ranking, further, end, groups)
         rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
-        hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
+        hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, arranged, ranking)
         hits = self._with_reasons(hits, rows, arranged, ranking)
         facets = self._facets_of(ranking.facets, groups) or self._empty()
         total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
         page = self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
+        page = replace(page, exposure_goals=tuple(self._exposure_goals(rows, arranged)))
         is_broad = total > self._query.size
         return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page
 
@@ -352,7 +217,7 @@ class Search:
         if not self._sort and ordered.total:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
-            arranged = RuleOrder(_first(fetch, by.limit, groups))
+            arranged = RuleOrder(first_rows(fetch, by.limit, groups))
         rules, order = arranged.rules, partial(self._sorted_order, by)
         rows = self._with_companions(self._cut(arranged.rows), groups, order)
         found = ((row, *self._product(row)) for row in rows)
@@ -497,7 +362,19 @@ class Search:
             return None
         return float(distances(self._center, *coordinates(product.places)).min())
 
-    def _explained(self, hits: Sequence[Hit], rows: Sequence[int], ranking: Ranking) -> Sequence[Hit]:
+    def _exposure_goals(self, rows: Sequence[int], arranged: RuleOrder) -> Iterator[ControlledExposure]:
+        """What the rules did for the exposure of the products at `rows`."""
+        id_of, pinned = self._snapshot.products.id_of, set(self._arranging.pinned.tolist())
+        for lift, passing in arranged.lifted:
+            if lift.goal:
+                own, fixed = (
+                    tuple(id_of(row) for row in rows if row in some) for some in ({*passing.tolist()}, pinned)
+                )
+                yield ControlledExposure(lift.goal, lift.strength, own, fixed)
+
+    def _explained(
+        self, hits: Sequence[Hit], rows: Sequence[int], arranged: RuleOrder, ranking: Ranking
+    ) -> Sequence[Hit]:
         if not self._query.explain or self._stages.last is None:
             return hits
         try:
@@ -505,15 +382,25 @@ class Search:
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
-        for row, signals in ranking.signals.items():
+        for row, added in (*ranking.signals.items(), *self._lift_contributions(rows, arranged, ranking)):
             if (found := explanations.get(row)) is not None:
-                parts = sorted((*found.contributions, *signals), key=lambda each: -abs(each.contribution))
+                parts = sorted((*found.contributions, *added), key=lambda each: -abs(each.contribution))
                 explanations[row] = replace(found, contributions=tuple(parts))
         for hit, row in zip(hits, rows, strict=True):
             if hit.propensity is not None and (found := explanations.get(row)) is not None:
                 part = Contribution("exploration", f"at this rank by chance, of {hit.propensity:.2%}", 0.0)
                 explanations[row] = replace(found, contributions=(*found.contributions, part))
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
+
+    @staticmethod
+    def _lift_contributions(
+        rows: Sequence[int], arranged: RuleOrder, ranking: Ranking
+    ) -> Iterator[tuple[int, Iterable[Contribution]]]:
+        """What boosts, burials, exposure goals and optional filters added to the scores of rows."""
+        for lift, passing in arranged.lifted:
+            name = f"rule {lift.rule}" if lift.rule else "optional filter"
+            part = Contribution(name, lift.text, lift.strength * ranking.deviation)
+            yield from ((row, (part,)) for row in rows if lift.strength and row in passing)
 
     def _with_reasons(
         self, hits: Sequence[Hit], rows: Sequence[int], arranged: RuleOrder, ranking: Ranking | None = None

@@ -349,6 +349,7 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         size=request.size,
         degraded=tuple(dict.fromkeys((*pages[0].degraded, *pages[1].degraded))),
         timings=_sum_timings(pages[0].timings, pages[1].timings),
+        exposure_goals=(),  # the order is that of no rule alone
     )
     teams = draft.teams[start:]
     return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None

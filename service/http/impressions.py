@@ -24,9 +24,12 @@ _BATCH = 2_000
 class ImpressionRecorder:
     """Writes queries and impressions in a thread, so that no search waits for the disk."""
 
-    def __init__(self, record: Callable[..., object]) -> None:
-        """`record` is `SearchEngine.record`."""
-        self._record = record
+    def __init__(
+        self, record: Callable[..., object], count: Callable[[Page, Sequence[int]], None] = lambda *_: None
+    ) -> None:
+        """`record` is `SearchEngine.record`; `count` is called with each page that is recorded, and the positions of
+        its hits."""
+        self._record, self._count = record, count
         self._waiting: list[Event] = []
         self._writing: list[Event] = []
         self._changing = threading.Condition()
@@ -64,6 +67,7 @@ class ImpressionRecorder:
         and session are as the store names them; nothing is recorded if both are empty."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
+        self._count(page, positions)
         events = _events(query_id, text, page, (shopper, session), positions)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)

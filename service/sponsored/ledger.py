@@ -24,7 +24,7 @@ import xxhash
 
 from retrieval.errors import CampaignError, StoreDamagedError
 from retrieval.events.stored import EPOCH, SPONSORED_MARK, StoredEvent
-from service.curation.document_store import Layout, SqliteFile, to_microseconds, wall_clock
+from service.curation.document_store import Layout, SqliteFile, day_of, to_microseconds, wall_clock
 from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, ClickRates
 from service.sponsored.campaign import MICROS, Campaign
 
@@ -175,11 +175,6 @@ class Spending:
 
 
 NO_SPENDING = Spending()
-
-
-def day_of(moment: datetime) -> int:
-    """The days (UTC) since 1970."""
-    return (moment - EPOCH).days
 
 
 LEDGER_FILE = "sponsored.sqlite"

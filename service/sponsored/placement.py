@@ -7,8 +7,7 @@ as the first hits are, has every value and the price that it names, and reaches 
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.memory import QueryMemory, product_hashes
-from retrieval.errors import StoreError
 from retrieval.events.stored import SPONSORED_MARK, StoredEvent
 from retrieval.index.keyword import Rows
 from retrieval.records import SponsoredHit
 from retrieval.text.product_types import type_synonyms
-from service.curation.document_store import to_microseconds, wall_clock
+from service.curation.document_store import DelayedCounts, day_of, to_microseconds, wall_clock
 from service.engine.candidates import Ranking, ResolvedRequest
 from service.engine.editors import DocumentEditor, ServedDocuments
 from service.engine.hot_reload import ReloadedFile
@@ -33,7 +31,7 @@ from service.engine.snapshot import Snapshot
 from service.settings import SponsoredSettings
 from service.sponsored.auction import Award, Bid, award_places, bucket_of
 from service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignChange, CampaignStore, to_micros
-from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, day_of, product_hash, seal_offer
+from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, product_hash, seal_offer
 
 _HEAD = 10
 """The first hits, whose agreement with the type that the query names an advertised product must have."""
@@ -41,7 +39,6 @@ _LEAST_AGREEMENT = 0.5
 """With the type that a query names, where it names one."""
 _DAY_MICROS = 86_400 * MICROS
 _MOST_NAMED = 3
-_FLUSH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,15 +127,14 @@ class SponsoredPlacement:
         self._memory = memory
         self._clock = clock
         self._key = b""
-        self._shown: Counter[Offer] = Counter()
-        self._flushed = clock()
-        self._lock = threading.Lock()
-        self._problem = ""
+        self._shown: DelayedCounts[Offer, int] = DelayedCounts(
+            self.ledger.add_shown, operator.add, "sponsored hits are not counted", clock
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Reasons why campaigns or budgets are not the newest, or why nothing is counted."""
-        return (*self._served.notices, *self._spending.notices, *filter(None, [self._problem]))
+        return (*self._served.notices, *self._spending.notices, *self._shown.notices)
 
     def campaigns(self, snapshot: Snapshot) -> CompiledCampaigns:
         """The campaigns for searches of a snapshot."""
@@ -148,8 +144,7 @@ class SponsoredPlacement:
         """Follows changed campaigns and charges, and stores what was shown."""
         self._served.reload_if_changed(snapshot)
         self._spending.reload_if_changed()
-        if self._shown and (self._clock() - self._flushed).total_seconds() >= _FLUSH_SECONDS:
-            self.flush()
+        self._shown.write_if_due()
 
     def place(
         self, snapshot: Snapshot, settings: SponsoredSettings, ranking: Ranking, request: ResolvedRequest, least: float
@@ -232,8 +227,8 @@ class SponsoredPlacement:
             for hit in hits
         ]
         day = now - now % _DAY_MICROS
-        with self._lock:
-            self._shown.update(msgspec.structs.replace(each, product=0, price=0, shown=day) for each in offers)
+        for each in offers:
+            self._shown.add(msgspec.structs.replace(each, product=0, price=0, shown=day), 1)
         return tuple(seal_offer(each, query_id, self._key) for each in offers)
 
     def charge(self, snapshot: Snapshot, clicks: Sequence[StoredEvent]) -> None:
@@ -247,18 +242,7 @@ class SponsoredPlacement:
 
     def flush(self) -> None:
         """Stores what was shown; where that fails, it is tried again, and `notices` gives the reason."""
-        with self._lock:
-            shown, self._shown = self._shown, Counter()
-            self._flushed = self._clock()
-        if not shown:
-            return
-        try:
-            self.ledger.add_shown(shown)
-            self._problem = ""
-        except StoreError as error:
-            self._problem = f"sponsored hits are not counted: {error}"
-            with self._lock:
-                self._shown.update(shown)
+        self._shown.write()
 
 
 def eligible_products(

@@ -13,7 +13,7 @@ from service.curation.relevance import Relevance, RelevanceChange, parse_relevan
 from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
-from service.engine.editors import HitMove, Preview
+from service.engine.editors import HitMove, Preview, RuleExposure
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment
 from service.experiments.store import stored_document
@@ -49,6 +49,8 @@ class RulesResponse:
     rules: tuple[Document, ...]
     faults: dict[str, str]
     """The reason why a rule is not applied, by its id."""
+    exposure_goals: tuple[RuleExposure, ...]
+    """How far each exposure goal is reached today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class PreviewResponse:
 def rules(context: Contextual, _permit: MayAdminister) -> RulesResponse:
     """The rules by id, with the faults of those that the current version cannot apply."""
     editor = context.engine.rules
-    return RulesResponse(editor.revision, tuple(map(rule_document, editor.list())), dict(editor.faults))
+    documents, exposure_goals = tuple(map(rule_document, editor.list())), tuple(editor.exposure_goals())
+    return RulesResponse(editor.revision, documents, dict(editor.faults), exposure_goals)
 
 
 @rule_router.put("", summary="Add or replace rules")

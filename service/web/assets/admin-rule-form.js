@@ -14,9 +14,15 @@ const KINDS = {
   restrict: { name: "Show only", fields: { filters: "What this lets through" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
   data: { name: "Data for the page", fields: { values: "An object as JSON" } },
+  exposure: { name: "Share of attention", fields: { filters: "What this lets through", at_least: "At least, 0 to 1", at_most: "Or at most" } },
   classify: { name: "Give a type", fields: { type: "Type", products: "Products", filters: "What this lets through" } },
 };
-const NUMBERS = new Set(["position", "strength"]);
+const NUMBERS = {
+  position: { step: 1, min: 1, placeholder: 1 },
+  strength: { step: "any", min: 0, placeholder: 1 },
+  at_least: { step: "any", min: 0, max: 1 },
+  at_most: { step: "any", min: 0, max: 1 },
+};
 
 /** An editor of a rule. */
 export function ruleForm(given) {
@@ -75,8 +81,7 @@ function actionOf(action, remove) {
   const inputs = Object.entries(fields).map(([key, label]) => {
     if (key === "products") return [key, productPicker(label, action.products)];
     const value = key === "values" ? JSON.stringify(action[key]) : action[key];
-    const type = NUMBERS.has(key) ? { type: "number", step: key === "strength" ? "any" : 1, min: key === "strength" ? 0 : 1, placeholder: 1 } : {};
-    return [key, field(label, { value, wide: !NUMBERS.has(key), ...type })];
+    return [key, field(label, { value, wide: !NUMBERS[key], ...(NUMBERS[key] && { type: "number", ...NUMBERS[key] }) })];
   });
   return {
     element: el("fieldset", { class: "action" }, el("legend", { text: name }), inputs.map(([, { element }]) => element), button("Remove", remove, "small", { "aria-label": `Remove: ${name}` })),
@@ -85,7 +90,7 @@ function actionOf(action, remove) {
       for (const [key, part] of inputs) {
         const text = key === "products" ? part.value() : part.input.value.trim();
         if (!text.length) continue;
-        if (NUMBERS.has(key)) made[key] = Number(text);
+        if (NUMBERS[key]) made[key] = Number(text);
         else if (key === "values") made[key] = objectOf(text);
         else made[key] = text;
       }

@@ -17,7 +17,7 @@ from retrieval.text.analysis import AnalyzedText, Analyzer
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from service.curation.rules import Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
-from service.engine.search import PinnedRow, weave
+from service.engine.reranking import PinnedRow, weave
 
 KINDS = {
     "id": FieldKind.TEXT,

@@ -28,6 +28,7 @@ from service.curation.rules import (
     Bury,
     Classify,
     Data,
+    Exposure,
     Hide,
     Match,
     Pin,
@@ -52,6 +53,7 @@ ACTIONS = (
     | st.builds(Redirect, IDS)
     | st.builds(Data, st.dictionaries(IDS, st.none() | IDS | st.lists(st.integers(-9, 9))))
     | st.builds(Classify, IDS, st.lists(IDS).map(tuple), IDS)
+    | st.builds(Exposure, IDS, st.none() | st.floats(0.1, 0.9), st.none() | st.floats(0.1, 0.9))
 )
 MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
 WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS, st.lists(IDS).map(tuple))
@@ -173,6 +175,7 @@ def test_valid_rule_is_unchanged() -> None:
         ({"actions": ()}, "actions: their number: is 0"),
         ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
+        ({"actions": (Exposure("price < 10", 0.1),) * 2}, "two have the kind exposure and the same filters"),
         ({"actions": ("pin",)}, "holds what no rule may hold"),
         (
             {"actions": (Redirect("/a"), Classify("drill", ("B1",)))},
@@ -207,6 +210,11 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
         (Boost("price < 10", 0), "strength: is 0"),
         (Bury("price < 10", -1), "strength: is -1"),
         (Bury("price < 10", float("nan")), "strength"),
+        (Exposure("", 0.04), "filters: is empty"),
+        (Exposure("price < 10"), "at_least, at_most: both are missing; give one of them"),
+        (Exposure("price < 10", 0.1, 0.2), "at_least, at_most: both are given"),
+        (Exposure("price < 10", 1.0), "at_least: is 1, it must be above 0 and below 1"),
+        (Exposure("price < 10", at_most=-1), "at_most: is -1, it must be above 0 and below 1"),
         (Boost("a" * (LONGEST_FILTER + 1)), "filters: has 2,001 characters"),
         (Hide(), "filters: is empty"),
         (Data({}), "values: the bytes of their JSON: is 2"),

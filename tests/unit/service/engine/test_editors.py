@@ -18,7 +18,7 @@ from benchmarks.quality import run_stage
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import QueryError, RuleError, SynonymError, UnknownFieldError
 from retrieval.progress import NullProgress
-from retrieval.records import Product
+from retrieval.records import Product, ReasonKind
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.product_types import TypeNames
@@ -30,6 +30,7 @@ from service.curation.rules import (
     Bury,
     Classify,
     Data,
+    Exposure,
     Hide,
     Match,
     Pin,
@@ -101,6 +102,52 @@ def test_rule_applies_once_its_field_exists(live: SearchEngine, root: Path) -> N
     assert ids(live.search("drill", size=1)) == [product]
     assert live.rules.faults == {}
     assert live.notices == ()
+
+
+def test_exposure_rule_raises_its_products_until_the_floor_is_reached(live: SearchEngine) -> None:
+    plain = live.search("drill", size=20, rules=False)
+    brand = next(hit.product.brand for hit in reversed(plain.hits) if hit.product.brand != plain.hits[0].product.brand)
+    filters = f"brand = '{brand}'"
+    live.rules.put([Rule("fair", (Exposure(filters, at_least=0.9),), DRILL)])
+    page = live.search("drill", size=20)
+    assert ids(page) == ids(plain)
+    assert page.rules == ("fair",)
+    (unmoved,) = page.exposure_goals
+    assert (unmoved.strength, unmoved.pinned) == (0, ())
+    assert set(unmoved.products) == {hit.product.id for hit in page.hits if hit.product.brand == brand}
+    assert not any(hit.rule for hit in page.hits)
+    for _ in range(5):
+        live.rules.exposure.count(page)
+    (now,) = live.rules.exposure_goals()
+    assert (now.searches, now.strength > 1, 0 < now.share < 0.9) == (5, True, True)
+    page = live.search("drill", size=20, explain=True, reasons="en")
+    assert page.hits[0].product.brand == brand
+    assert (page.hits[0].rule, page.hits[0].reasons[-1].kind) == ("fair", ReasonKind.BOOSTED)
+    assert "moved up by the store" in page.hits[0].reason_line.lower()
+    # It moves candidates, and makes no product one.
+    everything = live.search("drill", size=500, rules=False)
+    assert set(ids(live.search("drill", size=500))) == set(ids(everything))
+    assert not live.search("zzqx qqv").hits
+
+
+def test_exposure_is_counted_in_ranked_searches_only(live: SearchEngine) -> None:
+    first, second = ids(live.search("drill", size=2))
+    live.rules.put([Rule("fair", (Exposure("price > 0", at_most=0.5), Pin((second,))))])
+    page = live.search("drill", size=20)
+    assert page.exposure_goals[0].pinned == (second,)
+    for other in (
+        live.search("drill", size=20, sort="price"),
+        live.search("", size=20),
+        live.search("drill", size=20, rules=False),
+    ):
+        assert other.exposure_goals == ()
+        live.rules.exposure.count(other)
+    assert live.rules.exposure_goals()[0].searches == 0
+    live.rules.exposure.count(page)
+    assert live.rules.exposure_goals()[0].strength < 0
+    after = live.search("drill", size=20, rules=[Rule("fair", (Exposure("price > 0", at_most=0.5),))])
+    assert after.exposure_goals[0].strength == live.rules.exposure_goals()[0].strength
+    assert {hit.rule for hit in after.hits if hit.product.id == first} == {"fair"}
 
 
 def test_unreadable_rules_keep_the_previous_ones(live: SearchEngine, root: Path) -> None:
@@ -394,6 +441,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(Pin, PRODUCTS, st.integers(1, 40)),
     st.builds(Boost, st.sampled_from([*PASSES]), st.floats(0.1, 5)),
     st.builds(Bury, st.sampled_from([*PASSES]), st.floats(0.1, 5)),
+    st.builds(Exposure, st.sampled_from([*PASSES]), st.floats(0.1, 0.9)),
     st.builds(Hide, PRODUCTS, st.sampled_from(["", *PASSES])),
     st.builds(Restrict, st.sampled_from([*PASSES])),
     st.builds(Redirect, st.sampled_from(["/a", "/b"])),

@@ -326,3 +326,26 @@ def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEn
         assert notice.startswith("changes of the experiments are not loaded: ")
     finally:
         file.write_bytes(kept)
+
+
+def test_exposure_counts_recorded_searches_of_shoppers_alone(client: TestClient, store: SearchEngine) -> None:
+    filters = "price > 0"
+    fair = {"id": "fair", "actions": [{"kind": "exposure", "filters": filters, "at_most": 0.5}]}
+    assert client.put("/v1/rules", json={"rules": [fair]}).status_code == 200
+    request = {"q": "drill", "size": 5, "session": "s1"}
+    client.post("/v1/search", json=request, headers={"Sec-GPC": "1"})
+    client.post("/v1/search", json={"q": "drill"})
+    client.post("/v1/search", json=request | {"sort": "price"})
+    client.post("/v1/search", json=request | {"q": ""})
+    (found,) = client.get("/v1/rules").json()["exposure_goals"]
+    assert (found["rule"], found["filters"], found["at_least"], found["at_most"]) == ("fair", filters, None, 0.5)
+    assert (found["searches"], found["share"], found["strength"]) == (0, 0, 0)
+    assert found["cost_command"].endswith("judgments.tsv 'price > 0' --ceiling 0.5")
+    client.post("/v1/search", json=request)
+    merged = {"searches": [{"q": "drill", "session": "s1"}], "merge": {"size": 3}}
+    assert client.post("/v1/multi-search", json=merged).status_code == 200
+    (found,) = client.get("/v1/rules").json()["exposure_goals"]
+    assert found["searches"] == 2
+    assert found["share"] > 0.5
+    assert found["strength"] < 0
+    client.delete("/v1/rules/fair")
