@@ -4,6 +4,7 @@ import { call, withParameters } from "./api.js";
 import { chart } from "./admin-chart.js";
 import { attempt, button, field, head, moment, number, percent, place, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
+import { exposurePart } from "./admin-exposure.js";
 import { follow } from "./admin-tasks.js";
 
 const RANGES = [["Today", 1], ["7 days", 7], ["30 days", 30], ["90 days", 90]];
@@ -34,7 +35,7 @@ export function analyticsPart(paths) {
   show();
   return [...head("Analytics", "Days are those of UTC. Sessions of bots are left out."),
     el("form", { class: "line", onsubmit: own }, RANGES.map(([name, days]) => button(name, () => back(days))), from.element, to.element,
-      el("button", { class: "small", text: "Show" }), renew), status, content];
+      el("button", { class: "small", text: "Show" }), renew), status, content, exposurePart()];
 }
 
 function isoOf(time) {

@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { attempt, button, field, head, historyOf, moment, number, place, sure, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
+import { goalsOf } from "./admin-exposure.js";
 import { ruleForm } from "./admin-rule-form.js";
 
 export function rulesPart() {
@@ -16,8 +17,8 @@ export function rulesPart() {
     await refresh();
   };
   const refresh = () => attempt(status, async () => {
-    const { rules, faults } = await call("/v1/rules");
-    fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }));
+    const { rules, faults, exposure_goals: goals } = await call("/v1/rules");
+    fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }), goalsOf(goals));
     const { changes } = await call("/v1/rules/history?limit=20");
     fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
   });

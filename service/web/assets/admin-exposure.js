@@ -1,0 +1,52 @@
+// How attention is shared among groups of products, and how far the exposure goals of rules are reached.
+
+import { call } from "./api.js";
+import { attempt, button, number, percent, place, table } from "./admin-ui.js";
+import { el, fill } from "./dom.js";
+
+const NAMES = { brand: "Brands", price: "Prices", age: "New products" };
+const FEW = 8;
+
+/** Today's share of each exposure goal; nothing where no rule has one. */
+export function goalsOf(goals) {
+  if (!goals.length) return null;
+  return el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
+    el("p", { class: "hint", text: "The share of attention of the searches that a rule applied to and that were recorded today (UTC). The strength is in standard deviations of the scores of the best hits." }),
+    table("Exposure goals", [
+      ["rule", ({ rule }) => rule],
+      ["products", ({ filters }) => filters],
+      ["searches", ({ searches }) => number(searches), true],
+      ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
+      ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
+      ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
+      ["what it costs", ({ cost_command: command }) => el("code", { text: command })],
+    ], goals));
+}
+
+/** A section that loads the exposure of groups when it is asked for. */
+export function exposurePart() {
+  const status = place();
+  const content = place();
+  const show = () => attempt(status, async () => {
+    const [{ exposure_goals: goals }, { exposure }] = await Promise.all([call("/v1/rules"), call("/v1/reports/events")]);
+    fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The tables of events know no product of the catalog." }));
+  });
+  return el("section", {}, el("h2", { text: "Exposure" }),
+    el("p", { class: "hint", text: "How often products were looked at, against the share that their clicks deserve. The ratio is 1 where both are equal; its 95% interval is beside it." }),
+    el("div", { class: "buttons" }, button("Show brands, prices and new products", show)), status, content);
+}
+
+function groupsOf({ by, groups, distance }) {
+  const name = NAMES[by] || by;
+  const columns = [
+    [by, ({ group }) => group],
+    ["shown", ({ impressions }) => number(impressions), true],
+    ["clicks", ({ clicks }) => number(clicks), true],
+    ["exposure", ({ exposure }) => percent(exposure), true],
+    ["by merit", ({ target }) => percent(target), true],
+    ["ratio", ({ ratio }) => ratio.value.toFixed(2) + (ratio.lower === null ? "" : ` (${ratio.lower.toFixed(2)} to ${ratio.upper.toFixed(2)})`), true],
+  ];
+  const shown = el("div", {}, table(name, columns, groups.slice(0, FEW)));
+  if (groups.length > FEW) shown.append(button(`Show all ${groups.length}`, () => fill(shown, table(name, columns, groups)), "quiet", { "aria-label": `Show all ${groups.length} of ${name}` }));
+  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance of the shares from those by merit: ${percent(distance)}.` }), shown);
+}
