@@ -111,8 +111,8 @@ class HeadOrder(Protocol):
         """Reorders in place."""
 
 
-Sponsor = Callable[["Ranking", "ResolvedRequest", float], tuple[SponsoredHit, ...]]
-"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff."""
+Sponsor = Callable[["Ranking", "ResolvedRequest", float, Rows], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff, the rows are what rules bury."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,11 +290,19 @@ class SearchEngine:
         return self._suggester.related(self.snapshot, text, size)
 
     def similar(
-        self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True, coviews: bool = True
+        self,
+        product_id: str,
+        *,
+        size: int = 20,
+        filters: str = "",
+        rules: bool = True,
+        coviews: bool = True,
+        sponsored: bool = False,
     ) -> Page:
         """The products most like one by their texts and, with `coviews`, by what the same shoppers looked at; with
-        `rules` the store's rules apply. Raises UnknownProductError where there is no such product, QueryError or
-        FilterError for an invalid argument."""
+        `rules` the store's rules apply, and with `sponsored` there are sponsored hits beside them, where the setting
+        `sponsored.enabled` is on. Raises UnknownProductError where there is no such product, QueryError or FilterError
+        for an invalid argument."""
         SearchRequest(size=size, filters=filters)
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
@@ -304,8 +312,10 @@ class SearchEngine:
         known = self._coviews.value if coviews else NO_COVIEWS
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            given = self._rules_for(snapshot, rules)
-            return similar_products(snapshot, product_id, size, filters, lost, given, known)
+            given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
+            sponsor = partial(self._sponsored.place_similar, snapshot, settings)
+            wanted = sponsor if sponsored and settings.enabled else None
+            return similar_products(snapshot, product_id, size, filters, lost, given, known, sponsor=wanted)
 
         return self._answer(answer)
 
@@ -373,7 +383,7 @@ class SearchEngine:
 
     def _sponsor_of(self, request: SearchRequest, snapshot: Snapshot) -> Sponsor | None:
         is_first = request.sponsored and request.page == 1 and request.size > 0
-        if not is_first or request.sort or request.prefix or request.stage not in STAGES[2:]:
+        if not is_first or request.sort or request.stage not in STAGES[2:]:
             return None
         if not self.has_sponsored_hits:
             return None

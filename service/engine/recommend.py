@@ -8,7 +8,8 @@ interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
-from retrieval.records import Hit, Page, PastAct, StageScore
+from retrieval.index.vectors import NearestRows
+from retrieval.records import Hit, Page, PastAct, SponsoredHit, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import ReloadedFile
 from service.engine.models import OpenedUserTower
@@ -301,6 +303,13 @@ COVIEWS = "coviews"
 """What a hit names the strength of its co-view by, beside "dense", the cosine."""
 
 
+SimilarSponsor = Callable[[int, NearestRows, float], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits beside products that are similar to the one at a row, among those nearest to it; the
+number is the cosine of the least similar one."""
+_ADVERTISED = 200
+"""The nearest products that sponsored hits are among."""
+
+
 def similar_products(
     snapshot: Snapshot,
     product_id: str,
@@ -310,9 +319,11 @@ def similar_products(
     rules: CompiledRules | None = None,
     coviews: CoViews = NO_COVIEWS,
     weight: float = WEIGHT,
+    *,
+    sponsor: SimilarSponsor | None = None,
 ) -> Page:
-    """The products most like one by their texts and by `coviews`, itself and what `rules` keep out left out; raises
-    UnknownProductError where there is no such product.
+    """The products most like one by their texts and by `coviews`, itself and what `rules` keep out left out; `sponsor`
+    chooses the sponsored hits beside them. Raises UnknownProductError where there is no such product.
 
     A score is on the scale of the cosine, which it is for products without co-views.
     """
@@ -340,7 +351,11 @@ def similar_products(
         hits.append((score, other, stages))
     best = sorted(hits, key=lambda each: (-each[0], each[1]))[:size]
     shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
-    return Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+    page = Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+    if sponsor is None or not best or lost:
+        return page
+    least = min(texts[other].score for _, other, _ in best)
+    return replace(page, sponsored=sponsor(row, nearest_to(snapshot, vector, _ADVERTISED, where, is_lost=False), least))
 
 
 def _viewed(

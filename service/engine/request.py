@@ -165,7 +165,7 @@ class SearchRequest:
     product."""
     sponsored: bool = False
     """Whether the first page by relevance has sponsored hits, apart from its hits, where the setting
-    `sponsored.enabled` is on."""
+    `sponsored.enabled` is on. With `prefix` only where the last word is whole."""
 
     def __post_init__(self) -> None:
         for name, (kind, most) in _LISTS.items():

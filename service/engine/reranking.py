@@ -330,6 +330,12 @@ class RuleOrder:
     lifted: Sequence[tuple[Lift, Rows]] = ()
     """The lifts, each with the rows of the ranked part that it is about."""
 
+    @property
+    def buried(self) -> Rows:
+        """The rows that a rule buries, whatever else moves them."""
+        rows = [passing for lift, passing in self.lifted if lift.rule and lift.goal is None and lift.strength < 0]
+        return np.concatenate([NO_ROWS, *rows])
+
 
 @dataclass(frozen=True, slots=True)
 class PinnedRow:

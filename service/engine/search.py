@@ -177,7 +177,9 @@ class Search:
         facets = self._facets_of(ranking.facets, groups) or self._empty()
         total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
         page = self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
-        page = replace(page, exposure_goals=tuple(self._exposure_goals(rows, arranged)))
+        goals, sponsor = tuple(self._exposure_goals(rows, arranged)), self._stages.sponsor
+        sponsored = sponsor(ranking, self._request, self._least, arranged.buried) if sponsor else ()
+        page = replace(page, exposure_goals=goals, sponsored=sponsored)
         is_broad = total > self._query.size
         return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page
 
@@ -442,7 +444,6 @@ class Search:
             offers = rows[: min(OFFERED, self._query.size)].tolist()
             nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
             nearest = tuple(self._grouped(nearest, offers, groups))
-        sponsor = self._stages.sponsor
         return Page(
             tuple(hits),
             total,
@@ -461,7 +462,6 @@ class Search:
             data=self._effect.data,
             product_type=ranking.product_type if ranking else "",
             preferred=ranking.preferred if ranking else (),
-            sponsored=sponsor(ranking, self._request, self._least) if sponsor and ranking else (),
         )
 
 

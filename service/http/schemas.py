@@ -420,6 +420,9 @@ class SearchHit(ProductHit):
     """The text of each field that `highlight` names as HTML: escaped, with `<mark>` around matches."""
 
 
+SPONSORED_LABEL = "Sponsored"
+
+
 @dataclass(frozen=True, slots=True)
 class SponsoredResult:
     """A product that an advertiser pays for, apart from the hits."""
@@ -434,7 +437,7 @@ class SponsoredResult:
     """Its similarity to the query, in deviations above that of unrelated products."""
     query_id: str
     """To be sent with a click on it, in place of that of the response."""
-    label: str = "Sponsored"
+    label: str = SPONSORED_LABEL
     """To be shown with it."""
 
 
@@ -521,6 +524,8 @@ class SimilarResponse:
     hits: tuple[ProductHit, ...]
     degraded: tuple[str, ...]
     version: str
+    sponsored: tuple[SponsoredResult, ...] = ()
+    """Where they were requested and the store has sponsored hits: they are no hits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ what is recommended instead.
 from __future__ import annotations
 
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from msgspec import UNSET
 from rerank.sessions.tables import DERIVED, open_derived
 from retrieval.errors import QueryError, StoreMissingError, UnknownProductError
 from retrieval.filters.ast import And, Filter, In, format_filter
-from retrieval.records import Product
+from retrieval.records import Product, SponsoredHit
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.text.highlight import Matcher
 from service.engine.engine import SearchEngine
@@ -27,7 +28,14 @@ from service.engine.hot_reload import ReloadedFile, follow_popularity
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
-from service.instantsearch.response import RecommendResult, Record, elapsed_ms, product_record, view_record
+from service.instantsearch.response import (
+    RecommendResult,
+    Record,
+    elapsed_ms,
+    product_record,
+    sponsored_mark,
+    view_record,
+)
 
 MODELS = ("related-products", "looking-similar", "bought-together", "trending-items", "trending-facets")
 _DEFAULT = 30
@@ -57,6 +65,7 @@ class _ScoredProducts:
 
     products: list[tuple[Product, float]]
     message: str = ""
+    sponsored: tuple[SponsoredHit, ...] = ()
 
 
 class Recommender:
@@ -73,14 +82,25 @@ class Recommender:
         """The result of one request; raises InputError for an invalid one."""
         started = time.perf_counter()
         request = self._parse(payload)
+        sponsored: tuple[SponsoredHit, ...] = ()
         match request.model:
             case "trending-facets":
                 hits, message = self._trending_values(request)
             case _:
                 found = self._products(request)
                 hits, message = [self._hit(product, score, request) for product, score in found.products], found.message
+                sponsored = found.sponsored
         kept = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
-        return RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET)
+        offers = self._sponsored(sponsored, request) or UNSET
+        return RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET, sponsored=offers)
+
+    def _sponsored(self, hits: Sequence[SponsoredHit], request: _RecommendRequest) -> list[Record]:
+        """The records of sponsored hits, each with the id by which a click on it is charged."""
+        query_ids = self._engine.campaigns.issue(uuid.uuid4().hex, hits)
+        return [
+            self._view(hit.product, request) | {"_sponsored": sponsored_mark(hit, query_id)}
+            for hit, query_id in zip(hits, query_ids, strict=True)
+        ]
 
     def _parse(self, payload: JsonObject) -> _RecommendRequest:
         model = text(payload, "model")
@@ -124,8 +144,9 @@ class Recommender:
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # Visual similarity depends on the products alone, not on co-views.
         mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
-        page = self._engine.similar(request.product_id, size=request.size, filters=where, coviews=mixed)
-        return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
+        wants, size = request.parameters.wants_query_id, request.size
+        page = self._engine.similar(request.product_id, size=size, filters=where, coviews=mixed, sponsored=wants)
+        return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)
 
     def _trending(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
         popular = self._statistics.popularity()
@@ -164,8 +185,10 @@ class Recommender:
         ], found.message
 
     def _hit(self, product: Product, score: float, request: _RecommendRequest) -> Record:
-        shown = view_record(product_record(self._hooks.show(product)), request.parameters.view, self._matcher)
-        return shown | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
+        return self._view(product, request) | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
+
+    def _view(self, product: Product, request: _RecommendRequest) -> Record:
+        return view_record(product_record(self._hooks.show(product)), request.parameters.view, self._matcher)
 
     def _narrowed(self, tree: Filter | None) -> str:
         return self._hooks.narrow("" if tree is None else format_filter(tree))

@@ -15,11 +15,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
-from retrieval.records import AttributeValue, Facet, Product, Variant
+from retrieval.records import AttributeValue, Facet, Product, SponsoredHit, Variant
 from retrieval.text.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
 from service.engine.request import MAX_FACET_VALUES
 from service.engine.spelling import TypedText
 from service.http.fields import select_fields
+from service.http.schemas import SPONSORED_LABEL
 from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from service.instantsearch.request import RecordView
 
@@ -68,6 +69,12 @@ def _set_nested(record: Record, name: str, value: object) -> None:
             inner, last = record, name
             break
     inner[last] = value
+
+
+def sponsored_mark(hit: SponsoredHit, query_id: str) -> Record:
+    """What the record of a sponsored hit says of it, without its price; the id is to be sent with a click on it."""
+    own = {"label": SPONSORED_LABEL, "place": hit.place, "advertiser": hit.advertiser, "campaign": hit.campaign}
+    return own | {"relevance": round(hit.relevance, 2), "queryID": query_id}
 
 
 def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
@@ -169,6 +176,9 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     """A note on failed stages, on a query that nothing fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
     """Where there are none or few: the nearest other products that pass the filters."""
+    sponsored: list[Record] | UnsetType = UNSET
+    """What advertisers pay for, apart from the hits, where the store has such and the request has clickAnalytics; each
+    record has `_sponsored`."""
     user_data: list[Mapping[str, Any]] | UnsetType = UNSET
     """The objects that merchandising rules add."""
     ignored_parameters: list[str] | UnsetType = UNSET
@@ -216,6 +226,8 @@ class RecommendResult(Struct, frozen=True, rename="camel"):
     exhaustive_nb_hits: bool = True
     message: str | UnsetType = UNSET
     """A note on what was recommended instead, for lack of data."""
+    sponsored: list[Record] | UnsetType = UNSET
+    """What advertisers pay for beside similar products, as in a search."""
 
 
 class BatchResults(Struct, frozen=True):

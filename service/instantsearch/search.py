@@ -50,6 +50,7 @@ from service.instantsearch.response import (
     elapsed_ms,
     product_record,
     select_attributes,
+    sponsored_mark,
     view_record,
 )
 
@@ -159,6 +160,8 @@ class SearchBatch:
             result = structs.replace(result, ignored_parameters=ignored)
         if page.nearest:
             result = structs.replace(result, nearest=self._records(page.nearest, page, search))
+        if page.sponsored:
+            result = structs.replace(result, sponsored=self._sponsored(page, query_id, search))
         return structs.replace(result, query_id=query_id) if search.wants_query_id else result
 
     def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
@@ -237,6 +240,7 @@ class SearchBatch:
             "choices": _CHOICES if is_ranked and len(counted.attributes) > 1 else 0,
             "stage": "ranked" if is_ranked else "merged",
             "reasons": "auto" if search.has_ranking else "",
+            "sponsored": bool(is_ranked and search.wants_query_id and search.offset is None),
         }
         shared.update(options)
         return SearchRequest(search.query, **shared)
@@ -274,6 +278,13 @@ class SearchBatch:
                 record["_rankingInfo"] |= {"reasons": reasons, "reasonLine": hit.reason_line}
             records.append(record if search.distinct is None else {**record, **groups})
         return records
+
+    def _sponsored(self, page: Page, query_id: str, search: ProtocolSearch) -> list[Record]:
+        """The records of the sponsored hits, each with the id by which a click on it is charged."""
+        records = self._records([Hit(each.product, 0.0, {}) for each in page.sponsored], page, search)
+        query_ids = self._engine.campaigns.issue(query_id, page.sponsored)
+        marks = map(sponsored_mark, page.sponsored, query_ids)
+        return [record | {"_sponsored": mark} for record, mark in zip(records, marks, strict=True)]
 
     def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that encodes the experiments that it took part in."""

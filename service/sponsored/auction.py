@@ -21,7 +21,9 @@ from service.sponsored.campaign import MICROS
 
 MOST_PLACES = 4
 EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MOST_PLACES + 1))
-"""How often each place is looked at, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
+"""How often each place is looked at, relative to the first, where nothing else is known: the discount of DCG (Järvelin
+& Kekäläinen 2002)."""
+_LEAST_EXAMINATION = 0.05
 _ROUNDING = 1e-6
 """Of a millionth: what floating point loses."""
 
@@ -55,8 +57,18 @@ class Award:
     """Of a click, in millionths of the currency: at least the reserve, at most the bid."""
 
 
-def award_places(bids: Sequence[Bid], places: int, reserve: float, seed: str = "") -> list[Award]:
-    """The winners of up to `MOST_PLACES` places, in their order. No bid below the `reserve` for a click takes part.
+def place_examination(examination: NDArray[np.float64]) -> tuple[float, ...]:
+    """How often each of the `MOST_PLACES` places is looked at, by the examination of positions (d,) of a click model:
+    relative to the first, never rising."""
+    falling = np.minimum.accumulate(examination[:MOST_PLACES] / examination[0])
+    return tuple(np.maximum(falling, _LEAST_EXAMINATION).tolist())
+
+
+def award_places(
+    bids: Sequence[Bid], places: int, reserve: float, seed: str = "", examination: Sequence[float] = EXAMINATION
+) -> list[Award]:
+    """The winners of up to `MOST_PLACES` places, in their order. No bid below the `reserve` for a click takes part;
+    `examination` is how often each place is looked at.
 
     An advertiser gets at most one place, for its bid of the highest expected value: it does not bid against itself.
     Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.
@@ -72,7 +84,7 @@ def award_places(bids: Sequence[Bid], places: int, reserve: float, seed: str = "
         ranked.setdefault(bids[number].advertiser, number)
     winners = list(ranked.values())
     values = [bids[number].value for number in winners[: places + 1]] + [0.0] * (places + 1)
-    looks = [*EXAMINATION[:places], 0.0]
+    looks = [*examination[:places], 0.0]
     return [
         Award(number, place, _price(bids[number], values, looks, place, reserve))
         for place, number in enumerate(winners[:places], 1)
@@ -116,8 +128,8 @@ class ClickRates:
     """
 
     def __init__(self, looks: NDArray[np.float64], clicks: NDArray[np.float64]) -> None:
-        """`looks` (BUCKETS,): how often products were shown, each place weighted by `EXAMINATION`; `clicks` (BUCKETS,)
-        on these."""
+        """`looks` (BUCKETS,): how often products were shown, each place weighted by its examination; `clicks`
+        (BUCKETS,) on these."""
         expected = looks @ _MIDDLES
         level = (clicks.sum() + _PRIOR_RATE * _PRIOR_LOOKS) / (expected + _PRIOR_LOOKS)
         weights = looks + _PRIOR_LOOKS

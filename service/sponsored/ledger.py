@@ -167,6 +167,8 @@ class Spending:
     by_day: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """By campaign and day since 1970, of the last two days with any entry."""
     rates: ClickRates = NO_CLICKS
+    examination: tuple[float, ...] = EXAMINATION
+    """How often each place is looked at, relative to the first."""
 
     def room(self, campaign: Campaign, now: datetime) -> int:
         """What a campaign may spend at a time, in millionths."""
@@ -175,6 +177,11 @@ class Spending:
 
 
 NO_SPENDING = Spending()
+
+
+def _examination(cursor: sqlite3.Cursor) -> tuple[float, ...]:
+    found = cursor.execute("SELECT examination FROM places ORDER BY place").fetchall()
+    return tuple(value for (value,) in found) or EXAMINATION
 
 
 LEDGER_FILE = "sponsored.sqlite"
@@ -195,6 +202,7 @@ CREATE TABLE days (
     day INTEGER NOT NULL, campaign TEXT NOT NULL, advertiser TEXT NOT NULL, shown INTEGER NOT NULL,
     clicks INTEGER NOT NULL, charged INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (day, campaign)
 ) WITHOUT ROWID;
+CREATE TABLE places (place INTEGER PRIMARY KEY, examination REAL NOT NULL);
 CREATE TABLE rates (bucket INTEGER PRIMARY KEY, looks REAL NOT NULL, clicks INTEGER NOT NULL);
 """
 _CONTENT = "id, time, answer, place, campaign, advertiser, product, price, amount, reason, refunds, bucket"
@@ -229,10 +237,16 @@ class Ledger:
     def add_shown(self, shown: Mapping[Offer, int]) -> None:
         """Counts sponsored hits of answers: offers, with how often each was in one."""
         with self._file.writing() as cursor:
+            examination = _examination(cursor)
             for offer, count in shown.items():
                 day = offer.shown // (86_400 * MICROS)
                 cursor.execute(_ADD_DAY, (day, offer.campaign, offer.advertiser, count, 0, 0, 0))
-                cursor.execute(_ADD_RATE, (offer.bucket, count * EXAMINATION[offer.place - 1], 0))
+                cursor.execute(_ADD_RATE, (offer.bucket, count * examination[offer.place - 1], 0))
+
+    def set_examination(self, examination: Sequence[float]) -> None:
+        """Sets how often each of the `MOST_PLACES` places is looked at, relative to the first."""
+        with self._file.writing() as cursor:
+            cursor.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", enumerate(examination, 1))
 
     def charge(
         self, clicks: Sequence[StoredEvent], campaigns: Mapping[str, Campaign], key: bytes
@@ -351,7 +365,8 @@ class Ledger:
             looks, clicks = np.zeros(BUCKETS), np.zeros(BUCKETS)
             for bucket, seen, clicked in cursor.execute("SELECT bucket, looks, clicks FROM rates").fetchall():
                 looks[bucket], clicks[bucket] = seen, clicked
-        return Spending(total, by_day, ClickRates(looks, clicks))
+            examination = _examination(cursor)
+        return Spending(total, by_day, ClickRates(looks, clicks), examination)
 
     def entries(
         self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100

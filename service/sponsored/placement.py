@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rerank.ranker.memory import QueryMemory, product_hashes
 from retrieval.events.stored import SPONSORED_MARK, StoredEvent
 from retrieval.index.keyword import Rows
+from retrieval.index.vectors import NearestRows
 from retrieval.records import SponsoredHit
 from retrieval.text.product_types import type_synonyms
 from service.curation.document_store import DelayedCounts, day_of, to_microseconds, wall_clock
@@ -147,45 +148,78 @@ class SponsoredPlacement:
         self._shown.write_if_due()
 
     def place(
-        self, snapshot: Snapshot, settings: SponsoredSettings, ranking: Ranking, request: ResolvedRequest, least: float
+        self,
+        snapshot: Snapshot,
+        settings: SponsoredSettings,
+        ranking: Ranking,
+        request: ResolvedRequest,
+        least: float,
+        buried: Rows,
     ) -> tuple[SponsoredHit, ...]:
-        """The sponsored hits of a search, by an auction among the eligible products; `least` is the cosine below which
-        the store's catalog has nothing for a query."""
+        """The sponsored hits of a search, by an auction among the eligible products that no rule buries; `least` is the
+        cosine below which the store's catalog has nothing for a query."""
         campaigns = self._served.compiled(snapshot)
-        if not campaigns.of_product or not ranking.total or ranking.nothing_fits or request.unavailable:
+        is_empty = not ranking.total or ranking.nothing_fits or request.unavailable
+        if not campaigns.of_product or is_empty or _is_unfinished(request):
             return ()
         floor = max(settings.floor, settings.search_floor)
-        found = eligible_products(snapshot, ranking, request, campaigns, floor, least)
+        found = eligible_products(snapshot, ranking, request, campaigns, floor, least, buried)
         if not found.ids:
             return ()
         known = self._memory().posteriors(ranking.text, product_hashes(found.ids))
-        ratios = known.shape / known.rate
-        bids, of_bid = self._bids(snapshot, request, campaigns, found, ratios)
-        awards = award_places(bids, settings.places, settings.reserve, ranking.text)
-        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each) for each in awards)
+        terms, named = snapshot.analyzer.analyze(request.text).terms, cache(partial(_named_types, snapshot, request))
+        is_target = partial(campaigns.targets, terms=terms, named=named)
+        return self._awarded(snapshot, settings, found, known.shape / known.rate, is_target, ranking.text)
 
-    def _bids(
+    def place_similar(
+        self, snapshot: Snapshot, settings: SponsoredSettings, row: int, nearest: NearestRows, least: float
+    ) -> tuple[SponsoredHit, ...]:
+        """The sponsored hits beside products that are similar to the one at `row`, by an auction among those `nearest`
+        to it that are of its type, can be had, are at least as similar as `least` (a cosine) and reach every floor."""
+        campaigns, background = self._served.compiled(snapshot), snapshot.manifest.background
+        names = [*map(snapshot.products.id_of, nearest.rows.tolist())] if campaigns.of_product else []
+        similarity = background.standardise(nearest.scores.astype(np.float64))
+        floor, kind = max(settings.floor, settings.search_floor), snapshot.types.name_of(row)
+        at = [
+            place
+            for place, (other, name) in enumerate(zip(nearest.rows.tolist(), names, strict=False))
+            if name in campaigns.of_product
+            and other != row
+            and kind == snapshot.types.name_of(other) != ""
+            and nearest.scores[place] >= least
+            and similarity[place] >= max(floor, campaigns.floor(name))
+        ]
+        rows = nearest.rows[at]
+        can_be_had = np.flatnonzero(~(snapshot.signals.at(rows).availability < 0))
+        ids = [names[at[place]] for place in can_be_had.tolist()]
+        found = EligibleProducts(rows[can_be_had], ids, similarity[at][can_be_had])
+        types = frozenset({snapshot.types.number_of(kind)}) - {-1}
+        is_target = partial(campaigns.targets, terms=frozenset(), named=lambda: types)
+        seed = snapshot.products.id_of(row)
+        return self._awarded(snapshot, settings, found, np.ones(len(ids)), is_target, seed) if ids else ()
+
+    def _awarded(
         self,
         snapshot: Snapshot,
-        request: ResolvedRequest,
-        campaigns: CompiledCampaigns,
+        settings: SponsoredSettings,
         found: EligibleProducts,
         ratios: NDArray[np.float64],
-    ) -> tuple[list[Bid], list[int]]:
-        """The bids of the campaigns that run, can pay for a click and are about the query, each with the place of its
-        product among those found."""
+        is_target: Callable[[Campaign], bool],
+        seed: str,
+    ) -> tuple[SponsoredHit, ...]:
+        """The winners among the products found, each by the campaigns that run, can pay for a click and have the
+        target."""
         now, spending = self._clock(), self._spending.value
-        terms = snapshot.analyzer.analyze(request.text).terms
+        of_product = self._served.compiled(snapshot).of_product
         chances = spending.rates.probabilities(ratios)
-        named = cache(partial(_named_types, snapshot, request))
         bids, of_bid = [], []
         for at, product in enumerate(found.ids):
-            for each in campaigns.of_product[product]:
-                is_running = each.runs(now) and spending.room(each, now) >= to_micros(each.bid)
-                if is_running and campaigns.targets(each, terms, named):
+            for each in of_product.get(product, ()):
+                if each.runs(now) and spending.room(each, now) >= to_micros(each.bid) and is_target(each):
                     bids.append(Bid(each.id, each.advertiser, each.bid, float(chances[at])))
                     of_bid.append(at)
-        return bids, of_bid
+        awards = award_places(bids, settings.places, settings.reserve, seed, spending.examination)
+        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each) for each in awards)
 
     @staticmethod
     def _hit(
@@ -252,11 +286,12 @@ def eligible_products(
     campaigns: CompiledCampaigns,
     floor: float,
     least: float,
+    buried: Rows,
 ) -> EligibleProducts:
     """The advertised products among the candidates of a search that are relevant enough whatever they bid.
 
     `floor` is the higher one of the store's floor and the placement's, in deviations above unrelated products; the
-    floors of the product and the advertiser, and the cosine `least`, can only raise it.
+    floors of the product and the advertiser, and the cosine `least`, can only raise it. What a rule buries is out.
     """
     names = [*map(snapshot.products.id_of, ranking.rows.tolist())]
     at = np.array([place for place, each in enumerate(names) if each in campaigns.of_product], np.int64)
@@ -264,7 +299,7 @@ def eligible_products(
     similarity = evidence.similarity
     floors = np.array([max(floor, campaigns.floor(names[place])) for place in at.tolist()])
     lowest = float(evidence.background.standardise(np.array(least)))
-    fits = similarity[at] >= np.maximum(floors, lowest)
+    fits = (similarity[at] >= np.maximum(floors, lowest)) & ~np.isin(rows, buried)
     agreed = evidence.intent[:_HEAD].min(initial=np.inf)
     fits &= evidence.intent[at] >= (max(agreed, _LEAST_AGREEMENT) if evidence.intent.any() else 0)
     fits &= evidence.preferred[at] >= len(request.preferences)
@@ -273,6 +308,12 @@ def eligible_products(
     kept = at[fits]
     ids = [names[place] for place in kept.tolist()]
     return EligibleProducts(ranking.rows[kept], ids, similarity[kept])
+
+
+def _is_unfinished(request: ResolvedRequest) -> bool:
+    """Whether the last word of a query may go on: what the shopper means is not known yet."""
+    texts = [each.text for each in request.begun]
+    return bool(texts) and texts != [request.typed]
 
 
 def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]:

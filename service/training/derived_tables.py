@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rerank.click_models.click_log import click_log
+from rerank.click_models.models import PositionBased
 from rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import product_table
@@ -30,6 +32,7 @@ from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.popular_queries import popular_queries, write_popular_queries
 from service.events.signals import CoViews, write_coviews, write_memory, write_popularity
 from service.settings import EventsSettings
+from service.sponsored.auction import place_examination
 from service.sponsored.ledger import Ledger
 
 
@@ -75,6 +78,8 @@ class DerivedTablesManager:
         since = now - timedelta(days=min(settings.retention_days or _REFUND_DAYS, _REFUND_DAYS))
         self.refunds = refund_fraud(ledger, open_derived(self.folder).sessions, since)
         ledger.forget(before=since)
+        if ledger.path.exists():
+            set_place_examination(ledger, open_derived(self.folder).lists())
         return done
 
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
@@ -125,6 +130,18 @@ def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int
         begun = [is_fraud for first, is_fraud in by_owner[click.shopper or click.session] if first <= click.time]
         fraud += [click.id] if begun and begun[-1] else []
     return ledger.refund(fraud)
+
+
+_LEAST_LISTS = 1_000
+"""Lists with a click that the examination of places needs."""
+
+
+def set_place_examination(ledger: Ledger, lists: pl.DataFrame) -> None:
+    """Sets how often sponsored places are looked at: by the examination of the first positions in the position-based
+    click model of `lists`, cleaned events, if enough of these have a click."""
+    log, _ = click_log(lists)
+    if int(log.clicks.any(axis=1).sum()) >= _LEAST_LISTS:
+        ledger.set_examination(place_examination(PositionBased.fit(log).examination))
 
 
 _FULL = 0.5

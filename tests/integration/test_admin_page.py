@@ -119,32 +119,6 @@ def test_relevance_settings_are_previewed_saved_and_restored(
         visit.faults = [each for each in visit.faults if "400" not in each]
 
 
-def test_exposure_goal_is_saved_and_its_share_of_today_shown(
-    browser: Browser, address: str, store: SearchEngine
-) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.on("dialog", lambda dialog: dialog.accept())
-        visit.page.goto("/admin#rules")
-        visit.page.get_by_role("button", name="New rule").click()
-        visit.page.get_by_label("Id", exact=True).fill("fair")
-        visit.page.get_by_label("One more action").select_option("exposure")
-        visit.page.get_by_role("button", name="Add", exact=True).click()
-        visit.page.get_by_label("What this lets through").fill("price > 0")
-        visit.page.get_by_label("Or at most").fill("0.5")
-        visit.page.get_by_role("button", name="Save").click()
-        goals = visit.page.get_by_role("region", name="Exposure goals").get_by_role("row")
-        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("--ceiling 0.5")
-        store.rules.exposure.count(store.search("drill"))
-        visit.page.goto("/admin#search")
-        visit.page.goto("/admin#rules")
-        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("100.0%")
-        assert serious_faults(visit.page) == []
-        visit.page.get_by_role("button", name="Remove fair").click()
-        visit.page.get_by_role("button", name="Remove fair").wait_for(state="detached")
-        assert store.rules.list() == ()
-        visit.settle()
-
-
 def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address: str, store: SearchEngine) -> None:
     last = store.search("drill", size=15).hits[-1].product
     with visiting(browser, address) as visit:
@@ -184,6 +158,32 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.page.get_by_role("button", name="Remove drills-first").click()
         visit.page.get_by_text("There are no rules yet.").wait_for()
         visit.faults = [each for each in visit.faults if "400" not in each]
+
+
+def test_exposure_goal_is_saved_and_its_share_of_today_shown(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        visit.page.goto("/admin#rules")
+        visit.page.get_by_role("button", name="New rule").click()
+        visit.page.get_by_label("Id", exact=True).fill("fair")
+        visit.page.get_by_label("One more action").select_option("exposure")
+        visit.page.get_by_role("button", name="Add", exact=True).click()
+        visit.page.get_by_label("What this lets through").fill("price > 0")
+        visit.page.get_by_label("Or at most").fill("0.5")
+        visit.page.get_by_role("button", name="Save").click()
+        goals = visit.page.get_by_role("region", name="Exposure goals").get_by_role("row")
+        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("--ceiling 0.5")
+        store.rules.exposure.count(store.search("drill"))
+        visit.page.goto("/admin#search")
+        visit.page.goto("/admin#rules")
+        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("100.0%")
+        assert serious_faults(visit.page) == []
+        visit.page.get_by_role("button", name="Remove fair").click()
+        visit.page.get_by_role("button", name="Remove fair").wait_for(state="detached")
+        assert store.rules.list() == ()
+        visit.settle()
 
 
 def test_pinned_products_are_picked_and_moved(browser: Browser, address: str, store: SearchEngine) -> None:

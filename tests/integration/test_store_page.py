@@ -17,7 +17,8 @@ from playwright.sync_api import expect
 from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
 from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
+from service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
+from service.sponsored.campaign import Campaign
 from service.web.pages import page_files
 from tests.browsers import PIXEL, serious_faults, served, visiting
 from tests.machine import within
@@ -458,6 +459,25 @@ def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, s
         assert searched() == ["garden hose"]
         field.press("Enter")  # the server records this one itself
         assert within(60, lambda: searched() == ["garden hose", "garden hose"])
+
+
+def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True))
+    with SearchEngine.open(root, settings=settings) as engine, served(engine) as url:
+        product = engine.search("cordless drill").hits[3].product
+        engine.campaigns.put([Campaign("drills", "acme", (product.id,), 0.5)])
+        with visiting(browser, url, consent=True) as visit:
+            visit.page.goto("/?q=cordless+drill")
+            visit.results("“cordless drill”")
+            strip = visit.page.get_by_role("region", name="Sponsored")
+            expect(strip).to_contain_text("acme")
+            strip.get_by_role("link").first.click()
+            visit.page.locator(".product h1").wait_for()
+            assert within(60, lambda: bool(engine.campaigns.ledger.entries("acme")))
+            visit.settle()
+        (entry,) = engine.campaigns.ledger.entries("acme")
+        assert (entry.reason, entry.product, entry.place) == ("charged", product.id, 1)
 
 
 def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: str) -> None:

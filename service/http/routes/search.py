@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -176,13 +177,16 @@ def similar(
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Fields = _ALL_FIELDS,
+    sponsored: Annotated[bool, Query(description="Whether there may be sponsored hits.")] = False,
 ) -> SimilarResponse:
     """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
-    page = context.engine.similar(product_id, size=size, filters=context.narrow(permit, filters))
-    page = context.shown_page(permit, page)
-    return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version)
+    where = context.narrow(permit, filters)
+    page = context.shown_page(permit, context.engine.similar(product_id, size=size, filters=where, sponsored=sponsored))
+    query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
+    offers = sponsored_results(page, query_ids, returned)
+    return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
@@ -234,7 +238,7 @@ def _find(
         per_group=body.per_group,
         diversity=body.diversity,
         choices=body.choices,
-        sponsored=body.sponsored,
+        sponsored=body.sponsored and not body.prefix,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)

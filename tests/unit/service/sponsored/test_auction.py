@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from benchmarks.sponsored import largest_gain
-from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, Award, Bid, ClickRates, award_places, bucket_of
+from service.sponsored.auction import (
+    BUCKETS,
+    EXAMINATION,
+    NO_CLICKS,
+    Award,
+    Bid,
+    ClickRates,
+    award_places,
+    bucket_of,
+    place_examination,
+)
 from service.sponsored.campaign import MICROS
 
 
@@ -42,6 +52,14 @@ def test_of_several_places_each_pays_for_what_it_takes_from_those_behind() -> No
         0.2,
     ]
     assert [each.price / MICROS for each in awards] == pytest.approx(paid, abs=1 / MICROS)
+
+
+def test_places_are_priced_by_how_often_they_are_looked_at() -> None:
+    bids = [bid("a", 1.0), bid("b", 0.8), bid("c", 0.5)]
+    examination = place_examination(np.array([0.8, 0.4, 0.6, 0.01, 0.3]))
+    assert examination == (1, 0.5, 0.5, 0.05)
+    awards = award_places(bids, 2, 0.05, examination=examination)
+    assert [each.price for each in awards] == [round((0.5 * 0.8 + 0.5 * 0.5) * MICROS), 500_000]
 
 
 def test_an_advertiser_gets_one_place_and_does_not_bid_against_itself() -> None:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from retrieval.errors import CampaignError
 from retrieval.records import Availability, Event, EventKind, Page
+from service.curation.rules import Boost, Bury, Hide, Rule
 from service.engine.engine import SearchEngine
 from service.settings import Settings, SponsoredSettings
 from service.sponsored.campaign import Campaign
@@ -82,6 +84,49 @@ def test_no_bid_places_a_product_on_other_queries(engine: SearchEngine, query: s
     engine.campaigns.put([campaign("drills", *products_of(engine)[:5], bid=10_000.0)])
     assert shown(engine.search(QUERY, sponsored=True))
     assert not engine.search(query, sponsored=True).sponsored
+
+
+def test_a_rule_that_buries_or_hides_a_product_stops_its_advertisement(engine: SearchEngine) -> None:
+    product = products_of(engine)[0]
+    engine.campaigns.put([campaign("drills", product, bid=10_000.0)])
+    assert shown(engine.search(QUERY, sponsored=True)) == [product]
+    named = f"id = '{product}'"
+    for action in (Bury(named, 0.1), Hide((product,))):
+        rules = [Rule("it", (action, Boost(named, 5)))]
+        assert not engine.search(QUERY, sponsored=True, rules=rules).sponsored
+    # A shopper's wish is no rule of the store.
+    assert engine.search(QUERY, sponsored=True, optional_filters=[f"-{named}"]).sponsored
+    assert engine.search(QUERY, sponsored=True, rules=[Rule("it", (Boost(named),))]).sponsored
+
+
+def test_similar_products_have_advertisements_of_their_type_and_stay_as_they_are(engine: SearchEngine) -> None:
+    product = products_of(engine)[0]
+    plain = engine.similar(product, size=5)
+    near = [hit.product.id for hit in engine.similar(product, size=60).hits]
+    other = [each for each in products_of(engine, "garden hose") if each not in near]
+    engine.campaigns.put([campaign("c", *near, *other, product)])
+    page = engine.similar(product, size=5, sponsored=True)
+    assert replace(page, sponsored=()) == plain
+    (hit,) = page.sponsored
+    assert hit.product.id in near
+    assert engine.product_types(hit.product.id).by_title == engine.product_types(product).by_title
+    last = min(hit.stages["dense"].score for hit in plain.hits)
+    assert engine.snapshot.manifest.background.standardise(np.array(last)) <= hit.relevance
+    for values in ({"queries": ("drill",)}, {"types": ("garden hose",)}, {"floor": hit.relevance + 9}):
+        engine.campaigns.put([campaign("c", *near, **values)])
+        assert not engine.similar(product, size=5, sponsored=True).sponsored
+    engine.campaigns.put([campaign("c", *near)])
+    engine.rules.put([Rule("it", (Hide((hit.product.id,)),))])
+    assert hit.product.id not in shown(engine.similar(product, size=5, sponsored=True))
+
+
+def test_unfinished_words_have_no_sponsored_hits(engine: SearchEngine) -> None:
+    engine.campaigns.put([campaign("drills", *products_of(engine)[:5])])
+    assert engine.search(QUERY, sponsored=True, prefix=True).sponsored
+    for typed in ("cordless dri", "cord"):
+        page = engine.search(typed, sponsored=True, prefix=True)
+        assert page.hits
+        assert not page.sponsored
 
 
 def test_the_highest_of_the_four_floors_holds(root: Path) -> None:

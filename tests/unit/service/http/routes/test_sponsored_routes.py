@@ -152,3 +152,56 @@ def test_a_private_search_has_them_and_its_clicks_are_not_charged(calling: TestC
     event = {"kind": "click", "product_id": hit["product"]["id"], "query_id": hit["query_id"], "shopper": "ann"}
     assert calling.post("/v1/events", json={"events": [event]}, headers=private).status_code == 200
     assert [each["reason"] for each in calling.get(f"{CAMPAIGNS}/log").json()["entries"]] == ["anonymous"]
+
+
+def test_the_protocol_has_labelled_offers_beside_its_hits_and_charges_clicks(
+    calling: TestClient, engine: SearchEngine
+) -> None:
+    one = products_of(calling)[0]
+    asked = {"indexName": "products", "query": QUERY, "clickAnalytics": True, "userToken": "ann", "hitsPerPage": 5}
+
+    def answer(**values: object) -> dict[str, Any]:
+        found = calling.post("/1/indexes/*/queries", json={"requests": [asked | values]}).json()
+        result: dict[str, Any] = found["results"][0]
+        return result
+
+    plain = answer()
+    put(calling, {"id": "one", "advertiser": "acme", "products": [one], "bid": 0.5})
+    found = answer()
+    (offer,) = found["sponsored"]
+    mark = offer["_sponsored"]
+    assert (offer["objectID"], mark["label"], mark["advertiser"], mark["place"]) == (one, "Sponsored", "acme", 1)
+    assert mark["queryID"].startswith(found["queryID"])
+    changing = {"queryID", "sponsored", "processingTimeMS"}
+    assert {name: found[name] for name in found if name not in changing} == {
+        name: plain[name] for name in plain if name not in changing
+    }
+    for values in ({"clickAnalytics": False}, {"page": 1}, {"query": ""}, {"offset": 0, "length": 5}):
+        assert "sponsored" not in answer(**values)
+    click = {"eventType": "click", "eventName": "Ad", "index": "products", "userToken": "ann", "objectIDs": [one]}
+    events = {"events": [click | {"queryID": mark["queryID"], "positions": [1]}]}
+    assert calling.post("/1/events", json=events).status_code == 200
+    assert [entry.reason for entry in engine.campaigns.ledger.entries("acme")] == ["charged"]
+
+
+def test_similar_products_have_labelled_offers_where_they_are_requested(
+    calling: TestClient, engine: SearchEngine
+) -> None:
+    product = products_of(calling)[0]
+    near = [hit.product.id for hit in engine.similar(product, size=9).hits]
+    put(calling, {"id": "near", "advertiser": "acme", "products": near, "bid": 0.5})
+    path = f"/v1/products/{product}/similar"
+    assert calling.get(path).json()["sponsored"] == []
+    (offer,) = calling.get(path, params={"sponsored": True}).json()["sponsored"]
+    assert (offer["label"], offer["advertiser"], offer["product"]["id"] in near) == ("Sponsored", "acme", True)
+    asked = {"indexName": "products", "model": "related-products", "objectID": product, "maxRecommendations": 9}
+    wanted = asked | {"queryParameters": {"clickAnalytics": True}}
+    plain, found = calling.post("/1/indexes/*/recommendations", json={"requests": [asked, wanted]}).json()["results"]
+    assert found["hits"] == plain["hits"]
+    assert "sponsored" not in plain
+    (record,) = found["sponsored"]
+    assert (record["objectID"], record["_sponsored"]["campaign"]) == (offer["product"]["id"], "near")
+    click = {"kind": "click", "product_id": record["objectID"], "shopper": "ann", "event_id": "s1"}
+    sealed = record["_sponsored"]["queryID"]
+    assert calling.post("/v1/events", json={"events": [click | {"query_id": sealed}]}).status_code == 200
+    assert [entry.reason for entry in engine.campaigns.ledger.entries("acme")] == ["charged"]
