@@ -83,7 +83,8 @@ def _rounded_down(number: float, most: float) -> float:
     step = float(_STEPS[_STEPS * 10.0**digits <= most * (1 + 1e-9)].max(initial=1.0))
     # Of whole powers of ten, so that 0.3 does not become 0.30000000000000004.
     count = math.floor(number / (step * 10.0**digits) + 1e-9)
-    return round(count * step * 10.0**digits, max(0, -digits))
+    rounded = round(count * step * 10.0**digits, max(0, -digits))
+    return rounded if rounded <= number else round((count - 1) * step * 10.0**digits, max(0, -digits))
 
 
 def conditions(field: str, bounds: Sequence[float]) -> Iterator[NumberWithin]:

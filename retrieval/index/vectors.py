@@ -134,6 +134,8 @@ def nearest_of(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRo
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
 """Rows that are read into memory at once."""
+_SCANNED = 2_048
+"""Rows that a scan compares at once: they stay in the caches of a core."""
 HALF_FROM = 200_000
 """From so many vectors on they are stored in 16 bits, which changes a cosine by less than .0001."""
 
@@ -197,7 +199,8 @@ class StoredVectors:
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
-        return np.asarray(np.einsum("ij,j->i", whole_floats(self._vectors[rows]), query), dtype=np.float32)
+        # np.take, since indexing by rows takes a third longer.
+        return np.asarray(np.einsum("ij,j->i", whole_floats(np.take(self._vectors, rows, 0)), query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
         return np.array(self._vectors[row], dtype=np.float32)
@@ -211,6 +214,6 @@ class StoredVectors:
 
     def _scan(self, query: Vectors, limit: int, allowed: Rows) -> NearestRows:
         parts = [
-            self.similarity(query, allowed[start : start + CHUNK_ROWS]) for start in range(0, len(allowed), CHUNK_ROWS)
+            self.similarity(query, allowed[start : start + _SCANNED]) for start in range(0, len(allowed), _SCANNED)
         ]
         return nearest_of(allowed, np.concatenate(parts), limit)

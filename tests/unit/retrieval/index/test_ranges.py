@@ -35,6 +35,7 @@ def test_automatic_bounds_are_round() -> None:
     prices = [2.5, 3.99, 7.0, 14.99, 19.0, 26.5, 49.0, 89.0, 99.0, 210.0, 480.0, 1_999.0]
     assert quantile_bounds(facet(prices)) == (-math.inf, 3.5, 10, 25, 80, 200)
     assert quantile_bounds(facet([4.1, 4.3, 4.3, 4.5])) == (-math.inf, 4.3, 4.5)
+    assert quantile_bounds(facet([-1.0, 1_999_999_999.0])) == (-math.inf, 1e9)
     assert quantile_bounds(facet([5.0, 5.0])) == quantile_bounds(facet([])) == ()
 
 

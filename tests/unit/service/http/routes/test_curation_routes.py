@@ -143,15 +143,15 @@ EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
 
 def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store: SearchEngine) -> None:
     drills = store.search("drill", stage="bm25").total
-    assert client.get("/v1/synonyms").json() == {"revision": 0, "synonyms": []}
-    assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": 1}
+    before = client.get("/v1/synonyms").json()["revision"]
+    assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": before + 1}
     assert store.search("zorb", stage="bm25", correct=False).total == drills
-    assert client.get("/v1/synonyms").json() == {"revision": 1, "synonyms": [ZORB]}
-    assert client.put("/v1/synonyms", json={"synonyms": [ZORB | {"enabled": False}]}).json() == {"revision": 2}
+    assert client.get("/v1/synonyms").json() == {"revision": before + 1, "synonyms": [ZORB]}
+    assert client.put("/v1/synonyms", json={"synonyms": [ZORB | {"enabled": False}]}).json() == {"revision": before + 2}
     assert store.search("zorb", stage="bm25", correct=False).total == 0
-    assert client.delete("/v1/synonyms/zorb").json() == {"revision": 3}
+    assert client.delete("/v1/synonyms/zorb").json() == {"revision": before + 3}
     (last, *_) = changes = client.get("/v1/synonyms/history", params={"synonym": "zorb"}).json()["changes"]
-    assert [change["revision"] for change in changes] == [3, 2, 1]
+    assert [change["revision"] for change in changes[:3]] == [before + 3, before + 2, before + 1]
     assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
 
 
@@ -188,6 +188,7 @@ def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
         (change,) = store.synonyms.history(limit=1)
         assert change.revision == revision["revision"]
         assert change.who, "the key's id is written down"
+        calling.delete("/v1/synonyms/zorb", headers={"X-API-Key": ruling})
 
 
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
@@ -269,6 +270,7 @@ def test_invalid_input_error_names_the_field(
 ) -> None:
     client.put("/v1/experiments", json=SPLIT)
     answer = client.put(f"/v1/{kind}s", json=body)
+    client.post("/v1/experiments/merging/stop")
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert error["field"] == field or (kind == "rule" and field in error["message"])
