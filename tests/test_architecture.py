@@ -25,7 +25,7 @@ _ADDED = {
     "modules": 97,
     "lines": 30_900,
     "lines of code": 22_480,
-    "lines of tests": 13_915,
+    "lines of tests": 13_930,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

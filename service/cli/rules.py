@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Generic
 
 import msgspec
 from rich.text import Text
@@ -29,7 +28,7 @@ from service.cli.output import (
     write_json,
 )
 from service.cli.search import PageOptions, QueryArgument, open_engine
-from service.curation.document_store import DocumentChange, Entry
+from service.curation.document_store import Change, EditableStore, Entry
 from service.curation.exposure import cost_command, goals_of
 from service.curation.rules import (
     Action,
@@ -49,10 +48,74 @@ from service.curation.rules import (
     read_rules,
     rule_document,
 )
-from service.engine.editors import Preview, RuleExposure
+from service.engine.editors import DocumentEditor, Preview, RuleExposure
 from service.sponsored.campaign import Campaign, CampaignStore, campaign_document, read_campaigns
 from service.sponsored.ledger import CampaignDay, Ledger, LedgerEntry, Spending
 from service.sponsored.placement import campaign_states, spent_amounts
+
+
+@dataclass(frozen=True, slots=True)
+class _DocumentCommands(Generic[Entry, Change]):
+    """What the commands of rules and of campaigns share."""
+
+    group: str
+    """Of the commands."""
+    store_of: type[EditableStore[Entry, Change]]
+    document_of: Callable[[Entry], dict[str, object]]
+
+    def store(self, index: Path) -> EditableStore[Entry, Change]:
+        check_index(index)
+        return self.store_of(index)
+
+    def put(
+        self,
+        index: Path,
+        editor: EditableStore[Entry, Change] | DocumentEditor[Entry, Change],
+        entries: Sequence[Entry],
+        by: str,
+    ) -> None:
+        before = self.store(index).revision()
+        after = editor.put(entries, who=by)
+        self._emit(index, before, after, f"{self._counted(len(entries))} in place")
+
+    def delete(self, index: Path, ids: Sequence[str], by: str) -> None:
+        store = self.store(index)
+        before = store.revision()
+        self._emit(index, before, store.delete(ids, who=by), f"{self._counted(len(set(ids)))} deleted")
+
+    def restore(self, index: Path, revision: int, by: str) -> None:
+        store = self.store(index)
+        before = store.revision()
+        done = f"the {store.kind.many} are those of revision {revision}"
+        self._emit(index, before, store.restore(revision, who=by), done)
+
+    def history(self, index: Path, name: str, limit: int) -> None:
+        store = self.store(index)
+        changes = store.history(name or None, limit)
+        emit(changes, show_history, store.kind.one, self._difference, document=[*map(self._change, changes)])
+
+    def _counted(self, count: int) -> str:
+        return count_text(count, self.store_of.kind.one, "is")
+
+    def _emit(self, index: Path, before: int, after: int, done: str) -> None:
+        emit_revision(before, after, done, undo=f"shelfwise {self.group} restore {index}")
+
+    def _change(self, change: Change) -> dict[str, object]:
+        was, became = (each and self.document_of(each) for each in (change.before, change.after))
+        made = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
+        return made | {"before": was, "after": became}
+
+    def _difference(self, change: Change) -> str:
+        if change.before is None:
+            return "added"
+        if change.after is None:
+            return "deleted"
+        was, became = self.document_of(change.before), self.document_of(change.after)
+        return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
+
+
+_RULES = _DocumentCommands("rules", RuleStore, rule_document)
+_CAMPAIGNS = _DocumentCommands("sponsored", CampaignStore, campaign_document)
 
 
 @command("rules list store")
@@ -69,7 +132,7 @@ def list_rules(index: Index) -> None:
 @command("rules show store summer-sale > summer-sale.json", json=False)
 def show(index: Index, rule: Annotated[str, Argument(help="A rule's id.", metavar="RULE")]) -> None:
     """Print one rule as JSON, as put reads it."""
-    write_json(msgspec.json.format(msgspec.json.encode(rule_document(_store(index).get(rule)))))
+    write_json(msgspec.json.format(msgspec.json.encode(rule_document(_RULES.store(index).get(rule)))))
 
 
 @command("rules put store summer-sale.toml --by m7")
@@ -81,9 +144,7 @@ def put(
     """Add the rules of a file, or replace those of the same id: all of them or none. Engines follow at once."""
     rules = read_rules(file)
     with open_engine(index, models=False) as engine:
-        before = engine.rules.revision
-        after = engine.rules.put(rules, who=by)
-    emit_revision(before, after, f"{count_text(len(rules), 'rule', 'is')} in place", undo=_undo(index))
+        _RULES.put(index, engine.rules, rules, by)
     for goal in () if json_output.get() else goals_of(rules):
         say(f"What {printable(goal.rule)} costs: {printable(cost_command(index, goal))}")
 
@@ -93,10 +154,7 @@ def delete(
     index: Index, ids: Annotated[list[str], Argument(help="Ids of rules.", metavar="RULE")], by: By = ""
 ) -> None:
     """Delete rules; restore brings them back."""
-    store = _store(index)
-    before = store.revision()
-    after = store.delete(ids, who=by)
-    emit_revision(before, after, f"{count_text(len(set(ids)), 'rule', 'is')} deleted", undo=_undo(index))
+    _RULES.delete(index, ids, by)
 
 
 @command("rules history store summer-sale --limit 5")
@@ -106,9 +164,7 @@ def history(
     limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
 ) -> None:
     """Show who changed what, newest first."""
-    changes = _store(index).history(rule or None, limit)
-    document = [_change_document(each, rule_document) for each in changes]
-    emit(changes, show_history, "rule", partial(_difference, document_of=rule_document), document=document)
+    _RULES.history(index, rule, limit)
 
 
 @command("rules restore store 12 --by m7")
@@ -118,10 +174,7 @@ def restore(
     by: By = "",
 ) -> None:
     """Restore all rules of a revision; that is a change, too, and can be undone."""
-    store = _store(index)
-    before = store.revision()
-    after = store.restore(revision, who=by)
-    emit_revision(before, after, f"the rules are those of revision {revision}", undo=_undo(index))
+    _RULES.restore(index, revision, by)
 
 
 @command('rules preview store "cordless drill" --put summer-sale.toml')
@@ -141,17 +194,6 @@ def preview(
     emit(found, _show_preview)
 
 
-def _undo(index: Path) -> str:
-    return f"shelfwise rules restore {index}"
-
-
-def _store(index: Path) -> RuleStore:
-    check_index(index)
-    return RuleStore(index)
-
-
-DocumentOf = Callable[[Entry], dict[str, object]]
-"""Makes JSON of a rule or a campaign."""
 Advertiser = Annotated[str, Option(help="By default of all.", metavar="ADVERTISER")]
 CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.", metavar="CAMPAIGN")]
 
@@ -159,7 +201,7 @@ CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.",
 @command("sponsored list store")
 def list_campaigns(index: Index) -> None:
     """List the sponsored campaigns, what each does now and what it has spent."""
-    campaigns, spending, now = _campaigns(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
+    campaigns, spending, now = _CAMPAIGNS.store(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
     states = campaign_states(campaigns, spending, now)
     listed = [
         {"campaign": campaign_document(each), "state": states[each.id], "spent": spent_amounts(each, spending, now)[0]}
@@ -175,12 +217,7 @@ def put_campaigns(
     by: By = "",
 ) -> None:
     """Add the campaigns of a file, or replace those of the same id: all of them or none. Services follow at once."""
-    campaigns, store = read_campaigns(file), _campaigns(index)
-    before = store.revision()
-    after = store.put(campaigns, who=by)
-    emit_revision(
-        before, after, f"{count_text(len(campaigns), 'campaign', 'is')} in place", undo=_undo_campaigns(index)
-    )
+    _CAMPAIGNS.put(index, _CAMPAIGNS.store(index), read_campaigns(file), by)
 
 
 @command("sponsored delete store drills --by m7")
@@ -188,10 +225,7 @@ def delete_campaigns(
     index: Index, ids: Annotated[list[str], Argument(help="Ids of campaigns.", metavar="CAMPAIGN")], by: By = ""
 ) -> None:
     """Delete campaigns; restore brings them back, and the ledger keeps their charges."""
-    store = _campaigns(index)
-    before = store.revision()
-    after = store.delete(ids, who=by)
-    emit_revision(before, after, f"{count_text(len(set(ids)), 'campaign', 'is')} deleted", undo=_undo_campaigns(index))
+    _CAMPAIGNS.delete(index, ids, by)
 
 
 @command("sponsored history store drills --limit 5")
@@ -201,9 +235,7 @@ def campaign_history(
     limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
 ) -> None:
     """Show who changed what, newest first."""
-    changes = _campaigns(index).history(campaign or None, limit)
-    document = [_change_document(each, campaign_document) for each in changes]
-    emit(changes, show_history, "campaign", partial(_difference, document_of=campaign_document), document=document)
+    _CAMPAIGNS.history(index, campaign, limit)
 
 
 @command("sponsored restore store 12 --by m7")
@@ -213,10 +245,7 @@ def restore_campaigns(
     by: By = "",
 ) -> None:
     """Restore all campaigns of a revision; what was charged stays."""
-    store = _campaigns(index)
-    before = store.revision()
-    after = store.restore(revision, who=by)
-    emit_revision(before, after, f"the campaigns are those of revision {revision}", undo=_undo_campaigns(index))
+    _CAMPAIGNS.restore(index, revision, by)
 
 
 @command("sponsored log store --advertiser acme")
@@ -243,15 +272,6 @@ def report_campaigns(
     """Count sponsored hits shown, clicks, charges and amounts by campaign and day, newest first."""
     check_index(index)
     emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
-
-
-def _campaigns(index: Path) -> CampaignStore:
-    check_index(index)
-    return CampaignStore(index)
-
-
-def _undo_campaigns(index: Path) -> str:
-    return f"shelfwise sponsored restore {index}"
 
 
 def _show_campaigns(
@@ -358,21 +378,6 @@ def _action_text(action: Action) -> str:
             return f"data {', '.join(values)}"
         case Classify(name, products, filters):
             return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
-
-
-def _change_document(change: DocumentChange[Entry], document_of: DocumentOf[Entry]) -> dict[str, object]:
-    was, became = (each and document_of(each) for each in (change.before, change.after))
-    made = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
-    return made | {"before": was, "after": became}
-
-
-def _difference(change: DocumentChange[Entry], document_of: DocumentOf[Entry]) -> str:
-    if change.before is None:
-        return "added"
-    if change.after is None:
-        return "deleted"
-    was, became = document_of(change.before), document_of(change.after)
-    return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 
 def _show_preview(preview: Preview) -> None:

@@ -197,7 +197,7 @@ class Stages:
                 _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
             except ModelError:
                 degraded = (*degraded, "ranked")
-        if query is not None and 0 < ranking.total < OFFERED:
+        if query is not None and request.is_first and 0 < ranking.total < OFFERED:
             ranking.also_near = self._near_others(request, query, nearest, wanted, ranking)
         if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
             self._signals.reorder(ranking, self._snapshot.products)
@@ -563,6 +563,8 @@ class ResolvedRequest:
     """The name of the category that shoppers choose from after the query."""
     typed: str = ""
     """What the shopper typed, where `text` is something else."""
+    is_first: bool = True
+    """Whether it is for the first page, which alone has offers."""
 
 
 @dataclass(frozen=True, slots=True)

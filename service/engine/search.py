@@ -129,6 +129,7 @@ class Search:
             tuple(begun),
             chosen,
             typed or request.text,
+            request.page == 1,
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
@@ -438,7 +439,7 @@ class Search:
     ) -> Page:
         nearest: tuple[Hit, ...] = ()
         offered = (ranking.also_near if ranking.total else ranking.rows) if ranking else NO_ROWS
-        if ranking and len(offered) and self._query.page == 1:
+        if ranking and len(offered) and self._request.is_first:
             groups = self._groups(offered) if self._group else None
             rows = groups.collapse(offered) if groups else offered
             offers = rows[: min(OFFERED, self._query.size)].tolist()

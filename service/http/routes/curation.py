@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,8 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Body, Path, Query
 
+from service.curation.document_store import DocumentChange, Entry
 from service.curation.relevance import Relevance, RelevanceChange, parse_relevance
-from service.curation.rules import RuleChange, parse_rule, rule_document
+from service.curation.rules import parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
 from service.engine.editors import HitMove, Preview, RuleExposure
@@ -54,8 +56,8 @@ class RulesResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleHistoryEntry:
-    """One change of one rule."""
+class DocumentHistoryEntry:
+    """One change of one document."""
 
     revision: int
     time: datetime
@@ -66,10 +68,28 @@ class RuleHistoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleHistoryResponse:
+class DocumentHistoryResponse:
     """Changes, newest first."""
 
-    changes: tuple[RuleHistoryEntry, ...]
+    changes: tuple[DocumentHistoryEntry, ...]
+
+
+def document_history(
+    changes: Iterable[DocumentChange[Entry]], document_of: Callable[[Entry], Document]
+) -> DocumentHistoryResponse:
+    """The response for changes of rules or campaigns."""
+    return DocumentHistoryResponse(
+        tuple(
+            DocumentHistoryEntry(
+                each.revision,
+                each.time,
+                each.who,
+                each.id,
+                *(None if entry is None else document_of(entry) for entry in (each.before, each.after)),
+            )
+            for each in changes
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +120,9 @@ def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> Rev
 @rule_router.get("/history", summary="Changes of rules")
 def rule_history(
     context: Contextual, _permit: MayAdminister, rule: HistoryOf = "", limit: Limit = 100
-) -> RuleHistoryResponse:
+) -> DocumentHistoryResponse:
     """Every change, with its author and the rule before and after it."""
-    return RuleHistoryResponse(tuple(map(_to_history_entry, context.engine.rules.history(rule or None, limit))))
+    return document_history(context.engine.rules.history(rule or None, limit), rule_document)
 
 
 @rule_router.post("/restore", summary="Restore an earlier revision")
@@ -144,11 +164,6 @@ def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId)
 
 def _to_preview(found: Preview) -> PreviewResponse:
     return PreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
-
-
-def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
-    before, after = (rule_document(each) if each else None for each in (change.before, change.after))
-    return RuleHistoryEntry(change.revision, change.time, change.who, change.id, before, after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,17 @@ from fastapi import Query
 from service.http.auth import Permit, Scope
 from service.http.context import Contextual, MayAdminister, MayReadLedger, WorkerRouter
 from service.http.errors import RequestError
-from service.http.routes.curation import Document, DocumentId, HistoryOf, Limit, RevisionResponse
+from service.http.routes.curation import (
+    Document,
+    DocumentHistoryResponse,
+    DocumentId,
+    HistoryOf,
+    Limit,
+    RevisionResponse,
+    document_history,
+)
 from service.http.schemas import RESPONSES, CampaignsBody, RestoreBody
-from service.sponsored.campaign import CampaignChange, campaign_document, parse_campaign
+from service.sponsored.campaign import campaign_document, parse_campaign
 from service.sponsored.ledger import CampaignDay, LedgerEntry
 from service.sponsored.placement import campaign_states, spent_amounts
 
@@ -45,25 +53,6 @@ class CampaignsResponse:
     enabled: bool
     """Whether searches have sponsored hits: the setting sponsored.enabled."""
     campaigns: tuple[StoredCampaign, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignHistoryEntry:
-    """One change of one campaign."""
-
-    revision: int
-    time: datetime
-    who: str
-    id: str
-    before: Document | None
-    after: Document | None
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignHistoryResponse:
-    """Changes, newest first."""
-
-    changes: tuple[CampaignHistoryEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +97,9 @@ def put_campaigns(context: Contextual, permit: MayAdminister, body: CampaignsBod
 @router.get("/history", summary="Changes of sponsored campaigns")
 def campaign_history(
     context: Contextual, _permit: MayAdminister, campaign: HistoryOf = "", limit: Limit = 100
-) -> CampaignHistoryResponse:
+) -> DocumentHistoryResponse:
     """Every change, with its author and the campaign before and after it."""
-    return CampaignHistoryResponse(tuple(map(_to_entry, context.engine.campaigns.history(campaign or None, limit))))
+    return document_history(context.engine.campaigns.history(campaign or None, limit), campaign_document)
 
 
 @router.post("/restore", summary="Restore earlier sponsored campaigns")
@@ -162,8 +151,3 @@ def _advertiser_of(permit: Permit, advertiser: str) -> str:
         message = f"this key is named for the advertiser {permit.name!r} and reads no other's entries"
         raise RequestError(403, message, field="advertiser")
     return permit.name
-
-
-def _to_entry(change: CampaignChange) -> CampaignHistoryEntry:
-    before, after = (None if each is None else campaign_document(each) for each in (change.before, change.after))
-    return CampaignHistoryEntry(change.revision, change.time, change.who, change.id, before, after)

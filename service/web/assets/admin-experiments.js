@@ -1,8 +1,7 @@
 // Experiments: the list, a form, reports and stopping.
 
 import { call } from "./api.js";
-import { attempt, button, head, moment, percent, place, sure, table } from "./admin-ui.js";
-import { announce } from "./announce.js";
+import { attempt, button, head, listPart, moment, percent, place, sure, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { experimentForm } from "./admin-experiment-form.js";
 import { optionsOf, reportOf } from "./admin-experiment-report.js";
@@ -11,18 +10,7 @@ const STATES = ["running", "waiting", "draft", "ended", "stopped"];
 const TAGS = { running: "tag in_stock", waiting: "tag preorder" };
 
 export function experimentsPart(paths) {
-  const status = place();
-  const list = place();
-  const below = place();
-  const done = async (text) => {
-    announce(text);
-    await refresh();
-  };
-  const show = (section) => {
-    fill(below, section);
-    section.querySelector("h2").focus();
-  };
-  const close = () => fill(below);
+  const { status, list, below, show, close, done } = listPart(() => refresh());
   const refresh = () => attempt(status, async () => {
     const { experiments, notices } = await call("/v1/experiments");
     const inOrder = experiments.sort((one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state));

@@ -1,21 +1,14 @@
 // Merchandising rules: a list, an editor with preview, and restoring of revisions.
 
 import { call } from "./api.js";
-import { attempt, button, field, head, historyOf, moment, number, place, sure, table } from "./admin-ui.js";
-import { announce } from "./announce.js";
+import { attempt, button, field, head, historyOf, listPart, moment, number, place, sure, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 import { goalsOf } from "./admin-exposure.js";
 import { ruleForm } from "./admin-rule-form.js";
 
 export function rulesPart() {
-  const status = place();
-  const list = place();
-  const editor = place();
+  const { status, list, below, show, close, done } = listPart(() => refresh());
   const past = place();
-  const done = async (text) => {
-    announce(text);
-    await refresh();
-  };
   const refresh = () => attempt(status, async () => {
     const { rules, faults, exposure_goals: goals } = await call("/v1/rules");
     fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }), goalsOf(goals));
@@ -50,16 +43,13 @@ export function rulesPart() {
     await done(`Rules are as at revision ${revision}`);
   });
   const question = (revision) => `Make all rules what they were at revision ${revision}?`;
-  const edit = (rule) => {
-    fill(editor, editorOf(rule, async (text) => {
-      fill(editor);
-      await done(text);
-    }, () => fill(editor)));
-    editor.querySelector("h2").focus();
-  };
+  const edit = (rule) => show(editorOf(rule, async (text) => {
+    close();
+    await done(text);
+  }, close));
   refresh();
   return [...head("Rules", "They hold from the moment they are saved. Try one on a search first."),
-    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), status, list, editor, past];
+    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), status, list, below, past];
 }
 
 function whenOf({ when = {}, enabled }) {

@@ -1,27 +1,15 @@
 // Sponsored campaigns: a list with what each has spent, an editor, the ledger and the counts by day.
 
 import { call, withParameters } from "./api.js";
-import { attempt, button, check, field, head, historyOf, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
-import { announce } from "./announce.js";
+import { attempt, button, check, field, head, historyOf, listPart, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 const TAGS = { running: "tag in_stock", waiting: "tag preorder", spent: "tag out_of_stock" };
 const LISTS = ["products", "queries", "types"];
 
 export function sponsoredPart() {
-  const status = place();
-  const list = place();
-  const below = place();
+  const { status, list, below, show, close, done } = listPart(() => refresh());
   const past = place();
-  const done = async (text) => {
-    announce(text);
-    await refresh();
-  };
-  const show = (section) => {
-    fill(below, section);
-    section.querySelector("h2").focus();
-  };
-  const close = () => fill(below);
   const refresh = () => attempt(status, async () => {
     const { enabled, campaigns } = await call("/v1/campaigns");
     fill(list, enabled ? null : el("p", { class: "notice", text: "Searches have no sponsored hits: the setting sponsored.enabled is off." }),

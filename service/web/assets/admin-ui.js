@@ -1,5 +1,6 @@
 // What the parts of the admin page are made of.
 
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
 const SLOW_MS = 300;
@@ -94,6 +95,24 @@ export async function attempt(place, work) {
     fill(place, el("p", { class: "notice faults", role: "alert", text: message }));
     return undefined;
   }
+}
+
+/** What a part with a list is made of: places for messages, the list and what is edited below it, and what changes them;
+ * `refresh` shows the list again. */
+export function listPart(refresh) {
+  const [status, list, below] = [place(), place(), place()];
+  return {
+    status, list, below,
+    close: () => fill(below),
+    show(section) {
+      fill(below, section);
+      section.querySelector("h2").focus();
+    },
+    async done(text) {
+      announce(text);
+      await refresh();
+    },
+  };
 }
 
 /** A place for messages. */

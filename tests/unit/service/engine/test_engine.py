@@ -20,10 +20,11 @@ import service.engine.engine
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import FilterError, QueryError, StoreDamagedError, UnknownFieldError, UnknownProductError
 from retrieval.index.fusion import METHODS
+from retrieval.index.keyword import NO_ROWS, Rows
 from retrieval.records import Page
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
-from service.engine.candidates import EncodedQuery
+from service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.request import STAGES, SearchRequest, apply_operators
 from service.engine.snapshot import Connection, open_snapshot
@@ -276,6 +277,22 @@ def test_few_hits_of_a_filter_come_with_other_near_products(engine: SearchEngine
         assert not engine.search(text, filters=filters, sort="price").nearest or not page.total
         assert not engine.search(text, filters=filters, page=2).nearest
     assert offered
+
+
+def test_later_pages_look_for_no_offers(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def near_others(_stages: Stages, request: ResolvedRequest, *_: object) -> Rows:
+        looks.append(request.text)
+        return NO_ROWS
+
+    monkeypatch.setattr(Stages, "_near_others", near_others)
+    found = []
+    for page in (1, 2):
+        for text, bound in product(("something to carry books", "cordless drill"), (5, 10, 20, 60)):
+            engine.search(text, filters=f"price < {bound}", page=page)
+        found.append(len(looks))
+    assert found[0] == found[1] > 0
 
 
 def test_nearly_all_strings_of_random_letters_have_no_hits(engine: SearchEngine) -> None:
