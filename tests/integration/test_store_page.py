@@ -465,8 +465,9 @@ def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: P
     root = Path(shutil.copytree(demo_index, tmp_path / "store"))
     settings = Settings(backend="embedded", sponsored=SponsoredSettings(enabled=True))
     with SearchEngine.open(root, settings=settings) as engine, served(engine) as url:
-        product = engine.search("cordless drill").hits[3].product
-        engine.campaigns.put([Campaign("drills", "acme", (product.id,), 0.5)])
+        drills = tuple(hit.product.id for hit in engine.search("cordless drill", size=30).hits)
+        engine.campaigns.put([Campaign("drills", "acme", drills, 0.5)])
+        (sponsored,) = engine.search("cordless drill", sponsored=True).sponsored
         with visiting(browser, url, consent=True) as visit:
             visit.page.goto("/?q=cordless+drill")
             visit.results("“cordless drill”")
@@ -474,10 +475,12 @@ def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: P
             expect(strip).to_contain_text("acme")
             strip.get_by_role("link").first.click()
             visit.page.locator(".product h1").wait_for()
+            visit.page.get_by_role("region", name="Similar products").wait_for()
+            expect(strip).to_contain_text("acme")
             assert within(60, lambda: bool(engine.campaigns.ledger.entries("acme")))
             visit.settle()
         (entry,) = engine.campaigns.ledger.entries("acme")
-        assert (entry.reason, entry.product, entry.place) == ("charged", product.id, 1)
+        assert (entry.reason, entry.product, entry.place) == ("charged", sponsored.product.id, 1)
 
 
 def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: str) -> None:

@@ -102,6 +102,6 @@ export const api = {
   product: async (id, signal) => (await call(productPath(id), { signal })).product,
   /** A product with the ids of its siblings. */
   productWithSiblings: (id, signal) => call(productPath(id), { signal }),
-  similar: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size }))).hits,
+  similar: (id, size) => call(withParameters(`${productPath(id)}/similar`, { size, sponsored: true })),
   recommend: async (history, size) => (await call("/v1/recommend", { method: "POST", body: { history, size } })).hits,
 };

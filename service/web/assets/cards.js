@@ -4,6 +4,7 @@ import { add } from "./basket.js";
 import { addressOf } from "./address.js";
 import { ICONS, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
+import { noteSponsored } from "./events.js";
 import { announce } from "./announce.js";
 import { optionsInShort } from "./variants.js";
 import { money, number, t } from "./words.js";
@@ -50,6 +51,14 @@ export function row(title, products) {
   if (!products.length) return null;
   return el("section", { class: "row", "aria-label": title }, el("h2", { text: title }),
     grid(products.map((product) => ({ product })), { className: "grid strip" }));
+}
+
+/** The products that advertisers pay for, apart from the others; nothing where there are none. */
+export function sponsoredStrip(hits) {
+  if (!hits.length) return null;
+  const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
+  return el("section", { class: "sponsored", "aria-labelledby": "sponsored-title" }, el("h2", { id: "sponsored-title", text: t("sponsored") }),
+    grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
 }
 
 /** As many empty cards, of the same size. */

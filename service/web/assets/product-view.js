@@ -1,7 +1,7 @@
 // The page of one product: what it is, its variants, what is like it.
 
 import { api } from "./api.js";
-import { addButton, availability, regularPrice, row, stars } from "./cards.js";
+import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { addressOf } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
@@ -29,8 +29,8 @@ export function productView(shop, id) {
       if (siblings.length) productsOf(siblings, request.signal).then((others) => fill(choices, siblingChoices(product, others))).catch(() => {});
       if (!isBack) note("consultation", id);
       rememberSeen(id);
-      const similar = await api.similar(id, SIMILAR);
-      element.append(row(t("similar"), similar.map((hit) => hit.product)) || "");
+      const { hits, sponsored } = await api.similar(id, SIMILAR);
+      element.append(row(t("similar"), hits.map((hit) => hit.product)) || "", sponsoredStrip(sponsored) || "");
     } catch (error) {
       if (request.signal.aborted) return;
       if (error.status === 404) fill(element, gone());

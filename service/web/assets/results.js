@@ -2,9 +2,9 @@
 
 import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
 import { cachedResults, search, searchSiblings } from "./search-request.js";
-import { grid, skeletons } from "./cards.js";
+import { grid, skeletons, sponsoredStrip } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
-import { noteClick, noteReached, noteShown, noteSponsored } from "./events.js";
+import { noteClick, noteReached, noteShown } from "./events.js";
 import { chips, choices, chosenCount, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
 import { errorNotice } from "./error-notice.js";
@@ -112,14 +112,6 @@ export function resultsView(shop) {
 function offers(place, answer) {
   const text = t(answer.hits.length ? "nearest beside" : "nearest");
   return answer.nearest.length ? [el("p", { class: "notice", text }), hitGrid(place, answer, answer.nearest, answer.hits.length)] : [];
-}
-
-/** The products that advertisers pay for, apart from the hits; nothing where there are none. */
-function sponsoredStrip(hits) {
-  if (!hits.length) return null;
-  const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
-  return el("section", { class: "sponsored", "aria-labelledby": "sponsored-title" }, el("h2", { id: "sponsored-title", text: t("sponsored") }),
-    grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
 }
 
 /** A grid of hits, `before` of which stand before them on the page. */
