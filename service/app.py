@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,13 @@ from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
 from service.http.auth import KEYS_FILE, KeyFile
-from service.http.connections import ConnectionLimiter, ConnectionLimits, LimitedProtocol, refuse_new_connections
+from service.http.connections import (
+    Acceptor,
+    ConnectionLimiter,
+    ConnectionLimits,
+    LimitedProtocol,
+    refuse_new_connections,
+)
 from service.http.context import ServiceContext, SharedParts, is_loopback
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
@@ -53,6 +60,7 @@ from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
 from service.web import docs, pages, pictures
+from service.worker_group import WorkerGroup
 
 if TYPE_CHECKING:
     from service.http.otlp import OpenTelemetry
@@ -72,6 +80,8 @@ _KEEP_ALIVE_SECONDS = 65
 first may do so while the other is sending, and only the client knows that it is not."""
 _LEAST_COMPRESSED = 1_000
 """Bytes of a response."""
+_TURN_FILE = ".tasks.lock"
+"""In a directory of indexes: the lock of the task that runs as a command."""
 _OTHER_FILES = 1_000
 """Open files of the process that are not connections."""
 _ROUTERS = (
@@ -106,18 +116,24 @@ def create_app(
     settings: ServiceSettings,
     tracing: OpenTelemetry | None = None,
     sourced: SourcedSettings | None = None,
+    group: WorkerGroup | None = None,
 ) -> FastAPI:
     """An ASGI application for an engine, which the caller closes after the application has ended, or for all indexes of
     a directory.
 
-    `sourced` are all settings of the process, which the settings route shows. Any ASGI server can run it.
+    `sourced` are all settings of the process, which the settings route shows; `group` are the workers of the service,
+    where it has several. Any ASGI server can run it.
     """
+    group = group or WorkerGroup()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        notices = asyncio.create_task(health.follow_notices(app))
+        following = [asyncio.create_task(health.follow_notices(app))]
+        if group.count > 1:
+            following.append(asyncio.create_task(news.share()))
         yield
-        notices.cancel()
+        for each in following:
+            each.cancel()
         await app.state.pictures.close()
         shared.close()
         if tracing is not None:
@@ -137,20 +153,23 @@ def create_app(
     root = source if isinstance(source, Path) else source.root
     shared = SharedParts(
         KeyFile(settings.keys or root / KEYS_FILE),
-        RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
+        RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address, group),
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
         settings.origins,
         settings.feed_bytes,
         settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
+        group,
+        group.array("pressed", (), bool),
     )
     app.state.shared = shared
     sourced = sourced or SourcedSettings.of_service(settings)
     app.state.indexes = _open_indexes(source, shared, sourced)
     app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced)
-    app.state.protocol_log = RequestLog()
+    app.state.protocol_log = RequestLog(group)
+    news = health.WorkerNews(app)
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
     routers = [*_ROUTERS, docs.router]
     if settings.pages:
@@ -187,7 +206,7 @@ def _open_indexes(
             shared,
             ImpressionRecorder(engine.record, engine.rules.exposure.count),
             experiments,
-            TaskService(engine.root, feeds, jobs, shared.turn),
+            TaskService(engine.root, feeds, jobs, source / _TURN_FILE if isinstance(source, Path) else None),
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,
             on_close=(lambda: None) if is_only else engine.close,
@@ -221,8 +240,9 @@ def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: Se
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
     """The last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
+    all_bodies = max(settings.body_bytes, settings.bodies_bytes // app.state.shared.group.count)
     limits = RequestLimits(
-        settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes, settings.write_deadline
+        settings.body_bytes, settings.body_seconds, settings.deadline, all_bodies, settings.write_deadline
     )
     check_room = app.state.shared.threads.check_room
     app.add_middleware(
@@ -241,22 +261,31 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
     app.add_middleware(IndexPathMiddleware)
 
 
-def serve(source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
-    """Serves until SIGTERM or SIGINT. For `notice` seconds after it, the server still answers but is not ready.
+@dataclass(frozen=True, slots=True)
+class WorkerPart:
+    """What makes a server a worker of a group."""
+
+    group: WorkerGroup
+    listeners: Sequence[socket.socket]
+    """Sockets that all workers accept connections from."""
+    on_start: Callable[[], None]
+    """Called when the worker accepts connections."""
+
+
+def serve(
+    source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0, worker: WorkerPart | None = None
+) -> None:
+    """Serves until SIGTERM or SIGINT, as one process or as a worker. For `notice` seconds after it, the server still
+    answers but is not ready.
 
     Raises SettingError if it would listen on a public address without a key.
     """
     settings = sourced.settings.service
-    root = source if isinstance(source, Path) else source.root
-    keys = KeyFile(settings.keys or root / KEYS_FILE)
-    if not keys.exists and not is_loopback(settings.host):
-        raise SettingError(
-            f"service.host is {settings.host}, which others reach, and there is no key: make one first "
-            f"(shelfwise keys create {root} web --scope search), or serve 127.0.0.1"
-        )
-    configure_logs()
+    check_address(source if isinstance(source, Path) else source.root, settings)
+    group = worker.group if worker else WorkerGroup()
+    configure_logs(group.number if worker else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_app(source, settings, open_tracing(settings.traces) if settings.traces else None, sourced)
+    app = create_app(source, settings, open_tracing(settings.traces) if settings.traces else None, sourced, group)
     limits = ConnectionLimits(
         head_seconds=settings.body_seconds,
         total=settings.connections,
@@ -266,9 +295,19 @@ def serve(source: SearchEngine | Path, sourced: SourcedSettings, *, notice: floa
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     draining: threading.Event = app.state.draining
     refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
-    config = server_config(app, settings, ConnectionLimiter(limits, refusals))
+    limiter = ConnectionLimiter(limits, refusals, group)
+    config = server_config(app, settings, limiter)
     prevent_pauses()
-    DrainingServer(config, draining, notice).run()
+    (DrainingServer if worker is None else partial(WorkerServer, worker, limiter))(config, draining, notice).run()
+
+
+def check_address(root: Path, settings: ServiceSettings) -> None:
+    """Raises SettingError for a public address while there is no key."""
+    if not KeyFile(settings.keys or root / KEYS_FILE).exists and not is_loopback(settings.host):
+        raise SettingError(
+            f"service.host is {settings.host}, which others reach, and there is no key: make one first "
+            f"(shelfwise keys create {root} web --scope search), or serve 127.0.0.1"
+        )
 
 
 def prevent_pauses() -> None:
@@ -311,6 +350,38 @@ class DrainingServer(uvicorn.Server):
         self._captured_signals.clear()
 
 
+class WorkerServer(DrainingServer):
+    """The server of a worker process: it accepts from sockets that stay open for the other workers."""
+
+    def __init__(
+        self,
+        worker: WorkerPart,
+        limiter: ConnectionLimiter,
+        config: uvicorn.Config,
+        draining: threading.Event,
+        notice: float,
+    ) -> None:
+        super().__init__(config, draining, notice)
+        self._worker = worker
+        self._limiter = limiter
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - as uvicorn has it
+        """Starts the application, then accepts connections."""
+        await super().startup([])
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = partial(make, self.config, self.server_state, self.lifespan.state)
+        self._acceptors = [Acceptor(each, protocol, self._limiter) for each in self._worker.listeners]
+        self._worker.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Accepts what is queued, as the other workers do, then ends all connections."""
+        await asyncio.sleep(_QUEUE_SECONDS)
+        for each in self._acceptors:
+            await each.close()
+        await uvicorn.Server.shutdown(self, [])
+
+
 def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLimiter) -> uvicorn.Config:
     """The configuration of uvicorn."""
     return uvicorn.Config(
@@ -347,9 +418,14 @@ def raise_file_limit(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def configure_logs() -> None:
-    """Logs one JSON object a line to standard error, uvicorn's log included."""
+def configure_logs(worker: int | None = None) -> None:
+    """Logs one JSON object a line to standard error, uvicorn's log included; in a worker with its number."""
+
+    def add_worker(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        return event if worker is None else {**event, "worker": worker}
+
     shared: list[structlog.types.Processor] = [
+        add_worker,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

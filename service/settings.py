@@ -210,13 +210,15 @@ class ServiceSettings(SettingsTable):
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
     """addresses of proxies whose X-Forwarded-For header is trusted"""
+    workers: int = Field(default=1, ge=1, le=256)
+    """worker processes of shelfwise serve; one uses little more than one core, several as many as there are"""
     threads: int | None = Field(default=None, ge=1, le=1_000)
-    """worker threads"""
+    """worker threads of each worker process"""
     query_encodings: int = Field(default=1_000, ge=0, le=1_000_000)
     """the last queries whose encodings memory keeps, some 5 KB each, for further pages and filters and for other
     shoppers"""
     queue: int = Field(default=32, ge=0, le=100_000)
-    """requests that may wait for a thread; further ones are refused with 503"""
+    """requests that may wait for a thread of a worker process; further ones are refused with 503"""
     deadline: float = Field(default=10.0, gt=0, le=600)
     """time limit of a request in seconds; then it gets a 504"""
     write_deadline: float = Field(default=60.0, gt=0, le=600)
@@ -236,9 +238,9 @@ class ServiceSettings(SettingsTable):
     connections_per_address: int = Field(default=500, ge=1, le=100_000)
     """connections of one address, unless it is a trusted proxy"""
     requests_per_minute_key: int = Field(default=60_000, ge=1)
-    """rate limit of one key in this process, a large search counting as several; a key may have its own limit"""
+    """rate limit of one key, a large search counting as several; a key may have its own limit"""
     requests_per_minute_address: int = Field(default=6_000, ge=1)
-    """rate limit of one address in this process, a large search counting as several"""
+    """rate limit of one address, a large search counting as several"""
     pages: bool = True
     """whether the store page and the admin page are served"""
     page_key: str = Field(default="", json_schema_extra={"is_secret": True})
@@ -263,8 +265,13 @@ class ServiceSettings(SettingsTable):
 
     @property
     def worker_threads(self) -> int:
-        """`threads`, by default one for each core."""
-        return self.threads or len(os.sched_getaffinity(0))
+        """`threads`, by default the cores that each worker process has."""
+        return self.threads or self.cores_per_worker
+
+    @property
+    def cores_per_worker(self) -> int:
+        """The cores of this process, divided by the worker processes."""
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
 
 def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("retrieval", "rerank", "indexer", "service", "benchmarks")
 SERVICE_LAYERS = (
-    ("settings", "metrics"),
+    ("settings", "worker_group"),
     ("events",),
     ("curation",),
     ("engine", "experiments", "sponsored"),
@@ -28,6 +28,7 @@ SERVICE_LAYERS = (
     ("http",),
     ("instantsearch", "web"),
     ("app", "directory_checks", "mcp"),
+    ("supervisor",),
     ("cli",),
 )
 """Parts of service from low to high: a part imports from its own layer and the lower ones."""

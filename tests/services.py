@@ -26,9 +26,9 @@ from service.http.auth import KeyFile, Scope, new_key
 from service.settings import Settings
 from tests.machine import within
 
-_PROGRAM = (sys.executable, "-c", "from service.cli.main import main; main()")
+PROGRAM = (sys.executable, "-c", "from service.cli.main import main; main()")
 _STARTING_SECONDS = 60
-_TLS = ssl.create_default_context()
+TLS = ssl.create_default_context()
 """Shared by all requests: each would load the certificates again, which takes longer than the request."""
 
 
@@ -43,7 +43,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"{self.address}{path}", timeout=20, verify=_TLS)
+        return httpx2.get(f"{self.address}{path}", timeout=20, verify=TLS)
 
     def is_ready(self) -> bool:
         try:
@@ -63,7 +63,7 @@ class Service:
 
 def service(index: Path, log: Path, *options: str, **settings: object) -> AbstractContextManager[Service]:
     """Serves an index until the context ends; `settings` are those of the table `service`."""
-    return serving(_PROGRAM, log, str(index), *options, **settings)
+    return serving(PROGRAM, log, str(index), *options, **settings)
 
 
 @contextmanager

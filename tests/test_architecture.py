@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 97,
-    "lines": 30_900,
-    "lines of code": 22_480,
-    "lines of tests": 13_930,
+    "modules": 99,
+    "lines": 31_445,
+    "lines of code": 22_925,
+    "lines of tests": 14_240,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -37,7 +37,7 @@ on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
-and ceilings of exposure (docs/exposure.md)."""
+and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

@@ -56,6 +56,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class OutrunError(Exception):
+    """Another process stored a change meanwhile; read it, and try again."""
+
+
 class Journal:
     """The live changes of a store, in order. No file is created before the first append.
 
@@ -81,11 +85,12 @@ class Journal:
         """Damages of one copy, with their repair or the reason that it failed."""
         return tuple(self._notices)
 
-    def append(self, changes: Sequence[Change], *, above: int = 0) -> list[int]:
+    def append(self, changes: Sequence[Change], *, above: int = 0, after: int | None = None) -> list[int]:
         """Appends changes, all or none, and returns their numbers once they are durable in both copies.
 
         Numbers continue behind `above`, the last change in the served version, even where the journal was lost. Raises
-        ChangeError for an invalid change, StoreError where nothing could be written.
+        ChangeError for an invalid change, StoreError where nothing could be written, and OutrunError where there is a
+        change behind the one with the number `after`.
         """
         lines = [change_to_json(change) for change in changes]
         if not lines:
@@ -94,6 +99,8 @@ class Journal:
             raise ChangeError(f"the changes of one call have more than {MAX_CALL_BYTES:,} bytes; use several")
         with self._locked():
             end = self._find_end(above, create=True)
+            if after is not None and end.last > max(after, above):
+                raise OutrunError
             if end.last < above:
                 end = self._rewrite(above)
             first = end.last + 1

@@ -20,6 +20,7 @@ from service.cli.output import emit, plain_table, say, show_notices, show_table
 
 if TYPE_CHECKING:
     from service.http.auth import KeyFile, Scope, StoredKey
+    from service.settings import ServiceSettings
 
 Expires = Annotated[
     datetime | None, Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -46,6 +47,9 @@ def serve(
     default: Annotated[
         str, Option(help="Of several indexes, the one that answers requests that name none; by default as set.")
     ] = "",
+    workers: Annotated[
+        int | None, Option(help="Worker processes, one for each core to use; by default as set, 1.", min=1, max=256)
+    ] = None,
     notice: Annotated[
         float, Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600)
     ] = 0.0,
@@ -64,21 +68,50 @@ def serve(
     read = SourcedSettings.read(settings)
     if settings is not None:
         os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks
-    options = (("host", host), ("port", port), ("default_index", default or None))
+    options = (("host", host), ("port", port), ("default_index", default or None), ("workers", workers))
     sourced = read.with_service({name: value for name, value in options if value is not None})
     wanted = sourced.settings.service
-    if names := _indexes_of(index):
-        address = f"http://{wanted.host}:{wanted.port}"
-        say(f"{', '.join(names)}: the API is described at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
+    names = _indexes_of(index)
+    if wanted.workers > 1:
+        from service.supervisor import serve_workers
+
+        serve_workers(
+            index,
+            sourced,
+            is_directory=bool(names),
+            notice=notice,
+            on_ready=lambda served: _show_served(wanted, names, served.products, served.version, served.notices),
+        )
+        return
+    if names:
+        _show_served(wanted, names)
         run(index, sourced, notice=notice)
         return
     with SearchEngine.open(index, settings=sourced.settings) as engine:
-        show_notices(engine.notices)
-        products, version = engine.manifest.products, engine.manifest.version
-        address = f"http://{wanted.host}:{wanted.port}"
-        pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
-        say(f"{products:,} products of {version}; the API is described at {address}/docs{pages}", to=output.err)
+        _show_served(wanted, (), engine.manifest.products, engine.manifest.version, engine.notices)
         run(engine, sourced, notice=notice)
+
+
+def run_worker() -> None:
+    """Runs a worker process of a service."""
+    limit_malloc_arenas()  # before what follows starts threads
+    from service.supervisor import serve_as_worker
+
+    serve_as_worker()
+
+
+def _show_served(
+    wanted: ServiceSettings, names: Collection[str], products: int = 0, version: str = "", notices: Collection[str] = ()
+) -> None:
+    """Says what is served, and where: the indexes of these names, or one."""
+    show_notices(notices)
+    address = f"http://{wanted.host}:{wanted.port}"
+    by = f" by {wanted.workers} worker processes" if wanted.workers > 1 else ""
+    if names:
+        say(f"{', '.join(names)}{by}: the API is described at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
+        return
+    pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
+    say(f"{products:,} products of {version}{by}; the API is described at {address}/docs{pages}", to=output.err)
 
 
 def _indexes_of(path: Path) -> tuple[str, ...]:

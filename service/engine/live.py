@@ -31,7 +31,7 @@ from retrieval.store.products import encoder_text, keyword_document, product_to_
 from retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Upsert, apply_change
-from retrieval.updates.journal import Journal, JournalEntry
+from retrieval.updates.journal import Journal, JournalEntry, OutrunError
 from retrieval.updates.three_way_merge import same_product
 from service.engine.search import condition_of, ordered_ids, unknown_product
 from service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
@@ -488,7 +488,9 @@ class FollowedVersion:
         self._appending = threading.Lock()
         """Held while changes are planned and stored that are shown later."""
         self._pending: dict[str, tuple[int, Product | None]] = {}
-        """The products of such changes, with the number of the change, until searches show them."""
+        """The products of changes, with the number of the change, until searches show them."""
+        self._stored_last = 0
+        """The last change that is among these or that searches show."""
         self._shown = threading.Condition()
         self._opening = threading.Lock()
         """Held while a new version is opened."""
@@ -541,30 +543,39 @@ class FollowedVersion:
         """Takes the changes that a plan makes durably, all or none of them; searches show them. Raises what the plan
         does, and UnknownProductError or OutsideFilterError for a change outside `filters`."""
         self._check_following()
-        with self._swap:
-            self._apply_new()
-            products = CurrentProducts(self._live, {}, filters)
-            whole, found = self._planned(plan, products)
-            self._live.prepare(found)
-            applied = self._stored(whole, found)
-            # It is taken, whatever comes next: an error would say that it is not.
-            self._try_apply()
-        return applied
+        while True:
+            with self._swap, suppress(OutrunError):
+                self._apply_new()
+                products = CurrentProducts(self._live, {}, filters)
+                whole, found = self._planned(plan, products)
+                self._live.prepare(found)
+                applied = self._stored(whole, found, self._live.sequence)
+                # It is taken, whatever comes next: an error would say that it is not.
+                self._try_apply()
+                return applied
 
     def append(self, plan: Plan, filters: str = "") -> AppliedChanges:
         """As `change`, but searches show the changes only once their texts are encoded, which `wait_for` waits for: a
         thousand of them take seconds. `sequence` is never 0: changes without an effect have that of the last ones."""
         self._check_following()
-        with self._appending:
-            shown = self.sequence
-            self._pending = {key: each for key, each in self._pending.items() if each[0] > shown}
-            pending = {key: product for key, (_, product) in self._pending.items()}
-            whole, found = self._planned(plan, CurrentProducts(self._live, pending, filters))
-            applied = self._stored(whole, found)
-            if applied.sequence:
-                self._pending |= {key: (applied.sequence, product) for key, product in found.items()}
-                return applied
-            return AppliedChanges(max((each[0] for each in self._pending.values()), default=shown), 0)
+        while True:
+            with self._appending, suppress(OutrunError):
+                pending = self._read_pending()
+                whole, found = self._planned(plan, CurrentProducts(self._live, pending, filters))
+                applied = self._stored(whole, found, self._stored_last)
+                return applied if applied.sequence else AppliedChanges(self._stored_last, 0)
+
+    def _read_pending(self) -> Found:
+        """The products of changes that any process stored and that searches do not show yet."""
+        shown = self.sequence
+        self._pending = {key: each for key, each in self._pending.items() if each[0] > shown}
+        self._stored_last = max(self._stored_last, shown)
+        for entry in self._journal.since(self._stored_last):
+            key = entry.change.id
+            known = self._pending[key][1] if key in self._pending else self._live.product(key)
+            self._pending[key] = entry.seq, apply_change(known, entry.change)
+            self._stored_last = entry.seq
+        return {key: product for key, (_, product) in self._pending.items()}
 
     def _planned(self, plan: Plan, products: CurrentProducts) -> tuple[Sequence[Change], Found]:
         """The changes of a plan, and the products that they change."""
@@ -574,9 +585,10 @@ class FollowedVersion:
         products.check(whole)
         return whole, products.changed(whole)
 
-    def _stored(self, whole: Sequence[Change], found: Found) -> AppliedChanges:
+    def _stored(self, whole: Sequence[Change], found: Found, after: int) -> AppliedChanges:
+        """Stores what was planned over all changes up to one; raises OutrunError where there is a later one."""
         wanted = [change for change in whole if change.id in found]
-        numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change)
+        numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change, after=after)
         return AppliedChanges(numbers[-1] if numbers else 0, len(found))
 
     def _check_following(self) -> None:

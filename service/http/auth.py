@@ -152,8 +152,12 @@ class KeyFile:
             return self._keys
 
     def permit(self, key: str, now: datetime) -> Permit | None:
-        """The permit of a key; None if it is not valid."""
-        return verify_key(key, self.keys(), now)
+        """The permit of a key; None if it is not valid. One that another process has just made is read at once."""
+        permit = verify_key(key, self.keys(), now)
+        if permit is None and file_stamp(self.path) != self._stamp:
+            self._checked = -_CHECK_SECONDS
+            permit = verify_key(key, self.keys(), now)
+        return permit
 
     def add(self, key: StoredKey) -> None:
         """Adds a key, durably."""

@@ -12,13 +12,14 @@ import ipaddress
 import socket
 import struct
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import h11
+import numpy as np
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,11 +29,19 @@ from service.http.errors import RequestError, error_response
 from service.http.middleware import EarlyRefusals
 from service.http.request import request_id
 from service.http.telemetry import CONNECTIONS_CLOSED
+from service.worker_group import SharedCounts, WorkerGroup
 
+_log = structlog.get_logger("shelfwise.connections")
 _LAST_REQUEST_SECONDS = 2.0
 """A connection that waits for a request when the server stops has this long to send one, which is answered."""
 _LINGER_SECONDS = 2.0
 """A client that got its response before it sent the whole body has this long to finish and to read the response."""
+
+_YIELD_SECONDS = 0.002
+"""For which a worker with more connections than another leaves a new one to that one."""
+_RETRY_SECONDS = 1.0
+"""After which a process without free file descriptors accepts again."""
+_MOST_ADDRESSES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +59,37 @@ class ConnectionLimits:
 
 
 class ConnectionLimiter:
-    """Counts the connections of one server by address, for its event loop."""
+    """Counts the connections of a service by address, for the event loop of one of its workers."""
 
-    def __init__(self, limits: ConnectionLimits, refusals: EarlyRefusals | None = None) -> None:
+    def __init__(
+        self, limits: ConnectionLimits, refusals: EarlyRefusals | None = None, group: WorkerGroup | None = None
+    ) -> None:
         """`refusals` answer searches without a place, except those of proxies, whose clients have other addresses."""
+        group = group or WorkerGroup()
         self.limits = limits
         self._refusals = refusals
-        self._by_address: Counter[str] = Counter()
-        self._total = 0
+        self._by_address = SharedCounts(group, "connections", _MOST_ADDRESSES)
+        self._by_address.clear()
+        self._own = group.number
+        self._open = group.array("open", (), np.int64)
+        """Connections of each worker."""
+        self._open[self._own] = 0
         networks = map(_parse_network, limits.proxies)
         self._proxies = [network for network in networks if network is not None]
         self._trusts_all = "*" in limits.proxies
 
     def enter(self, address: str) -> bool:
         """Counts one more connection; returns whether it is within the limits."""
-        self._by_address[address] += 1
-        self._total += 1
-        if self._total > self.limits.total:
+        self._by_address.add(address, 1)
+        self._open[self._own] += 1
+        if self.total > self.limits.total:
             return False
-        return self._by_address[address] <= self.limits.per_address or self._is_proxy(address)
+        return self._by_address.total(address) <= self.limits.per_address or self._is_proxy(address)
 
     def leave(self, address: str) -> None:
         """Counts one connection less."""
-        self._total -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_address.add(address, -1)
+        self._open[self._own] -= 1
 
     def refusals_of(self, address: str) -> EarlyRefusals | None:
         """What may refuse requests of an address before they are parsed."""
@@ -84,7 +98,17 @@ class ConnectionLimiter:
     @property
     def is_overrun(self) -> bool:
         """Whether there are too many connections to even answer 503 on each."""
-        return self._total > 2 * self.limits.total
+        return self.total > 2 * self.limits.total
+
+    @property
+    def total(self) -> int:
+        """The connections of all workers."""
+        return int(self._open.sum())
+
+    @property
+    def has_most(self) -> bool:
+        """Whether another worker has fewer connections."""
+        return bool(self._open[self._own] > self._open.min())
 
     def _is_proxy(self, address: str) -> bool:
         if self._trusts_all or not address:
@@ -237,6 +261,61 @@ class _OverCapacity:
         response = error_response(error, request_id(scope))
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
+
+
+class Acceptor:
+    """Accepts connections from a listening socket that several workers share: one at a time, and later than a worker
+    with fewer. Where a worker accepted all that wait, as asyncio does, one would get most of the clients that keep
+    theirs open."""
+
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], limiter: ConnectionLimiter
+    ) -> None:
+        """Begins at once, in the running event loop."""
+        listener.setblocking(False)
+        self._listener = listener
+        self._make_protocol = make_protocol
+        self._limiter = limiter
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._loop.add_reader(listener, self._on_connection)
+
+    async def close(self) -> None:
+        """Accepts no more, and completes what was accepted."""
+        _cancel(self._waiting)
+        self._loop.remove_reader(self._listener)
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        self._listener.close()
+
+    def _on_connection(self) -> None:
+        if self._limiter.has_most:
+            self._pause(_YIELD_SECONDS)
+        else:
+            self._accept()
+
+    def _pause(self, seconds: float) -> None:
+        """Leaves connections to other workers for a moment, and then accepts one."""
+        self._loop.remove_reader(self._listener)
+        self._waiting = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._on_connection)
+        self._accept()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another worker was faster
+            return
+        except OSError as error:
+            _log.error("connection not accepted", error=error.strerror)
+            self._pause(_RETRY_SECONDS)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
 
 _SO_ATTACH_FILTER = 26

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,11 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from retrieval.errors import FilterError, UnknownFieldError
@@ -38,6 +39,7 @@ from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThrea
 from service.http.request import EXTENSION, INDEX
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
+from service.worker_group import WorkerGroup
 
 if TYPE_CHECKING:
     from service.events.event_log import RecordResult
@@ -74,8 +76,20 @@ class SharedParts:
     """Seconds without any part of an upload after which it ends."""
     webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
     """By vendor."""
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held by the task that runs as a command."""
+    group: WorkerGroup = field(default_factory=WorkerGroup)
+    """The worker processes of the service."""
+    pressed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, bool))
+    """(workers,) Whether half of the queue of each has been full for a second."""
+
+    def share_pressure(self) -> None:
+        """Lets the other workers know whether requests wait in this one."""
+        self.pressed[self.group.number] = self.threads.is_pressed
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether requests wait in all workers: where one has room, it gets the new ones."""
+        self.share_pressure()
+        return bool(self.pressed.all())
 
     def charge(self, permit: Permit, cost: int) -> None:
         """Counts the work of a request, in searches, for its key and for its address with this key; its authorization

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +23,8 @@ from service.http.errors import RequestError
 from service.http.indexes import IndexRegistry
 from service.http.limits import WorkerThreads
 from service.http.schemas import RESPONSES, HealthResponse, json_response
+from service.http.telemetry import METRICS, MetricFamily, counts_of, format_metrics, merge_metrics, read_metrics
+from service.worker_group import WorkerGroup
 
 router = APIRouter(tags=["health"])
 _log = structlog.get_logger("shelfwise.notices")
@@ -29,6 +33,11 @@ _METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
 }
 _NOTICE_SECONDS = 1.0
+_TICKS = 4
+"""In which other workers are shared of live changes, of each in which they are shared of metrics."""
+_METRICS_NAME, _SEQUENCES_NAME = "metrics", "sequences"
+"""Of what workers share."""
+_SEQUENCES = msgspec.msgpack.Decoder(dict[str, int])
 
 
 @router.get("/health/live", response_model=HealthResponse, summary="Liveness")
@@ -64,7 +73,7 @@ def readiness_error(app: FastAPI) -> RequestError | None:
     if app.state.draining.is_set():
         message = "the server is shutting down; send requests to another one"
         return RequestError(503, message, code="draining", retry_after=5)
-    if shared.threads.is_pressed:
+    if shared.is_pressed:
         return RequestError(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
     return None
 
@@ -89,10 +98,51 @@ async def follow_notices(app: FastAPI) -> None:
 
 
 def render_metrics(app: FastAPI) -> bytes:
-    """The metrics of the process, then those of one application, in the Prometheus text format."""
+    """The metrics of the service in the Prometheus text format: those of this process and of one application now, those
+    of other workers as they shared them last."""
+    shared: SharedParts = app.state.shared
+    others = map(METRICS.decode, shared.group.of_others(_METRICS_NAME))
+    return format_metrics(merge_metrics([_own_metrics(app), *others]))
+
+
+def _own_metrics(app: FastAPI) -> list[MetricFamily]:
+    """With the counts of workers that ended and had the number of this one."""
     own = CollectorRegistry()
     own.register(ServiceCollector(app))
-    return generate_latest(REGISTRY) + generate_latest(own)
+    return merge_metrics([read_metrics(REGISTRY), read_metrics(own), app.state.counted_before])
+
+
+class WorkerNews:
+    """What a worker shares with the others of its group: its metrics, and which live changes its searches show."""
+
+    def __init__(self, app: FastAPI) -> None:
+        """Takes over the counts of a worker that ended and had the same number."""
+        shared: SharedParts = app.state.shared
+        self._app, self._group = app, shared.group
+        before = self._group.published(_METRICS_NAME).get(self._group.number)
+        app.state.counted_before = counts_of(METRICS.decode(before)) if before else []
+
+    async def share(self) -> None:
+        """Shares it until cancelled, at least once a second."""
+        for count in itertools.count():
+            await asyncio.to_thread(self._publish, is_whole=count % _TICKS == 0)
+            await asyncio.sleep(_NOTICE_SECONDS / _TICKS)
+
+    def _publish(self, *, is_whole: bool) -> None:
+        shared: SharedParts = self._app.state.shared
+        shared.share_pressure()
+        indexes: IndexRegistry[ServiceContext] = self._app.state.indexes
+        shown = {each.name: each.engine.live_sequence for each in indexes.opened}
+        self._group.publish(_SEQUENCES_NAME, msgspec.msgpack.encode(shown))
+        if is_whole:
+            self._group.publish(_METRICS_NAME, msgspec.msgpack.encode(_own_metrics(self._app)))
+            self._app.state.protocol_log.publish()
+
+
+def is_shown_by_all(group: WorkerGroup, name: str, sequence: int = 0) -> bool:
+    """Whether the other workers have opened an index, and their searches show its live changes up to a number."""
+    shown = map(_SEQUENCES.decode, group.of_others(_SEQUENCES_NAME))
+    return all(each.get(name, -1) >= sequence for each in shown)
 
 
 class ServiceCollector(Collector):

@@ -35,7 +35,8 @@ _ALIASES = SealedFile(
 _MOST_ALIAS_BYTES = 1 << 22
 _CHECK_SECONDS = 0.25
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_FOLLOW_SECONDS = 1.0
+_MAKING_FILE = ".making.lock"
+_FOLLOW_SECONDS = 0.25
 _RETRY_SECONDS = 5.0
 """After which an index that could not be opened is tried again."""
 
@@ -241,9 +242,11 @@ class IndexRegistry(Generic[T]):
         if self.root is None or self._make is None or not self._most:
             raise UnknownIndexError(name)
         check_name(name)
-        with self._making:
+        # One at a time, in all processes.
+        with self._making, FileLock(self.root / _MAKING_FILE):
             present = index_directories(self.root)
             if name in present:
+                self.refresh()
                 return
             if len(present) >= self._most:
                 raise SettingError(

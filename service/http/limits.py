@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from service.http.errors import RequestError
+from service.worker_group import SharedCounts, WorkerGroup
 
 T = TypeVar("T")
 _PARALLEL = 4
@@ -244,16 +245,22 @@ def check_batch_hits(hits: int, field: str) -> None:
         raise RequestError(400, message, field=field)
 
 
-class RateLimiter:
-    """Counts searches over a sliding minute, in this process. Another request counts as one search, a large search as
-    several (`search_cost`)."""
+_MOST_KEYS, _MOST_ADDRESSES = 1 << 12, 1 << 14
+"""Keys and addresses of a minute that are told apart with certainty, nearly; beyond, some count as a little more."""
 
-    def __init__(self, per_key: int, per_address: int) -> None:
+
+class RateLimiter:
+    """Counts searches over a sliding minute, in all workers of the service. Another request counts as one search, a
+    large search as several (`search_cost`). Requests that reach several workers at the same moment may exceed a limit
+    by as many."""
+
+    def __init__(self, per_key: int, per_address: int, group: WorkerGroup | None = None) -> None:
+        group = group or WorkerGroup()
         self._per_key, self._per_address = per_key, per_address
-        self._minute = 0
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._before: Counter[tuple[str, str]] = Counter()
-        """The counts of this minute and of the one before, of which the share counts that is in the last 60 seconds."""
+        self._counts = {
+            "key": SharedCounts(group, "keys", _MOST_KEYS),
+            "address": SharedCounts(group, "addresses", _MOST_ADDRESSES),
+        }
 
     def count_key(self, identity: str, own: int | None, cost: int = 1) -> None:
         """Raises RequestError (429) for a key above its own limit, or the limit of all keys."""
@@ -265,12 +272,11 @@ class RateLimiter:
 
     def _count(self, most: int, kind: str, name: str, cost: int) -> None:
         minute, passed = divmod(time.time(), 60)
-        if minute != self._minute:
-            self._before = self._counts if minute == self._minute + 1 else Counter()
-            self._counts, self._minute = Counter(), int(minute)
-        if self._counts[kind, name] + self._before[kind, name] * (1 - passed / 60) + cost > most:
+        counts, period = self._counts[kind], int(minute)
+        # Of the minute before, the share counts that is in the last 60 seconds.
+        if counts.total(name, period) + counts.total(name, period - 1) * (1 - passed / 60) + cost > most:
             wait = max(1, round(60 - passed))
             counted = f"; this request counts as {cost + 1:,}" if cost > 1 else ""
             message = f"more than {most:,} searches or other requests a minute by one {kind}{counted}; slow down"
             raise RequestError(429, message, retry_after=wait)
-        self._counts[kind, name] += cost
+        counts.add(name, cost, period)

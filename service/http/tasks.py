@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -376,23 +377,20 @@ class TaskService(TaskRunner):
     """Queues commands of the program for an index directory, and runs them."""
 
     def __init__(
-        self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}, turn: threading.Lock | None = None
+        self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}, turn: Path | None = None
     ) -> None:
         """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process. Services that
-        share a `turn` run one command at a time."""
+        share `turn`, the file of a lock, run one command at a time, in whichever processes they are."""
         self.feeds = feeds
-        turn = turn or threading.Lock()
+        in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
 
         def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
             if kind in own:
                 return own[kind](arguments, task)
-            while not turn.acquire(timeout=_POLL_SECONDS):
-                if task.is_stopped():
-                    return None
-            try:
-                return run_command(task_command(kind, arguments, root, feeds), task)
-            finally:
-                turn.release()
+            while not task.is_stopped():
+                with suppress(Timeout), in_turn or nullcontext():
+                    return run_command(task_command(kind, arguments, root, feeds), task)
+            return None
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)
 

@@ -1,12 +1,16 @@
-"""Metrics of requests and searches, in the process's default registry, and the trace of the current request."""
+"""Metrics of requests and searches, in the process's default registry; the sum of those of several processes; and the
+trace of the current request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from retrieval.records import Page
@@ -108,3 +112,92 @@ def record_request(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     REQUESTS.labels(route, method, str(status)).inc()
     SECONDS.labels(route).observe(seconds)
+
+
+# Metrics of several processes as those of one service
+
+_SUMMED_GAUGES = frozenset(
+    {
+        "shelfwise_threads",
+        "shelfwise_requests_places",
+        "shelfwise_requests_in_progress",
+        "shelfwise_events_waiting",
+        "process_virtual_memory_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+    }
+)
+"""Of any other gauge, the service has the largest value of its workers."""
+_COUNTING = ("counter", "histogram")
+
+
+class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
+    """A metric with its samples at a moment."""
+
+    name: str
+    text: str
+    kind: str
+    samples: list[tuple[str, dict[str, str], float]]
+    """The name, the labels and the value of each."""
+
+
+METRICS = msgspec.msgpack.Decoder(list[MetricFamily])
+
+
+def read_metrics(registry: CollectorRegistry) -> list[MetricFamily]:
+    """The metrics of a registry as they are now."""
+    return [
+        MetricFamily(
+            each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples]
+        )
+        for each in registry.collect()
+    ]
+
+
+def counts_of(families: Iterable[MetricFamily]) -> list[MetricFamily]:
+    """The counters and histograms: what outlives the worker that counted it, so that no sum becomes smaller."""
+    return [each for each in families if each.kind in _COUNTING]
+
+
+def merge_metrics(workers: Iterable[Sequence[MetricFamily]]) -> list[MetricFamily]:
+    """The metrics of a service whose workers have these: sums of counts, the largest of other values."""
+    merged: dict[str, MetricFamily] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for family in (each for families in workers for each in families):
+        merged.setdefault(family.name, family)
+        found = values.setdefault(family.name, {})
+        is_summed = family.kind in _COUNTING or family.name in _SUMMED_GAUGES
+        for name, labels, value in family.samples:
+            key = name, tuple(labels.items())
+            if key not in found:
+                found[key] = value
+            elif name.endswith("_created"):
+                found[key] = min(found[key], value)
+            else:
+                found[key] = found[key] + value if is_summed else max(found[key], value)
+    return [
+        msgspec.structs.replace(
+            family, samples=[(name, dict(labels), value) for (name, labels), value in values[family.name].items()]
+        )
+        for family in merged.values()
+    ]
+
+
+class _MergedMetrics(Collector):
+    def __init__(self, families: Iterable[MetricFamily]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family.name, family.text, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric
+
+
+def format_metrics(families: Iterable[MetricFamily]) -> bytes:
+    """Metrics in the Prometheus text format."""
+    registry = CollectorRegistry()
+    registry.register(_MergedMetrics(families))
+    return generate_latest(registry)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, cast, get_type_hints
 
+import msgspec
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from msgspec import Struct
@@ -32,20 +33,26 @@ from service.http.context import (
     identify,
 )
 from service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
+from service.http.health import is_shown_by_all
 from service.http.indexes import UnknownIndexError
 from service.http.openapi import struct_response
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.request import SORTED_INDEX, JsonObject, is_suggestions_index, parse_body, parse_json, text
+from service.worker_group import WorkerGroup
 
 _MOST_LOGGED = 1_000
 _MOST_LOGGED_BYTES = 1_000
 """Of a request's body and of its response."""
+_LOG_NAME = "requests"
+"""Of what workers share."""
 _KEY_PATHS = f"{PREFIX}keys"
 """Of which no more is logged: bodies and paths have keys."""
 _SENT_KEY = re.compile(r'(apiKey"?\s*[:=]\s*"?)[^"&]+')
 _SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
+_OPENING_SECONDS, _OPENING_LOOK_SECONDS = 1.5, 0.05
+"""Until other workers have opened a new index; clients want the response to begin within two seconds."""
 MOST_ITEMS = 1_000
 """Rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
@@ -88,21 +95,37 @@ class LogEntry(Struct, frozen=True):
     is_search: bool
 
 
-class RequestLog:
-    """The last 1,000 requests of the protocol that a process answered, in memory."""
+_LOG = msgspec.msgpack.Decoder(list[LogEntry])
 
-    def __init__(self) -> None:
-        self._entries: deque[LogEntry] = deque(maxlen=_MOST_LOGGED)
+
+class RequestLog:
+    """The last 1,000 requests of the protocol that the workers of a service answered, in memory."""
+
+    def __init__(self, group: WorkerGroup) -> None:
+        """Takes over those of a worker that ended and had the same number."""
+        self._group = group
+        before = group.published(_LOG_NAME).get(group.number)
+        self._entries: deque[LogEntry] = deque(_LOG.decode(before) if before else (), maxlen=_MOST_LOGGED)
+        self._is_published = True
 
     def newest(self) -> list[LogEntry]:
-        """The entries, newest first."""
-        return list(self._entries)[::-1]
+        """The entries, newest first; those of other workers as they shared them last."""
+        found = [entry for shared in self._group.of_others(_LOG_NAME) for entry in _LOG.decode(shared)]
+        found = sorted([*found, *self._entries], key=lambda entry: entry.timestamp)
+        return found[: -_MOST_LOGGED - 1 : -1]
+
+    def publish(self) -> None:
+        """Shares the entries with the other workers, if there are more."""
+        if not self._is_published:
+            self._is_published = True
+            self._group.publish(_LOG_NAME, msgspec.msgpack.encode(list(self._entries)))
 
     async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
         """Adds a request; texts are cut, and no header but the client's name is kept."""
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         body = _logged_text(await request.body())
         path, agent = request.url.path, request.headers.get("user-agent", "")[:200]
+        self._is_published = False
         self._entries.append(
             LogEntry(
                 now,
@@ -236,6 +259,9 @@ def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> Servic
         if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE, ("addObject",))):
             raise
         indexes.registry.create(name)
+        until = time.monotonic() + _OPENING_SECONDS
+        while not is_shown_by_all(indexes.shared.group, name) and time.monotonic() < until:
+            time.sleep(_OPENING_LOOK_SECONDS)
         return find_index(indexes, name)
 
 

@@ -137,7 +137,7 @@ def logs(
     index: Annotated[str, Query(alias="indexName", max_length=500)] = "",
     kind: Annotated[LogType, Query(alias="type")] = LogType.ALL,
 ) -> LogList:
-    """Of the last 1,000 requests of this process, in memory: a restart empties the log."""
+    """Of the last 1,000 requests of this service, in memory: a restart empties the log."""
     log: RequestLog = request.app.state.protocol_log
     found = [
         each

@@ -19,6 +19,7 @@ from service.engine.versions import list_versions
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Indexes, RequestIndexes, ServiceContext, check_right
 from service.http.errors import RequestError
+from service.http.health import is_shown_by_all
 from service.http.indexes import UnknownIndexError
 from service.http.limits import search_cost
 from service.http.tasks import RunningTask, TaskState
@@ -75,7 +76,7 @@ class WriteResult(Struct, frozen=True, omit_defaults=True):
 
 
 class TaskResult(Struct, frozen=True):
-    """Progress of a task: `published` as soon as searches of this process show it."""
+    """Progress of a task: `published` as soon as searches of all workers show it."""
 
     status: str
     pending: bool = field(name="pendingTask", default=False)
@@ -240,7 +241,7 @@ def _begin_temporary(
 
 @router.get("/indexes/{index}/task/{task_id}", summary="Progress of a task")
 def index_task(context: Contextual, _permit: MayWrite, index: Index, task_id: TaskId) -> TaskResult:  # noqa: ARG001
-    """Changes are published at once in the process that made them, and within a second in others."""
+    """Changes are published once all worker processes show them, and within a second in other services."""
     return _task_result(context, task_id)
 
 
@@ -261,7 +262,9 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
         if task.state in _PENDING:
             return TaskResult("notPublished", pending=True)
         sequence = task.result["sequence"]
-    if sequence <= context.engine.live_sequence or (sequence == 1 and not context.engine.last_sequence):
+    if sequence == 1 and not context.engine.last_sequence:
+        return TaskResult("published")
+    if sequence <= context.engine.live_sequence and is_shown_by_all(context.shared.group, context.name, sequence):
         return TaskResult("published")
     if sequence > context.engine.last_sequence:
         raise UnknownTaskError(f"there is no task {task_id}")

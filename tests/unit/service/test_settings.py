@@ -60,6 +60,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.query_encodings": ("0", "0", 0, "-1", "all"),
     "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
     "service.trusted_proxies": ('"10.0.0.1,10.0.0.2"', "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2", "5", None),
+    "service.workers": ("4", "4", 4, "0", "257"),
     "service.threads": ("3", "3", 3, "0", "few"),
     "service.queue": ("0", "0", 0, "-1", "long"),
     "service.deadline": ("2.5", "2.5", 2.5, "0", "soon"),

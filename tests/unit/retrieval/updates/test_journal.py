@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreForeignError, StoreLockedError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
-from retrieval.updates.journal import Journal, lock_folder
+from retrieval.updates.journal import Journal, OutrunError, lock_folder
 from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
 
 CHANGES: tuple[Change, ...] = (Upsert(Product("a", "drill", price=9.5)), Patch("a", {"price": 8.0}), Delete("b"))
@@ -65,6 +65,14 @@ class TestAppending:
             journal.append(CHANGES)
             assert seqs(other) == [1, 2, 3]
             assert other.append([Delete("c")]) == [4]
+            assert seqs(journal) == [1, 2, 3, 4]
+
+    def test_append_after_a_change_that_is_not_the_last_is_refused(self, journal: Journal, tmp_path: Path) -> None:
+        with Journal(tmp_path) as other:
+            assert journal.append(CHANGES, after=0) == [1, 2, 3]
+            with pytest.raises(OutrunError):
+                other.append([Delete("c")], after=0)
+            assert other.append([Delete("c")], after=3) == [4]
             assert seqs(journal) == [1, 2, 3, 4]
 
     def test_long_changes_and_batches_are_read_during_writes(self, journal: Journal) -> None:

@@ -227,7 +227,7 @@ def test_connections_over_the_hard_limit_are_closed(served: Served) -> None:
 
 
 def count(limiter: ConnectionLimiter) -> int:
-    return limiter._total
+    return limiter.total
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from retrieval.records import Event, Page
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
+from service.http.health import readiness_error
 from service.http.impressions import ImpressionRecorder
 from service.settings import ServiceSettings
+from service.worker_group import WorkerGroup
 from tests.machine import within
 from tests.services import local_client, made
 
@@ -161,3 +163,31 @@ def test_event_lag_lasts_until_the_event_is_written() -> None:
     assert within(60, lambda: exposures.lag == 0)
     assert exposures.waiting == 0
     exposures.close()
+
+
+def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:
+    groups = [WorkerGroup(number, 2, tmp_path) for number in range(2)]
+    apps = [create_app(store, ServiceSettings(threads=2, queue=7), group=each) for each in groups]
+    name = "shelfwise_requests_refused_total"
+    with local_client(apps[0]) as one, local_client(apps[1]) as two:
+        for number, app in enumerate(apps):
+            app.state.shared.threads.refused = 10 + number
+        assert within(60, lambda: value(one, name) == value(two, name) == 21)
+        assert value(one, "shelfwise_requests_places") == 2 * (2 + 7)
+        assert value(one, "shelfwise_index_products") == store.manifest.products
+    again = create_app(store, ServiceSettings(threads=2), group=WorkerGroup(1, 2, tmp_path))
+    with local_client(again) as two:
+        assert value(two, name) == 21
+        again.state.shared.threads.refused = 4
+        assert value(two, name) == 25
+
+
+def test_a_service_is_busy_when_all_workers_are(store: SearchEngine, tmp_path: Path) -> None:
+    one, two = (create_app(store, ServiceSettings(), group=WorkerGroup(each, 2, tmp_path)) for each in range(2))
+    for app in (one, two):
+        assert readiness_error(one) is None
+        app.state.shared.threads._pressed_since = 0.0
+        app.state.shared.share_pressure()
+    error = readiness_error(one)
+    assert error is not None
+    assert error.code == "busy"

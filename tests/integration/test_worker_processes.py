@@ -1,0 +1,285 @@
+"""`shelfwise serve` with two worker processes: one service to its clients, whichever worker answers them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from retrieval.errors import SettingError
+from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.supervisor import listen
+from tests.machine import within
+from tests.services import PROGRAM, TLS, Service, events_of_query, made, service
+
+WORKERS = 2
+_LIMIT = 60
+"""Of one key."""
+
+
+def messages(running: Service, event: str) -> list[dict[str, Any]]:
+    lines = (line for line in running.log.read_text("utf-8").splitlines() if line.startswith("{"))
+    return [found for found in map(json.loads, lines) if found["event"] == event]
+
+
+def pids(running: Service) -> list[int]:
+    """Of the workers that are ready, the newest of each number."""
+    return list({each["worker"]: each["pid"] for each in messages(running, "worker ready")}.values())
+
+
+def all_ready(running: Service, times: int = 1) -> bool:
+    return within(60, lambda: len(messages(running, "worker ready")) >= WORKERS * times)
+
+
+def value(text: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+class Clients:
+    """One open connection to each worker."""
+
+    def __init__(self, running: Service, **headers: str) -> None:
+        self.by_worker: dict[int, httpx2.Client] = {}
+        self._spare: list[httpx2.Client] = []
+        while len(self.by_worker) < WORKERS:
+            client = httpx2.Client(base_url=running.address, headers=headers, timeout=30, verify=TLS)
+            worker = self._worker_of(running, client)
+            if worker in self.by_worker:
+                self._spare.append(client)  # stays open, so that the next one goes to another worker
+            self.by_worker.setdefault(worker, client)
+
+    @staticmethod
+    def _worker_of(running: Service, client: httpx2.Client) -> int:
+        request = client.get("/v1/search", params={"q": "drill", "size": 1}).headers["X-Request-ID"]
+        found: list[dict[str, Any]] = []
+
+        def is_logged() -> bool:
+            found[:] = [each for each in messages(running, "answered") if each["request"] == request]
+            return bool(found)
+
+        assert within(10, is_logged)
+        worker: int = found[0]["worker"]
+        return worker
+
+    def close(self) -> None:
+        for client in (*self.by_worker.values(), *self._spare):
+            client.close()
+
+
+@pytest.fixture(scope="module")
+def root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("workers") / "store"))
+
+
+@pytest.fixture(scope="module")
+def keys(root: Path) -> dict[str, str]:
+    file = KeyFile(root / KEYS_FILE)
+    return {"admin": made(file, Scope.ADMIN), "limited": made(file, Scope.SEARCH, requests_per_minute=_LIMIT)}
+
+
+@pytest.fixture(scope="module")
+def running(root: Path, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    log = tmp_path_factory.mktemp("log") / "log"
+    with service(root, log, "--workers", str(WORKERS), requests_per_minute_address=10_000_000) as started:
+        assert all_ready(started)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def clients(running: Service, keys: dict[str, str]) -> Iterator[dict[int, httpx2.Client]]:
+    opened = Clients(running, **{"X-API-Key": keys["admin"], "X-Algolia-API-Key": keys["admin"]})
+    yield opened.by_worker
+    opened.close()
+
+
+def test_both_workers_answer_and_agree(running: Service, clients: dict[int, httpx2.Client]) -> None:
+    assert len(set(pids(running))) == WORKERS
+    assert set(clients) == {0, 1}
+    answers = [client.get("/v1/search", params={"q": "cordless drill"}).json() for client in clients.values()]
+    one, two = ([hit["product"]["id"] for hit in answer["hits"]] for answer in answers)
+    assert one == two
+
+
+def test_a_change_through_one_worker_is_found_through_the_other(clients: dict[int, httpx2.Client]) -> None:
+    one, two = clients.values()
+    product = one.get("/v1/search", params={"q": "drill", "size": 1}).json()["hits"][0]["product"]["id"]
+    for writer, reader, price in ((one, two, 4_321.25), (two, one, 1_234.5)):
+        assert writer.patch(f"/v1/products/{product}", json={"price": price}).status_code == 200
+        filters = {"q": "", "filters": f"price = {price}"}
+        assert within(10, lambda: reader.get("/v1/search", params=filters).json()["total"] == 1)  # noqa: B023 - called now
+
+
+def test_a_task_of_the_protocol_is_published_when_both_workers_show_it(clients: dict[int, httpx2.Client]) -> None:
+    one, two = clients.values()
+    written = one.put("/1/indexes/store/w1", json={"title": "enamel kettle of workers", "price": 7})
+    assert written.status_code == 200, written.text
+    task = written.json()["taskID"]
+    for asked, other in ((one, two), (two, one)):
+        assert within(20, lambda: asked.get(f"/1/indexes/store/task/{task}").json()["status"] == "published")  # noqa: B023
+        found = other.post("/1/indexes/store/query", json={"query": "enamel kettle of workers"}).json()
+        assert "w1" in [hit["objectID"] for hit in found["hits"]]
+
+
+def test_increments_through_both_workers_are_all_counted(clients: dict[int, httpx2.Client]) -> None:
+    one, two = clients.values()
+    assert one.put("/1/indexes/store/counted", json={"title": "counted kettle", "sold": 0}).status_code == 200
+
+    def increment(client: httpx2.Client) -> None:
+        for _ in range(20):
+            path, body = "/1/indexes/store/counted/partial", {"sold": {"_operation": "Increment", "value": 1}}
+            assert client.post(path, json=body).status_code == 200
+
+    threads = [threading.Thread(target=increment, args=(each,)) for each in (one, two)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert within(20, lambda: one.get("/1/indexes/store/counted").json()["sold"] == 40)
+
+
+def test_a_rule_a_key_and_an_event_of_one_worker_are_those_of_the_other(
+    clients: dict[int, httpx2.Client], root: Path
+) -> None:
+    one, two = clients.values()
+    made_key = one.post("/v1/keys", json={"name": "fresh", "scopes": ["search"]})
+    headers = {"X-API-Key": made_key.json()["key"], "X-Algolia-API-Key": ""}
+    assert two.get("/v1/search", params={"q": "drill"}, headers=headers).status_code == 200
+    when, redirect = {"query": "workers", "match": "exact"}, {"kind": "redirect", "url": "/workers"}
+    rule = {"id": "w", "when": when, "actions": [redirect]}
+    assert one.put("/v1/rules", json={"rules": [rule]}).status_code == 200
+    assert within(10, lambda: two.get("/v1/search", params={"q": "workers"}).json().get("redirect") == "/workers")
+
+    answer = one.post("/v1/search", json={"q": "drill", "shopper": "u1"}).json()
+    hit = answer["hits"][0]["product"]["id"]
+    asked = {"query_id": answer["query_id"], "query": "drill", "shopper": "u1"}
+    click = {"event_id": "e1", "kind": "click", "product_id": hit, **asked}
+    assert two.post("/v1/events", json={"events": [click]}).json() == {"stored": 1, "repeated": 0}
+    assert one.post("/v1/events", json={"events": [click]}).json() == {"stored": 0, "repeated": 1}
+    kinds = {row["kind"] for row in events_of_query(root, answer["query_id"], wanted=3, seconds=20)}
+    assert kinds >= {"query", "impression", "click"}
+
+
+def test_the_log_of_the_protocol_has_the_requests_of_both_workers(clients: dict[int, httpx2.Client]) -> None:
+    one, two = clients.values()
+    for number, client in enumerate((one, two)):
+        client.post("/1/indexes/store/query", json={"query": f"logged {number}"})
+
+    def bodies(client: httpx2.Client) -> str:
+        return " ".join(each["query_body"] for each in client.get("/1/logs", params={"length": 100}).json()["logs"])
+
+    for client in (one, two):
+        assert within(10, lambda: "logged 0" in (found := bodies(client)) and "logged 1" in found)  # noqa: B023
+
+
+def test_metrics_are_those_of_both_workers(clients: dict[int, httpx2.Client]) -> None:
+    name = 'shelfwise_http_requests_total{method="GET",route="/v1/suggest"'
+    before = [value(client.get("/metrics").text, name) for client in clients.values()]
+    for client in clients.values():
+        for _ in range(5):
+            assert client.get("/v1/suggest", params={"q": "dri"}).status_code == 200
+    for client in clients.values():
+        assert within(10, lambda: value(client.get("/metrics").text, name) == max(before) + 5 * WORKERS)  # noqa: B023
+        text = client.get("/metrics").text
+        assert value(text, "shelfwise_ready ") == 1
+        assert value(text, "shelfwise_requests_places ") == WORKERS * (
+            32 + max(1, len(os.sched_getaffinity(0)) // WORKERS)
+        )
+
+
+def test_the_rate_of_a_key_is_that_of_both_workers(clients: dict[int, httpx2.Client], keys: dict[str, str]) -> None:
+    headers = {"X-API-Key": keys["limited"]}
+    statuses: Counter[int] = Counter()
+    for _ in range(2 * _LIMIT):
+        for client in clients.values():
+            statuses[client.get("/v1/suggest", params={"q": "dri"}, headers=headers).status_code] += 1
+    assert set(statuses) == {200, 429}
+    # The minute may turn meanwhile, of which the last one counts by its share.
+    assert _LIMIT <= statuses[200] <= 2 * _LIMIT + WORKERS
+
+
+class Shopper:
+    """Sends requests, each over a connection of its own, until it is stopped."""
+
+    def __init__(self, running: Service, key: str) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._address, self._headers = running.address, {"X-API-Key": key}
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(3)]
+
+    def __enter__(self) -> Shopper:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            try:
+                with httpx2.Client(base_url=self._address, headers=self._headers, timeout=30, verify=TLS) as client:
+                    self.outcomes[str(client.get("/v1/search?q=drill&size=2").status_code)] += 1
+            except httpx2.HTTPError as error:
+                self.outcomes[type(error).__name__] += 1
+
+
+def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: Service, keys: dict[str, str]) -> None:
+    before = len(messages(running, "worker ready"))
+    _, killed = pids(running)
+    with Shopper(running, keys["admin"]) as shopper:
+        assert within(30, lambda: shopper.outcomes["200"] > 20)
+        os.kill(killed, signal.SIGKILL)
+        assert within(60, lambda: len(messages(running, "worker ready")) == before + 1)
+        answered = shopper.outcomes["200"]
+        assert within(30, lambda: shopper.outcomes["200"] > answered + 20)
+    # Three clients: the killed worker had no more requests than these.
+    assert sum(count for outcome, count in shopper.outcomes.items() if outcome != "200") <= 3, shopper.outcomes
+    (ended,) = messages(running, "worker ended")
+    assert (ended["pid"], ended["status"]) == (killed, -signal.SIGKILL)
+
+    workers = pids(running)
+    assert killed not in workers
+    with Shopper(running, keys["admin"]) as shopper:
+        assert within(30, lambda: shopper.outcomes["200"] > 10)
+        assert running.end() == 0
+    # What was accepted is answered; later attempts to connect fail.
+    assert set(shopper.outcomes) <= {"200", "ConnectError", "ConnectTimeout"}, shopper.outcomes
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_end_with_their_parent(demo_index: Path, tmp_path: Path) -> None:
+    with service(demo_index, tmp_path / "log", "--workers", "2") as running:
+        assert all_ready(running)
+        running.process.kill()
+        assert within(60, lambda: not [pid for pid in pids(running) if Path(f"/proc/{pid}").exists()])
+
+
+def test_an_index_that_cannot_be_opened_ends_the_service_with_the_error(demo_index: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    (vectors,) = (index / "versions").glob("*/vectors/vectors.npy")
+    vectors.write_bytes(b"damaged")
+    command = [*PROGRAM, "serve", str(index), "--workers", "2", "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+    assert ended.returncode == 1, ended.stderr
+    assert "vectors.npy" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_is_an_error_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=f"127.0.0.1:{port} cannot be listened to: Address already in use"):
+            listen("127.0.0.1", port)

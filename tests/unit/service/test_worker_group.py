@@ -1,0 +1,84 @@
+"""What the worker processes of a service count together and share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.http.errors import RequestError
+from service.http.limits import RateLimiter
+from service.worker_group import SharedCounts, WorkerGroup, group_folder
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> list[WorkerGroup]:
+    return [WorkerGroup(number, 3, tmp_path) for number in range(3)]
+
+
+def test_counts_are_those_of_all_workers(groups: list[WorkerGroup]) -> None:
+    counts = [SharedCounts(each, "counts", 1 << 12) for each in groups]
+    for number, each in enumerate(counts):
+        each.add("a", 10**number)
+        each.add(f"own {number}", 1)
+    assert {each.total("a") for each in counts} == {1 + 10 + 100}
+    assert counts[0].total("own 2") == 1
+    assert counts[0].total("nosuch") == 0
+    counts[1].clear()
+    assert counts[2].total("a") == 1 + 100
+
+
+def test_a_worker_that_still_counts_an_earlier_period_adds_nothing(groups: list[WorkerGroup]) -> None:
+    one, two, _ = (SharedCounts(each, "counts", 64) for each in groups)
+    one.add("a", 5, period=7)
+    two.add("a", 3, period=9)  # of the same half of the cells
+    assert [two.total("a", period) for period in (7, 8, 9)] == [5, 0, 3]
+
+
+def test_counts_are_never_too_low(groups: list[WorkerGroup]) -> None:
+    counts = SharedCounts(groups[0], "counts", 8)
+    for number in range(100):
+        counts.add(str(number), number)
+    assert all(counts.total(str(number)) >= number for number in range(100))
+
+
+def test_a_worker_that_is_started_again_goes_on_counting(groups: list[WorkerGroup], tmp_path: Path) -> None:
+    SharedCounts(groups[1], "counts", 64).add("a", 5)
+    again = SharedCounts(WorkerGroup(1, 3, tmp_path), "counts", 64)
+    again.add("a", 2)
+    assert again.total("a") == 7
+
+
+def test_the_rate_of_a_key_is_that_of_all_workers(groups: list[WorkerGroup]) -> None:
+    rates = [RateLimiter(6, 100, each) for each in groups]
+    for each in (*rates, *rates):
+        each.count_key("k1", None)
+    with pytest.raises(RequestError, match="more than 6 searches"):
+        rates[2].count_key("k1", None)
+    rates[2].count_key("k2", None)
+
+
+def test_what_a_worker_shares_is_read_by_the_others_until_it_is_withdrawn(groups: list[WorkerGroup]) -> None:
+    one, two, three = groups
+    one.publish("news", b"1")
+    two.publish("news", b"2")
+    one.publish("news", b"3")
+    assert three.published("news") == {0: b"3", 1: b"2"}
+    assert one.of_others("news") == [b"2"]
+    three.withdraw("news", 1)
+    three.withdraw("news", 2)
+    assert one.of_others("news") == []
+
+
+def test_a_service_with_one_process_shares_nothing() -> None:
+    group = WorkerGroup()
+    group.publish("news", b"1")
+    assert group.published("news") == {}
+    assert group.array("counts", (2,), int).tolist() == [[0, 0]]
+
+
+def test_the_folder_of_a_group_is_private_and_goes_with_it() -> None:
+    with group_folder(2) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        WorkerGroup(0, 2, folder).publish("news", b"1")
+    assert not folder.exists()
