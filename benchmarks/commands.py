@@ -297,11 +297,12 @@ def http(
     judgments: QueriesFile = None,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=1, max=10_000)] = 40.0,
     seconds: Annotated[float, typer.Option(help="Of each load.", min=1, max=3_600)] = 30.0,
+    workers: Annotated[int, typer.Option(help="Worker processes of the service.", min=1, max=256)] = 1,
 ) -> None:
     """Serve an index, and measure how searches and suggestions are answered at a rate, and when there are too many."""
     with SearchEngine.open(index, follow=False) as engine:
         queries = sample_queries(engine, judgments, _QUERIES)
-    with serve_index(index) as server, TerminalProgress() as progress:
+    with serve_index(index, workers=workers) as server, TerminalProgress() as progress:
 
         def advance(summary: str) -> None:
             progress.end(summary)

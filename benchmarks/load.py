@@ -181,6 +181,7 @@ def prefixes(query: str) -> Iterator[str]:
 
 _STARTING_SECONDS = 60
 _ENDING_SECONDS = 60
+_WORKERS = "SHELFWISE_SERVICE__WORKERS"
 _SETTINGS = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
 """One address sends all requests here; as the limit of one shopper's it would be all that is measured."""
 
@@ -199,31 +200,34 @@ class Server:
 
 
 @contextmanager
-def serve_index(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serves an index, with `settings` as environment variables. It ends with the context; raises StoreError where it
-    does not start."""
+def serve_index(index: Path, settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Server]:
+    """Serves an index by so many worker processes, with `settings` as environment variables. It ends with the context;
+    raises StoreError where it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = "from service.cli.main import main; main()"
     command = [sys.executable, "-c", program, "serve", str(index), "--port", str(port)]
-    environment = {**os.environ, **_SETTINGS, **(settings or {})}
+    environment = {**os.environ, **_SETTINGS, _WORKERS: str(workers), **(settings or {})}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     started = Server(f"http://127.0.0.1:{port}", process)
     try:
-        _wait_until_ready(started)
+        _wait_until_ready(started, workers)
         yield started
     finally:
         process.terminate()
         process.wait(timeout=_ENDING_SECONDS)
 
 
-def _wait_until_ready(started: Server) -> None:
-    until = time.monotonic() + _STARTING_SECONDS
+def _wait_until_ready(started: Server, workers: int) -> None:
+    until = time.monotonic() + _STARTING_SECONDS * workers
     while time.monotonic() < until and started.process.poll() is None:
         try:
             if httpx2.get(f"{started.address}/health/ready", timeout=2.0).status_code == 200:
-                return
+                serving = f"\nshelfwise_workers {workers:.1f}\n"
+                if workers == 1 or serving in httpx2.get(f"{started.address}/metrics", timeout=2.0).text:
+                    return
         except httpx2.HTTPError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise StoreError("the service did not start; see what it says: shelfwise serve INDEX")

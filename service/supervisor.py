@@ -28,7 +28,7 @@ from service.app import DRAIN_SECONDS, WorkerPart, check_address, configure_logs
 from service.engine.engine import SearchEngine
 from service.http.connections import refuse_new_connections
 from service.settings import SourcedSettings
-from service.worker_group import WorkerGroup, group_folder
+from service.worker_group import READY, WorkerGroup, group_folder
 
 _log = structlog.get_logger("shelfwise.workers")
 _LOOK_SECONDS = 0.1
@@ -39,8 +39,8 @@ _CLOSING_SECONDS = 60.0
 """For a worker to write its events and to close its engine, after its requests."""
 _BACKLOG = 2_048
 _CHUNK_BYTES = 1_024
-_READY, _ERROR = "ready", "error"
-"""Of what workers publish."""
+_ERROR = "error"
+"""What a worker publishes that cannot serve."""
 _START = "import sys; sys.path[:] = {path!r}; from service.cli.serve import run_worker; run_worker()"
 
 
@@ -113,7 +113,7 @@ class _Supervisor:
             self._look()
             self._wait()
         if not self.signals:
-            self.on_ready(msgspec.json.decode(self.group.published(_READY)[0], type=ServedIndex))
+            self.on_ready(msgspec.json.decode(self.group.published(READY)[0], type=ServedIndex))
             self._check_memory(first)
             self.workers += map(_Worker, range(1, self.group.count))
 
@@ -135,7 +135,7 @@ class _Supervisor:
                     self._start(worker)
             elif worker.process.poll() is not None:
                 self._on_end(worker, worker.process)
-            elif not worker.is_ready and worker.number in self.group.published(_READY):
+            elif not worker.is_ready and worker.number in self.group.published(READY):
                 worker.is_ready = True
                 _log.info("worker ready", worker=worker.number, pid=worker.process.pid)
 
@@ -158,7 +158,7 @@ class _Supervisor:
         """Has a worker started again. Raises StoreError where it did not get ready and no other one is."""
         found = self.group.published(_ERROR).get(worker.number, b"").decode()
         reason = found or f"it ended with the status {process.returncode}; the messages above say more"
-        for name in (_READY, _ERROR, "sequences"):
+        for name in (READY, _ERROR, "sequences"):
             self.group.withdraw(name, worker.number)
         if not worker.is_ready and not any(each.is_ready for each in self.workers if each is not worker):
             raise StoreError(found or f"a worker process did not start: {reason}")
@@ -266,7 +266,7 @@ def serve_as_worker() -> None:
                 served = ServedIndex(source.manifest.products, source.manifest.version, source.notices)
             # What libraries compute in several threads: all workers together have the cores.
             opened.enter_context(threadpool_limits(settings.service.cores_per_worker))
-            on_start = partial(group.publish, _READY, msgspec.json.encode(served))
+            on_start = partial(group.publish, READY, msgspec.json.encode(served))
             worker = WorkerPart(group, listeners, on_start)
             serve(source, start.sourced, notice=start.notice, worker=worker)
     except ShelfwiseError as error:

@@ -21,6 +21,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from retrieval.errors import StoreError
 
+READY = "ready"
+"""What a worker publishes once it accepts connections."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is private
 _WORKER_BYTES = 16_000_000
 """Room in memory for the files of one worker, at most."""

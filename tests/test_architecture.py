@@ -24,7 +24,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 _ADDED = {
     "modules": 99,
     "lines": 31_445,
-    "lines of code": 22_925,
+    "lines of code": 22_935,
     "lines of tests": 14_240,
     "modules with one importer": 8,
 }

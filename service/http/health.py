@@ -24,7 +24,7 @@ from service.http.indexes import IndexRegistry
 from service.http.limits import WorkerThreads
 from service.http.schemas import RESPONSES, HealthResponse, json_response
 from service.http.telemetry import METRICS, MetricFamily, counts_of, format_metrics, merge_metrics, read_metrics
-from service.worker_group import WorkerGroup
+from service.worker_group import READY, WorkerGroup
 
 router = APIRouter(tags=["health"])
 _log = structlog.get_logger("shelfwise.notices")
@@ -100,8 +100,13 @@ async def follow_notices(app: FastAPI) -> None:
 def render_metrics(app: FastAPI) -> bytes:
     """The metrics of the service in the Prometheus text format: those of this process and of one application now, those
     of other workers as they shared them last."""
-    shared: SharedParts = app.state.shared
-    others = map(METRICS.decode, shared.group.of_others(_METRICS_NAME))
+    group: WorkerGroup = app.state.shared.group
+    serving = group.published(READY)
+    others = [
+        METRICS.decode(content) if number in serving else counts_of(METRICS.decode(content))
+        for number, content in group.published(_METRICS_NAME).items()
+        if number != group.number
+    ]
     return format_metrics(merge_metrics([_own_metrics(app), *others]))
 
 
@@ -180,6 +185,7 @@ class ServiceCollector(Collector):
         threads: WorkerThreads = self._app.state.shared.threads
         is_ready = readiness_error(self._app) is None
         yield _gauge("shelfwise_ready", "1 if the server is ready for requests", float(is_ready))
+        yield _gauge("shelfwise_workers", "Worker processes that serve", 1)
         yield _gauge("shelfwise_threads", "Worker threads", threads.count)
         yield _gauge("shelfwise_requests_places", "Requests that may run or wait at once", threads.places)
         yield _gauge("shelfwise_requests_in_progress", "Requests that run or wait", threads.in_progress)

@@ -118,6 +118,7 @@ def record_request(scope: Scope, status: int, seconds: float) -> None:
 
 _SUMMED_GAUGES = frozenset(
     {
+        "shelfwise_workers",
         "shelfwise_threads",
         "shelfwise_requests_places",
         "shelfwise_requests_in_progress",

@@ -18,7 +18,7 @@ from service.http.auth import KeyFile, Scope
 from service.http.health import readiness_error
 from service.http.impressions import ImpressionRecorder
 from service.settings import ServiceSettings
-from service.worker_group import WorkerGroup
+from service.worker_group import READY, WorkerGroup
 from tests.machine import within
 from tests.services import local_client, made
 
@@ -168,12 +168,18 @@ def test_event_lag_lasts_until_the_event_is_written() -> None:
 def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:
     groups = [WorkerGroup(number, 2, tmp_path) for number in range(2)]
     apps = [create_app(store, ServiceSettings(threads=2, queue=7), group=each) for each in groups]
+    for each in groups:
+        each.publish(READY, b"")
     name = "shelfwise_requests_refused_total"
     with local_client(apps[0]) as one, local_client(apps[1]) as two:
         for number, app in enumerate(apps):
             app.state.shared.threads.refused = 10 + number
         assert within(60, lambda: value(one, name) == value(two, name) == 21)
         assert value(one, "shelfwise_requests_places") == 2 * (2 + 7)
+        assert value(one, "shelfwise_workers") == 2
+        groups[0].withdraw(READY, 1)
+        assert value(one, "shelfwise_workers") == 1
+        assert value(one, name) == 21
         assert value(one, "shelfwise_index_products") == store.manifest.products
     again = create_app(store, ServiceSettings(threads=2), group=WorkerGroup(1, 2, tmp_path))
     with local_client(again) as two:
