@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from benchmarks.answers import measure_answers
 from benchmarks.backends import measure_backends
 from benchmarks.changes import measure_freshness, measure_rebuilds
 from benchmarks.intent import SynonymEffect, compare_intent, engine_with_synonyms, measure_intent, read_intent_cases
@@ -34,6 +35,7 @@ from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_r
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.sponsored import measure_sponsored
 from benchmarks.tables import (
+    show_answers,
     show_backends,
     show_complaints,
     show_freshness,
@@ -439,6 +441,27 @@ def peers(
     with TerminalProgress() as progress:
         report = measure_peers(options, progress)
     emit(report, show_peers, write_peer_plots(report, out), hour_price, old)
+
+
+@command("bench answers store --icecat icecat-index --split test")
+def answers(
+    index: Index,
+    icecat: Annotated[
+        Path | None, typer.Option(help="An index of icecat, with test questions alone: no parameter is chosen by it.")
+    ] = None,
+    split: Annotated[
+        Literal["dev", "test"], typer.Option(help="Wordings that thresholds were chosen on, or others.")
+    ] = "test",
+    questions: Annotated[int, typer.Option(help="Of each index, whose answers it holds.", min=1)] = 100,
+    unanswerable: Annotated[int, typer.Option(help="Of each index, that no text of it answers.", min=0)] = 50,
+    seed: Annotated[int, typer.Option(help="Of the products that are drawn.")] = 0,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Show the questions that were not answered right.")] = False,
+) -> None:
+    """Ask questions about a demo store, and about icecat: right answers by the right source, and time."""
+    reports = [measure_answers(index, "demo", split, questions, unanswerable, seed)]
+    if icecat:
+        reports.append(measure_answers(icecat, "icecat", "test", questions, unanswerable, seed))
+    emit(reports, show_answers, wrong)
 
 
 @command("bench vectors store --out vectors --libraries hnswlib,usearch")

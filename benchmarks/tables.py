@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.scale import ScalePoint, fit
+from retrieval.html_report import printable
 from service.cli.output import plain_table, say, show_pairs, show_table
 
 if TYPE_CHECKING:
+    from benchmarks.answers import AnswersReport
     from benchmarks.backends import BackendFigures, BackendsReport
     from benchmarks.changes import Build, Freshness
     from benchmarks.intent import IntentFigures, SynonymEffect
@@ -250,3 +252,29 @@ def show_complaints(report: ComplaintReport) -> None:
         for each in case.outcomes:
             if each.result == "fail":
                 say((f"{each.engine}: ", "bold"), f"{case.name.replace('_', ' ')}: {each.observed}")
+
+
+def show_answers(reports: Sequence[AnswersReport], wrong: bool = False) -> None:
+    """A line for each kind of question of each index, one for the answerable ones together, and times."""
+    table = plain_table("index", "questions", "asked", "right", "share", right=("asked", "right", "share"))
+    totals: dict[str, list[int]] = {"with an answer": [0, 0], "without one": [0, 0]}
+    for report in reports:
+        for kind, each in report.kinds.items():
+            table.add_row(
+                report.index,
+                f"{kind}, {report.split}",
+                f"{each.cases:,}",
+                f"{each.right:,}",
+                f"{each.right / each.cases:.1%}",
+            )
+            total = totals["without one" if kind == "nothing" else "with an answer"]
+            total[0] += each.cases
+            total[1] += each.right
+    for name, (cases, right) in totals.items():
+        if cases:
+            table.add_row("all", name, f"{cases:,}", f"{right:,}", f"{right / cases:.1%}")
+    show_table(table)
+    for report in reports:
+        say(f"{report.index}: " + ", ".join(f"{name} {each:.1f} ms" for name, each in report.milliseconds.items()))
+    for text, page, quoted in (each for report in reports for each in report.wrong if wrong):
+        say(f"{printable(text)}", (f"  [{printable(page)}]" if page else "", "dim"), f" -> {printable(quoted)}")

@@ -104,6 +104,14 @@ class RelevanceError(InputError):
         self.document, self.field = document, field
 
 
+class FaqError(InputError):
+    """A text for answers is invalid or missing; `entry` is its id, `field` the field that is wrong, if one is."""
+
+    def __init__(self, message: str, entry: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.entry, self.field = entry, field
+
+
 class ExperimentError(InputError):
     """An experiment is invalid or missing; `experiment` is the id of a missing one, `field` the field that is wrong, if
     one is."""

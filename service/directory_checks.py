@@ -27,6 +27,7 @@ from retrieval.store.manifest import (
     QUALITY_FILE,
 )
 from retrieval.store.versions import Store
+from service.answers.faq import FaqStore
 from service.curation.document_store import DocumentStore
 from service.curation.relevance import RelevanceStore
 from service.curation.rules import RuleStore
@@ -44,6 +45,7 @@ from service.sponsored.ledger import Ledger
 _DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
     RuleStore,
     RelevanceStore,
+    FaqStore,
     SynonymStore,
     ExperimentStore,
     CampaignStore,

@@ -23,7 +23,7 @@ SERVICE_LAYERS = (
     ("settings", "worker_group"),
     ("events",),
     ("curation",),
-    ("engine", "experiments", "sponsored"),
+    ("answers", "engine", "experiments", "sponsored"),
     ("reports", "training", "demo"),
     ("http",),
     ("instantsearch", "web"),

@@ -56,8 +56,9 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "query": Group(
-        "Suggestions, similar products and recommendations.",
+        "Suggestions, similar products, recommendations and answers.",
         {
+            "answer": Entry("service.cli.search:answer", "Answer a question from the store's own texts."),
             "suggest": Entry("service.cli.search:suggest", "Complete what a shopper has typed so far."),
             "similar": Entry("service.cli.search:similar", "Show the products most like one."),
             "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
@@ -182,6 +183,7 @@ GROUPS: Mapping[str, Group] = {
             "recall": Entry("benchmarks.commands:recall", "Recall of the vector index against a full scan."),
             "quality": Entry("benchmarks.commands:quality", "Methods of merging over several judged sets."),
             "intent": Entry("benchmarks.commands:intent", "Whether a query that names a kind of product finds it."),
+            "answers": Entry("benchmarks.commands:answers", "Answers to questions, and whether they are right."),
             "throughput": Entry("benchmarks.commands:throughput", "Text analysis and every runtime of the encoder."),
             "backends": Entry("benchmarks.commands:backends", "The same index embedded and in Elasticsearch."),
             "sponsored": Entry("benchmarks.commands:sponsored", "Sponsored placement at bids of any height."),

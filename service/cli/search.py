@@ -1,4 +1,4 @@
-"""Commands that query an index: `search`, and `query suggest`, `similar`, `recommend`."""
+"""Commands that query an index: `search`, and `query suggest`, `similar`, `recommend`, `answer`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typer import Argument, Option
 from retrieval.filters.ast import value_text
 from retrieval.html_report import printable
 from retrieval.records import Choice, ChoiceValue, Explanation, Facet, Hit, Page, Product, RangeCount
+from service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
 from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
@@ -168,6 +169,46 @@ def recommend(
     with open_engine(index, settings) as engine:
         show_notices(unknown_products_warning(engine.snapshot, past))
         emit(engine.recommend(past, size=size, filters=filters, include_seen=include_seen), show_page)
+
+
+@command('query answer store "How long is it?" --product d000275')
+def answer(
+    index: Index,
+    question: Annotated[str, Argument(help="A question, in English or Chinese.", metavar="QUESTION")],
+    product: Annotated[str, Option("--product", help="The product whose page it is asked on.", metavar="ID")] = "",
+    about: Annotated[
+        str, Option("--about", help="The product, by id, that the question before was about.", metavar="ID")
+    ] = "",
+    about_type: Annotated[
+        str, Option("--about-type", help="The type of product that it was about.", metavar="TYPE")
+    ] = "",
+    filters: Filter = "",
+) -> None:
+    """Answer a question from the store's own texts, quoted with their source, or say that none says it."""
+    subject = QuestionSubject(about, about_type)
+    with open_engine(index) as engine:
+        emit(engine.answer(question, product or None, subject, filters=filters), show_answer)
+
+
+_HOLDS = {True: "Yes: ", False: "No: ", None: ""}
+
+
+def show_answer(found: Answer) -> None:
+    """The quotes with their sources, and what the question is about."""
+    if found.status is AnswerStatus.NO_QUESTION:
+        say("This reads as a search, not as a question. With --product any text is a question about that product.")
+        return
+    if found.about.product_id or found.about.product_type:
+        say(f"About {printable(found.about.title or found.about.product_type)}", style="dim")
+    if found.status is AnswerStatus.NO_SOURCE:
+        say("No text of the store says it.")
+    if found.disagree:
+        say("The store's texts disagree:")
+    for quote in found.quotes:
+        source = f"FAQ {quote.entry}" if quote.entry else f"{quote.field} of {quote.product_id}"
+        say(f"{_HOLDS[found.holds]}{printable(quote.text)}", (f"  [{printable(source)}]", "dim"))
+    for each in found.related:
+        say(f"Related: {printable(each)}", style="dim")
 
 
 def show_suggestions(found: Suggestions) -> None:

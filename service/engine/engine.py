@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -23,6 +23,8 @@ from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
+from service.answers.answering import Answer, Answering, QuestionSubject, answer_question
+from service.answers.faq import EngineFaq
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
@@ -99,6 +101,7 @@ class SearchEngine:
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
+        self._answering = Answering(store.root)
         self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
@@ -206,6 +209,7 @@ class SearchEngine:
             *self._rules.exposure.notices,
             *self._relevance.notices,
             *self._synonyms.notices,
+            *self._answering.faq.notices,
             *self._sponsored.notices,
             *self._suggester.notices,
             *self._version.notices,
@@ -288,6 +292,28 @@ class SearchEngine:
         too few have searched, or before the tables of events are made."""
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
+
+    def answer(
+        self,
+        text: str,
+        product_id: str | None = None,
+        about: QuestionSubject | None = None,
+        *,
+        filters: str = "",
+        hidden: Collection[str] = (),
+    ) -> Answer:
+        """The answer to a question, quoted from the store's own texts: of a product, where `product_id` says which one
+        or the question names it, of a type of product, or of the whole store. `about` is what the last question was
+        about. Products that do not pass `filters` are not there; `hidden` fields are not quoted.
+
+        Raises QueryError for a text that is blank or too long, UnknownProductError for a product that is not there,
+        FilterError for an invalid filter. See docs/answers.md.
+        """
+        SearchRequest(filters=filters)
+        self._check_open()
+        snapshot = self._rules.typed(self.snapshot)
+        sources = self._answering.sources(snapshot, self._rules.compiled(snapshot), filters, hidden)
+        return answer_question(sources, text, product_id, about)
 
     def similar(
         self,
@@ -407,6 +433,10 @@ class SearchEngine:
     @property
     def relevance(self) -> EngineRelevance:
         return EngineRelevance(self._relevance, lambda: self.snapshot, self.search)
+
+    @property
+    def faq(self) -> EngineFaq:
+        return EngineFaq(self._answering.faq, lambda: self.snapshot)
 
     @property
     def synonyms(self) -> EngineSynonyms:
@@ -589,6 +619,7 @@ class SearchEngine:
         self._rules.reload_if_changed(snapshot)
         self._rules.exposure.reload_if_changed()
         self._relevance.reload_if_changed(snapshot)
+        self._answering.faq.reload_if_changed(snapshot)
         self._sponsored.reload_if_changed(snapshot)
         self._suggester.reload_if_changed(snapshot)
 

@@ -187,10 +187,13 @@ class ServiceContext:
 
     def shown(self, permit: Permit, product: Product) -> Product:
         """A product as a key sees it: without the fields that relevance settings hide, unless it administers."""
-        hidden = self.engine.relevance.served.hidden
-        if not hidden or (permit.allows(Scope.ADMIN, ("seeUnretrievableAttributes",)) and not permit.filters):
-            return product
-        return without_fields(product, hidden)
+        hidden = self.hidden_from(permit)
+        return without_fields(product, hidden) if hidden else product
+
+    def hidden_from(self, permit: Permit) -> Collection[str]:
+        """The fields that relevance settings hide from a key."""
+        sees_all = permit.allows(Scope.ADMIN, ("seeUnretrievableAttributes",)) and not permit.filters
+        return () if sees_all else self.engine.relevance.served.hidden
 
     def shown_page(self, permit: Permit, page: Page) -> Page:
         """A page with its products as a key sees them."""

@@ -28,6 +28,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.RuleError: (400, "bad_rule"),
     errors.SynonymError: (400, "bad_synonym"),
     errors.RelevanceError: (400, "bad_relevance"),
+    errors.FaqError: (400, "bad_answer_text"),
     errors.ExperimentError: (400, "bad_experiment"),
     errors.CampaignError: (400, "bad_campaign"),
     errors.InputError: (400, "bad_request"),

@@ -16,6 +16,7 @@ from retrieval.records import Choice, Event, EventKind, Facet, Hit, Page, PastAc
 from retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from service.answers.questions import MOST_CHARACTERS
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.request import (
     FACET_VALUES,
@@ -220,6 +221,26 @@ class RecommendBody(RequestBody):
         None, description="Whether products of the history may be recommended; by default as in the settings."
     )
     fields: FieldNames = _FIELDS
+
+
+class AboutBody(RequestBody):
+    """What the question before was about: `about` of its answer."""
+
+    product_id: str = Field("", max_length=MOST_ID)
+    product_type: str = Field("", max_length=_MOST_NAME)
+    title: str = Field("", max_length=_MOST_EXPRESSION, description="Not read.")
+
+
+class AnswerBody(RequestBody):
+    """A question of a shopper."""
+
+    q: str = Field(
+        min_length=1, max_length=MOST_CHARACTERS, description="The question.", examples=["Is it dishwasher safe?"]
+    )
+    product_id: str = Field("", max_length=MOST_ID, description="The product whose page it is asked on.")
+    about: AboutBody | None = Field(None, description="What the question before was about, if this one follows it.")
+    shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym, with the question.")
+    session: Name = Field("", description="The session's id, likewise.")
 
 
 @dataclass(frozen=True, slots=True)

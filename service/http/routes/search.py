@@ -16,6 +16,7 @@ from retrieval.index.grouping import VARIANTS
 from retrieval.index.ranges import parse_ranges
 from retrieval.records import Page
 from retrieval.text.highlight import MOST_HITS, HighlightedFields, Matcher
+from service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.search import parse_sort
 from service.engine.spelling import Suggestions
@@ -29,6 +30,7 @@ from service.http.schemas import (
     MOST_ID,
     MOST_RETURNED,
     RESPONSES,
+    AnswerBody,
     FieldNames,
     IndexSearchBody,
     MergeBody,
@@ -292,6 +294,14 @@ class RelatedResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerResponse(Answer):
+    """The answer to a question."""
+
+    query_id: str = ""
+    """Of the event that records the question, where it has a shopper or a session."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecommendResponse:
     """Recommended products."""
 
@@ -310,6 +320,26 @@ def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 
 def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> RelatedResponse:
     """Queries that shoppers used in the same sessions or for the same products; none for a key with filters."""
     return RelatedResponse(() if permit.filters else context.engine.related(q, size=size))
+
+
+@suggest_router.post("/answer", summary="Answer a question")
+def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: PrivacyHeader = "") -> AnswerResponse:
+    """Quotes of the store's own texts that answer a question: fields and descriptions of products, and the store's FAQ;
+    `not_said` where no text does. With `product_id` any text is a question; without it a search is `no_question`."""
+    context.charge(permit, search_cost(hits=0, characters=len(body.q)))
+    about = QuestionSubject(body.about.product_id, body.about.product_type) if body.about else None
+    found = context.engine.answer(
+        body.q,
+        body.product_id or None,
+        about,
+        filters=combine_filters(permit.filters),
+        hidden=context.hidden_from(permit),
+    )
+    query_id = uuid.uuid4().hex
+    if privacy != "1" and found.status is not AnswerStatus.NO_QUESTION:
+        page = Page((), int(found.status is AnswerStatus.ANSWERED), 1, 0)
+        context.impressions.record_page(query_id, body.q, page, shopper=body.shopper, session=body.session)
+    return AnswerResponse(**{each.name: getattr(found, each.name) for each in fields(found)}, query_id=query_id)
 
 
 @suggest_router.post("/recommend", summary="Recommended products")

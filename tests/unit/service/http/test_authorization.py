@@ -305,6 +305,7 @@ def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str,
         "/v1/suggest",
         "/v1/related",
         "/v1/recommend",
+        "/v1/answer",
         "/v1/webhooks",
         "/v1/indexes",
     )

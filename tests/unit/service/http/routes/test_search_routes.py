@@ -177,3 +177,31 @@ def test_privacy_header_disables_recording(client: TestClient, store: SearchEngi
     open_one = client.get("/v1/search", params=request).json()
     assert events_of_query(store.root, open_one["query_id"])
     assert not events_of_query(store.root, private["query_id"], seconds=0)
+
+
+def test_a_question_is_answered_and_recorded(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("cordless drill", filters="attributes.voltage_v > 0").hits[0].product
+    body = {"q": "What voltage is it?", "product_id": product.id, "shopper": "ann"}
+    found = client.post("/v1/answer", json=body).json()
+    (quote,) = found["quotes"]
+    assert (found["status"], quote["field"], quote["product_id"]) == ("answered", "attributes.voltage_v", product.id)
+    assert events_of_query(store.root, found["query_id"])[0]["query"] == "What voltage is it?"
+    following = client.post("/v1/answer", json={"q": "Is it vegan?", "about": found["about"]}).json()
+    assert (following["status"], following["about"]) == ("not_said", found["about"])
+    assert client.post("/v1/answer", json={"q": "cordless drill"}).json()["status"] == "no_question"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "status"),
+    [
+        ({"q": "is it red? " * 1_000}, "q", 400),
+        ({"q": ""}, "q", 400),
+        ({"q": "is it red?", "about": {"product": "d1"}}, "about.product", 400),
+        ({"q": "is it red?", "product_id": "no"}, "", 404),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused(
+    client: TestClient, body: dict[str, object], field: str, status: int
+) -> None:
+    refused = client.post("/v1/answer", json=body)
+    assert (refused.status_code, refused.json()["error"].get("field")) == (status, field)

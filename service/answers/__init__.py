@@ -1,0 +1,1 @@
+"""Answers to shoppers' questions, quoted from the store's own texts."""

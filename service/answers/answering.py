@@ -1,0 +1,507 @@
+"""Answers to questions about products, quoted from attributes, descriptions and the store's FAQ, or "not said".
+
+A question is about the product of a page, one that it names, a type of product that it names, or what the question
+before was about. Facts of the product answer first, then the entries of the FAQ about it and the sentences of its
+description, then entries about everything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+from retrieval.errors import QueryError
+from retrieval.filters.conditions import AllOf, Condition
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword import Selection
+from retrieval.records import Product
+from retrieval.text.analysis import contains_chinese, fold, identifier_key, word_term
+from retrieval.text.product_types import MOST_WORDS
+from service.answers.facts import (
+    Fact,
+    FactMatch,
+    FieldIndex,
+    contradictions,
+    facts_of,
+    match_fact,
+    sentence_coverage,
+    sentences_of,
+)
+from service.answers.faq import FaqIndex, FaqMatch, ServedFaq
+from service.answers.questions import MOST_CHARACTERS, Question, Word, is_question, parse_question, split_words
+from service.curation.rule_matching import CompiledRules
+from service.engine.search import condition_of, row_of
+from service.engine.snapshot import Snapshot
+
+_CANDIDATES, _READ, _READ_OF_TYPE = 30, 12, 40
+"""Products that a question may name: found by its words, and read; and those read of a type."""
+_OF_TYPE = 200
+"""Products among which those of a type are found."""
+_MOST_QUOTES = 3
+_MOST_RELATED = 4
+
+
+class AnswerStatus(StrEnum):
+    """Outcomes of a question."""
+
+    ANSWERED = "answered"
+    NO_SOURCE = "not_said"
+    """No text of the store says it."""
+    NO_QUESTION = "no_question"
+    """The text is a search."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionSubject:
+    """What a question is about: a product, or a type of product; all empty for the whole store."""
+
+    product_id: str = ""
+    product_type: str = ""
+    title: str = ""
+    """Of the product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A text of the store, verbatim, that answers a question."""
+
+    text: str
+    """A sentence, or a field with its value: "Voltage: 12 V"."""
+    field: str
+    """A field of the product, as filters name it; "description"; or "faq"."""
+    product_id: str = ""
+    entry: str = ""
+    """The id of an entry of the FAQ."""
+    title: str = ""
+    """Of the product, or the question of the entry."""
+    holds: bool | None = None
+    """Of a question that asks whether something holds: whether it does by this text; None where it does not decide."""
+    score: float = 0.0
+    """0 to 1: how well it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question: quotes of the store's texts, best first."""
+
+    question: str
+    status: AnswerStatus
+    about: QuestionSubject
+    """What it is about, to be sent with the next question."""
+    quotes: tuple[Quote, ...] = ()
+    holds: bool | None = None
+    """Of a question that asks whether something holds; None where quotes do not decide it or disagree."""
+    disagree: bool = False
+    """Whether quotes disagree with each other."""
+    related: tuple[str, ...] = ()
+    """Other questions that are answered."""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Least scores of what is quoted, chosen on questions about the demo store (benchmarks/cases/answers.toml, dev)."""
+
+    fact: float = 0.6
+    lacking: float = 0.12
+    """How much better than all of a product's fields another field of the catalog must be asked for, for the question
+    to be about that one."""
+    sentence: float = 0.6
+    long_sentence: float = 0.5
+    """Of questions of at least three words."""
+    faq: float = 0.38
+    faq_of_product: float = 0.5
+    """Of entries about the whole store for a question about a product."""
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What questions of one engine are answered from."""
+
+    snapshot: Snapshot
+    fields: FieldIndex
+    """Of its catalog."""
+    faq: FaqIndex
+    rules: CompiledRules | None = None
+    filters: str = ""
+    """Products that do not pass are not there."""
+    hidden: Collection[str] = ()
+    """Fields that are not quoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A product or a type that a question names, and the question without it."""
+
+    subject: QuestionSubject
+    row: int | None
+    rest: str
+    rows: tuple[int, ...] = ()
+    """Products of the type, best first."""
+
+
+class Answering:
+    """What questions about an index directory are answered from, kept between questions. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.faq = ServedFaq(root)
+        self._fields: tuple[FieldCatalog, FieldIndex] | None = None
+
+    def sources(
+        self, snapshot: Snapshot, rules: CompiledRules | None, filters: str, hidden: Collection[str]
+    ) -> Sources:
+        """The sources of the version that serves."""
+        kept = self._fields
+        if kept is None or kept[0] is not snapshot.catalog:
+            kept = self._fields = snapshot.catalog, FieldIndex(snapshot.catalog)
+        return Sources(snapshot, kept[1], self.faq.compiled(snapshot), rules, filters, hidden)
+
+
+def answer_question(
+    sources: Sources, text: str, product_id: str | None = None, about: QuestionSubject | None = None
+) -> Answer:
+    """The answer to a question; with `product_id` any text is one, about that product. `about` is what an earlier
+    question was about: it holds unless the text names something else.
+
+    Raises QueryError for a text that is blank or too long, UnknownProductError for a product that is not there.
+    """
+    _validate(text, about)
+    snapshot = sources.snapshot
+    version = snapshot.manifest.version
+    if product_id is None and not is_question(text):
+        return Answer(text, AnswerStatus.NO_QUESTION, about or QuestionSubject(), version=version)
+    named = _subject_of(sources, text, product_id, about)
+    question = parse_question(named.rest)
+    related: tuple[str, ...] = ()
+    if named.row is not None:
+        quotes, related = _about_product(sources, question, named.row)
+    else:
+        quotes = _about_type(sources, question, named) if named.subject.product_type else []
+        quotes = quotes or _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
+    status = AnswerStatus.ANSWERED if quotes else AnswerStatus.NO_SOURCE
+    decided = {quote.holds for quote in quotes if quote.holds is not None}
+    disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
+    holds = decided.pop() if len(decided) == 1 and not disagree else None
+    related = (*related, *sources.faq.related(question, exclude={quote.entry for quote in quotes}))
+    return Answer(
+        text, status, named.subject, tuple(quotes[:_MOST_QUOTES]), holds, disagree, related[:_MOST_RELATED], version
+    )
+
+
+def _validate(text: str, about: QuestionSubject | None) -> None:
+    if not isinstance(text, str):
+        raise QueryError(f"the question is {type(text).__name__}, it must be str")
+    if not text.strip():
+        raise QueryError("the question is blank; write one")
+    if len(text) > MOST_CHARACTERS:
+        raise QueryError(f"the question has {len(text):,} characters, at most {MOST_CHARACTERS:,} are answered")
+    if about is not None and not isinstance(about, QuestionSubject):
+        raise QueryError(f"about is {type(about).__name__}, it must be a QuestionSubject")
+
+
+def _subject_of(sources: Sources, text: str, product_id: str | None, about: QuestionSubject | None) -> _Named:
+    snapshot = sources.snapshot
+    if product_id is not None:
+        row = row_of(snapshot, product_id, sources.filters)
+        product = snapshot.products[row]
+        _, _, rest = _mention(text, _title_terms(product))
+        return _Named(QuestionSubject(product_id, title=product.title), row, rest)
+    named = _find_named(sources, text)
+    if about is None or not (about.product_id or about.product_type):
+        return named
+    keeps = not (named.subject.product_id or named.subject.product_type)
+    if named.subject.product_type and parse_question(text).refers:
+        keeps = True
+    if not keeps:
+        return named
+    if about.product_id:
+        row = row_of(snapshot, about.product_id, sources.filters)
+        return _Named(QuestionSubject(about.product_id, title=snapshot.products[row].title), row, text)
+    rows = _rows_of_type(sources, about.product_type)
+    return _Named(QuestionSubject(product_type=about.product_type), None, text, rows)
+
+
+# Which product or type a question names.
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    start: int
+    end: int
+    term: str
+
+
+def _tokens(folded: str) -> list[_Token]:
+    found, at = [], 0
+    for word in split_words(folded):
+        start = folded.find(word, at)
+        at = start + len(word)
+        found.append(_Token(start, at, word_term(word)))
+    return found
+
+
+def _title_terms(product: Product) -> frozenset[str]:
+    return _terms_of(f"{product.title} {product.brand}")
+
+
+@lru_cache(maxsize=2**12)
+def _terms_of(text: str) -> frozenset[str]:
+    return frozenset(word_term(word) for word in split_words(fold(text)))
+
+
+_GAP = 1.0
+"""What a word that a title lacks costs within a mention of it."""
+
+
+def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], str]:
+    """The part of a text that has most words of a title: its weight, its terms, and the text with "it" in its place.
+
+    The span of the highest sum, with words of the title as gains and others as costs (Bentley 1984, Programming
+    Pearls: Algorithm Design Techniques).
+    """
+    folded = fold(text)
+    best, total, first = (0.0, 0, 0), 0.0, 0
+    tokens = _tokens(folded)
+    for at, token in enumerate(tokens):
+        gain = _weight(token.term) if token.term in title else -_GAP
+        if total <= 0:
+            total, first = 0.0, at
+        total += gain
+        if total > best[0]:
+            best = (total, first, at + 1)
+    weight, start, end = best
+    if weight < _LEAST_MENTION:
+        return 0.0, frozenset(), text
+    terms = frozenset(token.term for token in tokens[start:end] if token.term in title)
+    rest = f"{folded[: tokens[start].start]} it {folded[tokens[end - 1].end :]}"
+    return weight, terms, rest
+
+
+_LEAST_MENTION = 1.5
+
+
+def _weight(term: str) -> float:
+    """Numbers and codes tell products apart."""
+    if any(character.isdigit() for character in term):
+        return 2.0
+    return 0.3 if len(term) < 2 and term.isascii() else 1.0
+
+
+def _find_named(sources: Sources, text: str) -> _Named:
+    snapshot = sources.snapshot
+    folded = fold(text)
+    where = _condition(sources, text)
+    by_code = _find_code(snapshot, folded, where)
+    if by_code:
+        return by_code
+    rows = snapshot.keyword.search(snapshot.analyzer.groups(_searched(folded)), _CANDIDATES, where).rows.tolist()
+    found: list[tuple[float, float, int, Product, str]] = []
+    for row in rows[:_READ]:
+        product = snapshot.products[row]
+        title = _title_terms(product)
+        weight, terms, rest = _mention(text, title)
+        if weight:
+            whole = sum(map(_weight, title))
+            found.append((weight, sum(map(_weight, terms)) / whole, row, product, rest))
+    product_type = _named_type(snapshot, folded)
+    if found:
+        best = max(found, key=lambda each: (each[0], each[1]))
+        # As many products with the same words of the question are a type, or a brand, not a product.
+        others = sum(each[0] >= best[0] for each in found)
+        distinct = others <= _FEW and best[0] >= _LEAST_NAMED
+        if best[1] >= _MOST_OF_TITLE or distinct:
+            return _Named(QuestionSubject(best[3].id, title=best[3].title), best[2], best[4])
+    if product_type:
+        name, rest = product_type
+        return _Named(QuestionSubject(product_type=name), None, rest, _rows_of_type(sources, name))
+    return _Named(QuestionSubject(), None, text)
+
+
+_LEAST_CODE, _MOST_CODES = 5, 4
+"""Characters of an identifier that names a product by itself, and words that are looked up as such."""
+
+
+def _find_code(snapshot: Snapshot, folded: str, where: Condition | None) -> _Named | None:
+    """The product whose identifier a question has."""
+    words = [word for word in folded.rstrip("?").split() if any(character.isdigit() for character in word)]
+    for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
+        rows = snapshot.keyword.find_identifier(identifier_key(word))
+        if where is not None and len(rows):
+            rows = snapshot.keyword.select(Selection(rows=rows, where=where))
+        if len(rows):
+            product = snapshot.products[int(rows[0])]
+            subject = QuestionSubject(product.id, title=product.title)
+            return _Named(subject, int(rows[0]), folded.replace(word, "it", 1))
+    return None
+
+
+_MOST_OF_TITLE = 0.7
+_FEW, _LEAST_NAMED = 3, 3.0
+
+
+def _searched(folded: str) -> str:
+    """The words of a question by which the products that it names are found."""
+    return " ".join(token.term for token in _tokens(folded) if len(token.term) > 1) if folded.isascii() else folded
+
+
+def _condition(sources: Sources, text: str) -> Condition | None:
+    snapshot = sources.snapshot
+    where = condition_of(snapshot, sources.filters)
+    if sources.rules is None:
+        return where
+    effect = sources.rules.effect([snapshot.analyzer.analyze(text)], where, time.time())
+    parts = tuple(each for each in (where, *effect.where) if each is not None)
+    return AllOf(parts) if len(parts) > 1 else parts[0] if parts else None
+
+
+def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
+    """The longest phrase of a question that is a type of product, in its words, and the question without it."""
+    tokens = _tokens(folded)
+    for count in range(MOST_WORDS, 0, -1):
+        for at in range(len(tokens) - count + 1):
+            part = tokens[at : at + count]
+            phrase = tuple(token.term for token in part)
+            numbers = snapshot.types.heads.get(phrase[-1], ())
+            if any(snapshot.types.phrases[number] == phrase for number in numbers):
+                start, end = part[0].start, part[-1].end
+                return folded[start:end], f"{folded[:start]} it {folded[end:]}"
+    return None
+
+
+def _rows_of_type(sources: Sources, name: str) -> tuple[int, ...]:
+    snapshot = sources.snapshot
+    where = _condition(sources, name)
+    rows = snapshot.keyword.search(snapshot.analyzer.groups(name), _OF_TYPE, where).rows
+    wanted = snapshot.types.named(name, len(name.split()))
+    if wanted is None or not len(rows):
+        return ()
+    agreement = snapshot.types.agreements(wanted, rows)
+    return tuple(rows[agreement >= 1].tolist())
+
+
+# What answers.
+
+
+def _about_product(sources: Sources, question: Question, row: int) -> tuple[list[Quote], tuple[str, ...]]:
+    product = sources.snapshot.products[row]
+    own = _own_terms(sources.snapshot, product, row)
+    words = question.words
+    facts = facts_of(product, sources.hidden)
+    matches = _best_facts(question, facts, words, own)
+    lacking = _lacking(sources.fields, words, matches)
+    hidden = "description" in sources.hidden
+    sentences = () if hidden else sentences_of(product.description)
+    quotes: list[Quote] = []
+    if matches and matches[0].score >= THRESHOLDS.fact and not lacking:
+        quotes = _fact_quotes(product, matches, sentences)
+    if not quotes:
+        of_product = sources.faq.find_bound(question, THRESHOLDS.faq, product.id, _type_name(sources, row))
+        quotes = _faq_quotes(of_product)
+    if not quotes:
+        quotes = _sentence_quotes(product, sentences, words, own, lacking=lacking)
+    if not quotes and not lacking:
+        quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
+    requested = {quote.field.removeprefix("attributes.") for quote in quotes}
+    return quotes, _related_fields(facts, requested, is_chinese=question.is_chinese)
+
+
+def _type_name(sources: Sources, row: int) -> str:
+    snapshot = sources.snapshot
+    return snapshot.types.names_of(row, snapshot.products[row]).name
+
+
+def _own_terms(snapshot: Snapshot, product: Product, row: int) -> frozenset[str]:
+    """The words by which a product may be called, besides its title's name: type and category."""
+    category = product.category[-1] if product.category else ""
+    return _title_terms(product) | _terms_of(f"{category} {snapshot.types.name_of(row)}")
+
+
+def _best_facts(
+    question: Question, facts: Sequence[Fact], words: Sequence[Word], own: Collection[str]
+) -> list[FactMatch]:
+    found = (match_fact(question, fact, words, own) for fact in facts)
+    return sorted((each for each in found if each), key=lambda each: -each.score)
+
+
+def _lacking(fields: FieldIndex, words: Sequence[Word], matches: Sequence[FactMatch]) -> bool:
+    """Whether a question asks for a field of the catalog that the product lacks."""
+    best = matches[0].score if matches else 0.0
+    known = fields.best(words, THRESHOLDS.fact)
+    return bool(known) and known[0][0] > best + THRESHOLDS.lacking
+
+
+def _fact_quotes(product: Product, matches: Sequence[FactMatch], sentences: Sequence[str]) -> list[Quote]:
+    """The best fact, and what contradicts it: another field of the same words, or a sentence."""
+    best = matches[0]
+    quotes = [_fact_quote(product, best)]
+    quotes += [
+        Quote(each, "description", product.id, title=product.title, score=best.score)
+        for each in contradictions(best.fact, sentences)
+    ]
+    own = best.fact.quantity
+    for other in matches[1:]:
+        same = other.fact.field.terms == best.fact.field.terms and not other.fact.field.neutral
+        quantity = other.fact.quantity
+        if same and own and quantity and own[0] == quantity[0] and abs(own[1] - quantity[1]) > _DIFFERENT * own[1]:
+            quotes.append(_fact_quote(product, other))
+    return quotes
+
+
+_DIFFERENT = 0.05
+"""The share by which two quantities that are meant to be one differ, beyond rounding."""
+
+
+def _fact_quote(product: Product, match: FactMatch) -> Quote:
+    fact = match.fact
+    name = fact.field.name
+    field = f"attributes.{name}" if name in product.attributes else name
+    return Quote(fact.text, field, product.id, title=product.title, holds=match.holds, score=min(match.score, 1.0))
+
+
+def _sentence_quotes(
+    product: Product, sentences: Sequence[str], words: Sequence[Word], own: Collection[str], *, lacking: bool
+) -> list[Quote]:
+    if not sentences or not words:
+        return []
+    score, _, best = max((sentence_coverage(each, words, own), -len(each), each) for each in sentences)
+    least = 1.0 if lacking else THRESHOLDS.sentence
+    if score < least and not (len(words) > 2 and not lacking and score >= THRESHOLDS.long_sentence):
+        return []
+    return [Quote(best, "description", product.id, title=product.title, score=score)]
+
+
+def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quote]:
+    """What the FAQ says of a type, or a fact of each of its best products that say it; those for which a yes or no
+    question holds first."""
+    of_type = sources.faq.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
+    if of_type:
+        return _faq_quotes(of_type)
+    found: list[Quote] = []
+    for row in named.rows[:_READ_OF_TYPE]:
+        product = sources.snapshot.products[row]
+        own = _own_terms(sources.snapshot, product, row)
+        matches = _best_facts(question, facts_of(product, sources.hidden), question.words, own)
+        if matches and matches[0].score >= THRESHOLDS.fact:
+            found.append(_fact_quote(product, matches[0]))
+    # That some products do not have it says nothing of the others.
+    holding = [quote for quote in found if quote.holds] or [replace(quote, holds=None) for quote in found]
+    return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
+
+
+def _faq_quotes(found: Sequence[FaqMatch]) -> list[Quote]:
+    return [Quote(each.text, "faq", entry=each.entry.id, title=each.entry.question, score=each.score) for each in found]
+
+
+def _related_fields(facts: Sequence[Fact], requested: Collection[str], *, is_chinese: bool) -> tuple[str, ...]:
+    """Questions for other fields of the product that a shopper could not see on its card."""
+    skipped = {"price", "brand", "category", "rating", "availability", "sku", "ean", "mpn"}
+    labels = [fact.field.label for fact in facts if fact.field.name not in (*skipped, *requested)]
+    form = "{}是多少？" if is_chinese else "What is the {}?"
+    return tuple(form.format(label if contains_chinese(label) else label.lower()) for label in labels[:2])

@@ -1,0 +1,418 @@
+"""Facts of a product, field by field, and how well a question asks for each."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from indexer.cleaning.measures import parse_quantity
+from retrieval.filters.schema import FieldCatalog
+from retrieval.records import AttributeValue, Product
+from retrieval.text.analysis import contains_chinese, fold, word_term
+from service.answers.questions import (
+    Bound,
+    Question,
+    QuestionKind,
+    Word,
+    concept_terms,
+    content_terms,
+    quantities_in,
+    split_words,
+)
+
+_CORE: Mapping[str, str] = {
+    "price": "price cost",
+    "brand": "brand manufacturer maker",
+    "availability": "availability stock",
+    "rating": "rating",
+    "category": "category",
+    "sku": "sku",
+    "ean": "ean gtin barcode upc",
+    "mpn": "mpn model part",
+}
+"""Fields of every product, with words of questions for them."""
+_UNITS = frozenset(
+    [
+        "in",
+        "ft",
+        "yd",
+        "mm",
+        "cm",
+        "m",
+        "km",
+        "gal",
+        "qt",
+        "pt",
+        "oz",
+        "lb",
+        "kg",
+        "g",
+        "mg",
+        "l",
+        "ml",
+        "cl",
+        "v",
+        "kv",
+        "w",
+        "kw",
+        "wh",
+        "kwh",
+        "mah",
+        "ah",
+        "a",
+        "ma",
+        "hz",
+        "khz",
+        "mhz",
+        "ghz",
+        "kb",
+        "mb",
+        "gb",
+        "tb",
+        "mp",
+        "psi",
+        "rpm",
+        "lm",
+        "db",
+        "ga",
+        "deg",
+    ]
+)
+_UNIT_NAMES = {"lm": "lumens"}
+_NEUTRAL = frozenset(
+    word_term(word)
+    for word in [
+        "product",
+        "nominal",
+        "maximum",
+        "max",
+        "minimum",
+        "min",
+        "typical",
+        "total",
+        "quantity",
+        "number",
+        "net",
+        "value",
+        "type",
+        "item",
+        "standard",
+        "rated",
+        "per",
+        "from",
+        "s",
+        "t",
+        "h",
+        "x1",
+        "overall",
+    ]
+)
+"""Words of a field's name that narrow it so little that a question need not have them."""
+_FLUID = re.compile("capacity|volume")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldName:
+    """The name of a field in words."""
+
+    name: str
+    """As filters have it, without "attributes."."""
+    label: str
+    terms: frozenset[str]
+    neutral: frozenset[str]
+    unit: str
+    """The last part of the name where that is a unit ("weight_lb")."""
+
+
+@lru_cache(maxsize=2**14)
+def read_name(name: str) -> FieldName:
+    """The words of a field's name: "operating_temperature" and "batteryLife" have two."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [word for word in re.split(r"[\s_.:/()-]+", spaced) if word]
+    unit = words[-1].lower() if len(words) > 1 and words[-1].lower() in _UNITS else ""
+    words = words[:-1] if unit else words
+    label = " ".join(words)
+    if name in _CORE:
+        terms = frozenset(word_term(word) for word in _CORE[name].split())
+        return FieldName(name, label.upper() if len(label) < 4 else label.capitalize(), terms, frozenset(), "")
+    if contains_chinese(label):
+        terms = concept_terms(label) or frozenset(content_terms(label)) or frozenset({fold(label)})
+        return FieldName(name, label, terms, frozenset(), unit)
+    found = frozenset(word_term(fold(word)) for word in words if not word.isdecimal()) or frozenset({fold(label)})
+    neutral = found & _NEUTRAL if found - _NEUTRAL else frozenset()
+    return FieldName(name, label[:1].upper() + label[1:], found - neutral, neutral, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A field of a product with its value as the store has it."""
+
+    field: FieldName
+    value: AttributeValue
+    shown: str
+    """The value for people, with its unit."""
+
+    @property
+    def text(self) -> str:
+        """The fact as it is quoted: "Voltage: 12 V"."""
+        return f"{self.field.label}: {self.shown}"
+
+    @property
+    def value_terms(self) -> frozenset[str]:
+        return _value_terms(self.shown)
+
+    @property
+    def quantity(self) -> tuple[str, float] | None:
+        """The base unit and the number, where the value has a unit."""
+        unit = self.field.unit
+        if isinstance(self.value, float | int) and not isinstance(self.value, bool):
+            spelled = "fl oz" if unit == "oz" and _FLUID.search(self.field.name) else unit
+            return parse_quantity(f"{self.value:.12g} {spelled}") if unit else None
+        return parse_quantity(self.value.strip()) if isinstance(self.value, str) else None
+
+
+@lru_cache(maxsize=2**12)
+def _value_terms(shown: str) -> frozenset[str]:
+    return frozenset(word_term(word) for word in split_words(fold(shown)))
+
+
+def facts_of(product: Product, hidden: Collection[str] = ()) -> list[Fact]:
+    """The facts of a product, without the fields that are `hidden`."""
+    return [fact for fact in _facts(product) if not _is_hidden(fact.field.name, hidden)]
+
+
+def _is_hidden(name: str, hidden: Collection[str]) -> bool:
+    return bool(hidden) and (name in hidden or f"attributes.{name}" in hidden or name.partition(".")[0] in hidden)
+
+
+def _facts(product: Product) -> Iterator[Fact]:
+    if product.price is not None:
+        yield _fact("price", product.price, f"{product.price:,.2f} {product.currency}".rstrip())
+    if product.brand:
+        yield _fact("brand", product.brand)
+    if product.availability:
+        yield _fact("availability", product.availability.value, product.availability.value.replace("_", " "))
+    if product.rating is not None:
+        count = f", {product.rating_count:,} ratings" if product.rating_count else ""
+        yield _fact("rating", product.rating, f"{product.rating:g} of 5{count}")
+    if product.category:
+        yield _fact("category", " > ".join(product.category))
+    for kind, values in product.identifiers.items():
+        if values:
+            yield _fact(kind, ", ".join(values))
+    names = set()
+    for name, value in product.attributes.items():
+        names.add(name)
+        yield _fact(name, value)
+    options: dict[str, dict[str, None]] = defaultdict(dict)
+    for variant in product.variants:
+        for name, option in variant.options.items():
+            options[name].setdefault(option)
+    for name, values_of in options.items():
+        if name not in names:
+            yield _fact(name, tuple(values_of))
+
+
+def _fact(name: str, value: AttributeValue, shown: str = "") -> Fact:
+    field = read_name(name)
+    if not shown:
+        if isinstance(value, bool):
+            shown = "yes" if value else "no"
+        elif isinstance(value, float | int):
+            unit = _UNIT_NAMES.get(
+                field.unit, field.unit.upper() if field.unit in ("v", "w", "a", "gb", "tb", "mb") else field.unit
+            )
+            shown = f"{value:.12g} {'mAh' if unit == 'mah' else unit}".rstrip()
+        else:
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+    return Fact(field, value, shown)
+
+
+class FieldIndex:
+    """The names of a catalog's fields by their words, to know what products could say."""
+
+    def __init__(self, catalog: FieldCatalog) -> None:
+        self._by_term: dict[str, list[FieldName]] = defaultdict(list)
+        names = (name.removeprefix("attributes.") for name in catalog.fields if name.startswith("attributes."))
+        for name in (*names, *_CORE):
+            read = read_name(name)
+            for term in read.terms:
+                self._by_term[term].append(read)
+
+    def best(self, words: Sequence[Word], least: float) -> list[tuple[float, FieldName]]:
+        """The fields that words ask for, with a score of at least `least`, best first."""
+        found = {field.name: field for word in words for term in word.terms for field in self._by_term.get(term, ())}
+        scored = ((score_name(field, words).score, field) for field in found.values())
+        return sorted(((score, field) for score, field in scored if score >= least), key=lambda each: -each[0])
+
+
+@dataclass(frozen=True, slots=True)
+class NameMatch:
+    """How well words ask for a field."""
+
+    score: float
+    """The harmonic mean of the share of the name's words that are asked for and of the words that are in the name."""
+    matched: tuple[Word, ...] = ()
+    is_whole: bool = False
+    """Whether all words of the name, those that narrow little excepted, are asked for."""
+
+
+_NO_MATCH = NameMatch(0.0)
+_GENERIC = 0.5
+"""The share of a word that a question has and a name lacks, where the word is about the product."""
+
+
+def score_name(
+    field: FieldName, words: Sequence[Word], own: Collection[str] = (), values: Collection[str] = ()
+) -> NameMatch:
+    """How well words ask for a field; words of the product (`own`) that its name lacks do not count, and words of its
+    value (`values`) count as asked for."""
+    matched = tuple(word for word in words if word.terms & field.terms or word.terms & field.neutral)
+    core = [word for word in matched if word.terms & field.terms]
+    if not core:
+        return _NO_MATCH
+    wanted = frozenset[str]().union(*(word.terms for word in matched))
+    # Words for the same ("size", "dimensions") are one.
+    found = field.terms & wanted
+    missing = field.terms - wanted
+    precision = len(found) / (len(found) + len(missing)) if field.name not in _CORE else 1.0
+    others = [
+        word for word in words if word not in matched and not word.terms & set(own) and not word.terms & set(values)
+    ]
+    recall = len(matched) / (len(matched) + len(others))
+    return NameMatch(2 * precision * recall / (precision + recall), matched, not missing)
+
+
+@dataclass(frozen=True, slots=True)
+class FactMatch:
+    """A fact that may answer a question."""
+
+    fact: Fact
+    score: float
+    holds: bool | None
+    """Of a question that asks whether something holds: whether it does; None where the fact does not decide it."""
+
+
+_FALSE = frozenset({"no", "none", "false", "0", "否", "无", "不"})
+_LEAST_COMPARED = 0.02
+"""The share by which two quantities may differ and still be the same, since they are rounded."""
+
+
+def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Collection[str]) -> FactMatch | None:
+    """How well a fact answers a question whose words, those of the product's name excepted, are `words`."""
+    values = fact.value_terms if question.kind is QuestionKind.YES_NO else frozenset[str]()
+    match = score_name(fact.field, words, own, values)
+    bound = question.bound
+    comparable = fact.quantity is not None and fact.quantity[0] in (question.unit, bound.unit if bound else "")
+    if not match.score:
+        return _value_match(question, fact, words, own, comparable=comparable)
+    score = match.score
+    if question.kind is QuestionKind.VALUE and isinstance(fact.value, bool):
+        score *= 0.6
+    if fact.field.neutral:
+        score -= 0.01 * len(fact.field.neutral)
+    if comparable:
+        score += 0.05
+    return FactMatch(fact, score, _holds(question, fact, match.matched, words, own))
+
+
+def _value_match(
+    question: Question, fact: Fact, words: Sequence[Word], own: Collection[str], *, comparable: bool
+) -> FactMatch | None:
+    """A fact whose name the question does not have, but whose value it has: "is it red", "is it 12 volts"."""
+    if not (question.kind is QuestionKind.YES_NO or comparable) or isinstance(fact.value, bool):
+        return None
+    others = [word for word in words if not word.terms & fact.value_terms and not word.terms & set(own)]
+    met = [word for word in words if word.terms & fact.value_terms]
+    if others or not (met or comparable) or fact.field.name in ("category", "price", "rating"):
+        return None
+    return FactMatch(fact, 0.9 if met else 0.7, _holds(question, fact, (), words, own))
+
+
+def _holds(
+    question: Question, fact: Fact, matched: Sequence[Word], words: Sequence[Word], own: Collection[str]
+) -> bool | None:
+    if question.bound is not None:
+        return _compare(question.bound, fact)
+    if question.kind is not QuestionKind.YES_NO:
+        return None
+    if fact.field.name == "availability":
+        is_negated = bool(re.search(r"sold out|out of stock|没货|缺货", question.folded))
+        return (fact.value == "in_stock") != is_negated
+    if isinstance(fact.value, bool):
+        return fact.value
+    if fact.shown.strip().casefold() in _FALSE:
+        return False
+    leftover = [word for word in words if word not in matched and not word.terms & set(own)]
+    named = [word for word in matched if word.value_terms]
+    if named or leftover:
+        wanted = [*(word.value_terms for word in named), *(word.terms for word in leftover)]
+        if all(terms & fact.value_terms for terms in wanted):
+            return True
+        return False if named and not leftover and len(fact.value_terms) <= 2 else None
+    return None
+
+
+def _compare(bound: Bound, fact: Fact) -> bool | None:
+    quantity = fact.quantity
+    if quantity is None:
+        is_number = isinstance(fact.value, float | int) and not isinstance(fact.value, bool) and not fact.field.unit
+        if bound.unit or not (is_number and fact.field.name in ("price", "rating", "count")):
+            return None
+        quantity = "", float(fact.value)  # type: ignore[arg-type]  # a number by the line above
+    if bound.unit and quantity[0] != bound.unit:
+        return None
+    number = quantity[1]
+    if bound.operator == "=":
+        return abs(number - bound.number) <= _LEAST_COMPARED * max(abs(number), abs(bound.number))
+    return number < bound.number if bound.operator == "<" else number > bound.number
+
+
+_SENTENCE = re.compile(r"[^.!?。！？；\n]+(?:(?:\.(?=\S)|(?<=\b[A-Z])\.)[^.!?。！？；\n]*)*[.!?。！？；]*")
+_MOST_TEXT, _MOST_SENTENCES, _LONGEST = 20_000, 200, 600
+
+
+@lru_cache(maxsize=2**10)
+def sentences_of(text: str) -> tuple[str, ...]:
+    """The sentences of a text, verbatim: of its first 20,000 characters, at most 200."""
+    found = (each[0].strip() for each in _SENTENCE.finditer(text[:_MOST_TEXT]))
+    return tuple(each for each in found if 1 < len(each) <= _LONGEST)[:_MOST_SENTENCES]
+
+
+def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]) -> float:
+    """The share of a question's words that a sentence has; words of the product that it lacks do not count."""
+    terms = frozenset(content_terms(sentence)) | concept_terms(sentence)
+    met = [word for word in words if word.terms & terms]
+    others = [word for word in words if not word.terms & terms and not word.terms & set(own)]
+    return len(met) / (len(met) + len(others)) if met else 0.0
+
+
+def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
+    """The sentences of the same product that give the field of a fact another value: "Label: value" with another
+    value, or the same kind of quantity with another number."""
+    own = fact.quantity
+    found = []
+    for sentence in sentences:
+        terms = frozenset(content_terms(sentence)) | concept_terms(sentence)
+        if not fact.field.terms <= terms:
+            continue
+        label, colon, rest = sentence.partition("：" if "：" in sentence else ":")
+        if (
+            colon
+            and isinstance(fact.value, str)
+            and frozenset(content_terms(label)) | concept_terms(label) >= fact.field.terms
+        ):
+            values = frozenset(word_term(word) for word in split_words(fold(rest)))
+            if values and not values & fact.value_terms and fact.shown.casefold() not in rest.casefold():
+                found.append(sentence)
+        elif own and not _agrees(own, sentence):
+            found.append(sentence)
+    return found
+
+
+def _agrees(own: tuple[str, float], sentence: str) -> bool:
+    same = [number for unit, number in quantities_in(sentence) if unit == own[0]]
+    return not same or any(abs(number - own[1]) <= _LEAST_COMPARED * max(abs(number), abs(own[1])) for number in same)

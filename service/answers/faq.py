@@ -1,0 +1,329 @@
+"""Texts that a store feeds in to answer questions from: entries of an FAQ, tickets and passages of manuals.
+
+INDEX/answers.sqlite keeps them with every change. An entry's vector is of the encoder that served when it was put;
+entries without one of the encoder that serves now are found by their words alone, and a notice says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import xxhash
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import Encoder
+from retrieval.errors import EncoderError, FaqError
+from retrieval.index.vectors import Background
+from service.answers.facts import sentence_coverage, sentences_of
+from service.answers.questions import Question, concept_terms, content_terms
+from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+from service.engine.editors import DocumentEditor, ServedDocuments
+from service.engine.snapshot import Snapshot
+
+MOST_QUESTION, MOST_ANSWER = 500, 4_000
+"""Characters."""
+_MOST_PRODUCTS = 1_000
+_LONGEST_ID = 200
+
+
+class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text that answers questions."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID)]
+    answer: str
+    """Quoted verbatim: all of it if it is short, else its sentence that answers best."""
+    question: str = ""
+    """The question that it answers; empty for a passage of a manual."""
+    products: Annotated[tuple[str, ...], Meta(max_length=_MOST_PRODUCTS)] = ()
+    """The ids of the products that it is about; empty for the whole store."""
+    product_type: Annotated[str, Meta(max_length=_LONGEST_ID)] = ""
+    """The type of product that it is about, as a question names it."""
+    source: Annotated[str, Meta(max_length=_LONGEST_ID)] = ""
+    """Where the text is from: "faq", "tickets", "manual"."""
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of the text that is encoded."""
+        return xxhash.xxh3_128_hexdigest(f"{bool(self.question)} {self.question or self.answer}".encode())
+
+
+def validate_entry(entry: FaqEntry) -> FaqEntry:
+    """The entry, checked; raises FaqError, which names it and the field."""
+    name = f"entry {str(getattr(entry, 'id', ''))[:100]!r}"
+    try:
+        checked = msgspec.convert(msgspec.to_builtins(entry), FaqEntry)
+    except (msgspec.ValidationError, TypeError) as problem:
+        raise FaqError(f"{name}: {problem}", str(getattr(entry, "id", ""))[:100]) from None
+
+    def error(message: str, *, field: str = "") -> FaqError:
+        return FaqError(message, checked.id[:100], field)
+
+    check_text(f"{name}: id", checked.id, _LONGEST_ID, error, must=True)
+    check_text(f"{name}: question", checked.question, MOST_QUESTION, error)
+    check_text(f"{name}: answer", checked.answer, MOST_ANSWER, error, must=True)
+    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class FaqChange(DocumentChange[FaqEntry]):
+    """One change of an entry."""
+
+
+_VECTORS = "CREATE TABLE vectors (encoder TEXT, key TEXT, vector BLOB, PRIMARY KEY (encoder, key)) WITHOUT ROWID;"
+
+
+class FaqStore(EditableStore[FaqEntry, FaqChange]):
+    """The entries of an index directory, their changes and their vectors (STORE/answers.sqlite)."""
+
+    kind = DocumentCodec(
+        "entry",
+        "answers",
+        0x53574651,
+        FaqError,
+        FaqChange,
+        validate_entry,
+        msgspec.to_builtins,
+        lambda plain: validate_entry(msgspec.convert(plain, FaqEntry)),
+        more_tables=_VECTORS,
+    )
+
+    def vectors(self, encoder: str) -> Mapping[str, NDArray[np.float32]]:
+        """The vectors of an encoder (dimension,) by the keys of entries."""
+        with self._file.reading() as cursor:
+            if cursor is None:
+                return {}
+            rows = cursor.execute("SELECT key, vector FROM vectors WHERE encoder = ?", (encoder,)).fetchall()
+        return {key: np.frombuffer(vector, np.float32) for key, vector in rows}
+
+    def add_vectors(self, encoder: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keeps vectors by the keys of entries, and drops those of other encoders and of entries that are gone."""
+        there = {entry.key for entry in self.read().documents}
+        with self._file.writing() as cursor:
+            kept = [key for (key,) in cursor.execute("SELECT key FROM vectors WHERE encoder = ?", (encoder,))]
+            gone = [(key,) for key in kept if key not in there]
+            cursor.executemany("DELETE FROM vectors WHERE key = ?", gone)
+            cursor.execute("DELETE FROM vectors WHERE encoder != ?", (encoder,))
+            rows = [(encoder, key, vector.astype(np.float32).tobytes()) for key, vector in vectors.items()]
+            cursor.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+
+
+@dataclass(frozen=True, slots=True)
+class FaqMatch:
+    """An entry that may answer a question."""
+
+    entry: FaqEntry
+    text: str
+    """What is quoted: the whole answer, or a sentence of it."""
+    score: float
+
+
+_WHOLE = 600
+"""Characters of an answer that is quoted whole."""
+_MOST_FOUND = 3
+_SHORTLIST = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaqIndex:
+    """The entries of a store, to be found by words and by meaning. Immutable, thread-safe."""
+
+    entries: Sequence[FaqEntry] = ()
+    vectors: NDArray[np.float32] | None = None
+    """(n, dimension); rows of zeros where there is none."""
+    encoder: Encoder | None = None
+    background: Background | None = None
+    _terms: Sequence[frozenset[str]] = ()
+    """Of each entry's question, or of its answer where it has none."""
+    _postings: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    _free: frozenset[int] = frozenset()
+    """The entries about no product in particular."""
+    _by_product: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    _by_type: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        entries: Sequence[FaqEntry],
+        encoder: Encoder,
+        background: Background,
+        stored: Mapping[str, NDArray[np.float32]],
+    ) -> FaqIndex:
+        """The index of entries; `stored` has vectors of the encoder by the keys of entries."""
+        if not entries:
+            return NO_ENTRIES
+        vectors = np.zeros((len(entries), encoder.dimension), np.float32)
+        postings, by_product, by_type = (defaultdict[str, list[int]](list) for _ in range(3))
+        terms, free = [], []
+        for at, entry in enumerate(entries):
+            vector = stored.get(entry.key)
+            if vector is not None and len(vector) == encoder.dimension:
+                vectors[at] = vector
+            own = _terms_of(entry.question or entry.answer)
+            terms.append(own)
+            for term in own | _terms_of(entry.answer):
+                postings[term].append(at)
+            for product in entry.products:
+                by_product[product].append(at)
+            if entry.product_type:
+                by_type[entry.product_type.casefold()].append(at)
+            if not (entry.products or entry.product_type):
+                free.append(at)
+        return cls(entries, vectors, encoder, background, terms, postings, frozenset(free), by_product, by_type)
+
+    @property
+    def unencoded(self) -> int:
+        """The number of entries without a vector."""
+        return 0 if self.vectors is None else int((~self.vectors.any(axis=1)).sum())
+
+    def find(self, question: Question, least: float) -> list[FaqMatch]:
+        """The entries about nothing in particular that answer a question with a score of at least `least`, best
+        first."""
+        return self._best(question, self._scores(question, self._free), least)
+
+    def find_bound(self, question: Question, least: float, product: str, product_type: str) -> list[FaqMatch]:
+        """The same of the entries about a product or its type."""
+        places = {*self._by_product.get(product, ()), *self._by_type.get(product_type, ())}
+        return self._best(question, self._scores(question, places), least) if places else []
+
+    def related(self, question: Question, *, exclude: Collection[str] = (), size: int = 2) -> tuple[str, ...]:
+        """Questions of entries that share words with a question, those that share most first."""
+        counts = self._counts(question, self._free)
+        ordered = sorted(counts, key=lambda at: (-counts[at], at))
+        found = (self.entries[at] for at in ordered if 2 * counts[at] >= len(question.words))
+        return tuple(each.question for each in found if each.question and each.id not in exclude)[:size]
+
+    def _best(self, question: Question, scores: Mapping[int, float], least: float) -> list[FaqMatch]:
+        best = sorted(scores, key=lambda at: (-scores[at], at))[:_MOST_FOUND]
+        return [
+            FaqMatch(self.entries[at], _quoted(self.entries[at], question), round(scores[at], 4))
+            for at in best
+            if scores[at] >= max(least, _CLOSE * scores[best[0]])
+        ]
+
+    def _counts(self, question: Question, places: Collection[int]) -> dict[int, int]:
+        """How many words of a question each entry has that shares one with it."""
+        counts: dict[int, int] = defaultdict(int)
+        for word in question.words:
+            for at in {at for term in word.terms for at in self._postings.get(term, ())}:
+                if at in places:
+                    counts[at] += 1
+        return counts
+
+    def _scores(self, question: Question, places: Collection[int]) -> dict[int, float]:
+        """A score, 0 to 1, of each entry that shares a word with a question or is similar to it in meaning: half of
+        it is the cosine, and half the shares of the words that both have, as a mean of both sides."""
+        if not places:
+            return {}
+        counts = self._counts(question, places)
+        similar = self._similarities(question.text)
+        near = np.argsort(-similar)[:_SHORTLIST].tolist() if similar is not None else []
+        scores = {}
+        for at in {*counts, *(each for each in near if each in places)}:
+            own = self._terms[at]
+            met = sum(1 for word in question.words if word.terms & own)
+            lexical = 0.5 * (counts.get(at, 0) / max(len(question.words), 1) + min(1.0, met / max(len(own), 1)))
+            meaning = float(similar[at]) if similar is not None else lexical
+            # Small encoders of English find all Chinese alike.
+            alone = 0.0 if question.is_chinese else _MEANING_ALONE * meaning
+            scores[at] = max(0.5 * lexical + 0.5 * meaning, alone)
+        return scores
+
+    def _similarities(self, text: str) -> NDArray[np.float64] | None:
+        """(n,) The cosine of each entry to a text, 0 where it is that of unrelated texts; None where it cannot be
+        encoded."""
+        if self.vectors is None or self.encoder is None or self.background is None or not self.vectors.any():
+            return None
+        try:
+            vector = self.encoder.encode_queries([text])[0]
+        except EncoderError:
+            return None
+        cosines = (self.vectors @ vector).astype(np.float64)
+        floor = self.background.mean
+        return np.asarray(np.clip((cosines - floor) / (1 - floor), 0, 1))
+
+
+NO_ENTRIES = FaqIndex()
+_MEANING_ALONE = 0.75
+"""The weight of a cosine without any word in common."""
+_CLOSE = 0.85
+"""The share of the best score that a further entry needs to be quoted, too."""
+
+
+def _terms_of(text: str) -> frozenset[str]:
+    return frozenset(content_terms(text)) | concept_terms(text)
+
+
+def _quoted(entry: FaqEntry, question: Question) -> str:
+    if len(entry.answer) <= _WHOLE and entry.question:
+        return entry.answer
+    sentences = sentences_of(entry.answer) or (entry.answer[:_WHOLE],)
+    return max(sentences, key=lambda each: sentence_coverage(each, question.words, ()))
+
+
+class ServedFaq(ServedDocuments[FaqEntry, FaqChange, FaqIndex]):
+    """The entries of an index directory, as engines find them."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = store = FaqStore(root)
+
+        def compile_entries(entries: Sequence[FaqEntry], snapshot: Snapshot) -> FaqIndex:
+            stored = store.vectors(snapshot.encoder.identity) if entries else {}
+            return FaqIndex.of(entries, snapshot.encoder, snapshot.manifest.background, stored)
+
+        super().__init__(store, compile_entries, _notices)
+
+
+def _notices(index: FaqIndex) -> Sequence[str]:
+    count = index.unencoded
+    if not count:
+        return ()
+    return (f"{count:,} texts for answers are found by words alone: shelfwise answers encode gives them vectors",)
+
+
+class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
+    """The texts for answers of an engine's index.
+
+    >>> engine.faq.put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")], who="m7")
+    """
+
+    def __init__(self, served: ServedFaq, snapshot: Callable[[], Snapshot]) -> None:
+        super().__init__(served.store, served.reload_if_changed, snapshot)
+        self._vectors = served.store
+
+    def put(self, documents: Iterable[FaqEntry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
+        """Adds entries, or replaces those of the same id, with their vectors; raises FaqError for one that cannot be
+        taken, EncoderError where the encoder fails."""
+        if isinstance(documents, FaqEntry):
+            raise FaqError("entries must be a list of them, such as [entry]", documents.id)
+        checked = [validate_entry(each) for each in documents]
+        vectors = self._encode(checked)
+        revision = self._store.put(checked, gone=gone, who=who)
+        self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)
+        return self._followed(revision)
+
+    def encode(self) -> int:
+        """Encodes the entries that have no vector of the encoder that serves; returns how many."""
+        entries = self.list()
+        there = self._vectors.vectors(self._snapshot().encoder.identity)
+        vectors = self._encode([entry for entry in entries if entry.key not in there])
+        self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)
+        return len(vectors)
+
+    def _encode(self, entries: Sequence[FaqEntry]) -> Mapping[str, NDArray[np.float32]]:
+        """Questions are encoded as queries, which they are compared with; passages as texts of products are."""
+        encoder = self._snapshot().encoder
+        found: dict[str, NDArray[np.float32]] = {}
+        questions = [entry for entry in entries if entry.question]
+        passages = [entry for entry in entries if not entry.question]
+        for some, encode in ((questions, encoder.encode_queries), (passages, encoder.encode_products)):
+            if some:
+                vectors = encode([entry.question or entry.answer for entry in some])
+                found |= dict(zip((entry.key for entry in some), vectors, strict=True))
+        return found

@@ -1,0 +1,82 @@
+"""Texts that read as questions and searches that do not, and the words that a question asks with."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.answers.questions import Bound, QuestionKind, is_question, parse_question
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "how heavy is it",
+        "Is it waterproof?",
+        "does it weigh less than 2 lb",
+        "What color is the Brunmarck Drill HX-3?",
+        "Can you tell me the price of it?",
+        "which cordless drills have 18 volts",
+        "voltage of this one?",
+        "多少钱",
+        "这款防水吗",
+        "请问这款沙发是什么材质的",
+        "适合送礼吗",
+        "能不能机洗",
+    ],
+)
+def test_questions_are_recognised(text: str) -> None:
+    assert is_question(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "?",
+        "cordless drill",
+        "what a girl wants dvd",
+        "how to train your dragon",
+        "will smith movie",
+        "who wants to be a millionaire",
+        "when harry met sally",
+        "do it yourself",
+        "can opener",
+        "can the can",
+        "is this it cd",
+        "12v battery",
+        "红色连衣裙",
+        "无线鼠标 办公",
+    ],
+)
+def test_searches_stay_searches(text: str) -> None:
+    assert not is_question(text)
+
+
+def terms(text: str) -> set[str]:
+    return {term for word in parse_question(text).words for term in word.terms}
+
+
+def test_usual_ways_to_ask_name_the_field() -> None:
+    assert "weight" in terms("How heavy is it?")
+    assert "weight" in terms("它有多重？")
+    assert "price" in terms("这款多少钱")
+    assert {"capac", "mug"} <= terms("How much does the mug hold?")
+    assert terms("What is it?") == set()
+
+
+def test_a_question_has_its_kind_and_the_quantity_that_it_compares_with() -> None:
+    asked = parse_question("Does it weigh less than 2 kg?")
+    assert (asked.kind, asked.bound) == (QuestionKind.YES_NO, Bound("<", 2_000, "g", "2 kg"))
+    assert parse_question("is it 12 volts").bound == Bound("=", 12, "v", "12 volts")
+    assert parse_question("超过2公斤吗").bound == Bound(">", 2_000, "g", "2公斤")
+    assert parse_question("How many volts is it?").unit == "v"
+    assert parse_question("What voltage is it?").kind is QuestionKind.VALUE
+    assert parse_question("它防水吗").kind is QuestionKind.YES_NO
+
+
+@pytest.mark.parametrize(
+    "text", ["?" * 1_000, "how " * 250, "吗" * 1_000, "<b>is it</b>; DROP TABLE", "\ud800 is it red"]
+)
+def test_any_text_can_be_read(text: str) -> None:
+    is_question(text)
+    assert len(parse_question(text).words) <= 60
