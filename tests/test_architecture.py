@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 104,
-    "lines": 33_245,
-    "lines of code": 24_285,
-    "lines of tests": 14_440,
+    "lines": 34_300,
+    "lines of code": 24_900,
+    "lines of tests": 14_800,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
