@@ -268,6 +268,57 @@ class Hit:
     """The probability with which exploration put it at this rank, where it did."""
 
 
+class RelationKind(StrEnum):
+    """Kinds of relations between two products; "product KIND other" is a sentence."""
+
+    COMPLEMENT = "complement"
+    """Shoppers choose both for one purpose, and they are not alike. Symmetrical."""
+    SUBSTITUTE = "substitute"
+    """Shoppers choose one of both, and they are alike: `other` instead of the product."""
+    ACCESSORY = "accessory"
+    """The product is an accessory of the other."""
+    FITS = "fits"
+    """The product names the other, or its model, among what it is compatible with."""
+    PART_OF = "part_of"
+    """The other is a bundle or set that contains the product."""
+
+
+class RelationEvidence(StrEnum):
+    """Sources of relations."""
+
+    SHOPPERS = "shoppers"
+    """What shoppers chose together, or instead of each other."""
+    TYPES = "types"
+    """What shoppers chose together of both product types, or titles that name the other type ("case for phone")."""
+    ATTRIBUTES = "attributes"
+    """An attribute, such as `compatibility`."""
+    TEXTS = "texts"
+    """A title or description that names the other product."""
+    OWNER = "owner"
+    """The store's own correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation of a product, as seen from it."""
+
+    kind: RelationKind
+    evidence: RelationEvidence
+    strength: float
+    """0 to 1: of shoppers' choices, the share beyond chance, less where few made them."""
+    shoppers: int = 0
+    """How many shoppers support it; 0 for texts, attributes and the owner's."""
+    reverse: bool = False
+    """Whether it is the other product that is an accessory, fits, or is a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedHit(Hit):
+    """A hit that is related to a product, and how."""
+
+    relation: Relation | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SponsoredHit:
     """A product that an advertiser pays for, shown apart from the hits."""

@@ -17,7 +17,6 @@ from retrieval.events.privacy import Pseudonyms
 from retrieval.events.sqlite import EVENTS_FILE, find_damage
 from retrieval.store.files import SEAL_FILE, checksum, read_json, read_seal, sealed_problem
 from retrieval.store.manifest import (
-    COVIEWS_FILE,
     CURRENT,
     EVENTS_FOLDER,
     MEMORY_FILE,
@@ -25,6 +24,7 @@ from retrieval.store.manifest import (
     POPULARITY_FILE,
     PROPOSALS_FILE,
     QUALITY_FILE,
+    RELATIONS_FILE,
 )
 from retrieval.store.versions import Store
 from service.answers.faq import FaqStore
@@ -36,7 +36,7 @@ from service.curation.synonyms import SynonymStore
 from service.engine.models import MODEL_STORES
 from service.events.event_log import DERIVED_FOLDER
 from service.events.popular_queries import read_popular_queries
-from service.events.signals import CURE, read_coviews, read_memory, read_popularity
+from service.events.signals import CURE, read_memory, read_popularity, read_relations
 from service.experiments.store import ExperimentStore
 from service.http.auth import KEYS_FILE, KeyFile
 from service.sponsored.campaign import CampaignStore
@@ -52,7 +52,7 @@ _DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
 )
 _TABLES: dict[str, Callable[[Path], object]] = {
     POPULARITY_FILE: read_popularity,
-    COVIEWS_FILE: read_coviews,
+    RELATIONS_FILE: read_relations,
     MEMORY_FILE: read_memory,
     POPULAR_QUERIES_FILE: read_popular_queries,
     PROPOSALS_FILE: read_proposals,

@@ -33,7 +33,7 @@ from retrieval.errors import ShelfwiseError
 from retrieval.records import Choice, Facet, Hit, Page, Product
 from service.curation.relevance import without_fields
 from service.http.errors import to_request_error
-from service.http.schemas import Name, ProductId, RecommendBody, RequestBody, encode
+from service.http.schemas import Name, ProductId, RecommendBody, RelatedKind, RequestBody, encode
 
 if TYPE_CHECKING:
     from service.engine.engine import SearchEngine
@@ -89,6 +89,14 @@ class ProductArguments(RequestBody):
 
 class SimilarArguments(ListArguments, ProductArguments):
     """Products similar to one."""
+
+
+class RelatedArguments(SimilarArguments):
+    """Products related to one."""
+
+    kind: RelatedKind = Field(
+        "goes_with", description="goes_with: complements, accessories, what fits, parts; substitute: chosen instead."
+    )
 
 
 class RecommendArguments(RecommendBody):
@@ -185,6 +193,12 @@ class CatalogTools:
         """Find the products most similar to one."""
         return self._list(self._engine.similar(given.id, size=given.size, filters=given.filters))
 
+    def related(self, given: RelatedArguments) -> ProductList:
+        """Find the products that go with one (complements, accessories, what fits it, parts), or that shoppers choose
+        instead of it."""
+        page = self._engine.relations.of(given.id, kind=given.kind, size=given.size, filters=given.filters)
+        return self._list(page)
+
     def recommend(self, given: RecommendArguments) -> ProductList:
         """Recommend products for a shopper by what they viewed, put into the cart or bought, oldest first; without a
         history the most popular products."""
@@ -209,7 +223,7 @@ class CatalogTools:
 
 
 def catalog_server(engine: SearchEngine) -> Server[Any]:
-    """An MCP server with the tools search, facets, product, similar and recommend over an engine.
+    """An MCP server with the tools search, facets, product, similar, related and recommend over an engine.
 
     A wrong argument, and any other ShelfwiseError, is a result with `is_error` and a message that names the argument;
     an unknown tool is an error of the protocol.
@@ -220,6 +234,7 @@ def catalog_server(engine: SearchEngine) -> Server[Any]:
         "facets": (FacetsArguments, tools.facets),
         "product": (ProductArguments, tools.product),
         "similar": (SimilarArguments, tools.similar),
+        "related": (RelatedArguments, tools.related),
         "recommend": (RecommendArguments, tools.recommend),
     }
 

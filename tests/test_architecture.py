@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 104,
-    "lines": 34_300,
-    "lines of code": 24_900,
-    "lines of tests": 14_800,
+    "modules": 106,
+    "lines": 34_600,
+    "lines of code": 25_230,
+    "lines of tests": 14_860,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -37,7 +37,8 @@ on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
-and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers (docs/answers.md)."""
+and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers (docs/answers.md),
+relations (docs/relations.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

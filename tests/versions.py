@@ -26,6 +26,7 @@ from retrieval.store.manifest import (
     SEAL,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
+    TYPES_FOLDER,
     VECTORS_FOLDER,
     Manifest,
     write_fields,
@@ -34,6 +35,7 @@ from retrieval.store.products import RECIPE, ProductWriter, encoder_text, keywor
 from retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
+from retrieval.text.product_types import ProductTypes
 from retrieval.text.synonyms import Synonyms
 
 DIMENSION = 16
@@ -115,6 +117,8 @@ def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: 
     build_index(folder / VECTORS_FOLDER, kind)
     np.save(folder / TEXT_KEYS_FILE, key_array([text_key(text) for text in texts]))
     np.save(folder / GROUPS_FILE, np.arange(len(products), dtype=np.int32))
+    no_types = np.full(len(products), -1, np.int32)
+    ProductTypes.of((), no_types, no_types).write(folder / TYPES_FOLDER)
     np.save(folder / SIGNALS_FILE, np.array([signal_row(product) for product in products]).reshape(-1, len(COLUMNS)))
 
 

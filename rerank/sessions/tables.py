@@ -50,6 +50,8 @@ class DerivedTables:
 
     popularity = _TableField()
     neighbours = _TableField()
+    relations = _TableField()
+    relation_types = _TableField()
     queries = _TableField()
     reformulations = _TableField()
     query_categories = _TableField()

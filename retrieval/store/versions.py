@@ -42,7 +42,6 @@ from retrieval.store.files import (
 )
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import (
-    COVIEWS_FILE,
     CURRENT,
     EVENTS_FOLDER,
     MANIFEST,
@@ -51,6 +50,7 @@ from retrieval.store.manifest import (
     POPULAR_QUERIES_FILE,
     POPULARITY_FILE,
     PROPOSALS_FILE,
+    RELATIONS_FILE,
     SCHEMA,
     SEAL,
     VERSION_NAME,
@@ -66,7 +66,7 @@ _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder aga
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
-_OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
+_OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
 
 
 @dataclass(frozen=True, slots=True)

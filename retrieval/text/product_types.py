@@ -299,6 +299,20 @@ class ProductTypes:
         first = rows[np.argsort(places, kind="stable")[:count]].astype(np.int64)
         return first[[row not in self.changed for row in first.tolist()]] if self.changed else first
 
+    def members_of(self, name: str) -> NDArray[np.int64]:
+        """The rows of the products whose type by title has this name, as `name_of` gives it, ascending; those that live
+        changes took away may be among them."""
+        phrase = tuple(name.split(" "))
+        number = next((each for each in self.heads.get(phrase[-1], ()) if self.phrases[each] == phrase), None)
+        if number is None:
+            return np.empty(0, np.int64)
+        rows = np.flatnonzero(self.by_title == number)
+        if not self.changed:
+            return rows
+        kept = [row for row in rows.tolist() if row not in self.changed]
+        now = [row for row, numbers in self.changed.items() if numbers[0] == number]
+        return np.array(sorted({*kept, *now}), np.int64)
+
     def number_of(self, category: str) -> int:
         """The number of the type that products of a category with this name have; -1 for none."""
         return self._known(head_phrases(category))

@@ -56,11 +56,12 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "query": Group(
-        "Suggestions, similar products, recommendations and answers.",
+        "Suggestions, similar and related products, answers.",
         {
             "answer": Entry("service.cli.search:answer", "Answer a question from the store's own texts."),
             "suggest": Entry("service.cli.search:suggest", "Complete what a shopper has typed so far."),
             "similar": Entry("service.cli.search:similar", "Show the products most like one."),
+            "related": Entry("service.cli.search:related", "Show what goes with a product, or instead of it."),
             "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
         },
     ),
@@ -89,6 +90,10 @@ GROUPS: Mapping[str, Group] = {
             "accept": Entry("service.cli.synonyms:accept", "Make a proposal a synonym."),
             "decline": Entry("service.cli.synonyms:decline", "Never propose a synonym again."),
         },
+    ),
+    "relations": Group(
+        "What goes with a product, or is chosen instead of it.",
+        {"refresh": Entry("service.cli.synonyms:refresh_relations", "Find the relations of the products again.")},
     ),
     "relevance": Group(
         "Relevance settings: candidate limits, typo tolerance, signals.",

@@ -1,4 +1,4 @@
-"""Commands that query an index: `search`, and `query suggest`, `similar`, `recommend`, `answer`."""
+"""Commands that query an index: `search`, and `query suggest`, `similar`, `related`, `recommend`, `answer`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,26 @@ from typer import Argument, Option
 
 from retrieval.filters.ast import value_text
 from retrieval.html_report import printable
-from retrieval.records import Choice, ChoiceValue, Explanation, Facet, Hit, Page, Product, RangeCount
+from retrieval.records import (
+    Choice,
+    ChoiceValue,
+    Explanation,
+    Facet,
+    Hit,
+    Page,
+    Product,
+    RangeCount,
+    RelatedHit,
+    Relation,
+    RelationEvidence,
+    RelationKind,
+)
 from service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
 from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
 from service.engine.engine import SearchEngine
+from service.engine.recommend import GOES_WITH, RELATED_KINDS
 from service.engine.request import STAGES, SearchRequest, parse_history
 from service.engine.reranking import UNREAD, unknown_products_warning
 from service.engine.spelling import Spans, Suggestions
@@ -148,6 +162,20 @@ def similar(
     """Show the products most like one: by their texts, and by what the same shoppers viewed."""
     with open_engine(index, settings) as engine:
         emit(engine.similar(product, size=size, filters=filters), show_page)
+
+
+@command("query related store 3920564 --kind substitute")
+def related(
+    index: Index,
+    product: Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")],
+    kind: Annotated[str, Option(help=f"{', '.join(RELATED_KINDS)}.")] = GOES_WITH,
+    filters: Filter = "",
+    size: SizeOption = 10,
+    settings: SettingsFile = None,
+) -> None:
+    """Show what goes with a product, or what shoppers choose instead of it, and why."""
+    with open_engine(index, settings) as engine:
+        emit(engine.relations.of(product, kind=kind, size=size, filters=filters), show_page)
 
 
 @command("query recommend store --history 3920564,1187:cart")
@@ -342,10 +370,26 @@ def _description(hit: Hit, width: int, *, explain: bool) -> Text:
     notes += "" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km"
     name.truncate(width - len(notes), overflow="ellipsis")
     name.append(notes, "dim")
-    shown = (printable(hit.reason_line), _stages_line(hit) if explain else "")
+    related = relation_line(hit.relation) if isinstance(hit, RelatedHit) and hit.relation else ""
+    shown = (printable(hit.reason_line), related, _stages_line(hit) if explain else "")
     for line in (line for each in shown for line in textwrap.wrap(each, width)):
         name.append(f"\n{line}", "dim")
     return name
+
+
+_REVERSED = {
+    RelationKind.ACCESSORY: "has as accessory",
+    RelationKind.FITS: "is fitted by",
+    RelationKind.PART_OF: "contains",
+}
+
+
+def relation_line(relation: Relation) -> str:
+    """A relation as seen from its product: "complement, 12 shoppers, 0.41"."""
+    name = _REVERSED[relation.kind] if relation.reverse else relation.kind.value.replace("_", " ")
+    support = f"{relation.shoppers:,} shoppers" if relation.shoppers else f"by {relation.evidence.value}"
+    of_types = " of both types" if relation.shoppers and relation.evidence is RelationEvidence.TYPES else ""
+    return f"{name}, {support}{of_types}, {relation.strength:.2f}"
 
 
 def _stages_line(hit: Hit) -> str:

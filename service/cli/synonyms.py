@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,26 @@ from typing import Annotated
 from rich.text import Text
 from typer import Argument, Option
 
+from rerank.sessions.tables import open_derived
 from retrieval.html_report import printable
-from service.cli.options import By, Index, check_index, command
-from service.cli.output import count_text, emit, emit_revision, plain_table, say, show_history, show_table
+from service.cli.options import By, Index, SettingsFile, check_index, command
+from service.cli.output import (
+    TerminalProgress,
+    count_text,
+    emit,
+    emit_revision,
+    plain_table,
+    say,
+    show_history,
+    show_table,
+)
 from service.cli.search import open_engine
 from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Example, Proposal
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore, format_lines, parse_line, read_lines
+from service.events.event_log import EventLog
+from service.settings import load_settings
+from service.training.derived_tables import DerivedTablesManager
 
 ProposalId = Annotated[str, Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
 
@@ -161,3 +174,24 @@ def _evidence_text(example: Example) -> str:
     if example.alike:
         parts.append(f"choices alike {example.alike:.2f}")
     return "; ".join(parts)
+
+
+@command("relations refresh store")
+def refresh_relations(index: Index, settings: SettingsFile = None) -> None:
+    """Find the relations between the products again: of what shoppers chose, and of texts and attributes, which need
+    no events. It brings the other tables that are derived from events up to date, too."""
+    loaded = load_settings(settings)
+    with EventLog.open(index, loaded) as log, TerminalProgress() as progress:
+        tables = DerivedTablesManager(index, log, loaded.events, progress=progress)
+        tables.refresh()
+        derived = open_derived(tables.folder)
+    counts = {
+        name: dict(table.group_by("kind").len().sort("kind").iter_rows())
+        for name, table in (("products", derived.relations), ("types", derived.relation_types))
+    }
+    emit(counts, _show_counts)
+
+
+def _show_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    for name, found in counts.items():
+        say(f"{name}: {', '.join(f'{count:,} {kind}' for kind, count in found.items()) or 'none'}")

@@ -30,6 +30,7 @@ from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
 from service.engine.candidates import Encodings, Sponsor, Stages
 from service.engine.editors import (
+    EngineRelations,
     EngineRelevance,
     EngineRules,
     EngineSynonyms,
@@ -40,7 +41,7 @@ from service.engine.editors import (
     compile_rules,
     with_given_types,
 )
-from service.engine.hot_reload import follow_coviews, follow_popularity
+from service.engine.hot_reload import follow_popularity, follow_relations
 from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
 from service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
@@ -49,7 +50,7 @@ from service.engine.search import MatchingIds, Search, condition_of, ordered_ids
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
-from service.events.signals import NO_COVIEWS
+from service.events.signals import NO_RELATIONS
 from service.experiments.exploration import Exploration
 from service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
 
@@ -92,7 +93,7 @@ class SearchEngine:
         self._tower = ServedUserTower(store.root)
         self._expansions = ServedExpansions(store.root)
         self._popular = PopularProducts(self._popularity)
-        self._coviews = follow_coviews(store.root)
+        self._relations = follow_relations(store.root)
         self._settings = settings
         self._has_models = models
         if models:
@@ -204,7 +205,7 @@ class SearchEngine:
             *self._tower.notices,
             *self._expansions.notices,
             *self._popularity.notices,
-            *self._coviews.notices,
+            *self._relations.notices,
             *self._rules.notices,
             *self._rules.exposure.notices,
             *self._relevance.notices,
@@ -335,7 +336,7 @@ class SearchEngine:
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         self._check_open()
-        known = self._coviews.value if coviews else NO_COVIEWS
+        known = self._relations.value if coviews else NO_RELATIONS
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
@@ -425,6 +426,10 @@ class SearchEngine:
         from service.settings import load_settings
 
         return self._settings or load_settings()
+
+    @property
+    def relations(self) -> EngineRelations:
+        return EngineRelations(self._relations, self._answer, self._rules_for, self._check_open)
 
     @property
     def rules(self) -> EngineRules:
@@ -615,7 +620,7 @@ class SearchEngine:
             self._ranker.reload_if_changed(snapshot)
             self._tower.reload_if_changed(snapshot)
         self._popularity.reload_if_changed()
-        self._coviews.reload_if_changed()
+        self._relations.reload_if_changed()
         self._rules.reload_if_changed(snapshot)
         self._rules.exposure.reload_if_changed()
         self._relevance.reload_if_changed(snapshot)

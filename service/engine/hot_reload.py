@@ -11,16 +11,16 @@ from typing import Generic, TypeVar
 from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from retrieval.errors import ShelfwiseError
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import COVIEWS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE
+from retrieval.store.manifest import MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE, RELATIONS_FILE
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
 from service.events.signals import (
-    NO_COVIEWS,
     NO_POPULARITY,
-    CoViews,
+    NO_RELATIONS,
     Popularity,
-    read_coviews,
+    Relations,
     read_memory,
     read_popularity,
+    read_relations,
 )
 
 T = TypeVar("T")
@@ -89,10 +89,10 @@ def follow_popularity(root: Path) -> ReloadedFile[Popularity]:
     return ReloadedFile(path, lambda _: read_popularity(root), NO_POPULARITY, "no product counts as popular")
 
 
-def follow_coviews(root: Path) -> ReloadedFile[CoViews]:
-    """The co-views of an index directory's products."""
+def follow_relations(root: Path) -> ReloadedFile[Relations]:
+    """The co-views and relations of an index directory's products."""
     failure = "similar products are found by their texts alone"
-    return ReloadedFile(root / COVIEWS_FILE, lambda _: read_coviews(root), NO_COVIEWS, failure)
+    return ReloadedFile(root / RELATIONS_FILE, lambda _: read_relations(root), NO_RELATIONS, failure)
 
 
 def follow_memory(root: Path) -> ReloadedFile[QueryMemory]:

@@ -8,8 +8,9 @@ interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,20 @@ from numpy.typing import NDArray
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import MOST_COUNTED, ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
 from retrieval.errors import ModelError
+from retrieval.filters.ast import In
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
+from retrieval.index.grouping import VARIANTS
 from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows
-from retrieval.records import Hit, Page, PastAct, SponsoredHit, StageScore
+from retrieval.records import Hit, Page, PastAct, RelatedHit, Relation, RelationKind, SponsoredHit, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import ReloadedFile
 from service.engine.models import OpenedUserTower
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import Snapshot
-from service.events.signals import NO_COVIEWS, CoViews, Popularity
+from service.events.signals import NO_RELATIONS, Popularity, Relations
 
 TOWER = "user tower"
 """What a page names among what is missing where the tower that serves could not answer."""
@@ -317,7 +320,7 @@ def similar_products(
     filters: str,
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
-    coviews: CoViews = NO_COVIEWS,
+    coviews: Relations = NO_RELATIONS,
     weight: float = WEIGHT,
     *,
     sponsor: SimilarSponsor | None = None,
@@ -359,7 +362,7 @@ def similar_products(
 
 
 def _viewed(
-    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: CoViews
+    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: Relations
 ) -> dict[int, StageScore]:
     """The co-views of a product that are there and that a condition lets through, by row, the strongest first."""
     known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
@@ -368,3 +371,112 @@ def _viewed(
         passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
         strengths = {other: strength for other, strength in strengths.items() if other in passed}
     return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
+
+
+# The products that go with one, or that shoppers choose instead of it, and how they are related.
+#
+# Relations between products come first. Where they do not fill the page, related types add their products: for each
+# type those nearest to the product by text, in turns, as a case for a phone names the phone.
+
+GOES_WITH = "goes_with"
+"""All kinds of relations but substitutes."""
+RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
+    GOES_WITH: frozenset(RelationKind) - {RelationKind.SUBSTITUTE},
+    **{kind.value: frozenset((kind,)) for kind in RelationKind},
+}
+"""What can be requested, with the kinds of relations that it has."""
+_OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
+_MOST_TYPES, _MOST_OF_TYPE = 8, 4
+"""Related types of a product, and products of each of them."""
+
+
+def related_products(
+    snapshot: Snapshot,
+    product_id: str,
+    kinds: frozenset[RelationKind],
+    page: tuple[int, str],
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    relations: Relations = NO_RELATIONS,
+) -> Page:
+    """The products that have a relation of these kinds with one; `page` is the size and a filter. What `rules` keep out
+    is left out, and of the variants of a product all but the best. Raises UnknownProductError where there is no such
+    product.
+
+    A score is the relation's strength, 0 to 1.
+    """
+    row, (size, filters) = row_of(snapshot, product_id), page
+    where, rule_ids = _condition(snapshot, filters, rules)
+    found: dict[int, Relation] = {}
+    for name, relation in relations.related(product_id):
+        other = snapshot.products.row_of(name) if relation.kind in kinds else None
+        if other is not None and other != row and (other not in found or relation.strength > found[other].strength):
+            found[other] = relation
+    allowed = _allowed(snapshot, np.array(sorted(found), np.int64), where)
+    vector, rows = snapshot.vectors.vector(row), np.array(allowed, np.int64)
+    cosines = dict(zip(allowed, snapshot.vectors.similarity(vector, rows).tolist(), strict=True)) if allowed else {}
+    ordered = sorted(allowed, key=lambda other: (-found[other].strength, -cosines[other], other))
+    chosen = _one_of_each(snapshot, row, ordered)[:size]
+    if len(chosen) < size and kinds & _OF_TYPES:
+        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, relations, is_lost=bool(lost))
+        found = by_type | found
+        chosen = _one_of_each(snapshot, row, [*chosen, *(other for other in by_type if other not in cosines)])[:size]
+    hits = tuple(
+        RelatedHit(snapshot.products[other], found[other].strength, {}, relation=found[other]) for other in chosen
+    )
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _allowed(snapshot: Snapshot, rows: Rows, where: Condition | None) -> list[int]:
+    passed = rows if where is None or not len(rows) else snapshot.keyword.select(Selection(rows=rows, where=where))
+    return [int(row) for row in passed]
+
+
+def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]:
+    """The first of the variants of each product, none of the product at a row."""
+    keys = snapshot.groups.of(np.array([row, *rows], np.int64), VARIANTS, snapshot.products.__getitem__).tolist()
+    first: dict[int, int] = {}
+    for key, each in zip(keys[1:], rows, strict=True):
+        first.setdefault(key, each)
+    return [each for key, each in first.items() if key != keys[0]]
+
+
+def _of_types(
+    snapshot: Snapshot,
+    row: int,
+    kinds: frozenset[RelationKind],
+    where: Condition | None,
+    relations: Relations,
+    *,
+    is_lost: bool,
+) -> dict[int, Relation]:
+    """Products of the types that go with those of a product, by row, the best first."""
+    names = (snapshot.types.name_of(row), CATEGORY_SEPARATOR.join(snapshot.products[row].category))
+    types: dict[str, Relation] = {}
+    for name, relation in chain.from_iterable(relations.related_types(own) for own in names if own):
+        # The accessories of the product's type go with it, and not what it is an accessory of.
+        is_wanted = relation.kind in kinds and (relation.reverse or relation.kind is not RelationKind.ACCESSORY)
+        if is_wanted and (name not in types or relation.strength > types[name].strength):
+            types[name] = relation
+    strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MOST_TYPES]
+    turns = [(_nearest_of_type(snapshot, row, name, where, is_lost=is_lost), relation) for name, relation in strongest]
+    found: dict[int, Relation] = {}
+    for place in range(_MOST_OF_TYPE):
+        for rows, relation in turns:
+            for other in rows[place : place + 1]:
+                found.setdefault(other, relation)
+    return found
+
+
+def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition | None, *, is_lost: bool) -> list[int]:
+    """The products of a type, or of a category, that are nearest to the product at a row by text."""
+    rows = snapshot.types.members_of(name)
+    if not len(rows) and "category" in snapshot.catalog.fields and not is_lost:
+        category = snapshot.catalog.compile(In("category", (name,)))
+        rows = snapshot.keyword.select(Selection(where=category, everything=True))
+    rows = np.array(_allowed(snapshot, rows, where), np.int64)
+    if not len(rows):
+        return []
+    cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
+    nearest = rows[np.lexsort((rows, -cosines))].tolist()
+    return _one_of_each(snapshot, row, nearest[: 8 * _MOST_OF_TYPE])[:_MOST_OF_TYPE]

@@ -1,9 +1,9 @@
-"""Signals derived from events that the engine ranks and recommends by: popularity, co-views and query memory.
+"""Signals derived from events that the engine ranks and recommends by: popularity, relations and query memory.
 
-STORE/popularity.json holds the decayed scores of the derived table `popularity`, STORE/coviews.bin the first rows of
-each product in the derived table `neighbours` of the kind "view", STORE/query_memory.bin the derived table
-`query_memory`. Each refresh of the tables replaces them, under a checksum. They name products by id, so that a new
-version or a live change leaves them valid, and have no product or pair of too few shoppers.
+STORE/popularity.json holds the decayed scores of the derived table `popularity`, STORE/relations.bin the first rows of
+each product in the derived tables `neighbours`, of the kind "view", and `relations`, STORE/query_memory.bin the derived
+table `query_memory`. Each refresh of the tables replaces them, under a checksum. They name products by id, so that a
+new version or a live change leaves them valid, and have no product or pair of too few shoppers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from rerank.ranker.memory import NO_MEMORY, RATIOS, QueryMemory
 from retrieval.errors import StoreDamagedError
 from retrieval.index.keyword import Rows
+from retrieval.records import Relation, RelationEvidence, RelationKind
 from retrieval.store.files import SealedArrays, SealedFile
-from retrieval.store.manifest import COVIEWS_FILE, MEMORY_FILE, POPULARITY_FILE
+from retrieval.store.manifest import MEMORY_FILE, POPULARITY_FILE, RELATIONS_FILE
 
 CURE = "shelfwise events refresh creates it again"
 SCHEMA = 1
@@ -83,62 +84,127 @@ def _problem(scores: Mapping[str, float]) -> str:
     return "" if is_right else "holds scores that are negative or not finite"
 
 
-MAX_COVIEWS = 20
-"""Products that are kept beside each one."""
-MOST_COVIEW_BYTES = 1 << 30
+MOST_RELATED = 20
+"""Products that are kept beside each one, of each kind of relation and direction."""
+MOST_RELATIONS_BYTES = 4 << 30
 """Of the file: several million products."""
-_COVIEWS_FILE = SealedArrays(
-    SCHEMA, CURE, {"ids": "|u1", "ends": "<i8", "starts": "<i8", "others": "<u4", "strengths": "<f4"}
+_RELATIONS_FILE = SealedArrays(
+    SCHEMA,
+    CURE,
+    {
+        "ids": "|u1",
+        "ends": "<i8",
+        "starts": "<i8",
+        "others": "<u4",
+        "strengths": "<f4",
+        "kinds": "|u1",
+        "evidence": "|u1",
+        "shoppers": "<u4",
+    },
 )
+CO_VIEW = 0
+"""The code of a co-view; a relation has the place of its kind in `RelationKind`, from 1."""
+_KINDS, _EVIDENCE = tuple(RelationKind), tuple(RelationEvidence)
+_REVERSE = 0x80
+"""Added to the code of a relation that is seen from its other product."""
+_TYPE_MARK = "\x1f"
+"""Before the name of a type, which has relations as products have."""
+
+
+Pair = tuple[str, str, float, Relation | None]
+"""Two products, or types as `type_node` names them, with the strength of their relation; None is a co-view."""
+
+
+def kind_code(kind: RelationKind, *, reverse: bool = False) -> int:
+    """The code of a relation in `Relations.kinds`."""
+    return 1 + _KINDS.index(kind) + (_REVERSE if reverse else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CoViews:
-    """Products by their ids, in the order of their UTF-8, with those that the same shoppers looked at. Read-only."""
+class Relations:
+    """Products by their ids, in the order of their UTF-8, with those that the same shoppers viewed (co-views), and with
+    those that are related to them; product types with related types. Read-only."""
 
     ids: NDArray[np.uint8]
     """The bytes of all ids, one after the other."""
     ends: NDArray[np.int64]
     """(n + 1,): id i is `ids[ends[i]:ends[i + 1]]`."""
     starts: NDArray[np.int64]
-    """(n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, the strongest first."""
+    """(n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, co-views first, of each kind the
+    strongest first."""
     others: NDArray[np.uint32]
     """(p,): products by their places."""
     strengths: NDArray[np.float32]
-    """(p,): the similarity of `neighbours`, 0 to 1: a cosine over shoppers, drawn to 0 where few have seen both."""
+    """(p,): 0 to 1; of co-views the similarity of `neighbours`: a cosine over shoppers, less where few viewed both."""
+    kinds: NDArray[np.uint8]
+    """(p,): `CO_VIEW` or a `kind_code`."""
+    evidence: NDArray[np.uint8]
+    """(p,): the place of the evidence in `RelationEvidence`; 0 for co-views."""
+    shoppers: NDArray[np.uint32]
+    """(p,): how many shoppers support a relation; 0 for co-views."""
 
     @classmethod
-    def of_pairs(cls, products: Sequence[str], others: Sequence[str], strengths: NDArray[np.floating]) -> Self:
-        """From pairs (p,) of products, in any order; of each product the `MAX_COVIEWS` strongest are kept."""
-        names = sorted({*products, *others})
+    def of_pairs(cls, pairs: Iterable[Pair]) -> Self:
+        """From pairs in any order; of each product and kind the `MOST_RELATED` strongest are kept.
+
+        A relation counts from both sides, but for a substitute, which takes the place of the first one only."""
+        return cls._of_rows([row for pair in pairs for row in _rows_of(*pair)])
+
+    @classmethod
+    def _of_rows(cls, rows: Sequence[_Row]) -> Self:
+        names = sorted({row[0] for row in rows} | {row[1] for row in rows})
         place_of = {name: place for place, name in enumerate(names)}
-        owner, other = (np.array([place_of[name] for name in each], np.int64) for each in (products, others))
-        order = np.lexsort((other, -strengths, owner))
-        owner, other, kept = owner[order], other[order], strengths[order]
-        first = np.searchsorted(owner, owner)
-        is_kept = np.arange(len(owner)) - first < MAX_COVIEWS
+        owner = np.array([place_of[row[0]] for row in rows], np.int64)
+        other = np.array([place_of[row[1]] for row in rows], np.int64)
+        strengths, kinds = np.array([row[2] for row in rows], np.float32), np.array([row[3] for row in rows], np.uint8)
+        evidence, shoppers = (np.array([row[column] for row in rows], np.int64) for column in (4, 5))
+        order = np.lexsort((other, -strengths, kinds, owner))
+        group = (owner * 256 + kinds)[order]
+        order = order[np.arange(len(group)) - np.searchsorted(group, group) < MOST_RELATED]
         encoded = [name.encode() for name in names]
         return cls(
             np.frombuffer(b"".join(encoded), np.uint8),
             np.concatenate([[0], np.cumsum([len(name) for name in encoded])]).astype(np.int64),
-            np.searchsorted(owner[is_kept], np.arange(len(names) + 1)).astype(np.int64),
-            other[is_kept].astype(np.uint32),
-            kept[is_kept].astype(np.float32),
+            np.searchsorted(owner[order], np.arange(len(names) + 1)).astype(np.int64),
+            other[order].astype(np.uint32),
+            strengths[order],
+            kinds[order],
+            evidence[order].astype(np.uint8),
+            shoppers[order].astype(np.uint32),
         )
 
     def __len__(self) -> int:
-        """Products that anything is known of."""
+        """Products and types that anything is known of."""
         return len(self.ends) - 1
 
     def of(self, product_id: str) -> list[tuple[str, float]]:
-        """What the same shoppers looked at, the strongest first, each with its strength; nothing where too few did."""
-        wanted = product_id.encode("utf-8", "surrogatepass")
-        place = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
-        if place == len(self) or self._bytes(place) != wanted:
-            return []
-        here = slice(self.starts[place], self.starts[place + 1])
+        """What the same shoppers viewed, the strongest first, each with its strength; nothing where too few did."""
+        here = self._pairs_of(product_id)
+        here = slice(here.start, here.start + int(np.count_nonzero(self.kinds[here] == CO_VIEW)))
         names = [self._bytes(other).decode() for other in self.others[here].tolist()]
         return list(zip(names, self.strengths[here].tolist(), strict=True))
+
+    def related(self, product_id: str) -> list[tuple[str, Relation]]:
+        """The relations of a product with the other products' ids, of each kind the strongest first."""
+        here = self._pairs_of(product_id)
+        columns = (self.others, self.kinds, self.evidence, self.strengths, self.shoppers)
+        found = zip(*(column[here].tolist() for column in columns), strict=True)
+        return [
+            (self._bytes(other).decode(), _relation(kind, evidence, strength, shoppers))
+            for other, kind, evidence, strength, shoppers in found
+            if kind != CO_VIEW
+        ]
+
+    def related_types(self, name: str) -> list[tuple[str, Relation]]:
+        """The types that go with a type, by `ProductTypes.name_of`, of each kind the strongest first."""
+        return [(other.removeprefix(_TYPE_MARK), relation) for other, relation in self.related(_TYPE_MARK + name)]
+
+    def _pairs_of(self, name: str) -> slice:
+        wanted = name.encode("utf-8", "surrogatepass")
+        place = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
+        if place == len(self) or self._bytes(place) != wanted:
+            return slice(0, 0)
+        return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
     def problem(self) -> str:
         """What is wrong with the arrays, or nothing."""
@@ -147,8 +213,11 @@ class CoViews:
         for bounds, held in ((self.ends, self.ids), (self.starts, self.others)):
             if bounds[0] != 0 or bounds[-1] != len(held) or (np.diff(bounds) < 0).any():
                 return "holds bounds that do not fit"
-        if len(self.others) != len(self.strengths) or (self.others >= len(self)).any():
+        columns = (self.strengths, self.kinds, self.evidence, self.shoppers)
+        if any(len(each) != len(self.others) for each in columns) or (self.others >= len(self)).any():
             return "names neighbours that it does not hold"
+        if ((self.kinds % _REVERSE) > len(_KINDS)).any() or (self.evidence >= len(_EVIDENCE)).any():
+            return "holds kinds of relations that are not known"
         is_right = ((self.strengths >= 0) & (self.strengths <= 1)).all()
         return "" if is_right else "holds strengths that are not within 0 and 1"
 
@@ -156,26 +225,52 @@ class CoViews:
         return self.ids[self.ends[place] : self.ends[place + 1]].tobytes()
 
 
-NO_COVIEWS = CoViews.of_pairs([], [], np.empty(0, np.float32))
-"""Where nobody has looked at anything yet, or nothing of it is told."""
+_Row = tuple[str, str, float, int, int, int]
+"""A pair: its names, strength, code, the place of its evidence, and shoppers."""
 
 
-def write_coviews(root: Path, coviews: CoViews, made: datetime) -> None:
+def _rows_of(one: str, other: str, strength: float, relation: Relation | None) -> list[_Row]:
+    """A pair as seen from its first product, and from its other one where that is of use."""
+    if relation is None:
+        return [(one, other, strength, CO_VIEW, 0, 0)]
+    values = _EVIDENCE.index(relation.evidence), relation.shoppers
+    rows = [(one, other, strength, kind_code(relation.kind), *values)]
+    if relation.kind is not RelationKind.SUBSTITUTE:
+        is_reverse = relation.kind is not RelationKind.COMPLEMENT
+        rows.append((other, one, strength, kind_code(relation.kind, reverse=is_reverse), *values))
+    return rows
+
+
+def _relation(code: int, evidence: int, strength: float, shoppers: int) -> Relation:
+    kind = _KINDS[code % _REVERSE - 1]
+    return Relation(kind, _EVIDENCE[evidence], strength, shoppers, reverse=code >= _REVERSE)
+
+
+def type_node(name: str) -> str:
+    """A type, by `ProductTypes.name_of`, as a name in pairs."""
+    return _TYPE_MARK + name
+
+
+NO_RELATIONS = Relations.of_pairs(())
+"""Where nobody has viewed anything yet, and no text names another product."""
+
+
+def write_relations(root: Path, relations: Relations, made: datetime) -> None:
     """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    _COVIEWS_FILE.write(root / COVIEWS_FILE, _arrays_of(coviews), made)
+    _RELATIONS_FILE.write(root / RELATIONS_FILE, _arrays_of(relations), made)
 
 
-def read_coviews(root: Path) -> CoViews:
-    """What the file of an index directory says; NO_COVIEWS where there is none.
+def read_relations(root: Path) -> Relations:
+    """What the file of an index directory says; NO_RELATIONS where there is none.
 
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
-    path = root / COVIEWS_FILE
-    arrays = _COVIEWS_FILE.read(path, MOST_COVIEW_BYTES)
+    path = root / RELATIONS_FILE
+    arrays = _RELATIONS_FILE.read(path, MOST_RELATIONS_BYTES)
     if arrays is None:
-        return NO_COVIEWS
-    return _whole(CoViews(**arrays), path)
+        return NO_RELATIONS
+    return _whole(Relations(**arrays), path)
 
 
 MOST_MEMORY_BYTES = 4 << 30
@@ -213,10 +308,10 @@ def read_memory(root: Path) -> QueryMemory:
     return _whole(QueryMemory(**{**arrays, **searched}), path)
 
 
-Held = TypeVar("Held", CoViews, QueryMemory)
+Held = TypeVar("Held", Relations, QueryMemory)
 
 
-def _arrays_of(held: CoViews | QueryMemory) -> dict[str, NDArray[Any]]:
+def _arrays_of(held: Relations | QueryMemory) -> dict[str, NDArray[Any]]:
     return {each.name: getattr(held, each.name) for each in fields(held)}
 
 

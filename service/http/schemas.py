@@ -12,7 +12,20 @@ import xxhash
 from fastapi import Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from retrieval.records import Choice, Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product, RangeCount
+from retrieval.records import (
+    Choice,
+    Event,
+    EventKind,
+    Facet,
+    Hit,
+    Page,
+    PastAct,
+    Preference,
+    Product,
+    RangeCount,
+    RelatedHit,
+    Relation,
+)
 from retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
@@ -34,6 +47,8 @@ from service.http.auth import Scope
 from service.http.errors import ErrorResponse
 from service.http.fields import ReturnedFields, SelectedProduct
 
+RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
+"""As in `service.engine.recommend.RELATED_KINDS`."""
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
 MOST_EVENTS = 1_000
@@ -434,6 +449,13 @@ class ProductHit(Hit):
 
 
 @dataclass(frozen=True, slots=True)
+class RelatedProductHit(ProductHit):
+    """A product that is related to another one."""
+
+    relation: Relation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchHit(ProductHit):
     """A hit of a search."""
 
@@ -598,6 +620,15 @@ class HealthResponse:
 def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:
     """Hits with the returned fields of their products."""
     return tuple(ProductHit(**_hit_values(hit, returned)) for hit in hits)
+
+
+def related_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[RelatedProductHit, ...]:
+    """Hits with the returned fields of their products, and their relations."""
+    return tuple(
+        RelatedProductHit(**_hit_values(hit, returned), relation=hit.relation)
+        for hit in hits
+        if isinstance(hit, RelatedHit)
+    )
 
 
 def search_hit(hit: Hit, returned: ReturnedFields, highlights: Mapping[str, str]) -> SearchHit:

@@ -137,9 +137,12 @@ class Recommender:
         found = self._filter_scored(together, request)
         if found:
             return _ScoredProducts(found)
-        return replace(
-            self._similar(request), message="too few shoppers bought it with other products: these are similar ones"
-        )
+        few, where = "too few shoppers bought it with other products", self._narrowed(request.filters)
+        page = self._engine.relations.of(request.product_id, size=request.size, filters=where)
+        if page.hits:
+            message = f"{few}: these go with it by their types or texts"
+            return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], message)
+        return replace(self._similar(request), message=f"{few}: these are similar ones")
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # Visual similarity depends on the products alone, not on co-views.

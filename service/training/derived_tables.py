@@ -17,20 +17,22 @@ from rerank.click_models.click_log import click_log
 from rerank.click_models.models import PositionBased
 from rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
 from rerank.sessions.options import DeriveOptions
-from rerank.sessions.product_tables import product_table
+from rerank.sessions.product_tables import NEIGHBOURS, product_table
 from rerank.sessions.query_memory import catalog_members
-from rerank.sessions.refresh import RefreshResult, refresh
-from rerank.sessions.tables import count_of, open_derived
+from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
+from rerank.sessions.relations import RelationCatalog, relation_maker
+from rerank.sessions.tables import DerivedTables, count_of, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import utc_now
 from retrieval.events.stored import DAY_MS, moment
 from retrieval.progress import Progress
+from retrieval.records import Relation, RelationEvidence, RelationKind
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import synonym_proposals, write_proposals
 from service.curation.synonyms import serving_words
 from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.popular_queries import popular_queries, write_popular_queries
-from service.events.signals import CoViews, write_coviews, write_memory, write_popularity
+from service.events.signals import Pair, Relations, type_node, write_memory, write_popularity, write_relations
 from service.settings import EventsSettings
 from service.sponsored.auction import place_examination
 from service.sponsored.ledger import Ledger
@@ -72,7 +74,16 @@ class DerivedTablesManager:
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
         options = replace(options, until=ends)
         products = catalog(self._root)
-        done = refresh(self._log.store, self.folder, products, options, now=now, progress=self._progress, purge=purge)
+        done = refresh(
+            self._log.store,
+            self.folder,
+            products,
+            options,
+            now=now,
+            progress=self._progress,
+            purge=purge,
+            steps=self._steps(),
+        )
         self._write_engine_files(products)
         ledger = Ledger(self._root, clock=self._clock)
         since = now - timedelta(days=min(settings.retention_days or _REFUND_DAYS, _REFUND_DAYS))
@@ -82,11 +93,19 @@ class DerivedTablesManager:
             set_place_examination(ledger, open_derived(self.folder).lists())
         return done
 
+    def _steps(self) -> Steps:
+        """Those of a refresh, with the relations between the products of the version that serves."""
+        try:
+            products = RelationCatalog.of_version(Store(self._root))
+        except StoreMissingError:
+            products = RelationCatalog.empty()
+        return Steps(tables=(*(each for each in TABLES if each is not NEIGHBOURS), relation_maker(products)))
+
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
         """Writes what engines read of the tables, as they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
-        write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
+        write_relations(self._root, relations_of(derived), derived.made)
         write_memory(self._root, memory_of(derived.query_memory, products), derived.made)
         write_popular_queries(self._root, popular_queries(derived), derived.made)
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
@@ -163,11 +182,24 @@ def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
     return dict(zip(table["product_id"].to_list(), table["score"].to_list(), strict=True))
 
 
-def coviews_of(table: pl.DataFrame) -> CoViews:
-    """Products viewed by the same shoppers, of a table with kind, product_id, neighbour_id and similarity."""
-    viewed = table.filter(pl.col("kind") == "view")
-    strengths = viewed["similarity"].to_numpy()
-    return CoViews.of_pairs(viewed["product_id"].to_list(), viewed["neighbour_id"].to_list(), strengths)
+_PAIR_COLUMNS = ("kind", "evidence", "strength", "shoppers")
+
+
+def relations_of(derived: DerivedTables) -> Relations:
+    """The views of the derived table `neighbours`, and the tables `relations` and `relation_types`, for engines."""
+    viewed = derived.neighbours.filter(pl.col("kind") == "view")
+    pairs: list[Pair] = [
+        (*each, None) for each in viewed.select("product_id", "neighbour_id", "similarity").iter_rows()
+    ]
+    for one, other, *values in derived.relations.select("product_id", "other_id", *_PAIR_COLUMNS).iter_rows():
+        pairs.append((one, other, values[2], _relation(*values)))
+    for one, other, *values in derived.relation_types.select("type", "other", *_PAIR_COLUMNS).iter_rows():
+        pairs.append((type_node(one), type_node(other), values[2], _relation(*values)))
+    return Relations.of_pairs(pairs)
+
+
+def _relation(kind: str, evidence: str, strength: float, shoppers: int) -> Relation:
+    return Relation(RelationKind(kind), RelationEvidence(evidence), strength, shoppers)
 
 
 def memory_of(table: pl.DataFrame, products: pl.DataFrame | None) -> QueryMemory:

@@ -41,6 +41,8 @@ from service.http.schemas import (
     ProductHit,
     ProductResponse,
     RecommendBody,
+    RelatedKind,
+    RelatedProductHit,
     SearchBody,
     SearchHit,
     SearchParameters,
@@ -48,6 +50,7 @@ from service.http.schemas import (
     SimilarResponse,
     json_response,
     product_hits,
+    related_hits,
     search_hit,
     search_response,
     sponsored_results,
@@ -189,6 +192,36 @@ def similar(
     query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
     offers = sponsored_results(page, query_ids, returned)
     return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedProductsResponse:
+    """Products that are related to one."""
+
+    hits: tuple[RelatedProductHit, ...]
+    degraded: tuple[str, ...]
+    version: str
+
+
+@search_router.get("/products/{product_id:path}/related", summary="Related products")
+def related_products(
+    context: Contextual,
+    permit: MaySearch,
+    product_id: ProductPath,
+    kind: Annotated[
+        RelatedKind, Query(description="A kind of relation; goes_with has all but substitutes.")
+    ] = "goes_with",
+    size: Annotated[int, Query(ge=1, le=100)] = 10,
+    filters: Annotated[str, Query(max_length=10_000)] = "",
+    fields: Fields = _ALL_FIELDS,
+) -> RelatedProductsResponse:
+    """The products that go with one, or that shoppers choose instead of it, each with its relation."""
+    returned = context.returned_fields(permit, fields)
+    context.engine.product(product_id, filters=combine_filters(permit.filters))
+    narrowed = context.narrow(permit, filters)
+    page = context.engine.relations.of(product_id, kind=kind, size=size, filters=narrowed)
+    page = context.shown_page(permit, page)
+    return RelatedProductsResponse(related_hits(page.hits, returned), page.degraded, page.version)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")

@@ -1,4 +1,4 @@
-// The page of one product: what it is, its variants, what is like it.
+// The page of one product: what it is, its variants, what goes with it, and what is like it.
 
 import { api } from "./api.js";
 import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
@@ -29,8 +29,13 @@ export function productView(shop, id) {
       if (siblings.length) productsOf(siblings, request.signal).then((others) => fill(choices, siblingChoices(product, others))).catch(() => {});
       if (!isBack) note("consultation", id);
       rememberSeen(id);
-      const { hits, sponsored } = await api.similar(id, SIMILAR);
-      element.append(row(t("similar"), hits.map((hit) => hit.product)) || "", sponsoredStrip(sponsored) || "");
+      const [goesWith, instead, { hits, sponsored }] = await Promise.all([api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR)]);
+      const isInstead = new Set(instead.map((hit) => hit.product.id));
+      const similar = hits.filter((hit) => !isInstead.has(hit.product.id));
+      for (const [title, found] of [["goes with", goesWith], ["instead", instead], ["similar", similar]]) {
+        element.append(row(t(title), found.map((hit) => hit.product)) || "");
+      }
+      element.append(sponsoredStrip(sponsored) || "");
     } catch (error) {
       if (request.signal.aborted) return;
       if (error.status === 404) fill(element, gone());

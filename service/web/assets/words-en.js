@@ -101,6 +101,8 @@ export const ENGLISH = {
   "variants": "Choose",
   "variants of": "{count} variants",
   "variants more": "Variants of {name}",
+  "goes with": "Goes with it",
+  "instead": "Instead of it",
   "similar": "Similar products",
   "back": "Back to the products",
   "gone title": "This product is not there",

@@ -96,6 +96,8 @@ export const CHINESE = {
   "variants": "请选择",
   "variants of": "{count} 个款式",
   "variants more": "{name} 的其他款式",
+  "goes with": "搭配购买",
+  "instead": "可替代商品",
   "similar": "相似商品",
   "back": "回到商品列表",
   "gone title": "没有这件商品",

@@ -31,7 +31,7 @@ from tests.versions import publish_products
 
 FILES = (
     "CURRENT",
-    "coviews.bin",
+    "relations.bin",
     "events/derived/bots/DAY/seal.json",
     "events/derived/bots/DAY/sessions.parquet",
     "events/derived/days/DAY/day.json",

@@ -19,7 +19,7 @@ from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
 from service.mcp import catalog_server
 
-TOOLS = ("search", "facets", "product", "similar", "recommend")
+TOOLS = ("search", "facets", "product", "similar", "related", "recommend")
 
 
 def with_client(server: Server[Any] | StdioServerParameters, use: Callable[[Client], Awaitable[None]]) -> None:
@@ -102,6 +102,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("product", {}, "id: Field required"),
     ("product", {"id": "no such"}, "no product with the id 'no such'"),
     ("similar", {"id": "no such"}, "no product with the id 'no such'"),
+    ("related", {"id": "no such"}, "no product with the id 'no such'"),
     ("recommend", {"history": [{"product_id": "a", "kind": "stolen"}]}, "history.0.kind: Input should be"),
 )
 

@@ -136,7 +136,7 @@ class TestHelp:
         assert done.code == 0
         lines = done.out.splitlines()
         assert all(f"  {name} " in done.out for name in (*COMMANDS, *GROUPS))
-        assert len(lines) <= 24
+        assert len(lines) <= 25
         assert max(map(len, lines)) <= 80
 
     def test_help_imports_no_command_module(self) -> None:
@@ -196,6 +196,13 @@ class TestOneJsonDocument:
         done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
         assert [hit["product"]["id"] for hit in done.document()["hits"]] == [hit["product"]["id"] for hit in similar]
         assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
+
+    def test_relations_are_found_without_events(self, run: Run, built: Built) -> None:
+        done = run("relations", "refresh", built.index, "--json")
+        assert {*done.document()} == {"products", "types"}
+        found = run("query", "related", built.index, "1", "--kind", "fits", "--json")
+        assert found.document()["hits"] == []
+        assert run("query", "related", built.index, "1", "--kind", "beside").code == 1
 
     def test_evaluate_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"

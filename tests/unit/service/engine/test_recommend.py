@@ -26,16 +26,17 @@ from retrieval.errors import (
     ModelRefusedError,
     QueryError,
     UnknownModelError,
+    UnknownProductError,
 )
-from retrieval.records import Event, EventKind, PastAct, StageScore
+from retrieval.records import Event, EventKind, PastAct, Relation, RelationEvidence, RelationKind, StageScore
 from retrieval.store.files import SEAL_FILE
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
-from service.engine.recommend import TOWER, WEIGHT, _known, similar_products
+from service.engine.recommend import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
 from service.engine.snapshot import Snapshot
 from service.events.event_log import DERIVED_FOLDER
-from service.events.signals import NO_COVIEWS, CoViews, read_coviews, write_coviews, write_popularity
+from service.events.signals import NO_RELATIONS, Relations, read_relations, type_node, write_popularity, write_relations
 from service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
 from tests.rankers import reseal_ranker
@@ -44,10 +45,81 @@ from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 ROW = 7
+BOUGHT = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.5, 12)
+INSTEAD = Relation(RelationKind.SUBSTITUTE, RelationEvidence.SHOPPERS, 0.25, 9)
+FITS = Relation(RelationKind.FITS, RelationEvidence.ATTRIBUTES, 1.0)
 
 
-def coviews_of(product: str, **strengths: float) -> CoViews:
-    return CoViews.of_pairs([product] * len(strengths), list(strengths), np.array(list(strengths.values())))
+def coviews_of(product: str, **strengths: float) -> Relations:
+    return Relations.of_pairs((product, other, strength, None) for other, strength in strengths.items())
+
+
+def write_pairs(live: SearchEngine, root: Path, *pairs: tuple[str, str, Relation]) -> None:
+    write_relations(root, Relations.of_pairs((one, other, each.strength, each) for one, other, each in pairs), MADE)
+    live.reload_if_changed()
+
+
+class TestRelated:
+    """Products that go with one, or are chosen instead of it."""
+
+    def test_each_kind_has_its_products(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
+        with_it, instead, toner = texts[300], texts[100], texts[200]
+        write_pairs(live, root, (with_it, product, BOUGHT), (product, instead, INSTEAD), (toner, product, FITS))
+        page = live.relations.of(product)
+        assert ids(page) == [toner, with_it]
+        assert [getattr(hit, "relation", None) for hit in page.hits] == [replace(FITS, reverse=True), BOUGHT]
+        assert [hit.score for hit in page.hits] == [1.0, 0.5]
+        by_kind = {kind: ids(live.relations.of(product, kind=kind)) for kind in RELATED_KINDS}
+        assert (by_kind["substitute"], by_kind["fits"], by_kind["complement"]) == ([instead], [toner], [with_it])
+        assert by_kind["part_of"] == by_kind["accessory"] == []
+        assert ids(live.relations.of(instead, kind="substitute")) == []
+        assert ids(live.relations.of(product, size=1)) == [toner]
+
+    def test_filters_rules_and_live_changes_apply(
+        self, live: SearchEngine, root: Path, product: str, texts: list[str]
+    ) -> None:
+        cheap = ids(live.similar(product, size=599, filters="price < 60"))
+        dear = [name for name in texts[200:] if name not in cheap][:2]
+        pairs = [(product, name, replace(BOUGHT, strength=share)) for name, share in zip(dear, (0.9, 0.8), strict=True)]
+        write_pairs(
+            live, root, *pairs, (product, cheap[-1], BOUGHT), (product, "gone", BOUGHT), (product, product, FITS)
+        )
+        assert ids(live.relations.of(product)) == [*dear, cheap[-1]]
+        assert ids(live.relations.of(product, filters="price < 60")) == [cheap[-1]]
+        live.rules.put([Rule("hide", (Hide((dear[0],)),))])
+        page = live.relations.of(product)
+        assert (ids(page), page.rules) == ([dear[1], cheap[-1]], ("hide",))
+        assert ids(live.relations.of(product, rules=False)) == [*dear, cheap[-1]]
+        live.delete([dear[1]])
+        assert ids(live.relations.of(product)) == [cheap[-1]]
+
+    def test_related_types_fill_the_page(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
+        snapshot = live.snapshot
+        own = snapshot.types.name_of(ROW)
+        other, rows = next(
+            (name, rows)
+            for name in (snapshot.types.name_of(snapshot.products.row_of(each) or 0) for each in texts[::-1])
+            if name and name != own and len(rows := snapshot.types.members_of(name)) > 1
+        )
+        types = Relation(RelationKind.COMPLEMENT, RelationEvidence.TYPES, 0.25, 20)
+        pairs = [(type_node(own), type_node(other), 0.25, types), (product, texts[100], 0.5, BOUGHT)]
+        write_relations(root, Relations.of_pairs(pairs), MADE)
+        live.reload_if_changed()
+        page = live.relations.of(product)
+        members = [snapshot.products.id_of(row) for row in rows.tolist()]
+        assert ids(page)[0] == texts[100]
+        assert ids(page)[1] == next(name for name in texts if name in members)
+        assert {*ids(page)[1:]} <= {*members}
+        assert {getattr(hit, "relation", None) for hit in page.hits[1:]} == {types}
+        assert ids(live.relations.of(product, kind="fits")) == []
+
+    def test_invalid_arguments_are_named(self, live: SearchEngine, product: str) -> None:
+        with pytest.raises(QueryError, match="kind is 'beside', it can be goes_with, complement, substitute"):
+            live.relations.of(product, kind="beside")
+        with pytest.raises(UnknownProductError):
+            live.relations.of("nosuch")
+        with pytest.raises(QueryError, match="product_id is int"):
+            live.relations.of(7)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +178,7 @@ class TestFusion:
         vectors = snapshot.vectors
         nearest = vectors.search(vectors.vector(ROW), len(snapshot.products))
         shown = [hit.product.id for hit in plain.hits]
-        for coviews in (NO_COVIEWS, coviews_of("else", other=0.5), coviews_of(product, gone=0.5, **{product: 0.9})):
+        for coviews in (NO_RELATIONS, coviews_of("else", other=0.5), coviews_of(product, gone=0.5, **{product: 0.9})):
             page = similar_products(snapshot, product, 20, filters, coviews=coviews)
             assert [(hit.product.id, hit.score, hit.stages) for hit in page.hits] == [
                 (hit.product.id, hit.score, hit.stages) for hit in plain.hits
@@ -126,7 +198,7 @@ class TestFusion:
 
 class TestServing:
     def test_coviews_can_be_left_out(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
-        write_coviews(root, coviews_of(product, **{texts[300]: 0.9}), MADE)
+        write_relations(root, coviews_of(product, **{texts[300]: 0.9}), MADE)
         live.reload_if_changed()
         assert ids(live.similar(product, size=3)) == [texts[300], *texts[:2]]
         assert ids(live.similar(product, size=3, coviews=False)) == texts[:3]
@@ -138,7 +210,7 @@ class TestServing:
     def test_coviews_obey_filters_rules(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
         cheap = ids(live.similar(product, size=599, filters="price < 60"))
         dear = next(name for name in texts[200:] if name not in cheap)
-        write_coviews(root, coviews_of(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
+        write_relations(root, coviews_of(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
         live.reload_if_changed()
         assert ids(live.similar(product, size=2)) == [dear, cheap[-1]]
         assert ids(live.similar(product, size=2, filters="price < 60")) == [cheap[-1], cheap[0]]
@@ -148,7 +220,7 @@ class TestServing:
         assert page.rules == ("hide",)
 
     def test_coviews_follow_live_changes(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
-        write_coviews(root, coviews_of(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
+        write_relations(root, coviews_of(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
         live.reload_if_changed()
         live.delete([texts[300]])
         # A co-view stays what it is where a product's text changes; one that comes anew has it, too.
@@ -176,7 +248,7 @@ class TestServing:
         deviation = live.snapshot.manifest.background.deviation
         assert page.hits[0].score == pytest.approx(cosine + WEIGHT * strength * deviation, rel=1e-5)
         refresh_tables(root, forgotten=[f"u{number}" for number in range(8)])
-        assert len(read_coviews(root)) == 0
+        assert read_relations(root).of(product) == []
         live.reload_if_changed()
         assert ids(live.similar(product, size=20)) == texts[:20]
 

@@ -24,7 +24,7 @@ from service.demo import write_demo_store
 from service.events.event_log import EventLog
 from service.events.popular_queries import read_popular_queries
 from service.events.privacy import erase_pseudonyms, erasures
-from service.events.signals import read_coviews, read_memory, read_popularity
+from service.events.signals import read_memory, read_popularity, read_relations
 from service.training.click_dataset import ClickTrainingSet, HistoryResult, build_training_set, digest
 from service.training.derived_tables import DerivedTablesManager
 from service.training.expansions import JudgedParts
@@ -76,16 +76,16 @@ def trained(
 
 def known(root: Path, derived: DerivedTables) -> Shared:
     parts = JudgedParts.by_time(derived, {})
-    memory, coviews = read_memory(root), read_coviews(root)
+    memory, relations = read_memory(root), read_relations(root)
     tables = ("popularity", "neighbours", "queries", "reformulations", "next_products", "query_memory", "labels")
     return {
-        **{name: derived.table(name).to_dicts() for name in tables},
+        **{name: derived.table(name).to_dicts() for name in (*tables, "relations")},
         "lists": derived.lists().sort("time", "query_id", "kind", "product_id").to_dicts(),
         "expansions": sorted((each.query, sorted(each.opinions)) for each in parts.everything),
         "popularity file": read_popularity(root).shares,
         "popular queries": read_popular_queries(root).queries,
         "memory": [whole(memory.keys), whole(memory.members), whole(memory.attraction)],
-        "co-views": [whole(coviews.ids), whole(coviews.others), whole(coviews.strengths)],
+        "relations": [whole(relations.ids), whole(relations.others), whole(relations.strengths)],
     }
 
 

@@ -17,31 +17,33 @@ from hypothesis import strategies as st
 
 from rerank.ranker.memory import NO_MEMORY, MemoryRows, QueryMemory
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.records import Relation, RelationEvidence, RelationKind
 from retrieval.store.files import scratch_path
-from retrieval.store.manifest import COVIEWS_FILE
+from retrieval.store.manifest import RELATIONS_FILE
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
 from service.curation.synonyms import SynonymKind
-from service.engine.hot_reload import follow_coviews, follow_memory, follow_popular_queries, follow_popularity
+from service.engine.hot_reload import follow_memory, follow_popular_queries, follow_popularity, follow_relations
 from service.events.popular_queries import NO_QUERIES, PopularQuery, read_popular_queries, write_popular_queries
 from service.events.signals import (
-    MAX_COVIEWS,
-    NO_COVIEWS,
+    MOST_RELATED,
     NO_POPULARITY,
-    CoViews,
+    NO_RELATIONS,
     Popularity,
-    read_coviews,
+    Relations,
     read_memory,
     read_popularity,
-    write_coviews,
+    read_relations,
+    type_node,
     write_memory,
     write_popularity,
+    write_relations,
 )
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PROPOSAL = Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ())
 MEMORY = QueryMemory.of_rows(MemoryRows(["query"], ["drill"], ["product"], ["a"], [np.array([1.5])] * 5))
-COVIEWS = CoViews.of_pairs(["a", "a"], ["b", "c"], np.array([0.25, 0.75]))
+COVIEWS = Relations.of_pairs([("a", "b", 0.25, None), ("a", "c", 0.75, None)])
 FILES = {
     "popularity.json": (partial(write_popularity, scores={"a": 2.5}), read_popularity, NO_POPULARITY),
     "popular_queries.json": (
@@ -51,7 +53,7 @@ FILES = {
     ),
     "synonym_proposals.json": (partial(write_proposals, proposals=[PROPOSAL]), read_proposals, ()),
     "query_memory.bin": (partial(write_memory, memory=MEMORY), read_memory, NO_MEMORY),
-    "coviews.bin": (partial(write_coviews, coviews=COVIEWS), read_coviews, NO_COVIEWS),
+    "relations.bin": (partial(write_relations, relations=COVIEWS), read_relations, NO_RELATIONS),
 }
 """By name: writes it with content, reads it, and what is read where there is none."""
 
@@ -110,7 +112,7 @@ def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (follow_popularity, "popularity.json", "no product counts as popular: "),
         (follow_popular_queries, "popular_queries.json", "no popular query is suggested: "),
         (follow_memory, "query_memory.bin", "the ranker remembers no query: "),
-        (follow_coviews, "coviews.bin", "similar products are found by their texts alone: "),
+        (follow_relations, "relations.bin", "similar products are found by their texts alone: "),
     ],
 )
 def test_replaced_file_is_reloaded(tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str) -> None:
@@ -130,10 +132,8 @@ def test_replaced_file_is_reloaded(tmp_path: Path, follow: Callable[[Path], Any]
     assert (followed.value, followed.notices) == (default, ())
 
 
-def of_pairs(*pairs: tuple[str, str, float]) -> CoViews:
-    return CoViews.of_pairs(
-        [one for one, _, _ in pairs], [two for _, two, _ in pairs], np.array([s for *_, s in pairs])
-    )
+def of_pairs(*pairs: tuple[str, str, float]) -> Relations:
+    return Relations.of_pairs((*pair, None) for pair in pairs)
 
 
 SOME = of_pairs(("a", "b", 0.25), ("无线/耳机", "a", 0.5), ("a", "c", 0.75))
@@ -149,23 +149,61 @@ class TestPairs:
         assert made.problem() == ""
         for name in {each for pair in pairs for each in pair}:
             mine = [(other, strength) for (one, other), strength in pairs.items() if one == name]
-            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MAX_COVIEWS]
+            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MOST_RELATED]
 
     def test_the_strongest_are_kept(self) -> None:
         made = of_pairs(*(("a", f"b{number:02}", number / 64) for number in range(50)))
-        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MAX_COVIEWS, -1)]
+        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MOST_RELATED, -1)]
 
     def test_unviewed_products_have_no_pairs(self) -> None:
         assert SOME.of("a") == [("c", 0.75), ("b", 0.25)]
         for name in ("b", "", "zzz", "无线", "\ud800"):
             assert SOME.of(name) == []
-        assert NO_COVIEWS.of("a") == []
+        assert NO_RELATIONS.of("a") == []
+
+
+class TestRelated:
+    def test_relations_are_seen_from_both_sides(self, tmp_path: Path) -> None:
+        fits = Relation(RelationKind.FITS, RelationEvidence.ATTRIBUTES, 1.0)
+        complement = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.25, 7)
+        pairs = [
+            ("toner", "printer", 1.0, fits),
+            ("printer", "paper", 0.25, complement),
+            ("printer", "lamp", 0.5, None),
+        ]
+        write_relations(tmp_path, Relations.of_pairs(pairs), MADE)
+        found = read_relations(tmp_path)
+        assert found.related("toner") == [("printer", fits)]
+        assert found.related("printer") == [("paper", complement), ("toner", replace(fits, reverse=True))]
+        assert found.related("paper") == [("printer", complement)]
+        assert (found.of("printer"), found.related("lamp")) == ([("lamp", 0.5)], [])
+
+    def test_a_substitute_takes_the_place_of_one_product(self) -> None:
+        instead = Relation(RelationKind.SUBSTITUTE, RelationEvidence.SHOPPERS, 0.5, 9)
+        found = Relations.of_pairs([("a", "b", 0.5, instead)])
+        assert (found.related("a"), found.related("b")) == ([("b", instead)], [])
+
+    def test_types_are_no_products(self) -> None:
+        case = Relation(RelationKind.ACCESSORY, RelationEvidence.TEXTS, 1.0)
+        found = Relations.of_pairs([(type_node("phone case"), type_node("phone"), 1.0, case)])
+        assert found.related_types("phone") == [("phone case", replace(case, reverse=True))]
+        assert found.related("phone") == []
+
+    def test_the_strongest_of_each_kind_are_kept(self) -> None:
+        pairs = [
+            ("a", f"{kind}{number:02}", number / 64, Relation(kind, RelationEvidence.SHOPPERS, number / 64, 5))
+            for kind in (RelationKind.COMPLEMENT, RelationKind.SUBSTITUTE)
+            for number in range(MOST_RELATED + 5)
+        ]
+        found = [name for name, _ in Relations.of_pairs(pairs).related("a")]
+        assert len(found) == 2 * MOST_RELATED
+        assert (found[0], found[MOST_RELATED]) == (f"complement{MOST_RELATED + 4}", f"substitute{MOST_RELATED + 4}")
 
 
 class TestCoViews:
     def test_coviews_round_trip(self, tmp_path: Path) -> None:
-        write_coviews(tmp_path, SOME, MADE)
-        found = read_coviews(tmp_path)
+        write_relations(tmp_path, SOME, MADE)
+        found = read_relations(tmp_path)
         assert {name: found.of(name) for name in ("a", "b", "无线/耳机")} == {
             "a": [("c", 0.75), ("b", 0.25)],
             "b": [],
@@ -173,8 +211,8 @@ class TestCoViews:
         }
 
     def test_empty_file_has_no_values(self, tmp_path: Path) -> None:
-        write_coviews(tmp_path, NO_COVIEWS, MADE)
-        assert len(read_coviews(tmp_path)) == 0
+        write_relations(tmp_path, NO_RELATIONS, MADE)
+        assert len(read_relations(tmp_path)) == 0
 
     @pytest.mark.parametrize(
         ("wrong", "message"),
@@ -185,21 +223,23 @@ class TestCoViews:
             (replace(SOME, starts=SOME.starts + 1), "bounds that do not fit"),
             (replace(SOME, others=SOME.others + 9), "neighbours that it does not hold"),
             (replace(SOME, strengths=SOME.strengths[1:]), "neighbours that it does not hold"),
+            (replace(SOME, shoppers=SOME.shoppers[1:]), "neighbours that it does not hold"),
+            (replace(SOME, kinds=SOME.kinds + np.uint8(99)), "kinds of relations that are not known"),
             (replace(SOME, strengths=-SOME.strengths), "strengths that are not within 0 and 1"),
             (replace(SOME, strengths=SOME.strengths * np.float32(np.nan)), "strengths that are not within 0 and 1"),
         ],
     )
-    def test_impossible_values_are_damage(self, tmp_path: Path, wrong: CoViews, message: str) -> None:
-        write_coviews(tmp_path, wrong, MADE)
+    def test_impossible_values_are_damage(self, tmp_path: Path, wrong: Relations, message: str) -> None:
+        write_relations(tmp_path, wrong, MADE)
         with pytest.raises(StoreDamagedError, match=message):
-            read_coviews(tmp_path)
+            read_relations(tmp_path)
 
     def test_other_arrays_are_damage(self, tmp_path: Path) -> None:
-        write_coviews(tmp_path, SOME, MADE)
-        path = tmp_path / COVIEWS_FILE
+        write_relations(tmp_path, SOME, MADE)
+        path = tmp_path / RELATIONS_FILE
         path.write_bytes(path.read_bytes().replace(b"starts", b"others"))
-        with pytest.raises(StoreDamagedError, match=r"coviews.bin .*; shelfwise events refresh creates it again"):
-            read_coviews(tmp_path)
+        with pytest.raises(StoreDamagedError, match=r"relations.bin .*; shelfwise events refresh creates it again"):
+            read_relations(tmp_path)
 
 
 class TestPopularity:

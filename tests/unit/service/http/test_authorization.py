@@ -230,7 +230,7 @@ def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: Sea
     tried = guarded.get("/v1/search", params={"filters": "price >= 0 OR price < 0"}, headers=bearer(key)).json()
     assert tried["total"] <= found["total"]
     hidden = next(hit.product.id for hit in everything.hits if hit.product.brand != brand)
-    for path in (f"/v1/products/{hidden}", f"/v1/products/{hidden}/similar"):
+    for path in (f"/v1/products/{hidden}", f"/v1/products/{hidden}/similar", f"/v1/products/{hidden}/related"):
         assert guarded.get(path, headers=bearer(key)).status_code == 404
 
 

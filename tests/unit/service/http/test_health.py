@@ -90,7 +90,7 @@ def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: Se
     ("file", "failure"),
     [
         ("popularity.json", "no product counts as popular"),
-        ("coviews.bin", "similar products are found by their texts alone"),
+        ("relations.bin", "similar products are found by their texts alone"),
         ("popular_queries.json", "no popular query is suggested"),
         ("events/derived/derived.json", "no products were bought together"),
     ],
@@ -118,7 +118,7 @@ def test_notices_are_logged_when_they_appear_and_when_they_end(
 ) -> None:
     # A logger keeps what was configured when it was first used, by whatever test that was.
     monkeypatch.setattr("service.http.health._log", structlog.get_logger())
-    damaged = store.root / "coviews.bin"
+    damaged = store.root / "relations.bin"
     with capture_logs() as logs:
 
         def notices() -> list[tuple[str, str]]:

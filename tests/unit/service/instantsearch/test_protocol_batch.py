@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from msgspec import UNSET
@@ -18,13 +17,13 @@ from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.tables import publish
 from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.records import Page
-from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
+from retrieval.store.manifest import EVENTS_FOLDER, RELATIONS_FILE
 from service.curation.rules import Data, Match, Rule, When
 from service.engine.candidates import EncodedQuery
 from service.engine.engine import SearchEngine
 from service.engine.spelling import Suggestions
 from service.events.event_log import DERIVED_FOLDER
-from service.events.signals import CoViews, write_coviews, write_popularity
+from service.events.signals import Relations, write_popularity, write_relations
 from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
@@ -271,13 +270,13 @@ def test_similar_products_have_their_cosine_as_score(store: SearchEngine) -> Non
 def test_coviews_count_for_related_products_only(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
     texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
-    write_coviews(store.root, CoViews.of_pairs([product.id], [texts[25]], np.array([0.9])), NOW)
+    write_relations(store.root, Relations.of_pairs([(product.id, texts[25], 0.9, None)]), NOW)
     store.reload_if_changed()
     params = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
     related, alike = (
         recommender(store).answer({"model": model, **params}).hits for model in ("related-products", "looking-similar")
     )
-    (store.root / COVIEWS_FILE).unlink()
+    (store.root / RELATIONS_FILE).unlink()
     store.reload_if_changed()
     assert [hit["objectID"] for hit in related] == [texts[25], *texts[:4]]
     assert related[0]["_score"] == 100

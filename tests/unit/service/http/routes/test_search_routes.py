@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.records import EventKind
+from retrieval.records import EventKind, Relation, RelationEvidence, RelationKind
 from service.engine.engine import SearchEngine
+from service.events.signals import Relations, write_relations
 from service.http.fields import select_fields
 from tests.catalogs import ids
 from tests.services import events_of_query
@@ -123,6 +125,23 @@ def test_product_supports_etags(client: TestClient, store: SearchEngine) -> None
     assert first.json()["types"]["by_category"] == "drills"
     again = client.get(f"/v1/products/{product.id}", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_related_products_name_their_relation(client: TestClient, store: SearchEngine) -> None:
+    one, other = (store.search(query, size=1).hits[0] for query in ("drill", "backpack"))
+    fits = Relation(RelationKind.FITS, RelationEvidence.TEXTS, 0.75)
+    pairs = [(one.product.id, other.product.id, 0.75, fits)]
+    write_relations(store.root, Relations.of_pairs(pairs), datetime.now(UTC))
+    store.reload_if_changed()
+    path = f"/v1/products/{other.product.id}/related"
+    (hit,) = client.get(path, params={"fields": "price"}).json()["hits"]
+    assert (hit["product"]["id"], hit["score"], {*hit["product"]}) == (one.product.id, 0.75, {"id", "price"})
+    assert hit["relation"] == {"kind": "fits", "evidence": "texts", "strength": 0.75, "shoppers": 0, "reverse": True}
+    assert client.get(path, params={"kind": "substitute"}).json()["hits"] == []
+    assert client.get(path, params={"kind": "beside"}).json()["error"]["field"] == "kind"
+    assert client.get("/v1/products/nosuch/related").status_code == 404
+    (store.root / "relations.bin").unlink()
+    store.reload_if_changed()
 
 
 def test_similar_products_exclude_the_product(client: TestClient, store: SearchEngine) -> None:

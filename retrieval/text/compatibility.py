@@ -1,0 +1,144 @@
+"""Products that another product's texts name: what it fits, what it is a part of, what it contains.
+
+"compatibility: LaserJet P1505n, P1506" of a toner names printers by their models. A model's name is a run of words with
+a digit and a letter ("LaserJet P1505n", "Designjet 500"); runs are compared without blanks and punctuation, and have to
+cover all words with digits of what names them: "LaserJet Pro 400 M401a" is no other LaserJet Pro 400.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retrieval.records import Product, RelationEvidence, RelationKind
+from retrieval.text import units
+from retrieval.text.analysis import fold
+
+_FITS_FIELD = re.compile(
+    r"compatib|(?:^|[_ ])fits?(?:$|[_ ])|suitable[_ ]for|works[_ ]with|for[_ ]models?|适用|兼容|适配"
+)
+_PART_FIELD = re.compile(r"(?:^|[_ ])(?:part[_ ]of|belongs[_ ]to)(?:$|[_ ])")
+_CONTENT_FIELD = re.compile(
+    r"(?:^|[_ ])(?:contains|contents|components|includes|included[_ ]products|bundles?|bundle[_ ]items|"
+    r"(?:set|kit)[_ ](?:items|contents))(?:$|[_ ])|套装内容|包含"
+)
+_NAMES_ANOTHER = re.compile(
+    r"(?:\b(?:compatible with|compatible for|works with|fits|suitable for|designed for|for use (?:with|in)|"
+    r"replacement for|for)\b|适用于|适用|兼容|适配)[\s:：]*([^.;。；()\n]{2,200})"
+)
+_OWN_PART = re.compile(r"\b(?:for|with|compatible|fits|replacement)\b|适用|兼容|适配|\s[-|]\s")
+"""Begins what a title says of other products."""
+_SEPARATORS = re.compile(r"[,;\n/|•、，；]|\\n|\s-\s|^-\s|\b(?:and|or|&|series)\b|和|及")
+_SEVERAL = re.compile(r"\w*\d\w*\s?[,/]\s?(?:\w+[ -])?\w*\d")
+"""A list of models at the beginning of a title, of what the product is for."""
+_WORD = re.compile(r"[a-z0-9]+|•")
+_GAP = "•"
+"""Stands for a quantity, which no name of a model has."""
+_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:[0-9.]+-)?(?:{units.QUANTITIES})")
+_NUMBER = re.compile(r"[0-9-]+")
+_LONGEST_NAME = 5
+"""Words of a model's name."""
+_FIRST_WORDS = 6
+"""A model's name begins within so many words of a title."""
+_SHORTEST, _SHORTEST_CODE = 4, 6
+"""Characters of a model's name, and of a code that may have no letter."""
+_MOST_VALUES, _MOST_TEXT = 200, 2_000
+_MOST_NUMBERS = 3
+"""Words with digits in the name of one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A product that a text of another one names: "the product KIND of it", or the reverse."""
+
+    kind: RelationKind
+    evidence: RelationEvidence
+    field: str
+    """The attribute, "title" or "description"."""
+    text: str
+    """The words that name it."""
+    keys: tuple[str, ...]
+    """The keys that it may have, the longest first."""
+    reverse: bool = False
+    """Whether it is the named one that is a part of the product."""
+
+
+def named_models(product: Product) -> Iterator[NamedModel]:
+    """The products that a product's attributes, title and description name, which may not be in the catalog."""
+    for name, value in product.attributes.items():
+        if (found := _field_kind(fold(name))) is None:
+            continue
+        kind, reverse = found
+        values = [value] if isinstance(value, str) else _texts(value)
+        parts = [part for text in values for part in _SEPARATORS.split(fold(text))]
+        for part in parts[:_MOST_VALUES]:
+            if keys := _keys_in(part, is_listed=True):
+                yield NamedModel(kind, RelationEvidence.ATTRIBUTES, name, part.strip(), keys, reverse)
+    for field, text in (("title", product.title), ("description", product.description[:_MOST_TEXT])):
+        for segment in _NAMES_ANOTHER.findall(fold(text)):
+            for part in _SEPARATORS.split(segment)[:_MOST_VALUES]:
+                if keys := _keys_in(part):
+                    yield NamedModel(RelationKind.FITS, RelationEvidence.TEXTS, field, part.strip(), keys)
+
+
+def named_things(title: str) -> list[str]:
+    """What a title says that the product is for: "phone" in "Case for Phone"."""
+    return [segment.strip() for segment in _NAMES_ANOTHER.findall(fold(title))]
+
+
+def model_keys(product: Product) -> set[str]:
+    """The keys by which other products may name a product: the model in its title, identifiers, and its id."""
+    words = _words(_OWN_PART.split(fold(product.title))[0])
+    keys = {
+        "".join(words[at:end])
+        for at in range(min(len(words), _FIRST_WORDS))
+        for end in range(at + 1, min(at + _LONGEST_NAME, len(words)) + 1)
+    }
+    if _SEVERAL.search(" ".join(fold(product.title).split()[:_FIRST_WORDS])):
+        keys = set()
+    values = (value for values in product.identifiers.values() for value in values)
+    squeezed = {"".join(_WORD.findall(fold(value))) for value in (product.id, *values)}
+    codes = {key for key in squeezed if len(key) >= _SHORTEST_CODE}
+    return codes | {key for key in keys | squeezed if _is_model(key)}
+
+
+def _is_model(key: str) -> bool:
+    """Whether a key is that of a model: it has a letter and a digit."""
+    has_digit = any(character.isdigit() for character in key)
+    return len(key) >= _SHORTEST and has_digit and not key.isdigit() and _GAP not in key
+
+
+def _words(text: str) -> list[str]:
+    """The words of a folded text. A number with a unit is a gap; a bare one may be a model's ("Designjet 500")."""
+    return _WORD.findall(_QUANTITY.sub(lambda found: found[0] if _NUMBER.fullmatch(found[0]) else f" {_GAP} ", text))
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
+
+
+def _field_kind(name: str) -> tuple[RelationKind, bool] | None:
+    if _FITS_FIELD.search(name):
+        return RelationKind.FITS, False
+    if _PART_FIELD.search(name):
+        return RelationKind.PART_OF, False
+    return (RelationKind.PART_OF, True) if _CONTENT_FIELD.search(name) else None
+
+
+def _keys_in(text: str, *, is_listed: bool = False) -> tuple[str, ...]:
+    """The keys of the model that a text names, the longest first; none where it names none. A whole value of a list may
+    be the id or the code of a product."""
+    words = _words(text)
+    numbered = [place for place, word in enumerate(words) if any(character.isdigit() for character in word)]
+    whole = "".join(_WORD.findall(text))
+    keys = {whole} if is_listed and len(whole) >= _SHORTEST_CODE and len(words) == 1 else set()
+    if numbered and len(numbered) <= _MOST_NUMBERS:
+        first, last = numbered[0], numbered[-1] + 1
+        windows = {
+            "".join(words[at:end])
+            for at in range(max(0, first - _LONGEST_NAME + 1), first + 1)
+            for end in range(last, min(len(words), last + 2) + 1)
+        }
+        keys |= {key for key in windows if _is_model(key)}
+    return tuple(sorted(keys, key=lambda key: (-len(key), key)))

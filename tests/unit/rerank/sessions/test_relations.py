@@ -1,0 +1,119 @@
+"""Relations between products: by what shoppers chose, and by texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import Steps, refresh
+from rerank.sessions.relations import RelationCatalog, relation_maker
+from rerank.sessions.tables import DerivedTables, open_derived
+from retrieval.events.stored import StoredEvent
+from retrieval.index.vectors import Background
+from retrieval.records import RelationEvidence, RelationKind
+from retrieval.text.compatibility import NamedModel
+from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, flag_nothing, search
+
+IDS = ("bits", "drill", "drill2", "lamp", "lamp2", "phone")
+TYPES = ("drill bit", "drill", "drill", "desk lamp", "desk lamp", "phone")
+FITS = NamedModel(RelationKind.FITS, RelationEvidence.ATTRIBUTES, "compatibility", "KH-1", ("kh1",))
+
+
+def catalog(**named: object) -> RelationCatalog:
+    """Products of the same type have the same vector, others are at right angles."""
+    kinds = sorted(set(TYPES))
+    vectors = np.array([np.eye(len(kinds))[kinds.index(name)] for name in TYPES], np.float32)
+    prices = np.array([9.0, 99.0, 120.0, 30.0, 33.0, np.nan])
+    values: Mapping[str, object] = {"named": (), "accessories": {}} | named
+    return RelationCatalog(IDS, TYPES, ("",) * len(IDS), prices, vectors, Background(0.0, 0.2), **values)  # type: ignore[arg-type]
+
+
+def tables(folder: Path, events: Sequence[StoredEvent], products: RelationCatalog | None = None) -> DerivedTables:
+    steps = Steps(score_sessions=flag_nothing, tables=(relation_maker(products or catalog()),))
+    refresh(MemoryEvents(events), folder, None, DeriveOptions(least_shoppers=3), now=NOW, steps=steps)
+    return open_derived(folder)
+
+
+def visits(count: int, *acts: tuple[str, str], prefix: str = "s") -> list[StoredEvent]:
+    """So many shoppers who do the same."""
+    shown = list(dict.fromkeys(product for _, product in acts))
+    begin = NOW - timedelta(hours=5)
+    found: list[StoredEvent] = []
+    for number in range(count):
+        found += search(f"{prefix}{number}", begin + timedelta(minutes=number), "x", shown, *acts)
+    return found
+
+
+def others(count: int = 8) -> list[StoredEvent]:
+    """Shoppers who want something else, so that pairs are beyond chance."""
+    return visits(count, ("click", "phone"), ("cart", "phone"), prefix="o")
+
+
+def pairs(table: pl.DataFrame, *columns: str) -> list[tuple[object, ...]]:
+    return table.select("kind", *columns).rows()
+
+
+BOTH = (("click", "drill"), ("cart", "drill"), ("click", "bits"), ("cart", "bits"))
+INSTEAD = (("click", "lamp"), ("click", "lamp2"), ("cart", "lamp2"))
+
+
+def test_what_is_bought_together_is_an_accessory_or_a_complement(tmp_path: Path) -> None:
+    """The bits cost less than half of the drill and came later; lamp and drill cost about the same."""
+    lamps = visits(3, ("cart", "lamp2"), ("cart", "drill"), prefix="l")
+    found = tables(tmp_path, [*visits(4, *BOTH), *lamps, *others()]).relations
+    assert pairs(found, "product_id", "other_id", "shoppers") == [
+        ("accessory", "bits", "drill", 4),
+        ("complement", "drill", "lamp2", 3),
+    ]
+    # 4 of 15 shoppers want both, 7 the drill and 4 the bits: (4 - 7 * 4 / 15) / (4 + 10), nearly unlike.
+    strength = found.filter(pl.col("kind") == "accessory")["strength"].item()
+    assert strength == pytest.approx((4 - 7 * 4 / 15) / (4 + 10), rel=0.06)
+
+
+def test_alike_products_of_which_one_is_chosen_are_substitutes(tmp_path: Path) -> None:
+    found = tables(tmp_path, [*visits(3, *INSTEAD), *others()])
+    rows = pairs(found.relations.filter(pl.col("shoppers") > 0), "product_id", "other_id", "shoppers")
+    # Both were viewed by the same shoppers, so each is there; that lamp2 was chosen makes it the stronger one.
+    assert rows == [("substitute", "lamp", "lamp2", 3), ("substitute", "lamp2", "lamp", 3)]
+    strengths = dict(found.relations.select("product_id", "strength").rows())
+    assert strengths["lamp"] >= strengths["lamp2"]
+
+
+def test_relations_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
+    found = tables(tmp_path, [*visits(2, *BOTH), *visits(2, *INSTEAD, prefix="i"), *others()])
+    assert found.relations.is_empty()
+    assert found.relation_types.is_empty()
+
+
+def test_types_that_go_together_need_no_pair_of_products(tmp_path: Path) -> None:
+    """Two shoppers of each pair are too few; of both types there are four."""
+    second = (("click", "drill2"), ("cart", "drill2"), ("click", "bits"))
+    found = tables(tmp_path, [*visits(2, *BOTH), *visits(2, *second, prefix="t"), *others(20)])
+    assert found.relations.is_empty()
+    assert pairs(found.relation_types, "type", "other", "evidence", "shoppers") == [
+        ("accessory", "drill bit", "drill", "types", 4)
+    ]
+
+
+def test_texts_need_no_shoppers(tmp_path: Path) -> None:
+    """What fits is no product of the same kind."""
+    named = ((0, 1, FITS), (1, 2, FITS))
+    found = tables(tmp_path, [], catalog(named=named, accessories={("drill bit", "drill"): 1}))
+    assert found.relations.drop("strength").rows() == [
+        ("fits", "bits", "drill", "attributes", "compatibility: KH-1", 0)
+    ]
+    assert pairs(found.relation_types, "type", "other", "evidence", "shoppers") == [
+        ("accessory", "drill bit", "drill", "texts", 0)
+    ]
+
+
+def test_products_that_are_gone_have_no_relations(tmp_path: Path) -> None:
+    acts = (("click", "gone"), ("cart", "gone"), ("click", "bits"), ("cart", "bits"))
+    assert tables(tmp_path, [*visits(4, *acts), *others()]).relations.is_empty()
+    assert tables(tmp_path / "none", visits(4, *BOTH), RelationCatalog.empty()).relations.is_empty()
