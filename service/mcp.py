@@ -31,6 +31,7 @@ from pydantic import Field, ValidationError
 
 from retrieval.errors import ShelfwiseError
 from retrieval.records import Choice, Facet, Hit, Page, Product
+from service.answers.answering import Answer, QuestionSubject
 from service.curation.relevance import without_fields
 from service.http.errors import to_request_error
 from service.http.schemas import Name, ProductId, RecommendBody, RelatedKind, RequestBody, encode
@@ -97,6 +98,14 @@ class RelatedArguments(SimilarArguments):
     kind: RelatedKind = Field(
         "goes_with", description="goes_with: complements, accessories, what fits, parts; substitute: chosen instead."
     )
+
+
+class AnswerArguments(RequestBody):
+    """A question."""
+
+    question: str = Field(min_length=1, max_length=_MOST_TEXT, description="A question of a shopper.")
+    product_id: str = Field("", max_length=_MOST_TEXT, description="The product that it is about, by id.")
+    about_type: Name = Field("", description="The type of product that it is about.")
 
 
 class RecommendArguments(RecommendBody):
@@ -206,6 +215,13 @@ class CatalogTools:
         options: Mapping[str, Any] = {"filters": given.filters, "include_seen": given.include_seen}
         return self._list(self._engine.recommend(history, size=given.size, **options))
 
+    def answer(self, given: AnswerArguments) -> Answer:
+        """Answer a question about a product, a type of product or the store by quotes of the store's own texts, with
+        their source. Where the status is not_said, no text says it: report that, and do not guess."""
+        hidden = self._engine.relevance.served.hidden
+        about = QuestionSubject(product_type=given.about_type)
+        return self._engine.answer(given.question, given.product_id or None, about, hidden=hidden)
+
     def _list(self, page: Page) -> ProductList:
         return ProductList(
             page.total,
@@ -223,7 +239,7 @@ class CatalogTools:
 
 
 def catalog_server(engine: SearchEngine) -> Server[Any]:
-    """An MCP server with the tools search, facets, product, similar, related and recommend over an engine.
+    """An MCP server with the tools search, facets, product, similar, related, recommend and answer over an engine.
 
     A wrong argument, and any other ShelfwiseError, is a result with `is_error` and a message that names the argument;
     an unknown tool is an error of the protocol.
@@ -236,6 +252,7 @@ def catalog_server(engine: SearchEngine) -> Server[Any]:
         "similar": (SimilarArguments, tools.similar),
         "related": (RelatedArguments, tools.related),
         "recommend": (RecommendArguments, tools.recommend),
+        "answer": (AnswerArguments, tools.answer),
     }
 
     async def list_tools(_: ServerRequestContext[Any], __: PaginatedRequestParams | None) -> ListToolsResult:

@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 106,
-    "lines": 34_600,
-    "lines of code": 25_230,
-    "lines of tests": 14_860,
+    "modules": 107,
+    "lines": 35_200,
+    "lines of code": 25_600,
+    "lines of tests": 15_000,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

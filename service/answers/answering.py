@@ -8,10 +8,11 @@ description, then entries about everything.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from retrieval.errors import QueryError
@@ -36,6 +37,7 @@ from service.answers.questions import MOST_CHARACTERS, Question, Word, is_questi
 from service.curation.rule_matching import CompiledRules
 from service.engine.search import condition_of, row_of
 from service.engine.snapshot import Snapshot
+from service.events.popular_queries import read_popular_queries
 
 _CANDIDATES, _READ, _READ_OF_TYPE = 30, 12, 40
 """Products that a question may name: found by its words, and read; and those read of a type."""
@@ -145,6 +147,21 @@ class _Named:
     rest: str
     rows: tuple[int, ...] = ()
     """Products of the type, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredQuestion:
+    """A question of shoppers that no text of the store answers."""
+
+    text: str
+    times: int
+
+
+def unanswered_questions(answer: Callable[[str], Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
+    """The popular queries of an index directory that are questions without an answer, most frequent first."""
+    questions = (each for each in read_popular_queries(root).queries if is_question(each.text))
+    found = (each for each in questions if answer(each.text).status is AnswerStatus.NO_SOURCE)
+    return tuple(UnansweredQuestion(each.text, each.searches) for each in islice(found, size))
 
 
 class Answering:

@@ -65,6 +65,16 @@ GROUPS: Mapping[str, Group] = {
             "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
         },
     ),
+    "answers": Group(
+        "Texts to answer questions from, and questions without an answer.",
+        {
+            "import": Entry("service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
+            "list": Entry("service.cli.search:list_texts", "List the texts."),
+            "delete": Entry("service.cli.search:delete_texts", "Delete texts."),
+            "encode": Entry("service.cli.search:encode_texts", "Encode texts that lack a vector."),
+            "unanswered": Entry("service.cli.search:unanswered", "List questions that no text answers."),
+        },
+    ),
     "rules": Group(
         "Merchandising rules: pins, boosts, filters, redirects.",
         {

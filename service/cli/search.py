@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from retrieval.events.privacy import Masker
 from retrieval.filters.ast import value_text
 from retrieval.html_report import printable
 from retrieval.records import (
@@ -29,10 +30,13 @@ from retrieval.records import (
     RelationEvidence,
     RelationKind,
 )
-from service.answers.answering import Answer, AnswerStatus, QuestionSubject
+from service.answers.answering import Answer, AnswerStatus, QuestionSubject, UnansweredQuestion
+from service.answers.faq import FaqEntry, FaqStore
+from service.answers.faq_files import read_faq
 from service.cli import output
-from service.cli.options import Filter, Index, SettingsFile, command
-from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
+from service.cli.options import By, Filter, Index, SettingsFile, check_index, command
+from service.cli.output import emit, emit_revision, plain_table, price_text, say, show_notices, show_table
+from service.curation.document_store import StoredDocuments
 from service.engine.engine import SearchEngine
 from service.engine.recommend import GOES_WITH, RELATED_KINDS
 from service.engine.request import STAGES, SearchRequest, parse_history
@@ -216,6 +220,85 @@ def answer(
     subject = QuestionSubject(about, about_type)
     with open_engine(index) as engine:
         emit(engine.answer(question, product or None, subject, filters=filters), show_answer)
+
+
+@command("answers import store faq.jsonl --by m7")
+def import_texts(
+    index: Index,
+    file: Annotated[
+        Path, Argument(help="An FAQ or tickets as .jsonl or .csv, a manual as .txt, .md or .html.", metavar="FILE")
+    ],
+    products: Annotated[
+        list[str] | None, Option("--product", help="All of it is about this product. Repeatable.", metavar="ID")
+    ] = None,
+    replace_all: Annotated[bool, Option("--replace", help="Delete all entries that the file lacks.")] = False,
+    by: By = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Add texts to answer questions from: markup is stripped and personal data masked. Engines follow at once."""
+    masker = Masker(load_settings(settings).events.regions)
+    found = read_faq(file, masker, products=products or ())
+    show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
+    with open_engine(index, settings) as engine:
+        gone = {each.id for each in engine.faq.list()} - {each.id for each in found.entries} if replace_all else ()
+        before = engine.faq.revision
+        after = engine.faq.put(found.entries, gone=gone, who=by)
+    done = f"{len(found.entries):,} texts are in place, {found.masked:,} with masked personal data"
+    emit_revision(before, after, f"{done}; {len(found.rejected):,} lines were rejected")
+
+
+@command("answers list store")
+def list_texts(index: Index) -> None:
+    """List the texts that questions are answered from, besides those of products."""
+    check_index(index)
+    stored = FaqStore(index).read()
+    emit(stored, _show_texts, document={"revision": stored.revision, "entries": stored.documents})
+
+
+@command("answers delete store returns --by m7")
+def delete_texts(
+    index: Index, ids: Annotated[list[str], Argument(help="Ids of entries.", metavar="ENTRY")], by: By = ""
+) -> None:
+    """Delete texts; they stay in the history."""
+    check_index(index)
+    store = FaqStore(index)
+    before = store.revision()
+    emit_revision(before, store.delete(ids, who=by), f"{len(set(ids)):,} texts are deleted")
+
+
+@command("answers encode store")
+def encode_texts(index: Index) -> None:
+    """Encode the texts that have no vector of the index's encoder, such as after a rebuild with another one."""
+    with open_engine(index) as engine:
+        emit({"encoded": engine.faq.encode()}, lambda done: say(f"{done['encoded']:,} texts were encoded."))
+
+
+@command("answers unanswered store")
+def unanswered(index: Index, size: Annotated[int, Option(help="How many, at most.", min=1)] = 50) -> None:
+    """List the questions that shoppers asked and no text answers, most frequent first: those of at least
+    events.minimum_shoppers shoppers. shelfwise events refresh counts them."""
+    with open_engine(index) as engine:
+        emit(engine.unanswered(size), _show_unanswered)
+
+
+def _show_texts(stored: StoredDocuments[FaqEntry]) -> None:
+    if not stored.documents:
+        say("No texts. To add some: shelfwise answers import INDEX faq.jsonl")
+        return
+    table = plain_table("entry", "question", "answer")
+    for each in stored.documents:
+        table.add_row(*(Text(printable(text[:60])) for text in (each.id, each.question, each.answer)))
+    show_table(table)
+
+
+def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:
+    if not found:
+        say("No question of enough shoppers is without an answer.")
+        return
+    table = plain_table("question", "times", right=("times",))
+    for each in found:
+        table.add_row(Text(printable(each.text)), f"{each.times:,}")
+    show_table(table)
 
 
 _HOLDS = {True: "Yes: ", False: "No: ", None: ""}

@@ -19,7 +19,7 @@ from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
 from service.mcp import catalog_server
 
-TOOLS = ("search", "facets", "product", "similar", "related", "recommend")
+TOOLS = ("search", "facets", "product", "similar", "related", "recommend", "answer")
 
 
 def with_client(server: Server[Any] | StdioServerParameters, use: Callable[[Client], Awaitable[None]]) -> None:

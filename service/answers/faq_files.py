@@ -1,0 +1,175 @@
+"""Files of texts for answers: an FAQ or tickets as JSON lines or CSV, and manuals as plain text, Markdown or HTML.
+
+Markup is stripped, and e-mail addresses, phone, card and IP numbers are masked; names of people are not recognised.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from indexer.cleaning.text import clean_text
+from retrieval.errors import FaqError
+from retrieval.events.privacy import Masker
+from service.answers.facts import sentences_of
+from service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, validate_entry
+
+MOST_BYTES = 64 << 20
+_LONGEST_LINE = 200_000
+_PASSAGE = 1_000
+"""Characters of a passage of a manual, if a sentence ends there."""
+_SUFFIXES = (".jsonl", ".csv", ".txt", ".md", ".html")
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "id": ("id",),
+    "question": ("question", "title", "subject"),
+    "answer": ("answer", "text", "body"),
+    "products": ("products", "product_ids", "product_id"),
+    "product_type": ("product_type",),
+    "source": ("source",),
+}
+"""Fields of entries, and the names that a file may have for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLine:
+    """A line, or row, that is no entry."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaqFile:
+    """The entries of a file, and the lines that are none."""
+
+    entries: tuple[FaqEntry, ...]
+    rejected: tuple[RejectedLine, ...]
+    masked: int
+    """Entries in which personal data was masked."""
+
+
+def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source: str = "") -> FaqFile:
+    """The entries of a file, all about `products` where these are given. A row without an id gets one of its texts;
+    of two with one id the last counts.
+
+    Raises FaqError for a file that cannot be read, is of another kind, too long or without any entry.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise FaqError(f"{path} is of an unknown kind; its name must end in {', '.join(_SUFFIXES)}", field="file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise FaqError(f"{path} cannot be read ({error.strerror})", field="file") from error
+    if len(content) > MOST_BYTES:
+        raise FaqError(f"{path} has more than {MOST_BYTES:,} bytes; split it", field="file")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise FaqError(f"{path}: line {line} is not UTF-8; save the file in UTF-8", field="file") from None
+    entries: dict[str, FaqEntry] = {}
+    rejected: list[RejectedLine] = []
+    masked = 0
+    for line, row in _rows(path, text):
+        try:
+            entry, is_masked = _entry(row, masker, products, source or path.stem)
+        except FaqError as error:
+            rejected.append(RejectedLine(line, str(error)))
+        else:
+            entries[entry.id] = entry
+            masked += is_masked
+    if not entries:
+        first = f": line {rejected[0].line}: {rejected[0].reason}" if rejected else ""
+        raise FaqError(f"{path} has no entry{first}", field="file")
+    return FaqFile(tuple(entries.values()), tuple(rejected), masked)
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
+    """The rows of a file with their lines, from 1; a row that cannot be read is a FaqError."""
+    if path.suffix == ".jsonl":
+        for line, each in enumerate(text.split("\n"), 1):
+            if each.strip():
+                yield line, _json(each)
+    elif path.suffix == ".csv":
+        yield from _table(text)
+    else:
+        yield from ((line, {"answer": passage}) for line, passage in _passages(text))
+
+
+def _json(line: str) -> object:
+    if len(line) > _LONGEST_LINE:
+        return FaqError(f"has {len(line):,} characters, at most {_LONGEST_LINE:,} are read")
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return FaqError(f"is no JSON object: {error}")
+
+
+def _table(text: str) -> Iterator[tuple[int, object]]:
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield reader.line_num, FaqError(f"is no CSV: {error}")
+            return
+        if row is None:
+            return
+        yield reader.line_num, {name: value for name, value in row.items() if name and value}
+
+
+def _passages(text: str) -> Iterator[tuple[int, str]]:
+    """The paragraphs of a manual, long ones cut between sentences, with the lines where they begin."""
+    line = 1
+    for block in re.split(r"(\n\s*\n)", text):
+        part = ""
+        for sentence in sentences_of(clean_text(block, set(), lines=True)) if block.strip() else ():
+            if part and len(part) + len(sentence) > _PASSAGE:
+                yield line, part
+                part = ""
+            part = f"{part} {sentence}".strip()
+        if part:
+            yield line, part
+        line += block.count("\n")
+
+
+def _entry(row: object, masker: Masker, products: Sequence[str], source: str) -> tuple[FaqEntry, bool]:
+    """The entry of a row, and whether personal data was masked in it."""
+    if isinstance(row, FaqError):
+        raise row
+    if not isinstance(row, Mapping):
+        raise FaqError(f"is {type(row).__name__}, it must be an object with question and answer")
+    values = {field: next((row[name] for name in names if row.get(name)), "") for field, names in _NAMES.items()}
+    for name in ("question", "answer", "product_type", "source"):
+        if not isinstance(values[name], str):
+            raise FaqError(f"{name} is {type(values[name]).__name__}, it must be text", field=name)
+    question, answer = (clean_text(values[name], set()) for name in ("question", "answer"))
+    for name, text, most in (("question", question, MOST_QUESTION), ("answer", answer, MOST_ANSWER)):
+        if len(text) > most:
+            raise FaqError(f"{name} has {len(text):,} characters, at most {most:,} are allowed", field=name)
+    if not answer:
+        raise FaqError("answer is missing or empty", field="answer")
+    hidden_question, hidden_answer = masker.mask(question), masker.mask(answer)
+    own_id = str(values["id"]) or xxhash.xxh3_64_hexdigest(f"{question}\n{answer}".encode())
+    entry = FaqEntry(
+        own_id,
+        hidden_answer,
+        hidden_question,
+        tuple(products) or _names(values["products"]),
+        clean_text(values["product_type"], set()),
+        values["source"] or source,
+    )
+    return validate_entry(entry), (hidden_question, hidden_answer) != (question, answer)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Ids of products: a list, or texts with semicolons or commas between."""
+    parts = value if isinstance(value, list) else re.split("[;,]", str(value))
+    return tuple(dict.fromkeys(each for part in parts if (each := str(part).strip())))

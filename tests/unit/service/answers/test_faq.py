@@ -1,0 +1,92 @@
+"""Texts for answers: files with markup, personal data and faults, entries found by words and by meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import FaqError
+from retrieval.events.privacy import Masker
+from service.answers.answering import AnswerStatus
+from service.answers.faq import FaqEntry
+from service.answers.faq_files import read_faq
+from service.engine.engine import SearchEngine
+
+MASKER = Masker()
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_lines_become_entries_without_markup_and_personal_data(tmp_path: Path) -> None:
+    lines = (
+        '{"id": "r", "question": "<b>Returns?</b>", "answer": "Write to ann@example.com<script>alert(1)</script>"}',
+        "{nonsense",
+        '["a list"]',
+        '{"question": "No answer?"}',
+        '{"answer": 3}',
+        '{"question": "How long?", "answer": "Two days.", "product_id": "d1;d2", "source": "tickets"}',
+    )
+    found = read_faq(write(tmp_path, "faq.jsonl", "\n".join(lines)), MASKER)
+    first, second = found.entries
+    assert (first.question, first.answer, first.source) == ("Returns?", "Write to [email]", "faq")
+    assert (second.products, second.source) == (("d1", "d2"), "tickets")
+    assert found.masked == 1
+    assert [each.line for each in found.rejected] == [2, 3, 4, 5]
+    assert found.rejected[2].reason == "answer is missing or empty"
+
+
+def test_tables_and_manuals_are_read(tmp_path: Path) -> None:
+    table = read_faq(write(tmp_path, "faq.csv", 'id,question,answer\nr,"Returns, how?",In 30 days.\n'), MASKER)
+    assert table.entries == (FaqEntry("r", "In 30 days.", "Returns, how?", source="faq"),)
+    manual = "# Care\n\nOil the chain every month. Store it dry.\n\n<p>Charge it for two hours.</p>\n"
+    passages = read_faq(write(tmp_path, "care.md", manual), MASKER, products=["d1"]).entries
+    assert [each.answer for each in passages] == [
+        "# Care",
+        "Oil the chain every month. Store it dry.",
+        "Charge it for two hours.",
+    ]
+    assert all(each.products == ("d1",) and not each.question for each in passages)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("faq.jsonl", "", "has no entry"),
+        ("faq.jsonl", "{}", "line 1: answer is missing"),
+        ("faq.jsonl", '{"answer": "' + "a" * 5_000 + '"}', "answer has 5,000 characters, at most 4,000"),
+        ("faq.jsonl", "[" * 100_000, "line 1: is no JSON object"),
+        ("faq.exe", "x", "must end in .jsonl, .csv"),
+    ],
+)
+def test_a_file_without_entries_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(FaqError, match=message):
+        read_faq(write(tmp_path, name, text), MASKER)
+
+
+def test_a_file_that_is_missing_or_no_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FaqError, match="cannot be read"):
+        read_faq(tmp_path / "faq.csv", MASKER)
+    (tmp_path / "faq.csv").write_bytes(b"answer\n\xff")
+    with pytest.raises(FaqError, match="line 2 is not UTF-8"):
+        read_faq(tmp_path / "faq.csv", MASKER)
+
+
+def test_entries_answer_questions_and_follow_changes(live: SearchEngine) -> None:
+    product = live.search("drill").hits[0].product
+    bound = FaqEntry("oil", "Oil it once a year.", "How often do I have to oil it?", (product.id,))
+    general = FaqEntry("returns", "You can send anything back within 30 days.", "What is your return policy?")
+    live.faq.put([bound, general], who="m7")
+    found = live.answer("How many days do I have to return something?")
+    assert (found.quotes[0].entry, found.quotes[0].text) == ("returns", general.answer)
+    assert live.answer("How often should I oil it?", product.id).quotes[0].entry == "oil"
+    assert live.answer("How often should I oil it?").status is AnswerStatus.NO_SOURCE
+    assert live.faq.encode() == 0
+    live.faq.delete(["returns"])
+    assert live.answer("How many days do I have to return something?").status is AnswerStatus.NO_SOURCE
+    with pytest.raises(FaqError, match="answer: is empty"):
+        live.faq.put([FaqEntry("e", " ")])
