@@ -66,7 +66,7 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "answers": Group(
-        "Texts to answer questions from, and questions without an answer.",
+        "Texts for answers, and questions without one.",
         {
             "import": Entry("service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
             "list": Entry("service.cli.search:list_texts", "List the texts."),
