@@ -30,7 +30,7 @@ from retrieval.records import (
     RelationEvidence,
     RelationKind,
 )
-from service.answers.answering import Answer, AnswerStatus, QuestionSubject, UnansweredQuestion
+from service.answers.answering import Answer, AnswerStatus, QuestionSubject, UnansweredQuestion, unanswered_questions
 from service.answers.faq import FaqEntry, FaqStore
 from service.answers.faq_files import read_faq
 from service.cli import output
@@ -278,7 +278,7 @@ def unanswered(index: Index, size: Annotated[int, Option(help="How many, at most
     """List the questions that shoppers asked and no text answers, most frequent first: those of at least
     events.minimum_shoppers shoppers. shelfwise events refresh counts them."""
     with open_engine(index) as engine:
-        emit(engine.unanswered(size), _show_unanswered)
+        emit(unanswered_questions(engine.answer, engine.root, size), _show_unanswered)
 
 
 def _show_texts(stored: StoredDocuments[FaqEntry]) -> None:

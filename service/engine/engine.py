@@ -23,14 +23,7 @@ from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
-from service.answers.answering import (
-    Answer,
-    Answering,
-    QuestionSubject,
-    UnansweredQuestion,
-    answer_question,
-    unanswered_questions,
-)
+from service.answers.answering import Answer, Answering, QuestionSubject, answer_question
 from service.answers.faq import EngineFaq
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
@@ -320,12 +313,6 @@ class SearchEngine:
         snapshot = self._rules.typed(self.snapshot)
         sources = self._answering.sources(snapshot, self._rules.compiled(snapshot), filters, hidden)
         return answer_question(sources, text, product_id, about)
-
-    def unanswered(self, size: int = 50) -> tuple[UnansweredQuestion, ...]:
-        """The questions among popular queries that no text answers, most frequent first: those of enough shoppers
-        (`events.minimum_shoppers`). Empty before the tables of events are made."""
-        self._check_open()
-        return unanswered_questions(self.answer, self.root, size)
 
     def similar(
         self,
