@@ -49,7 +49,8 @@ def value(text: str, name: str) -> float:
 class Clients:
     """One open connection to each worker."""
 
-    def __init__(self, running: Service, **headers: str) -> None:
+    def __init__(self, running: Service, path: str = "/v1/search", **headers: str) -> None:
+        self._path = path
         self.by_worker: dict[int, httpx2.Client] = {}
         self._spare: list[httpx2.Client] = []
         while len(self.by_worker) < WORKERS:
@@ -59,9 +60,8 @@ class Clients:
                 self._spare.append(client)  # stays open, so that the next one goes to another worker
             self.by_worker.setdefault(worker, client)
 
-    @staticmethod
-    def _worker_of(running: Service, client: httpx2.Client) -> int:
-        request = client.get("/v1/search", params={"q": "drill", "size": 1}).headers["X-Request-ID"]
+    def _worker_of(self, running: Service, client: httpx2.Client) -> int:
+        request = client.get(self._path, params={"q": "drill", "size": 1}).headers["X-Request-ID"]
         found: list[dict[str, Any]] = []
 
         def is_logged() -> bool:
@@ -261,13 +261,26 @@ def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: 
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
-def test_workers_end_with_their_parent(demo_index: Path, tmp_path: Path) -> None:
-    with service(demo_index, tmp_path / "log", "--workers", "2") as running:
+@pytest.mark.slow
+def test_workers_of_a_directory_share_new_indexes_and_end_with_their_parent(demo_index: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_index, tmp_path / "stores" / "shop")
+    with service(tmp_path / "stores", tmp_path / "log", "--workers", "2") as running:
         assert all_ready(running)
+        opened = Clients(running, path="/v1/indexes/shop/search")
+        one, two = opened.by_worker.values()
+        bodies = [{"objectID": str(number), "name": f"lamp {number}"} for number in range(3)]
+        requests = [{"action": "addObject", "body": each} for each in bodies]
+        written = one.post("/1/indexes/lamps/batch", json={"requests": requests})
+        task = f"/1/indexes/lamps/task/{written.json()['taskID']}"
+        assert within(20, lambda: two.get(task).json().get("status") == "published")
+        for each in (one, two):
+            assert each.post("/1/indexes/lamps/query", json={"query": "lamp"}).json()["nbHits"] == 3
+        opened.close()
         running.process.kill()
         assert within(60, lambda: not [pid for pid in pids(running) if Path(f"/proc/{pid}").exists()])
 
 
+@pytest.mark.slow
 def test_an_index_that_cannot_be_opened_ends_the_service_with_the_error(demo_index: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(demo_index, tmp_path / "store"))
     (vectors,) = (index / "versions").glob("*/vectors/vectors.npy")
