@@ -98,6 +98,7 @@ export function sentPicture(id, number, width) {
 export const api = {
   facts: () => call("/assets/store.json"),
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
+  answer: (body, signal) => call("/v1/answer", { method: "POST", body, signal }),
   suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
   product: async (id, signal) => (await call(productPath(id), { signal })).product,
   /** A product with the ids of its siblings. */

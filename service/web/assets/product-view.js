@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
 import { addressOf } from "./address.js";
+import { productQuestion } from "./answers.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
 import { picture, pictureAddress } from "./picture.js";
@@ -74,7 +75,7 @@ function page(product, shop, choices) {
     el("div", { class: "product-main" }, el("div", { class: "photos" }, image, thumbnails(product, image)),
       el("div", { class: "product-text" }, brand,
         el("h1", { id: "view-title", tabindex: "-1", text: product.title, lang: language }), stars(product), cost, stock,
-        choices, variantChoices(product, pick), button, description(product, language))),
+        choices, variantChoices(product, pick), button, description(product, language), productQuestion(product))),
     details(product),
   ];
 }

@@ -7,6 +7,7 @@ import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
 import { chips, choices, chosenCount, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
+import { answerBox } from "./answers.js";
 import { errorNotice } from "./error-notice.js";
 import { number, t } from "./words.js";
 
@@ -25,11 +26,12 @@ export function resultsView(shop) {
   const narrowing = el("nav", { class: "narrowing", "aria-label": t("narrow") });
   const notices = el("div", { class: "notices" });
   const sponsored = el("div");
+  const answered = answerBox();
   const hits = el("div", { class: "hits" }, skeletons(12));
   const size = el("select", { id: "size", "aria-label": t("per page") }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
   const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort, size);
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
-    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, narrowing, notices, sponsored, hits));
+    el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, answered.element, chosen, narrowing, notices, sponsored, hits));
   let place = null;
   let request = new AbortController();
   let looking = 0;
@@ -66,6 +68,7 @@ export function resultsView(shop) {
     performance.mark("results", { detail: place.q });
     announceCount(title);
     clearTimeout(looking);
+    answered.show(isTyping ? "" : place.q);
     if (isTyping) looking = setTimeout(() => noteShown(answer), LOOKED_AT_MS);
     else noteShown(answer);
   };
@@ -103,6 +106,7 @@ export function resultsView(shop) {
     },
     leave() {
       request.abort();
+      answered.leave();
       clearTimeout(looking);
       WIDE.removeEventListener("change", fit);
     },
