@@ -11,7 +11,8 @@ import polars as pl
 import scipy  # loads each submodule at its first use: a service starts without them
 from numpy.typing import NDArray
 
-from rerank.click_models.click_log import Floats
+from rerank.click_models.click_log import Floats, query_texts
+from rerank.sessions.crowds import EXPECTED, bans, lone_askers, lone_clickers, ordinary_rate, sure_clicks
 
 _SHORTEST_MS = 50
 """The least dwell, the resolution of clocks."""
@@ -61,7 +62,9 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     lookers = looks.filter(~pl.col("source").is_in(promoters.implode())).group_by("product_id").agg(lookers=pl.len())
     bought = bought.join(_promotions(bought, lookers), on="product_id", how="left", maintain_order="left")
     sessions = _sessions(events, kept, clicks, bought).join(sources, on="session_number", how="left")
-    return SessionFeatures(sessions.sort("session_number"), _shown(kept, clicks), _steps(clicks), clicked, bought)
+    shown = _shown(kept, clicks).join(_query_of(events), on="query_id", how="left", maintain_order="left")
+    shown = shown.with_columns(pl.col("query").fill_null("")).drop("query_id")
+    return SessionFeatures(sessions.sort("session_number"), shown, _steps(clicks), clicked, bought)
 
 
 def _browsers(events: pl.DataFrame, looks: pl.DataFrame, bought: pl.DataFrame, sources: pl.DataFrame) -> pl.Series:
@@ -133,7 +136,12 @@ def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
     joined = shown.join(chosen, on=keys, how="left")
     answer = pl.struct("session_number", "query_id").rank("dense").alias("answer")
     position = pl.min_horizontal("position", pl.lit(LAST_POSITION, pl.Int32)).alias("position")
-    return joined.select("session_number", "source", answer, "product_id", position, pl.col("clicked").fill_null(False))
+    named = ("session_number", "source", answer, "query_id", "product_id", position)
+    return joined.select(*named, pl.col("clicked").fill_null(False))
+
+
+def _query_of(events: pl.DataFrame) -> pl.DataFrame:
+    return query_texts(events).with_columns(pl.col("query").str.to_lowercase().str.replace_all(r"\s+", " "))
 
 
 def _steps(clicks: pl.DataFrame) -> pl.DataFrame:
@@ -351,12 +359,6 @@ def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.spar
     return clicked, scipy.sparse.csr_array((ratio, at), shape=shape), busy["source"]
 
 
-_ORDINARY = 0.9
-"""The share of looks at products whose direct purchases are taken for ordinary."""
-_DIRECT = 0.05
-"""Direct purchases: their share, and their number for each source that looks at a product."""
-_LEAST_DIRECT = 0.01
-"""The least of the latter."""
 _PROMOTED = 2.0
 """Bans from which on a product's purchases tell nothing about ordinary ones."""
 
@@ -369,7 +371,7 @@ def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> d
     purchases are such ones; worth the inverse of their share among the purchases of products that are not promoted.
     """
     ordinary = acts.bought.filter(pl.col("promotion") < _PROMOTED)
-    share = _share(float(ordinary["direct"].sum()), float(len(ordinary)), _DIRECT)
+    share = _share(float(ordinary["direct"].sum()), float(len(ordinary)), EXPECTED)
     found = acts.bought.group_by(unit).agg(
         _promoted=pl.when("direct").then("promotion").otherwise(0.0).max(), _all=pl.col("direct").all()
     )
@@ -382,48 +384,12 @@ def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> d
 
 def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
     """For each product (product_id, promotion), in bans: the evidence of more direct purchases of it than its `lookers`
-    explain, by a geometric distribution. Its mean is that of the products below which `_ORDINARY` of all looks are, so
-    that a few promoted products do not raise it."""
+    explain, by a geometric distribution. Its mean is that `ordinary_rate`."""
     direct = bought.filter("direct").group_by("product_id").agg(_direct=pl.len())
     products = lookers.join(direct, on="product_id", how="full", coalesce=True).fill_null(0)
     looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_direct"))
-    mean = _ordinary(count / (looks + 1), looks + 1) * (looks + 1)
+    mean = ordinary_rate(count / (looks + 1), looks + 1) * (looks + 1)
     return products.select("product_id", promotion=pl.Series(bans((mean / (1 + mean)) ** count)))
-
-
-_COMPARED = 30
-"""Sources that click several products, without which a crowd is not told from shoppers."""
-
-
-def crowd_odds(units: pl.DataFrame, acts: SessionFeatures, least: float) -> Floats:
-    """For each source of `units`, in bans (n,): the odds that it is one of a crowd that was sent to one product, or 0.
-
-    A source that clicks one product alone may be anybody: the accounts of slow fraud are told from shoppers by their
-    number, as its product has far more of such sources than those that click other products, too, let expect. The
-    expectation is that of `_promotions`, at least `_DIRECT` for each of those; the evidence, corrected for the number
-    of products (Bonferroni), is at least `least` bans. Of a crowd all are fraud but the expected ones. A log with few
-    sources that click several products shows no crowd: there is nothing to compare with.
-    """
-    alone = acts.clicked.with_columns(_alone=pl.len().over("source") == 1)
-    if alone.filter(~pl.col("_alone"))["source"].n_unique() < _COMPARED:
-        return np.zeros(len(units))
-    products = alone.group_by("product_id").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
-    count, others = (products[name].to_numpy().astype(float) for name in ("_alone", "_others"))
-    expected = max(_ordinary(count / (others + 1), others + 1), _DIRECT) * (others + 1)
-    evidence = bans((expected / (1 + expected)) ** count) - np.log10(max(len(products), 1))
-    odds = np.log10(np.maximum(count / expected - 1, 1.0)) * (evidence >= least)
-    crowds = products.select("product_id", _odds=pl.Series(odds))
-    found = alone.filter("_alone").join(crowds, on="product_id").select("source", "_odds")
-    joined = units.select("source").join(found, on="source", how="left", maintain_order="left")
-    return joined["_odds"].fill_null(0.0).to_numpy()
-
-
-def _ordinary(rates: Floats, weights: Floats) -> float:
-    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by a product with the rate `_DIRECT`."""
-    rates, weights = np.append(rates, _DIRECT), np.append(weights, _WORTH)
-    order = np.argsort(rates, kind="stable")
-    reached = np.cumsum(weights[order])
-    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST_DIRECT)
 
 
 class Signal(StrEnum):
@@ -447,6 +413,8 @@ class Signal(StrEnum):
     PROMOTED = "buys a product that many buy without a look around, and few look at"
     DIRECT = "buys without a search, or a look at anything else"
     CROWD = "clicks one product alone, which far more such shoppers click than others explain"
+    BURIERS = "clicks for one query alone, which far more such shoppers do than others explain, and what others do not"
+    SURE = "clicks a product for a query that is clicked more often there than shoppers look"
 
 
 _VARIED = 8
@@ -515,12 +483,6 @@ def signals(sums: Sums, baseline: BotBaseline) -> dict[Signal, Floats]:
         Signal.SWEEP: _sweep(sums, baseline),
         Signal.NEVER_BUYS: _never_buys(sums, baseline),
     }
-
-
-def bans(tail: Floats) -> Floats:
-    """The evidence in a probability of the tail."""
-    p = np.clip(tail, 1e-300, np.exp(-1))
-    return np.asarray(-np.log10(-np.e * p * np.log(p)))
 
 
 def _fast(sums: Sums, baseline: BotBaseline) -> Floats:
@@ -620,7 +582,11 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     units = acts.sessions.select("source").unique().sort("source")
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
-    alike, crowd = coordinated_accounts(units, acts), crowd_odds(units, acts, options.crowd)
+    alike, sure = coordinated_accounts(units, acts), _odds("session_number", acts.sessions, sure_clicks(acts.shown))
+    crowds = {
+        Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, options.crowd)),
+        Signal.BURIERS: _odds("source", units, lone_askers(acts.shown)),
+    }
     sold, sold_in_session = (
         purchase_signals(*unit, acts) for unit in (("source", units), ("session_number", acts.sessions))
     )
@@ -628,16 +594,16 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     for _ in range(_PASSES):
         baseline = fit_baseline(acts, suspects)
         by_source = signals(sums_by("source", units, acts, baseline), baseline)
-        by_source |= sold | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike, Signal.CROWD: crowd}
+        by_source |= sold | crowds | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
         by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
         sums = sums_by("session_number", acts.sessions, acts, baseline)
-        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
+        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline), Signal.SURE: sure}
         by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
         # Purchases in other sessions of the source count for this one.
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
         whole, own = _combine(by_source, options), _combine(by_session, options)
-        whole = replace(whole, total=np.where(crowd > 0, np.maximum(whole.total, options.against + crowd), whole.total))
+        whole, own = _with_crowd(whole, np.maximum(*crowds.values()), options), _with_crowd(own, sure, options)
         score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
         flagged = score >= options.threshold
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
@@ -646,6 +612,19 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         score=pl.Series(score, dtype=pl.Float32),
         reasons=pl.Series(_reasons(own, whole, source, flagged), dtype=pl.List(pl.String)),
         is_fraud=pl.Series(flagged),
+    )
+
+
+def _odds(unit: str, units: pl.DataFrame, found: pl.DataFrame) -> Floats:
+    """The odds (n,) of `units` in a table of some of them; 0 for the others."""
+    joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
+    return joined["odds"].fill_null(0.0).to_numpy()
+
+
+def _with_crowd(evidence: BotEvidence, odds: Floats, options: BotOptions) -> BotEvidence:
+    """Odds of a crowd need no further evidence."""
+    return replace(
+        evidence, total=np.where(odds > 0, np.maximum(evidence.total, options.against + odds), evidence.total)
     )
 
 

@@ -94,11 +94,13 @@ def test_wholesale_buyers_are_additional(log: pl.DataFrame) -> None:
     assert more["key"].is_unique().all()
 
 
-def test_detector_takes_the_gain_of_slow_fraud() -> None:
-    unseen, seen = measure_attacks(AttackStudy([21], products=600, sessions=300), ["slow fraud"])
-    assert unseen.by_memory > 0.1 < unseen.by_popularity
-    assert (seen.caught, seen.honest_flagged) == (1.0, 0.0)
-    assert max(abs(seen.by_memory), abs(seen.by_popularity)) < 0.01
+@pytest.mark.parametrize(("name", "groups", "sessions"), [("slow fraud", 1, 300), ("camouflage", 3, 1_500)])
+def test_detector_takes_the_gain_of_an_attack(name: str, groups: int, sessions: int) -> None:
+    unseen, seen = measure_attacks(AttackStudy([21], products=600, sessions=sessions, groups=groups), [name])
+    assert unseen.by_memory > 0.05 < unseen.by_popularity
+    assert seen.caught == 1.0
+    assert seen.honest_flagged < 0.01
+    assert max(seen.by_memory, seen.by_popularity) < 0.01
 
 
 @pytest.mark.parametrize("name", ATTACKS)

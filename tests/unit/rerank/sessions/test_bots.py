@@ -485,6 +485,57 @@ def test_crowd_that_clicks_one_product_alone_is_flagged(accounts: int, is_crowd:
     assert not scores.filter(~is_hired)["is_fraud"].any()
 
 
+@pytest.mark.parametrize(("accounts", "is_crowd"), [(6, False), (60, True)])
+def test_accounts_that_click_a_low_product_each_time_are_flagged(accounts: int, is_crowd: bool) -> None:
+    """Before that each does what some shopper did. Only the sessions with the click are flagged."""
+    shop = Shop(queries=60)
+    shop.honest(150)
+    for number in range(accounts):
+        session = shop.session(f"hired {number}")
+        for _ in range(3):
+            session.search(int(shop.random.integers(60)))
+            for place in np.flatnonzero(shop.random.random(RESULTS) < 0.4 * np.arange(1, RESULTS + 1) ** -0.9) + 1:
+                session.click(int(place), shop.pause())
+        session.visit(0, (8,), shop.pause())
+        shop.session(f"hired {number}").visit(1, (1,), shop.pause())
+    scores = score_sessions(shop.cleaned())
+    is_hired = pl.col("shopper").str.starts_with("hired")
+    hired = scores.filter(is_hired)
+    assert hired["is_fraud"].to_list() == [is_crowd, False] * accounts
+    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.SURE.value}
+    assert scores.filter(~is_hired)["is_fraud"].sum() <= 2
+
+
+def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
+    """Each examines position p with probability p^-0.9, and clicks what is at 8 for one query whenever it does."""
+    shop = Shop(queries=60)
+    shop.honest(150)
+    for number in range(300):
+        session = shop.session(f"u{number % 150}")
+        session.search(0)
+        if shop.random.random() < 8**-0.9:
+            session.click(8, shop.pause())
+    assert not score_sessions(shop.cleaned())["is_fraud"].any()
+
+
+@pytest.mark.parametrize("buries", [True, False])
+def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(buries: bool) -> None:
+    """Others who were sent to the query by an advertisement choose as shoppers do."""
+    shop = Shop(queries=12)
+    shop.honest(150)
+    for number in range(80):
+        session = shop.session(f"sent {number}")
+        session.search(0)
+        chances = np.array([0.0, *[0.5] * 9]) if buries else 0.4 * np.arange(1, RESULTS + 1) ** -0.9
+        for place in np.flatnonzero(shop.random.random(RESULTS) < chances) + 1:
+            session.click(int(place), shop.pause())
+    scores = score_sessions(shop.cleaned()).filter(pl.col("clicks") > 0)
+    sent = scores.filter(pl.col("shopper").str.starts_with("sent"))
+    assert sent["is_fraud"].mean() == (1.0 if buries else 0.0)
+    assert not buries or {reason for each in sent["reasons"] for reason in each} >= {Signal.BURIERS.value}
+    assert int(scores["is_fraud"].sum()) - int(sent["is_fraud"].sum()) <= 1
+
+
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_shoppers_who_click_once_are_not_a_crowd(share: float) -> None:
     """Some products are clicked far more often than others."""

@@ -1,0 +1,169 @@
+"""Crowds: accounts that are sent to promote or bury products, each like a shopper, told from shoppers by their number.
+
+Three tests look for them, each over all sources of a log (shoppers, or sessions whose shopper is not known). They
+compare products, or queries, with each other and give the odds that a click on them is a crowd's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import scipy  # loads each submodule at its first use: a service starts without them
+from numpy.typing import NDArray
+
+from rerank.click_models.click_log import NOTHING, ClickLog, Floats
+from rerank.click_models.priors import fold, slot_examination
+
+
+def bans(tail: Floats) -> Floats:
+    """The evidence in a probability of the tail."""
+    p = np.clip(tail, 1e-300, np.exp(-1))
+    return np.asarray(-np.log10(-np.e * p * np.log(p)))
+
+
+_ORDINARY = 0.9
+"""The share of looks at products whose direct purchases are taken for ordinary."""
+EXPECTED = 0.05
+"""Direct purchases: their share, and their number for each source that looks at a product."""
+_LEAST = 0.01
+"""The least of the latter."""
+_WORTH = 20
+"""How many sources the prior weighs."""
+
+
+def ordinary_rate(rates: Floats, weights: Floats) -> float:
+    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by one with the rate `EXPECTED`: what a few products
+    with high rates do not raise."""
+    rates, weights = np.append(rates, EXPECTED), np.append(weights, _WORTH)
+    order = np.argsort(rates, kind="stable")
+    reached = np.cumsum(weights[order])
+    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST)
+
+
+_COMPARED = 30
+"""Sources that do several things, without which a crowd is not told from shoppers."""
+_EVIDENCE = 1.0
+"""Bans, corrected for the number of comparisons, from which on a query or a product has a crowd that tests of choices
+find: a third of what separates the most suspicious pair of honest demo stores from the plainest of attacked ones."""
+_ATTRACTIVE = 0.2
+"""How often shoppers click what they examine, about."""
+_TEMPER = 0.5
+"""The weight of a click, as the clicks of an answer depend on each other."""
+
+
+def lone_clickers(clicked: pl.DataFrame, least: float) -> pl.DataFrame:
+    """The sources of crowds that click one product alone: source, odds (bans above 0). `clicked` has a row for each
+    source and product_id.
+
+    A source that clicks one product alone may be anybody: the accounts of slow fraud are told from shoppers by their
+    number, as its product has far more of such sources than those that click other products, too, let expect. The
+    evidence is at least `least` bans.
+    """
+    pairs = clicked.select("source", item="product_id")
+    return _members(pairs, _lone_counts(pairs).filter(pl.col("evidence") >= least))
+
+
+def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
+    """The sources of crowds that click for one query alone, and choose otherwise than the others do: source, odds (bans
+    above 0). `shown` has a row for each product of an answer: source, query, product_id, clicked.
+
+    Those who bury a product click what is beside it, so they click several. That many ask one query and no other can be
+    due to an advertisement, but its visitors choose as other shoppers do. The evidence that these ones do not is that
+    of a likelihood ratio test of homogeneity over the query's products (Wilks 1938, The large-sample distribution of
+    the likelihood ratio for testing composite hypotheses); without it their number says nothing, however large.
+    """
+    pairs = shown.filter("clicked", pl.col("query") != "").select("source", item="query").unique()
+    counts = _lone_counts(pairs).filter(pl.col("odds") > 0)
+    here = shown.rename({"query": "item"}).join(counts.select("item"), on="item")
+    crowd = _members(pairs, counts).select("source", "item", _crowd=pl.lit(True))
+    looks = here.join(crowd, on=["source", "item"], how="left").with_columns(pl.col("_crowd").fill_null(False))
+    by = ["item", "product_id"]
+    cells = looks.group_by(*by, "_crowd").agg(clicks=pl.col("clicked").sum(), looks=pl.len())
+    both = cells.filter("_crowd").join(cells.filter(~pl.col("_crowd")), on=by).sort(by)
+    ratios = both.with_columns(_ratio=pl.Series(_likelihood_ratios(both), dtype=pl.Float64)).group_by("item")
+    sums = ratios.agg(pl.col("_ratio").sum(), _chosen=(pl.col("clicks") + pl.col("clicks_right") > 0).sum())
+    tail = scipy.stats.chi2.sf(_TEMPER * sums["_ratio"].to_numpy(), np.maximum(sums["_chosen"].to_numpy(), 1))
+    judged = counts.join(sums.select("item", _unlike=pl.Series(bans(tail), dtype=pl.Float64)), on="item")
+    unlike = pl.col("_unlike")
+    return _members(pairs, judged.filter((unlike >= _EVIDENCE) & (pl.col("evidence") + unlike >= _EVIDENCE)))
+
+
+def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Of each item the evidence, in bans, that it has more sources with no other item than its others let expect, and
+    the odds that these are a crowd: item, evidence, odds.
+
+    `pairs` has a row for each source and item. The expectation is `ordinary_rate`, at least `EXPECTED` for each of the
+    others; the evidence is corrected for the number of items (Bonferroni). Of a crowd all are fraud but the expected
+    ones. A log with few sources that have several items shows no crowd: there is nothing to compare with.
+    """
+    alone = pairs.with_columns(_alone=pl.len().over("source") == 1)
+    if alone.filter(~pl.col("_alone"))["source"].n_unique() < _COMPARED:
+        return pl.DataFrame(schema={"item": pl.String, "evidence": pl.Float64, "odds": pl.Float64})
+    items = alone.group_by("item").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
+    count, others = (items[name].to_numpy().astype(float) for name in ("_alone", "_others"))
+    expected = max(ordinary_rate(count / (others + 1), others + 1), EXPECTED) * (others + 1)
+    evidence = bans((expected / (1 + expected)) ** count) - np.log10(max(len(items), 1))
+    odds = np.log10(np.maximum(count / expected - 1, 1.0))
+    return items.select("item", evidence=pl.Series(evidence), odds=pl.Series(odds)).sort("item")
+
+
+def _members(pairs: pl.DataFrame, crowds: pl.DataFrame) -> pl.DataFrame:
+    """The sources whose only item is that of a crowd: source, item, odds."""
+    alone = pairs.filter(pl.len().over("source") == 1)
+    return alone.join(crowds.filter(pl.col("odds") > 0), on="item").select("source", "item", "odds")
+
+
+def _likelihood_ratios(both: pl.DataFrame) -> Floats:
+    """(n,): twice the logarithm of the likelihood ratio of two click rates to a common one."""
+    clicks, looks, clicks_right, looks_right = (
+        both[name].to_numpy().astype(float) for name in ("clicks", "looks", "clicks_right", "looks_right")
+    )
+    whole = _likelihood(clicks + clicks_right, looks + looks_right)
+    return np.asarray(2 * (_likelihood(clicks, looks) + _likelihood(clicks_right, looks_right) - whole))
+
+
+def _likelihood(clicks: Floats, looks: Floats) -> Floats:
+    """Of a binomial count at its own rate, as a logarithm without the coefficient."""
+    return np.asarray(sum(scipy.special.xlogy(part, part / looks) for part in (clicks, looks - clicks)))
+
+
+def sure_clicks(shown: pl.DataFrame) -> pl.DataFrame:
+    """The sessions that click a product for a query where it is clicked more often than anybody looks: session_number,
+    odds (bans). `shown` has a row for each product of an answer: session_number, source, answer, query, product_id,
+    position, clicked.
+
+    Shoppers click a product at most as often as they examine its position (Craswell et al. 2008, An experimental
+    comparison of click position-bias models). Accounts that are sent to one click it each time, however much they look
+    like shoppers elsewhere. Each source counts once for a query and product. The tail is that of a Poisson count whose
+    mean is the sum of examinations, corrected for the number of pairs (Bonferroni), at least `_EVIDENCE` bans. Of a
+    product with such a pair, all pairs with more clicks than examinations have a crowd. Most clicks on these are its
+    own, so all are taken for it.
+    """
+    answered = shown.filter(pl.col("query") != "")
+    if not answered["clicked"].any():
+        return pl.DataFrame(schema={"session_number": pl.UInt32, "odds": pl.Float64})
+    pair = ["query", "product_id"]
+    chances = _examination(answered)
+    looks = answered.with_columns(_examined=pl.Series(chances[answered["position"].to_numpy() - 1]))
+    looks = looks.group_by(*pair, "source").agg(pl.col("clicked").any(), pl.col("_examined").max())
+    pairs = looks.group_by(pair).agg(_clicks=pl.col("clicked").sum(), _examined=pl.col("_examined").sum()).sort(pair)
+    clicks, examined = (pairs[name].to_numpy().astype(float) for name in ("_clicks", "_examined"))
+    evidence = bans(scipy.stats.poisson.sf(clicks - 1, examined)) - np.log10(len(pairs))
+    excess = np.maximum(clicks / examined, 1.0)
+    judged = pairs.with_columns(odds=pl.Series(np.log10(excess / _ATTRACTIVE - 1)), _bans=pl.Series(evidence))
+    sure = judged.filter((pl.Series(excess) > 1) & (pl.col("_bans").max().over("product_id") >= _EVIDENCE))
+    return answered.filter("clicked").join(sure, on=pair).group_by("session_number").agg(pl.col("odds").max())
+
+
+def _examination(answered: pl.DataFrame) -> Floats:
+    """(positions,): the examination of positions, none above a lower one's, as little is known of the lowest."""
+    depth = int(answered["position"].max())  # type: ignore[arg-type]
+    numbers = answered.select(pl.struct("query", "product_id").rank("dense"), pl.col("answer").rank("dense"))
+    pair, answer = (numbers[name].to_numpy().astype(np.int64) - 1 for name in ("query", "answer"))
+    places: NDArray[np.int32] = np.full((int(answer.max()) + 1, depth), NOTHING, np.int32)
+    clicks = np.zeros(places.shape, np.bool_)
+    column = answered["position"].to_numpy() - 1
+    places[answer, column], clicks[answer, column] = pair, answered["clicked"].to_numpy()
+    log = ClickLog(places, clicks, int(pair.max()) + 1)
+    slots = np.broadcast_to(np.arange(depth), places.shape)
+    return np.maximum.accumulate(slot_examination(fold(log, slots, depth))[::-1])[::-1]
