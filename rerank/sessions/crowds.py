@@ -42,9 +42,11 @@ def ordinary_rate(rates: Floats, weights: Floats) -> float:
 
 _COMPARED = 30
 """Sources that do several things, without which a crowd is not told from shoppers."""
-_EVIDENCE = 1.0
-"""Bans, corrected for the number of comparisons, from which on a query or a product has a crowd that tests of choices
-find: a third of what separates the most suspicious pair of honest demo stores from the plainest of attacked ones."""
+_EVIDENCE = 0.0
+"""Bans, corrected for the number of comparisons, from which on what is chosen for a query shows a crowd. The most
+suspicious pairs of honest demo stores are 2 to 3 bans below."""
+_UNLIKE = 1.0
+"""Bans from which on those who click for one query alone choose otherwise than the others."""
 _ATTRACTIVE = 0.2
 """How often shoppers click what they examine, about."""
 _TEMPER = 0.5
@@ -85,7 +87,7 @@ def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
     tail = scipy.stats.chi2.sf(_TEMPER * sums["_ratio"].to_numpy(), np.maximum(sums["_chosen"].to_numpy(), 1))
     judged = counts.join(sums.select("item", _unlike=pl.Series(bans(tail), dtype=pl.Float64)), on="item")
     unlike = pl.col("_unlike")
-    return _members(pairs, judged.filter((unlike >= _EVIDENCE) & (pl.col("evidence") + unlike >= _EVIDENCE)))
+    return _members(pairs, judged.filter((unlike >= _UNLIKE) & (pl.col("evidence") + unlike >= _EVIDENCE)))
 
 
 def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
