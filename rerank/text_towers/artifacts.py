@@ -30,7 +30,8 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     source: str
     """Source of the training data: judgments, clicks or synthetic queries."""
     trained_on: Mapping[str, int]
-    """Counts of queries, positives and dropped rows."""
+    """Counts of queries, positives and dropped rows; and `rerank.ranker.spec.ERASURES`, those of shoppers before the
+    first clicks that it, or what it began with, learned from."""
     options: Mapping[str, Any]
     """All options, including the seed."""
     curve: Sequence[Epoch]

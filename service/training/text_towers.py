@@ -22,9 +22,10 @@ import xxhash
 from indexer.static_encoder import teacher_name
 from rerank.evaluation.promotion import NDCG
 from rerank.model_card import ModelCard, model_use, option_values, write_card
+from rerank.ranker.spec import ERASURES
 from rerank.sessions.tables import DerivedTables
 from rerank.teacher.teacher import open_teacher
-from rerank.text_towers.artifacts import FORMAT, TextTowersSpec, read_towers, write_towers
+from rerank.text_towers.artifacts import FORMAT, TOWERS_FILE, TextTowersSpec, read_towers, write_towers
 from rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
@@ -53,8 +54,10 @@ from retrieval.errors import EncoderUnavailableError, NothingBetterError, Settin
 from retrieval.judgments import read_judgments
 from retrieval.progress import Progress
 from retrieval.store.files import write_durably
+from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
 from service.engine.snapshot import Snapshot
+from service.events.privacy import erasures
 from service.settings import Settings
 from service.training.click_dataset import EventFacts
 from service.training.ranker_dataset import map_chunks
@@ -224,11 +227,12 @@ def train_text_towers(
             )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
-            training = _Training(root, settings, tables.snapshot, tables.work, request, progress, tables.facts)
+            read = tables.snapshot, tables.work, request, progress
+            training = _Training(root, settings, *read, tables.erasures, tables.facts)
             return training.published(_clicked(tables.derived, request, progress))
     judged = [each for path in request.judgments for each in judged_queries(path, progress)]
     with working(root, settings) as (snapshot, work, _):
-        training = _Training(root, settings, snapshot, work, request, progress)
+        training = _Training(root, settings, snapshot, work, request, progress, erasures(root / EVENTS_FOLDER))
         if request.source == "judgments":
             return training.published(_sources(judged, request, progress))
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
@@ -261,6 +265,8 @@ class _Training:
     work: Path
     request: TextTowersRequest
     progress: Progress
+    erasures: int
+    """Of shoppers, so far: see `service.events.privacy.erasures`."""
     events: EventFacts = field(default_factory=dict)
 
     def published(self, sources: TowerSources, judges: Sequence[JudgedQuery] | None = None) -> TextTowersResult:
@@ -317,7 +323,7 @@ class _Training:
         options = suited(options, len(made.training_pairs), is_table=source.is_table)
         request = replace(self.request, options=options)
         found = retrieve_products(self.snapshot, made, request.options.negatives, progress)
-        ground = _Ground(self.snapshot, made, found, source, self.work, request, progress)
+        ground = _Ground(self.snapshot, made, found, source, self.work, request, progress, self.erasures)
         if request.tune:
             ground = replace(ground, request=replace(request, options=ground.tuned()))
         layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
@@ -344,7 +350,16 @@ class _Training:
             # A table that was distilled for this index has no name of its own: its folder holds what it was made of.
             folder = Store(self.root).encoders / self.snapshot.manifest.encoder
             return find_model(str(folder / TORCH_FOLDER), self.request.cache)
-        return find_model(self.request.encoder or served, self.request.cache)
+        source = find_model(self.request.encoder or served, self.request.cache)
+        if self.request.encoder or _erasures_of(source) in (None, self.erasures):
+            return source
+        try:
+            return find_model(source.origin, self.request.cache)
+        except EncoderUnavailableError as error:
+            raise EncoderUnavailableError(
+                f"the encoder that serves learned from a shopper who was erased since, and {source.origin}, which its "
+                f"training began with, cannot be had: name a model to begin with, with --encoder ({error})"
+            ) from error
 
     def _with_synthetic(self, sources: TowerSources) -> TowerSources:
         """With queries made from products that answer none of those that train, where the request wants some."""
@@ -362,6 +377,11 @@ class _Training:
         return replace(sources, synthetic=made)
 
 
+def _erasures_of(source: ModelSource) -> int | None:
+    """The erasures before the first clicks that a model learned from; None where it learned from none."""
+    return read_towers(source.folder).trained_on.get(ERASURES) if (source.folder / TOWERS_FILE).is_file() else None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
     snapshot: Snapshot
@@ -371,6 +391,7 @@ class _Ground:
     work: Path
     request: TextTowersRequest
     progress: Progress
+    erasures: int
 
     def judge(self) -> PoolEvaluator:
         """What chooses among weights."""
@@ -452,6 +473,9 @@ class _Ground:
             "paraphrases": made.paraphrases,
             "synthetic queries": made.synthetic,
         }
+        before, now = _erasures_of(source), self.erasures if request.source == "clicks" else None
+        known = [each for each in (before, now) if each is not None]
+        counted |= {ERASURES: min(known)} if known else {}
         return TextTowersSpec(
             FORMAT,
             source.name,

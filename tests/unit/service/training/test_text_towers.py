@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from indexer.build import RebuildOptions, rebuild
+from rerank.ranker.spec import ERASURES
 from rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
@@ -23,9 +25,10 @@ from rerank.text_towers.dataset import (
 )
 from rerank.text_towers.negatives import NegativeOptions
 from retrieval.encoders.registry import open_encoder
-from retrieval.errors import SettingError
+from retrieval.errors import EncoderUnavailableError, SettingError
 from retrieval.progress import NullProgress
 from retrieval.records import Product
+from retrieval.store.manifest import EVENTS_FOLDER
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.training.text_towers import (
     TextTowersRequest,
@@ -36,6 +39,7 @@ from service.training.text_towers import (
 )
 from service.training.text_towers_promotion import judging, without_judges
 from service.training.training_session import fresh_tables
+from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, record_visits
 from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import (
@@ -47,6 +51,7 @@ from tests.unit.rerank.text_towers.tiny_towers import (
     every_query,
     irrelevant_lines,
     judged,
+    make_encoder,
     make_index,
     write_judgments,
 )
@@ -235,6 +240,29 @@ def test_paraphrases_are_trained_on_and_counted(root: Path, cache: Path, sources
     assert f"; {count} queries learn" in watched.summary_of["material"]
     clicked = len(sources.training)
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
+
+
+def test_encoder_that_learned_from_an_erased_shopper_is_not_trained_further(
+    root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / EVENTS_FOLDER / "erasures.json").write_text("2")
+    request = TextTowersRequest(cache=cache, options=TRAINING)
+    first = train_text_towers(root, SETTINGS, request, NullProgress())
+    assert (first.spec.base, first.spec.trained_on[ERASURES]) == ("tiny", 2)
+    feed = write_feed(tmp_path / "feed.jsonl", PRODUCTS)
+    rebuild(root, RebuildOptions((str(feed),), cache, encoder=str(first.folder), runtime="onnx-fp32"))
+    write_judgments(tmp_path / "judgments.tsv", judged())
+    # Weights that know a shopper hand that on, whatever they learn from.
+    again = replace(request, judgments=[tmp_path / "judgments.tsv"], options=replace(TRAINING, learning_rate=1e-2))
+    second = train_text_towers(root, SETTINGS, again, NullProgress())
+    assert (second.spec.base, second.spec.trained_on[ERASURES]) == (first.folder.name, 2)
+    (root / EVENTS_FOLDER / "erasures.json").write_text("4")
+    with pytest.raises(EncoderUnavailableError, match="learned from a shopper who was erased since, and tiny,"):
+        train_text_towers(root, SETTINGS, request, NullProgress())
+    make_encoder(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    third = train_text_towers(root, SETTINGS, request, NullProgress())
+    assert (third.spec.base, third.spec.trained_on[ERASURES]) == ("tiny", 4)
 
 
 def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources, store: Path) -> None:
