@@ -21,7 +21,6 @@ from rerank.sessions.bots import (
     BotOptions,
     SessionFeatures,
     Signal,
-    bans,
     coordinated_accounts,
     fit_baseline,
     score_sessions,
@@ -31,6 +30,7 @@ from rerank.sessions.bots import (
     suspect_products,
 )
 from rerank.sessions.cleaning import clean
+from rerank.sessions.crowds import bans
 from retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, log, shown
 
