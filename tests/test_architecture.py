@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 107,
+    "modules": 108,
     "lines": 35_200,
     "lines of code": 25_600,
-    "lines of tests": 15_000,
+    "lines of tests": 15_080,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

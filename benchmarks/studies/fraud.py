@@ -6,9 +6,8 @@ import gzip
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 import msgspec
@@ -18,7 +17,6 @@ import typer
 from rich.table import Table
 
 from benchmarks.studies import run_study
-from benchmarks.studies.rankers import GradedOrders
 from benchmarks.tables import figure_table
 from rerank.ranker.memory import QueryMemory, product_hashes
 from rerank.sessions.bots import score_sessions
@@ -29,25 +27,15 @@ from rerank.sessions.partitions import WHO, Context, add_who
 from rerank.sessions.product_tables import scores_before
 from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
-from rerank.training.datasets import CandidateLists
-from rerank.training.trainer import spare_threads
 from retrieval.errors import SettingError
 from retrieval.events.store import EVENT_SCHEMA
-from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from service.cli.options import command
 from service.cli.output import TerminalProgress, emit, show_table
-from service.demo.generator import DemoFiles, demo_files, write_demo_store
+from service.demo.generator import DemoFiles, write_demo_store
 from service.demo.shoppers import ETA, Truth
-from service.engine.snapshot import Snapshot, serving_snapshot
-from service.events.signals import Popularity
-from service.settings import load_settings
-from service.training.click_dataset import ClickRankerOptions, Earlier, TrainedNetwork, build_training_set
-from service.training.derived_tables import catalog, popularity_scores
 from service.training.derived_tables import memory_of as memory_rows
-from service.training.ranker_dataset import candidate_lists, list_data
-from service.training.ranker_from_clicks import new_start, train_network
-from service.training.ranker_promotion import network_scores
+from service.training.derived_tables import popularity_scores
 
 # Logs in which planted fraud is rarer, more, or better disguised, and in which honest shoppers behave oddly.
 #
@@ -475,7 +463,7 @@ class _Tables:
     honest_flagged: float
 
     @classmethod
-    def of(cls, log: pl.DataFrame, *, detector: bool, products: pl.DataFrame | None = None) -> _Tables:
+    def of(cls, log: pl.DataFrame, *, detector: bool) -> _Tables:
         cleaned = clean(log.drop("scheme"), None).events
         caught = honest_flagged = 0.0
         if detector:
@@ -486,13 +474,13 @@ class _Tables:
             cleaned = cleaned.filter(~pl.col("session_number").is_in(flagged.implode()))
         events = add_who(cleaned)
         end = _last_time(events) + timedelta(milliseconds=1)
-        context = Context(Window(cast(datetime, events["time"].min()), end), DeriveOptions(), products)
+        context = Context(Window(cast(datetime, events["time"].min()), end), DeriveOptions(), None)
         day = pl.col("time").dt.epoch("d").cast(pl.Int32)
         lists = add_own_ids(LIST_PARTIAL.make(events).with_columns(day=pl.lit(0, pl.Int32)))
         return cls(lists, ACT_PARTIAL.make(events).with_columns(day=day), context, caught, honest_flagged)
 
     def memory(self, lists: pl.DataFrame, end: datetime) -> QueryMemory:
-        return memory_rows(memory_before(lists, end, self.context), self.context.products)
+        return memory_rows(memory_before(lists, end, self.context), None)
 
     def popularity(self, end: datetime) -> Mapping[str, float]:
         return popularity_scores(scores_before(self.acts, end, self.context))
@@ -546,117 +534,12 @@ def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedGain:
-    """One attack on a store whose ranker is trained on its log; the gain is that of `AttackGain`, in the order of the
-    ranker, all candidates of the attacked queries being ordered."""
-
-    attack: str
-    detector: bool
-    caught: float
-    gain: float
-    ndcg: float
-    """nDCG@10 of the ranker on the queries of `judgments.test.tsv`."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _TrainedOrder:
-    """A network that was trained on some tables, and orders with what they tell."""
-
-    snapshot: Snapshot
-    tables: _Tables
-    network: TrainedNetwork
-    now: float
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, tables: _Tables, epochs: int, now: float, progress: Progress) -> _TrainedOrder:
-        options, earlier = ClickRankerOptions(least=2), Earlier(lambda end: _popularity(tables, end), tables.memory)
-        training = replace(options.training, loop=replace(options.training.loop, epochs=epochs))
-        options = replace(options, training=training)
-        made = build_training_set(snapshot, tables.lists, None, options, now, progress, earlier)
-        with tempfile.TemporaryDirectory() as folder, spare_threads():
-            network = train_network(made, new_start(made).network, "debiased", Path(folder), progress)
-        return cls(snapshot, tables, network, now)
-
-    def scored(self, queries: Sequence[str]) -> tuple[CandidateLists, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-        """The candidates of queries, and their scores (m,), as the store serves them after the training."""
-        end = self.tables.context.window.last
-        memory, popularity = self.tables.memory(self.tables.lists, end), _popularity(self.tables, end)
-        lists = candidate_lists(self.snapshot, queries, self.now, depth=100, popularity=popularity, memory=memory)
-        data = list_data(self.snapshot, lists, np.zeros(len(lists.rows), np.float32))
-        return lists, network_scores(self.network.network, self.network.mixing, data)
-
-    def share_of(self, plan: AttackPlan, traffic: Mapping[str, int]) -> float:
-        """The product's share of the examinations on the queries."""
-        lists, scores = self.scored(plan.queries)
-        found = np.zeros(2)
-        for number, query in enumerate(lists.queries):
-            here = lists.place(number)
-            ids = [self.snapshot.products.id_of(row) for row in lists.rows[here].tolist()]
-            place = np.argsort(np.argsort(-scores[here], kind="stable"), kind="stable") + 1.0
-            seen = traffic[query] * place**-ETA
-            found += seen[[each == plan.product for each in ids]].sum(), seen.sum()
-        return float(found[0] / found[1])
-
-    def ndcg(self, judgments: Judgments) -> float:
-        lists, scores = self.scored(list(judgments.grades))
-        return float(GradedOrders(self.snapshot, judgments, lists).ndcg(scores).mean())
-
-
-def _popularity(tables: _Tables, end: datetime) -> Popularity:
-    return Popularity.of_scores(tables.popularity(end))
-
-
-def measure_trained(
-    folder: Path, attacks: Iterable[str], share: float, epochs: int, progress: Progress
-) -> Iterator[TrainedGain]:
-    """Attacks the honest log of a demo store with an index, and trains a ranker from nothing on each log; without an
-    attack first, whose gain is 0."""
-    log = labelled_log(demo_files(folder)).filter(_IS_HONEST)
-    shown = log.filter((pl.col("kind") == "impression") & (pl.col("query") != ""))
-    traffic = dict(shown.group_by("query").agg(pl.col("query_id").n_unique()).iter_rows())
-    judgments, products = read_judgments(folder / "judgments.test.tsv"), catalog(folder / "index")
-    with serving_snapshot(folder / "index", load_settings()) as snapshot:
-
-        def trained(tables: _Tables) -> _TrainedOrder:
-            return _TrainedOrder.of(snapshot, tables, epochs, snapshot.built, progress)
-
-        unseen, seen = (_Tables.of(log, detector=detector, products=products) for detector in (False, True))
-        first = trained(unseen)
-        # The same lists make the same ranker.
-        before = {False: first, True: trained(seen) if seen.honest_flagged else first}
-        yield from (TrainedGain("none", each, 0.0, 0.0, order.ndcg(judgments)) for each, order in before.items())
-        for name in attacks:
-            attack = ATTACKS[name]
-            plan = AttackPlan.of(log, attack.promotes)
-            planted = attacked(log, attack, plan, share, np.random.default_rng(1))
-            for detector, honest in before.items():
-                after = trained(_Tables.of(planted, detector=detector, products=products))
-                gain = after.share_of(plan, traffic) - honest.share_of(plan, traffic)
-                sign = 1 if attack.promotes else -1
-                yield TrainedGain(name, detector, after.tables.caught, sign * gain, after.ndcg(judgments))
-
-
-def trained_table(measured: Sequence[TrainedGain], share: float) -> Table:
-    """By attack and detector."""
-    title = f"Attacks of {share:.0%} of all clicks, after a training on them"
-    table = figure_table(["attack", "detector", "caught", "points gained", "nDCG@10"], title)
-    for each in measured:
-        cells = f"{each.caught:.1%}", f"{100 * each.gain:+.2f}", f"{each.ndcg:.4f}"
-        table.add_row(each.attack, "on" if each.detector else "off", *cells)
-    return table
-
-
 @command("fraud --seeds 1,2")
 def fraud(
     seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
     gains: Annotated[float, typer.Option(help="Measure what attacks gain that are this share of all clicks.")] = 0.0,
     short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
     groups: Annotated[int, typer.Option(help="Of those: the median of so many groups of shoppers.", min=1)] = 1,
-    trained: Annotated[
-        Path | None, typer.Option(help="Of those: in the order of rankers trained on a demo store, by its folder.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=1)] = 3,
     attacks: Annotated[str, typer.Option(help="Those to measure; by default all.")] = ",".join(ATTACKS),
 ) -> None:
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest; or
@@ -665,10 +548,6 @@ def fraud(
     if unknown := {*chosen} - {*ATTACKS}:
         raise SettingError(f"--attacks: {sorted(unknown)[0]!r} is none, it can be {', '.join(ATTACKS)}")
     with TerminalProgress() as progress:
-        if trained:
-            orders = list(measure_trained(trained, chosen, gains or 0.1, epochs, progress))
-            emit(orders, lambda _: show_table(trained_table(orders, gains or 0.1)))
-            return
         if gains:
             study = AttackStudy(numbers, share=gains, short=short, groups=groups)
             progress.begin("attacks", 2 * len(numbers) * len(chosen), "logs")

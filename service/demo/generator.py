@@ -49,7 +49,7 @@ def write_demo_store(
     """
     if seed < 0 or sessions < 0:
         raise ValueError(f"seed is {seed} and sessions is {sessions}: neither may be negative")
-    files = demo_files(Path(folder))
+    files = _files(Path(folder))
     catalog = make_catalog(seed, products)
     later = day - FIRST_DAY
     queries = make_queries(catalog, seed)
@@ -67,8 +67,7 @@ def write_demo_store(
     return files
 
 
-def demo_files(folder: Path) -> DemoFiles:
-    """The paths in the folder of a demo store."""
+def _files(folder: Path) -> DemoFiles:
     return DemoFiles(
         products=folder / "products.jsonl.gz",
         judgments=folder / "judgments.tsv",
