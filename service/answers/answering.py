@@ -33,7 +33,15 @@ from service.answers.facts import (
     sentences_of,
 )
 from service.answers.faq import FaqIndex, FaqMatch, ServedFaq
-from service.answers.questions import MOST_CHARACTERS, Question, Word, is_question, parse_question, split_words
+from service.answers.questions import (
+    MOST_CHARACTERS,
+    Question,
+    Word,
+    content_terms,
+    is_question,
+    parse_question,
+    split_words,
+)
 from service.curation.rule_matching import CompiledRules
 from service.engine.search import condition_of, row_of
 from service.engine.snapshot import Snapshot
@@ -364,8 +372,8 @@ _FEW, _LEAST_NAMED = 3, 3.0
 
 
 def _searched(folded: str) -> str:
-    """The words of a question by which the products that it names are found."""
-    return " ".join(token.term for token in _tokens(folded) if len(token.term) > 1) if folded.isascii() else folded
+    """The words of a question by which the products that it names are found: long descriptions have all others."""
+    return " ".join(content_terms(folded)) or folded
 
 
 def _condition(sources: Sources, text: str) -> Condition | None:
@@ -506,7 +514,9 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
         own = _own_terms(sources.snapshot, product, row)
         matches = _best_facts(question, facts_of(product, sources.hidden), question.words, own)
         if matches and matches[0].score >= THRESHOLDS.fact:
-            found.append(_fact_quote(product, matches[0]))
+            value = matches[0].fact.value
+            quote = _fact_quote(product, matches[0])
+            found.append(replace(quote, holds=value) if isinstance(value, bool) else quote)
     # That some products do not have it says nothing of the others.
     holding = [quote for quote in found if quote.holds] or [replace(quote, holds=None) for quote in found]
     return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
