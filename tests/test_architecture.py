@@ -22,9 +22,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 108,
-    "lines": 35_200,
-    "lines of code": 25_600,
+    "modules": 109,
+    "lines": 35_900,
+    "lines of code": 26_100,
     "lines of tests": 15_080,
     "modules with one importer": 8,
 }
