@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,11 +35,12 @@ from indexer.embedding import CatalogEncoder, EncodingResult, saved_texts, state
 from indexer.embedding_cache import KeyTable
 from indexer.feeds.io import STANDARD_INPUT
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
+from indexer.pictures import NO_CHANGE, CatalogPictureEncoder, PictureOptions
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.static_encoder import STATIC, distil_encoder, teacher_name
-from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
+from indexer.targets import Target, check_publish, encoder_entries, encoding_fields, open_target, prune
 from indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers, map_products
@@ -66,6 +67,7 @@ from retrieval.store.manifest import (
     VECTORS_FOLDER,
     WORDS_FOLDER,
     Manifest,
+    PictureInfo,
     VersionChanges,
 )
 from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore, encoder_text
@@ -117,6 +119,8 @@ class RebuildOptions(FeedOptions):
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
     vectors_in_cluster: bool = False
+    pictures: PictureOptions = NO_CHANGE
+    """The model of pictures, and how they are fetched."""
     state_dimension: int = DIMENSION
     """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
 
@@ -145,6 +149,8 @@ class RebuildReport(msgspec.Struct, frozen=True):
     index_reason: str
     token_states: int
     """0 where the encoder gives none, or none were requested."""
+    pictures: PictureInfo | None
+    """None without a model of pictures."""
     findings: dict[str, int]
     """Findings of the quality report by severity."""
     bytes: int
@@ -241,6 +247,8 @@ class Rebuild:
         self._previous: PreviousVersion | None = None
         self._updates = UpdateMerge()
         self._checkpoint = BuildCheckpoint(store)
+        self._pictures: CatalogPictureEncoder | None = None
+        self._made_pictures: PictureInfo | None = None
         self._resumed: list[str] = []
 
     def run(self) -> RebuildReport:
@@ -252,6 +260,9 @@ class Rebuild:
         self._previous = open_previous_version(self._store)
         if self._previous and not self._options.synonyms:
             self._synonyms = Synonyms.stored(self._previous.folder / SYNONYMS_FILE)
+        self._pictures = CatalogPictureEncoder.open(
+            self._store, self._options.pictures, self._previous, self._options.cache
+        )
         key = self._key()
         catalog = self._found("index", key, IndexedCatalog) if key else None
         usable, chinese = (catalog.usable, catalog.chinese) if catalog else self._read()
@@ -269,6 +280,7 @@ class Rebuild:
         building = self._checkpoint.building
         if self._resumed:
             self._rejects.take_over(building / REJECTED_FILE)
+            self._collect_pictures(building)
         self._check_publish(catalog, building)
         if catalog.is_static:
             encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
@@ -349,6 +361,21 @@ class Rebuild:
             last_merged_change=self._updates.sequence,
             live=len(self._updates.pending),
         )
+
+    def _collect_pictures(self, building: Path) -> Mapping[str, int]:
+        """Fetches the pictures of the products; returns how many cannot be used, by the reason."""
+        pictures = self._pictures
+        if pictures is None:
+            return {}
+        return self._timed("pictures", lambda: pictures.collect(ProductStore(building), self._progress)).failed
+
+    def _encode_pictures(self, building: Path) -> PictureInfo | None:
+        """The description of the picture index, which is built; None without a model of pictures."""
+        if (pictures := self._pictures) is None:
+            return None
+        before, made_by = self._previous.manifest.version if self._previous else "", pictures.identity
+        work = partial(pictures.encode, building, before, self._progress)
+        return self._resumable("encode pictures", made_by, PictureInfo, work)
 
     def run_empty(self, encoder: Encoder, name: str) -> None:
         """Publishes a version without products."""
@@ -477,8 +504,9 @@ class Rebuild:
         product groups that were found with the duplicates."""
         from indexer.quality.page import html
 
+        failed = self._collect_pictures(building)
         self._progress.begin("report", None, "")
-        report = self._pipeline.report(ProductStore(building).__getitem__)
+        report = self._pipeline.report(ProductStore(building).__getitem__, failed)
         self._pipeline.save_inspection(building)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
@@ -523,6 +551,10 @@ class Rebuild:
         if (made.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, place, columns):
             return False
         if self._choose_index(catalog.products, encoder.dimension)[0] != made.vectors:
+            return False
+        if bool(self._pictures) != bool(made.pictures):
+            return False
+        if self._pictures and not self._pictures.is_as_before(made, previous.folder):
             return False
         # The feed itself may now say what a live change said: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
@@ -580,6 +612,8 @@ class Rebuild:
     ) -> Manifest:
         store = self._store
         model = encoder_entries(store, encoder)
+        if self._pictures:
+            model |= encoder_entries(store, self._pictures.encoder)
         version = store.next_version()
         files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
         return Manifest(
@@ -594,6 +628,7 @@ class Rebuild:
             weights=self._options.weights,
             files=files,
             report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
+            pictures=self._made_pictures,
             changes=catalog.changes,
             last_merged_change=catalog.last_merged_change,
             cluster=self._target.place,
@@ -602,7 +637,8 @@ class Rebuild:
     def _publish(
         self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
     ) -> Manifest:
-        """Publishes the finished version; returns its manifest."""
+        """Publishes the finished version, its pictures encoded; returns its manifest."""
+        self._made_pictures = self._encode_pictures(building)
         manifest = self._timed("publish", lambda: self._manifest(building, catalog, encoder, name, kind, encoded))
         if manifest.cluster:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
@@ -656,32 +692,8 @@ class Rebuild:
             index=manifest.vectors,
             index_reason=self._index_reason,
             token_states=manifest.states.tokens if manifest.states else 0,
+            pictures=manifest.pictures,
             findings=catalog.findings,
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             seconds=self._seconds,
-        )
-
-
-MOST_REJECTED = 0.05
-"""Share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
-MOST_LOST = 0.20
-"""Share by which the number of products may fall below that of the version that serves."""
-
-
-def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:
-    """Raises PublishRefusedError, with both numbers, where a publish would lose more than it may.
-
-    `read` and `rejected` count rows, `products` and `served` products: of the new version and of the one that serves.
-    """
-    if rejected > MOST_REJECTED * read:
-        share = rejected / read
-        raise PublishRefusedError(
-            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
-            "published: repair the feed (the rows are in rejected.jsonl), or publish all the same with --force"
-        )
-    if served is not None and products < (1 - MOST_LOST) * served:
-        share = 1 - products / served
-        raise PublishRefusedError(
-            f"the feed has {products:,} products, the version that serves has {served:,}: {share:.1%} would go, more "
-            f"than {MOST_LOST:.0%}; nothing was published: check the feed, or publish all the same with --force"
         )

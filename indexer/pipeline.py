@@ -13,7 +13,7 @@ import itertools
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -405,8 +405,9 @@ class FeedPipeline:
         if published is not None:
             self._fields.add(product_from_json(published))
 
-    def report(self, product_of: Callable[[int], Product]) -> QualityReport:
-        """The quality report, known after the second pass; `product_of` gives a product by its row."""
+    def report(self, product_of: Callable[[int], Product], pictures: Mapping[str, int] | None = None) -> QualityReport:
+        """The quality report, known after the second pass; `product_of` gives a product by its row, `pictures` counts
+        those that cannot be used by the reason."""
 
         def row_of(row: int) -> tuple[Product, RowLocation]:
             return product_of(row), self._location(row)
@@ -418,6 +419,7 @@ class FeedPipeline:
             rejected=_reason_counts(self._rejects.reasons),
             noted=_reason_counts(self.notes),
             cleaned=self._cleaned,
+            pictures=pictures or {},
         )
         duplicates = self._duplicates.groups(row_of)
         self.siblings = duplicates.siblings

@@ -21,7 +21,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.folder import origin_of
 from retrieval.encoders.registry import store_encoder
 from retrieval.encoders.weights import resolve_model_name
-from retrieval.errors import StoreError
+from retrieval.errors import PublishRefusedError, StoreError
 from retrieval.index.faiss import build_index
 from retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from retrieval.index.tantivy import TantivyBuilder
@@ -230,6 +230,9 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
 def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
     """The manifest of the files in `building` and of the `shared` ones: the same products under a new name."""
     name = store.next_version()
+    if previous.pictures:
+        prefix = f"{store.encoders.name}/{previous.pictures.encoder}/"
+        shared = {path: each for path, each in previous.files.items() if path.startswith(prefix)} | dict(shared)
     return msgspec.structs.replace(
         previous,
         version=name,
@@ -329,3 +332,28 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False
+
+
+MOST_REJECTED = 0.05
+"""Share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
+MOST_LOST = 0.20
+"""Share by which the number of products may fall below that of the version that serves."""
+
+
+def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:
+    """Raises PublishRefusedError, with both numbers, where a publish would lose more than it may.
+
+    `read` and `rejected` count rows, `products` and `served` products: of the new version and of the one that serves.
+    """
+    if rejected > MOST_REJECTED * read:
+        share = rejected / read
+        raise PublishRefusedError(
+            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
+            "published: repair the feed (the rows are in rejected.jsonl), or publish all the same with --force"
+        )
+    if served is not None and products < (1 - MOST_LOST) * served:
+        share = 1 - products / served
+        raise PublishRefusedError(
+            f"the feed has {products:,} products, the version that serves has {served:,}: {share:.1%} would go, more "
+            f"than {MOST_LOST:.0%}; nothing was published: check the feed, or publish all the same with --force"
+        )

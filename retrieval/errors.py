@@ -1,9 +1,9 @@
 """Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
 
 ShelfwiseError
-├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError,
-│                  OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError, ExperimentError,
-│                  CampaignError, EventError, UnknownTaskError, JudgmentsError, SettingError
+├── InputError     FeedError, RowError, QueryError > PictureError, FilterError, UnknownFieldError,
+│                  UnknownProductError, OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError,
+│                  ExperimentError, CampaignError, EventError, UnknownTaskError, JudgmentsError, SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -43,6 +43,10 @@ class RowError(_ReasonedError):
 
 class QueryError(InputError):
     """A search request is outside what can be answered."""
+
+
+class PictureError(QueryError):
+    """A picture that cannot be fetched, or cannot be decoded within bounds; the message says why, without a subject."""
 
 
 class FilterError(InputError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -128,6 +128,11 @@ class Product:
     """The offer holds until then."""
     places: tuple[Place, ...] = ()
     """Where the product is, such as the shops that have it."""
+
+
+def images_of(product: Product) -> Sequence[str]:
+    """The addresses of a product's pictures in the order of their numbers: its own, then others of its variants."""
+    return tuple(dict.fromkeys((*product.images, *(each.image for each in product.variants if each.image))))
 
 
 @dataclass(frozen=True, slots=True)

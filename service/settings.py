@@ -189,6 +189,24 @@ class StoreSettings(SettingsTable):
     """size of the folder of small pictures in the index directory"""
 
 
+class PicturesSettings(SettingsTable):
+    """Search by pictures, and for what texts do not say."""
+
+    model: str = ""
+    """model that encodes the products' pictures: a CLIP-like sentence-transformers model or folder, such as
+    clip-ViT-B-32; none for none; by default that of the previous version; read by shelfwise rebuild; see pictures"""
+    folder: Path | None = None
+    """folder that a rebuild may read pictures from which the feed names by a file; by default no file is read"""
+    weight: float = Field(default=2.0, ge=0, le=20)
+    """what the pictures count in a search by text, for each deviation of similarity; 0 for nothing; see pictures"""
+    cache_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+    """size of the small pictures that rebuilds keep in the index directory"""
+    parallel: int = Field(default=16, ge=1, le=256)
+    """pictures that a rebuild fetches at once"""
+    per_host: int = Field(default=4, ge=1, le=64)
+    """pictures that a rebuild fetches at once from one host"""
+
+
 class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
@@ -303,6 +321,7 @@ class Settings(BaseSettings):
     """vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild"""
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
+    pictures: PicturesSettings = PicturesSettings()
     ranker: RankerSettings = RankerSettings()
     recommend: RecommendSettings = RecommendSettings()
     service: ServiceSettings = ServiceSettings()

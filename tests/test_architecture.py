@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 109,
-    "lines": 35_900,
-    "lines of code": 26_100,
-    "lines of tests": 15_080,
+    "modules": 116,
+    "lines": 37_400,
+    "lines of code": 27_300,
+    "lines of tests": 15_560,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
@@ -38,7 +38,7 @@ that repeat and the recipe of the public tables (docs/recommendations.md), peers
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
 and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers (docs/answers.md),
-relations (docs/relations.md)."""
+relations (docs/relations.md), pictures (docs/pictures.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

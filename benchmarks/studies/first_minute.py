@@ -33,7 +33,8 @@ from retrieval.text.product_types import NO_TYPES
 from retrieval.text.vocabulary import RAW_WORD, CatalogWords, language_words, words_of
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
-from service.engine.candidates import CandidateLimits, Stages
+from service.curation.relevance import CandidateLimits
+from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
 from service.engine.search import Search

@@ -125,7 +125,7 @@ def clean_language(text: str) -> str:
     return found[1].lower() if found else text
 
 
-_GOOD = re.compile(r"https?://[^\s/<>\"]+\S*", re.IGNORECASE)
+_GOOD = re.compile(r"(?:https?://[^\s/<>\"]+|file:[^\s<>\"]+)\S*", re.IGNORECASE)
 _BLANK = re.compile(r"[ \u00a0]+")
 _BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
 

@@ -48,6 +48,8 @@ class FeedSummary(msgspec.Struct, frozen=True):
     """By field and reason: values that were dropped while their rows stayed."""
     cleaned: Mapping[str, int] = {}
     """By cleaning rule: values that were changed."""
+    pictures: Mapping[str, int] = {}
+    """By reason: pictures that cannot be used, where a model of pictures was named."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -125,6 +127,7 @@ def make_report(
         rejected=_by_count(intake.rejected),
         noted=_by_count(intake.noted),
         cleaned=dict(sorted(intake.cleaned.items(), key=lambda item: (-item[1], item[0]))),
+        pictures=intake.pictures,
         scores=_scores(findings, duplicates, rules),
         findings=_findings(findings, duplicates, rules),
         charts=_charts(findings),

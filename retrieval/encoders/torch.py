@@ -52,6 +52,7 @@ _TOKEN_CHUNK = 512
 """Smaller with states of tokens, which stay in the device's memory until the chunk is done."""
 _LOG = logging.getLogger(__name__)
 _Made = TypeVar("_Made")
+_Input = TypeVar("_Input")
 
 
 class TorchEncoder(PromptedEncoder):
@@ -142,9 +143,9 @@ class TorchEncoder(PromptedEncoder):
     def _vectors(self, ready: list[str], batch: int) -> Any:  # noqa: ANN401
         return self._model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False)
 
-    def _in_batches(self, run: Callable[[list[str], int], _Made], ready: list[str]) -> _Made:
-        """The result of `run` for texts and their number in a batch: half as many, from then on, each time that the GPU
-        has no memory for them."""
+    def _in_batches(self, run: Callable[[list[_Input], int], _Made], ready: list[_Input]) -> _Made:
+        """The result of `run` for inputs and their number in a batch: half as many, from then on, each time that the
+        GPU has no memory for them."""
         with self._translate_errors():
             while True:
                 try:
@@ -155,7 +156,7 @@ class TorchEncoder(PromptedEncoder):
                     self._batch //= 2
                 # Here, the error no longer holds the tensors of the batch.
                 torch.cuda.empty_cache()
-                _LOG.warning("the GPU's memory was full: %d texts are encoded at a time", self._batch)
+                _LOG.warning("the GPU's memory was full: %d inputs are encoded at a time", self._batch)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -163,7 +164,7 @@ class TorchEncoder(PromptedEncoder):
         try:
             yield
         except RuntimeError as error:
-            raise EncoderError(f"{self.spec.name} failed on a text ({str(error)[:300]})") from error
+            raise EncoderError(f"{self.spec.name} failed on an input ({str(error)[:300]})") from error
 
 
 @dataclass(frozen=True, slots=True)

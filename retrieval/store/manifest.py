@@ -42,6 +42,24 @@ class ClusterLocation(msgspec.Struct, frozen=True):
     """Whether its vectors are there, too."""
 
 
+class PictureInfo(msgspec.Struct, frozen=True):
+    """The pictures of a version, in its manifest."""
+
+    encoder: str
+    """Identity of the picture encoder; its files are under encoders/ of the store."""
+    encoder_name: str
+    """As it was named: a model or a folder."""
+    dimension: int
+    pictures: int
+    """Products with a picture."""
+    vectors: str
+    """How the nearest pictures are found: exact or quantised."""
+    background: Background
+    """The cosine of titles with pictures of other products, from which a query's cosine is measured."""
+    failed: Mapping[str, int] = {}
+    """Pictures that cannot be used, by the reason."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The manifest of a version: everything in which versions can differ."""
 
@@ -79,6 +97,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """None where its indexes are among its own files."""
     states: TokenStatesInfo | None = None
     """Its token states; None where its encoder gives none."""
+    pictures: PictureInfo | None = None
+    """Its picture index; None where it was built without a model of pictures."""
     encoder_origin: str = ""
     """The pretrained model that a trained encoder began from; empty where nothing was trained."""
 
@@ -129,6 +149,8 @@ QUALITY_PAGE = "quality.html"
 SYNONYMS_FILE = "synonyms.txt"
 KEYWORD_FOLDER = "keyword"
 VECTORS_FOLDER = "vectors"
+PICTURES_FOLDER = "pictures"
+"""The vectors of the products' pictures, where a model of pictures was named: retrieval/index/pictures.py."""
 STATES_FOLDER = "states"
 """The token states of the products, where the encoder gives any: retrieval/index/token_states.py."""
 TYPES_FOLDER = "types"

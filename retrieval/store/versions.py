@@ -10,6 +10,7 @@ STORE/
   live.log, live.log.copy   the journal of live changes: retrieval/updates/journal.py
   events/                   what shoppers did, and tables made of it: service/events/event_log.py
   rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
+  picture_cache/            small pictures that rebuilds encoded: retrieval/pictures.py
   rejected.jsonl            rows that the last rebuild rejected
   quality.json, .html       its quality report
   staging/                  checkpoints of an interrupted rebuild
@@ -88,6 +89,8 @@ class ServingVersion:
     """Versions that were passed over."""
     encoder_problem: str = ""
     """The damage of its stored encoder, where everything else of it is whole."""
+    pictures_problem: str = ""
+    """The same of its stored picture encoder."""
 
 
 class Store:
@@ -195,14 +198,14 @@ class Store:
 
     def verify(self, name: str) -> Manifest:
         """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
-        manifest, lost_encoder = self._verified(name)
-        if lost_encoder:
-            raise StoreDamagedError(lost_encoder)
+        manifest, *problems = self._verified(name)
+        if any(problems):
+            raise StoreDamagedError("; ".join(filter(None, problems)))
         return manifest
 
-    def _verified(self, name: str) -> tuple[Manifest, str]:
-        """The manifest of a version with whole files of its own, and the damage of its encoder."""
-        manifest, lost_encoder = self.manifest(name), ""
+    def _verified(self, name: str) -> tuple[Manifest, str, str]:
+        """The manifest of a version with whole files of its own, and the damage of both of its encoders."""
+        manifest, lost_encoder, lost_pictures = self.manifest(name), "", ""
         for relative, path, entry in self.listed_files(name, manifest):
             problem = file_problem(path, entry)
             if not problem:
@@ -210,8 +213,11 @@ class Store:
             message = f"version {name} is damaged: {relative} {problem}"
             if not path.is_relative_to(self.encoders):
                 raise StoreDamagedError(message)
-            lost_encoder = lost_encoder or message
-        return manifest, lost_encoder
+            if path.is_relative_to(self.encoders / manifest.encoder):
+                lost_encoder = lost_encoder or message
+            else:
+                lost_pictures = lost_pictures or message
+        return manifest, lost_encoder, lost_pictures
 
     def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
         """The files of a version: name in the manifest, path, expected length and checksum.
@@ -239,16 +245,19 @@ class Store:
         without_encoder = None
         for name in self._in_order(notices):
             try:
-                manifest, lost_encoder = self._verified(name)
+                manifest, lost_encoder, lost_pictures = self._verified(name)
             except StoreDamagedError as error:
                 notices.append(str(error))
                 damaged.append(name)
                 continue
+            if lost_pictures:
+                notices.append(f"{lost_pictures}; pictures are not searched until a rebuild stores their encoder again")
             if not lost_encoder:
-                return ServingVersion(manifest, tuple(notices), tuple(damaged))
+                return ServingVersion(manifest, tuple(notices), tuple(damaged), pictures_problem=lost_pictures)
             notices.append(lost_encoder)
             messages = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
-            without_encoder = without_encoder or ServingVersion(manifest, messages, tuple(damaged), lost_encoder)
+            given = manifest, messages, tuple(damaged), lost_encoder, lost_pictures
+            without_encoder = without_encoder or ServingVersion(*given)
         if without_encoder:
             return without_encoder
         raise StoreDamagedError("; ".join(notices) + "; no intact version is left: rebuild the index")
@@ -381,7 +390,8 @@ class Store:
         whole = [name for name in names if name not in damaged]
         spared = {self.current(), *spare, *(whole[-keep:] if keep > 0 else ())}
         versions = tuple(name for name in names if name not in spared)
-        used = {manifest.encoder for manifest in self.manifests() if manifest.version not in versions}
+        kept = [manifest for manifest in self.manifests() if manifest.version not in versions]
+        used = {manifest.encoder for manifest in kept} | {each.pictures.encoder for each in kept if each.pictures}
         stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
         encoders = tuple(folder.name for folder in stored if folder.name not in used)
         freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]

@@ -16,6 +16,7 @@ from typer import Option
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
+from indexer.pictures import NO_CHANGE, PictureOptions
 from retrieval.events.privacy import utc_now
 from service.cli.options import command
 from service.cli.output import TerminalProgress, say, show_table
@@ -23,6 +24,7 @@ from service.cli.rebuild import show_rebuild
 from service.cli.search import show_page
 from service.cli.serve import serve as serve_command
 from service.demo import DemoFiles, write_demo_store
+from service.demo.grammar import PICTURE_MODEL
 from service.demo.shoppers import WEEKS
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog, rejects_path
@@ -49,15 +51,19 @@ def demo(
     sessions: Annotated[
         int, Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
     ] = 8_000,
+    pictures: Annotated[
+        bool, Option("--pictures", help="Draw a picture of each product, and index them by a small model.")
+    ] = False,
     serve: Annotated[bool, Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
 ) -> None:
     """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""
     with TerminalProgress() as progress:
         progress.begin("demo store", None, "")
         day = utc_now().date() - timedelta(weeks=WEEKS)
-        files = write_demo_store(folder, seed=seed, products=products, sessions=sessions, day=day)
+        files = write_demo_store(folder, seed=seed, products=products, sessions=sessions, day=day, pictures=pictures)
         progress.end(f"{products:,} products in {folder}")
-        options = RebuildOptions(feeds=(str(files.products),), cache=cache_folder(), synonyms=files.synonyms)
+        model = PictureOptions(str(PICTURE_MODEL), folder) if pictures else NO_CHANGE
+        options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms, pictures=model)
         report = rebuild(folder / "index", options, progress)
         _import_events(folder / "index", files, progress)
     show_rebuild(report, folder / "index")
@@ -96,7 +102,9 @@ def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:
 
 def _next_steps(folder: Path, files: DemoFiles) -> str:
     index = folder / "index"
+    by_looks = f'search {index} "striped t-shirt"' if files.looks_dev.exists() else ""
     commands = (
+        ("search by looks", by_looks),
         ("search it", f'search {index} "12v drill" --filter "price < 150" --facet brand --explain'),
         ("check its feed", f"check {files.products} --html report.html"),
         ("change a price", f"index patch {index} d000001 price=9.99"),
@@ -108,7 +116,7 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
         ("open it", f"serve {index}"),
     )
     program = _program()
-    lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands)
+    lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands if command)
     page = "and then in a browser: http://127.0.0.1:8080/, with what is behind it at http://127.0.0.1:8080/admin"
     return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"
 

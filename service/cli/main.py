@@ -62,6 +62,7 @@ GROUPS: Mapping[str, Group] = {
             "suggest": Entry("service.cli.search:suggest", "Complete what a shopper has typed so far."),
             "similar": Entry("service.cli.search:similar", "Show the products most like one."),
             "related": Entry("service.cli.search:related", "Show what goes with a product, or instead of it."),
+            "picture": Entry("service.cli.search:picture", "Show the products that look most like a picture."),
             "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
         },
     ),

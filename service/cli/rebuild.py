@@ -16,6 +16,7 @@ from typer import Argument, Option
 from indexer.budget import NO_LIMITS, Budget
 from indexer.build import RebuildOptions, RebuildReport
 from indexer.build import rebuild as run_rebuild
+from indexer.pictures import PictureOptions
 from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.findings import Example
 from indexer.quality.page import html
@@ -127,10 +128,24 @@ class BackendOptions:
             "kind of index. By default this machine's, or the kind that the index has."
         ),
     ] = ""
+    pictures: Annotated[
+        str,
+        Option(
+            help="A CLIP-like model's name or folder, such as clip-ViT-B-32, that encodes the products' pictures; "
+            "later rebuilds keep it, none leaves pictures out.",
+            metavar="MODEL",
+        ),
+    ] = ""
     full: Annotated[
         bool, Option("--full", help="Read, check and index unchanged products too; their vectors stay.")
     ] = False
     settings: SettingsFile = None
+
+    def picture_options(self) -> PictureOptions:
+        """The model of pictures by the option or the settings, and how they are fetched."""
+        chosen = load_settings(self.settings).pictures
+        model = self.pictures or chosen.model
+        return PictureOptions(model, chosen.folder, chosen.cache_bytes, chosen.parallel, chosen.per_host)
 
     def limits(self) -> Budget:
         """The limits; raises SettingError for text that is no duration or size."""
@@ -180,6 +195,8 @@ def rebuild(
         raise SettingError("--budget and --memory are for a rebuild from a feed: name one")
     if ray and not feeds:
         raise SettingError("--ray is for a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
+    if where.pictures and not feeds:
+        raise SettingError("--pictures is for a rebuild from a feed: name one")
     if where.encoder and not feeds:
         if where.backend or where.vectors:
             raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
@@ -209,6 +226,7 @@ def rebuild(
         budget=limits,
         cluster=cluster,
         vectors_in_cluster=vectors_in_cluster,
+        pictures=where.picture_options(),
         ray=ray,
     )
     with TerminalProgress() as progress:
@@ -270,6 +288,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
             ("encoder", f"{report.encoder}: {report.encoder_reason}"),
             ("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused"),
+            ("pictures", _pictures_text(report)),
             ("vector index", f"{report.index}: {report.index_reason}"),
             ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
             ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
@@ -283,6 +302,13 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
         say("Nothing changed since ", (report.version, "bold"), ", which still serves.")
     if report.token_states and not ranker_store(index).names():
         say(f"To rank better: shelfwise train ranker {index} --from-catalog")
+
+
+def _pictures_text(report: RebuildReport) -> str:
+    if not (info := report.pictures):
+        return ""
+    failed = f"; cannot be used: {counts_text(dict(info.failed))}" if info.failed else ""
+    return f"{count_text(info.pictures, 'product')} with a picture, by {info.encoder_name}{failed}"
 
 
 def _show_move(report: MoveReport) -> None:

@@ -1,4 +1,4 @@
-"""Commands that query an index: `search`, and `query suggest`, `similar`, `related`, `recommend`, `answer`."""
+"""Commands that query an index: `search`, and those of `query`: suggestions, similar products, pictures, answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.padding import Padding
 from rich.table import Table
@@ -161,11 +161,27 @@ def similar(
     product: Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")],
     filters: Filter = "",
     size: SizeOption = 10,
+    by: Annotated[
+        Literal["text", "looks"], Option("--by", help="text, and what the same shoppers viewed; or looks: pictures.")
+    ] = "text",
     settings: SettingsFile = None,
 ) -> None:
-    """Show the products most like one: by their texts, and by what the same shoppers viewed."""
+    """Show the products most like one: by their texts and by what the same shoppers viewed, or by their pictures."""
     with open_engine(index, settings) as engine:
-        emit(engine.similar(product, size=size, filters=filters), show_page)
+        emit(engine.similar(product, size=size, filters=filters, by=by), show_page)
+
+
+@command("query picture store photo.jpg")
+def picture(
+    index: Index,
+    file: Annotated[Path, Argument(help="A JPEG, PNG, WebP or GIF file.", metavar="FILE")],
+    filters: Filter = "",
+    size: SizeOption = 10,
+    settings: SettingsFile = None,
+) -> None:
+    """Show the products that look most like a picture."""
+    with open_engine(index, settings) as engine:
+        emit(engine.search_by_picture(file, size=size, filters=filters), show_page)
 
 
 @command("query related store 3920564 --kind substitute")

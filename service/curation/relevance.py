@@ -82,6 +82,21 @@ DEFAULT_RELEVANCE = Relevance()
 _BLANK = Product("", "")
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateLimits:
+    """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
+
+    margin: float = DEFAULT_RELEVANCE.margin
+    """How far below the nearest product a candidate may be."""
+    other_type_margin: float = 0.5
+    """The same for a candidate of another type than a query names by all of its words."""
+    cutoff: float = 0.0
+    """Added to the cutoff that the rebuild measured, below which nothing fits a query."""
+
+
+LIMITS = CandidateLimits()
+
+
 def without_fields(product: Product, hidden: Collection[str]) -> Product:
     """A product without the fields and attributes that are hidden; an attribute hides those of its object."""
     names = {name.removeprefix("attributes.") for name in hidden}

@@ -14,7 +14,9 @@ import msgspec
 from retrieval.records import Product
 from retrieval.store.files import write_durably
 from service.demo.catalog import Catalog, make_catalog
+from service.demo.drawings import Look
 from service.demo.grammar import DATA
+from service.demo.looks import look_of, make_look_queries, picture_of
 from service.demo.queries import JudgedQuery, QueryClass, make_queries
 from service.demo.shoppers import FIRST_DAY, collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
@@ -38,11 +40,33 @@ class DemoFiles:
     settings: Path
     readme: Path
 
+    @property
+    def pictures(self) -> Path:
+        """Folder of the products' pictures, where they are requested."""
+        return self.readme.with_name("pictures")
+
+    @property
+    def looks_dev(self) -> Path:
+        """Judged queries about looks, where pictures are requested."""
+        return self.readme.with_name("looks.dev.tsv")
+
+    @property
+    def looks_test(self) -> Path:
+        """The same, held out."""
+        return self.readme.with_name("looks.test.tsv")
+
 
 def write_demo_store(
-    folder: Path | str, *, seed: int = 7, products: int = 2000, sessions: int = 3000, day: date = FIRST_DAY
+    folder: Path | str,
+    *,
+    seed: int = 7,
+    products: int = 2000,
+    sessions: int = 3000,
+    day: date = FIRST_DAY,
+    pictures: bool = False,
 ) -> DemoFiles:
-    """Writes a demo store into `folder`, which it creates where needed, and returns its files.
+    """Writes a demo store into `folder`, which it creates where needed, and returns its files. With `pictures`, every
+    product has one, and there are queries about looks.
 
     `sessions` counts honest sessions; planted fraud adds a few. Events begin on `day` and end six weeks later.
     Raises ValueError when there are fewer products than types, or a number is negative.
@@ -54,12 +78,19 @@ def write_demo_store(
     later = day - FIRST_DAY
     queries = make_queries(catalog, seed)
     files.readme.parent.mkdir(parents=True, exist_ok=True)
-    _write_lines(files.products, (msgspec.json.encode(_later(item.product, later)) for item in catalog.products))
+    items = [replace(item, product=_later(item.product, later)) for item in catalog.products]
+    if pictures:
+        _write_pictures(files, catalog, seed)
+        items = [replace(each, product=replace(each.product, images=(_address(each.product),))) for each in items]
+    _write_lines(files.products, (msgspec.json.encode(item.product) for item in items))
     _write_judgments(files, queries, catalog)
     write_durably(files.queries, _queries_table(queries))
     events = _write_traffic(files, catalog, queries, seed, sessions, later)
     for path in (files.synonyms, files.settings):
         write_durably(path, (DATA / path.name).read_bytes())
+    if pictures:
+        text = f'\n[pictures]\nfolder = "{files.settings.parent.resolve()}"\n'
+        write_durably(files.settings, (DATA / files.settings.name).read_bytes() + text.encode())
     counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": events}
     classes = ", ".join(label.value for label in QueryClass)
     text = (DATA / "README.md").read_text("utf-8").format(seed=seed, classes=classes, **counts)
@@ -81,6 +112,24 @@ def _files(folder: Path) -> DemoFiles:
         settings=folder / "shelfwise.toml",
         readme=folder / "README.md",
     )
+
+
+def _address(product: Product) -> str:
+    """The address of a product's picture, in the folder of the store."""
+    return f"file:pictures/{product.id}.webp"
+
+
+def _write_pictures(files: DemoFiles, catalog: Catalog, seed: int) -> None:
+    """Writes the pictures, and the judged queries about what they show."""
+    files.pictures.mkdir(exist_ok=True)
+    looks = dict[str, Look]()
+    for item in catalog.products:
+        looks[item.product.id] = look = look_of(item, seed)
+        (files.pictures / f"{item.product.id}.webp").write_bytes(picture_of(item, look, seed))
+    queries, ids = make_look_queries(catalog, looks, seed), [item.product.id for item in catalog.products]
+    for split, path in (("dev", files.looks_dev), ("test", files.looks_test)):
+        judged = (_judgment_rows(each, ids) for each in queries if each.query.split == split)
+        write_durably(path, _JUDGMENTS_HEADER + b"".join(judged))
 
 
 def _write_traffic(

@@ -11,6 +11,8 @@ import msgspec
 Scalar = str | int | float | bool
 
 DATA = Path(__file__).parent / "data"
+PICTURE_MODEL = DATA / "clip"
+"""The small model of pictures: service/demo/picture_model.py."""
 
 
 class Axis(msgspec.Struct, frozen=True):

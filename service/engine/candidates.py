@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -42,9 +42,9 @@ from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
 from retrieval.text.vocabulary import language_words, words_of
-from service.curation.relevance import DEFAULT_RELEVANCE
+from service.curation.relevance import LIMITS, CandidateLimits
 from service.engine.request import STAGES, BegunQuery
-from service.engine.snapshot import Products, Snapshot
+from service.engine.snapshot import PICTURES, Products, Snapshot, looks_of
 
 KEYWORD_DEPTH = 500
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""
@@ -116,21 +116,6 @@ Sponsor = Callable[["Ranking", "ResolvedRequest", float, Rows], tuple[SponsoredH
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateLimits:
-    """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
-
-    margin: float = DEFAULT_RELEVANCE.margin
-    """How far below the nearest product a candidate may be."""
-    other_type_margin: float = 0.5
-    """The same for a candidate of another type than a query names by all of its words."""
-    cutoff: float = 0.0
-    """Added to the cutoff that the rebuild measured, below which nothing fits a query."""
-
-
-LIMITS = CandidateLimits()
-
-
-@dataclass(frozen=True, slots=True)
 class EncodedQuery:
     """The vector (dimension,) of a query and, where they were requested, its tokens."""
 
@@ -168,12 +153,14 @@ class Stages:
         """The candidate set of a request, its ranked part in order."""
         timings: dict[str, float] = {}
         keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
+        pictured = self._pictured(request, timings)
         encoded, degraded = self._encoded(request, timings)
         query = None if encoded is None else encoded.vector
         # Without words the filter has only what is near to choose from.
         depth = FILTERED_DEPTH if request.unavailable and request.where is not None else DENSE_DEPTH
-        vectors = self._snapshot.vectors
-        nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
+        nearest = _timed(
+            timings, "dense", lambda: _NONE if query is None else self._snapshot.vectors.search(query, depth)
+        )
         retrieved = keyword.result()
         if retrieved.best.total < _FEW_MATCHES and request.stage != "dense":
             relaxed = tuple(replace(group, is_enough=True) for group in request.groups)
@@ -183,7 +170,8 @@ class Stages:
         wanted = self._with_chosen(request, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
-        ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, wanted))
+        found = retrieved, nearest, *looks_of(pictured)
+        ranking = _timed(timings, "merge", lambda: self._merged(merged, query, found, wanted))
         ranking.is_type_sure = wanted.is_sure
         if shows_type and ranking.total:
             self._sort_type(request, ranking, wanted)
@@ -203,7 +191,7 @@ class Stages:
             self._signals.reorder(ranking, self._snapshot.products)
         if len(request.begun) > 1 and ranking.total:
             self._interleave(request.begun, ranking)
-        ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
+        ranking.degraded, ranking.timings = (*request.unavailable, *degraded, *found[3]), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
 
@@ -229,6 +217,13 @@ class Stages:
             return _timed(timings, "encode", lambda: self._encode_all(request, reads_tokens=reads_tokens)), ()
         except EncoderError:
             return None, ("dense",)
+
+    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors | None] | None:
+        """The query as the encoder of the pictures has it, which a thread makes; None where none are compared."""
+        pictures = self._snapshot.pictures
+        if pictures is None or not pictures.weight or request.stage not in ("merged", "ranked") or request.begun:
+            return None
+        return self._executor.submit(_timed, timings, PICTURES, lambda: pictures.read(request.text))
 
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         """The query, or the mean of the texts that it may become."""
@@ -268,17 +263,20 @@ class Stages:
         self,
         request: ResolvedRequest,
         query: Vectors | None,
-        retrieved: Retrieval,
-        nearest: NearestRows,
+        found: tuple[Retrieval, NearestRows, Vectors | None, tuple[str, ...]],
         wanted: WantedTypes,
     ) -> Ranking:
+        retrieved, nearest, looks, _ = found
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         near = nearest.rows[self._are_near(request, nearest, wanted)]
         # Where many products have the words, accessories have them most often and are nearest.
         is_crowded = wanted.is_sure and not wanted.is_voted and retrieved.best.total > len(retrieved.best.rows)
         of_type = self._snapshot.types.best_known(wanted, DENSE_DEPTH) if is_crowded else NO_ROWS
-        completed = self._completed(request, groups, matches, np.concatenate([near, named, of_type, request.pinned]))
+        pictures = self._snapshot.pictures
+        seen = NO_ROWS if pictures is None or looks is None else pictures.index.near(looks)
+        proposed = np.concatenate([near, named, of_type, seen, request.pinned])
+        completed = self._completed(request, groups, matches, proposed)
         others = completed.candidates
         rows = np.concatenate([matches.rows, others.rows])
         background = self._snapshot.manifest.background
@@ -296,6 +294,10 @@ class Stages:
         extra = others.rows[others.scores == 0]
         alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
         scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
+        gained = np.zeros(len(rows))
+        if pictures is not None and looks is not None:
+            gained = pictures.index.gains(looks, rows, pictures.weight)
+            scores = scores + gained
         ranking = Ranking(
             rows,
             scores,
@@ -311,6 +313,7 @@ class Stages:
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
             text=request.typed or request.text,
             preferences=held,
+            by_picture=gained,
         )
         sort_by_merged_score(ranking)
         return ranking
@@ -629,6 +632,8 @@ class Ranking:
     """What the shopper typed."""
     preferences: Sequence[Preferred] = ()
     """The preferences of the query, each with the candidates that have it."""
+    by_picture: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """What the pictures added to the merged scores; empty where there are only offers."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
     """What signals added to the scores of the head, by row."""
 
@@ -687,6 +692,8 @@ def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
     ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
     ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
     ranking.evidence = ranking.evidence.select(order)
+    if len(ranking.by_picture):
+        ranking.by_picture = ranking.by_picture[order]
 
 
 def _rank(rank: float) -> int | None:

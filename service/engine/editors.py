@@ -38,12 +38,19 @@ from service.curation.exposure import (
     cost_command,
     goals_of,
 )
-from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceChange, RelevanceStore, validate_relevance
+from service.curation.relevance import (
+    DEFAULT_RELEVANCE,
+    LIMITS,
+    CandidateLimits,
+    Relevance,
+    RelevanceChange,
+    RelevanceStore,
+    validate_relevance,
+)
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
-from service.engine.candidates import LIMITS, CandidateLimits
 from service.engine.hot_reload import ReloadedFile
 from service.engine.recommend import GOES_WITH, RELATED_KINDS, related_products
 from service.engine.request import SearchRequest

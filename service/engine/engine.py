@@ -11,15 +11,14 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from prometheus_client import Counter
 
 from retrieval.encoders.registry import LazyEncoder, shared_encoder
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.records import Event, Page, PastAct, Product
-from retrieval.store.files import file_stamp
-from retrieval.store.manifest import CURRENT, Manifest
+from retrieval.store.manifest import Manifest
 from retrieval.store.versions import Store
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
@@ -41,10 +40,10 @@ from service.engine.editors import (
     compile_rules,
     with_given_types,
 )
-from service.engine.hot_reload import follow_popularity, follow_relations
+from service.engine.hot_reload import Recorder, follow_popularity, follow_relations
 from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
 from service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
-from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
+from service.engine.recommend import PopularProducts, products_by_looks, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
 from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of, siblings_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
@@ -55,8 +54,7 @@ from service.experiments.exploration import Exploration
 from service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
 
 if TYPE_CHECKING:
-    from retrieval.events.stored import StoredEvent
-    from service.events.event_log import EventLog, RecordResult
+    from service.events.event_log import RecordResult
     from service.settings import Settings
 
 
@@ -314,6 +312,37 @@ class SearchEngine:
         sources = self._answering.sources(snapshot, self._rules.compiled(snapshot), filters, hidden)
         return answer_question(sources, text, product_id, about)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether products can be found by their pictures."""
+        return self.snapshot.pictures is not None
+
+    def search_by_picture(
+        self, picture: bytes | os.PathLike[str], *, size: int = 20, filters: str = "", rules: bool = True
+    ) -> Page:
+        """The products that look most like a picture: the content of a JPEG, PNG, WebP or GIF file, or its path.
+
+        Raises PictureError for a file that is no such picture, or too large, QueryError for an index without pictures,
+        QueryError or FilterError for an invalid argument, EncoderError where the model fails.
+        """
+        SearchRequest(size=size, filters=filters)
+        if not isinstance(picture, bytes | os.PathLike):
+            raise QueryError(f"picture is {type(picture).__name__}, it must be bytes or a path")
+        # Pillow, which an engine without pictures does without.
+        from retrieval.pictures import read_file
+
+        content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+        return self._by_looks(content, size, filters, rules=rules)
+
+    def _by_looks(self, picture: bytes | str, size: int, filters: str, *, rules: bool) -> Page:
+        self._check_open()
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given = self._rules_for(snapshot, rules)
+            return products_by_looks(snapshot, picture, size, filters, lost, given)
+
+        return self._answer(answer)
+
     def similar(
         self,
         product_id: str,
@@ -323,16 +352,24 @@ class SearchEngine:
         rules: bool = True,
         coviews: bool = True,
         sponsored: bool = False,
+        by: Literal["text", "looks"] = "text",
     ) -> Page:
-        """The products most like one by their texts and, with `coviews`, by what the same shoppers looked at; with
-        `rules` the store's rules apply, and with `sponsored` there are sponsored hits beside them, where the setting
-        `sponsored.enabled` is on. Raises UnknownProductError where there is no such product, QueryError or FilterError
-        for an invalid argument."""
+        """The products most like one by their texts and, with `coviews`, by what the same shoppers looked at; or by
+        their pictures alone, where `by` is "looks". With `rules` the store's rules apply, and with `sponsored` there
+        are sponsored hits beside those by texts, where the setting `sponsored.enabled` is on.
+
+        Raises UnknownProductError where there is no such product, QueryError or FilterError for an invalid argument,
+        and for looks in an index without pictures.
+        """
         SearchRequest(size=size, filters=filters)
+        if by not in ("text", "looks"):
+            raise QueryError(f"by is {by!r}, it can be 'text' or 'looks'")
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
+        if by == "looks":
+            return self._by_looks(product_id, size, filters, rules=rules)
         self._check_open()
         known = self._relations.value if coviews else NO_RELATIONS
 
@@ -643,50 +680,3 @@ def _follow(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
             return
         alive.reload_if_changed()
         del alive
-
-
-class Recorder:
-    """Records events of an index directory, opened with the first of them. Without `settings` they are read then from
-    the file and the environment."""
-
-    def __init__(self, root: Path, settings: Settings | None) -> None:
-        self._root = root
-        self._settings = settings
-        self._opening = threading.Lock()
-        self._log: EventLog | None = None
-        self._stamp = (0, 0, 0)
-        """Of the pointer to the version that serves: another one may keep events elsewhere."""
-        self._is_clustered = False
-
-    def record(self, events: Iterable[Event]) -> RecordResult:
-        return self._opened().record(events)
-
-    def stored(self, events: Iterable[Event]) -> list[StoredEvent]:
-        """Events as they are stored, without storing them."""
-        return self._opened().prepare(events)
-
-    def pseudonyms_of(self, shopper: str) -> list[str]:
-        return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
-
-    def _opened(self) -> EventLog:
-        # What an engine that only searches does without.
-        from service.events.event_log import EventLog, is_in_cluster
-        from service.settings import load_settings
-
-        with self._opening:
-            stamp = file_stamp(self._root / CURRENT)
-            if self._log is not None and stamp == self._stamp:
-                return self._log
-            settings = self._settings or load_settings()
-            is_clustered = is_in_cluster(self._root, settings)
-            if self._log is not None and is_clustered != self._is_clustered:
-                self._log.close()
-                self._log = None
-            self._log = self._log or EventLog.open(self._root, settings)
-            self._stamp, self._is_clustered = stamp, is_clustered
-            return self._log
-
-    def close(self) -> None:
-        with self._opening:
-            if self._log is not None:
-                self._log.close()

@@ -1,17 +1,19 @@
-"""Values that the engine reads from files and loads again when the files change."""
+"""Values that the engine reads from files and loads again when the files change; and the log of events, which is
+opened again when another version may keep it elsewhere."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from retrieval.errors import ShelfwiseError
+from retrieval.records import Event
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE, RELATIONS_FILE
+from retrieval.store.manifest import CURRENT, MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE, RELATIONS_FILE
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
 from service.events.signals import (
     NO_POPULARITY,
@@ -22,6 +24,11 @@ from service.events.signals import (
     read_popularity,
     read_relations,
 )
+
+if TYPE_CHECKING:
+    from retrieval.events.stored import StoredEvent
+    from service.events.event_log import EventLog, RecordResult
+    from service.settings import Settings
 
 T = TypeVar("T")
 
@@ -109,3 +116,50 @@ def follow_popular_queries(root: Path) -> ReloadedFile[PopularQueries]:
         return queries
 
     return ReloadedFile(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "no popular query is suggested")
+
+
+class Recorder:
+    """Records events of an index directory, opened with the first of them. Without `settings` they are read then from
+    the file and the environment."""
+
+    def __init__(self, root: Path, settings: Settings | None) -> None:
+        self._root = root
+        self._settings = settings
+        self._opening = threading.Lock()
+        self._log: EventLog | None = None
+        self._stamp = (0, 0, 0)
+        """Of the pointer to the version that serves: another one may keep events elsewhere."""
+        self._is_clustered = False
+
+    def record(self, events: Iterable[Event]) -> RecordResult:
+        return self._opened().record(events)
+
+    def stored(self, events: Iterable[Event]) -> list[StoredEvent]:
+        """Events as they are stored, without storing them."""
+        return self._opened().prepare(events)
+
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
+
+    def _opened(self) -> EventLog:
+        # What an engine that only searches does without.
+        from service.events.event_log import EventLog, is_in_cluster
+        from service.settings import load_settings
+
+        with self._opening:
+            stamp = file_stamp(self._root / CURRENT)
+            if self._log is not None and stamp == self._stamp:
+                return self._log
+            settings = self._settings or load_settings()
+            is_clustered = is_in_cluster(self._root, settings)
+            if self._log is not None and is_clustered != self._is_clustered:
+                self._log.close()
+                self._log = None
+            self._log = self._log or EventLog.open(self._root, settings)
+            self._stamp, self._is_clustered = stamp, is_clustered
+            return self._log
+
+    def close(self) -> None:
+        with self._opening:
+            if self._log is not None:
+                self._log.close()

@@ -24,7 +24,7 @@ from retrieval.filters.schema import FieldCatalog, extend_catalog, product_colum
 from retrieval.index.keyword import DocumentChange
 from retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, TokenStates, quantise_tokens
 from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors, nearest_of
-from retrieval.records import Product
+from retrieval.records import Product, images_of
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
@@ -281,6 +281,7 @@ class LiveSnapshot:
         self._signals = ChangedSignals(base.signals, base.manifest.products)
         self._types = base.types
         self._groups = base.groups
+        self._pictures = base.pictures
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
@@ -367,6 +368,9 @@ class LiveSnapshot:
         self._signals = self._signals.with_changes(rows)
         self._types = self._types.with_changes(rows)
         self._groups = self._groups.with_changes(rows)
+        if self._pictures:
+            others = frozenset(row for row, product in rows.items() if self._has_other_picture(row, product))
+            self._pictures = replace(self._pictures, index=self._pictures.index.without(others))
         self._products = self._products.with_changes(rows, added)
         self.snapshot = replace(
             self.snapshot,
@@ -378,7 +382,14 @@ class LiveSnapshot:
             signals=self._signals,
             types=self._types,
             groups=self._groups,
+            pictures=self._pictures,
         )
+
+    def _has_other_picture(self, row: int, product: Product | None) -> bool:
+        """Whether the picture that the version has for a row is not that of the product any more."""
+        if row >= self.snapshot.manifest.products:
+            return False
+        return product is None or images_of(self._products.base[row])[:1] != images_of(product)[:1]
 
     def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:
         if product is None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import MOST_COUNTED, ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
-from retrieval.errors import ModelError
+from retrieval.errors import ModelError, QueryError
 from retrieval.filters.ast import In
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -30,7 +30,7 @@ from service.engine.hot_reload import ReloadedFile
 from service.engine.models import OpenedUserTower
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
-from service.engine.snapshot import Snapshot
+from service.engine.snapshot import PICTURES, Snapshot
 from service.events.signals import NO_RELATIONS, Popularity, Relations
 
 TOWER = "user tower"
@@ -359,6 +359,36 @@ def similar_products(
         return page
     least = min(texts[other].score for _, other, _ in best)
     return replace(page, sponsored=sponsor(row, nearest_to(snapshot, vector, _ADVERTISED, where, is_lost=False), least))
+
+
+def products_by_looks(
+    snapshot: Snapshot,
+    picture: bytes | str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+) -> Page:
+    """The products whose pictures are nearest to a picture's file, or to that of the product with this id, itself and
+    what `rules` keep out left out; no hits for a product without a picture. A score is the cosine.
+
+    Raises QueryError for an index without pictures, PictureError for a file that is none, UnknownProductError, or
+    EncoderError.
+    """
+    if (pictures := snapshot.pictures) is None:
+        cure = "rebuild it with a model of pictures: shelfwise rebuild INDEX FEED --pictures MODEL"
+        raise QueryError(f"the index has no pictures to search in; {cure}")
+    row = row_of(snapshot, picture) if isinstance(picture, str) else -1
+    vector = pictures.encode(picture) if isinstance(picture, bytes) else pictures.index.vector(row)
+    where, rule_ids = _condition(snapshot, filters, rules)
+    hits: list[Hit] = []
+    if vector is not None:
+        found = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost), among=pictures.index)
+        others = ((other, cosine) for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        shown = [(other, cosine) for other, cosine in others if other != row][:size]
+        scored = ((other, StageScore(rank, cosine)) for rank, (other, cosine) in enumerate(shown, 1))
+        hits = [Hit(snapshot.products[other], each.score, {PICTURES: each}) for other, each in scored]
+    return Page(tuple(hits), len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
 
 
 def _viewed(

@@ -170,7 +170,7 @@ class Reranking:
             scores = self.reranker.score(candidates, self.deadline)
             gained, preferred = bonuses(ranking, count)
             scored = RankerCandidates(ranking.rows[:count], candidates, gained, preferred)
-            reorder_head(ranking, scores + gained + preferred)
+            reorder_head(ranking, scores + gained + preferred + ranking.by_picture[:count])
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 

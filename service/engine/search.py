@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,6 +51,9 @@ from service.engine.reranking import RuleArranger, RuleOrder, first_rows
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import Completion
 from service.experiments.exploration import Exploration
+
+if TYPE_CHECKING:
+    from retrieval.index.pictures import PictureIndex
 
 _BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
 _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)
@@ -467,15 +471,23 @@ class Search:
 
 
 def nearest_to(
-    snapshot: Snapshot, vector: Vectors, limit: int, where: Condition | None, *, is_lost: bool
+    snapshot: Snapshot,
+    vector: Vectors,
+    limit: int,
+    where: Condition | None,
+    *,
+    is_lost: bool,
+    among: PictureIndex | None = None,
 ) -> NearestRows:
-    """The vectors nearest to one that a condition lets through; `is_lost` where the cluster cannot tell which."""
+    """The vectors nearest to one that a condition lets through, or those `among` pictures; `is_lost` where the cluster
+    cannot tell which."""
+    search = among.nearest if among else snapshot.vectors.search
     if where is None:
-        return snapshot.vectors.search(vector, limit)
+        return search(vector, limit)
     if not is_lost:
         allowed = snapshot.keyword.select(Selection(where=where, everything=True))
-        return snapshot.vectors.search(vector, limit, allowed)
-    nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
+        return search(vector, limit, allowed)
+    nearest = search(vector, FILTERED_DEPTH)
     kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
     return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
 

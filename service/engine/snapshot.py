@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,9 +19,10 @@ import numpy as np
 
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.folder import origin_of
-from retrieval.encoders.registry import shared_encoder
+from retrieval.encoders.registry import LazyEncoder, shared_encoder
 from retrieval.errors import (
     ClusterUnavailableError,
+    EncoderError,
     EncoderMismatchError,
     EncoderUnavailableError,
     SettingError,
@@ -48,12 +50,13 @@ from retrieval.index.keyword import (
     sort_rows,
 )
 from retrieval.index.token_states import StoredStates, TokenStates
-from retrieval.index.vectors import VectorIndex, measure_background
+from retrieval.index.vectors import VectorIndex, Vectors, measure_background
 from retrieval.records import Facet, Product
 from retrieval.store.files import load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
+    PICTURES_FOLDER,
     STATES_FOLDER,
     SYNONYMS_FILE,
     TYPES_FOLDER,
@@ -72,6 +75,8 @@ from retrieval.text.synonyms import Synonyms
 if TYPE_CHECKING:
     from retrieval.elasticsearch.client import Cluster
     from retrieval.elasticsearch.versions import ClusterVersions
+    from retrieval.encoders.pictures import PictureEncoder
+    from retrieval.index.pictures import PictureIndex
     from service.settings import Settings
 
 
@@ -100,6 +105,13 @@ class Connection:
                 except SettingError as error:
                     raise SettingError(f"{self._store.root} is searched in Elasticsearch: {error}") from error
             return ClusterVersions(self._cluster, self._store)
+
+    @property
+    def picture_weight(self) -> float:
+        """The setting `pictures.weight`."""
+        from service.settings import load_settings
+
+        return (self._settings or load_settings()).pictures.weight
 
     @property
     def round_trips(self) -> int:
@@ -217,6 +229,42 @@ class NullKeywordIndex(SequentialQueries):
         return replace(columns, terms=terms)
 
 
+PICTURES = "pictures"
+"""What a page names among its stages, and among those that failed, for the pictures."""
+
+
+def looks_of(text: Future[Vectors | None] | None) -> tuple[Vectors | None, tuple[str, ...]]:
+    """The vector of a text among pictures, if there are any, and the name of the stage where it failed."""
+    looks = text.result() if text else None
+    return looks, (PICTURES,) if text and looks is None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedPictures:
+    """The pictures of a version, and the encoder of pictures and texts that made their vectors."""
+
+    index: PictureIndex
+    encoder: PictureEncoder
+    weight: float
+    """What a deviation of a text's similarity adds to a product's score; 0 where texts are not compared."""
+
+    def read(self, text: str) -> Vectors | None:
+        """The unit vector of a text among pictures (dimension,); None where the encoder fails."""
+        try:
+            vector: Vectors = self.encoder.encode_queries([text])[0]
+        except EncoderError:
+            return None
+        return vector
+
+    def encode(self, content: bytes) -> Vectors:
+        """The unit vector of a picture's file (dimension,); raises PictureError, or EncoderError."""
+        # Pillow, which a search by text does without.
+        from retrieval.pictures import CATALOG_WIDTH, decode, on_white
+
+        vector: Vectors = self.encoder.encode_pictures([on_white(decode(content, CATALOG_WIDTH))])[0]
+        return vector
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A version, opened. `notices` says what was passed over to find a whole one."""
@@ -234,6 +282,8 @@ class Snapshot:
     types: ProductTypes
     values: NamedValues
     groups: ProductGroups
+    pictures: SearchedPictures | None = None
+    """None in a version without pictures, and where their encoder cannot be used."""
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
@@ -326,6 +376,9 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
     catalog = read_fields(folder / FIELDS_FILE)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     signals = StoredSignals(folder, manifest.products)
+    pictures, trouble = (None, "")
+    if manifest.pictures and load is not LazyEncoder and not serving.pictures_problem:
+        pictures, trouble = _pictures(store, manifest, connection)
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
@@ -339,7 +392,8 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
         ProductTypes.open(folder / TYPES_FOLDER, signals.table[:, COLUMNS.index("rating_count")]),
         NamedValues.open(folder / TYPES_FOLDER),
         ProductGroups(StoredGroups(folder, manifest.products)),
-        (*serving.notices, *notices),
+        pictures,
+        (*serving.notices, *notices, *([trouble] if trouble else ())),
         unanswered,
     )
     _check_agreement(snapshot)
@@ -375,6 +429,22 @@ def _vectors(store: Store, manifest: Manifest, connection: Connection) -> Vector
     from retrieval.index.faiss import FaissIndex
 
     return FaissIndex(folder / VECTORS_FOLDER)
+
+
+def _pictures(store: Store, manifest: Manifest, connection: Connection) -> tuple[SearchedPictures | None, str]:
+    """The pictures of a version that has some, or the reason why they cannot be searched."""
+    if (info := manifest.pictures) is None:
+        return None, ""
+    try:
+        # torch, which an index without pictures may do without.
+        from retrieval.encoders.pictures import shared_picture_encoder
+        from retrieval.index.pictures import PictureIndex
+
+        encoder = shared_picture_encoder(store.encoders / info.encoder)
+    except (ImportError, EncoderUnavailableError) as error:
+        return None, f"pictures are not searched: {error}"
+    index = PictureIndex.open(store.version_folder(manifest.version) / PICTURES_FOLDER, info)
+    return SearchedPictures(index, encoder, connection.picture_weight), ""
 
 
 def _states(folder: Path, manifest: Manifest) -> StoredStates | None:

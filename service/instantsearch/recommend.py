@@ -145,8 +145,12 @@ class Recommender:
         return replace(self._similar(request), message=f"{few}: these are similar ones")
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
-        # Visual similarity depends on the products alone, not on co-views.
+        # Visual similarity depends on the products alone, not on co-views: on their pictures, where they have some.
         mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
+        if not mixed and self._engine.has_pictures:
+            page = self._engine.similar(request.product_id, size=request.size, filters=where, by="looks")
+            if page.hits:
+                return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
         wants, size = request.parameters.wants_query_id, request.size
         page = self._engine.similar(request.product_id, size=size, filters=where, coviews=mixed, sponsored=wants)
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)

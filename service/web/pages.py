@@ -67,7 +67,9 @@ async def facts(context: Contextual, request: Request) -> Response:
     state = request.app.state
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
     look: StoreLook = state.look
-    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, look.facts, look.pictures))
+    return tagged_response(
+        request, StoreFacts(state.page_key, facets, sorts, look.facts, look.pictures, context.engine.has_pictures)
+    )
 
 
 def _check_page_key(context: ServiceContext, request: Request) -> None:
@@ -269,6 +271,8 @@ class StoreFacts:
     look: LookFacts
     pictures: PictureSource
     """The pictures of other servers that this one sends."""
+    searches_pictures: bool
+    """Whether products can be found by a picture."""
 
 
 def used_fields(catalog: FieldCatalog, products: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Header, Path, Query, Request, Response
 
@@ -183,12 +183,16 @@ def similar(
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Fields = _ALL_FIELDS,
     sponsored: Annotated[bool, Query(description="Whether there may be sponsored hits.")] = False,
+    by: Annotated[Literal["text", "looks"], Query(description="looks: by their pictures alone.")] = "text",
 ) -> SimilarResponse:
-    """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
+    """The products nearest in meaning, or viewed by the same shoppers, or with the nearest pictures, without the
+    product itself."""
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     where = context.narrow(permit, filters)
-    page = context.shown_page(permit, context.engine.similar(product_id, size=size, filters=where, sponsored=sponsored))
+    page = context.shown_page(
+        permit, context.engine.similar(product_id, size=size, filters=where, sponsored=sponsored, by=by)
+    )
     query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
     offers = sponsored_results(page, query_ids, returned)
     return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)

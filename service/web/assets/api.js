@@ -28,11 +28,12 @@ function pathOf(path) {
 }
 
 /** The JSON of an answer; raises Refusal, or TypeError where the server is not reached. */
-export async function call(path, { method = "GET", body, signal, keepalive = false } = {}) {
+export async function call(path, { method = "GET", body, file, signal, keepalive = false } = {}) {
   const headers = {};
   if (key) headers["X-API-Key"] = key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const content = body === undefined ? undefined : JSON.stringify(body);
+  if (file) headers["Content-Type"] = "application/octet-stream";
+  const content = body === undefined ? file : JSON.stringify(body);
   // What is sent while the page is left may have 64 KiB; a browser refuses more.
   const outlives = keepalive && new Blob([content ?? ""]).size < MOST_KEPT_ALIVE;
   const began = Date.now();
@@ -99,6 +100,8 @@ export const api = {
   facts: () => call("/assets/store.json"),
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
   answer: (body, signal) => call("/v1/answer", { method: "POST", body, signal }),
+  /** The products that look most like the picture in a file. */
+  byPicture: async (file, size) => (await call(withParameters("/v1/search/picture", { size }), { method: "POST", file })).hits,
   suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
   product: async (id, signal) => (await call(productPath(id), { signal })).product,
   /** A product with the ids of its siblings. */

@@ -15,11 +15,11 @@ const PAINTS = [
   ["steel|alumini?um|titanium|cobalt|carbide|钢|铝|钛|合金", "#aab2ba"],
 ].map(([words, paint]) => [new RegExp(words, "i"), paint]);
 
-let sent = /^$/;
+let sent = /^file:/i;
 
-/** Which pictures of other servers this one sends itself: "http", "all", or "direct" for none. */
+/** Which pictures of other servers this one sends itself: "http", "all", or "direct" for none; those of files, always. */
 export function usePictures(source) {
-  sent = { http: /^http:/i, all: /^https?:/i }[source] || /^$/;
+  sent = { http: /^(http|file):/i, all: /^(https?|file):/i }[source] || /^file:/i;
 }
 
 /** All pictures of a product, in the order of their numbers. */

@@ -1,6 +1,7 @@
 // The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
 
 import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
+import { api } from "./api.js";
 import { cachedResults, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons, sponsoredStrip } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
@@ -111,6 +112,32 @@ export function resultsView(shop) {
       WIDE.removeEventListener("change", fit);
     },
   };
+}
+
+const BY_PICTURE = 24;
+
+/** The products that look like the picture in a file. */
+export function pictureView(file) {
+  const head = el("h1", { id: "view-title", tabindex: "-1", text: t("like your picture") });
+  const found = el("div", { class: "hits" }, skeletons(12));
+  const shown = el("img", { class: "your-picture", alt: t("your picture"), hidden: true });
+  const reader = new FileReader();
+  reader.addEventListener("load", () => {
+    shown.src = reader.result;
+    shown.hidden = false;
+  });
+  reader.readAsDataURL(file);
+  const element = el("div", { class: "by-picture" }, el("div", { class: "results-head" }, head), shown, found);
+  const show = async () => {
+    try {
+      const hits = await api.byPicture(file, BY_PICTURE);
+      fill(found, grid(hits, { level: "h2" }));
+      announceCount(head.textContent);
+    } catch (error) {
+      fill(found, errorNotice(error, show));
+    }
+  };
+  return { element, show, title: () => head.textContent, leave() {} };
 }
 
 function offers(place, answer) {

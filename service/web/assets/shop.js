@@ -9,7 +9,7 @@ import { fill, webUrl } from "./dom.js";
 import { homeView, popularRows } from "./home.js";
 import { productView } from "./product-view.js";
 import { usePictures } from "./picture.js";
-import { resultsView } from "./results.js";
+import { pictureView, resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
 import { errorNotice } from "./error-notice.js";
 import { isChoice, language, otherLanguages, speak, t, translate, useLook } from "./words.js";
@@ -118,6 +118,36 @@ const on = {
   },
 };
 
+/** Shows the products that look like the picture in a file. The picture has no address: going back leaves it. */
+function showByPicture(file) {
+  history.replaceState({ ...history.state, top: scrollY }, "");
+  history.pushState({ inside: true }, "", addressOf(placeOf("", [])));
+  isTypingOn = false;
+  view?.leave();
+  place = { ...placeOf("", shop.facts.facets), view: "picture" };
+  view = pictureView(file);
+  fill(main, view.element);
+  box.set("");
+  scrollTo(0, 0);
+  document.title = [view.title(), t("store")].join(" · ");
+  document.getElementById("view-title").focus({ preventScroll: true });
+  return view.show();
+}
+
+/** The button that asks for a picture, where the store can be searched by one. */
+function askPictures() {
+  const button = document.querySelector("#search .camera");
+  const files = document.querySelector("#search .picture-file");
+  button.hidden = !shop.facts.searches_pictures;
+  document.getElementById("search").classList.toggle("with-camera", !button.hidden);
+  button.addEventListener("click", () => files.click());
+  files.addEventListener("change", () => {
+    const [file] = files.files;
+    files.value = "";
+    if (file) showByPicture(file);
+  });
+}
+
 function followLinks() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href]");
@@ -149,7 +179,7 @@ function again() {
   if (view) {
     view.leave();
     view = null;
-    show(place, { isBack: true, top: scrollY });
+    show(place.view === "picture" ? placeOf("", shop.facts.facets) : place, { isBack: true, top: scrollY });
   }
 }
 
@@ -177,6 +207,7 @@ async function open() {
   usePictures(shop.facts.pictures);
   box = searchBox(document.getElementById("search"), on);
   followLinks();
+  askPictures();
   askConsent(again);
   // Who began to type before the page was ready loses no letter.
   const field = document.querySelector("#search input");

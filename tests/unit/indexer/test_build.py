@@ -11,10 +11,10 @@ import pytest
 
 import indexer.build
 import indexer.embedding
-from indexer.build import check_publish
 from indexer.embedding_cache import key_array, text_key
 from indexer.feeds.base import RejectedRow
 from indexer.rejects import REJECTED_FILE
+from indexer.targets import check_publish
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import load_encoder, open_encoder
 from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL

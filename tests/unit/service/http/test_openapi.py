@@ -69,6 +69,7 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
     # several.
     assert refused == [
         "GET /v1/products/{product_id}/pictures/{number}",
+        "POST /v1/search/picture",
         "GET /v1/experiments/{experiment_id}/report",
         "POST /v1/synonyms/proposals/{proposal_id}/accept",
         "POST /v1/synonyms/proposals/{proposal_id}/decline",

@@ -16,14 +16,16 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from retrieval import pictures
+from retrieval.errors import PictureError
+from retrieval.pictures import PictureCache, is_public, resize
 from service.app import create_app
 from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.http.errors import RequestError
 from service.settings import ServiceSettings, StoreSettings
-from service.web import pictures
-from service.web.pictures import FOLDER, PictureCache, PictureError, Pictures, is_public, resize
+from service.web.pictures import FOLDER, Pictures
 from tests.services import local_client, made
 
 _OWN = repeat(["127.0.0.1"])
@@ -120,7 +122,7 @@ def fetched(folder: Path, hostile: ThreadingHTTPServer, path: str, answers: Iter
     async def get() -> bytes:
         own = opened(folder, hostile, answers)
         try:
-            return await own.get(f"http://pictures.example:{hostile.server_port}/{path}", 160, "webp")
+            return await own.get(f"http://pictures.example:{hostile.server_port}/{path}", 160, "webp", folder)
         finally:
             await own.close()
 
@@ -228,7 +230,7 @@ def test_public_addresses_are_public_at_the_ports_of_the_web() -> None:
 
 
 def test_bombs_and_damaged_files_are_no_pictures() -> None:
-    bomb = encoded((6_000, 5_000), mode="1")
+    bomb = encoded((8_000, 6_000), mode="1")
     assert len(bomb) < 10_000
     for content in (bomb, b"", b"GIF89a", encoded()[:200], b"%PDF-1.7", b"II*\0"):
         with pytest.raises(PictureError):

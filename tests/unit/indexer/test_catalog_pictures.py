@@ -1,0 +1,203 @@
+"""Pictures in a rebuild: what is read and fetched, encoded once, counted where it fails, and resumed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from indexer import pictures
+from indexer.build import RebuildReport
+from indexer.pictures import NONE, PictureOptions
+from retrieval.errors import EncoderUnavailableError
+from retrieval.pictures import PictureFetcher, is_public
+from retrieval.progress import NullProgress
+from retrieval.records import Product
+from retrieval.store.manifest import PICTURES_FOLDER
+from service.demo.drawings import DOTS, Look
+from service.demo.grammar import PICTURE_MODEL
+from tests import pictured_store
+from tests.unit.indexer.conftest import Shop
+
+_MODEL = str(PICTURE_MODEL)
+PRODUCTS = pictured_store.products()[:6]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, cache: Path) -> Shop:
+    pictured_store.write_pictures(tmp_path / "pictures")
+    return Shop(tmp_path / "index", cache)
+
+
+def build(
+    shop: Shop,
+    products: list[Product] = PRODUCTS,
+    model: str = _MODEL,
+    **more: Any,  # noqa: ANN401
+) -> RebuildReport:
+    folder = shop.root.with_name("pictures")
+    return shop.rebuild(
+        products,
+        progress=more.pop("progress", None),
+        force=True,
+        pictures=PictureOptions(model, more.pop("folder", folder), **more),
+    )
+
+
+class Counting(NullProgress):
+    """Counts the pictures that are encoded, and stops the run after some."""
+
+    def __init__(self, most: int = 1_000) -> None:
+        self.encoded, self._phase, self._most = 0, "", most
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self._phase = phase
+
+    def advance(self, count: int) -> None:
+        if self._phase == "encode pictures":
+            self.encoded += count
+            if self.encoded >= self._most:
+                raise KeyboardInterrupt
+
+
+def encoded(shop: Shop, products: list[Product] = PRODUCTS, **more: Any) -> int:  # noqa: ANN401
+    """Pictures that a rebuild encodes."""
+    progress = Counting()
+    build(shop, products, progress=progress, **more)
+    return progress.encoded
+
+
+def test_only_changed_pictures_are_encoded_again(shop: Shop) -> None:
+    assert encoded(shop) == 6
+    report = build(shop)
+    assert not report.published
+    assert report.pictures
+    assert report.pictures.pictures == 6
+    folder = shop.root.with_name("pictures")
+    (folder / "t0.webp").write_bytes(pictured_store.picture_of("Backpack", Look("Green", DOTS)))
+    first = np.load(shop.folder / PICTURES_FOLDER / "vectors.npy")
+    assert encoded(shop, model="") == 1
+    second = np.load(shop.folder / PICTURES_FOLDER / "vectors.npy")
+    assert (first != second).any(axis=1).tolist() == [True, *[False] * 5]
+    assert build(shop, model=NONE).pictures is None
+    assert not (shop.folder / PICTURES_FOLDER).exists()
+
+
+def test_equal_pictures_are_encoded_once(shop: Shop) -> None:
+    alike = [replace(each, images=("file:t0.webp",)) for each in PRODUCTS]
+    assert encoded(shop, alike) == 1
+    vectors = np.load(shop.folder / PICTURES_FOLDER / "vectors.npy")
+    assert (vectors == vectors[0]).all()
+
+
+def test_pictures_that_cannot_be_used_are_counted_with_their_reasons(shop: Shop) -> None:
+    folder = shop.root.with_name("pictures")
+    (folder / "text.webp").write_text("no picture")
+    (folder / "inside").symlink_to("/etc")
+    (folder / "folder.webp").mkdir()
+    outside = ("file:../feed.jsonl", "file:///etc/passwd", "file:inside/passwd", "file://host/t0.webp")
+    bad = ("file:text.webp", "file:gone.webp", "file:folder.webp", *outside)
+    named = [Product(f"x{number}", f"Thing {number}", images=(each,)) for number, each in enumerate(bad)]
+    report = build(shop, [*PRODUCTS, *named, Product("y", "Thing without a picture")])
+    assert report.pictures
+    assert report.pictures.pictures == 6
+    expected = {
+        "it is a file outside the folder of pictures": 4,
+        "it is no JPEG, PNG, WebP or GIF, or damaged": 1,
+        "it is no file": 1,
+        "its file cannot be read (No such file or directory)": 1,
+    }
+    assert report.pictures.failed == expected
+    quality = json.loads((shop.root / "quality.json").read_bytes())
+    assert quality["pictures"] == expected
+    assert "outside the folder of pictures" in (shop.root / "quality.html").read_text("utf-8")
+
+
+def test_no_file_is_read_without_a_folder(shop: Shop) -> None:
+    report = build(shop, folder=None)
+    assert report.pictures
+    assert report.pictures.failed == {"it is a file, and no folder of pictures is set": 6}
+    assert report.pictures.pictures == 0
+
+
+def test_stopped_rebuild_goes_on_with_the_pictures_that_it_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_TOGETHER", 2)
+    with pytest.raises(KeyboardInterrupt):
+        build(shop, progress=Counting(4))
+    assert encoded(shop) == 2
+
+
+def test_model_that_reads_no_pictures_is_refused(shop: Shop) -> None:
+    with pytest.raises(EncoderUnavailableError, match="does not read pictures"):
+        build(shop, model="all-MiniLM-L6-v2")
+    with pytest.raises(EncoderUnavailableError, match="no-such-model"):
+        build(shop, model="no-such-model")
+
+
+class PictureServer(BaseHTTPRequestHandler):
+    """Sends a picture, or what its path names."""
+
+    requests: ClassVar[list[str]] = []
+    running: ClassVar[list[int]] = [0, 0]
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        with self.lock:
+            self.running[0] += 1
+            self.running[1] = max(self.running)
+        threading.Event().wait(0.05)
+        with self.lock:
+            self.running[0] -= 1
+        if self.path.startswith("/redirect/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/redirect/"))
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "image/webp")
+        self.end_headers()
+        self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), len(self.path)))
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    PictureServer.requests.clear()
+    PictureServer.running[:] = [0, 0]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PictureServer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def test_pictures_are_fetched_once_and_a_few_at_a_time(shop: Shop, server: ThreadingHTTPServer) -> None:
+    port = server.server_port
+    make_fetcher = partial(
+        PictureFetcher,
+        resolve=lambda host, _port: {"shop.example": ["127.0.0.1"], "inner.example": ["10.0.0.7"]}.get(host, [host]),
+        allows=lambda address, number: (address, number) == ("127.0.0.1", port) or is_public(address, number),
+    )
+    images = [f"http://shop.example:{port}/{'x' * number}.webp" for number in range(4)]
+    images += ["http://inner.example/a.webp", f"http://shop.example:{port}/redirect/http://169.254.169.254/"]
+    products = [replace(each, images=(image,)) for each, image in zip(PRODUCTS, images, strict=True)]
+    options: dict[str, Any] = {"per_host": 2, "make_fetcher": make_fetcher}
+    report = build(shop, products, **options)
+    assert report.pictures
+    assert report.pictures.pictures == 4
+    assert report.pictures.failed == {"its address is not public": 2}
+    assert len(PictureServer.requests) == 5
+    assert PictureServer.running[1] <= 2
+    assert not build(shop, products, **options).published
+    assert len(PictureServer.requests) == 5

@@ -1,0 +1,178 @@
+"""Searches by a picture and by text over pictures, in an index whose texts say nothing of looks."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from retrieval.errors import PictureError, QueryError, UnknownProductError
+from retrieval.store.versions import Store
+from service.app import create_app
+from service.demo.drawings import STRIPES, Look
+from service.engine.engine import SearchEngine
+from service.settings import PicturesSettings, ServiceSettings, Settings
+from tests import pictured_store
+from tests.machine import build_once
+from tests.services import local_client
+
+STRIPED_RED_SHIRT = pictured_store.picture_of("T-Shirt", Look("Red", STRIPES), 99)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    built = build_once(tmp_path_factory, "pictured-store", lambda folder: pictured_store.build(folder, cache))
+    return Path(shutil.copytree(built / "index", tmp_path_factory.mktemp("pictured") / "index"))
+
+
+@pytest.fixture(scope="module")
+def looking(root: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(root) as engine:
+        yield engine
+
+
+def ids(engine: SearchEngine, text: str, count: int) -> list[str]:
+    return [hit.product.id for hit in engine.search(text, size=count).hits]
+
+
+def test_picture_finds_the_products_that_look_like_it(looking: SearchEngine) -> None:
+    page = looking.search_by_picture(STRIPED_RED_SHIRT, size=5)
+    assert page.hits[0].product.id == "t1"
+    assert page.hits[0].stages["pictures"].rank == 1
+    assert len(page.hits) == 5
+
+
+def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_path: Path) -> None:
+    path = tmp_path / "shirt.webp"
+    path.write_bytes(STRIPED_RED_SHIRT)
+    found = looking.search_by_picture(path, size=3, filters="id IN (b0, b1, b4)")
+    assert {hit.product.id for hit in found.hits} == {"b0", "b1", "b4"}
+    assert found.hits[0].product.id == "b1"
+    with pytest.raises(PictureError, match="cannot be read"):
+        looking.search_by_picture(tmp_path / "gone.webp")
+
+
+def test_text_finds_what_only_pictures_tell(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of so few products, most titles are about most pictures of their kind: nothing is far above the others.
+    monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
+    with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
+        assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
+        assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
+
+
+def test_weight_of_zero_leaves_pictures_out_of_searches_by_text(root: Path) -> None:
+    settings = Settings(pictures=PicturesSettings(weight=0.0))
+    with SearchEngine.open(root, settings=settings, follow=False) as engine:
+        page = engine.search("striped t-shirt", size=6)
+        assert "pictures" not in page.timings
+        assert engine.search_by_picture(STRIPED_RED_SHIRT, size=1).hits[0].product.id == "t1"
+
+
+def test_similar_by_looks_leaves_the_product_itself_out(looking: SearchEngine) -> None:
+    found = [hit.product.id for hit in looking.similar("t1", size=17, by="looks").hits]
+    assert "t1" not in found
+    assert len(found) == 17
+    assert found.index("t4") < found.index("b3")
+    with pytest.raises(UnknownProductError):
+        looking.similar("ghost", by="looks")
+    with pytest.raises(QueryError, match="'text' or 'looks'"):
+        looking.similar("t1", by="smell")  # type: ignore[arg-type]
+
+
+def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "1", **options: object) -> bytes:
+    output = io.BytesIO()
+    Image.new(mode, size).save(output, kind, **options)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no JPEG"),
+        (b"%PDF-1.7", "no JPEG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no JPEG"),
+        (STRIPED_RED_SHIRT[:200], "damaged"),
+        (encoded((10_000, 10_000)), "more than 40,000,000 pixels"),
+        (encoded((20_000, 20_000)), "more than 40,000,000 pixels"),
+        (bytes(10_000_001), "more than 10,000,000 bytes"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_file_that_is_no_picture_is_refused(looking: SearchEngine, content: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        looking.search_by_picture(content)
+
+
+def test_first_frame_of_an_animation_counts(looking: SearchEngine) -> None:
+    with Image.open(io.BytesIO(STRIPED_RED_SHIRT)) as first:
+        output = io.BytesIO()
+        first.save(output, "GIF", save_all=True, append_images=[Image.new("RGB", first.size)] * 20)
+    assert looking.search_by_picture(output.getvalue(), size=1).hits[0].product.id == "t1"
+
+
+def test_live_change_of_a_picture_hides_it_until_the_next_rebuild(root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "index"))
+    with SearchEngine.open(copy) as engine:
+        engine.patch("t1", price=9.0)
+        assert engine.search_by_picture(STRIPED_RED_SHIRT, size=1).hits[0].product.id == "t1"
+        engine.delete(["t1"])
+        engine.upsert([replace(engine.product("t4"), images=("https://shop.example/new.jpg",))])
+        found = {hit.product.id for hit in engine.search_by_picture(STRIPED_RED_SHIRT, size=20).hits}
+        assert found == {each.id for each in pictured_store.products()} - {"t1", "t4"}
+        assert not engine.similar("t4", by="looks").hits
+
+
+def test_index_without_pictures_says_so(engine: SearchEngine) -> None:
+    assert not engine.has_pictures
+    with pytest.raises(QueryError, match="shelfwise rebuild INDEX FEED --pictures MODEL"):
+        engine.search_by_picture(STRIPED_RED_SHIRT)
+
+
+def test_damaged_model_of_pictures_leaves_the_rest(root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "index"))
+    info = Store(copy).find_serving().manifest.pictures
+    assert info
+    (copy / "encoders" / info.encoder / "model" / "model.safetensors").write_bytes(b"lost")
+    with SearchEngine.open(copy, follow=False) as engine:
+        assert engine.search("t-shirt").hits
+        assert not engine.has_pictures
+        assert "pictures are not searched" in engine.notices[0]
+
+
+@pytest.fixture
+def shop(looking: SearchEngine) -> Iterator[TestClient]:
+    with local_client(create_app(looking, ServiceSettings())) as client:
+        yield client
+
+
+def test_route_takes_a_picture_as_its_body(shop: TestClient) -> None:
+    found = shop.post("/v1/search/picture", params={"size": 2, "fields": "title"}, content=STRIPED_RED_SHIRT)
+    assert found.status_code == 200
+    hits = found.json()["hits"]
+    assert hits[0]["product"]["id"] == "t1"
+    assert len(hits) == 2
+    refused = shop.post("/v1/search/picture", content=b"<svg/>")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == "it is no JPEG, PNG, WebP or GIF, or damaged"
+
+
+def test_route_of_similar_products_goes_by_looks(shop: TestClient) -> None:
+    found = shop.get("/v1/products/t1/similar", params={"by": "looks", "size": 1})
+    assert found.json()["hits"][0]["product"]["id"] in {"t4", "t0", "t2"}
+
+
+def test_picture_of_a_file_is_sent_from_the_rebuild_s_copy(shop: TestClient) -> None:
+    sent = shop.get("/v1/products/t1/pictures/0", params={"width": 160}, headers={"Accept": "image/webp"})
+    assert sent.status_code == 200
+    with Image.open(io.BytesIO(sent.content)) as picture:
+        assert picture.size == (160, 160)
+
+
+def test_page_knows_that_pictures_are_searched(shop: TestClient) -> None:
+    assert shop.get("/assets/store.json").json()["searches_pictures"] is True
