@@ -75,7 +75,8 @@ function page(product, shop, choices) {
     el("div", { class: "product-main" }, el("div", { class: "photos" }, image, thumbnails(product, image)),
       el("div", { class: "product-text" }, brand,
         el("h1", { id: "view-title", tabindex: "-1", text: product.title, lang: language }), stars(product), cost, stock,
-        choices, variantChoices(product, pick), button, description(product, language), productQuestion(product))),
+        choices, variantChoices(product, pick), button, description(product, language))),
+    productQuestion(product),
     details(product),
   ];
 }
