@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -253,7 +254,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
 def serve_as_worker() -> None:
     """Serves as the worker process that standard input describes, until SIGTERM or until its parent has ended."""
     start: WorkerStart = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the parent process
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    has_parent_ended = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(has_parent_ended,), name="parent", daemon=True).start()
     settings = start.sourced.settings
     group = WorkerGroup(start.number, settings.service.workers, start.folder)
     listeners = [socket.socket(fileno=each) for each in start.listeners]
@@ -272,9 +274,13 @@ def serve_as_worker() -> None:
     except ShelfwiseError as error:
         group.publish(_ERROR, str(error).encode())
         sys.exit(1)
+    finally:
+        if has_parent_ended.is_set():  # it removes the folder otherwise
+            shutil.rmtree(start.folder, ignore_errors=True)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(ended: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), _CHUNK_BYTES):
         pass
+    ended.set()
     os.kill(os.getpid(), signal.SIGTERM)
