@@ -582,7 +582,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     units = acts.sessions.select("source").unique().sort("source")
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
-    alike, sure = coordinated_accounts(units, acts), _odds("session_number", acts.sessions, sure_clicks(acts.shown))
+    alike = coordinated_accounts(units, acts)
     crowds = {
         Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, options.crowd)),
         Signal.BURIERS: _odds("source", units, lone_askers(acts.shown)),
@@ -597,16 +597,22 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         by_source |= sold | crowds | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
         by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
         sums = sums_by("session_number", acts.sessions, acts, baseline)
-        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline), Signal.SURE: sure}
+        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
         by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
         # Purchases in other sessions of the source count for this one.
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
         whole, own = _combine(by_source, options), _combine(by_session, options)
-        whole, own = _with_crowd(whole, np.maximum(*crowds.values()), options), _with_crowd(own, sure, options)
+        whole = _with_crowd(whole, np.maximum(*crowds.values()), options)
         score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
         flagged = score >= options.threshold
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
+    # Of what is left: the clicks of bots that are found otherwise would call those of shoppers a crowd's.
+    left = acts.shown.filter(~pl.col("session_number").is_in(suspects.implode()))
+    sure = _odds("session_number", acts.sessions, sure_clicks(left))
+    own = _with_crowd(BotEvidence(own.total, {**by_session, Signal.SURE: sure}), sure, options)
+    score = np.where(sure > 0, 1 / (1 + 10 ** (options.against - own.total)), score)
+    flagged = score >= options.threshold
     known = ("session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32))
     return acts.sessions.select(known).with_columns(
         score=pl.Series(score, dtype=pl.Float32),
