@@ -3,7 +3,8 @@
 ShelfwiseError
 ├── InputError     FeedError, RowError, QueryError > PictureError, FilterError, UnknownFieldError,
 │                  UnknownProductError, OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError,
-│                  ExperimentError, CampaignError, EventError, UnknownTaskError, JudgmentsError, SettingError
+│                  RelationError, ExperimentError, CampaignError, EventError, UnknownTaskError, JudgmentsError,
+│                  SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -98,6 +99,15 @@ class SynonymError(InputError):
     def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
         super().__init__(message)
         self.synonym, self.field = synonym, field
+
+
+class RelationError(InputError):
+    """A correction of a relation is invalid or missing; `relation` is its id, `field` the field that is wrong, if one
+    is."""
+
+    def __init__(self, message: str, relation: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.relation, self.field = relation, field
 
 
 class RelevanceError(InputError):

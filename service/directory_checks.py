@@ -29,6 +29,7 @@ from retrieval.store.manifest import (
 from retrieval.store.versions import Store
 from service.answers.faq import FaqStore
 from service.curation.document_store import DocumentStore
+from service.curation.relations import RelationStore
 from service.curation.relevance import RelevanceStore
 from service.curation.rules import RuleStore
 from service.curation.synonym_mining import read_proposals
@@ -44,6 +45,7 @@ from service.sponsored.ledger import Ledger
 
 _DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
     RuleStore,
+    RelationStore,
     RelevanceStore,
     FaqStore,
     SynonymStore,

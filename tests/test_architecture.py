@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 116,
+    "modules": 118,
     "lines": 37_400,
     "lines of code": 27_300,
-    "lines of tests": 15_560,
+    "lines of tests": 15_700,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

@@ -104,7 +104,13 @@ GROUPS: Mapping[str, Group] = {
     ),
     "relations": Group(
         "What goes with a product, or is chosen instead of it.",
-        {"refresh": Entry("service.cli.synonyms:refresh_relations", "Find the relations of the products again.")},
+        {
+            "refresh": Entry("service.cli.synonyms:refresh_relations", "Find the relations of the products again."),
+            "show": Entry("service.cli.synonyms:show_relations", "Show the relations of a product."),
+            "add": Entry("service.cli.synonyms:add_relation", "Add a relation between two products."),
+            "remove": Entry("service.cli.synonyms:remove_relation", "Remove a relation, also at later refreshes."),
+            "history": Entry("service.cli.synonyms:relation_history", "Show who changed what."),
+        },
     ),
     "relevance": Group(
         "Relevance settings: candidate limits, typo tolerance, signals.",

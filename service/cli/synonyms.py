@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from rerank.sessions.tables import open_derived
 from retrieval.html_report import printable
+from retrieval.records import Relation, RelationKind
 from service.cli.options import By, Index, SettingsFile, check_index, command
 from service.cli.output import (
     TerminalProgress,
@@ -24,8 +25,9 @@ from service.cli.output import (
     show_history,
     show_table,
 )
-from service.cli.search import open_engine
+from service.cli.search import open_engine, relation_line
 from service.curation.document_store import StoredDocuments
+from service.curation.relations import RelationChange, RelationCorrection, RelationStore
 from service.curation.synonym_mining import Example, Proposal
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore, format_lines, parse_line, read_lines
 from service.events.event_log import EventLog
@@ -195,3 +197,69 @@ def refresh_relations(index: Index, settings: SettingsFile = None) -> None:
 def _show_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
     for name, found in counts.items():
         say(f"{name}: {', '.join(f'{count:,} {kind}' for kind, count in found.items()) or 'none'}")
+
+
+ProductOf = Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")]
+OtherOf = Annotated[str, Argument(help="The other product's id.", metavar="OTHER")]
+KindOf = Annotated[RelationKind, Argument(help='"PRODUCT KIND OTHER" is a sentence.', metavar="KIND")]
+
+
+@command("relations show store 3920564")
+def show_relations(index: Index, product: ProductOf) -> None:
+    """Show all relations of a product with other products, as corrected."""
+    with open_engine(index, models=False) as engine:
+        engine.product(product)
+        found = [RelatedId(other, relation) for other, relation in engine.relations.show(product)]
+    emit(found, _show_relations)
+
+
+@command("relations add store 3920564 fits 1187 --by m7")
+def add_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf, by: By = "") -> None:
+    """Add a relation between two products. Engines follow at once."""
+    _correct(index, RelationCorrection(kind, product, other), by)
+
+
+@command("relations remove store 3920564 complement 1187 --by m7")
+def remove_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf, by: By = "") -> None:
+    """Remove a relation between two products; a refresh does not find it again. Engines follow at once."""
+    _correct(index, RelationCorrection(kind, product, other, removed=True), by)
+
+
+@command("relations history store --limit 5")
+def relation_history(index: Index, limit: Annotated[int, Option(help="How many changes.", min=1)] = 20) -> None:
+    """Show who changed what, newest first."""
+    check_index(index)
+    emit(RelationStore(index).history(limit=limit), show_history, "relation", _correction_text)
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedId:
+    """A product's relation with another one."""
+
+    other: str
+    relation: Relation
+
+
+def _correct(index: Index, correction: RelationCorrection, by: str) -> None:
+    with open_engine(index, models=False) as engine:
+        for product in (correction.product, correction.other):
+            engine.product(product)
+        before = RelationStore(index).revision()
+        after = engine.relations.correct(correction, who=by)
+    emit_revision(before, after, f"the relation is {'removed' if correction.removed else 'added'}")
+
+
+def _show_relations(found: Sequence[RelatedId]) -> None:
+    if not found:
+        say("No relations. They are made of events and texts: shelfwise relations refresh INDEX")
+        return
+    table = plain_table("other", "relation")
+    for each in found:
+        table.add_row(Text(printable(each.other)), Text(relation_line(each.relation)))
+    show_table(table)
+
+
+def _correction_text(change: RelationChange) -> str:
+    if change.after is None:
+        return "no correction"
+    return "removed" if change.after.removed else "added"

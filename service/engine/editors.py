@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from retrieval.errors import ClusterError, QueryError, RelevanceError, RuleError, SynonymError, UnknownFieldError
+from retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword import Selection
 from retrieval.records import ExposureGoal, Page
@@ -52,14 +52,12 @@ from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
 from service.engine.hot_reload import ReloadedFile
-from service.engine.recommend import GOES_WITH, RELATED_KINDS, related_products
-from service.engine.request import SearchRequest
 from service.engine.reranking import SignalOrder
 from service.engine.snapshot import Snapshot
-from service.events.signals import Relations
 
 
-def _follow(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
+def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
+    """The documents of a store, as they change."""
     failure = f"changes of the {store.kind.many} are not loaded"
     return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
 
@@ -79,7 +77,7 @@ class ServedDocuments(Generic[Entry, Change, Compiled]):
     ) -> None:
         self._compile_documents = compile_documents
         self._notices_of = notices_of
-        self._stored = _follow(store)
+        self._stored = follow_documents(store)
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, Compiled] | None = None
         """The catalog that documents were last compiled for, and the result."""
@@ -473,7 +471,7 @@ class ServedSynonyms:
         """Without `follow` searches use only the version's own synonyms."""
         self.store = SynonymStore(root)
         self._follow = follow
-        self._stored = _follow(self.store)
+        self._stored = follow_documents(self.store)
         self._lock = threading.Lock()
         plain = Analyzer()
         self._expansion = _Expansion(self._stored.value, plain, plain)
@@ -633,47 +631,3 @@ class EngineRelevance:
     def _followed(self, revision: int) -> int:
         self._served.reload_if_changed(self._snapshot())
         return revision
-
-
-Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]
-"""Makes a page of a snapshot and the stages that are lost; as `SearchEngine` makes every page."""
-
-
-class EngineRelations:
-    """The relations between the products of an engine's index. See docs/relations.md.
-
-    >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
-    ...     hit.product.title, hit.relation.kind, hit.relation.shoppers
-    """
-
-    def __init__(
-        self,
-        served: ReloadedFile[Relations],
-        answer: Answerer,
-        rules_for: Callable[[Snapshot, bool], CompiledRules | None],
-        check_open: Callable[[], None],
-    ) -> None:
-        self._served = served
-        self._answer = answer
-        self._rules_for = rules_for
-        self._check_open = check_open
-
-    def of(
-        self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
-    ) -> Page:
-        """The products that are related to one, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
-        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError where
-        there is no such product, QueryError or FilterError for an invalid argument."""
-        SearchRequest(size=size, filters=filters)
-        if not isinstance(product_id, str):
-            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
-        if kind not in RELATED_KINDS:
-            raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
-        self._check_open()
-        kinds, relations = RELATED_KINDS[kind], self._served.value
-
-        def related(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            given = self._rules_for(snapshot, rules)
-            return related_products(snapshot, product_id, kinds, (size, filters), lost, given, relations)
-
-        return self._answer(related)

@@ -29,7 +29,6 @@ from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
 from service.engine.candidates import Encodings, Sponsor, Stages
 from service.engine.editors import (
-    EngineRelations,
     EngineRelevance,
     EngineRules,
     EngineSynonyms,
@@ -40,10 +39,17 @@ from service.engine.editors import (
     compile_rules,
     with_given_types,
 )
-from service.engine.hot_reload import Recorder, follow_popularity, follow_relations
+from service.engine.hot_reload import Recorder, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
 from service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
-from service.engine.recommend import PopularProducts, products_by_looks, recommend_by_history, similar_products
+from service.engine.recommend import (
+    EngineRelations,
+    PopularProducts,
+    ServedRelations,
+    products_by_looks,
+    recommend_by_history,
+    similar_products,
+)
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
 from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of, siblings_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
@@ -91,7 +97,7 @@ class SearchEngine:
         self._tower = ServedUserTower(store.root)
         self._expansions = ServedExpansions(store.root)
         self._popular = PopularProducts(self._popularity)
-        self._relations = follow_relations(store.root)
+        self._relations = ServedRelations(store.root)
         self._settings = settings
         self._has_models = models
         if models:

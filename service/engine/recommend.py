@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,12 @@ from retrieval.index.grouping import VARIANTS
 from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows
 from retrieval.records import Hit, Page, PastAct, RelatedHit, Relation, RelationKind, SponsoredHit, StageScore
+from service.curation.relations import RelationChange, RelationCorrection, RelationStore, corrected, removed_from
 from service.curation.rule_matching import NOTHING, CompiledRules
-from service.engine.hot_reload import ReloadedFile
+from service.engine.editors import follow_documents
+from service.engine.hot_reload import ReloadedFile, follow_relations
 from service.engine.models import OpenedUserTower
+from service.engine.request import SearchRequest
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import PICTURES, Snapshot
@@ -420,6 +424,21 @@ _MOST_TYPES, _MOST_OF_TYPE = 8, 4
 """Related types of a product, and products of each of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRelations:
+    """What is known of a product's relations."""
+
+    relations: Sequence[tuple[str, Relation]]
+    """Those with other products, by their ids."""
+    removed: frozenset[str]
+    """The ids of products that the store does not relate to it."""
+    everything: Relations
+    """All relations, for related types."""
+
+
+NO_KNOWN = KnownRelations((), frozenset(), NO_RELATIONS)
+
+
 def related_products(
     snapshot: Snapshot,
     product_id: str,
@@ -427,7 +446,7 @@ def related_products(
     page: tuple[int, str],
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
-    relations: Relations = NO_RELATIONS,
+    known: KnownRelations = NO_KNOWN,
 ) -> Page:
     """The products that have a relation of these kinds with one; `page` is the size and a filter. What `rules` keep out
     is left out, and of the variants of a product all but the best. Raises UnknownProductError where there is no such
@@ -438,7 +457,7 @@ def related_products(
     row, (size, filters) = row_of(snapshot, product_id), page
     where, rule_ids = _condition(snapshot, filters, rules)
     found: dict[int, Relation] = {}
-    for name, relation in relations.related(product_id):
+    for name, relation in known.relations:
         other = snapshot.products.row_of(name) if relation.kind in kinds else None
         if other is not None and other != row and (other not in found or relation.strength > found[other].strength):
             found[other] = relation
@@ -448,7 +467,9 @@ def related_products(
     ordered = sorted(allowed, key=lambda other: (-found[other].strength, -cosines[other], other))
     chosen = _one_of_each(snapshot, row, ordered)[:size]
     if len(chosen) < size and kinds & _OF_TYPES:
-        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, relations, is_lost=bool(lost))
+        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, known.everything, is_lost=bool(lost))
+        removed = {snapshot.products.row_of(name) for name in known.removed}
+        by_type = {other: relation for other, relation in by_type.items() if other not in removed}
         found = by_type | found
         chosen = _one_of_each(snapshot, row, [*chosen, *(other for other in by_type if other not in cosines)])[:size]
     hits = tuple(
@@ -510,3 +531,94 @@ def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition |
     cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
     nearest = rows[np.lexsort((rows, -cosines))].tolist()
     return _one_of_each(snapshot, row, nearest[: 8 * _MOST_OF_TYPE])[:_MOST_OF_TYPE]
+
+
+Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]
+"""Makes a page of a snapshot and the stages that are lost; as `SearchEngine` makes every page."""
+
+
+class ServedRelations:
+    """The co-views and relations of an index directory, and the store's corrections of them. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RelationStore(root)
+        self._found = follow_relations(root)
+        self._corrections = follow_documents(self.store)
+
+    @property
+    def value(self) -> Relations:
+        return self._found.value
+
+    @property
+    def corrections(self) -> Sequence[RelationCorrection]:
+        return self._corrections.value.documents
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why there are no relations, or why their corrections are not the newest."""
+        return (*self._found.notices, *self._corrections.notices)
+
+    def reload_if_changed(self) -> None:
+        self._found.reload_if_changed()
+        self._corrections.reload_if_changed()
+
+    def of(self, product_id: str) -> list[tuple[str, Relation]]:
+        """The relations of a product, corrected."""
+        return list(corrected(product_id, self.value.related(product_id), self.corrections))
+
+
+class EngineRelations:
+    """The relations between the products of an engine's index. See docs/relations.md.
+
+    >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
+    ...     hit.product.title, hit.relation.kind, hit.relation.shoppers
+    """
+
+    def __init__(
+        self,
+        served: ServedRelations,
+        answer: Answerer,
+        rules_for: Callable[[Snapshot, bool], CompiledRules | None],
+        check_open: Callable[[], None],
+    ) -> None:
+        self._served = served
+        self._answer = answer
+        self._rules_for = rules_for
+        self._check_open = check_open
+
+    def of(
+        self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
+    ) -> Page:
+        """The products that are related to one, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
+        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError where
+        there is no such product, QueryError or FilterError for an invalid argument."""
+        SearchRequest(size=size, filters=filters)
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
+        if kind not in RELATED_KINDS:
+            raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
+        self._check_open()
+        found = [each for each in self._served.of(product_id) if each[1].kind in RELATED_KINDS[kind]]
+        known = KnownRelations(found, removed_from(product_id, self._served.corrections), self._served.value)
+
+        def related(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given = self._rules_for(snapshot, rules)
+            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, given, known)
+
+        return self._answer(related)
+
+    def show(self, product_id: str) -> list[tuple[str, Relation]]:
+        """All relations of a product with the other products' ids, corrected, also with products that rules hide; none
+        of related types."""
+        return self._served.of(product_id)
+
+    def correct(self, correction: RelationCorrection, *, who: str = "") -> int:
+        """Adds a relation, or removes one, until it is corrected again: a refresh does not change it. Durable when it
+        returns; returns the revision. Raises RelationError for one that cannot be."""
+        revision = self._served.store.put([correction], who=who)
+        self._served.reload_if_changed()
+        return revision
+
+    def history(self, limit: int = 100) -> Sequence[RelationChange]:
+        """The last corrections, newest first."""
+        return self._served.store.history(limit=limit)

@@ -27,6 +27,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.EventError: (400, "bad_event"),
     errors.RuleError: (400, "bad_rule"),
     errors.SynonymError: (400, "bad_synonym"),
+    errors.RelationError: (400, "bad_relation"),
     errors.RelevanceError: (400, "bad_relevance"),
     errors.FaqError: (400, "bad_answer_text"),
     errors.ExperimentError: (400, "bad_experiment"),

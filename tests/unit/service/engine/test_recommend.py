@@ -31,6 +31,7 @@ from retrieval.errors import (
 from retrieval.records import Event, EventKind, PastAct, Relation, RelationEvidence, RelationKind, StageScore
 from retrieval.store.files import SEAL_FILE
 from retrieval.store.manifest import EVENTS_FOLDER
+from service.curation.relations import RelationCorrection
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
 from service.engine.recommend import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
@@ -112,6 +113,18 @@ class TestRelated:
         assert {*ids(page)[1:]} <= {*members}
         assert {getattr(hit, "relation", None) for hit in page.hits[1:]} == {types}
         assert ids(live.relations.of(product, kind="fits")) == []
+
+    def test_the_store_corrects_relations(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
+        found, added = texts[300], texts[200]
+        write_pairs(live, root, (product, found, BOUGHT))
+        live.relations.correct(RelationCorrection(RelationKind.COMPLEMENT, found, product, removed=True), who="m7")
+        live.relations.correct(RelationCorrection(RelationKind.FITS, added, product))
+        assert ids(live.relations.of(product)) == [added]
+        write_pairs(live, root, (product, found, BOUGHT))
+        assert ids(live.relations.of(product)) == [added], "a refresh does not bring it back"
+        assert ids(live.relations.of(found)) == []
+        assert [change.who for change in live.relations.history()] == ["", "m7"]
+        assert [name for name, _ in live.relations.show(product)] == [added]
 
     def test_invalid_arguments_are_named(self, live: SearchEngine, product: str) -> None:
         with pytest.raises(QueryError, match="kind is 'beside', it can be goes_with, complement, substitute"):

@@ -1,0 +1,93 @@
+"""Corrections of relations between products, which a store keeps: relations that it adds or removes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from retrieval.errors import RelationError
+from retrieval.records import Relation, RelationEvidence, RelationKind
+from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+
+_LONGEST_ID = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RelationCorrection:
+    """A relation that holds, or that does not, whatever a refresh finds: "product KIND other"."""
+
+    kind: RelationKind
+    product: str
+    other: str
+    removed: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for the same pair; of complements either product may be named first."""
+        pair = (self.product, self.other)
+        ordered = sorted(pair) if self.kind is RelationKind.COMPLEMENT else pair
+        return " ".join((self.kind.value, *ordered))
+
+    def seen_from(self, product: str) -> tuple[str, bool] | None:
+        """The other product, and whether the relation is reverse; None where it is not a product's."""
+        if product == self.product:
+            return self.other, False
+        if product != self.other or self.kind is RelationKind.SUBSTITUTE:
+            return None
+        return self.product, self.kind is not RelationKind.COMPLEMENT
+
+
+@dataclass(frozen=True, slots=True)
+class RelationChange(DocumentChange[RelationCorrection]):
+    """What one change did to one correction."""
+
+    # Named again for the OpenAPI document, which does not see what a generic class is of.
+    before: RelationCorrection | None
+    after: RelationCorrection | None
+
+
+def validate_correction(correction: RelationCorrection) -> RelationCorrection:
+    """The correction, checked; raises RelationError, which names the field."""
+    for field in ("product", "other"):
+        check_text(field, getattr(correction, field), _LONGEST_ID, RelationError, must=True)
+    if correction.product == correction.other:
+        raise RelationError(f"other: {correction.other!r} is the product itself; name another one", field="other")
+    return correction
+
+
+def corrected(
+    product: str, relations: Iterable[tuple[str, Relation]], corrections: Sequence[RelationCorrection]
+) -> Iterator[tuple[str, Relation]]:
+    """The relations of a product, with those that the store adds, first, and without those that it removes."""
+    own = [(each, seen) for each in corrections if (seen := each.seen_from(product))]
+    known = {(each.kind, *seen) for each, seen in own}
+    for each, (other, is_reverse) in own:
+        if not each.removed:
+            yield other, Relation(each.kind, RelationEvidence.OWNER, 1.0, reverse=is_reverse)
+    for other, relation in relations:
+        if (relation.kind, other, relation.reverse) not in known:
+            yield other, relation
+
+
+def removed_from(product: str, corrections: Sequence[RelationCorrection]) -> frozenset[str]:
+    """The products of which the store removes a relation with a product: related types do not add them again."""
+    pairs = ((each, each.seen_from(product)) for each in corrections if each.removed)
+    return frozenset(seen[0] for _, seen in pairs if seen)
+
+
+class RelationStore(EditableStore[RelationCorrection, RelationChange]):
+    """The corrections of an index directory and their changes (STORE/relations.sqlite), with RelationError as the
+    kind's error."""
+
+    kind = DocumentCodec(
+        "relation",
+        "relations",
+        0x53575245,
+        RelationError,
+        RelationChange,
+        validate_correction,
+        msgspec.to_builtins,
+        lambda plain: msgspec.convert(plain, RelationCorrection),
+    )

@@ -1,0 +1,40 @@
+"""Corrections of relations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import RelationError
+from retrieval.records import Relation, RelationEvidence, RelationKind
+from service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
+
+FITS = Relation(RelationKind.FITS, RelationEvidence.ATTRIBUTES, 0.5)
+BOUGHT = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.5, 9)
+
+
+def test_corrections_are_kept_with_their_history(tmp_path: Path) -> None:
+    store = RelationStore(tmp_path)
+    store.put([RelationCorrection(RelationKind.FITS, "toner", "printer")], who="m7")
+    # Of complements either product may be named first: this is one correction, changed.
+    store.put([RelationCorrection(RelationKind.COMPLEMENT, "a", "b", removed=True)])
+    store.put([RelationCorrection(RelationKind.COMPLEMENT, "b", "a")])
+    assert [each.removed for each in store.read().documents] == [False, False]
+    assert [(change.id, change.who) for change in store.history()][-1] == ("fits toner printer", "m7")
+    assert [change.before.removed for change in store.history(limit=1) if change.before] == [True]
+    with pytest.raises(RelationError, match="other: 'a' is the product itself"):
+        store.put([RelationCorrection(RelationKind.FITS, "a", "a")])
+
+
+def test_relations_are_added_and_removed_on_both_sides() -> None:
+    added = RelationCorrection(RelationKind.FITS, "toner", "printer")
+    removed = RelationCorrection(RelationKind.COMPLEMENT, "printer", "lamp", removed=True)
+    found = [("lamp", BOUGHT), ("paper", BOUGHT)]
+    owner = Relation(RelationKind.FITS, RelationEvidence.OWNER, 1.0, reverse=True)
+    assert list(corrected("printer", found, [added, removed])) == [("toner", owner), ("paper", BOUGHT)]
+    assert list(corrected("lamp", [("printer", BOUGHT)], [added, removed])) == []
+    assert list(corrected("toner", [("printer", FITS)], [added])) == [("printer", replace(owner, reverse=False))]
+    assert removed_from("printer", [added, removed]) == frozenset({"lamp"})
+    assert removed_from("lamp", [removed]) == frozenset({"printer"})
