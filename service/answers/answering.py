@@ -36,6 +36,7 @@ from service.answers.faq import FaqIndex, FaqMatch, ServedFaq
 from service.answers.questions import (
     MOST_CHARACTERS,
     Question,
+    QuestionKind,
     Word,
     content_terms,
     is_question,
@@ -518,7 +519,9 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
             quote = _fact_quote(product, matches[0])
             found.append(replace(quote, holds=value) if isinstance(value, bool) else quote)
     # That some products do not have it says nothing of the others.
-    holding = [quote for quote in found if quote.holds] or [replace(quote, holds=None) for quote in found]
+    holding = [quote for quote in found if quote.holds]
+    if not holding or question.kind is not QuestionKind.YES_NO:  # "which are waterproof" is not answered by "yes"
+        holding = [replace(quote, holds=None) for quote in holding or found]
     return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
 
 

@@ -59,6 +59,9 @@ def test_a_type_is_answered_by_products_of_it(engine: SearchEngine) -> None:
     found = engine.answer("How many volts do drills have?")
     assert found.about.product_type == "drills"
     assert {quote.field for quote in found.quotes} == {"attributes.voltage_v"}
+    which, whether = engine.answer("Which drills are brushless?"), engine.answer("Are drills brushless?")
+    assert {quote.text for quote in which.quotes + whether.quotes} == {"Brushless: yes"}
+    assert (which.holds, whether.holds) == (None, True)
 
 
 def test_a_search_is_no_question_unless_it_is_on_a_page(engine: SearchEngine) -> None:
