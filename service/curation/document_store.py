@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -202,6 +203,7 @@ class DelayedCounts(Generic[Key, Count]):
         """`store` writes counts, `combine` adds two of a key; the notice of an error begins with `failure`."""
         self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
         self._waiting: dict[Key, Count] = {}
+        self._writing: dict[Key, Count] = {}
         self._written = clock()
         self._lock = threading.Lock()
         self.notices: tuple[str, ...] = ()
@@ -214,27 +216,33 @@ class DelayedCounts(Generic[Key, Count]):
 
     def waiting(self, key: Key) -> Count | None:
         """What is not written yet of a key."""
-        return self._waiting.get(key)
+        with self._lock:
+            counts = [each[key] for each in (self._writing, self._waiting) if key in each]
+        return reduce(self._combine, counts) if counts else None
 
-    def write_if_due(self) -> None:
-        """Writes what waits, unless it was less than a second ago."""
+    def write_if_due(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes what waits, unless it was less than a second ago; `read` as in `write`."""
         if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
-            self.write()
+            self.write(read)
 
-    def write(self) -> None:
-        """Writes what waits; where that fails, it waits on, and `notices` gives the reason."""
+    def write(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes what waits, and reads it with `read`, until when it still counts as waiting; where writing fails, it
+        waits on, and `notices` gives the reason."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-            self._written = self._clock()
+            self._writing, self._written = waiting, self._clock()
         if not waiting:
             return
         try:
             self._store(waiting)
-            self.notices = ()
+            read()
+            self.notices, failed = (), False
         except StoreError as error:
-            self.notices = (f"{self._failure}: {error}",)
-            for key, count in waiting.items():
-                self.add(key, count)
+            self.notices, failed = (f"{self._failure}: {error}",), True
+        with self._lock:
+            self._writing = {}
+        for key, count in waiting.items() if failed else ():
+            self.add(key, count)
 
 
 _TABLES = """

@@ -148,7 +148,7 @@ class ServedExposure:
 
     def reload_if_changed(self) -> None:
         """Stores what was counted, about once a second, and follows what others stored."""
-        self._counts.write_if_due()
+        self._counts.write_if_due(self._stored.reload_if_changed)
         self._stored.reload_if_changed()
 
     def write(self) -> None:

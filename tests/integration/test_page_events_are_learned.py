@@ -148,7 +148,7 @@ def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address
 def test_cart_from_results_is_attributed_to_the_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
-        visit.page.locator("#search input").fill("tent")
+        visit.page.locator("#search input[name=q]").fill("tent")
         visit.results("“tent”")  # typed, and not yet told as a search
         product = visit.ids()[4]
         visit.page.locator(".hits .card").nth(4).locator(".add").click()
@@ -224,7 +224,7 @@ def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: 
 def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
-        visit.page.locator("#search input").fill("帐篷" * 490)  # 24 events of 3 KB each
+        visit.page.locator("#search input[name=q]").fill("帐篷" * 490)  # 24 events of 3 KB each
         visit.page.locator(".results:not([aria-busy]) .hits .card").first.wait_for()
         shown = visit.ids()
         visit.page.locator(".hits .card .add").first.click()

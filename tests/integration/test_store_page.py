@@ -520,7 +520,7 @@ def test_privacy_signal_suppresses_the_consent_banner(browser: Browser, address:
 def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
-        visit.page.locator("#search input").fill("wombat lamp")
+        visit.page.locator("#search input[name=q]").fill("wombat lamp")
         visit.results("“wombat lamp”")
         visit.page.get_by_role("link", name=HOSTILE.title).click()
         visit.page.get_by_role("heading", name=HOSTILE.title).wait_for()
@@ -594,7 +594,7 @@ def test_every_view_is_accessible_and_fits(
             visit.settle()
             if number == 1:
                 visit.page.locator(".hits .add:enabled").first.click()
-                visit.page.locator("#search input").press_sequentially(" ")
+                visit.page.locator("#search input[name=q]").press_sequentially(" ")
                 visit.page.get_by_role("option").first.wait_for()
             visit.settle()
             assert serious_faults(visit.page) == [], view
@@ -612,7 +612,7 @@ def test_first_results_appear_within_300_ms(browser: Browser, address: str) -> N
         took = []
         for query in ("drill", "tent", "lamp", "mug"):
             visit.page.evaluate("performance.mark('typed')")
-            visit.page.locator("#search input").fill(query)
+            visit.page.locator("#search input[name=q]").fill(query)
             visit.results(f"“{query}”")
             took.append(
                 visit.page.evaluate(

@@ -33,7 +33,7 @@ export function exposurePart() {
   });
   return el("section", {}, el("h2", { text: "Exposure" }),
     el("p", { class: "hint", text: "How often products were looked at, against the share that their clicks deserve. The ratio is 1 where both are equal; its 95% interval is beside it." }),
-    el("div", { class: "buttons" }, button("Show brands, prices and new products", show)), status, content);
+    el("div", { class: "buttons" }, button("Show exposure", show)), status, content);
 }
 
 function groupsOf({ by, groups, distance }) {
