@@ -1,7 +1,9 @@
-"""Studies of trust: whether the reasons of hits are faithful, and what the exposure of some products costs.
+"""Studies of trust: whether the reasons of hits are faithful, what the exposure of some products costs, and what
+stores gain that learn together without moving events.
 
 python -m benchmarks.studies.trust faithfulness INDEX JUDGMENTS.tsv
 python -m benchmarks.studies.trust exposure INDEX JUDGMENTS.tsv FILTER
+python -m benchmarks.studies.trust federated INDEX INDEX...
 
 Faithfulness of reasons: whether a hit falls where its product really lacks what a reason names.
 
@@ -15,32 +17,59 @@ The cost of exposure: what raising the exposure of some products gives up in nDC
 The curve boosts the hits that a filter lets through, at several strengths, and compares their share of attention with
 the nDCG@10 of judged queries. Days of searches run under the control of the exposure goals of merchandising rules,
 `service.curation.exposure`. Boosts reorder candidates, which passed the cutoff; they make no product a candidate.
+
+Federated learning: rankers of several stores averaged (McMahan et al. 2017, Communication-efficient learning of deep
+networks from decentralized data, algorithm 1). In each round every store trains the average on its own lists, in a
+process of its own, and the new average weighs each store by its lists. Weights leave a store; events, lists and
+products do not.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
+import multiprocessing
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 
 from benchmarks.studies import run_study
+from benchmarks.studies.query_memory import (
+    BY_GRADES,
+    GradedQueries,
+    Measures,
+    click_training_set,
+    graded_queries,
+    measure_order,
+)
 from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.promotion import NDCG
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.memory import QueryMemory, product_hashes
+from rerank.ranker.network import RankerNetwork
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import ranker_store
 from rerank.text_towers.dataset import is_judging_query, judged_gains
+from rerank.training.click_dataset import ClickBatch
+from rerank.training.click_training import choose_mixing, score_loss
+from rerank.training.datasets import ListData, merged_scores
+from rerank.training.evaluation import ranker_scores
+from rerank.training.losses import PositionTower
+from rerank.training.trainer import Training, train
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows, VectorIndex, Vectors
 from retrieval.judgments import read_judgments
@@ -54,13 +83,18 @@ from service.curation.rules import Boost, Bury, Classify, Rule
 from service.engine import reasons
 from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
-from service.engine.models import ServedRanker
+from service.engine.models import ServedRanker, encoding_of
 from service.engine.request import SearchRequest
 from service.engine.reranking import Reranking
 from service.engine.search import Search, ordered_ids
 from service.engine.snapshot import Snapshot
 from service.events.signals import Popularity
+from service.settings import load_settings
+from service.training.click_dataset import ClickTrainingSet
+from service.training.ranker_from_clicks import new_start
+from service.training.ranker_promotion import network_scores
 from service.training.text_towers import judged_queries
+from service.training.training_session import fresh_tables
 
 LEAST = (0, 1, 2, 3)
 """Thresholds: see `service.engine.reasons.LEAST_RANKS`; 0 names all that there is to name."""
@@ -464,5 +498,188 @@ def show_curve(points: Sequence[CurvePoint], days: Sequence[ControlledDay]) -> N
         say(f"{day.goal:.2%}, day {day.day} of {day.searches:,} searches: {reached}; {gap}; {at_goal}")
 
 
+MERGED, SHIPPED = "merged order", "shipped ranker"
+ALONE, POOLED, FEDERATED = "each store alone", "pooled", "federated"
+State = Mapping[str, NDArray[np.float32]]
+"""The weights of a network, by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreData:
+    """A store's own data."""
+
+    made: ClickTrainingSet
+    graded: GradedQueries
+
+    @property
+    def lists(self) -> int:
+        return len(self.made.clicks.usable)
+
+    def measures(self, network: RankerNetwork) -> Measures:
+        """Of a network, mixed as the store's validation lists want it."""
+        mixing = choose_mixing(network, self.made.validation)
+        return measure_order(self.made, partial(network_scores, network, mixing), self.graded)
+
+
+@dataclass(frozen=True, slots=True)
+class WayQuality:
+    """One way of training on one measure, over the held-out queries of all stores, each store with the same weight."""
+
+    way: str
+    measure: str
+    value: float
+    against_alone: Difference
+    against_pooled: Difference
+
+
+_OF_PROCESS: list[StoreData] = []
+"""The stores, as a process of `federated_network` has inherited them; it reads one."""
+
+
+def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progress) -> RankerNetwork:
+    """The average of the round that validation prefers, each store's counting as its lists do."""
+    weights = np.array([store.lists for store in stores], float)
+    average = common_start(stores)
+    best, reached = average, -np.inf
+    progress.begin("federated", rounds, "rounds")
+    with multiprocessing.get_context("fork").Pool(len(stores), _OF_PROCESS.extend, (stores,)) as processes:
+        for turn in range(rounds):
+            tasks = [(number, state_of(average), turn) for number in range(len(stores))]
+            local = processes.starmap(_train_locally, tasks, chunksize=1)
+            mean = {name: np.average([each[name] for each in local], axis=0, weights=weights) for name in local[0]}
+            average = _with_state(average, mean)
+            measured = processes.starmap(_validate, [(number, state_of(average)) for number in range(len(stores))])
+            if (validation := float(np.mean(measured))) > reached:
+                best, reached = average, validation
+            progress.advance(1)
+    progress.end(f"{len(stores)} stores, nDCG@10 {reached:.4f}")
+    return best
+
+
+def common_start(stores: Sequence[StoreData]) -> RankerNetwork:
+    """A new network with the median scale of the stores' features."""
+    starts = [new_start(store.made).network for store in stores]
+    states = [state_of(each) for each in starts]
+    return _with_state(
+        starts[0], {name: np.median([each[name] for each in states], axis=0) for name in ("centre", "spread")}
+    )
+
+
+def state_of(network: RankerNetwork) -> State:
+    """A copy of a network's weights."""
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def _with_state(network: RankerNetwork, state: State) -> RankerNetwork:
+    changed, values = copy.deepcopy(network), network.state_dict()
+    values |= {name: torch.from_numpy(np.asarray(each)).to(values[name].dtype) for name, each in state.items()}
+    changed.load_state_dict(values)
+    return changed.eval()
+
+
+def _train_locally(number: int, state: State, turn: int) -> State:
+    store = _OF_PROCESS[number]
+    return state_of(train_on([store], _with_state(new_start(store.made).network, state), 1, turn))
+
+
+def _validate(number: int, state: State) -> float:
+    store = _OF_PROCESS[number]
+    return store.made.validation.of(_with_state(new_start(store.made).network, state))
+
+
+def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int, turn: int = 0) -> RankerNetwork:
+    """A copy of a network, trained on the lists of stores, each batch of one of them, in an order drawn by chance. The
+    mean of the stores' validations chooses the epoch; one epoch is taken as it is, for an average."""
+    network, options = copy.deepcopy(start), stores[0].made.options.training
+    losses = [score_loss("debiased", PositionTower(1), store.made.clicks.examination, options) for store in stores]
+    counts = [-(-store.lists // options.draw.lists) for store in stores]
+
+    def batches(epoch: int) -> Iterator[tuple[int, ClickBatch]]:
+        seed = options.seed * 1_000 + turn + epoch
+        rest = [store.made.data.shuffled(options.draw, seed) for store in stores]
+        for number in np.random.default_rng(seed).permutation(np.repeat(np.arange(len(stores)), counts)).tolist():
+            yield number, next(rest[number])
+
+    def validate(trained: RankerNetwork) -> float:
+        # Each epoch of a round is better than the one before.
+        return next(seen) if epochs == 1 else float(np.mean([store.made.validation.of(trained) for store in stores]))
+
+    seen = itertools.count(0.0)
+    training: Training[RankerNetwork, tuple[int, ClickBatch]] = Training(
+        batches, sum(counts), lambda trained, batch: losses[batch[0]](trained(*batch[1].inputs), batch[1]), validate
+    )
+    loop = replace(options.loop, epochs=epochs, warm_up=min(options.loop.warm_up, sum(counts) // 4))
+    with tempfile.TemporaryDirectory() as folder:
+        train(network, training, loop, Path(folder))
+    return network.eval()
+
+
+def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality]:
+    """Of the measures of each store, by way."""
+    for measure in (BY_GRADES, NDCG):
+        values = {way: np.concatenate([each[measure].values[0] for each in found]) for way, found in ways.items()}
+        weights = np.concatenate([each[measure].traffic / each[measure].traffic.sum() for each in ways[ALONE]])
+        known = np.isfinite(list(values.values())).all(axis=0)
+        weights = weights[known]
+        for way, each in values.items():
+            gains = (paired_bootstrap(each[known], values[base][known], weights) for base in (ALONE, POOLED))
+            yield WayQuality(way, measure, float(np.average(each[known], weights=weights)), *gains)
+
+
+@command("trust federated store1/index store2/index")
+def federated(
+    indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
+    epochs: Annotated[int, typer.Option(help="The most epochs of each training, and rounds.", min=2)] = 4,
+) -> None:
+    """Train rankers of several stores, each alone, on all lists together, and averaged; and measure each store."""
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        progress = stack.enter_context(TerminalProgress())
+        stores, shipped = [], []
+        for index in indexes:
+            tables = stack.enter_context(fresh_tables(index, load_settings(), progress))
+            made = click_training_set(tables, epochs, progress)
+            stores.append(StoreData(made, graded_queries(tables, made, read_judgments(index.parent / "judgments.tsv"))))
+            serving = ranker_store(index).serving(encoding_of(tables.snapshot)).model
+            if serving is not None:
+                ranker = OnnxRanker(serving)
+                scorer = partial(_served_scores, ranker)
+                shipped.append(measure_order(made, scorer, stores[-1].graded))
+        average = federated_network(stores, epochs, progress)
+        progress.begin("alone and pooled", len(stores) + 1, "trainings")
+        alone = []
+        for store in stores:
+            alone.append(train_on([store], new_start(store.made).network, epochs))
+            progress.advance(1)
+        pooled = train_on(stores, common_start(stores), epochs)
+        progress.end(f"{sum(store.lists for store in stores):,} lists")
+        ways = {
+            MERGED: [measure_order(each.made, lambda data: merged_scores(data.lists), each.graded) for each in stores]
+        }
+        ways |= {SHIPPED: shipped} if len(shipped) == len(stores) else {}
+        ways[ALONE] = [store.measures(own) for store, own in zip(stores, alone, strict=True)]
+        ways |= {
+            name: [store.measures(network) for store in stores]
+            for name, network in ((POOLED, pooled), (FEDERATED, average))
+        }
+    emit(list(way_qualities(ways)), show_ways)
+
+
+def _served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
+    return ranker_scores(ranker, data, range(len(data.lists)))
+
+
+def show_ways(found: Sequence[WayQuality]) -> None:
+    """Each way on each measure, with its differences from each store alone and from all lists together."""
+    columns = ["way", "measure", "value", "over alone", "from", "to", "over pooled", "from", "to"]
+    table = figure_table(
+        columns, "queries of all stores, each store with the same weight; 95% by bootstrap over queries"
+    )
+    for each in found:
+        cells = *difference_cells(each.against_alone), *difference_cells(each.against_pooled)
+        table.add_row(each.way, each.measure, f"{each.value:.4f}", *cells)
+    show_table(table)
+
+
 if __name__ == "__main__":
-    run_study(faithfulness, exposure)
+    run_study(faithfulness, exposure, federated)
