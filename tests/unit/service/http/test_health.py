@@ -112,23 +112,26 @@ def test_damaged_table_of_events_gives_a_notice(
     assert client.get("/health/ready").json()["notices"] == []
 
 
-@pytest.mark.usefixtures("client")
 def test_notices_are_logged_when_they_appear_and_when_they_end(
     store: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A logger keeps what was configured when it was first used, by whatever test that was.
     monkeypatch.setattr("service.http.health._log", structlog.get_logger())
-    damaged = store.root / "relations.bin"
-    with capture_logs() as logs:
+    damaged, about = store.root / "relations.bin", "similar products are found by their texts alone"
+    store.reload_if_changed()
+    assert not [each for each in store.notices if each.startswith(about)]
+    # An application of its own: that of other tests may not have looked since one of them ended the same notice.
+    with capture_logs() as logs, local_client(create_app(store, ServiceSettings())):
 
-        def notices() -> list[tuple[str, str]]:
-            about = "similar products are found by their texts alone"
-            return [(each["event"], each["log_level"]) for each in logs if each.get("notice", "").startswith(about)]
+        def count(event: str, level: str) -> int:
+            found = [each for each in logs if each.get("notice", "").startswith(about)]
+            return sum((each["event"], each["log_level"]) == (event, level) for each in found)
 
         damaged.write_bytes(b"damaged")
-        assert within(60, lambda: notices() == [("notice", "warning")])
+        assert within(60, lambda: count("notice", "warning") > 0)
+        ended = count("notice ended", "info")
         damaged.unlink()
-        assert within(60, lambda: notices() == [("notice", "warning"), ("notice ended", "info")])
+        assert within(60, lambda: count("notice ended", "info") > ended)
 
 
 def test_live_change_metric_exists_once_changes_exist(client: TestClient, store: SearchEngine) -> None:
