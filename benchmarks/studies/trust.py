@@ -42,9 +42,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from benchmarks.studies import run_study
 from benchmarks.studies.query_memory import (
@@ -66,8 +66,7 @@ from rerank.ranker.spec import ranker_store
 from rerank.text_towers.dataset import is_judging_query, judged_gains
 from rerank.training.click_dataset import ClickBatch
 from rerank.training.click_training import choose_mixing, score_loss
-from rerank.training.datasets import ListData, merged_scores
-from rerank.training.evaluation import ranker_scores
+from rerank.training.datasets import merged_scores
 from rerank.training.losses import PositionTower
 from rerank.training.trainer import Training, train
 from retrieval.index.keyword import Rows
@@ -92,7 +91,7 @@ from service.events.signals import Popularity
 from service.settings import load_settings
 from service.training.click_dataset import ClickTrainingSet
 from service.training.ranker_from_clicks import new_start
-from service.training.ranker_promotion import network_scores
+from service.training.ranker_promotion import network_scores, served_scores
 from service.training.text_towers import judged_queries
 from service.training.training_session import fresh_tables
 
@@ -572,7 +571,7 @@ def state_of(network: RankerNetwork) -> State:
 
 def _with_state(network: RankerNetwork, state: State) -> RankerNetwork:
     changed, values = copy.deepcopy(network), network.state_dict()
-    values |= {name: torch.from_numpy(np.asarray(each)).to(values[name].dtype) for name, each in state.items()}
+    values |= {name: values[name].new_tensor(np.asarray(each)) for name, each in state.items()}
     changed.load_state_dict(values)
     return changed.eval()
 
@@ -632,8 +631,8 @@ def federated(
     epochs: Annotated[int, typer.Option(help="The most epochs of each training, and rounds.", min=2)] = 4,
 ) -> None:
     """Train rankers of several stores, each alone, on all lists together, and averaged; and measure each store."""
-    torch.set_num_threads(1)
     with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(1))  # each store has a process
         progress = stack.enter_context(TerminalProgress())
         stores, shipped = [], []
         for index in indexes:
@@ -642,8 +641,7 @@ def federated(
             stores.append(StoreData(made, graded_queries(tables, made, read_judgments(index.parent / "judgments.tsv"))))
             serving = ranker_store(index).serving(encoding_of(tables.snapshot)).model
             if serving is not None:
-                ranker = OnnxRanker(serving)
-                scorer = partial(_served_scores, ranker)
+                scorer = partial(served_scores, OnnxRanker(serving))
                 shipped.append(measure_order(made, scorer, stores[-1].graded))
         average = federated_network(stores, epochs, progress)
         progress.begin("alone and pooled", len(stores) + 1, "trainings")
@@ -663,10 +661,6 @@ def federated(
             for name, network in ((POOLED, pooled), (FEDERATED, average))
         }
     emit(list(way_qualities(ways)), show_ways)
-
-
-def _served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
-    return ranker_scores(ranker, data, range(len(data.lists)))
 
 
 def show_ways(found: Sequence[WayQuality]) -> None:

@@ -39,7 +39,6 @@ from rerank.training.click_dataset import ClickData, ClickLists, Displays, Exclu
 from rerank.training.click_training import ClickOptions, Validation, choose_mixing, new_network, train_on_clicks
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.distillation import usual_deviation
-from rerank.training.evaluation import ranker_scores
 from rerank.training.trainer import LoopOptions, spare_threads
 from retrieval.errors import TrainingError
 from retrieval.judgments import Judgments, read_judgments
@@ -53,7 +52,7 @@ from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
 from service.events.signals import read_memory, read_popularity
 from service.settings import load_settings
-from service.training.ranker_promotion import network_scores
+from service.training.ranker_promotion import network_scores, served_scores
 from service.training.training_session import fresh_tables
 
 MERGED, NETWORK, SERVING, LAMBDAMART = "merged", "network", "serving ranker", "LambdaMART"
@@ -261,7 +260,7 @@ def judged(
         training, data = graded_clicks(found["train"].data), found["validation"].data
         validation = Validation(data, np.flatnonzero(_with_gain(data)))
         serving = ranker_store(index).serving(encoding_of(engine.snapshot))
-        served = {SERVING: _served_scorer(OnnxRanker(serving.model))} if serving.model else {}
+        served = {SERVING: partial(served_scores, OnnxRanker(serving.model))} if serving.model else {}
         loop = LoopOptions(epochs=epochs, learning_rate=1e-3, warm_up=20)
         runs = [
             train_orders(training, validation, ClickOptions(loop=loop, seed=seed), progress, served)
@@ -282,10 +281,6 @@ def _lists(
     if not _with_gain(lists.data).any():
         raise TrainingError(f"no candidate of the {len(queries):,} {part} queries has a grade above the lowest one")
     return lists
-
-
-def _served_scorer(ranker: OnnxRanker) -> ListScorer:
-    return lambda data: ranker_scores(ranker, data, range(len(data.lists))) + data.lists.bonus
 
 
 def _judged_report(test: JudgedLists, runs: Sequence[Orders], depth: int) -> JudgedReport:

@@ -159,9 +159,14 @@ def all_lists(data: ListData) -> Validation:
     return Validation(data, np.arange(len(data.lists)))
 
 
+def served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
+    """The scores (m,) of a ranker as it is served, with the bonuses."""
+    return ranker_scores(ranker, data, range(len(data.lists))) + data.lists.bonus
+
+
 def ranked_by(ranker: OnnxRanker) -> Scorer:
-    """The scores of a ranker as it is served."""
-    return lambda trial: ranker_scores(ranker, trial.data, range(len(trial.data.lists))) + trial.data.lists.bonus
+    """The same for a trial."""
+    return lambda trial: served_scores(ranker, trial.data)
 
 
 def judged(
