@@ -8,12 +8,15 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 from fastapi import FastAPI
@@ -59,6 +62,45 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+
+class Shoppers(ABC):
+    """Three threads that send requests until the block ends."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        """Requests by status, or by the name of their error."""
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(3)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        for _ in self.visits(number):
+            if self._stop.wait(0.02):  # what is tested needs the processor, too
+                return
+
+    @abstractmethod
+    def visits(self, number: int) -> Iterator[None]:
+        """Sends the requests of a thread, with pauses where it yields."""
+
+    def get(self, client: httpx2.Client, path: str, **parameters: str | int) -> httpx2.Response | None:
+        """An answer, or None where there is none; either is counted."""
+        try:
+            answer = client.get(path, params=parameters)
+        except httpx2.HTTPError as error:
+            self.outcomes[type(error).__name__] += 1
+            return None
+        self.outcomes[str(answer.status_code)] += 1
+        return answer
 
 
 def service(index: Path, log: Path, *options: str, **settings: object) -> AbstractContextManager[Service]:

@@ -628,7 +628,8 @@ def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality
 @command("trust federated store1/index store2/index")
 def federated(
     indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
-    epochs: Annotated[int, typer.Option(help="The most epochs of each training, and rounds.", min=2)] = 4,
+    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=2)] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 4,
 ) -> None:
     """Train rankers of several stores, each alone, on all lists together, and averaged; and measure each store."""
     with ExitStack() as stack:
@@ -643,7 +644,7 @@ def federated(
             if serving is not None:
                 scorer = partial(served_scores, OnnxRanker(serving))
                 shipped.append(measure_order(made, scorer, stores[-1].graded))
-        average = federated_network(stores, epochs, progress)
+        average = federated_network(stores, rounds, progress)
         progress.begin("alone and pooled", len(stores) + 1, "trainings")
         alone = []
         for store in stores:

@@ -31,7 +31,7 @@ from tests.conftest import ENCODER
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
 from tests.machine import within
 from tests.servers.skips import program_or_skip
-from tests.services import Service, made, service
+from tests.services import Service, Shoppers, made, service
 
 QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel")
 _THREADS, _QUEUE = 1, 6
@@ -128,56 +128,37 @@ def _open(running: Service) -> int:
 
 
 SHOPPED = ("cordless drill", "red mug", "gift", "", "耳机")
-_SHOPPERS = 3
 _MORE = 10_000.0
 """What every price of the second feed is raised by."""
 
 
-class Shopper:
-    """Asks for page 1 and page 2 of a search again and again; replicas take turns, as behind a load balancer."""
+class Readers(Shoppers):
+    """Ask for page 1 and page 2 of a search again and again; replicas take turns, as behind a load balancer."""
 
     def __init__(self, replicas: list[Service]) -> None:
+        super().__init__()
         self.replicas = replicas
-        self.outcomes: Counter[str] = Counter()
         self.dear: dict[str, set[bool]] = defaultdict(set)
         """By version, whether prices on its pages were those of the second feed."""
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(_SHOPPERS)]
 
-    def __enter__(self) -> Shopper:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, first: int) -> None:
-        places = cycle(range(first, first + len(self.replicas)))
+    def visits(self, number: int) -> Iterator[None]:
+        places = cycle(range(number, number + len(self.replicas)))
         with ExitStack() as opened:
             clients = {
                 each.port: opened.enter_context(httpx2.Client(base_url=each.address, timeout=30))
                 for each in self.replicas
             }
             for query in cycle(SHOPPED):
-                if self._stop.wait(0.02):  # the services and a rebuild need the processor, too
-                    return
                 for page in (1, 2):
-                    replica = self.replicas[next(places) % len(self.replicas)]
-                    self._ask(clients[replica.port], query, page)
+                    self._ask(clients[self.replicas[next(places) % len(self.replicas)].port], query, page)
+                yield
 
     def _ask(self, client: httpx2.Client, query: str, page: int) -> None:
-        try:
-            answer = client.get("/v1/search", params={"q": query, "page": page, "size": 5, "facets": "brand"})
-        except httpx2.HTTPError as error:
-            self.outcomes[repr(error)] += 1
-            return
-        self.outcomes[str(answer.status_code)] += 1
-        found = answer.json()
-        prices = [hit["product"].get("price") for hit in found["hits"]]
-        self.dear[found["version"]] |= {price > _MORE for price in prices if price is not None}
+        answer = self.get(client, "/v1/search", q=query, page=page, size=5, facets="brand")
+        if answer is not None:
+            found = answer.json()
+            prices = [hit["product"].get("price") for hit in found["hits"]]
+            self.dear[found["version"]] |= {price > _MORE for price in prices if price is not None}
 
 
 @pytest.fixture
@@ -198,7 +179,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     one, two = replicas
     before = one.get("/health/ready").json()["version"]
     product = one.get("/v1/search?size=1").json()["hits"][0]["product"]["id"]
-    with Shopper(replicas) as shopper:
+    with Readers(replicas) as readers:
         # A rebuild publishes a version.
         products = [row.product for row in read_products([str(demo.products)], FeedMapping(), lambda _: None)]
         dearer = [replace(each, price=each.price + _MORE) for each in products if each.price is not None]
@@ -221,14 +202,14 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
         ended.start()
         assert within(60, lambda: one.get("/health/ready").json().get("error", {}).get("code") == "draining")
         assert one.get("/v1/search?q=drill").status_code == 200
-        shopper.replicas = [two]
+        readers.replicas = [two]
         ended.join()
         time.sleep(0.5)
     assert one.process.returncode == 0
-    assert set(shopper.outcomes) == {"200"}, shopper.outcomes
-    assert shopper.outcomes.total() > 100
+    assert set(readers.outcomes) == {"200"}, readers.outcomes
+    assert readers.outcomes.total() > 100
     # A page says of which version it is, and all of it is.
-    assert shopper.dear == {before: {False}, published: {True}}
+    assert readers.dear == {before: {False}, published: {True}}
     assert not two.get("/health/ready").json()["notices"]
 
 

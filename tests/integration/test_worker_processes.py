@@ -21,7 +21,7 @@ from retrieval.errors import SettingError
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.supervisor import listen
 from tests.machine import within
-from tests.services import PROGRAM, TLS, Service, events_of_query, made, service
+from tests.services import PROGRAM, TLS, Service, Shoppers, events_of_query, made, service
 
 WORKERS = 2
 _LIMIT = 60
@@ -209,38 +209,24 @@ def test_the_rate_of_a_key_is_that_of_both_workers(clients: dict[int, httpx2.Cli
     assert _LIMIT <= statuses[200] <= 2 * _LIMIT + WORKERS
 
 
-class Shopper:
-    """Sends requests, each over a connection of its own, until it is stopped."""
+class NewConnections(Shoppers):
+    """Each request has a connection of its own."""
 
     def __init__(self, running: Service, key: str) -> None:
-        self.outcomes: Counter[str] = Counter()
+        super().__init__()
         self._address, self._headers = running.address, {"X-API-Key": key}
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(3)]
 
-    def __enter__(self) -> Shopper:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.01):
-            try:
-                with httpx2.Client(base_url=self._address, headers=self._headers, timeout=30, verify=TLS) as client:
-                    self.outcomes[str(client.get("/v1/search?q=drill&size=2").status_code)] += 1
-            except httpx2.HTTPError as error:
-                self.outcomes[type(error).__name__] += 1
+    def visits(self, number: int) -> Iterator[None]:
+        while True:
+            with httpx2.Client(base_url=self._address, headers=self._headers, timeout=30, verify=TLS) as client:
+                self.get(client, "/v1/search", q="drill", size=2)
+            yield
 
 
 def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: Service, keys: dict[str, str]) -> None:
     before = len(messages(running, "worker ready"))
     _, killed = pids(running)
-    with Shopper(running, keys["admin"]) as shopper:
+    with NewConnections(running, keys["admin"]) as shopper:
         assert within(30, lambda: shopper.outcomes["200"] > 20)
         os.kill(killed, signal.SIGKILL)
         assert within(60, lambda: len(messages(running, "worker ready")) == before + 1)
@@ -253,7 +239,7 @@ def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: 
 
     workers = pids(running)
     assert killed not in workers
-    with Shopper(running, keys["admin"]) as shopper:
+    with NewConnections(running, keys["admin"]) as shopper:
         assert within(30, lambda: shopper.outcomes["200"] > 10)
         assert running.end() == 0
     # What was accepted is answered; later attempts to connect fail.
