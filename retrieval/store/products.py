@@ -205,7 +205,7 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_WEIGHTS = FieldWeights()
-RECIPE = "5"
+RECIPE = "6"
 """Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`, or of how types and values
 are derived: versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200

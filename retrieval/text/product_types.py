@@ -43,7 +43,8 @@ _DETAILS = re.compile(
     "original|genuine|compatible|universal|standard|classic|premium|deluxe|professional|pro|ultra|internal|external|"
     "indoor|outdoor|wired|wireless|cordless|portable|foldable|adjustable|rechargeable|disposable|alkaline|freestanding|"
     "built-in|automatic|manual|digital|male|female|managed|unmanaged|shielded|unshielded|ambidextrous|self-adhesive|"
-    "small|medium|large|mini|extra|new|refurbished|english|usb|hdmi|vga|bluetooth|wi-fi|ethernet|class"
+    "small|medium|large|mini|extra|new|refurbished|english|usb|usb-[abc]|type-[abc]|hdmi|vga|bluetooth|wi-fi|rf|ethernet|"
+    "class|optical|left-hand|right-hand"
 )
 _COUNTED = re.compile(r"packs?|pairs?|pieces?|pcs?|count|sheets?|pages?|sizes?|each")
 _SEGMENTS = re.compile(r"\s[-|/]\s|[,;:|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
@@ -54,7 +55,7 @@ _COMPLEMENT = re.compile(
 )
 _CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
 _RESOLUTION = r"\d{1,7}(?:[.,]\d{1,3})?\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps)"
-_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{units.QUANTITIES}|{_RESOLUTION})(?:\.(?= |$))?")
+_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{_RESOLUTION}|{units.QUANTITIES})(?:\.(?= |$))?")
 _WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
 _GAP = "•"
 """Stands for a quantity: what comes behind it names the product ("4 ft. Shop Light")."""

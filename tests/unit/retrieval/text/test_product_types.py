@@ -41,6 +41,7 @@ ROWS = np.arange(4)
         ("4 ft. 2-Light LED Utility Shop Light (4-Pack)", "", "2-light led util shop light"),
         ("Brother TN-12C toner cartridge Original Cyan 1 pc(s)", "Brother", "tn-12c toner cartridg"),
         ("Canon Laser Printer 1200 x 1200 DPI A4", "", "canon laser printer"),
+        ("Alienware AW610M mouse RF Wireless+USB Type-A Optical 16000 DPI Right-hand", "Alienware", "aw610m mous"),
         ("SanDisk 64GB Extended Capacity (SDXC) Memory Card", "", "extend capac memori card"),
         ("Vaio E Series Laptop / Core i5 Processor - Pink", "", "vaio e seri laptop"),
         ("WOODLAND STORAGE BOX SMALL", "", "woodland storag box"),
