@@ -31,7 +31,7 @@ from benchmarks.peers.registry import choose_peers, find_reranker
 from benchmarks.peers.report import show_peers
 from benchmarks.peers.report import write_plots as write_peer_plots
 from benchmarks.peers.vectors import VectorsOptions, choose_libraries, measure_vectors, show_vectors, write_vector_plots
-from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
+from benchmarks.quality import Run, compare_runs, evaluate_stages, measure, read_run, run_stage, write_run
 from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.sponsored import measure_sponsored
 from benchmarks.tables import (
@@ -75,6 +75,9 @@ def evaluate(
     judgments: JudgmentsFile,
     stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "ranked",
     run_file: Annotated[Path | None, typer.Option("--run", help="Also write the ranking in TREC's run format.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with rankings that --run wrote for the same judgments and stages.")
+    ] = None,
 ) -> None:
     """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10."""
     chosen = [stage.strip() for stage in stages.split(",")]
@@ -83,6 +86,8 @@ def evaluate(
     judged = read_judgments(judgments)
     queries = list(judged.grades)
     runs: dict[str, Run] = {}
+    alone = len(chosen) == 1
+    others = {stage: read_run(_run_path(against, stage, alone=alone), judged) for stage in chosen if against}
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         show_notices((*engine.notices, *judged.notices, *_missing(engine, judged.grades)))
         for stage in chosen:
@@ -90,8 +95,11 @@ def evaluate(
             runs[stage] = run_stage(engine, queries, stage, advance=progress.advance)
             progress.end(f"{len(queries):,} queries")
     for stage, run in runs.items() if run_file else ():
-        write_run(run, _run_path(run_file, stage, alone=len(runs) == 1), stage)
-    emit(evaluate_stages(runs, judged), show_measures, len(queries))
+        write_run(run, _run_path(run_file, stage, alone=alone), stage)
+    changes = {stage: compare_runs(runs[stage], other, judged) for stage, other in others.items()}
+    measures = evaluate_stages(runs, judged)
+    document = {"stages": measures, "changes": changes} if changes else measures
+    emit(measures, show_measures, len(queries), changes, document=document)
 
 
 def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) -> Sequence[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from ir_measures import RR, P, Qrel, R, ScoredDoc
 
 from rerank.evaluation.metrics import ranked_ndcg
+from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.errors import SettingError
 from retrieval.index.fusion import DEFAULT
 from retrieval.judgments import Judgments
@@ -64,6 +65,41 @@ def write_run(run: Run, path: Path, tag: str) -> None:
         for number, ranked in enumerate(run.values(), 1):
             for rank, product in enumerate(ranked, 1):
                 file.write(f"{number} Q0 {'_'.join(product.split())} {rank} {DEPTH + 1 - rank} shelfwise-{tag}\n")
+
+
+def read_run(path: Path, judgments: Judgments) -> Run:
+    """A run that `write_run` wrote for the queries of these judgments; raises SettingError for a file that is none."""
+    queries = list(judgments.grades)
+    run: dict[str, list[str]] = {query: [] for query in queries}
+    known = {"_".join(product.split()): product for judged in judgments.grades.values() for product in judged}
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            number, _, product, _, _, _ = line.split()
+            run[queries[int(number) - 1]].append(known.get(product, product))
+    except (OSError, ValueError, IndexError) as error:
+        raise SettingError(f"run file {path}: is no run of these {len(queries):,} queries ({error})") from error
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """How much better a run is than another one of the same queries."""
+
+    ndcg: Difference
+    """Of nDCG@10."""
+    higher: int
+    """Queries with a higher nDCG@10."""
+    lower: int
+
+
+def compare_runs(run: Run, other: Run, judgments: Judgments) -> RunChange:
+    """The change from another run."""
+    first, second = (
+        np.array([ndcg(each.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()])
+        for each in (run, other)
+    )
+    higher, lower = first > second + TOLERANCE, first < second - TOLERANCE
+    return RunChange(paired_bootstrap(first, second), int(higher.sum()), int(lower.sum()))
 
 
 # The measures of a ranking. All but nDCG come from ir-measures, whose providers take whole grades only.

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from benchmarks.intent import IntentFigures, SynonymEffect
     from benchmarks.load import HttpReport
     from benchmarks.peers.complaints.suite import ComplaintReport
+    from benchmarks.quality import RunChange
     from benchmarks.sponsored import SponsoredReport
     from rerank.evaluation.statistics import Difference
 
 
-def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
-    """Stages by measures."""
+def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
+    """Stages by measures; the changes from other runs where there are any."""
     names = list(next(iter(measures.values())))
     table = figure_table(["stage", *names], f"{queries:,} queries")
     for stage, values in measures.items():
         table.add_row(stage, *(f"{values[name]:.4f}" for name in names))
     show_table(table)
+    for stage, change in changes.items():
+        counts = f"{change.higher:,} queries higher, {change.lower:,} lower"
+        say(f"{stage}: nDCG@10 {change.ndcg}, 95% by bootstrap; {counts}")
 
 
 def show_latency(result: Mapping[str, Any]) -> None:

@@ -72,6 +72,8 @@ class CollectedPictures:
     addresses: Sequence[str]
     failed: Mapping[str, int] = field(default_factory=dict)
     """Pictures that cannot be used, by the reason."""
+    old: int = 0
+    """Pictures whose server does not respond, which are as an earlier rebuild fetched them."""
 
     @property
     def fingerprint(self) -> str:
@@ -95,7 +97,7 @@ class CatalogPictureEncoder:
         self.encoder = encoder
         self._name = name
         self._options = options
-        self._cache = PictureCache(store.root / CATALOG_FOLDER, options.cache_bytes)
+        self._cache = PictureCache(store.root / CATALOG_FOLDER, options.cache_bytes, keeps_used=True)
         self._collected = CollectedPictures(np.empty(0, np.int64), key_array(b""), ())
 
     @classmethod
@@ -133,13 +135,14 @@ class CatalogPictureEncoder:
         chosen = self._options
         make_fetcher = partial(chosen.make_fetcher, chosen.parallel, chosen.per_host)
         pictures = CatalogPictures(self._cache, chosen.folder, make_fetcher, chosen.parallel)
-        keys, failed = pictures.keys(distinct, progress.advance)
-        usable = [(row, address) for row, address in named if address in keys]
-        progress.end(f"{len(keys):,} pictures of {len(usable):,} products, {failed.total():,} cannot be used")
+        found = pictures.keys(distinct, progress.advance)
+        usable = [(row, address) for row, address in named if address in found.keys]
+        summary = f"{len(found.keys):,} pictures of {len(usable):,} products, {found.failed.total():,} cannot be used"
+        progress.end(summary + (f", {found.old:,} are old: their servers do not respond" if found.old else ""))
         rows = np.array([row for row, _ in usable], np.int64)
         addresses = [address for _, address in usable]
-        found = key_array([keys[each] for each in addresses])
-        self._collected = CollectedPictures(rows, found, addresses, _by_count(failed))
+        keys = key_array([found.keys[each] for each in addresses])
+        self._collected = CollectedPictures(rows, keys, addresses, _by_count(found.failed), found.old)
         return self._collected
 
     def encode(self, building: Path, previous: str, progress: Progress) -> PictureInfo:
@@ -174,6 +177,7 @@ class CatalogPictureEncoder:
             kind.value,
             self._background(ProductStore(building), collected.rows, vectors),
             collected.failed,
+            collected.old,
         )
 
     def _add_versions(self, cache: VectorCache, first: str) -> None:
@@ -190,11 +194,11 @@ class CatalogPictureEncoder:
                 continue
 
     def _pictures(self, collected: CollectedPictures, places: Rows) -> Iterator[Image.Image]:
-        """The small pictures at some places, fetched again where the cache has lost them."""
+        """The small pictures at some places."""
         folder = self._store.root / CATALOG_FOLDER
         for place in places.tolist():
             path = folder / catalog_name(collected.addresses[place])
-            content = path.read_bytes()
+            content = path.read_bytes() if path.is_file() else b""
             if xxhash.xxh3_128_digest(content) != collected.keys[place].tobytes():
                 raise StoreDamagedError(f"{path} changed while it was encoded; run the rebuild again")
             with Image.open(io.BytesIO(content)) as picture:

@@ -1,10 +1,10 @@
 """Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
 
 ShelfwiseError
-├── InputError     FeedError, RowError, QueryError > PictureError, FilterError, UnknownFieldError,
-│                  UnknownProductError, OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError,
-│                  RelationError, ExperimentError, CampaignError, EventError, UnknownTaskError, JudgmentsError,
-│                  SettingError
+├── InputError     FeedError, RowError, QueryError > PictureError > PictureUnavailableError, FilterError,
+│                  UnknownFieldError, UnknownProductError, OutsideFilterError, ChangeError, RuleError, SynonymError,
+│                  RelevanceError, RelationError, ExperimentError, CampaignError, EventError, UnknownTaskError,
+│                  JudgmentsError, SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -48,6 +48,14 @@ class QueryError(InputError):
 
 class PictureError(QueryError):
     """A picture that cannot be fetched, or cannot be decoded within bounds; the message says why, without a subject."""
+
+
+class PictureUnavailableError(PictureError):
+    """A picture whose server does not respond for now; `wait` are the seconds that it asks to be left alone for."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class FilterError(InputError):

@@ -1,7 +1,8 @@
 """Pictures of products: fetched from other servers or read from a folder, decoded within bounds, and cached on disk.
 
 All addresses of a host must be public, and the connection is made to one that was checked, also after a redirect: a
-name that resolves to another address later leads nowhere else.
+name that resolves to another address later leads nowhere else. A server that is busy, or does not respond, is left
+alone for a while, and is asked again only whether a picture has changed (RFC 9110, sections 10.2.3, 13.1 and 15.6.4).
 """
 
 from __future__ import annotations
@@ -9,25 +10,30 @@ from __future__ import annotations
 import asyncio
 import io
 import ipaddress
+import math
 import os
 import socket
 import stat
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import httpx2
+import msgspec
 import xxhash
 from PIL import Image, ImageOps
 
-from retrieval.errors import PictureError
+from retrieval.errors import PictureError, PictureUnavailableError
 
 _PORTS = (80, 443)
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -47,7 +53,16 @@ _KNOWN = "JPEG, PNG, WebP or GIF"
 _QUALITY = 80
 _FRESH_SECONDS = 7 * 86_400.0
 _FAILED_SECONDS = 600.0
-"""After which a picture that failed is tried again."""
+"""After which a picture that failed is tried again, and a host that does not respond."""
+_MOST_FAILURES = 8
+"""Requests in a row that a host does not respond to, after which it gets none for a while."""
+PATIENCE = 60.0
+"""Seconds that a rebuild waits for a host that asks for it; a longer wait fails."""
+_WAIT_SECONDS, _MOST_WAITS = 5.0, 2
+"""What a busy host that names no time is left alone for, and how often a picture waits for its host."""
+_MOST_VALIDATOR = 500
+_VALIDATORS = ".http"
+"""The end of the name of a file beside a cached picture, with what its server said of it."""
 _FAILURE = b"!"
 """The first byte of a cached failure, whose message follows: no picture begins so."""
 _CHECKED_SHARE = 0.05
@@ -77,18 +92,60 @@ def is_public(address: str, port: int) -> bool:
     return port in _PORTS and found.is_global and not found.is_multicast
 
 
+class Validators(msgspec.Struct, frozen=True):
+    """What a server said of the state of a picture (RFC 9110, section 8.8), so that it can be asked for changes."""
+
+    address: str
+    """Where the picture was found, after redirects: of another address it says nothing."""
+    tag: str = ""
+    modified: str = ""
+    copy: str = ""
+    """The fingerprint of the small picture that was made of it."""
+
+    @classmethod
+    def of(cls, address: str, headers: httpx2.Headers) -> Validators:
+        """Those of a response."""
+        texts = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
+        return cls(
+            address,
+            *(each if each.isascii() and each.isprintable() and len(each) <= _MOST_VALIDATOR else "" for each in texts),
+        )
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The headers of a request for the picture if it has changed."""
+        named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(slots=True)
+class _Host:
+    slots: asyncio.Semaphore
+    ready: float = 0.0
+    """The time of the event loop from which on it gets requests."""
+    failures: int = 0
+    """Requests in a row that it did not respond to."""
+
+
 class PictureFetcher:
-    """Fetches pictures: so many at once, of them so many from one host."""
+    """Fetches pictures: so many at once, of them so many from one host. A picture waits at most `patience` seconds for
+    a host that asks to be left alone."""
 
     def __init__(
-        self, parallel: int, per_host: int, resolve: Resolve = resolve_host, allows: Allow = is_public
+        self,
+        parallel: int,
+        per_host: int,
+        resolve: Resolve = resolve_host,
+        allows: Allow = is_public,
+        patience: float = PATIENCE,
     ) -> None:
         self._resolve = resolve
         self._allows = allows
         self._parallel = parallel
+        self._patience = patience
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="picture-hosts")
         self._slots = asyncio.Semaphore(parallel)
-        self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, per_host))
+        self._hosts: defaultdict[str, _Host] = defaultdict(lambda: _Host(asyncio.Semaphore(per_host)))
 
     @cached_property
     def _transport(self) -> httpx2.AsyncHTTPTransport:
@@ -96,10 +153,43 @@ class PictureFetcher:
         limits = httpx2.Limits(max_connections=self._parallel, max_keepalive_connections=0)
         return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
 
-    async def fetch(self, address: str) -> bytes:
-        """The content of a picture's file; raises PictureError."""
-        async with self._hosts[(urlsplit(address).hostname or "") if address.isprintable() else ""], self._slots:
-            return await self._fetch(address)
+    async def fetch(self, address: str, known: Validators | None = None) -> tuple[bytes, Validators] | None:
+        """The content of a picture's file, and what its server says of it; None where it is still as it was `known`.
+
+        Raises PictureError, for a server that does not respond for now PictureUnavailableError.
+        """
+        host, waits = self._hosts[(urlsplit(address).hostname or "") if address.isprintable() else ""], 0
+        async with host.slots:
+            while True:
+                await self._wait_for(host)
+                try:
+                    async with self._slots:
+                        found = await self._fetch(address, known)
+                except PictureUnavailableError as error:
+                    self._note_failure(host, error)
+                    if error.wait is None or waits == _MOST_WAITS:
+                        raise
+                    waits += 1
+                except PictureError:
+                    host.failures = 0
+                    raise
+                else:
+                    host.failures = 0
+                    return found
+
+    async def _wait_for(self, host: _Host) -> None:
+        """Waits until a host may get a request; raises PictureUnavailableError where that takes too long."""
+        now = asyncio.get_running_loop().time
+        while (wait := host.ready - now()) > 0:
+            if wait > self._patience:
+                raise PictureUnavailableError("its server did not respond before, or asked to wait")
+            await asyncio.sleep(wait)
+
+    @staticmethod
+    def _note_failure(host: _Host, error: PictureUnavailableError) -> None:
+        host.failures += 1
+        wait = _FAILED_SECONDS if host.failures >= _MOST_FAILURES else error.wait or 0.0
+        host.ready = max(host.ready, asyncio.get_running_loop().time() + wait)
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -107,24 +197,31 @@ class PictureFetcher:
         if "_transport" in self.__dict__:
             await self._transport.aclose()
 
-    async def _fetch(self, address: str) -> bytes:
+    async def _fetch(self, address: str, known: Validators | None) -> tuple[bytes, Validators] | None:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
                 for _ in range(_MOST_REDIRECTS + 1):
-                    response = await self._request(httpx2.URL(address))
+                    conditions = known.conditions if known and known.address == address else {}
+                    response = await self._request(httpx2.URL(address), conditions)
                     try:
+                        if conditions and response.status_code == httpx2.codes.NOT_MODIFIED:
+                            return None
                         if not response.has_redirect_location:
-                            return await _read(response)
+                            return await _read(response), Validators.of(address, response.headers)
                         address = str(httpx2.URL(address).join(response.headers["Location"]))
                     finally:
                         await response.aclose()
         except TimeoutError:
-            raise PictureError("its server is too slow") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            raise PictureError("its server does not respond as a web server does") from error
+            raise PictureUnavailableError("its server is too slow") from None
+        except socket.gaierror as error:
+            raise PictureUnavailableError("the name of its server is not known") from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise PictureUnavailableError("its server does not respond as a web server does") from error
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise PictureError("its address is none of the web") from error
         raise PictureError("its server redirects too often")
 
-    async def _request(self, url: httpx2.URL) -> httpx2.Response:
+    async def _request(self, url: httpx2.URL, conditions: Mapping[str, str]) -> httpx2.Response:
         """The head of a response, from an address that was checked."""
         if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MOST_ADDRESS:
             raise PictureError("its address is none of the web")
@@ -137,16 +234,20 @@ class PictureFetcher:
         request = httpx2.Request(
             "GET",
             url.copy_with(host=found[0]),
-            headers={**headers, "User-Agent": "Shelfwise", "Connection": "close"},
+            headers={**headers, **conditions, "User-Agent": "Shelfwise", "Connection": "close"},
             extensions={"sni_hostname": host, "timeout": timeouts},
         )
         return await self._transport.handle_async_request(request)
 
 
 async def _read(response: httpx2.Response) -> bytes:
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if response.status_code != httpx2.codes.OK:
-        raise PictureError(f"its server responds with the status {response.status_code}")
+    kind, status = response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), response.status_code
+    wait = _requested_wait(response.headers.get("Retry-After", ""))
+    if status == httpx2.codes.TOO_MANY_REQUESTS or (status == httpx2.codes.SERVICE_UNAVAILABLE and wait is not None):
+        raise PictureUnavailableError("its server asks to wait", _WAIT_SECONDS if wait is None else wait)
+    if status != httpx2.codes.OK:
+        kind_of_error = PictureUnavailableError if httpx2.codes.is_server_error(status) else PictureError
+        raise kind_of_error(f"its server responds with the status {status}")
     if kind not in _TYPES:
         raise PictureError(f"its server sends {kind[:60]!r}; it can be {_KNOWN}")
     content = bytearray()
@@ -155,6 +256,16 @@ async def _read(response: httpx2.Response) -> bytes:
         if len(content) > MOST_BYTES:
             raise _too_long()
     return bytes(content)
+
+
+def _requested_wait(text: str) -> float | None:
+    """The seconds that a server asks to wait for (`Retry-After`), by a number or a date; None where it names none."""
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without its zone
+        return None
 
 
 def _too_long() -> PictureError:
@@ -228,12 +339,25 @@ def resize(content: bytes, width: int, kind: str) -> bytes:
     return output.getvalue()
 
 
-class PictureCache:
-    """Files of small pictures; those that were not used for longest go first. Processes may share a folder."""
+@dataclass(frozen=True, slots=True)
+class _OldPicture:
+    """A small picture that is too old to be used without asking; empty where there is none."""
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    content: bytes = b""
+    validators: Validators | None = None
+    """None where its server said nothing."""
+
+
+class PictureCache:
+    """Files of small pictures; those that were not used for longest go first. Processes may share a folder.
+
+    With `keeps_used`, those that this object read or wrote stay, whatever their size: a rebuild needs all of its own.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, *, keeps_used: bool = False) -> None:
         self._folder = folder
         self._most = most_bytes
+        self._used_since = time.time() if keeps_used else math.inf
         self._unmeasured = most_bytes
         """Bytes since the size was measured."""
 
@@ -258,30 +382,87 @@ class PictureCache:
         """Remembers that a picture failed, for some minutes."""
         self.write(name, _FAILURE + str(error).encode())
 
-    def write(self, name: str, content: bytes) -> None:
-        """Adds a file; a disk that is full or cannot be written is no error, the picture is then fetched again."""
+    def read_old(self, name: str) -> _OldPicture:
+        """A picture of any age; empty where there is none, or it failed."""
+        content = b""
+        try:
+            content = (self._folder / name).read_bytes()
+            if content.startswith(_FAILURE):
+                return _OldPicture()
+            validators = msgspec.json.decode((self._folder / f"{name}{_VALIDATORS}").read_bytes(), type=Validators)
+        except (OSError, ValueError):
+            return _OldPicture(content)
+        # Another process may have written one of the two files since.
+        return _OldPicture(content, validators if validators.copy == xxhash.xxh3_128_hexdigest(content) else None)
+
+    def postpone(self, name: str) -> None:
+        """Lets an old picture be used for some minutes more."""
+        now = time.time()
+        with suppress(OSError):
+            os.utime(self._folder / name, (now, now - _FRESH_SECONDS + _FAILED_SECONDS))
+
+    def write(self, name: str, content: bytes, validators: Validators | None = None) -> None:
+        """Adds a file, and what its server said of it; a disk that is full or cannot be written is no error, the
+        picture is then fetched again."""
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(content)
-            Path(file.name).replace(self._folder / name)
-            self._unmeasured += len(content)
+            self._write(name, content)
+            if validators and validators.conditions:
+                noted = msgspec.structs.replace(validators, copy=xxhash.xxh3_128_hexdigest(content))
+                self._write(f"{name}{_VALIDATORS}", msgspec.json.encode(noted))
             if self._unmeasured > _CHECKED_SHARE * self._most:
                 self._unmeasured = 0
                 self._prune()
 
+    def _write(self, name: str, content: bytes) -> None:
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(self._folder / name)
+        self._unmeasured += len(content)
+
     def _prune(self) -> None:
-        found = []
+        sizes, used = Counter[str](), defaultdict[str, float](float)
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):  # another process may have removed it
-                known = entry.stat()
-                found.append((known.st_atime, known.st_size, entry.path))
-        surplus = sum(size for _, size, _ in found) - self._most
-        for _, size, path in sorted(found):
-            if surplus <= 0:
+                name, known = entry.name.removesuffix(_VALIDATORS), entry.stat()
+                sizes[name] += known.st_size
+                used[name] = max(used[name], known.st_atime)
+        surplus = sizes.total() - self._most
+        for name in sorted(sizes, key=lambda each: used[each]):
+            if surplus <= 0 or used[name] >= self._used_since:
                 return
-            Path(path).unlink(missing_ok=True)
-            surplus -= size
+            for path in (self._folder / name, self._folder / f"{name}{_VALIDATORS}"):
+                path.unlink(missing_ok=True)
+            surplus -= sizes[name]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPictures:
+    """Pictures of other servers, made small and kept in a cache. The threads read and write files, and decode."""
+
+    cache: PictureCache
+    fetcher: PictureFetcher
+    files: ThreadPoolExecutor
+    decoder: ThreadPoolExecutor
+
+    async def refresh(self, name: str, address: str, width: int, kind: str) -> tuple[bytes, bool]:
+        """The small picture of an address that the cache has not, or only an old one, under this name; and whether it
+        is an old one, whose server does not respond. Raises PictureError, which the cache remembers."""
+        run = asyncio.get_running_loop().run_in_executor
+        old = await run(self.files, partial(self.cache.read_old, name))
+        try:
+            found = await self.fetcher.fetch(address, old.validators)
+            small, validators = old.content, old.validators
+            if found is not None:
+                small, validators = await run(self.decoder, partial(resize, found[0], width, kind)), found[1]
+        except PictureError as error:
+            if old.content and isinstance(error, PictureUnavailableError):
+                await run(self.files, partial(self.cache.postpone, name))
+                return old.content, True
+            await run(self.files, partial(self.cache.write_failure, name, error))
+            raise
+        await run(self.files, partial(self.cache.write, name, small, validators))
+        return small, False
 
 
 CATALOG_FOLDER, CATALOG_WIDTH = "picture_cache", 320
@@ -291,6 +472,18 @@ CATALOG_FOLDER, CATALOG_WIDTH = "picture_cache", 320
 def catalog_name(address: str) -> str:
     """The name of a catalog's picture in that folder."""
     return f"{xxhash.xxh3_128_hexdigest(address.encode('utf-8', 'surrogatepass'))}.webp"
+
+
+@dataclass(slots=True)
+class PictureKeys:
+    """The pictures of a catalog by their fingerprints."""
+
+    keys: dict[str, bytes] = field(default_factory=dict)
+    """The fingerprint of each small picture (16 bytes), by its address."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Pictures that cannot be used, by the reason."""
+    old: int = 0
+    """Pictures whose server does not respond, which are as an earlier rebuild fetched them."""
 
 
 class CatalogPictures:
@@ -305,47 +498,38 @@ class CatalogPictures:
         self._make_fetcher = make_fetcher
         self._parallel = parallel
 
-    def keys(self, addresses: Sequence[str], advance: Callable[[int], None]) -> tuple[dict[str, bytes], Counter[str]]:
-        """The fingerprint of each picture (16 bytes), by its address, and how many failed for which reason."""
+    def keys(self, addresses: Sequence[str], advance: Callable[[int], None]) -> PictureKeys:
+        """The fingerprints of the pictures at some addresses."""
         return asyncio.run(self._keys(addresses, advance))
 
-    async def _keys(
-        self, addresses: Sequence[str], advance: Callable[[int], None]
-    ) -> tuple[dict[str, bytes], Counter[str]]:
-        found, failed, waiting = dict[str, bytes](), Counter[str](), iter(addresses)
-        fetcher = self._make_fetcher()
+    async def _keys(self, addresses: Sequence[str], advance: Callable[[int], None]) -> PictureKeys:
+        found, waiting, fetcher = PictureKeys(), iter(addresses), self._make_fetcher()
         with ThreadPoolExecutor(min(self._parallel, os.cpu_count() or 1), thread_name_prefix="picture-decoder") as own:
+            pictures = SmallPictures(self._cache, fetcher, own, own)
 
             async def work() -> None:
                 for address in waiting:
                     try:
-                        found[address] = xxhash.xxh3_128_digest(await self._small(address, fetcher, own))
+                        small, is_old = await self._small(address, pictures)
+                        found.keys[address] = xxhash.xxh3_128_digest(small)
+                        found.old += is_old
                     except PictureError as error:
-                        failed[str(error)] += 1
+                        found.failed[str(error)] += 1
                     advance(1)
 
             try:
                 await asyncio.gather(*(work() for _ in range(self._parallel)))
             finally:
                 await fetcher.close()
-        return found, failed
+        return found
 
-    async def _small(self, address: str, fetcher: PictureFetcher, decoder: ThreadPoolExecutor) -> bytes:
-        """The small picture of an address; raises PictureError."""
+    async def _small(self, address: str, pictures: SmallPictures) -> tuple[bytes, bool]:
+        """The small picture of an address, and whether its server does not respond; raises PictureError."""
         run, name = asyncio.get_running_loop().run_in_executor, catalog_name(address)
         if is_local(address):
-            return await run(decoder, partial(self._local, address, name))
-        small = await run(decoder, partial(self._cache.read, name))
-        if small is not None:
-            return small
-        try:
-            content = await fetcher.fetch(address)
-            small = await run(decoder, partial(resize, content, CATALOG_WIDTH, "webp"))
-        except PictureError as error:
-            await run(decoder, partial(self._cache.write_failure, name, error))
-            raise
-        await run(decoder, partial(self._cache.write, name, small))
-        return small
+            return await run(pictures.decoder, partial(self._local, address, name)), False
+        small = await run(pictures.files, partial(self._cache.read, name))
+        return (small, False) if small is not None else await pictures.refresh(name, address, CATALOG_WIDTH, "webp")
 
     def _local(self, address: str, name: str) -> bytes:
         path = local_path(address, self._folder)

@@ -210,6 +210,8 @@ class ReasonKind(StrEnum):
     """It has words of the query; the values are these words."""
     MEANING = "meaning"
     """It is similar to the query in meaning."""
+    LOOKS = "looks"
+    """Its picture looks like what the query says."""
     CHOSEN = "chosen"
     """Shoppers with this query chose it more often than the query's other products."""
     POPULAR = "popular"

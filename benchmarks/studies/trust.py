@@ -210,6 +210,8 @@ class _QueryStudy:
             case ReasonKind.MEANING if row is not None:
                 mean = self.engine.snapshot.manifest.background.mean
                 found = self._page(change=lambda each: replace(each, vectors=_DistantVectors(each.vectors, row, mean)))
+            case ReasonKind.LOOKS if row is not None:
+                found = self._page(change=partial(_without_picture, row=row))
             case ReasonKind.CHOSEN:
                 found = self._page(last=lambda each: replace(each, memory=_without_product(each.memory, name)))
             case ReasonKind.POPULAR:
@@ -275,6 +277,11 @@ class _DistantVectors:
     @property
     def without_cluster(self) -> VectorIndex:
         return self
+
+
+def _without_picture(snapshot: Snapshot, row: int) -> Snapshot:
+    pictures = snapshot.pictures
+    return replace(snapshot, pictures=pictures and replace(pictures, index=pictures.index.without(frozenset({row}))))
 
 
 def _without_product(memory: QueryMemory, product_id: str) -> QueryMemory:

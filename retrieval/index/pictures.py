@@ -80,6 +80,12 @@ class PictureIndex:
         similarity = self.info.background.standardise(self.similarity(query, rows))
         return weight * np.nan_to_num(similarity - FLOOR, nan=0.0).clip(min=0.0)
 
+    @staticmethod
+    def deviations(gain: float, weight: float) -> float:
+        """How far text and picture are above unrelated ones, where the picture adds `gain` > 0: the inverse of
+        `gains`."""
+        return gain / weight + FLOOR
+
     def near(self, query: Vectors) -> Rows:
         """The products whose pictures fit the vector of a text, at most `DEPTH`, the nearest first."""
         found = self.nearest(query, DEPTH)

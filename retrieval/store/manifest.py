@@ -58,6 +58,8 @@ class PictureInfo(msgspec.Struct, frozen=True):
     """The cosine of titles with pictures of other products, from which a query's cosine is measured."""
     failed: Mapping[str, int] = {}
     """Pictures that cannot be used, by the reason."""
+    old: int = 0
+    """Pictures whose server did not respond, which are as an earlier rebuild fetched them."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

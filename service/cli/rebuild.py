@@ -308,7 +308,8 @@ def _pictures_text(report: RebuildReport) -> str:
     if not (info := report.pictures):
         return ""
     failed = f"; cannot be used: {counts_text(dict(info.failed))}" if info.failed else ""
-    return f"{count_text(info.pictures, 'product')} with a picture, by {info.encoder_name}{failed}"
+    old = f"; {info.old:,} as fetched before: their servers do not respond" if info.old else ""
+    return f"{count_text(info.pictures, 'product')} with a picture, by {info.encoder_name}{failed}{old}"
 
 
 def _show_move(report: MoveReport) -> None:

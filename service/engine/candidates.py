@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rerank.ranker.features import Candidates
 from rerank.ranker.memory import QueryMemory
-from retrieval.encoders.base import Tokens, as_token_encoder
+from retrieval.encoders.base import Encoder, Tokens, as_token_encoder
 from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.index.fusion import DEFAULT, METHODS, OF_TYPE, Merge, RetrievalScores
@@ -218,25 +218,25 @@ class Stages:
         except EncoderError:
             return None, ("dense",)
 
-    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors | None] | None:
+    def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors] | None:
         """The query as the encoder of the pictures has it, which a thread makes; None where none are compared."""
         pictures = self._snapshot.pictures
         if pictures is None or not pictures.weight or request.stage not in ("merged", "ranked") or request.begun:
             return None
-        return self._executor.submit(_timed, timings, PICTURES, lambda: pictures.read(request.text))
+        read = lambda: self._encode(pictures.encoder, request.text, reads_tokens=False).vector  # noqa: E731
+        return self._executor.submit(_timed, timings, PICTURES, read)
 
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         """The query, or the mean of the texts that it may become."""
-        query = self._encode(request.text, reads_tokens=reads_tokens)
+        encoder = self._snapshot.encoder
+        query = self._encode(encoder, request.text, reads_tokens=reads_tokens)
         if len(request.begun) < 2:
             return query
-        others = (self._encode(each.text, reads_tokens=False).vector for each in request.begun[1:])
-        vectors = [query.vector, *others]
-        mean = np.mean(vectors, axis=0)
+        others = (self._encode(encoder, each.text, reads_tokens=False).vector for each in request.begun[1:])
+        mean = np.mean([query.vector, *others], axis=0)
         return EncodedQuery(np.asarray(mean / np.linalg.norm(mean), np.float32), query.tokens)
 
-    def _encode(self, text: str, *, reads_tokens: bool) -> EncodedQuery:
-        encoder = self._snapshot.encoder
+    def _encode(self, encoder: Encoder, text: str, *, reads_tokens: bool) -> EncodedQuery:
         token_encoder = as_token_encoder(encoder) if reads_tokens else None
 
         def make() -> EncodedQuery:
@@ -248,8 +248,7 @@ class Stages:
         if self._encodings is None:
             return make()
         # With tokens the vector is the same.
-        identity = encoder.identity
-        return self._encodings.get((identity, text, reads_tokens), make, rather=(identity, text, True))
+        return self._encodings.get((encoder.identity, text, reads_tokens), make, rather=(encoder.identity, text, True))
 
     def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
         stages: tuple[str, ...] = (request.stage,)
@@ -306,6 +305,7 @@ class Stages:
             Selection(groups, np.sort(extra), request.where),
             scores,
             np.arange(len(rows)),
+            gained,
             frozenset(np.intersect1d(named, rows).tolist()) if len(named) else frozenset(),
             completed.facets,
             completed.ordered,
@@ -313,7 +313,6 @@ class Stages:
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
             text=request.typed or request.text,
             preferences=held,
-            by_picture=gained,
         )
         sort_by_merged_score(ranking)
         return ranking
@@ -402,7 +401,7 @@ class Stages:
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
         try:
-            vector = self._encode(voting, reads_tokens=False).vector
+            vector = self._encode(self._snapshot.encoder, voting, reads_tokens=False).vector
         except EncoderError:
             return nearest
         scores = self._snapshot.vectors.similarity(vector, nearest.rows)
@@ -497,7 +496,7 @@ class Stages:
             len(request.groups), background, nothing, cosine, unranked, ranks, nothing, nothing, nothing
         )
         places = np.arange(1, count + 1)
-        return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places)
+        return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places, nothing)
 
 
 def _evidence(
@@ -581,6 +580,8 @@ class RankerCandidates:
     """(c,) What each gained for its product type."""
     preferred: NDArray[np.float64]
     """(c,) And for the price and the values that the query names."""
+    by_picture: NDArray[np.float64]
+    """(c,) And for its picture."""
 
 
 Preferred = tuple[Preference, Rows]
@@ -603,6 +604,8 @@ class Ranking:
     """What merging gave; `scores`, unless a ranker has spoken."""
     merged_rank: Rows
     """From 1."""
+    by_picture: NDArray[np.float64]
+    """What the pictures added to the merged scores."""
     identified: frozenset[int] = frozenset()
     facets: dict[str, Facet] = field(default_factory=dict)
     """Over the whole candidate set."""
@@ -632,8 +635,6 @@ class Ranking:
     """What the shopper typed."""
     preferences: Sequence[Preferred] = ()
     """The preferences of the query, each with the candidates that have it."""
-    by_picture: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """What the pictures added to the merged scores; empty where there are only offers."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
     """What signals added to the scores of the head, by row."""
 
@@ -692,8 +693,7 @@ def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
     ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
     ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
     ranking.evidence = ranking.evidence.select(order)
-    if len(ranking.by_picture):
-        ranking.by_picture = ranking.by_picture[order]
+    ranking.by_picture = ranking.by_picture[order]
 
 
 def _rank(rank: float) -> int | None:

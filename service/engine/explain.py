@@ -57,6 +57,9 @@ def explain_hits(
         parts = [(*DESCRIPTIONS[factor], gain) for factor, gain in gains.items()]
         if gained := float(scored.preferred[place]):
             parts.append((OF_PREFERENCES, partial(_count, gained), gained))
+        if (gained := float(scored.by_picture[place])) and snapshot.pictures:
+            similarity = snapshot.pictures.index.deviations(gained, snapshot.pictures.weight)
+            parts.append((OF_PICTURE, partial(_looks, similarity), gained))
         parts.sort(key=lambda each: -abs(each[2]))
         described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
         made[row] = Explanation(described, met)
@@ -78,6 +81,8 @@ def _matches(
 
 OF_PREFERENCES = "of the price, brand, colour and size that are searched for"
 """The name of what a hit gained for what the query names besides a type."""
+OF_PICTURE = "its picture fits the words"
+"""The name of what a hit gained for its picture."""
 MOST_MATCHES = 3
 """Words of a query that are shown with what they met."""
 _UNKNOWN = "not known"
@@ -108,6 +113,10 @@ class HitFacts:
 
 def _count(gained: float, _hit: HitFacts) -> str:
     return f"{gained / PREFERRED:g}"
+
+
+def _looks(similarity: float, _hit: HitFacts) -> str:
+    return f"{similarity:.1f} deviations above unrelated pictures"
 
 
 def _match(match: TermMatch) -> str:

@@ -1,9 +1,9 @@
 """Reasons for the ranks of hits: what of a hit's score, taken out alone, would cost it ranks.
 
 A reason is a removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again without
-its matched words, its type, a value, its similarity, or what shoppers chose, all else as it was. It is named where the
-hit would then stand behind another candidate. `benchmarks.studies.trust` measures how often a hit
-falls where its product really lacks what a reason names (docs/explanations.md).
+its matched words, its type, a value, its similarity, its picture, or what shoppers chose, all else as it was. It is
+named where the hit would then stand behind another candidate. `benchmarks.studies.trust` measures how often a hit falls
+where its product really lacks what a reason names (docs/explanations.md).
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ class _Finder:
         if scored and len(scored.candidates.history.kinds):
             nothing = History.none(scored.candidates.history.vectors.shape[1])
             yield replace(whole, kind=ReasonKind.HISTORY), before - self._scores(self._variants(self.places), nothing)
+        yield replace(whole, kind=ReasonKind.LOOKS), self.ranking.by_picture[self.places]
         rows = self.ranking.rows[self.places].tolist()
         parts = (self.ranking.signals.get(row, ()) for row in rows)
         yield (
@@ -297,6 +298,7 @@ _TEXTS: Mapping[str, Mapping[ReasonKind, str]] = {
     "en": {
         ReasonKind.IDENTIFIER: "has the number {}",
         ReasonKind.MEANING: "close in meaning",
+        ReasonKind.LOOKS: "looks like what you searched for",
         ReasonKind.CHOSEN: "often chosen by others who searched this",
         ReasonKind.POPULAR: "popular",
         ReasonKind.RATED: "rated {} of 5",
@@ -310,6 +312,7 @@ _TEXTS: Mapping[str, Mapping[ReasonKind, str]] = {
     "zh": {
         ReasonKind.IDENTIFIER: "编号为 {}",
         ReasonKind.MEANING: "含义相近",
+        ReasonKind.LOOKS: "外观与您搜索的相符",
         ReasonKind.CHOSEN: "搜索此内容的顾客常选",
         ReasonKind.POPULAR: "热门",
         ReasonKind.RATED: "评分 {}（满分 5 分）",

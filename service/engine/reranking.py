@@ -168,9 +168,9 @@ class Reranking:
         if count:
             candidates = self._candidates(ranking, count, tokens)
             scores = self.reranker.score(candidates, self.deadline)
-            gained, preferred = bonuses(ranking, count)
-            scored = RankerCandidates(ranking.rows[:count], candidates, gained, preferred)
-            reorder_head(ranking, scores + gained + preferred + ranking.by_picture[:count])
+            gained = bonuses(ranking, count)
+            scored = RankerCandidates(ranking.rows[:count], candidates, *gained)
+            reorder_head(ranking, scores + np.sum(gained, axis=0))
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 
@@ -217,14 +217,15 @@ class Reranking:
         return query, states.idf[query.ids], states.gather(rows)
 
 
-def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """What the first `count` candidates of a merged ranking gain, (c,) each: for the type, and for the price and
-    the values, that the query asks for."""
-    return bonuses_of(ranking.evidence.select(np.arange(count)), is_type_sure=ranking.is_type_sure)
+    the values, that the query asks for, and for their pictures."""
+    named = bonuses_of(ranking.evidence.select(np.arange(count)), is_type_sure=ranking.is_type_sure)
+    return *named, ranking.by_picture[:count]
 
 
 def bonuses_of(found: RetrievalScores, *, is_type_sure: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same of all candidates of some scores; `is_type_sure` where the query asks for a type and nothing else."""
+    """The first two of all candidates of some scores; `is_type_sure` where the query asks for nothing but a type."""
     return (OF_SURE_TYPE if is_type_sure else OF_TYPE) * found.intent, PREFERRED * found.preferred
 
 

@@ -233,10 +233,12 @@ PICTURES = "pictures"
 """What a page names among its stages, and among those that failed, for the pictures."""
 
 
-def looks_of(text: Future[Vectors | None] | None) -> tuple[Vectors | None, tuple[str, ...]]:
+def looks_of(text: Future[Vectors] | None) -> tuple[Vectors | None, tuple[str, ...]]:
     """The vector of a text among pictures, if there are any, and the name of the stage where it failed."""
-    looks = text.result() if text else None
-    return looks, (PICTURES,) if text and looks is None else ()
+    try:
+        return text.result() if text else None, ()
+    except EncoderError:
+        return None, (PICTURES,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +249,6 @@ class SearchedPictures:
     encoder: PictureEncoder
     weight: float
     """What a deviation of a text's similarity adds to a product's score; 0 where texts are not compared."""
-
-    def read(self, text: str) -> Vectors | None:
-        """The unit vector of a text among pictures (dimension,); None where the encoder fails."""
-        try:
-            vector: Vectors = self.encoder.encode_queries([text])[0]
-        except EncoderError:
-            return None
-        return vector
 
     def encode(self, content: bytes) -> Vectors:
         """The unit vector of a picture's file (dimension,); raises PictureError, or EncoderError."""

@@ -25,6 +25,7 @@ from retrieval.pictures import (
     PictureCache,
     PictureFetcher,
     Resolve,
+    SmallPictures,
     catalog_name,
     is_local,
     is_public,
@@ -154,7 +155,8 @@ class Pictures:
     ) -> None:
         self._source = settings.pictures
         self._cache = PictureCache(folder, settings.pictures_bytes)
-        self._make_fetcher = partial(PictureFetcher, _PARALLEL, _PARALLEL, resolve, allows)
+        # A page does not wait for a server that asks for it.
+        self._make_fetcher = partial(PictureFetcher, _PARALLEL, _PARALLEL, resolve, allows, patience=0.0)
         self._fetcher: PictureFetcher | None = None
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="pictures")
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="picture-decoder")
@@ -210,20 +212,19 @@ class Pictures:
         return task
 
     async def _make(self, name: str, source: str | Path, width: int, kind: str) -> bytes:
+        if not isinstance(source, Path):
+            self._fetcher = self._fetcher or self._make_fetcher()
+            pictures = SmallPictures(self._cache, self._fetcher, self._threads, self._decoder)
+            content, _ = await pictures.refresh(name, source, width, kind)
+            return content
         try:
-            original = await self._original(source)
+            original = await self._run(self._threads, partial(read_file, source))
             content = await self._run(self._decoder, partial(resize, original, width, kind))
         except PictureError as error:
             await self._run(self._threads, partial(self._cache.write_failure, name, error))
             raise
         await self._run(self._threads, partial(self._cache.write, name, content))
         return content
-
-    async def _original(self, source: str | Path) -> bytes:
-        if isinstance(source, Path):
-            return await self._run(self._threads, partial(read_file, source))
-        self._fetcher = self._fetcher or self._make_fetcher()
-        return await self._fetcher.fetch(source)
 
     @staticmethod
     async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
+from service.demo.drawings import STRIPES, Look
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
 from service.sponsored.campaign import Campaign
 from service.web.pages import page_files
-from tests.browsers import PIXEL, serious_faults, served, visiting
-from tests.machine import within
+from tests import pictured_store
+from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
+from tests.machine import build_once, within
 from tests.services import recorded_events
 
 if TYPE_CHECKING:
@@ -548,6 +554,70 @@ def test_picture_at_http_is_sent_by_the_service_and_drawn_if_it_fails(browser: B
         assert sent == {"0?width=640", "0?width=160", "1?width=160"}
         assert not [each.url for each in visit.sent if "pictures.example" in each.url]
         visit.faults = [each for each in visit.faults if "404" not in each]
+
+
+@pytest.fixture(scope="module")
+def pictured_address(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[str]:
+    with ThreadPoolExecutor(1) as thread:  # the browser's event loop runs in this one, pictures are fetched by another
+        work = partial(build_once, tmp_path_factory, "pictured-store", partial(pictured_store.build, cache=cache))
+        built = thread.submit(work).result()
+    with SearchEngine.open(built / "index", follow=False) as engine, served(engine) as url:
+        yield url
+
+
+def upload(visit: Visit, name: str, content: bytes) -> None:
+    """Chooses a file by the camera button, as a shopper does."""
+    with visit.page.expect_file_chooser() as chosen:
+        visit.page.get_by_role("button", name="Search by a picture").click()
+    chosen.value.set_files({"name": name, "mimeType": "image/jpeg", "buffer": content})
+
+
+def photo(side: int) -> bytes:
+    """A photo of a striped red shirt as cameras make them: a large JPEG with noise."""
+    output = io.BytesIO()
+    with Image.open(io.BytesIO(pictured_store.picture_of("T-Shirt", Look("Red", STRIPES), 99))) as drawn:
+        large = drawn.convert("RGB").resize((side, side))
+    Image.blend(large, Image.effect_noise((side, side), 90).convert("RGB"), 0.2).save(output, "JPEG", quality=98)
+    return output.getvalue()
+
+
+def test_picture_finds_the_products_that_look_like_it(browser: Browser, pictured_address: str) -> None:
+    large = photo(4_000)
+    assert len(large) > ServiceSettings().body_bytes
+    with visiting(browser, pictured_address) as visit:
+        visit.page.goto("/?q=backpack")
+        visit.results("backpack")
+        for content in (photo(300), large):
+            upload(visit, "shirt.jpg", content)
+            expect(visit.page.get_by_role("heading", level=1)).to_have_text("Products that look like your picture")
+            expect(visit.page.locator(".hits .card[data-product]").first).to_have_attribute("data-product", "t1")
+            assert visit.page.get_by_alt_text("Your picture").evaluate("each => each.complete && each.naturalWidth > 0")
+        assert len(visit.ids()) == 18
+        assert serious_faults(visit.page) == []
+        visit.page.locator(".hits .card[data-product] a").first.click()
+        expect(visit.page.get_by_role("heading", level=1)).to_have_text("T-Shirt T1")
+        visit.page.go_back()
+        visit.settle()
+        expect(visit.page.get_by_role("combobox", name="Search")).to_be_visible()
+
+
+def test_file_that_is_no_picture_gets_an_error_that_says_so(browser: Browser, pictured_address: str) -> None:
+    with visiting(browser, pictured_address) as visit:
+        visit.page.goto("/")
+        for content in (b"", b"not a picture", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.hacked=1'/>"):
+            upload(visit, "shirt.jpg", content)
+            expect(visit.page.get_by_role("alert")).to_contain_text("it is no JPEG, PNG, WebP or GIF, or damaged")
+            expect(visit.page.get_by_alt_text("Your picture")).to_be_hidden()
+        assert visit.page.evaluate("window.hacked") is None
+        visit.settle()
+        visit.faults = [each for each in visit.faults if "400" not in each]
+
+
+def test_store_without_pictures_has_no_camera(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        visit.settle()
+        expect(visit.page.locator("#search .camera")).to_be_hidden()
 
 
 def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: str) -> None:

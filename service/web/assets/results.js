@@ -115,6 +115,26 @@ export function resultsView(shop) {
 }
 
 const BY_PICTURE = 24;
+const SENT_BYTES = 500_000;
+const SENT_SIDE = 640;
+
+/** The picture in a file, small enough to be sent at once; the file itself where the browser cannot read it: the server says why. */
+async function smallPicture(file) {
+  if (file.size <= SENT_BYTES) return file;
+  try {
+    const image = await createImageBitmap(file);
+    const scale = Math.min(1, SENT_SIDE / Math.max(image.width, image.height));
+    const size = { width: Math.max(1, Math.round(image.width * scale)), height: Math.max(1, Math.round(image.height * scale)) };
+    const canvas = Object.assign(document.createElement("canvas"), size);
+    const paper = Object.assign(canvas.getContext("2d"), { fillStyle: "white", imageSmoothingQuality: "high" });
+    paper.fillRect(0, 0, size.width, size.height);
+    paper.drawImage(image, 0, 0, size.width, size.height);
+    image.close();
+    return (await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9))) || file;
+  } catch {
+    return file;
+  }
+}
 
 /** The products that look like the picture in a file. */
 export function pictureView(file) {
@@ -122,15 +142,13 @@ export function pictureView(file) {
   const found = el("div", { class: "hits" }, skeletons(12));
   const shown = el("img", { class: "your-picture", alt: t("your picture"), hidden: true });
   const reader = new FileReader();
-  reader.addEventListener("load", () => {
-    shown.src = reader.result;
-    shown.hidden = false;
-  });
+  reader.addEventListener("load", () => (shown.src = reader.result));
+  shown.addEventListener("load", () => (shown.hidden = false));
   reader.readAsDataURL(file);
   const element = el("div", { class: "by-picture" }, el("div", { class: "results-head" }, head), shown, found);
   const show = async () => {
     try {
-      const hits = await api.byPicture(file, BY_PICTURE);
+      const hits = await api.byPicture(await smallPicture(file), BY_PICTURE);
       fill(found, grid(hits, { level: "h2" }));
       announceCount(head.textContent);
     } catch (error) {

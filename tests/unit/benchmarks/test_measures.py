@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc, nDCG
 
-from benchmarks.quality import evaluate_stages, measure, ndcg, write_run
+from benchmarks.quality import compare_runs, evaluate_stages, measure, ndcg, read_run, write_run
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments, read_judgments
 
@@ -187,6 +187,19 @@ class TestWriteRun:
     def test_white_space_inside_an_id_becomes_an_underscore(self, tmp_path: Path) -> None:
         write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
         assert (tmp_path / "run.txt").read_text("utf-8").split(" ")[2] == "a_b_c"
+
+    def test_written_run_is_read_and_compared(self, tmp_path: Path) -> None:
+        judgments = judgments_of({"q": {"a b": 1.0, "c": 0.0}, "r": {"a": 1.0, "c": 0.0}, "s": {"a": 1.0, "c": 0.0}})
+        run = {"q": ["c", "a b"], "r": ["a"], "s": []}
+        write_run(run, tmp_path / "run.txt", "merged")
+        assert read_run(tmp_path / "run.txt", judgments) == run
+        change = compare_runs({"q": ["a b"], "r": ["a"], "s": []}, run, judgments)
+        assert change.ndcg.mean == pytest.approx((1 - 1 / log2(3)) / 3)
+        assert (change.higher, change.lower, change.ndcg.queries) == (1, 0, 3)
+        for text in ("nothing of a run", "4 Q0 a 1 100 x", "x Q0 a 1 100 x"):
+            (tmp_path / "bad.txt").write_text(f"{text}\n")
+            with pytest.raises(SettingError, match=r"bad\.txt: is no run of these 3 queries"):
+                read_run(tmp_path / "bad.txt", judgments)
 
     def test_unwritable_path_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match=r"nowhere/run\.txt: cannot be written \(No such file or directory\)"):

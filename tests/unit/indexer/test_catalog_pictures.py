@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +20,7 @@ from indexer import pictures
 from indexer.build import RebuildReport
 from indexer.pictures import NONE, PictureOptions
 from retrieval.errors import EncoderUnavailableError
-from retrieval.pictures import PictureFetcher, is_public
+from retrieval.pictures import CatalogPictures, PictureCache, PictureFetcher, PictureKeys, Validators, is_public
 from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.manifest import PICTURES_FOLDER
@@ -201,3 +203,118 @@ def test_pictures_are_fetched_once_and_a_few_at_a_time(shop: Shop, server: Threa
     assert PictureServer.running[1] <= 2
     assert not build(shop, products, **options).published
     assert len(PictureServer.requests) == 5
+
+
+Answer = tuple[int, Mapping[str, str]]
+TAGGED: Answer = (200, {"ETag": '"one"', "Last-Modified": "Tue, 10 Nov 2026 10:00:00 GMT"})
+
+
+class ScriptedServer(BaseHTTPRequestHandler):
+    """Gives each path its answers in turn, the last one again and again; the picture depends on how many are left."""
+
+    answers: ClassVar[dict[str, list[Answer]]] = {}
+    requests: ClassVar[list[tuple[str, float, dict[str, str]]]] = []
+
+    def do_GET(self) -> None:
+        self.requests.append((self.path, time.monotonic(), dict(self.headers)))
+        waiting = self.answers[self.path]
+        seed = len(waiting)
+        status, headers = waiting[0] if len(waiting) == 1 else waiting.pop(0)
+        self.send_response(status)
+        for name, value in {"Content-Type": "image/webp", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if status == 200:
+            self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), seed))
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+@dataclass
+class Fetching:
+    """Fetches pictures of a scripted server into a cache, as rebuilds do one after the other."""
+
+    folder: Path
+    port: int
+
+    def __call__(self, answers: Mapping[str, Sequence[Answer]]) -> PictureKeys:
+        """The pictures of some paths; afterwards those in the cache are eight days old."""
+        ScriptedServer.answers.update({path: [*each] for path, each in answers.items()})
+        ScriptedServer.requests.clear()
+        make_fetcher = partial(PictureFetcher, 4, 2, lambda _host, _port: ["127.0.0.1"], lambda _address, _port: True)
+        found = CatalogPictures(PictureCache(self.folder, 10_000_000), None, make_fetcher, 4).keys(
+            [f"http://shop.example:{self.port}{path}" for path in answers], lambda _: None
+        )
+        for path in self.folder.iterdir():
+            os.utime(path, (time.time(), path.stat().st_mtime - 8 * 86_400))
+        return found
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _, _ in ScriptedServer.requests]
+
+
+@pytest.fixture
+def fetching(tmp_path: Path) -> Iterator[Fetching]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ScriptedServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Fetching(tmp_path / "cache", server.server_port)
+    server.shutdown()
+
+
+def test_old_picture_is_fetched_again_only_if_it_has_changed(fetching: Fetching) -> None:
+    first = fetching({"/a": [TAGGED]})
+    assert "If-None-Match" not in ScriptedServer.requests[0][2]
+    assert fetching({"/a": [(304, {})]}).keys == first.keys
+    sent = ScriptedServer.requests[0][2]
+    assert (sent["If-None-Match"], sent["If-Modified-Since"]) == tuple(TAGGED[1].values())
+    assert fetching({"/a": [(200, {}), (500, {})]}).keys != first.keys
+    assert "If-None-Match" in ScriptedServer.requests[0][2]
+    fetching({"/a": [(200, {})]})
+    assert "If-None-Match" not in ScriptedServer.requests[0][2]
+
+
+def test_what_a_server_says_of_one_address_is_not_sent_to_another(fetching: Fetching) -> None:
+    fetching({"/to": [(302, {"Location": "/a"})], "/a": [TAGGED]})
+    ScriptedServer.answers["/b"] = [TAGGED]
+    fetching({"/to": [(302, {"Location": "/b"})]})
+    assert fetching.paths == ["/to", "/b"]
+    assert not any("If-None-Match" in headers for _, _, headers in ScriptedServer.requests)
+
+
+def test_picture_waits_for_a_server_that_asks_for_it(fetching: Fetching) -> None:
+    found = fetching({"/a": [(429, {"Retry-After": "1"}), (200, {})]})
+    assert len(found.keys) == 1
+    first, second = (time for _, time, _ in ScriptedServer.requests)
+    assert 0.9 < second - first < 10
+
+
+@pytest.mark.parametrize("wait", ["3600", "Wed, 30 Nov 2089 10:00:00 GMT"])
+def test_server_that_asks_for_an_hour_gets_no_more_requests(fetching: Fetching, wait: str) -> None:
+    found = fetching({f"/{number}": [(503, {"Retry-After": wait})] for number in range(10)})
+    assert len(fetching.paths) <= 2
+    assert found.failed == {"its server did not respond before, or asked to wait": 10}
+
+
+def test_server_that_is_down_gets_few_requests_and_old_pictures_stay(fetching: Fetching) -> None:
+    before = fetching({f"/{number}": [(200, {})] for number in range(20)})
+    down: dict[str, list[Answer]] = {f"/{number}": [(500, {})] for number in range(30)}
+    found = fetching(down)
+    assert len(fetching.paths) <= 9
+    assert (found.keys, found.old, found.failed.total()) == (before.keys, 20, 10)
+    # A picture that the server no longer has is gone.
+    assert not fetching({"/0": [(404, {})]}).keys
+
+
+def test_rebuild_keeps_all_of_its_own_pictures_and_no_others(tmp_path: Path) -> None:
+    said = Validators("http://shop.example/a", '"one"')
+    PictureCache(tmp_path / "cache", 10_000).write("old", bytes(5_000), said)
+    os.utime(tmp_path / "cache" / "old", (1.0, 1.0))
+    os.utime(tmp_path / "cache" / "old.http", (1.0, 1.0))
+    own = PictureCache(tmp_path / "cache", 10_000, keeps_used=True)
+    for number in range(20):
+        own.write(f"{number}", bytes(1_000), said)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {
+        f"{number}{end}" for number in range(20) for end in ("", ".http")
+    }

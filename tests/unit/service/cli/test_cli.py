@@ -215,6 +215,10 @@ class TestOneJsonDocument:
         written = sorted(path.name for path in tmp_path.iterdir())
         assert written == ["run.bm25.txt", "run.dense.txt", "run.merged.txt"]
         assert (tmp_path / "run.merged.txt").read_text().startswith("1 Q0 1 1 100 shelfwise-merged\n")
+        compared = run(*arguments[:5], "--against", run_file, "--json").document()
+        assert compared["stages"] == measures
+        assert compared["changes"]["merged"]["higher"] == compared["changes"]["merged"]["lower"] == 0
+        assert "merged: nDCG@10 +0.0000" in run(*arguments[:5], "--against", run_file).out
 
     @pytest.mark.slow
     def test_bench_latency_prints_one_json_document(self, run: Run, built: Built) -> None:

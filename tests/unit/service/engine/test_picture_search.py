@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from retrieval.encoders.folder import Vectors
+from retrieval.encoders.pictures import PictureEncoder
 from retrieval.errors import PictureError, QueryError, UnknownProductError
+from retrieval.records import ReasonKind
 from retrieval.store.versions import Store
 from service.app import create_app
 from service.demo.drawings import STRIPES, Look
 from service.engine.engine import SearchEngine
+from service.engine.explain import OF_PICTURE
 from service.settings import PicturesSettings, ServiceSettings, Settings
 from tests import pictured_store
 from tests.machine import build_once
@@ -64,6 +69,41 @@ def test_text_finds_what_only_pictures_tell(root: Path, monkeypatch: pytest.Monk
     with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
         assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
+
+
+def test_text_is_encoded_once_among_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded_texts: list[str] = []
+    encode = PictureEncoder.encode_queries
+
+    def encode_queries(own: PictureEncoder, texts: Sequence[str]) -> Vectors:
+        encoded_texts.extend(texts)
+        return encode(own, texts)
+
+    monkeypatch.setattr(PictureEncoder, "encode_queries", encode_queries)
+    with SearchEngine.open(root, follow=False) as engine:
+        pages = [engine.search("striped t-shirt", size=3, page=number) for number in (1, 2)]
+        engine.search("striped t-shirt", filters="id IN (t1, b1)")
+    assert encoded_texts == ["striped t-shirt"]
+    assert all("pictures" in page.timings for page in pages)
+
+
+def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
+    with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
+        page = engine.search("striped t-shirt", size=18, reasons="auto", explain=True)
+        first = page.hits[0]
+        assert ReasonKind.LOOKS in {reason.kind for reason in first.reasons}
+        assert "looks like what you searched for" in first.reason_line
+        assert "外观与您搜索的相符" in engine.search("striped t-shirt", reasons="zh").hits[0].reason_line
+        assert first.explanation
+        (part,) = (each for each in first.explanation.contributions if each.name == OF_PICTURE)
+        assert part.contribution > 0
+        assert re.fullmatch(r"\d+\.\d deviations above unrelated pictures", part.value)
+    (reason,) = (each for each in first.reasons if each.kind is ReasonKind.LOOKS)
+    copy = Path(shutil.copytree(root, tmp_path / "index"))
+    with SearchEngine.open(copy, settings=Settings(pictures=PicturesSettings(weight=10.0))) as engine:
+        engine.upsert([replace(first.product, images=("https://shop.example/new.jpg",))])
+        assert ids(engine, "striped t-shirt", 18).index(first.product.id) == reason.ranks
 
 
 def test_weight_of_zero_leaves_pictures_out_of_searches_by_text(root: Path) -> None:

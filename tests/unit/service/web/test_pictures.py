@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
@@ -57,6 +59,15 @@ class HostileServer(BaseHTTPRequestHandler):
 
     def send_png(self, _rest: str) -> None:
         self.send(200, {"Content-Type": "image/png"}, encoded())
+
+    def send_tagged(self, _rest: str) -> None:
+        if self.headers["If-None-Match"] == '"one"':
+            self.requests.append("304")
+            return self.send(304, {})
+        return self.send(200, {"Content-Type": "image/png", "ETag": '"one"'}, encoded())
+
+    def send_busy(self, _rest: str) -> None:
+        self.send(429, {"Retry-After": "30"})
 
     def send_redirect(self, rest: str) -> None:
         self.send(302, {"Location": rest.replace("PORT", str(self.server.server_port))})  # type: ignore[attr-defined]
@@ -143,6 +154,21 @@ def test_picture_is_made_smaller_and_cached(tmp_path: Path, hostile: ThreadingHT
     assert [path.suffix for path in (tmp_path / FOLDER).iterdir()] == [".webp"]
 
 
+def test_old_picture_is_sent_if_it_has_not_changed(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
+    HostileServer.requests.clear()
+    first = fetched(tmp_path, hostile, "tagged/one")
+    for path in (tmp_path / FOLDER).iterdir():
+        os.utime(path, (0.0, 0.0))
+    assert [fetched(tmp_path, hostile, "tagged/one") for _ in range(2)] == [first, first]
+    assert HostileServer.requests == ["/tagged/one", "/tagged/one", "304"]
+
+
+def test_page_does_not_wait_for_a_busy_server(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
+    started = time.monotonic()
+    assert "asked to wait" in str(fetched(tmp_path, hostile, "busy/one"))
+    assert time.monotonic() - started < 10
+
+
 def test_failure_is_remembered(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
     HostileServer.requests.clear()
     first, second = (fetched(tmp_path, hostile, "svg/one") for _ in range(2))
@@ -166,7 +192,7 @@ def test_failure_is_remembered(tmp_path: Path, hostile: ThreadingHTTPServer) -> 
         ("redirect/ftp://pictures.example/", "none of the web"),
         ("redirect/file:///etc/passwd", "none of the web"),
         ("redirect/http://user@pictures.example/", "none of the web"),
-        ("redirect/http://[", "does not respond"),
+        ("redirect/http://[", "is not known"),
         ("loop/", "redirects too often"),
         ("script/", "damaged"),
         ("packed/", "damaged"),
