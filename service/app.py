@@ -96,6 +96,7 @@ _ROUTERS = (
     curation.rule_router,
     curation.synonym_router,
     curation.relevance_router,
+    curation.answer_router,
     sponsored.router,
     store.index_router,
     store.alias_router,

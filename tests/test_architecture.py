@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 37_800,
-    "lines of code": 27_500,
-    "lines of tests": 15_950,
+    "lines": 38_200,
+    "lines of code": 27_700,
+    "lines of tests": 16_250,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

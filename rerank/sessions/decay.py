@@ -36,7 +36,8 @@ def _acts(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
-    shown = events.filter(pl.col("product_id") != "")
+    # A question on a product's page is no act on it.
+    shown = events.filter((pl.col("product_id") != "") & (pl.col("kind") != "query"))
     counts = shown.group_by("product_id").agg(impressions=counted("impression"), **ACT_COUNTS)
     return counts.sort("product_id")
 

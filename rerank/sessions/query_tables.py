@@ -158,6 +158,26 @@ def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
 QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PARTIAL,), query_categories)
 
 
+def _page_questions(events: pl.DataFrame) -> pl.DataFrame:
+    typed = events.filter((pl.col("kind") == "query") & (pl.col("product_id") != ""))
+    named = _with_normalised(typed.select("product_id", WHO, spelling="query"))
+    return named.group_by("query", "product_id", WHO).agg(_number(pl.len()).alias("times")).sort(pl.all())
+
+
+def page_questions(read: PartialReader, context: Context) -> pl.DataFrame:
+    """Questions on the pages of products: one row a query (normalised) and product, most frequent first; those of too
+    few shoppers are left out."""
+    counts = _number(pl.col("times").sum()), _number(pl.col(WHO).n_unique()).alias("shoppers")
+    table = read(PAGE_QUESTION_PARTIAL).group_by("query", "product_id").agg(*counts)
+    frequent = table.filter(pl.col("shoppers") >= context.options.least_shoppers)
+    return frequent.sort("times", "query", "product_id", descending=[True, False, False])
+
+
+PAGE_QUESTION_PARTIAL = DailyPartial("page_questions", _page_questions)
+"""query (normalised), product_id, who, times: queries that were typed on a product's page."""
+PAGE_QUESTIONS = TableMaker("page_questions", (PAGE_QUESTION_PARTIAL,), page_questions)
+
+
 _CHAIN = ("day", "session_number", "need")
 _ENDS = ("purchases", "carts", "clicks")
 """From the furthest on."""

@@ -38,7 +38,7 @@ from rerank.sessions.partitions import (
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
 from rerank.sessions.query_memory import QUERY_MEMORY
-from rerank.sessions.query_tables import DAILY, LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from rerank.sessions.query_tables import DAILY, LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from rerank.sessions.tables import CACHES, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
@@ -51,6 +51,7 @@ TABLES: tuple[TableMaker, ...] = (
     QUERIES,
     REFORMULATIONS,
     QUERY_CATEGORIES,
+    PAGE_QUESTIONS,
     NEXT_PRODUCTS,
     SEQUENCES,
     LABELS,

@@ -55,6 +55,7 @@ class DerivedTables:
     queries = _TableField()
     reformulations = _TableField()
     query_categories = _TableField()
+    page_questions = _TableField()
     next_products = _TableField()
     sequences = _TableField()
     labels = _TableField()

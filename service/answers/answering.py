@@ -8,14 +8,13 @@ description, then entries about everything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
-from retrieval.errors import QueryError
+from retrieval.errors import QueryError, UnknownProductError
 from retrieval.filters.conditions import AllOf, Condition
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword import Selection
@@ -83,7 +82,7 @@ class Quote:
     text: str
     """A sentence, or a field with its value: "Voltage: 12 V"."""
     field: str
-    """A field of the product, as filters name it; "description"; or "faq"."""
+    """A field of the product, as filters name it; "description"; "title" of what the store has; or "faq"."""
     product_id: str = ""
     entry: str = ""
     """The id of an entry of the FAQ."""
@@ -164,13 +163,36 @@ class UnansweredQuestion:
 
     text: str
     times: int
+    about: QuestionSubject
+    """The product on whose page it was asked, or what it names."""
 
 
-def unanswered_questions(answer: Callable[[str], Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
-    """The popular queries of an index directory that are questions without an answer, most frequent first."""
-    questions = (each for each in read_popular_queries(root).queries if is_question(each.text))
-    found = (each for each in questions if answer(each.text).status is AnswerStatus.NO_SOURCE)
-    return tuple(UnansweredQuestion(each.text, each.searches) for each in islice(found, size))
+def unanswered_questions(answer: Callable[..., Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
+    """The questions among the popular queries of an index directory that `answer` (`SearchEngine.answer`) finds no
+    answer to, most frequent first, of the 500 most frequent; one that enough shoppers asked on a product's page is
+    counted by that product."""
+    questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MOST_TRIED]
+    found: list[UnansweredQuestion] = []
+    for text, times, product_id in questions:
+        try:
+            given = answer(text, product_id)
+        except (QueryError, UnknownProductError):  # the product is gone
+            continue
+        if given.status is AnswerStatus.NO_SOURCE:
+            found.append(UnansweredQuestion(text, times, given.about))
+    return tuple(found[:size])
+
+
+_MOST_TRIED = 500
+
+
+def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
+    """The text of each popular question, how often it was asked, and the product on whose page."""
+    for each in read_popular_queries(root).queries:
+        yield from ((each.text, times, product_id) for product_id, times in each.pages)
+        others = each.searches - sum(times for _, times in each.pages)
+        if others > 0 and is_question(each.text):
+            yield each.text, others, None
 
 
 class Answering:
@@ -210,7 +232,10 @@ def answer_question(
         quotes, related = _about_product(sources, question, named.row)
     else:
         quotes = _about_type(sources, question, named) if named.subject.product_type else []
-        quotes = quotes or _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
+    if not quotes and product_id is None and question.is_offer:
+        quotes = _offered(sources, question, text, named)
+    if not quotes and named.row is None:
+        quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
     status = AnswerStatus.ANSWERED if quotes else AnswerStatus.NO_SOURCE
     decided = {quote.holds for quote in quotes if quote.holds is not None}
     disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
@@ -237,7 +262,10 @@ def _subject_of(sources: Sources, text: str, product_id: str | None, about: Ques
     if product_id is not None:
         row = row_of(snapshot, product_id, sources.filters)
         product = snapshot.products[row]
-        _, _, rest = _mention(text, _title_terms(product))
+        title = _title_terms(product)
+        _, terms, rest = _mention(text, title)
+        # A few words of the title may be what is asked: "is it noise cancelling".
+        rest = rest if _share(terms, title) >= _MOST_OF_TITLE else text
         return _Named(QuestionSubject(product_id, title=product.title), row, rest)
     named = _find_named(sources, text)
     if about is None or not (about.product_id or about.product_type):
@@ -320,6 +348,11 @@ def _weight(term: str) -> float:
     return 0.3 if len(term) < 2 and term.isascii() else 1.0
 
 
+def _share(terms: Collection[str], title: Collection[str]) -> float:
+    """How much of a title some terms of it are."""
+    return sum(map(_weight, terms)) / (sum(map(_weight, title)) or 1.0)
+
+
 def _find_named(sources: Sources, text: str) -> _Named:
     snapshot = sources.snapshot
     folded = fold(text)
@@ -334,8 +367,7 @@ def _find_named(sources: Sources, text: str) -> _Named:
         title = _title_terms(product)
         weight, terms, rest = _mention(text, title)
         if weight:
-            whole = sum(map(_weight, title))
-            found.append((weight, sum(map(_weight, terms)) / whole, row, product, rest))
+            found.append((weight, _share(terms, title), row, product, rest))
     product_type = _named_type(snapshot, folded)
     if found:
         best = max(found, key=lambda each: (each[0], each[1]))
@@ -435,7 +467,7 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
     if not quotes and not lacking:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
-    return quotes, _related_fields(facts, requested, is_chinese=question.is_chinese)
+    return quotes, _related_fields(question, facts, requested, own)
 
 
 def _type_name(sources: Sources, row: int) -> str:
@@ -520,18 +552,55 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
             found.append(replace(quote, holds=value) if isinstance(value, bool) else quote)
     # That some products do not have it says nothing of the others.
     holding = [quote for quote in found if quote.holds]
+    if question.is_offer and not holding:
+        return []
     if not holding or question.kind is not QuestionKind.YES_NO:  # "which are waterproof" is not answered by "yes"
         holding = [replace(quote, holds=None) for quote in holding or found]
     return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
+
+
+def _offered(sources: Sources, question: Question, text: str, named: _Named) -> list[Quote]:
+    """The titles of the products that a question names which asks if the store has them: a yes, or nothing."""
+    if parse_question(text).refers:  # "do you have a bag for it"
+        return []
+    found = []
+    for row in (named.rows if named.row is None else (named.row,))[:_READ_OF_TYPE]:
+        product = sources.snapshot.products[row]
+        values = (fact.value_terms for fact in facts_of(product, sources.hidden))
+        own = _own_terms(sources.snapshot, product, row).union(*values)
+        if all(word.terms & own for word in question.words):
+            found.append(Quote(product.title, "title", product.id, title=product.title, holds=True, score=1.0))
+    return found[:_MOST_QUOTES]
 
 
 def _faq_quotes(found: Sequence[FaqMatch]) -> list[Quote]:
     return [Quote(each.text, "faq", entry=each.entry.id, title=each.entry.question, score=each.score) for each in found]
 
 
-def _related_fields(facts: Sequence[Fact], requested: Collection[str], *, is_chinese: bool) -> tuple[str, ...]:
-    """Questions for other fields of the product that a shopper could not see on its card."""
-    skipped = {"price", "brand", "category", "rating", "availability", "sku", "ean", "mpn"}
-    labels = [fact.field.label for fact in facts if fact.field.name not in (*skipped, *requested)]
-    form = "{}是多少？" if is_chinese else "What is the {}?"
-    return tuple(form.format(label if contains_chinese(label) else label.lower()) for label in labels[:2])
+def _related_fields(
+    question: Question, facts: Sequence[Fact], requested: Collection[str], own: Collection[str]
+) -> tuple[str, ...]:
+    """Questions for other fields of the product that a shopper could not see on its card, and that find them."""
+    skipped = {"price", "brand", "category", "rating", "availability", "sku", "ean", "mpn", *requested}
+    found: list[str] = []
+    for fact in facts:
+        if fact.field.name in skipped:
+            continue
+        text = _question_for(fact, is_chinese=question.is_chinese)
+        about_fact = parse_question(text)
+        best = _best_facts(about_fact, facts, about_fact.words, own)[:1]
+        if best and best[0].fact is fact and best[0].score >= THRESHOLDS.fact:
+            found.append(text)
+        if len(found) == _MOST_RELATED_FIELDS:
+            break
+    return tuple(found)
+
+
+_MOST_RELATED_FIELDS = 2
+
+
+def _question_for(fact: Fact, *, is_chinese: bool) -> str:
+    label = fact.field.label if contains_chinese(fact.field.label) else fact.field.label.lower()
+    if isinstance(fact.value, bool):
+        return f"{label}吗？" if is_chinese else f"Is it {label}?"
+    return f"{label}是多少？" if is_chinese else f"What is the {label}?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Encoder
 from retrieval.errors import EncoderError, FaqError
 from retrieval.index.vectors import Background
+from retrieval.text.analysis import fold, word_term
 from service.answers.facts import sentence_coverage, sentences_of
-from service.answers.questions import Question, concept_terms, content_terms
+from service.answers.questions import Question, concept_terms, content_terms, split_words
 from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
 from service.engine.editors import DocumentEditor, ServedDocuments
 from service.engine.snapshot import Snapshot
@@ -52,6 +54,11 @@ class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """The fingerprint of the text that is encoded."""
         return xxhash.xxh3_128_hexdigest(f"{bool(self.question)} {self.question or self.answer}".encode())
+
+
+def entry_id(question: str, answer: str) -> str:
+    """The id of an entry that is given none: the same for the same texts."""
+    return xxhash.xxh3_64_hexdigest(f"{question}\n{answer}".encode())
 
 
 def validate_entry(entry: FaqEntry) -> FaqEntry:
@@ -145,7 +152,7 @@ class FaqIndex:
     _free: frozenset[int] = frozenset()
     """The entries about no product in particular."""
     _by_product: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    _by_type: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    _by_type: Mapping[tuple[str, ...], Sequence[int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -159,7 +166,8 @@ class FaqIndex:
         if not entries:
             return NO_ENTRIES
         vectors = np.zeros((len(entries), encoder.dimension), np.float32)
-        postings, by_product, by_type = (defaultdict[str, list[int]](list) for _ in range(3))
+        postings, by_product = (defaultdict[str, list[int]](list) for _ in range(2))
+        by_type = defaultdict[tuple[str, ...], list[int]](list)
         terms, free = [], []
         for at, entry in enumerate(entries):
             vector = stored.get(entry.key)
@@ -172,7 +180,7 @@ class FaqIndex:
             for product in entry.products:
                 by_product[product].append(at)
             if entry.product_type:
-                by_type[entry.product_type.casefold()].append(at)
+                by_type[_type_key(entry.product_type)].append(at)
             if not (entry.products or entry.product_type):
                 free.append(at)
         return cls(entries, vectors, encoder, background, terms, postings, frozenset(free), by_product, by_type)
@@ -188,8 +196,10 @@ class FaqIndex:
         return self._best(question, self._scores(question, self._free), least)
 
     def find_bound(self, question: Question, least: float, product: str, product_type: str) -> list[FaqMatch]:
-        """The same of the entries about a product or its type."""
-        places = {*self._by_product.get(product, ()), *self._by_type.get(product_type, ())}
+        """The same of the entries about a product or its type: those about drills are about cordless drills, too."""
+        key = _type_key(product_type)
+        of_types = (self._by_type.get(key[start:], ()) for start in range(len(key)))
+        places = {*self._by_product.get(product, ()), *chain.from_iterable(of_types)}
         return self._best(question, self._scores(question, places), least) if places else []
 
     def related(self, question: Question, *, exclude: Collection[str] = (), size: int = 2) -> tuple[str, ...]:
@@ -254,6 +264,11 @@ _MEANING_ALONE = 0.75
 """The weight of a cosine without any word in common."""
 _CLOSE = 0.85
 """The share of the best score that a further entry needs to be quoted, too."""
+
+
+def _type_key(name: str) -> tuple[str, ...]:
+    """The stems of a type's name, equal for "Cordless drill" and "cordless drills"."""
+    return tuple(word_term(word) for word in split_words(fold(name)))
 
 
 def _terms_of(text: str) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Files of texts for answers: an FAQ or tickets as JSON lines or CSV, and manuals as plain text, Markdown or HTML.
 
-Markup is stripped, and e-mail addresses, phone, card and IP numbers are masked; names of people are not recognised.
+Markup is stripped, and e-mail addresses, phone, card and IP numbers are masked; so are names of people where the form
+of a letter tells them: after a greeting, below a closing, and where somebody introduces himself.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import xxhash
 
-from indexer.cleaning.text import clean_text
+from indexer.cleaning.text import clean_text, join_lines
 from retrieval.errors import FaqError
 from retrieval.events.privacy import Masker
+from retrieval.text.analysis import HAN
 from service.answers.facts import sentences_of
-from service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, validate_entry
+from service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, entry_id, validate_entry
 
 MOST_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
@@ -51,7 +52,9 @@ class FaqFile:
     entries: tuple[FaqEntry, ...]
     rejected: tuple[RejectedLine, ...]
     masked: int
-    """Entries in which personal data was masked."""
+    """Entries in which personal data was masked, names excepted."""
+    named: int
+    """Entries in which names of people were masked."""
 
 
 def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source: str = "") -> FaqFile:
@@ -76,19 +79,20 @@ def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source
         raise FaqError(f"{path}: line {line} is not UTF-8; save the file in UTF-8", field="file") from None
     entries: dict[str, FaqEntry] = {}
     rejected: list[RejectedLine] = []
-    masked = 0
+    masked = named = 0
     for line, row in _rows(path, text):
         try:
-            entry, is_masked = _entry(row, masker, products, source or path.stem)
+            entry, is_masked, has_names = _entry(row, masker, products, source or path.stem)
         except FaqError as error:
             rejected.append(RejectedLine(line, str(error)))
         else:
             entries[entry.id] = entry
             masked += is_masked
+            named += has_names
     if not entries:
         first = f": line {rejected[0].line}: {rejected[0].reason}" if rejected else ""
         raise FaqError(f"{path} has no entry{first}", field="file")
-    return FaqFile(tuple(entries.values()), tuple(rejected), masked)
+    return FaqFile(tuple(entries.values()), tuple(rejected), masked, named)
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
@@ -140,8 +144,8 @@ def _passages(text: str) -> Iterator[tuple[int, str]]:
         line += block.count("\n")
 
 
-def _entry(row: object, masker: Masker, products: Sequence[str], source: str) -> tuple[FaqEntry, bool]:
-    """The entry of a row, and whether personal data was masked in it."""
+def _entry(row: object, masker: Masker, products: Sequence[str], source: str) -> tuple[FaqEntry, bool, bool]:
+    """The entry of a row, and whether personal data, and names of people, were masked in it."""
     if isinstance(row, FaqError):
         raise row
     if not isinstance(row, Mapping):
@@ -150,14 +154,16 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
     for name in ("question", "answer", "product_type", "source"):
         if not isinstance(values[name], str):
             raise FaqError(f"{name} is {type(values[name]).__name__}, it must be text", field=name)
-    question, answer = (clean_text(values[name], set()) for name in ("question", "answer"))
+    by_lines = [clean_text(values[name], set(), lines=True) for name in ("question", "answer")]
+    nameless = list(map(mask_names, by_lines))
+    question, answer = map(join_lines, nameless)
     for name, text, most in (("question", question, MOST_QUESTION), ("answer", answer, MOST_ANSWER)):
         if len(text) > most:
             raise FaqError(f"{name} has {len(text):,} characters, at most {most:,} are allowed", field=name)
     if not answer:
         raise FaqError("answer is missing or empty", field="answer")
     hidden_question, hidden_answer = masker.mask(question), masker.mask(answer)
-    own_id = str(values["id"]) or xxhash.xxh3_64_hexdigest(f"{question}\n{answer}".encode())
+    own_id = str(values["id"]) or entry_id(question, answer)
     entry = FaqEntry(
         own_id,
         hidden_answer,
@@ -166,7 +172,45 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
         clean_text(values["product_type"], set()),
         values["source"] or source,
     )
-    return validate_entry(entry), (hidden_question, hidden_answer) != (question, answer)
+    return validate_entry(entry), (hidden_question, hidden_answer) != (question, answer), nameless != by_lines
+
+
+# Names are told by their place in a letter, since lists of names would hold brands and words, too.
+_CAPITAL = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017f\u0386-\u03ab\u0410-\u042f"
+_LETTERS = r"[^\W\d_]"
+_PROPER = rf"(?-i:[{_CAPITAL}])(?:{_LETTERS}|['’-])*\.?"
+_PERSON = rf"(?:(?:mr|mrs|ms|miss|dr|prof|herrn?|frau)\b\.?[ ]+)*{_PROPER}(?:[ ]{_PROPER}){{0,3}}"
+_NOBODY = (
+    r"(?:there|all|both|again|everyone|everybody|team|folks|guys|friends?|sir|madam|customers?|support|shoppers?|staff"
+    r"|service|question|damen|herren|kunden?|kundin|world)\b"
+)
+_SURNAMES = (
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗高郑梁谢宋唐许韩冯邓曹彭曾肖田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢姚沈钟姜崔谭陆范汪廖"
+    "石金韦贾夏付方邹熊白孟秦邱侯江尹薛闫段雷龙黎史陶贺毛郝顾龚邵万覃武钱戴严莫孔向常汤"
+)
+_NAMES_OF_PEOPLE = re.compile(
+    rf"""
+    ^(?P<greeting>(?:hi|hello|hey|dear|good\ (?:morning|afternoon|evening|day)|hallo|liebe[rs]?|sehr\ geehrte[rs]?)[ ])
+        (?!{_NOBODY})(?:{_PERSON}|{_LETTERS}+)(?=[ ]*(?:[,!:;.\n–—-]|$))
+    |(?P<closing>(?:\b(?:regards|wishes|sincerely|truly|faithfully|cordially|grüßen|grüsse|grüße)[,.!]?\s+
+        |(?:^|(?<=[.!?]\s))(?:many\ )?(?:thanks|thank\ you|thx|cheers|love)(?:[ ](?:again|in\ advance))?[,.!]?
+        \s*[,\n]\s*))
+        (?!{_NOBODY}){_PERSON}(?=[ ]*(?:[,.|\n(–—-]|$))
+    |(?P<naming>\bmy\ name\ is[ ]|\bich\ heiße[ ]){_PERSON}
+    |(?P<hailing>(?:您好|你好|尊敬的|亲爱的|嗨)[\s,，:：!！、]*)(?:(?<=[好的嗨])[{_SURNAMES}][{HAN}]{{0,2}}?|[{_SURNAMES}])
+        (?=先生|女士|小姐|太太|老师|经理)
+    |(?P<dear>尊敬的|亲爱的)(?!客户|顾客|用户|朋友|会员|买家|亲|各位)[{HAN}]{{2,4}}(?=[，,：:！!\n])
+    |(?P<calling>我叫|客服(?:专员|人员)?[:：]?\s?(?=小))[{HAN}]{{2,3}}(?=[，,。！!；;\s]|$)
+    |(?P<below>(?:祝好|此致\s*敬礼|顺颂商祺)[!！。，,]?\s+)[{HAN}]{{2,4}}(?=\s|$)
+    """,
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
+
+
+def mask_names(text: str) -> str:
+    """A text of lines with [name] in place of the names that the form of a letter tells: "Hi Anna,", "Best regards,
+    John Smith", "my name is Ann Lee", "您好张先生", "我叫李雷". Names elsewhere stay."""
+    return _NAMES_OF_PEOPLE.sub(lambda found: f"{found[str(found.lastgroup)]}[name]", text)
 
 
 def _names(value: object) -> tuple[str, ...]:

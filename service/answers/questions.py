@@ -55,6 +55,14 @@ _CHINESE = re.compile(
     r"|为什么|为何|是谁|谁[做设制]|何时|(.)不\1|还有没有"
 )
 _CHINESE_YES_NO = re.compile(r"吗|能不能|能否|是不是|是否|有没有|可不可以|会不会|可否|(.)不\1|没有$")
+_STORE = "(?:你们|你家|贵店|本店|店里|这里)?店?[还也]?"
+_OFFER = re.compile(
+    r"(?:(?:do|does) (?:you|(?:the|this|your) (?:store|shop))(?: guys| still| also)* (?:sell|have|carry|stock|offer)"
+    r"|have you got|(?:are|is) there any|can i buy|where (?:can|do) i (?:buy|find))(?: any| some)? (?P<thing>.+?)"
+    r"(?: here)?"
+    rf"|{_STORE}(?:(?:有没有卖?|卖不卖)(?P<which>.+?)[吗么嘛呢]?|(?:有卖|有售|出售|卖|有)(?P<what>.+?)[吗么嘛])"
+    rf"|{_STORE}(?P<named>.+?)(?:有没有卖?|有卖|卖不卖|有)[吗么嘛呢]?"
+)
 _PRONOUN = re.compile(r"\b(?:it|this|that|these|those|they|them|its|this one)\b|它|这个|这款|这件|这台|这种|该")
 
 
@@ -107,6 +115,9 @@ class Question:
     """The base unit of the quantity that it asks for ("how many volts"); empty where it names none."""
     refers: bool
     """Whether it speaks of a product without naming it: "it"."""
+    is_offer: bool = False
+    """Whether it asks if the store has something: "do you sell drills"; its words are then what the store should
+    have."""
 
 
 def is_question(text: str) -> bool:
@@ -141,9 +152,11 @@ def parse_question(text: str) -> Question:
             r"(?:what|which|who|whose|where|when|why|how|for what|from what|at (?:what|which|how))\b", bare
         )
         kind = QuestionKind.YES_NO if not is_open and _YES_NO.match(bare) else QuestionKind.VALUE
-    bound, rest = _bound_of(bare)
+    offer = _OFFER.fullmatch(bare)
+    bound, rest = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
     words = tuple(_words_of(rest))[:_MOST_WORDS]
-    return Question(text, folded, kind, words, bound, is_chinese, _unit_of(bare), bool(_PRONOUN.search(bare)))
+    refers = bool(_PRONOUN.search(bare))
+    return Question(text, folded, kind, words, bound, is_chinese, _unit_of(bare), refers, offer is not None)
 
 
 _HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|多少([^的是]{1,3})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -259,7 +260,8 @@ def import_texts(
         gone = {each.id for each in engine.faq.list()} - {each.id for each in found.entries} if replace_all else ()
         before = engine.faq.revision
         after = engine.faq.put(found.entries, gone=gone, who=by)
-    done = f"{len(found.entries):,} texts are in place, {found.masked:,} with masked personal data"
+    masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
+    done = f"{len(found.entries):,} texts are in place, {masked}"
     emit_revision(before, after, f"{done}; {len(found.rejected):,} lines were rejected")
 
 
@@ -294,7 +296,8 @@ def unanswered(index: Index, size: Annotated[int, Option(help="How many, at most
     """List the questions that shoppers asked and no text answers, most frequent first: those of at least
     events.minimum_shoppers shoppers. shelfwise events refresh counts them."""
     with open_engine(index) as engine:
-        emit(unanswered_questions(engine.answer, engine.root, size), _show_unanswered)
+        answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
+        emit(unanswered_questions(answer, engine.root, size), _show_unanswered)
 
 
 def _show_texts(stored: StoredDocuments[FaqEntry]) -> None:
@@ -311,9 +314,10 @@ def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:
     if not found:
         say("No question of enough shoppers is without an answer.")
         return
-    table = plain_table("question", "times", right=("times",))
+    table = plain_table("question", "about", "times", right=("times",))
     for each in found:
-        table.add_row(Text(printable(each.text)), f"{each.times:,}")
+        about = each.about.title or each.about.product_type
+        table.add_row(Text(printable(each.text)), Text(printable(about)), f"{each.times:,}")
     show_table(table)
 
 

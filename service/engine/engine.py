@@ -24,6 +24,7 @@ from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
 from service.answers.answering import Answer, Answering, QuestionSubject, answer_question
 from service.answers.faq import EngineFaq
+from service.answers.questions import is_question
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
@@ -246,6 +247,8 @@ class SearchEngine:
             completion = text if text != request.text else ""
             # Without its keyword index an engine does not know which words the catalog lacks.
             correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
+            if correction and not correction.is_sure and is_question(text):
+                correction = None  # its words are those of a question: "do you sell" is not "do you self"
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
             rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
             is_stored = request.rules is True

@@ -49,6 +49,8 @@ class PopularQuery(msgspec.Struct, frozen=True):
     """The queries that go with it, by their places, the nearest first."""
     category: str = ""
     """The last name of the category that most acts on its hits are in; empty where none has enough."""
+    pages: tuple[tuple[str, int], ...] = ()
+    """The products on whose pages enough shoppers asked it, and how often, most first."""
 
 
 _FILE = SealedFile(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
@@ -138,6 +140,9 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
     likely = (pl.col("weight") >= _LEAST_WEIGHT) & (pl.col("probability") > _LEAST_PROBABILITY)
     leaf = pl.col("category").str.split(CATEGORY_SEPARATOR).list.last()
     categories = dict(derived.query_categories.filter(likely).select("query", leaf).iter_rows())
+    pages: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for query, product_id, times in derived.page_questions.select("query", "product_id", "times").iter_rows():
+        pages[query].append((product_id, times))
     return [
         PopularQuery(
             row["spelling"],
@@ -146,6 +151,7 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
             is_suggested=row["clicks"] > 0 and 2 * row["empty"] < row["searches"],
             related=related.get(at, ()),
             category=categories.get(row["query"], ""),
+            pages=tuple(pages.get(row["query"], ())),
         )
         for at, row in enumerate(table.iter_rows(named=True))
     ]

@@ -62,13 +62,15 @@ class ImpressionRecorder:
         shopper: str = "",
         session: str = "",
         positions: Sequence[int] = (),
+        product_id: str = "",
     ) -> None:
         """Adds a search: its query, and an impression of each hit at its position, by default that on the page. Shopper
-        and session are as the store names them; nothing is recorded if both are empty."""
+        and session are as the store names them; nothing is recorded if both are empty. `product_id` is the product on
+        whose page a question was asked."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
         self._count(page, positions)
-        events = _events(query_id, text, page, (shopper, session), positions)
+        events = _events(query_id, text, page, (shopper, session), positions, product_id)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -111,7 +113,9 @@ class ImpressionRecorder:
         self.trouble = str(error)
 
 
-def _events(query_id: str, text: str, page: Page, names: tuple[str, str], positions: Sequence[int]) -> list[Event]:
+def _events(
+    query_id: str, text: str, page: Page, names: tuple[str, str], positions: Sequence[int], page_of: str
+) -> list[Event]:
     now = datetime.now(UTC)
     shopper, session = names
     first = (page.page - 1) * page.size + 1
@@ -135,4 +139,4 @@ def _events(query_id: str, text: str, page: Page, names: tuple[str, str], positi
         event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in zip(positions, page.hits, strict=True)
     ]
     # Browsing has no query text, so there is no query event: its impressions suffice.
-    return [event(EventKind.QUERY, "query"), *impressions] if text.strip() else impressions
+    return [event(EventKind.QUERY, "query", page_of), *impressions] if text.strip() else impressions

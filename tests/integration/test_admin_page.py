@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from service.curation.relevance import Relevance, Signal, TypoTolerance
 from service.curation.rules import Pin
 from service.engine.engine import SearchEngine
+from service.events.popular_queries import PopularQuery, write_popular_queries
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
@@ -29,6 +30,7 @@ TABS = {
         "Rules",
         "Synonyms",
         "Relevance",
+        "Answers",
         "Experiments",
         "Analytics",
         "Products",
@@ -221,6 +223,43 @@ def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: S
         assert tents >= store.search("tent", filters="category = Outdoor", size=0).total > 0
         visit.page.get_by_role("button", name="Remove zorbling, tent").click()
         visit.page.get_by_text("There are none yet").wait_for()
+
+
+def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: str, store: SearchEngine) -> None:
+    product = store.search("tent").hits[0].product
+    queries = [PopularQuery("is it vegan?", 12, pages=((product.id, 12),)), PopularQuery("do you ship on sundays?", 9)]
+    write_popular_queries(store.root, queries, datetime.now(UTC))
+    with visiting(browser, address, viewport={"width": 320, "height": 800}) as visit:
+        page = visit.page
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto("/admin#answers")
+        page.get_by_role("cell", name=product.title).wait_for()
+        page.get_by_role("button", name="Answer is it vegan?").click()
+        expect(page.get_by_label("Products, by id")).to_have_value(product.id)
+        page.get_by_label("Answer", exact=True).fill(" ")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("alert").filter(has_text="is empty").wait_for()
+        page.get_by_label("Answer", exact=True).fill("Yes,\nwholly <b>vegan</b>.")
+        assert serious_faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Edit is it vegan?").wait_for()
+        expect(page.get_by_role("button", name="Answer is it vegan?")).to_have_count(0)
+        assert store.answer("Is it vegan?", product.id).quotes[0].text == "Yes, wholly vegan."
+        page.get_by_role("button", name="Edit is it vegan?").click()
+        page.get_by_label("Answer", exact=True).fill("No.")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("cell", name="is it vegan? No.").wait_for()
+        page.get_by_label("Find a text").fill("nosuch")
+        page.get_by_role("button", name="Find").click()
+        page.get_by_text("No text has these words.").wait_for()
+        page.get_by_label("Find a text").fill("VEGAN")
+        page.get_by_role("button", name="Find").click()
+        page.get_by_role("button", name="Remove is it vegan?").click()
+        page.get_by_role("button", name="Answer is it vegan?").wait_for()
+        assert store.faq.list() == ()
+        visit.faults = [each for each in visit.faults if "400" not in each]
+    write_popular_queries(store.root, [], datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("theme", "width"), [pytest.param("light", 1_280, marks=pytest.mark.slow), ("dark", 320)])

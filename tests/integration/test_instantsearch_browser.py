@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,31 @@ def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
     brand = page.locator("#brand li .ais-RefinementList-labelText").first.inner_text()
     expect(page.locator("#dynamic").get_by_text(brand, exact=True)).to_be_visible()
     page.locator("#dynamic .ais-RefinementList >> nth=5").wait_for(state="attached")
+
+
+def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
+    """The snippet of docs/answers.md itself, in an ordinary page."""
+    manual = (Path(__file__).parents[2] / "docs/answers.md").read_text("utf-8")
+    (snippet,) = (each for each in re.findall(r"```js\n(.*?)```", manual, re.DOTALL) if "addWidgets" in each)
+    product = next(hit.product for hit in shop.engine.search("drill").hits if "voltage_v" in hit.product.attributes)
+    asked = f"What is the voltage of the {product.title}?"
+    for client in CLIENTS:
+        page = shop.open(client)
+        placed = snippet.replace("https://search.example.com", f"http://{shop.address}").replace("KEY", f"'{shop.key}'")
+        page.add_script_tag(content=placed)
+        field, quote = page.locator("#searchbox input"), page.locator("#answer blockquote")
+        field.fill(asked)
+        found = shop.engine.answer(asked)
+        expect(quote).to_have_text([each.text for each in found.quotes])
+        expect(page.locator("#answer cite").first).to_have_text(found.quotes[0].title)
+        field.fill("How much is it?")  # it keeps the product
+        expect(quote.first).to_have_text(shop.engine.answer("How much is it?", about=found.about).quotes[0].text)
+        page.get_by_role("button", name=found.about.title).click()
+        expect(quote).to_have_count(0)
+        field.fill("drill")
+        expect(page.locator("#hits article h2 mark").first).to_be_visible()
+        expect(page.locator("#answer *")).to_have_count(0)
+        assert page.evaluate("window.failed") is None
 
 
 def test_related_and_trending_products_are_shown(shop: Shop) -> None:

@@ -644,6 +644,65 @@ def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: s
     assert usual["zh_headphones"] == usual["headphones"]
 
 
+def test_a_question_is_answered_above_the_hits_and_the_next_keeps_its_product(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
+    product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
+    asked = f"What is the voltage of the {product.title}?"
+    found = store.answer(asked)
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        answer = visit.page.get_by_role("region", name="Answer")
+
+        def ask(text: str) -> None:
+            field.fill(text)
+            field.press("Enter")
+
+        ask(asked)
+        expect(answer.locator("blockquote p").first).to_have_text(found.quotes[0].text)
+        expect(answer.locator(".source").first).to_have_text("Details")
+        expect(answer.get_by_role("link", name=found.about.title)).to_be_visible()
+        above = visit.page.locator(".found .answer, .found .hits").first
+        expect(above).to_have_class("answer")
+        ask("How much is it?")
+        expect(answer.locator("blockquote p").first).to_have_text(f"Price: {product.price:,.2f} {product.currency}")
+        expect(answer.get_by_role("link", name=found.about.title)).to_be_visible()
+        assert visit.bodies("/v1/answer")[-1]["about"]["product_id"] == found.about.product_id
+        ask("Is it vegan?")
+        expect(answer).to_contain_text("No text of the store says it.")
+        answer.get_by_role("button", name="Not about this").click()
+        expect(answer.get_by_role("link", name=found.about.title)).to_have_count(0)
+        ask("Do you sell drills?")
+        expect(answer).to_contain_text("Yes.")
+        expect(answer.locator("blockquote a").first).to_have_attribute("href", re.compile("product="))
+        visit.settle()
+        assert serious_faults(visit.page) == []
+        ask("drill")
+        expect(answer).to_have_count(0)
+
+
+def test_a_question_on_a_products_page_is_about_it(browser: Browser, address: str, store: SearchEngine) -> None:
+    product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
+    with visiting(browser, address, consent=True, viewport={"width": 320, "height": 800}) as visit:
+        visit.page.goto(f"/?product={product.id}")
+        field = visit.page.get_by_label("A question about this product")
+        field.fill("voltage")
+        field.press("Enter")
+        answer = visit.page.locator("form.answer")
+        expect(answer.locator("blockquote p").first).to_have_text(f"Voltage: {product.attributes['voltage_v']:g} V")
+        answer.locator(".related button").first.click()
+        expect(answer.locator("blockquote p").first).not_to_have_text(re.compile("Voltage"))
+        field.fill("<img src=x onerror=window.hacked=1> is it vegan?")
+        visit.page.get_by_role("button", name="Ask", exact=True).click()
+        expect(answer).to_contain_text("No text of the store says it.")
+        assert visit.page.evaluate("window.hacked") is None
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert serious_faults(visit.page) == []
+    events = [each for each in recorded_events(store.root) if each["query"] == "voltage"]
+    assert [each["product_id"] for each in events] == [product.id]
+
+
 VIEWS = ("/", "/?q=drill&brand=Kessholt", "/?q=zzqqxx&price=1-2", "/?product={id}", "/?product=nosuch", "/?show=basket")
 
 

@@ -1,15 +1,21 @@
-"""Routes of merchandising rules, synonyms, relevance settings and experiments, with the history of their changes."""
+"""Routes of merchandising rules, synonyms, relevance settings, texts for answers and experiments, with the history of
+their changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Body, Path, Query
+from pydantic import Field
 
+from indexer.cleaning.text import clean_text
+from service.answers.answering import UnansweredQuestion, unanswered_questions
+from service.answers.faq import FaqEntry, entry_id
 from service.curation.document_store import DocumentChange, Entry
 from service.curation.relevance import Relevance, RelevanceChange, parse_relevance
 from service.curation.rules import parse_rule, rule_document
@@ -21,15 +27,26 @@ from service.experiments.experiment import parse_experiment
 from service.experiments.store import stored_document
 from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister, WorkerRouter
-from service.http.schemas import RESPONSES, PreviewBody, RelevancePreviewBody, RestoreBody, RulesBody, SynonymsBody
+from service.http.schemas import (
+    RESPONSES,
+    Name,
+    PreviewBody,
+    ProductId,
+    RelevancePreviewBody,
+    RequestBody,
+    RestoreBody,
+    RulesBody,
+    SynonymsBody,
+)
 
 rule_router = WorkerRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
 synonym_router = WorkerRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
 relevance_router = WorkerRouter(prefix="/v1/relevance", tags=["relevance"], responses=RESPONSES)
+answer_router = WorkerRouter(prefix="/v1/answers", tags=["answers"], responses=RESPONSES)
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
-"""A rule or an experiment, as in docs/rules.md and docs/experiments.md."""
+"""A rule, an experiment or a text for answers, as in docs/rules.md, docs/experiments.md and docs/answers.md."""
 DocumentId = Annotated[str, Path(min_length=1, max_length=200)]
 HistoryOf = Annotated[str, Query(max_length=200, description="The id of one document; by default of all.")]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
@@ -77,7 +94,7 @@ class DocumentHistoryResponse:
 def document_history(
     changes: Iterable[DocumentChange[Entry]], document_of: Callable[[Entry], Document]
 ) -> DocumentHistoryResponse:
-    """The response for changes of rules or campaigns."""
+    """The response for changes of rules, campaigns or texts for answers."""
     return DocumentHistoryResponse(
         tuple(
             DocumentHistoryEntry(
@@ -334,6 +351,87 @@ def _to_relevance_entry(change: RelevanceChange) -> RelevanceHistoryEntry:
 def _to_document(settings: Relevance) -> Document:
     document: Document = msgspec.to_builtins(settings)
     return document
+
+
+class FaqEntryBody(RequestBody):
+    """A text that answers questions, as in docs/answers.md. Markup is stripped; personal data stays as it is."""
+
+    id: str = Field("", max_length=200, description="By default one of its texts.")
+    question: str = Field("", max_length=10_000, examples=["What is your return policy?"])
+    answer: str = Field(max_length=10_000, examples=["You can send anything back within 30 days."])
+    products: tuple[ProductId, ...] = Field((), max_length=1_000, description="Ids of the products that it is about.")
+    product_type: Name = Field("", description="The type of product that it is about.")
+    source: Name = ""
+
+    def to_entry(self) -> FaqEntry:
+        question, answer = (clean_text(each, set()) for each in (self.question, self.answer))
+        own_id = self.id or entry_id(question, answer)
+        return FaqEntry(own_id, answer, question, self.products, self.product_type.strip(), self.source)
+
+
+class FaqBody(RequestBody):
+    """Texts that are stored together or not at all."""
+
+    entries: list[FaqEntryBody] = Field(min_length=1, max_length=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class FaqResponse:
+    """Texts for answers, in the order of their ids."""
+
+    revision: int
+    total: int
+    """All that have the words, also those beyond the limit."""
+    entries: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredResponse:
+    """Questions of shoppers without an answer, most frequent first."""
+
+    questions: tuple[UnansweredQuestion, ...]
+
+
+@answer_router.get("", summary="Texts for answers")
+def faq(
+    context: Contextual,
+    _permit: MayAdminister,
+    q: Annotated[str, Query(max_length=1_000, description="A part of their id, question or answer.")] = "",
+    limit: Limit = 100,
+) -> FaqResponse:
+    """The FAQ, tickets and passages of manuals that questions are answered from, besides the texts of products."""
+    editor, wanted = context.engine.faq, q.strip().casefold()
+    found = [each for each in editor.list() if wanted in f"{each.id}\n{each.question}\n{each.answer}".casefold()]
+    return FaqResponse(editor.revision, len(found), tuple(map(msgspec.to_builtins, found[:limit])))
+
+
+@answer_router.put("", summary="Add or replace texts for answers")
+def put_faq(context: Contextual, permit: MayAdminister, body: FaqBody) -> RevisionResponse:
+    """Stores all texts or none; questions are answered from them at once. The history names the key's id."""
+    return RevisionResponse(context.engine.faq.put([each.to_entry() for each in body.entries], who=permit.id))
+
+
+@answer_router.get("/history", summary="Changes of texts for answers")
+def faq_history(
+    context: Contextual, _permit: MayAdminister, entry: HistoryOf = "", limit: Limit = 100
+) -> DocumentHistoryResponse:
+    """Every change, with its author and the text before and after it."""
+    return document_history(context.engine.faq.history(entry or None, limit), msgspec.to_builtins)
+
+
+@answer_router.get("/unanswered", summary="Questions without an answer")
+def unanswered(context: Contextual, _permit: MayAdminister, limit: Limit = 50) -> UnansweredResponse:
+    """What at least events.minimum_shoppers shoppers asked and no text answers to the public, as the last refresh of
+    the tables of events counted it; of questions on a product's page, that product."""
+    engine = context.engine
+    answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
+    return UnansweredResponse(unanswered_questions(answer, engine.root, limit))
+
+
+@answer_router.delete("/{entry_id:path}", summary="Delete a text for answers")
+def delete_faq(context: Contextual, permit: MayAdminister, entry_id: DocumentId) -> RevisionResponse:
+    """The text remains in the history."""
+    return RevisionResponse(context.engine.faq.delete([entry_id], who=permit.id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,7 +375,9 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
     query_id = uuid.uuid4().hex
     if privacy != "1" and found.status is not AnswerStatus.NO_QUESTION:
         page = Page((), int(found.status is AnswerStatus.ANSWERED), 1, 0)
-        context.impressions.record_page(query_id, body.q, page, shopper=body.shopper, session=body.session)
+        context.impressions.record_page(
+            query_id, body.q, page, shopper=body.shopper, session=body.session, product_id=body.product_id
+        )
     return AnswerResponse(**{each.name: getattr(found, each.name) for each in fields(found)}, query_id=query_id)
 
 

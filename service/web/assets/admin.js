@@ -3,6 +3,7 @@
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { analyticsPart } from "./admin-analytics.js";
+import { answersPart } from "./admin-answers.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
 import { healthPart } from "./admin-health.js";
@@ -26,6 +27,7 @@ const PARTS = [
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
   ["relevance", "Relevance", "/v1/relevance", relevancePart],
+  ["answers", "Answers", "/v1/answers", answersPart],
   ["sponsored", "Sponsored", "/v1/campaigns", sponsoredPart],
   ["experiments", "Experiments", "/v1/experiments", experimentsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],

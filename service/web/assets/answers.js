@@ -6,13 +6,14 @@ import { api } from "./api.js";
 import { el, fill } from "./dom.js";
 import { errorNotice } from "./error-notice.js";
 import { names } from "./visitor.js";
-import { fieldName, t } from "./words.js";
+import { t } from "./words.js";
 
 const LEAST_LETTERS = 4;
 const MOST_LETTERS = 1000;
 let about = null;
 
-/** A box above hits; `show` fills it if the query is a question that the store's texts answer, and empties it else. */
+/** A box above hits; `show` fills it if the query is a question, with quotes or that nothing says it, and empties it for a search, after
+ * which the next question is about nothing. */
 export function answerBox() {
   const element = el("div");
   let request = new AbortController();
@@ -25,12 +26,17 @@ export function answerBox() {
     const before = about;
     try {
       const answer = await api.answer({ q: query, ...(before && { about: before }) }, signal);
-      if (signal.aborted || answer.status !== "answered") return;
-      about = answer.about.product_id || answer.about.product_type ? answer.about : null;
+      if (signal.aborted) return;
+      const isQuestion = answer.status !== "no_question";
+      about = isQuestion && (answer.about.product_id || answer.about.product_type) ? answer.about : null;
+      if (!isQuestion) return;
       const drop = before && about && el("button", { type: "button", class: "quiet", onclick: () => { about = null; show(query); } }, t("answer drop"));
-      fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer), drop));
+      const related = answer.related.map((each) => el("a", { href: addressOf({ view: "search", q: each }), text: each }));
+      fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer),
+        related.length ? el("p", { class: "related" }, related) : null, drop));
     } catch {
-      // The hits are there without it.
+      // The hits are there without it; what it was about may be gone.
+      if (!signal.aborted) about = null;
     }
   };
   return { element, show, leave: () => request.abort() };
@@ -59,7 +65,7 @@ export function productQuestion(product) {
 }
 
 function subject({ product_id: id, product_type: type, title }) {
-  if (id) return el("p", { class: "brand" }, el("a", { href: addressOf({ view: "product", product: id }), text: title }));
+  if (id) return el("p", { class: "brand" }, linkTo({ product_id: id, title }));
   return type ? el("p", { class: "brand", text: type }) : null;
 }
 
@@ -68,11 +74,18 @@ function quotes(answer) {
   if (answer.status !== "answered") return el("p", { text: t("not said") });
   const verdict = answer.disagree ? t("texts disagree") : answer.holds === null ? "" : t(answer.holds ? "answer yes" : "answer no");
   announce(verdict || answer.quotes[0].text);
-  return el("div", {}, verdict ? el("p", { text: verdict }) : null, answer.quotes.map((quote) => el("blockquote", {}, el("p", { text: quote.text }),
-    el("p", { class: "source", text: quote.entry ? quote.title || t("store texts") : source(quote, answer) }))));
+  const quoted = (quote) => el("blockquote", {}, el("p", {}, quote.field === "title" ? linkTo(quote) : quote.text),
+    quote.field === "title" ? null : el("p", { class: "source" }, source(quote, answer)));
+  return el("div", {}, verdict ? el("p", { text: verdict }) : null, answer.quotes.map(quoted));
 }
 
+/** Where a quote is from: an entry of the store, or a part of a product's page, with a link to it unless the answer is about it. */
 function source(quote, answer) {
-  const name = quote.field === "description" ? t("description") : fieldName(quote.field);
-  return answer.about.product_id ? name : `${name} · ${quote.title}`;
+  if (quote.entry) return quote.title || t("store texts");
+  const part = t(quote.field === "description" ? "description" : "details");
+  return answer.about.product_id ? part : [part, " · ", linkTo(quote)];
+}
+
+function linkTo({ product_id: id, title }) {
+  return el("a", { href: addressOf({ view: "product", product: id }), text: title });
 }

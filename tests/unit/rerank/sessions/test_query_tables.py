@@ -10,7 +10,7 @@ import pytest
 
 from rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
 from rerank.sessions.options import DeriveOptions
-from rerank.sessions.query_tables import LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from rerank.sessions.query_tables import LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
 
@@ -73,6 +73,16 @@ def test_queries_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
     rare = [event for minute in range(9) for event in search("u1", later(minute), "my own name", ["a"])]
     common = [event for number in range(5) for event in search(f"v{number}", START, "lamp", ["a"])]
     assert derived(tmp_path, QUERIES, rare + common)["query"].to_list() == ["lamp"]
+
+
+def test_questions_on_a_page_are_counted_with_the_product(tmp_path: Path) -> None:
+    def typed(shopper: str, product: str, text: str) -> StoredEvent:
+        return stored("query", START, query=text, query_id=f"{shopper}{product}", shopper=shopper, product_id=product)
+
+    events = [typed(f"u{number}", "a", text) for number, text in enumerate(["Vegan?", "vegan?", "vegan?"])]
+    events += [typed("u1", "b", "vegan?"), stored("query", START, query="vegan?", query_id="q", shopper="u9")]
+    table = derived(tmp_path, PAGE_QUESTIONS, events, DeriveOptions(least_shoppers=3))
+    assert table.rows() == [("vegan?", "a", 3, 3)]
 
 
 def chains() -> list[StoredEvent]:

@@ -64,6 +64,16 @@ def test_a_type_is_answered_by_products_of_it(engine: SearchEngine) -> None:
     assert (which.holds, whether.holds) == (None, True)
 
 
+def test_what_the_store_has_is_answered_by_titles(engine: SearchEngine) -> None:
+    found = engine.answer("Do you sell cordless drills?")
+    assert (found.status, found.holds) == (AnswerStatus.ANSWERED, True)
+    assert all("drill" in quote.text.lower() and quote.field == "title" for quote in found.quotes)
+    for text in ("Do you sell purple striped drills?", "do you sell submarines?", "do you have a bag for it?"):
+        assert engine.answer(text).status is AnswerStatus.NO_SOURCE
+    drill = next(quote.product_id for quote in found.quotes)
+    assert engine.answer("Do you sell batteries for it?", drill).holds is not True
+
+
 def test_a_search_is_no_question_unless_it_is_on_a_page(engine: SearchEngine) -> None:
     assert engine.answer("cordless drill").status is AnswerStatus.NO_QUESTION
     product = products_with(engine, "voltage_v")

@@ -10,7 +10,7 @@ from retrieval.errors import FaqError
 from retrieval.events.privacy import Masker
 from service.answers.answering import AnswerStatus
 from service.answers.faq import FaqEntry
-from service.answers.faq_files import read_faq
+from service.answers.faq_files import mask_names, read_faq
 from service.engine.engine import SearchEngine
 
 MASKER = Masker()
@@ -74,6 +74,50 @@ def test_a_file_that_is_missing_or_no_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "faq.csv").write_bytes(b"answer\n\xff")
     with pytest.raises(FaqError, match="line 2 is not UTF-8"):
         read_faq(tmp_path / "faq.csv", MASKER)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Hi Anna, it is fine.", "Hi [name], it is fine."),
+        ("hello anna!\nIt is.", "hello [name]!\nIt is."),
+        ("Dear Mr. Miller: no.", "Dear [name]: no."),
+        ("Dear Dr. Ann-Marie O'Neill,\nno.", "Dear [name],\nno."),
+        ("It is.\nBest regards,\nJohn Smith\nService", "It is.\nBest regards,\n[name]\nService"),
+        ("It is. Kind regards, J. Smith", "It is. Kind regards, [name]"),
+        ("It is. Thanks, Zoë", "It is. Thanks, [name]"),
+        ("my name is Ann Lee and", "my name is [name] and"),
+        ("Sehr geehrte Frau Müller,\nja.", "Sehr geehrte [name],\nja."),
+        ("您好张先生，可以的。", "您好[name]先生，可以的。"),
+        ("亲爱的小明：可以", "亲爱的[name]：可以"),
+        ("我叫李雷，想退货", "我叫[name]，想退货"),
+        ("可以的。祝好！\n王芳", "可以的。祝好！\n[name]"),
+        *(
+            (text, text)
+            for text in (
+                "Hi there, it is fine.",
+                "Dear customer, it is.",
+                "Hello Kitty bags are washable.",
+                "Hi, is it waterproof?",
+                "Thanks to the coating, it is.",
+                "Many thanks for asking.",
+                "尊敬的客户，可以的。",
+                "您好，可以的。",
+                "女士背包可以机洗。",
+                "您好，有适合女士的包吗？",
+            )
+        ),
+    ],
+)
+def test_names_are_masked_by_the_form_of_a_letter(text: str, shown: str) -> None:
+    assert mask_names(text) == shown
+
+
+def test_an_entry_about_a_type_answers_for_its_products(live: SearchEngine) -> None:
+    product = next(hit.product for hit in live.search("cordless drill").hits if "Drill" in hit.product.title)
+    live.faq.put([FaqEntry("oil", "Once a year.", "How often does a drill need oil?", product_type="Drills")])
+    assert live.answer("How often does it need oil?", product.id).quotes[0].entry == "oil"
+    assert live.answer("How often do drills need oil?").quotes[0].entry == "oil"
 
 
 def test_entries_answer_questions_and_follow_changes(live: SearchEngine) -> None:

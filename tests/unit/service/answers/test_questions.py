@@ -80,3 +80,25 @@ def test_a_question_has_its_kind_and_the_quantity_that_it_compares_with() -> Non
 def test_any_text_can_be_read(text: str) -> None:
     is_question(text)
     assert len(parse_question(text).words) <= 60
+
+
+@pytest.mark.parametrize(
+    ("text", "thing"),
+    [
+        ("Do you sell cordless drills?", {"cordless", "drill"}),
+        ("do you guys still carry any tents", {"tent"}),
+        ("where can I buy a lamp here", {"lamp"}),
+        ("你们有卖电钻吗", {"电钻"}),
+        ("你们店有没有电钻", {"电钻"}),
+        ("电钻有卖吗", {"电钻"}),
+    ],
+)
+def test_a_question_for_what_the_store_has_asks_with_the_thing(text: str, thing: set[str]) -> None:
+    assert is_question(text)
+    assert parse_question(text).is_offer
+    assert thing <= terms(text)
+
+
+def test_other_questions_ask_for_no_offer() -> None:
+    for text in ("does it have a handle?", "What do you recommend?", "这款多少钱", "有多重？"):
+        assert not parse_question(text).is_offer

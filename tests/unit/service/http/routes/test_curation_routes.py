@@ -16,6 +16,7 @@ from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import SynonymKind
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER, EventLog
+from service.events.popular_queries import PopularQuery, write_popular_queries
 from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings, Settings
 from tests.machine import within
@@ -45,6 +46,42 @@ def test_rule_is_previewed_saved_applied_and_restored(client: TestClient, store:
     changes = client.get("/v1/rules/history").json()["changes"]
     assert [change["revision"] for change in changes[:4]] == [revision + 3, revision + 2, revision + 1, revision]
     assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
+
+
+def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("drill").hits[0].product.id
+    entry = {"question": "<b>Is it vegan?</b>", "answer": "Yes.\nCall 212-555-2368.", "products": [product]}
+    revision = client.put("/v1/answers", json={"entries": [entry]}).json()["revision"]
+    found = client.get("/v1/answers", params={"q": "VEGAN"}).json()
+    (stored,) = found["entries"]
+    assert (found["revision"], found["total"]) == (revision, 1)
+    assert (stored["question"], stored["answer"]) == ("Is it vegan?", "Yes. Call 212-555-2368.")
+    answer = client.post("/v1/answer", json={"q": "is it vegan", "product_id": product}).json()
+    assert answer["quotes"][0]["entry"] == stored["id"]
+    refused = client.put("/v1/answers", json={"entries": [{"answer": "<br>"}]})
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "answer")
+    assert client.delete(f"/v1/answers/{stored['id']}").json()["revision"] == revision + 1
+    assert client.delete(f"/v1/answers/{stored['id']}").status_code == 400
+    last = client.get("/v1/answers/history").json()["changes"][0]
+    assert (last["before"]["id"], last["after"]) == (stored["id"], None)
+
+
+def test_questions_without_an_answer_are_listed_with_what_they_are_about(
+    client: TestClient, store: SearchEngine
+) -> None:
+    product = store.search("drill", filters="attributes.voltage_v > 0").hits[0].product
+    queries = [
+        PopularQuery("cordless drill", 50),
+        PopularQuery("What voltage is it?", 30, pages=((product.id, 30),)),
+        PopularQuery("Is it vegan?", 12, pages=((product.id, 7), ("gone", 1))),
+    ]
+    write_popular_queries(store.root, queries, datetime.now(UTC))
+    found = client.get("/v1/answers/unanswered").json()["questions"]
+    assert [(each["text"], each["times"], each["about"]["product_id"]) for each in found] == [
+        ("Is it vegan?", 7, product.id),
+        ("Is it vegan?", 4, ""),
+    ]
+    write_popular_queries(store.root, [], datetime.now(UTC))
 
 
 def test_relevance_settings_are_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:

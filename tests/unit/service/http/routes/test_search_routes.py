@@ -204,7 +204,8 @@ def test_a_question_is_answered_and_recorded(client: TestClient, store: SearchEn
     found = client.post("/v1/answer", json=body).json()
     (quote,) = found["quotes"]
     assert (found["status"], quote["field"], quote["product_id"]) == ("answered", "attributes.voltage_v", product.id)
-    assert events_of_query(store.root, found["query_id"])[0]["query"] == "What voltage is it?"
+    (event,) = events_of_query(store.root, found["query_id"])
+    assert (event["query"], event["product_id"]) == ("What voltage is it?", product.id)
     following = client.post("/v1/answer", json={"q": "Is it vegan?", "about": found["about"]}).json()
     assert (following["status"], following["about"]) == ("not_said", found["about"])
     assert client.post("/v1/answer", json={"q": "cordless drill"}).json()["status"] == "no_question"
