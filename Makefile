@@ -75,7 +75,7 @@ servers: $(VENV)/.installed
 	fi
 
 tests: servers
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist worksteal $(SELECTED)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(SELECTED)
 
 release: releasable $(VENV)/.installed
 	$(MAKE) test-all
