@@ -95,6 +95,7 @@ _ROUTERS = (
     curation.experiment_router,
     curation.rule_router,
     curation.synonym_router,
+    curation.relation_router,
     curation.relevance_router,
     curation.answer_router,
     sponsored.router,

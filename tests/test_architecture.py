@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 38_200,
-    "lines of code": 27_700,
-    "lines of tests": 16_250,
+    "lines": 38_500,
+    "lines of code": 27_850,
+    "lines of tests": 16_400,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

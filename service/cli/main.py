@@ -109,6 +109,7 @@ GROUPS: Mapping[str, Group] = {
             "show": Entry("service.cli.synonyms:show_relations", "Show the relations of a product."),
             "add": Entry("service.cli.synonyms:add_relation", "Add a relation between two products."),
             "remove": Entry("service.cli.synonyms:remove_relation", "Remove a relation, also at later refreshes."),
+            "withdraw": Entry("service.cli.synonyms:withdraw_relation", "Take a correction of a relation back."),
             "history": Entry("service.cli.synonyms:relation_history", "Show who changed what."),
         },
     ),

@@ -225,6 +225,16 @@ def remove_relation(index: Index, product: ProductOf, kind: KindOf, other: Other
     _correct(index, RelationCorrection(kind, product, other, removed=True), by)
 
 
+@command("relations withdraw store 3920564 complement 1187 --by m7")
+def withdraw_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf, by: By = "") -> None:
+    """Take a correction of a relation back: what the refreshes find holds again. Engines follow at once."""
+    check_index(index)
+    store = RelationStore(index)
+    before = store.revision()
+    after = store.delete([RelationCorrection(kind, product, other).id], who=by)
+    emit_revision(before, after, "the correction is withdrawn")
+
+
 @command("relations history store --limit 5")
 def relation_history(index: Index, limit: Annotated[int, Option(help="How many changes.", min=1)] = 20) -> None:
     """Show who changed what, newest first."""
@@ -242,8 +252,6 @@ class RelatedId:
 
 def _correct(index: Index, correction: RelationCorrection, by: str) -> None:
     with open_engine(index, models=False) as engine:
-        for product in (correction.product, correction.other):
-            engine.product(product)
         before = RelationStore(index).revision()
         after = engine.relations.correct(correction, who=by)
     emit_revision(before, after, f"the relation is {'removed' if correction.removed else 'added'}")
@@ -261,5 +269,5 @@ def _show_relations(found: Sequence[RelatedId]) -> None:
 
 def _correction_text(change: RelationChange) -> str:
     if change.after is None:
-        return "no correction"
+        return "withdrawn"
     return "removed" if change.after.removed else "added"

@@ -327,6 +327,8 @@ class DocumentCodec(Generic[Entry, Change]):
     to_plain: Callable[[Entry], object]
     """An entry as plain values that JSON has."""
     parse: Callable[[object], Entry]
+    listing: str = "list"
+    """The command that shows the entries."""
     more_tables: str = ""
     """The statements that make what is kept beside entries and changes."""
     private: bool = False
@@ -482,7 +484,7 @@ class DocumentStore(Generic[Entry, Change]):
         if line is None:
             known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
             name = entry_id[:_LONGEST_SHOWN]
-            advice = suggest_names(name, known, f"shelfwise {self.kind.many} list shows those that are")
+            advice = suggest_names(name, known, f"shelfwise {self.kind.many} {self.kind.listing} shows those that are")
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -28,7 +29,11 @@ class RelationCorrection:
         """The same for the same pair; of complements either product may be named first."""
         pair = (self.product, self.other)
         ordered = sorted(pair) if self.kind is RelationKind.COMPLEMENT else pair
-        return " ".join((self.kind.value, *ordered))
+        return shlex.join((str(self.kind), *ordered))
+
+    def names(self, product: str) -> bool:
+        """Whether it is of this product."""
+        return product in (self.product, self.other)
 
     def seen_from(self, product: str) -> tuple[str, bool] | None:
         """The other product, and whether the relation is reverse; None where it is not a product's."""
@@ -47,6 +52,10 @@ class RelationChange(DocumentChange[RelationCorrection]):
     before: RelationCorrection | None
     after: RelationCorrection | None
 
+    def names(self, product: str) -> bool:
+        """Whether it is of this product."""
+        return any(each.names(product) for each in (self.before, self.after) if each)
+
 
 def validate_correction(correction: RelationCorrection) -> RelationCorrection:
     """The correction, checked; raises RelationError, which names the field."""
@@ -54,7 +63,10 @@ def validate_correction(correction: RelationCorrection) -> RelationCorrection:
         check_text(field, getattr(correction, field), _LONGEST_ID, RelationError, must=True)
     if correction.product == correction.other:
         raise RelationError(f"other: {correction.other!r} is the product itself; name another one", field="other")
-    return correction
+    if correction.kind not in set(RelationKind):
+        kinds = ", ".join(RelationKind)
+        raise RelationError(f"kind: {str(correction.kind)[:40]!r} is none; it can be {kinds}", field="kind")
+    return replace(correction, kind=RelationKind(correction.kind))
 
 
 def corrected(
@@ -90,4 +102,5 @@ class RelationStore(EditableStore[RelationCorrection, RelationChange]):
         validate_correction,
         msgspec.to_builtins,
         lambda plain: msgspec.convert(plain, RelationCorrection),
+        listing="history",
     )

@@ -473,7 +473,7 @@ class SearchEngine:
 
     @property
     def relations(self) -> EngineRelations:
-        return EngineRelations(self._relations, self._answer, self._rules_for, self._check_open)
+        return EngineRelations(self._relations, self._answer, self._rules_for, self._check_open, self.product)
 
     @property
     def rules(self) -> EngineRules:

@@ -25,7 +25,8 @@ from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.grouping import VARIANTS
 from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows
-from retrieval.records import Hit, Page, PastAct, RelatedHit, Relation, RelationKind, SponsoredHit, StageScore
+from retrieval.records import Hit, Page, PastAct, Product, RelatedHit, Relation, RelationKind, SponsoredHit, StageScore
+from service.curation.document_store import MOST_HISTORY
 from service.curation.relations import RelationChange, RelationCorrection, RelationStore, corrected, removed_from
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.editors import follow_documents
@@ -580,11 +581,13 @@ class EngineRelations:
         answer: Answerer,
         rules_for: Callable[[Snapshot, bool], CompiledRules | None],
         check_open: Callable[[], None],
+        product: Callable[[str], Product],
     ) -> None:
         self._served = served
         self._answer = answer
         self._rules_for = rules_for
         self._check_open = check_open
+        self._product = product
 
     def of(
         self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
@@ -612,13 +615,35 @@ class EngineRelations:
         of related types."""
         return self._served.of(product_id)
 
-    def correct(self, correction: RelationCorrection, *, who: str = "") -> int:
-        """Adds a relation, or removes one, until it is corrected again: a refresh does not change it. Durable when it
-        returns; returns the revision. Raises RelationError for one that cannot be."""
-        revision = self._served.store.put([correction], who=who)
+    @property
+    def revision(self) -> int:
+        """The number of the last correction, 0 before the first."""
+        return self._served.store.revision()
+
+    def corrections(self, product_id: str) -> list[RelationCorrection]:
+        """Those of a product, from either side."""
+        return [each for each in self._served.corrections if each.names(product_id)]
+
+    def correct(self, *corrections: RelationCorrection, who: str = "") -> int:
+        """Adds relations, or removes them, until they are corrected again: a refresh does not change them. All of them
+        or none; durable when it returns; returns the revision. Raises RelationError for one that cannot be,
+        UnknownProductError where one of the products is not there."""
+        for name in dict.fromkeys(chain.from_iterable((each.product, each.other) for each in corrections)):
+            self._product(name)
+        return self._reloaded(self._served.store.put(corrections, who=who))
+
+    def withdraw(self, correction: RelationCorrection, *, who: str = "") -> int:
+        """Takes a correction back: what refreshes find holds again. Returns the revision; raises RelationError where
+        the pair is not corrected."""
+        return self._reloaded(self._served.store.delete([correction.id], who=who))
+
+    def _reloaded(self, revision: int) -> int:
         self._served.reload_if_changed()
         return revision
 
-    def history(self, limit: int = 100) -> Sequence[RelationChange]:
-        """The last corrections, newest first."""
-        return self._served.store.history(limit=limit)
+    def history(self, product_id: str | None = None, limit: int = 100) -> Sequence[RelationChange]:
+        """The last corrections, newest first; of one product, those among the last 10,000."""
+        if product_id is None:
+            return self._served.store.history(limit=limit)
+        changes = self._served.store.history(limit=MOST_HISTORY)
+        return [each for each in changes if each.names(product_id)][:limit]

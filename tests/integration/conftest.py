@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from service.events.event_log import EventLog
+from service.settings import EventsSettings, Settings
+from service.training.derived_tables import DerivedTablesManager
 from tests.learning_stores import with_events
 from tests.machine import build_once
 
@@ -22,6 +26,20 @@ def browser() -> Iterator[Browser]:
 
     with opened_browser() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def related_store(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That index with its derived tables, so with relations, for which two shoppers are enough; a test that changes it
+    copies it first."""
+
+    def build(folder: Path) -> None:
+        root = Path(shutil.copytree(eventful_store, folder / "store"))
+        settings = Settings(backend="embedded", events=EventsSettings(minimum_shoppers=2))
+        with EventLog.open(root, settings) as log:
+            DerivedTablesManager(root, log, settings.events).refresh()
+
+    return build_once(tmp_path_factory, "related", build) / "store"
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from retrieval.records import Availability, Product, Variant
+from retrieval.records import Availability, Product, RelationKind, Variant
+from service.curation.relations import RelationCorrection
 from service.demo.catalog import make_catalog
 from service.demo.drawings import STRIPES, Look
 from service.engine.engine import SearchEngine
@@ -27,6 +28,7 @@ from service.sponsored.campaign import Campaign
 from service.web.pages import page_files
 from tests import pictured_store
 from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
+from tests.catalogs import ids
 from tests.machine import build_once, within
 from tests.services import recorded_events
 
@@ -69,6 +71,10 @@ JACKET = Product(
         Variant("navy-m", {"Color": "Navy", "Size": "M"}, 55.0, Availability.IN_STOCK),
     ),
 )
+
+
+STRIPS = ("Goes with it", "Instead of it", "Similar products")
+STRIPS_ZH = ("搭配购买", "可替代商品", "相似商品")
 
 
 @pytest.fixture(scope="module")
@@ -487,6 +493,41 @@ def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: P
             visit.settle()
         (entry,) = engine.campaigns.ledger.entries("acme")
         assert (entry.reason, entry.product, entry.place) == ("charged", sponsored.product.id, 1)
+
+
+@pytest.mark.parametrize(("language", "names"), [("en", STRIPS), ("zh", STRIPS_ZH)])
+def test_product_page_shows_what_goes_with_it_and_what_is_chosen_instead(
+    browser: Browser, related_store: Path, tmp_path: Path, language: str, names: tuple[str, ...]
+) -> None:
+    root = Path(shutil.copytree(related_store, tmp_path / "store"))
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
+        product, goes_with, instead = _related_product(engine)
+        similar = [each for each in ids(engine.similar(product, size=8)) if each not in instead]
+        with served(engine) as url, visiting(browser, url, locale=language) as visit:
+            visit.page.goto(f"/?product={product}")
+            for name, expected in zip(names, (goes_with, instead, similar), strict=True):
+                cards = visit.page.get_by_role("region", name=name).locator(".card[data-product]")
+                expect(cards).to_have_count(len(expected))
+                assert cards.evaluate_all("each => each.map(one => one.dataset.product)") == expected
+            assert visit.page.locator(".row h2").all_inner_texts() == [*names]
+            visit.page.get_by_role("region", name=names[0]).get_by_role("link").first.click()
+            visit.page.locator(".product h1", has_text=engine.product(goes_with[0]).title).wait_for()
+            visit.settle()
+            engine.relations.correct(
+                *(RelationCorrection(RelationKind.SUBSTITUTE, product, other, removed=True) for other in instead)
+            )
+            visit.page.goto(f"/?product={product}")
+            visit.page.get_by_role("region", name=names[2]).wait_for()
+            assert visit.page.get_by_role("region", name=names[1]).count() == 0
+
+
+def _related_product(engine: SearchEngine) -> tuple[str, list[str], list[str]]:
+    """A product with both strips, and the ids on them."""
+    for name in engine.ids().rest:
+        goes_with, instead = (ids(engine.relations.of(name, kind=kind, size=8)) for kind in ("goes_with", "substitute"))
+        if goes_with and instead:
+            return name, goes_with, instead
+    raise AssertionError("no product has both")
 
 
 def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: str) -> None:

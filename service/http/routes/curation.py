@@ -1,9 +1,10 @@
-"""Routes of merchandising rules, synonyms, relevance settings, texts for answers and experiments, with the history of
-their changes."""
+"""Routes of merchandising rules, synonyms, relations, relevance settings, texts for answers and experiments, with the
+history of their changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,9 +15,12 @@ from fastapi import Body, Path, Query
 from pydantic import Field
 
 from indexer.cleaning.text import clean_text
+from retrieval.errors import UnknownProductError
+from retrieval.records import Relation, RelationKind
 from service.answers.answering import UnansweredQuestion, unanswered_questions
 from service.answers.faq import FaqEntry, entry_id
 from service.curation.document_store import DocumentChange, Entry
+from service.curation.relations import RelationChange, RelationCorrection
 from service.curation.relevance import Relevance, RelevanceChange, parse_relevance
 from service.curation.rules import parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
@@ -41,6 +45,7 @@ from service.http.schemas import (
 
 rule_router = WorkerRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
 synonym_router = WorkerRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
+relation_router = WorkerRouter(prefix="/v1/relations", tags=["relations"], responses=RESPONSES)
 relevance_router = WorkerRouter(prefix="/v1/relevance", tags=["relevance"], responses=RESPONSES)
 answer_router = WorkerRouter(prefix="/v1/answers", tags=["answers"], responses=RESPONSES)
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
@@ -270,6 +275,96 @@ def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId)
 def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: DocumentId) -> RevisionResponse:
     """The synonym remains in the history."""
     return RevisionResponse(context.engine.synonyms.delete([synonym_id], who=permit.id))
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRelation:
+    """A relation of a product with another one."""
+
+    product_id: str
+    relation: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class RelationsResponse:
+    """The relations of a product, and the store's corrections of them."""
+
+    revision: int
+    relations: tuple[ProductRelation, ...]
+    """As corrected; without the products of related types."""
+    corrections: tuple[RelationCorrection, ...]
+    titles: dict[str, str]
+    """Of the products that these name, where they are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelationHistoryResponse:
+    """Changes, newest first."""
+
+    changes: tuple[RelationChange, ...]
+
+
+class RelationBody(RequestBody):
+    """One correction: "product KIND other" is a sentence."""
+
+    kind: RelationKind
+    product: str = Field(min_length=1, max_length=1_000)
+    other: str = Field(min_length=1, max_length=1_000)
+    removed: bool = Field(False, description="Whether the relation does not hold, whatever a refresh finds.")
+
+    def to_correction(self) -> RelationCorrection:
+        return RelationCorrection(self.kind, self.product, self.other, self.removed)
+
+
+class RelationsBody(RequestBody):
+    """Corrections that are stored together or not at all."""
+
+    corrections: list[RelationBody] = Field(min_length=1, max_length=1_000)
+
+
+ProductOf = Annotated[str, Query(min_length=1, max_length=1_000, description="The id of a product.")]
+
+
+@relation_router.get("", summary="The relations of a product")
+def relations(context: Contextual, _permit: MayAdminister, product: ProductOf) -> RelationsResponse:
+    """Every relation with its kind, evidence, strength and number of shoppers, also with products that rules hide."""
+    engine = context.engine
+    engine.product(product)
+    found = tuple(ProductRelation(other, relation) for other, relation in engine.relations.show(product))
+    corrections = tuple(engine.relations.corrections(product))
+    titles = {}
+    for name in {each.product_id for each in found}.union(*((each.product, each.other) for each in corrections)):
+        with suppress(UnknownProductError):
+            titles[name] = engine.product(name).title
+    return RelationsResponse(engine.relations.revision, found, corrections, titles)
+
+
+@relation_router.put("", summary="Add or remove relations")
+def put_relations(context: Contextual, permit: MayAdminister, body: RelationsBody) -> RevisionResponse:
+    """Stores all corrections or none; they hold at once, and whatever a refresh finds. The history names the key's
+    id."""
+    wanted = [each.to_correction() for each in body.corrections]
+    return RevisionResponse(context.engine.relations.correct(*wanted, who=permit.id))
+
+
+@relation_router.delete("", summary="Withdraw a correction")
+def withdraw_relation(
+    context: Contextual, permit: MayAdminister, product: ProductOf, kind: RelationKind, other: ProductOf
+) -> RevisionResponse:
+    """What refreshes find of this pair holds again. The correction remains in the history."""
+    correction = RelationCorrection(kind, product, other)
+    return RevisionResponse(context.engine.relations.withdraw(correction, who=permit.id))
+
+
+@relation_router.get("/history", summary="Changes of relations")
+def relation_history(
+    context: Contextual,
+    _permit: MayAdminister,
+    product: Annotated[str, Query(max_length=1_000, description="The id of one product; by default of all.")] = "",
+    limit: Limit = 100,
+) -> RelationHistoryResponse:
+    """Every correction, with its author and the one before and after it."""
+    return RelationHistoryResponse(tuple(context.engine.relations.history(product or None, limit)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-// Products in an order: found by a search, moved up and down.
+// Products found by a search: one, or several in an order, moved up and down.
 
 import { call, productPath, withParameters } from "./api.js";
 import { button, field } from "./admin-ui.js";
@@ -7,13 +7,52 @@ import { el, fill } from "./dom.js";
 const OFFERED = 6;
 const PAUSE_MS = 200;
 
+/** A search field that gives `pick` the id and, where it is known, the title of a product; `isLeftOut` tells ids that
+ * are not offered. */
+export function productSearch(label, pick, isLeftOut = () => false) {
+  const offers = el("ul", { class: "offers", "aria-label": "Products found" });
+  const search = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
+  const take = (id, title) => {
+    search.input.value = "";
+    fill(offers);
+    pick(id, title);
+  };
+  const offer = async () => {
+    const typed = search.input.value.trim();
+    if (!typed) return fill(offers);
+    const { hits } = await call(withParameters("/v1/search", { q: typed, size: OFFERED, prefix: true }));
+    if (search.input.value.trim() !== typed) return undefined;
+    const found = hits.filter(({ product }) => !isLeftOut(product.id));
+    return fill(offers, found.length
+      ? found.map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id, title), "quiet")))
+      : el("li", { class: "hint", text: "No other product is found; Enter takes what is typed as an id." }));
+  };
+  let waiting = 0;
+  search.input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => offer().catch(() => fill(offers)), PAUSE_MS);
+  });
+  search.input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    const typed = search.input.value.trim();
+    if (typed) take(typed);
+  });
+  return { elements: [search.element, offers], input: search.input };
+}
+
 /** A picker that begins with the products of these ids; `value()` is their order now. */
 export function productPicker(label, ids = []) {
   const chosen = [...ids];
   const titles = new Map();
   const list = el("ol", { class: "chosen", "aria-label": label });
-  const offers = el("ul", { class: "offers", "aria-label": "Products to add" });
-  const search = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
+  const search = productSearch(label, (id, title) => {
+    if (title) titles.set(id, title);
+    if (!chosen.includes(id)) chosen.push(id);
+    name(id);
+    show();
+    search.input.focus();
+  }, (id) => chosen.includes(id));
   const show = (focused) => {
     fill(list, chosen.map((id, at) => {
       const title = titles.get(id) || id;
@@ -29,37 +68,7 @@ export function productPicker(label, ids = []) {
     if (focused !== undefined) (list.children[focused]?.querySelector("button:enabled") || search.input).focus();
   };
   const name = (id) => titles.has(id) || call(productPath(id)).then(({ product }) => (titles.set(id, product.title), show()), () => {});
-  const add = (id) => {
-    if (!chosen.includes(id)) chosen.push(id);
-    name(id);
-    search.input.value = "";
-    fill(offers);
-    show();
-    search.input.focus();
-  };
-  const offer = async () => {
-    const typed = search.input.value.trim();
-    if (!typed) return fill(offers);
-    const { hits } = await call(withParameters("/v1/search", { q: typed, size: OFFERED, prefix: true }));
-    if (search.input.value.trim() !== typed) return undefined;
-    for (const { product } of hits) titles.set(product.id, product.title);
-    const found = hits.filter(({ product }) => !chosen.includes(product.id));
-    return fill(offers, found.length
-      ? found.map(({ product }) => el("li", {}, button(`${product.title} (${product.id})`, () => add(product.id), "quiet")))
-      : el("li", { class: "hint", text: "No other product is found; Enter adds what is typed as an id." }));
-  };
-  let waiting = 0;
-  search.input.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => offer().catch(() => fill(offers)), PAUSE_MS);
-  });
-  search.input.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter") return;
-    event.preventDefault();
-    const typed = search.input.value.trim();
-    if (typed) add(typed);
-  });
   show();
   ids.forEach(name);
-  return { element: el("div", { class: "picker" }, list, search.element, offers), input: search.input, value: () => [...chosen] };
+  return { element: el("div", { class: "picker" }, list, search.elements), input: search.input, value: () => [...chosen] };
 }

@@ -10,6 +10,7 @@ import { healthPart } from "./admin-health.js";
 import { keysPart } from "./admin-keys.js";
 import { modelsPart } from "./admin-models.js";
 import { productsPart } from "./admin-products.js";
+import { relationsPart } from "./admin-relations.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
 import { searchPart } from "./admin-search.js";
@@ -26,6 +27,7 @@ const PARTS = [
   ["analytics", "Analytics", "/v1/reports/analytics", analyticsPart],
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
+  ["relations", "Relations", "/v1/relations", relationsPart],
   ["relevance", "Relevance", "/v1/relevance", relevancePart],
   ["answers", "Answers", "/v1/answers", answersPart],
   ["sponsored", "Sponsored", "/v1/campaigns", sponsoredPart],
@@ -38,6 +40,7 @@ const PARTS = [
   ["keys", "Keys", "/v1/keys", keysPart],
   ["health", "Health", "/metrics", healthPart],
 ];
+const OF_PRODUCTS = new Set(["products", "relations"]); // the address names a product
 const view = document.getElementById("view");
 let paths = {};
 
@@ -49,8 +52,7 @@ function show() {
   fill(document.getElementById("tabs"), there.map(([each, title]) =>
     el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
   document.title = `${part[1]} · Shelfwise admin`;
-  const given = part[0] === "products" ? decodeURIComponent(rest.join("/")) : "";
-  fill(view, part[0] === "products" ? productsPart(given) : part[3](paths));
+  fill(view, OF_PRODUCTS.has(part[0]) ? part[3](part[0] === name ? decodeURIComponent(rest.join("/")) : "") : part[3](paths));
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 

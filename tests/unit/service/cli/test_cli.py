@@ -203,6 +203,13 @@ class TestOneJsonDocument:
         found = run("query", "related", built.index, "1", "--kind", "fits", "--json")
         assert found.document()["hits"] == []
         assert run("query", "related", built.index, "1", "--kind", "beside").code == 1
+        assert run("relations", "add", built.index, "1", "fits", "2", "--by", "m7").code == 0
+        (shown,) = run("relations", "show", built.index, "2", "--json").document()
+        assert (shown["other"], shown["relation"]["evidence"]) == ("1", "owner")
+        assert run("relations", "withdraw", built.index, "1", "fits", "2").code == 0
+        assert run("relations", "show", built.index, "2", "--json").document() == []
+        assert "withdrawn" in run("relations", "history", built.index).out
+        assert "is no relation 'fits 1 2'" in run("relations", "withdraw", built.index, "1", "fits", "2").err
 
     def test_evaluate_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"

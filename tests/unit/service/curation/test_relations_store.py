@@ -23,9 +23,16 @@ def test_corrections_are_kept_with_their_history(tmp_path: Path) -> None:
     store.put([RelationCorrection(RelationKind.COMPLEMENT, "b", "a")])
     assert [each.removed for each in store.read().documents] == [False, False]
     assert [(change.id, change.who) for change in store.history()][-1] == ("fits toner printer", "m7")
-    assert [change.before.removed for change in store.history(limit=1) if change.before] == [True]
+    store.put([RelationCorrection(RelationKind.FITS, "a b", "c"), RelationCorrection(RelationKind.FITS, "a", "b c")])
+    assert len(store.read().documents) == 4, "an id may have spaces"
+    store.delete(["fits 'a b' c", "fits a 'b c'"])
+    with pytest.raises(RelationError, match="shelfwise relations history shows"):
+        store.delete(["part_of x y"])
+    assert [change.before.removed for change in store.history("complement a b", limit=1) if change.before] == [True]
     with pytest.raises(RelationError, match="other: 'a' is the product itself"):
         store.put([RelationCorrection(RelationKind.FITS, "a", "a")])
+    with pytest.raises(RelationError, match="kind: 'beside' is none; it can be complement"):
+        store.put([RelationCorrection("beside", "a", "b")])  # type: ignore[arg-type]
 
 
 def test_relations_are_added_and_removed_on_both_sides() -> None:

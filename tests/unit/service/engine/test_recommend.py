@@ -125,6 +125,13 @@ class TestRelated:
         assert ids(live.relations.of(found)) == []
         assert [change.who for change in live.relations.history()] == ["", "m7"]
         assert [name for name, _ in live.relations.show(product)] == [added]
+        of_found = live.relations.history(found)
+        assert [(change.who, change.after) for change in of_found] == [("m7", live.relations.corrections(found)[0])]
+        live.relations.withdraw(RelationCorrection(RelationKind.COMPLEMENT, product, found))
+        assert ids(live.relations.of(product)) == [added, found]
+        assert len(live.relations.history(found)) == 2
+        with pytest.raises(UnknownProductError, match="nosuch"):
+            live.relations.correct(RelationCorrection(RelationKind.FITS, "nosuch", product))
 
     def test_invalid_arguments_are_named(self, live: SearchEngine, product: str) -> None:
         with pytest.raises(QueryError, match="kind is 'beside', it can be goes_with, complement, substitute"):

@@ -84,6 +84,33 @@ def test_questions_without_an_answer_are_listed_with_what_they_are_about(
     write_popular_queries(store.root, [], datetime.now(UTC))
 
 
+def test_relations_are_added_removed_and_withdrawn(client: TestClient, store: SearchEngine) -> None:
+    toner, printer = (store.search(query, size=1).hits[0].product.id for query in ("drill", "backpack"))
+    pair = {"kind": "fits", "product": toner, "other": printer}
+    fits = {**pair, "removed": False}
+    before = client.get("/v1/relations", params={"product": printer}).json()
+    revision = client.put("/v1/relations", json={"corrections": [fits]}).json()["revision"]
+    shown = client.get("/v1/relations", params={"product": printer}).json()
+    (relation,) = shown["relations"]
+    assert (relation["product_id"], shown["titles"][toner]) == (toner, store.product(toner).title)
+    assert (relation["relation"]["evidence"], relation["relation"]["reverse"]) == ("owner", True)
+    assert (shown["revision"], shown["corrections"]) == (revision, [fits])
+    hits = client.get(f"/v1/products/{printer}/related").json()["hits"]
+    assert [hit["product"]["id"] for hit in hits] == [toner]
+    client.put("/v1/relations", json={"corrections": [{**fits, "removed": True}]})
+    assert client.get(f"/v1/products/{printer}/related").json()["hits"] == []
+    assert client.delete("/v1/relations", params=pair).json()["revision"] == revision + 2
+    assert client.get("/v1/relations", params={"product": printer}).json()["relations"] == before["relations"]
+    changes = client.get("/v1/relations/history", params={"product": toner}).json()["changes"]
+    assert [each["after"] and each["after"]["removed"] for each in changes] == [None, True, False]
+    assert client.get("/v1/relations/history", params={"product": "other"}).json()["changes"] == []
+    refused = client.delete("/v1/relations", params=pair)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_relation")
+    for bad, status in (({"other": toner}, 400), ({"other": "nosuch"}, 404), ({"kind": "beside"}, 400)):
+        assert client.put("/v1/relations", json={"corrections": [{**fits, **bad}]}).status_code == status
+    assert client.get("/v1/relations", params={"product": "nosuch"}).status_code == 404
+
+
 def test_relevance_settings_are_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
     by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
     before = client.get("/v1/relevance").json()
