@@ -16,6 +16,7 @@ import socket
 import stat
 import tempfile
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,8 @@ _FAILURE = b"!"
 _CHECKED_SHARE = 0.05
 """Share of the cache that is written before its size is measured again."""
 
+# Larger pictures are refused before they are decoded; Pillow would print a warning about some of them.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 T = TypeVar("T")
 Resolve = Callable[[str, int], Sequence[str]]
 Allow = Callable[[str, int], bool]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 from prometheus_client import Counter
 
 from retrieval.encoders.registry import LazyEncoder, shared_encoder
-from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
+from retrieval.errors import ClusterError, PictureError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.records import Event, Page, PastAct, Product
 from retrieval.store.manifest import Manifest
 from retrieval.store.versions import Store
@@ -340,8 +340,12 @@ class SearchEngine:
         # Pillow, which an engine without pictures does without.
         from retrieval.pictures import read_file
 
-        content = picture if isinstance(picture, bytes) else read_file(Path(picture))
-        return self._by_looks(content, size, filters, rules=rules)
+        try:
+            content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+            return self._by_looks(content, size, filters, rules=rules)
+        except PictureError as error:
+            name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
+            raise PictureError(f"{name} cannot be used: {error}") from error
 
     def _by_looks(self, picture: bytes | str, size: int, filters: str, *, rules: bool) -> Page:
         self._check_open()

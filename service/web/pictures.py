@@ -189,6 +189,8 @@ class Pictures:
         self._decoding += 1
         try:
             return await self._run(self._decoder, partial(resize, content, CATALOG_WIDTH, "webp"))
+        except PictureError as error:
+            raise PictureError(f"the picture cannot be used: {error}") from None
         finally:
             self._decoding -= 1
 

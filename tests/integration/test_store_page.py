@@ -598,11 +598,15 @@ def test_picture_at_http_is_sent_by_the_service_and_drawn_if_it_fails(browser: B
 
 
 @pytest.fixture(scope="module")
-def pictured_address(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[str]:
+def pictured_index(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     with ThreadPoolExecutor(1) as thread:  # the browser's event loop runs in this one, pictures are fetched by another
         work = partial(build_once, tmp_path_factory, "pictured-store", partial(pictured_store.build, cache=cache))
-        built = thread.submit(work).result()
-    with SearchEngine.open(built / "index", follow=False) as engine, served(engine) as url:
+        return thread.submit(work).result() / "index"
+
+
+@pytest.fixture(scope="module")
+def pictured_address(pictured_index: Path) -> Iterator[str]:
+    with SearchEngine.open(pictured_index, follow=False) as engine, served(engine) as url:
         yield url
 
 
@@ -622,7 +626,9 @@ def photo(side: int) -> bytes:
     return output.getvalue()
 
 
-def test_picture_finds_the_products_that_look_like_it(browser: Browser, pictured_address: str) -> None:
+def test_picture_finds_the_products_that_look_like_it(
+    browser: Browser, pictured_address: str, pictured_index: Path
+) -> None:
     large = photo(4_000)
     assert len(large) > ServiceSettings().body_bytes
     with visiting(browser, pictured_address) as visit:
@@ -637,6 +643,12 @@ def test_picture_finds_the_products_that_look_like_it(browser: Browser, pictured
         assert serious_faults(visit.page) == []
         visit.page.locator(".hits .card[data-product] a").first.click()
         expect(visit.page.get_by_role("heading", level=1)).to_have_text("T-Shirt T1")
+        alike = visit.page.get_by_role("region", name="Looks like this").locator("[data-product]")
+        expect(alike.first).to_be_visible()
+        with SearchEngine.open(pictured_index, follow=False) as engine:
+            similar, looks = (engine.similar("t1", size=8, by=by).hits for by in ("text", "looks"))
+        others = [hit.product.id for hit in looks if hit.product.id not in {each.product.id for each in similar}]
+        assert alike.evaluate_all("each => each.map(one => one.dataset.product)") == others != []
         visit.page.go_back()
         visit.settle()
         expect(visit.page.get_by_role("combobox", name="Search")).to_be_visible()
@@ -648,7 +660,9 @@ def test_file_that_is_no_picture_gets_an_error_that_says_so(browser: Browser, pi
         for content in (b"", b"not a picture", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.hacked=1'/>"):
             upload(visit, "shirt.jpg", content)
             expect(visit.page.get_by_role("alert")).to_contain_text("it is no JPEG, PNG, WebP or GIF, or damaged")
-            expect(visit.page.get_by_alt_text("Your picture")).to_be_hidden()
+            expect(visit.page.get_by_alt_text("Your picture")).to_have_count(0)
+        with visit.page.expect_file_chooser():
+            visit.page.get_by_role("button", name="Try again").click()
         assert visit.page.evaluate("window.hacked") is None
         visit.settle()
         visit.faults = [each for each in visit.faults if "400" not in each]

@@ -107,6 +107,7 @@ export const api = {
   /** A product with the ids of its siblings. */
   productWithSiblings: (id, signal) => call(productPath(id), { signal }),
   similar: (id, size) => call(withParameters(`${productPath(id)}/similar`, { size, sponsored: true })),
+  looksLike: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size, by: "looks" }))).hits,
   related: async (id, kind, size) => (await call(withParameters(`${productPath(id)}/related`, { kind, size }))).hits,
   recommend: async (history, size) => (await call("/v1/recommend", { method: "POST", body: { history, size } })).hits,
 };

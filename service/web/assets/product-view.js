@@ -30,11 +30,16 @@ export function productView(shop, id) {
       if (siblings.length) productsOf(siblings, request.signal).then((others) => fill(choices, siblingChoices(product, others))).catch(() => {});
       if (!isBack) note("consultation", id);
       rememberSeen(id);
-      const [goesWith, instead, { hits, sponsored }] = await Promise.all([api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR)]);
-      const isInstead = new Set(instead.map((hit) => hit.product.id));
-      const similar = hits.filter((hit) => !isInstead.has(hit.product.id));
-      for (const [title, found] of [["goes with", goesWith], ["instead", instead], ["similar", similar]]) {
-        element.append(row(t(title), found.map((hit) => hit.product)) || "");
+      const [goesWith, instead, { hits, sponsored }, looks] = await Promise.all([
+        api.related(id, "goes_with", SIMILAR), api.related(id, "substitute", SIMILAR), api.similar(id, SIMILAR),
+        shop.facts.searches_pictures ? api.looksLike(id, SIMILAR) : [],
+      ]);
+      element.append(row(t("goes with"), goesWith.map((hit) => hit.product)) || "");
+      const isShown = new Set();
+      for (const [title, found] of [["instead", instead], ["similar", hits], ["looks like it", looks]]) {
+        const others = found.map((hit) => hit.product).filter((each) => !isShown.has(each.id));
+        others.forEach((each) => isShown.add(each.id));
+        element.append(row(t(title), others) || "");
       }
       element.append(sponsoredStrip(sponsored) || "");
     } catch (error) {

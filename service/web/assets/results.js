@@ -152,7 +152,9 @@ export function pictureView(file) {
       fill(found, grid(hits, { level: "h2" }));
       announceCount(head.textContent);
     } catch (error) {
-      fill(found, errorNotice(error, show));
+      const isRefused = error.status === 400 || error.status === 413;
+      if (isRefused) shown.remove();
+      fill(found, errorNotice(error, isRefused ? () => document.querySelector("#search .camera").click() : show));
     }
   };
   return { element, show, title: () => head.textContent, leave() {} };

@@ -115,6 +115,7 @@ export const ENGLISH = {
   "store texts": "From the store",
   "question": "A question about this product",
   "ask": "Ask",
+  "looks like it": "Looks like this",
   "similar": "Similar products",
   "back": "Back to the products",
   "gone title": "This product is not there",

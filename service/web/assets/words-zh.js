@@ -110,6 +110,7 @@ export const CHINESE = {
   "store texts": "本店说明",
   "question": "对这件商品有疑问？",
   "ask": "提问",
+  "looks like it": "外观相似",
   "similar": "相似商品",
   "back": "回到商品列表",
   "gone title": "没有这件商品",
