@@ -14,9 +14,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from retrieval.encoders.folder import Vectors
-from retrieval.encoders.pictures import PictureEncoder
+from retrieval.encoders.pictures import PictureEncoder, load_picture_encoder
+from retrieval.encoders.torch import gpu_ready
 from retrieval.errors import PictureError, QueryError, UnknownProductError
+from retrieval.index.faiss import FaissIndex, gpu_count
+from retrieval.pictures import CATALOG_WIDTH, decode, on_white
 from retrieval.records import ReasonKind
+from retrieval.store.manifest import PICTURES_FOLDER
 from retrieval.store.versions import Store
 from service.app import create_app
 from service.demo.drawings import STRIPES, Look
@@ -123,6 +127,22 @@ def test_similar_by_looks_leaves_the_product_itself_out(looking: SearchEngine) -
         looking.similar("ghost", by="looks")
     with pytest.raises(QueryError, match="'text' or 'looks'"):
         looking.similar("t1", by="smell")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_pictures_are_encoded_and_found_alike_on_cpu_and_gpu(root: Path, looking: SearchEngine, device: str) -> None:
+    if device == "cuda" and not (gpu_ready() and gpu_count()):
+        pytest.skip("no GPU that torch and faiss can use")
+    pictures, version = looking.snapshot.pictures, looking.manifest.version
+    assert pictures
+    encoder = load_picture_encoder(root / "encoders" / pictures.index.info.encoder)
+    encoder._model.to(device)
+    (vector,) = encoder.encode_pictures([on_white(decode(STRIPED_RED_SHIRT, CATALOG_WIDTH))])
+    assert vector == pytest.approx(pictures.encode(STRIPED_RED_SHIRT), abs=1e-3)
+    assert encoder.encode_queries(["striped"]) == pytest.approx(pictures.encoder.encode_queries(["striped"]), abs=1e-3)
+    searched = FaissIndex(Store(root).version_folder(version) / PICTURES_FOLDER, gpu=device == "cuda")
+    found = replace(pictures.index, vectors=searched).nearest(vector, 18)
+    assert found.rows.tolist() == pictures.index.nearest(vector, 18).rows.tolist()
 
 
 def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "1", **options: object) -> bytes:
