@@ -15,10 +15,11 @@ import itertools
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 import numpy as np
@@ -27,10 +28,15 @@ import scipy
 import typer
 from numpy.typing import NDArray
 
-from rerank.sessions.relations import RelationCatalog
-from rerank.sessions.tables import open_derived
+from rerank.evaluation.metrics import query_means
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.sessions.decay import VIEWS
+from rerank.sessions.relations import RELATION_TYPES, RELATIONS, RelationCatalog
+from rerank.sessions.tables import DerivedTables, open_derived
+from rerank.user_tower.histories import Histories, newest_products
 from retrieval.errors import InputError
 from retrieval.index.vectors import whole_floats
+from retrieval.records import RelationKind
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
@@ -38,7 +44,10 @@ from service.cli.main import run
 from service.cli.options import Index
 from service.cli.output import emit, say
 from service.demo.grammar import GRAMMARS
+from service.engine.recommend import similar_products
+from service.engine.snapshot import serving_snapshot
 from service.events.event_log import DERIVED_FOLDER
+from service.training.derived_tables import relations_of
 
 Ints = NDArray[np.int64]
 _LARGEST_VISIT = 50
@@ -147,12 +156,84 @@ def _word_vectors(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix((units, (rows, columns)), (len(texts), len(numbers)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RelationStrengths:
+    """How strongly the products of a catalog are related by what was known at a time: for goes-with, substitutes and
+    related types a matrix (N, N), whose row i has what is related to product i."""
+
+    matrices: Sequence[scipy.sparse.csr_matrix]
+
+    @classmethod
+    def before(cls, derived: DerivedTables, catalog: RelationCatalog, end: datetime) -> Self:
+        """By acts before a time within the window alone."""
+        tables = derived.relations_before(end, catalog)
+        row_of = {name: row for row, name in enumerate(catalog.ids)}
+        pairs, types = tables[RELATIONS], tables[RELATION_TYPES]
+        is_substitute = pl.col("kind") == "substitute"
+        goes_with = _matrix(pairs.filter(~is_substitute), row_of, "product_id", "other_id")
+        instead = _matrix(pairs.filter(is_substitute), row_of, "product_id", "other_id")
+        names = {name: place for place, name in enumerate(sorted({*types["type"], *types["other"]}))}
+        known = [
+            (row, names[name])
+            for of_kind in (catalog.types, catalog.categories)
+            for row, name in enumerate(of_kind)
+            if name in names
+        ]
+        rows, places = np.array(known, np.int64).reshape(-1, 2).T
+        members = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, places)), (len(row_of), len(names)))
+        accessories, others = (types.filter((pl.col("kind") == "accessory") == each) for each in (True, False))
+        between = _matrix(others, names, "type", "other") + _matrix(accessories, names, "other", "type")
+        return cls((goes_with.maximum(goes_with.T).tocsr(), instead, (members @ between @ members.T).tocsr()))
+
+    def features(self, worth: Mapping[int, float]) -> NDArray[np.float32]:
+        """Of products that a shopper did something with, by row with the worth of it: for each matrix the strongest
+        relation to each product and the sum of all (6, N)."""
+        rows, worths = [*worth], np.array([*worth.values()], np.float32)[:, None]
+        found = [matrix[rows].toarray().astype(np.float32) * worths for matrix in self.matrices]
+        return np.stack([each for part in found for each in (part.max(axis=0, initial=0), part.sum(axis=0))])
+
+    def of_histories(self, histories: Histories) -> NDArray[np.float32]:
+        """The features of the last products of v histories (6, v, N)."""
+        made = [self.features(newest_products(_newest_first(histories, each))) for each in range(len(histories))]
+        return np.stack(made, axis=1)
+
+
+def _newest_first(histories: Histories, number: int) -> Iterator[tuple[int, int]]:
+    part = histories.of_shopper(number)
+    return zip(histories.products[part][::-1].tolist(), histories.kinds[part][::-1].tolist(), strict=True)
+
+
+def _matrix(table: pl.DataFrame, place_of: Mapping[str, int], one: str, other: str) -> scipy.sparse.csr_matrix:
+    """The strengths of pairs of names."""
+    rows, columns = ([place_of[name] for name in table[side].to_list()] for side in (one, other))
+    shape = (len(place_of), len(place_of))
+    return scipy.sparse.coo_matrix((table["strength"].to_numpy(), (rows, columns)), shape).tocsr()
+
+
+_FEATURE_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+def choose_weights(reached: Callable[[NDArray[np.float32]], float]) -> NDArray[np.float32]:
+    """The weights (6,) of the features by what they reach, one after the other, twice (coordinate ascent)."""
+    weights = np.zeros(6, np.float32)
+    for place in [*range(6)] * 2:
+        tried = [np.where(np.arange(6) == place, weight, weights).astype(np.float32) for weight in _FEATURE_WEIGHTS]
+        weights = tried[int(np.argmax([reached(each) for each in tried]))]
+    return weights
+
+
 def relations(
     index: Index,
     truth: Annotated[Path | None, typer.Option(help="The demo store's truth.json.")] = None,
     lines: Annotated[list[Path], typer.Option(help="Purchases: those of dev, then those of test.")] = [],  # noqa: B006
+    days: Annotated[
+        int, typer.Option(help="Instead, orders of related products on what shoppers viewed next in so many days.")
+    ] = 0,
 ) -> None:
     """Measure how well complements and substitutes are told apart."""
+    if days:
+        emit(related_orders(index, days), _show_orders)
+        return
     catalog = RelationCatalog.of_version(Store(index))
     cases: dict[str, tuple[Ints, Ints, NDArray[np.bool_], list[str]]] = {}
     if truth:
@@ -181,6 +262,82 @@ def measure(
             figures = len(label), int(label.sum()), area(values[here], label)
             found.append(RelationFigures(score, f"{name}, {part}", *figures))
     return found
+
+
+_PAUSE = timedelta(minutes=30)
+_DEPTH = 10
+SIMILAR, SUBSTITUTES_FIRST = "similar products", "substitutes, then similar products"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFigures:
+    """What an order of related products reaches."""
+
+    order: str
+    cases: str
+    views: int
+    recall: float
+    """R@10 of the one product."""
+    ndcg: float
+    """nDCG@10."""
+    difference: Difference | None
+    """Of nDCG@10 from similar products, by bootstrap over shoppers."""
+
+
+def related_orders(index: Path, days: int) -> list[OrderFigures]:
+    """Similar products, as they are, and with the known substitutes first, for each product that a shopper viewed in
+    the last days: where they have the product that the same shopper viewed next, or put into the cart or bought next,
+    within half an hour. Relations and co-views are those before these days."""
+    derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
+    acts = derived.acts()
+    cut = derived.window.last - timedelta(days=days)
+    tables = derived.relations_before(cut, RelationCatalog.of_version(Store(index)))
+    known = relations_of(tables["neighbours"], tables[RELATIONS], tables[RELATION_TYPES])
+    orders: dict[str, dict[str, list[str]]] = {SIMILAR: {}, SUBSTITUTES_FIRST: {}}
+    found = []
+    with serving_snapshot(index) as snapshot:
+        views = acts.filter((pl.col("time") >= cut) & pl.col("kind").is_in(VIEWS))
+        for product in views["product_id"].unique().to_list():
+            if snapshot.products.row_of(product) is not None:
+                near = [hit.product.id for hit in similar_products(snapshot, product, _DEPTH, "", coviews=known).hits]
+                instead = [other for other, each in known.related(product) if each.kind is RelationKind.SUBSTITUTE]
+                orders[SIMILAR][product] = near
+                orders[SUBSTITUTES_FIRST][product] = [*dict.fromkeys([*instead, *near])][:_DEPTH]
+    for cases, kinds in (("viewed next", VIEWS), ("chosen next", ("cart", "purchase"))):
+        pairs = _next_products(views, acts.filter((pl.col("time") >= cut) & pl.col("kind").is_in(kinds)))
+        pairs = pairs.filter(pl.col("product_id").is_in([*orders[SIMILAR]]))
+        shopper = pairs["shopper"].rank("dense").to_numpy().astype(np.int64) - 1
+        gains = {}
+        for name, lists in orders.items():
+            ranks = [
+                lists[one].index(other) if other in lists[one] else -1
+                for one, other in pairs.select("product_id", "next").iter_rows()
+            ]
+            places = np.array(ranks)
+            gains[name] = np.where(places >= 0, 1 / np.log2(np.maximum(places, 0) + 2.0), 0.0)
+            of_shopper, total = query_means(gains[name], shopper, int(shopper.max()) + 1)
+            before, _ = query_means(gains[SIMILAR], shopper, int(shopper.max()) + 1)
+            less = None if name == SIMILAR else paired_bootstrap(of_shopper, before, total)
+            hits, mean = float((places >= 0).mean()), float(gains[name].mean())
+            found.append(OrderFigures(name, cases, len(pairs), hits, mean, less))
+    return found
+
+
+def _next_products(views: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
+    """Of each view the first other product of `later` acts within half an hour: shopper, product_id, next."""
+    pairs = views.with_row_index("view").join(later.rename({"product_id": "next", "time": "then"}), on="shopper")
+    is_next = (pl.col("then") > pl.col("time")) & (pl.col("then") <= pl.col("time") + _PAUSE)
+    pairs = pairs.filter(is_next & (pl.col("next") != pl.col("product_id"))).sort("view", "then", "next")
+    return pairs.unique("view", keep="first", maintain_order=True).select("shopper", "product_id", "next")
+
+
+def _show_orders(figures: Sequence[OrderFigures]) -> None:
+    for each in figures:
+        less = ""
+        if (found := each.difference) is not None:
+            less = f", {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        reached = f"R@10 {each.recall:.4f}, nDCG@10 {each.ndcg:.4f}{less}"
+        say(f"{each.cases} ({each.views:,} views), {each.order}: {reached}")
 
 
 def _show(figures: Sequence[RelationFigures]) -> None:

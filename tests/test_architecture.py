@@ -24,7 +24,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 _ADDED = {
     "modules": 118,
     "lines": 38_500,
-    "lines of code": 27_850,
+    "lines of code": 28_000,
     "lines of tests": 16_400,
     "modules with one importer": 8,
 }

@@ -16,6 +16,7 @@ import polars as pl
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.relations import RelationStrengths, choose_weights
 from benchmarks.studies import run_study
 from benchmarks.studies.rankers import GradedOrders
 from benchmarks.tables import difference_cells, figure_table
@@ -24,16 +25,23 @@ from rerank.evaluation.promotion import NDCG, NEW_QUERIES, new_query_slice, traf
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.features import FEATURES, MEMORY_COLUMNS
 from rerank.ranker.memory import MEMORY, QueryMemory, product_hashes
+from rerank.ranker.network import HistoryAttention
 from rerank.sessions.query_tables import normalise_queries
-from rerank.training.click_training import PrivacyOptions
+from rerank.sessions.relations import RelationCatalog
+from rerank.training.click_training import PrivacyOptions, new_attention
 from rerank.training.datasets import ListData, query_of_fold
+from rerank.training.history_training import HistoryData, HistoryEvaluation, train_history
 from rerank.training.trainer import spare_threads
+from rerank.user_tower.histories import newest_products
+from retrieval.errors import InputError
 from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.records import Product
+from retrieval.store.versions import Store
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.demo.shoppers import ETA, Truth
+from service.engine.models import encoding_of
 from service.settings import load_settings
 from service.training.click_dataset import (
     ClickRankerOptions,
@@ -43,7 +51,7 @@ from service.training.click_dataset import (
     build_training_set,
 )
 from service.training.ranker_dataset import candidate_lists, list_data
-from service.training.ranker_from_clicks import new_start, train_network
+from service.training.ranker_from_clicks import history_training, new_start, train_network
 from service.training.ranker_promotion import ClickGate, network_scores
 from service.training.training_session import FreshTables, earlier_than_lists, fresh_tables
 
@@ -85,12 +93,18 @@ def query_memory(
     private: Annotated[
         str, typer.Option(help="Instead of rankers without memory, private ones with these epsilons, such as 2,8.")
     ] = "",
+    relations: Annotated[
+        bool, typer.Option("--relations", help="Instead, add relations of the shopper's last products to the scores.")
+    ] = False,
 ) -> None:
     """Train rankers with and without query memory, or with noise, on the same lists, and compare them on the last
     lists."""
     judgments = read_judgments(demo / "judgments.tsv") if demo else None
     groups = GROUPS if ablate else {"no memory": MEMORY}
     with TerminalProgress() as progress, fresh_tables(index, load_settings(), progress) as tables:
+        if relations:
+            emit([*_relation_gains(tables, click_training_set(tables, epochs, progress), progress)], show_relations)
+            return
         noises = [PrivacyOptions(float(epsilon)) for epsilon in private.split(",") if epsilon]
         made = click_training_set(tables, epochs, progress, noises[0] if noises else None)
         graded = graded_queries(tables, made, judgments) if judgments else None
@@ -260,6 +274,81 @@ def measure_gains(name: str, before: Measures, after: Measures) -> Iterator[Meas
                 old, new = (float(np.average(each[:, known].mean(axis=0), weights=weights)) for each in (base, values))
                 gain = paired_bootstrap(values[:, known], base[:, known], weights)
                 yield MeasureGain(name, measure, part, int(known.sum()), old, new, gain)
+
+
+@dataclass(frozen=True, slots=True)
+class RelationGain:
+    """What relations of the shopper's last products add to an order of displays."""
+
+    order: str
+    without: float
+    """The mean reciprocal rank of clicks, weighted by inverse propensity, over shoppers."""
+    gain: Difference
+    weights: tuple[float, ...]
+    """Of the features of `RelationStrengths`, chosen on the displays of other shoppers."""
+
+
+def _relation_gains(tables: FreshTables, made: ClickTrainingSet, progress: Progress) -> Iterator[RelationGain]:
+    """Without and with attention over histories; by what was known before the displays that choose and judge."""
+    strengths = RelationStrengths.before(
+        tables.derived, RelationCatalog.of_version(Store(tables.root)), made.periods.choosing
+    )
+    with tempfile.TemporaryDirectory() as folder, spare_threads():
+        network = train_network(made, new_start(made).network, "debiased", Path(folder), progress)
+        training = history_training(made, network, tables.derived.acts())
+        if isinstance(training, str):
+            raise InputError(f"relations have no history to be read from: {training}")
+        dimension = encoding_of(made.snapshot).vector_dimension
+        attention, _ = train_history(new_attention(dimension, training.seed), training, Path(folder) / "histories")
+    judges = training.judges
+    features = [_display_features(strengths, each) for each in (judges.choosing, judges.judging)]
+
+    def weighted(weights: NDArray[np.float32]) -> HistoryEvaluation:
+        choosing, judging = (
+            _with_features(data, np.tensordot(weights, each, 1))
+            for data, each in zip((judges.choosing, judges.judging), features, strict=True)
+        )
+        return replace(judges, choosing=choosing, judging=judging)
+
+    def reached(given: HistoryAttention | None, weights: NDArray[np.float32]) -> float:
+        return weighted(weights).validate(given)
+
+    for name, given in (("without attention", None), ("with attention", attention)):
+        weights = choose_weights(partial(reached, given))
+        (before, total), (after, _) = judges.by_shopper(given), weighted(weights).by_shopper(given)
+        gain = paired_bootstrap(after, before, total)
+        yield RelationGain(name, float(np.average(before, weights=total)), gain, tuple(weights.tolist()))
+
+
+def _display_features(strengths: RelationStrengths, data: HistoryData) -> NDArray[np.float32]:
+    """(6, k, depth): of the products at each position."""
+    shown, past = data.displays, data.past
+    made = np.zeros((6, *shown.places.shape), np.float32)
+    for number, (first, behind) in enumerate(zip(shown.first.tolist(), shown.behind.tolist(), strict=True)):
+        newest = slice(first, behind)
+        acts = zip(past.rows[newest][::-1].tolist(), past.kinds[newest][::-1].tolist(), strict=True)
+        is_there = shown.places[number] >= 0
+        rows = data.rows[shown.places[number][is_there]]
+        made[:, number, is_there] = strengths.features(newest_products(acts))[:, rows]
+    return made
+
+
+def _with_features(data: HistoryData, added: NDArray[np.float32]) -> HistoryData:
+    """Displays that have candidates of their own, with what is added to their scores (k, depth)."""
+    places = np.where(data.displays.places >= 0, np.arange(added.size).reshape(added.shape), -1)
+    at = np.maximum(data.displays.places, 0).ravel()
+    base = data.base[at] + added.reshape(-1, 1)
+    return replace(data, displays=replace(data.displays, places=places), rows=data.rows[at], base=base)
+
+
+def show_relations(found: Sequence[RelationGain]) -> None:
+    """The gain of each order."""
+    table = figure_table(["order", "shoppers", "MRR", "gain of relations", "from", "to", "weights"], "")
+    for each in found:
+        weights = " ".join(f"{weight:g}" for weight in each.weights)
+        cells = f"{each.gain.queries:,}", f"{each.without:.4f}", *difference_cells(each.gain), weights
+        table.add_row(each.order, *cells)
+    show_table(table)
 
 
 @dataclass(frozen=True, slots=True)

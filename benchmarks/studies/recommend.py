@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,11 +21,14 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.relations import RelationStrengths, choose_weights
 from benchmarks.studies import run_study
 from benchmarks.tables import difference_cells, figure_table
 from indexer.feeds.io import iterate_lines, open_source
 from rerank.evaluation.metrics import query_means
 from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.sessions.relations import RelationCatalog
+from rerank.sessions.tables import open_derived
 from rerank.user_tower.evaluation import HeldOutActs, Score, hide, ranks, ranks_by
 from rerank.user_tower.histories import DAY, Histories, Ints, visit_numbers
 from rerank.user_tower.item_neighbours import NeighbourOptions, find_neighbours
@@ -32,14 +36,18 @@ from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import UserTowerOptions, fit
 from retrieval.errors import InputError
 from retrieval.progress import Progress
+from retrieval.store.manifest import EVENTS_FOLDER
+from retrieval.store.versions import Store
 from service.cli.options import Index, command
-from service.cli.output import TerminalProgress, emit, show_table
+from service.cli.output import TerminalProgress, emit, say, show_table
 from service.engine.snapshot import Snapshot, serving_snapshot
+from service.events.event_log import DERIVED_FOLDER
 from service.settings import load_settings
 from service.training.training_session import fresh_tables
 from service.training.user_tower import NEAR, POPULAR, POPULAR_THERE, TowerGate, UserTowerCatalog, shopper_acts
 
 TOWER, ALONE, EASE, BOUGHT = "user tower", "user tower, without places by text", "EASE", "bought before"
+RELATED = "user tower and relations"
 _RIDGES, _HALF_LIVES, _WINDOWS = (2.0, 6.0, 25.0), (None, 60.0), (50, None)
 _FADING = (0.9, 0.98, 0.99, 0.995, 1.0)
 _EVERYTHING = "all"
@@ -139,6 +147,10 @@ def recommend(
     seed: Annotated[int, typer.Option(help="Of the tower's training.")] = 0,
     cases: Annotated[Path | None, typer.Option(help="Writes the purchases for benchmarks/peers/, and ends.")] = None,
     scores: Annotated[list[str], typer.Option(help="NAME=FILE: what that program scored, as a further method.")] = [],  # noqa: B006
+    *,
+    relations: Annotated[
+        bool, typer.Option("--relations", help="Add relations of the last products to the tower's scores, too.")
+    ] = False,
 ) -> None:
     """Train a user tower on purchases of files or of the index, and measure it beside simpler methods on the next."""
     hide_seen = seen == "hide"
@@ -167,13 +179,40 @@ def recommend(
             TOWER: tower.scores,
         }
         held = measuring.held
+        related = _with_relations(index, catalog, choosing, measuring, tower, options) if relations else None
         found = {name: ranks_by(score, held, count, hide_seen=hide_seen) for name, score in methods.items()}
+        if related is not None:
+            found[RELATED] = related
         for name, _, path in (each.partition("=") for each in scores):
             given = read_scores(Path(path), measuring, count)
             found[name] = ranks(hide(given, held.seen() if hide_seen else None), held.targets, held.visits)
         figures = _figures(found, gate, measuring)
         progress.end(f"{len(measuring.shoppers):,} visits, {len(held.targets):,} products")
     emit(figures, show_figures, document={"figures": [*map(asdict, figures)]})
+
+
+def _with_relations(
+    index: Path, catalog: UserTowerCatalog, choosing: Part, measuring: Part, tower: UserTower, options: UserTowerOptions
+) -> Ints:
+    """The ranks (t,) by the tower's scores and the relations of the last products that were known before the cutoff,
+    weighted by what was chosen in the days before by a tower of the time before these."""
+    derived, products = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER), RelationCatalog.of_version(Store(index))
+
+    def ranking(part: Part, scores: Score) -> Callable[[NDArray[np.float32]], Ints]:
+        held, cut = part.held, datetime.fromtimestamp(float(part.learned.times.max()), UTC)
+        features = RelationStrengths.before(derived, products, cut).of_histories(held.histories)
+        base, seen = scores(held.histories, held.now), held.seen() if options.hide_seen else None
+
+        def ranked(weights: NDArray[np.float32]) -> Ints:
+            return ranks(hide(base + np.tensordot(weights, features, 1), seen), held.targets, held.visits)
+
+        return ranked
+
+    earlier = fit(catalog.vectors, choosing.learned, options, categories=catalog.categories)
+    trying, every = ranking(choosing, earlier.scores), np.ones(len(choosing.held.targets), np.bool_)
+    weights = choose_weights(lambda each: float(choosing.measures(trying(each), every)[1].mean()))
+    say(f"weights of relations: {', '.join(f'{each:g}' for each in weights)}")
+    return ranking(measuring, tower.scores)(weights)
 
 
 def _parts(

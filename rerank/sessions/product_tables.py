@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -108,13 +107,6 @@ def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
     kinds = {"view": VIEWS, "purchase": ("purchase",)}
     tables = [_of_kind(kind, acts.filter(pl.col("kind").is_in(which)), context) for kind, which in kinds.items()]
     return pl.concat(tables)
-
-
-def neighbours_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """That table as it stood at a time within the window: of the rows of `ACT_PARTIAL` before `end` alone."""
-    before = acts.filter(pl.col("time") < end)
-    window = Window(context.window.first, end - timedelta(milliseconds=1))
-    return neighbours(lambda _part: before, replace(context, window=window))
 
 
 def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:

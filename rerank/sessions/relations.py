@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from rerank.sessions.decay import ACT_PARTIAL, VIEWS
+from rerank.sessions.options import Window
 from rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker
 from rerank.sessions.product_tables import neighbours
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -203,15 +206,25 @@ def _head(name: str) -> str:
 def relation_maker(catalog: RelationCatalog) -> TableMaker:
     """The tables `relations` and `relation_types`, with `neighbours`, which they are made of."""
 
-    def make(read: PartialReader, context: Context) -> Mapping[str, pl.DataFrame]:
-        near = neighbours(read, context)
-        work = _Work(catalog, _acts(read(ACT_PARTIAL), catalog), context)
-        products = pl.concat([work.complements(), work.substitutes(near), _text_relations(catalog)])
-        ordered = products.sort("kind", "product_id", "strength", "other_id", descending=[False, False, True, False])
-        types = pl.concat([work.types(), _text_types(catalog)]).sort("kind", "type", "strength", "other")
-        return {"neighbours": near, RELATIONS: ordered, RELATION_TYPES: types}
+    return TableMaker("neighbours", (ACT_PARTIAL,), partial(_tables, catalog))
 
-    return TableMaker("neighbours", (ACT_PARTIAL,), make)
+
+def _tables(catalog: RelationCatalog, read: PartialReader, context: Context) -> Mapping[str, pl.DataFrame]:
+    near = neighbours(read, context)
+    work = _Work(catalog, _acts(read(ACT_PARTIAL), catalog), context)
+    products = pl.concat([work.complements(), work.substitutes(near), _text_relations(catalog)])
+    ordered = products.sort("kind", "product_id", "strength", "other_id", descending=[False, False, True, False])
+    types = pl.concat([work.types(), _text_types(catalog)]).sort("kind", "type", "strength", "other")
+    return {"neighbours": near, RELATIONS: ordered, RELATION_TYPES: types}
+
+
+def relations_before(
+    acts: pl.DataFrame, end: datetime, context: Context, catalog: RelationCatalog
+) -> Mapping[str, pl.DataFrame]:
+    """Those tables as they stood at a time within the window: of the rows of `ACT_PARTIAL` before `end` alone."""
+    before = acts.filter(pl.col("time") < end)
+    window = Window(context.window.first, end - timedelta(milliseconds=1))
+    return _tables(catalog, lambda _part: before, replace(context, window=window))
 
 
 def _acts(acts: pl.DataFrame, catalog: RelationCatalog) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
@@ -29,6 +29,9 @@ from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
+
+if TYPE_CHECKING:
+    from rerank.sessions.relations import RelationCatalog
 
 
 class _TableField:
@@ -110,12 +113,12 @@ class DerivedTables:
         """`query_memory` at a time, made of some of the rows of `lists`."""
         return memory_before(lists, end, replace(self._context(), products=products))
 
-    def neighbours_before(self, end: datetime) -> pl.DataFrame:
-        """`neighbours` at a time within the window. Raises as `lists`."""
+    def relations_before(self, end: datetime, catalog: RelationCatalog) -> Mapping[str, pl.DataFrame]:
+        """`neighbours`, `relations` and `relation_types` at a time within the window. Raises as `lists`."""
         # Libraries of matrices, which whoever only reads tables does without.
-        from rerank.sessions.product_tables import neighbours_before
+        from rerank.sessions.relations import relations_before
 
-        return neighbours_before(self._part(ACT_PARTIAL), end, self._context())
+        return relations_before(self._part(ACT_PARTIAL), end, self._context(), catalog)
 
     def _context(self) -> Context:
         """What the tables were made with, but for the catalog."""

@@ -169,7 +169,7 @@ class HistoryEvaluation:
     def shoppers(self) -> int:
         return sum(len(np.unique(each.displays.shopper)) for each in (self.choosing, self.judging))
 
-    def validate(self, attention: HistoryAttention) -> float:
+    def validate(self, attention: HistoryAttention | None) -> float:
         """Mean reciprocal rank on the displays used for stopping."""
         ranks, weights = self._ranks(self.choosing, attention)
         return float(np.average(ranks, weights=weights))
@@ -177,13 +177,15 @@ class HistoryEvaluation:
     def gain(self, attention: HistoryAttention) -> Difference:
         """Gain from the history on the evaluation displays, with a bootstrap over shoppers, since displays of one
         shopper are dependent."""
-        numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
         # The weights are those of the clicks, so the same with and without a history.
-        (means, total), (without, _) = (
-            query_means(ranks, shopper, len(numbers), weights)
-            for ranks, weights in (self._ranks(self.judging, each) for each in (attention, None))
-        )
+        (means, total), (without, _) = self.by_shopper(attention), self.by_shopper(None)
         return paired_bootstrap(means, without, total)
+
+    def by_shopper(self, attention: HistoryAttention | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The mean of each shopper on the evaluation displays, and its weight; None is without a history."""
+        numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
+        ranks, weights = self._ranks(self.judging, attention)
+        return query_means(ranks, shopper, len(numbers), weights)
 
     def _ranks(
         self, data: HistoryData, attention: HistoryAttention | None

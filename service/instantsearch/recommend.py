@@ -20,11 +20,13 @@ from msgspec import UNSET
 from rerank.sessions.tables import DERIVED, open_derived
 from retrieval.errors import QueryError, StoreMissingError, UnknownProductError
 from retrieval.filters.ast import And, Filter, In, format_filter
-from retrieval.records import Product, SponsoredHit
+from retrieval.records import Hit, Product, RelatedHit, RelationEvidence, RelationKind, SponsoredHit
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.text.highlight import Matcher
+from service.curation.relations import removed_from
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import ReloadedFile, follow_popularity
+from service.engine.recommend import GOES_WITH, RELATED_KINDS
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
@@ -131,18 +133,32 @@ class Recommender:
             self._engine.product(request.product_id, filters=self._hooks.narrow(""))
         except UnknownProductError:
             return _ScoredProducts([], f"there is no product with the id {request.product_id!r}")
-        if request.model != "bought-together":
+        if request.model == "looking-similar":
             return self._similar(request)
+        if request.model == "related-products":
+            return self._corrected(self._similar(request), request, RelationKind.SUBSTITUTE)
         together = self._statistics.bought_with(request.product_id, _CANDIDATES)
         found = self._filter_scored(together, request)
         if found:
-            return _ScoredProducts(found)
+            return self._corrected(_ScoredProducts(found), request, GOES_WITH)
         few, where = "too few shoppers bought it with other products", self._narrowed(request.filters)
         page = self._engine.relations.of(request.product_id, size=request.size, filters=where)
         if page.hits:
             message = f"{few}: these go with it by their types or texts"
             return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], message)
         return replace(self._similar(request), message=f"{few}: these are similar ones")
+
+    def _corrected(self, found: _ScoredProducts, request: _RecommendRequest, kind: str) -> _ScoredProducts:
+        """With the products that the store relates to this one by hand first, and without those that it does not."""
+        name, kinds = request.product_id, RELATED_KINDS[kind]
+        corrections = [each for each in self._engine.relations.corrections(name) if each.kind in kinds]
+        if not corrections:
+            return found
+        page = self._engine.relations.of(name, kind=kind, size=_MOST, filters=self._narrowed(request.filters))
+        added = [hit for hit in page.hits if _is_of_owner(hit)]
+        left_out = removed_from(name, corrections) | {hit.product.id for hit in added}
+        others = [each for each in found.products if each[0].id not in left_out]
+        return replace(found, products=[*((hit.product, hit.score) for hit in added), *others])
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
         # Visual similarity depends on the products alone, not on co-views: on their pictures, where they have some.
@@ -151,7 +167,8 @@ class Recommender:
             page = self._engine.similar(request.product_id, size=request.size, filters=where, by="looks")
             if page.hits:
                 return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
-        wants, size = request.parameters.wants_query_id, request.size
+        wants = request.parameters.wants_query_id
+        size = request.size + (len(self._engine.relations.corrections(request.product_id)) if mixed else 0)
         page = self._engine.similar(request.product_id, size=size, filters=where, coviews=mixed, sponsored=wants)
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)
 
@@ -199,6 +216,11 @@ class Recommender:
 
     def _narrowed(self, tree: Filter | None) -> str:
         return self._hooks.narrow("" if tree is None else format_filter(tree))
+
+
+def _is_of_owner(hit: Hit) -> bool:
+    relation = hit.relation if isinstance(hit, RelatedHit) else None
+    return relation is not None and relation.evidence is RelationEvidence.OWNER
 
 
 def _all(trees: Iterable[Filter | None]) -> Filter | None:

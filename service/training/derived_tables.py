@@ -21,7 +21,7 @@ from rerank.sessions.product_tables import NEIGHBOURS, product_table
 from rerank.sessions.query_memory import catalog_members
 from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
 from rerank.sessions.relations import RelationCatalog, relation_maker
-from rerank.sessions.tables import DerivedTables, count_of, open_derived
+from rerank.sessions.tables import count_of, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import utc_now
 from retrieval.events.stored import DAY_MS, moment
@@ -105,7 +105,9 @@ class DerivedTablesManager:
         """Writes what engines read of the tables, as they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
-        write_relations(self._root, relations_of(derived), derived.made)
+        write_relations(
+            self._root, relations_of(derived.neighbours, derived.relations, derived.relation_types), derived.made
+        )
         write_memory(self._root, memory_of(derived.query_memory, products), derived.made)
         write_popular_queries(self._root, popular_queries(derived), derived.made)
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
@@ -185,15 +187,15 @@ def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
 _PAIR_COLUMNS = ("kind", "evidence", "strength", "shoppers")
 
 
-def relations_of(derived: DerivedTables) -> Relations:
+def relations_of(neighbours: pl.DataFrame, relations: pl.DataFrame, relation_types: pl.DataFrame) -> Relations:
     """The views of the derived table `neighbours`, and the tables `relations` and `relation_types`, for engines."""
-    viewed = derived.neighbours.filter(pl.col("kind") == "view")
+    viewed = neighbours.filter(pl.col("kind") == "view")
     pairs: list[Pair] = [
         (*each, None) for each in viewed.select("product_id", "neighbour_id", "similarity").iter_rows()
     ]
-    for one, other, *values in derived.relations.select("product_id", "other_id", *_PAIR_COLUMNS).iter_rows():
+    for one, other, *values in relations.select("product_id", "other_id", *_PAIR_COLUMNS).iter_rows():
         pairs.append((one, other, values[2], _relation(*values)))
-    for one, other, *values in derived.relation_types.select("type", "other", *_PAIR_COLUMNS).iter_rows():
+    for one, other, *values in relation_types.select("type", "other", *_PAIR_COLUMNS).iter_rows():
         pairs.append((type_node(one), type_node(other), values[2], _relation(*values)))
     return Relations.of_pairs(pairs)
 

@@ -230,7 +230,7 @@ def train_history_phase(
     the ranker that serves, None where that has none. `run` keeps an interrupted training.
     """
     progress.begin("shoppers", None, "")
-    training = _training(made, chosen, acts)
+    training = history_training(made, chosen, acts)
     if isinstance(training, str):
         progress.end(training)
         return HistoryResult(training)
@@ -249,7 +249,10 @@ def train_history_phase(
     return HistoryResult(summary, attention if is_better else None, gain, curve)
 
 
-def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
+def history_training(
+    made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None
+) -> HistoryTraining | str:
+    """The training of attention over histories, or the reason why there is none."""
     if made.options.training.private is not None:
         return "a private training reads no histories: left out"
     if acts is None or "shopper" not in made.periods.training.columns:

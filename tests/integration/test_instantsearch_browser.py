@@ -12,7 +12,8 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from retrieval.records import EventKind, Hit, Product
+from retrieval.records import EventKind, Hit, Product, RelationKind
+from service.curation.relations import RelationCorrection
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.settings import ServiceSettings, Settings
@@ -210,8 +211,18 @@ def test_related_and_trending_products_are_shown(shop: Shop) -> None:
     product = shop.engine.search("lamp").hits[0].product.id
     expect(page.locator("#related b[data-id]")).to_have_count(4)
     shown = page.locator("#related b[data-id]").evaluate_all("each => each.map(one => one.dataset.id)")
-    assert shown == [hit.product.id for hit in shop.engine.similar(product, size=4).hits]
+    near = [hit.product.id for hit in shop.engine.similar(product, size=9).hits]
+    assert shown == near[:4]
     expect(page.locator("#trending b[data-id]")).to_have_count(4)
+    added = RelationCorrection(RelationKind.SUBSTITUTE, product, near[8])
+    removed = RelationCorrection(RelationKind.SUBSTITUTE, product, near[0], removed=True)
+    shop.engine.relations.correct(added, removed)
+    page.reload()
+    expect(page.locator("#related b[data-id]").first).to_have_attribute("data-id", near[8])
+    shown = page.locator("#related b[data-id]").evaluate_all("each => each.map(one => one.dataset.id)")
+    assert shown == [near[8], *near[1:4]]
+    for each in (added, removed):
+        shop.engine.relations.withdraw(each)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

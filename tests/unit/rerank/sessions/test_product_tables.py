@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rerank.sessions.decay import exact_sum
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
+from rerank.sessions.relations import RelationCatalog
 from rerank.sessions.tables import open_derived
 from retrieval.errors import StoreMissingError
 from retrieval.events.stored import StoredEvent, milliseconds
@@ -191,11 +192,12 @@ def test_neighbours_at_a_time_use_earlier_events_only(tmp_path: Path) -> None:
     events += [view(f"v{number}", product) for number in range(5) for product in "ac"]
     table = derived(tmp_path, NEIGHBOURS, events)
     opened = open_derived(tmp_path)
-    assert opened.neighbours_before(NOW).rows() == table.rows()
+    none = RelationCatalog.empty()
+    assert opened.relations_before(NOW, none)["neighbours"].rows() == table.rows()
     at = NOW - timedelta(days=2)
     earlier = [event for event in events if event.time < milliseconds(at)]
     expected = derived(tmp_path / "earlier", NEIGHBOURS, earlier, DeriveOptions(until=at - timedelta(milliseconds=1)))
-    assert opened.neighbours_before(at).rows() == expected.rows()
+    assert opened.relations_before(at, none)["neighbours"].rows() == expected.rows()
     assert set(expected["neighbour_id"]) == {"a", "b"}
 
 

@@ -16,8 +16,9 @@ from msgspec import UNSET
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.tables import publish
 from retrieval.errors import QueryError, UnknownFieldError
-from retrieval.records import Page
+from retrieval.records import Page, RelationKind
 from retrieval.store.manifest import EVENTS_FOLDER, RELATIONS_FILE
+from service.curation.relations import RelationCorrection
 from service.curation.rules import Data, Match, Rule, When
 from service.engine.candidates import EncodedQuery
 from service.engine.engine import SearchEngine
@@ -253,6 +254,9 @@ def test_facet_has_the_requested_number_of_values(store: SearchEngine, most: int
     assert list(found.facets["categories.lvl2"]) == deepest[:most]
 
 
+PURCHASES = ("kind", "product_id", "neighbour_id", "similarity", "rank")
+
+
 def test_similar_products_have_their_cosine_as_score(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
     params = {"model": "related-products", "objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
@@ -291,15 +295,43 @@ def test_bought_together_scores_are_cosines_of_buyers(store: SearchEngine) -> No
     assert len(found.hits) == 3
     assert "these are similar ones" in str(found.message)
     assert statistics.bought_with(first, 9) == {}
-    rows = [("purchase", second, 0.25, 2), ("purchase", third, 0.5, 1), ("view", "other", 0.9, 1)]
-    rows.append(("purchase", "x", 0.1, 3))
-    columns = ("kind", "neighbour_id", "similarity", "rank")
-    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(product_id=pl.lit(first))
+    rows = [("purchase", first, second, 0.25, 2), ("purchase", first, third, 0.5, 1), ("view", first, "other", 0.9, 1)]
+    rows.append(("purchase", first, "x", 0.1, 3))
+    table = pl.DataFrame(rows, schema=PURCHASES, orient="row")
     derived = store.root / EVENTS_FOLDER / DERIVED_FOLDER
     publish(derived, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW)
     found = Recommender(store, HookRecorder().hooks, statistics).answer(params)
     assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [(third, 50.0), (second, 25.0)]
     assert found.message is UNSET
+
+
+def test_corrections_of_the_store_come_first_or_take_away(store: SearchEngine) -> None:
+    statistics = PurchaseStatistics(store.root)
+    first, bought, added = (hit.product.id for hit in store.search("lamp", size=3).hits)
+    far, near = (store.similar(first, size=30).hits[place].product.id for place in (25, 0))
+    table = pl.DataFrame([("purchase", first, bought, 0.25, 1)], orient="row", schema=PURCHASES)
+    publish(
+        store.root / EVENTS_FOLDER / DERIVED_FOLDER, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW
+    )
+    pairs = [(RelationKind.SUBSTITUTE, far, False), (RelationKind.SUBSTITUTE, near, True)]
+    pairs += [(RelationKind.COMPLEMENT, added, False), (RelationKind.COMPLEMENT, bought, True)]
+    corrections = [RelationCorrection(kind, first, other, removed) for kind, other, removed in pairs]
+    recommending = Recommender(store, HookRecorder().hooks, statistics)
+
+    def products(model: str) -> list[tuple[str, float]]:
+        hits = recommending.answer({"model": model, "objectID": first, "maxRecommendations": 5}).hits
+        return [(hit["objectID"], hit["_score"]) for hit in hits]
+
+    before = products("related-products")
+    assert (before[0][0], products("bought-together")) == (near, [(bought, 25.0)])
+    alike = products("looking-similar")
+    store.relations.correct(*corrections)
+    assert products("related-products") == [(far, 100.0), *before[1:]]
+    assert products("bought-together") == [(added, 100.0)]
+    assert products("looking-similar") == alike
+    for each in corrections:
+        store.relations.withdraw(each)
+    assert products("related-products") == before
 
 
 def test_trending_products_are_first_with_their_share(store: SearchEngine) -> None:
