@@ -229,8 +229,13 @@ def relations(
     days: Annotated[
         int, typer.Option(help="Instead, orders of related products on what shoppers viewed next in so many days.")
     ] = 0,
+    sample: Annotated[int, typer.Option(help="Instead, so many random relations of texts, to be read.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:
     """Measure how well complements and substitutes are told apart."""
+    if sample:
+        emit(_text_sample(index, sample, seed), _show_lines)
+        return
     if days:
         emit(related_orders(index, days), _show_orders)
         return
@@ -262,6 +267,24 @@ def measure(
             figures = len(label), int(label.sum()), area(values[here], label)
             found.append(RelationFigures(score, f"{name}, {part}", *figures))
     return found
+
+
+def _text_sample(index: Path, count: int, seed: int) -> list[str]:
+    """Random relations that texts and attributes name, with the titles of both products and the text."""
+    store = Store(index)
+    products = ProductStore(store.version_folder(store.current()))
+    found = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER).relations.filter(pl.col("detail") != "")
+    ordered = found.sort("kind", "product_id", "other_id").sample(min(count, found.height), seed=seed, shuffle=True)
+    lines = [f"{found.height:,} relations of texts and attributes"]
+    for kind, one, other, detail in ordered.select("kind", "product_id", "other_id", "detail").iter_rows():
+        rows = [products.row_of(name) for name in (one, other)]
+        titles = [name if row is None else products[row].title for name, row in zip((one, other), rows, strict=True)]
+        lines.append(f"{titles[0]} | {kind} | {titles[1]} | {detail}")
+    return lines
+
+
+def _show_lines(lines: Sequence[str]) -> None:
+    say("\n".join(lines))
 
 
 _PAUSE = timedelta(minutes=30)

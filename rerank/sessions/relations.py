@@ -404,20 +404,29 @@ _BY_ATTRIBUTE, _BY_TEXT = 1.0, 0.8
 
 
 def _text_relations(catalog: RelationCatalog) -> pl.DataFrame:
-    """What fits, is a part of or contains what, by texts; products that are alike do not fit each other."""
+    """What fits, is a part of or contains what, by texts; products that are alike do not fit each other, and what is of
+    a kind made for other products, such as a toner cartridge that has a printer's model in its title, is not fitted."""
     if not catalog.named:
         return pl.DataFrame(schema=_SCHEMA)
     rows, others = (np.array([each[side] for each in catalog.named], np.int64) for side in (0, 1))
     alike = catalog.alikeness(rows, others)
+    made_for_others = _made_for_others(catalog)
     found = []
     for (row, other, model), share in zip(catalog.named, alike.tolist(), strict=True):
-        if model.kind is RelationKind.FITS and share >= _ALIKE:
+        if model.kind is RelationKind.FITS and (share >= _ALIKE or _head(catalog.types[other]) in made_for_others):
             continue
         part, whole = (other, row) if model.reverse else (row, other)
         strength = _BY_ATTRIBUTE if model.evidence is RelationEvidence.ATTRIBUTES else _BY_TEXT
         ids = catalog.ids[part], catalog.ids[whole]
         found.append((model.kind.value, *ids, model.evidence.value, f"{model.field}: {model.text}", strength, 0))
     return pl.DataFrame(found, schema=_SCHEMA, orient="row")
+
+
+def _made_for_others(catalog: RelationCatalog) -> frozenset[str]:
+    """Heads of types of which more products name what they fit than are named."""
+    fits = [(row, other) for row, other, model in catalog.named if model.kind is RelationKind.FITS]
+    naming, named = (Counter(_head(catalog.types[row]) for row in {pair[side] for pair in fits}) for side in (0, 1))
+    return frozenset(head for head, count in naming.items() if head and count > named[head])
 
 
 def _text_types(catalog: RelationCatalog) -> pl.DataFrame:

@@ -113,6 +113,13 @@ def test_texts_need_no_shoppers(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_of_a_kind_made_for_others_is_not_fitted(tmp_path: Path) -> None:
+    """A toner cartridge had the printer's model in its title, so that staples of that model fitted it."""
+    named = ((0, 3, FITS), (3, 1, FITS), (4, 1, FITS))
+    found = tables(tmp_path, [], catalog(named=named)).relations
+    assert found.select("product_id", "other_id").rows() == [("lamp", "drill"), ("lamp2", "drill")]
+
+
 def test_products_that_are_gone_have_no_relations(tmp_path: Path) -> None:
     acts = (("click", "gone"), ("cart", "gone"), ("click", "bits"), ("cart", "bits"))
     assert tables(tmp_path, [*visits(4, *acts), *others()]).relations.is_empty()
