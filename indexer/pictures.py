@@ -16,11 +16,11 @@ import xxhash
 from PIL import Image
 
 from indexer.embedding import copy_to_duplicates, missing_rows
-from indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array
+from indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, VectorCache, key_array
 from indexer.incremental import PreviousVersion
 from retrieval.encoders.weights import resolve_model_name
 from retrieval.errors import StoreDamagedError
-from retrieval.index.faiss import build_index
+from retrieval.index.faiss import PreviousVectors, build_index
 from retrieval.index.pictures import KEYS_FILE, ROWS_FILE
 from retrieval.index.vectors import DEFAULT_BACKGROUND, VECTORS_FILE, Background, Rows, StoredArray, create_vectors
 from retrieval.pictures import CATALOG_FOLDER, CatalogPictures, PictureCache, PictureFetcher, catalog_name, on_white
@@ -153,7 +153,7 @@ class CatalogPictureEncoder:
         cache = VectorCache(dimension)
         checkpoints = EncodingCheckpoints(self._store.staging / f"pictures-{self.encoder.identity}", dimension)
         checkpoints.load(cache)
-        self._add_versions(cache, previous)
+        before = self._add_versions(cache, previous, keys)
         rows = missing_rows(keys, cache)
         progress.begin("encode pictures", len(rows), "pictures")
         vectors = create_vectors(folder, len(keys), dimension)
@@ -167,7 +167,7 @@ class CatalogPictureEncoder:
         copy_to_duplicates(keys, rows, vectors)
         np.save(folder / ROWS_FILE, collected.rows)
         np.save(folder / KEYS_FILE, keys)
-        kind = build_index(folder)
+        kind = build_index(folder, before=before)
         progress.end(f"{len(rows):,} pictures encoded, {len(keys) - len(rows):,} vectors reused")
         return PictureInfo(
             self.encoder.identity,
@@ -180,18 +180,23 @@ class CatalogPictureEncoder:
             collected.old,
         )
 
-    def _add_versions(self, cache: VectorCache, first: str) -> None:
-        """Adds the vectors of every version that this encoder made, as `indexer.incremental` does those of texts."""
+    def _add_versions(self, cache: VectorCache, first: str, keys: Keys) -> PreviousVectors | None:
+        """Adds the vectors of every version that this encoder made, as `indexer.incremental` does those of texts.
+        Returns those of the first one that has any, for an index of the pictures with these fingerprints (n, 16)."""
+        before = None
         names = sorted(self._store.versions(), key=lambda name: (name == first, name), reverse=True)
         for name in names:
             try:
                 info = self._store.manifest(name).pictures
                 if info and info.encoder == self.encoder.identity:
                     folder = self._store.version_folder(name) / PICTURES_FOLDER
-                    vectors = load_array(folder / VECTORS_FILE, mapped=True)
-                    cache.add(load_array(folder / KEYS_FILE), vectors)
+                    known, vectors = load_array(folder / KEYS_FILE), load_array(folder / VECTORS_FILE, mapped=True)
+                    cache.add(known, vectors)
+                    if before is None and len(known):
+                        before = PreviousVectors(folder, KeyTable(known).find(keys))
             except StoreDamagedError:
                 continue
+        return before
 
     def _pictures(self, collected: CollectedPictures, places: Rows) -> Iterator[Image.Image]:
         """The small pictures at some places."""

@@ -20,6 +20,7 @@ from indexer import pictures
 from indexer.build import RebuildReport
 from indexer.pictures import NONE, PictureOptions
 from retrieval.errors import EncoderUnavailableError
+from retrieval.index.faiss import FaissIndex, PreviousVectors, VectorIndexKind, build_index
 from retrieval.pictures import CatalogPictures, PictureCache, PictureFetcher, PictureKeys, Validators, is_public
 from retrieval.progress import NullProgress
 from retrieval.records import Product
@@ -91,6 +92,26 @@ def test_only_changed_pictures_are_encoded_again(shop: Shop) -> None:
     assert (first != second).any(axis=1).tolist() == [True, *[False] * 5]
     assert build(shop, model=NONE).pictures is None
     assert not (shop.folder / PICTURES_FOLDER).exists()
+
+
+def test_index_of_many_pictures_is_extended(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    extended: list[PreviousVectors | None] = []
+
+    def quantised(folder: Path, before: PreviousVectors | None = None) -> VectorIndexKind:
+        extended.append(before)
+        return build_index(folder, VectorIndexKind.QUANTISED, before)
+
+    monkeypatch.setattr(pictures, "build_index", quantised)
+    build(shop)
+    before = shop.folder
+    changed = [replace(PRODUCTS[0], images=("file:b0.webp",)), *PRODUCTS[1:]]
+    build(shop, changed)
+    first, second = extended
+    assert first is None
+    assert second
+    assert (second.folder, second.rows.tolist()) == (before / PICTURES_FOLDER, [-1, 1, 2, 3, 4, 5])
+    found = FaissIndex(shop.folder / PICTURES_FOLDER)
+    assert [found.search(found.vector(row), 1).rows.tolist() for row in range(6)] == [[row] for row in range(6)]
 
 
 def test_equal_pictures_are_encoded_once(shop: Shop) -> None:
