@@ -27,6 +27,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from retrieval.encoders.registry import open_encoder
 from retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import SettingError
+from service.answers.questions import load_questions
 from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
@@ -130,6 +131,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # In the background: nobody who searches waits for it.
+        threading.Thread(target=load_questions, name="load-questions", daemon=True).start()
         following = [asyncio.create_task(health.follow_notices(app))]
         if group.count > 1:
             following.append(asyncio.create_task(news.share()))

@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 38_500,
-    "lines of code": 28_000,
-    "lines of tests": 16_400,
+    "lines": 38_750,
+    "lines of code": 28_150,
+    "lines of tests": 16_600,
     "modules with one importer": 8,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and

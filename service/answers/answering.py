@@ -47,7 +47,7 @@ from service.engine.search import condition_of, row_of
 from service.engine.snapshot import Snapshot
 from service.events.popular_queries import read_popular_queries
 
-_CANDIDATES, _READ, _READ_OF_TYPE = 30, 12, 40
+_CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
 """Products that a question may name: found by its words, and read; and those read of a type."""
 _OF_TYPE = 200
 """Products among which those of a type are found."""
@@ -318,7 +318,8 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
     """The part of a text that has most words of a title: its weight, its terms, and the text with "it" in its place.
 
     The span of the highest sum, with words of the title as gains and others as costs (Bentley 1984, Programming
-    Pearls: Algorithm Design Techniques).
+    Pearls: Algorithm Design Techniques), without words at its ends that it has once more: in "which case has the drill
+    with case" only the last one is of the title.
     """
     folded = fold(text)
     best, total, first = (0.0, 0, 0), 0.0, 0
@@ -333,12 +334,29 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
     weight, start, end = best
     if weight < _LEAST_MENTION:
         return 0.0, frozenset(), text
+    start, end = _trimmed([token.term for token in tokens], start, end, title)
     terms = frozenset(token.term for token in tokens[start:end] if token.term in title)
     rest = f"{folded[: tokens[start].start]} it {folded[tokens[end - 1].end :]}"
     return weight, terms, rest
 
 
 _LEAST_MENTION = 1.5
+
+
+def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str]) -> tuple[int, int]:
+    """A span without repeated words of a title at its ends, nor others; of the two ways to trim it the shorter one."""
+
+    def is_needless(at: int, first: int, last: int) -> bool:
+        return last - first > 1 and (terms[at] not in title or terms[first:last].count(terms[at]) > 1)
+
+    found = []
+    for sides in ("left right", "right left"):
+        first, last = start, end
+        for side in sides.split():
+            while is_needless(first if side == "left" else last - 1, first, last):
+                first, last = (first + 1, last) if side == "left" else (first, last - 1)
+        found.append((first, last))
+    return min(found, key=lambda span: span[1] - span[0])
 
 
 def _weight(term: str) -> float:
@@ -357,9 +375,7 @@ def _find_named(sources: Sources, text: str) -> _Named:
     snapshot = sources.snapshot
     folded = fold(text)
     where = _condition(sources, text)
-    by_code = _find_code(snapshot, folded, where)
-    if by_code:
-        return by_code
+    by_code = _find_code(snapshot, text, where)
     rows = snapshot.keyword.search(snapshot.analyzer.groups(_searched(folded)), _CANDIDATES, where).rows.tolist()
     found: list[tuple[float, float, int, Product, str]] = []
     for row in rows[:_READ]:
@@ -368,9 +384,12 @@ def _find_named(sources: Sources, text: str) -> _Named:
         weight, terms, rest = _mention(text, title)
         if weight:
             found.append((weight, _share(terms, title), row, product, rest))
+    best = max(found, key=lambda each: (each[0], each[1]), default=None)
+    # Titles have codes of parts, such as that of a processor.
+    if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
+        return by_code[1]
     product_type = _named_type(snapshot, folded)
-    if found:
-        best = max(found, key=lambda each: (each[0], each[1]))
+    if best:
         # As many products with the same words of the question are a type, or a brand, not a product.
         others = sum(each[0] >= best[0] for each in found)
         distinct = others <= _FEW and best[0] >= _LEAST_NAMED
@@ -386,17 +405,17 @@ _LEAST_CODE, _MOST_CODES = 5, 4
 """Characters of an identifier that names a product by itself, and words that are looked up as such."""
 
 
-def _find_code(snapshot: Snapshot, folded: str, where: Condition | None) -> _Named | None:
-    """The product whose identifier a question has."""
-    words = [word for word in folded.rstrip("?").split() if any(character.isdigit() for character in word)]
+def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[float, _Named] | None:
+    """The product whose identifier a question has, with the weight of its mention."""
+    words = [word for word in fold(text).rstrip("?").split() if any(character.isdigit() for character in word)]
     for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
         rows = snapshot.keyword.find_identifier(identifier_key(word))
         if where is not None and len(rows):
             rows = snapshot.keyword.select(Selection(rows=rows, where=where))
         if len(rows):
             product = snapshot.products[int(rows[0])]
-            subject = QuestionSubject(product.id, title=product.title)
-            return _Named(subject, int(rows[0]), folded.replace(word, "it", 1))
+            weight, _, rest = _mention(text, _title_terms(product) | _terms_of(word))
+            return weight, _Named(QuestionSubject(product.id, title=product.title), int(rows[0]), rest)
     return None
 
 

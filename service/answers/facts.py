@@ -141,8 +141,10 @@ def read_name(name: str) -> FieldName:
     if contains_chinese(label):
         terms = concept_terms(label) or frozenset(content_terms(label)) or frozenset({fold(label)})
         return FieldName(name, label, terms, frozenset(), unit)
-    found = frozenset(word_term(fold(word)) for word in words if not word.isdecimal()) or frozenset({fold(label)})
-    neutral = found & _NEUTRAL if found - _NEUTRAL else frozenset()
+    # A question cannot ask for "of", and numbers tell "tray 1" from "tray 2".
+    found = frozenset(content_terms(label)) or frozenset({fold(label)})
+    narrow = _NEUTRAL | {term for term in found if term.isdecimal()}
+    neutral = found & narrow if found - narrow else frozenset()
     return FieldName(name, label[:1].upper() + label[1:], found - neutral, neutral, unit)
 
 
@@ -310,7 +312,8 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
     if not match.score:
         return _value_match(question, fact, words, own, comparable=comparable)
     score = match.score
-    if question.kind is QuestionKind.VALUE and isinstance(fact.value, bool):
+    # "yes" is no answer to "what cover is it"; it is one to "touchscreen?".
+    if question.kind is QuestionKind.VALUE and isinstance(fact.value, bool) and score < 1:
         score *= 0.6
     if fact.field.neutral:
         score -= 0.01 * len(fact.field.neutral)

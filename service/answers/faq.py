@@ -109,10 +109,14 @@ class FaqStore(EditableStore[FaqEntry, FaqChange]):
             rows = cursor.execute("SELECT key, vector FROM vectors WHERE encoder = ?", (encoder,)).fetchall()
         return {key: np.frombuffer(vector, np.float32) for key, vector in rows}
 
+    def identity(self) -> int:
+        """Changes with vectors, too."""
+        return hash(self._file.stamp())
+
     def add_vectors(self, encoder: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Keeps vectors by the keys of entries, and drops those of other encoders and of entries that are gone."""
-        there = {entry.key for entry in self.read().documents}
         with self._file.writing() as cursor:
+            there = {entry.key for entry in self._all(cursor)}
             kept = [key for (key,) in cursor.execute("SELECT key FROM vectors WHERE encoder = ?", (encoder,))]
             gone = [(key,) for key in kept if key not in there]
             cursor.executemany("DELETE FROM vectors WHERE key = ?", gone)
@@ -318,6 +322,9 @@ class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
         if isinstance(documents, FaqEntry):
             raise FaqError("entries must be a list of them, such as [entry]", documents.id)
         checked = [validate_entry(each) for each in documents]
+        gone = set(gone)
+        # Before the encoder takes minutes for what is refused then.
+        self._store.check_count({each.id for each in self.list()} - gone | {each.id for each in checked})
         vectors = self._encode(checked)
         revision = self._store.put(checked, gone=gone, who=who)
         self._vectors.add_vectors(self._snapshot().encoder.identity, vectors)

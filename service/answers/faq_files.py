@@ -118,11 +118,17 @@ def _json(line: str) -> object:
 
 def _table(text: str) -> Iterator[tuple[int, object]]:
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    line = 1
     while True:
         try:
+            if not set(_NAMES["answer"]) & set(reader.fieldnames or _NAMES["answer"]):
+                columns = ", ".join(map(repr, reader.fieldnames or ()))[:200]
+                yield 1, FaqError(f"the columns are {columns}; one must be answer, text or body, with commas between")
+                return
+            line = reader.line_num + 1
             row = next(reader, None)
         except csv.Error as error:
-            yield reader.line_num, FaqError(f"is no CSV: {error}")
+            yield line, FaqError(f"begins what is no CSV ({error}); nothing from there on is read")
             return
         if row is None:
             return
@@ -151,6 +157,8 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
     if not isinstance(row, Mapping):
         raise FaqError(f"is {type(row).__name__}, it must be an object with question and answer")
     values = {field: next((row[name] for name in names if row.get(name)), "") for field, names in _NAMES.items()}
+    if not isinstance(values["id"], str | int):
+        raise FaqError(f"id is {type(values['id']).__name__}, it must be text or a number", field="id")
     for name in ("question", "answer", "product_type", "source"):
         if not isinstance(values[name], str):
             raise FaqError(f"{name} is {type(values[name]).__name__}, it must be text", field=name)
@@ -215,5 +223,7 @@ def mask_names(text: str) -> str:
 
 def _names(value: object) -> tuple[str, ...]:
     """Ids of products: a list, or texts with semicolons or commas between."""
-    parts = value if isinstance(value, list) else re.split("[;,]", str(value))
+    parts = value if isinstance(value, list) else re.split("[;,]", value) if isinstance(value, str) else [value]
+    if wrong := [each for each in parts if not isinstance(each, str | int)]:
+        raise FaqError(f"products has {type(wrong[0]).__name__}, it must have texts or numbers", field="products")
     return tuple(dict.fromkeys(each for part in parts if (each := str(part).strip())))

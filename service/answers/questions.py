@@ -140,6 +140,13 @@ def is_question(text: str) -> bool:
     return bool(_ENGLISH.match(bare)) or bare != folded
 
 
+def load_questions() -> None:
+    """Loads what the first question would wait for: units, usual ways to ask, the Chinese dictionary."""
+    parse_question("is it 1 kg")
+    parse_question("它防水吗")
+    quantities_in("1 kg")
+
+
 def parse_question(text: str) -> Question:
     """The words of a question; any text can be read as one."""
     folded = " ".join(fold(text[:MOST_CHARACTERS]).split())

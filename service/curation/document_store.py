@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -306,7 +306,7 @@ class StoredDocuments(Generic[Entry]):
     revision: int = 0
     documents: tuple[Entry, ...] = ()
     file: int = 0
-    """The inode of the file; 0 where it is not known."""
+    """The identity of the file; 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +442,7 @@ class DocumentStore(Generic[Entry, Change]):
 
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
         """The documents as they are; `previous` itself where they are the same revision of the same file."""
-        file = file_stamp(self.path)[1]
+        file = self.identity()
         # A file from a backup may replace another one of as many revisions.
         if file == previous.file and self.revision() == previous.revision:
             return previous
@@ -450,6 +450,10 @@ class DocumentStore(Generic[Entry, Change]):
         if file and previous.revision and not stored.revision:
             raise StoreDamagedError(f"{self.path} is empty; restore it from a backup, or remove it")
         return replace(stored, file=file)
+
+    def identity(self) -> int:
+        """Tells the file from one that replaces it: its inode, 0 where there is none."""
+        return file_stamp(self.path)[1]
 
     def _write(self, cursor: sqlite3.Cursor, lines: Mapping[str, str | None], who: str) -> None:
         """Makes entries what `lines` say, None for none, and writes down what they were."""
@@ -466,9 +470,13 @@ class DocumentStore(Generic[Entry, Change]):
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
         """What must hold of all entries as they would be."""
         (count,) = cursor.execute(self.kind.sql(_COUNT)).fetchone()
-        if count > MOST_ENTRIES:
+        self.check_count(range(count))
+
+    def check_count(self, entries: Sized) -> None:
+        """Raises the kind's error for more entries than there may be."""
+        if len(entries) > MOST_ENTRIES:
             most = f"at most {MOST_ENTRIES:,} are allowed; delete some first"
-            raise self.kind.error(f"there would be {count:,} {self.kind.many}, {most}")
+            raise self.kind.error(f"there would be {len(entries):,} {self.kind.many}, {most}")
 
     def _all(self, cursor: sqlite3.Cursor) -> tuple[Entry, ...]:
         return tuple(self._decoded(line) for (line,) in cursor.execute(self.kind.sql(_ALL)).fetchall())

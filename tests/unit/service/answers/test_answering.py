@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retrieval.errors import QueryError, UnknownProductError
-from retrieval.records import Product
+from retrieval.records import AttributeValue, Product
 from service.answers.answering import AnswerStatus, QuestionSubject
 from service.engine.engine import SearchEngine
 
@@ -62,6 +62,34 @@ def test_a_type_is_answered_by_products_of_it(engine: SearchEngine) -> None:
     which, whether = engine.answer("Which drills are brushless?"), engine.answer("Are drills brushless?")
     assert {quote.text for quote in which.quotes + whether.quotes} == {"Brushless: yes"}
     assert (which.holds, whether.holds) == (None, True)
+
+
+def test_words_of_a_title_can_be_what_is_asked(live: SearchEngine) -> None:
+    title = "Kordant KD77X Numeric Keypad, Intel E8500, 18 full size keys, Black"
+    attributes: dict[str, AttributeValue] = {
+        "full_size_keys": True,
+        "tray_1": "A4",
+        "tray_2": "A5",
+        "number_of_keys": 18.0,
+    }
+    live.upsert(
+        [
+            Product("pad", title, attributes=attributes, identifiers={"mpn": ("KD77X",)}),
+            Product("cpu", "Intel E8500 processor", identifiers={"mpn": ("E8500",)}, attributes={"tray_2": "A6"}),
+        ]
+    )
+    for text, quote in (
+        ("full size keys?", "Full size keys: yes"),
+        ("What's its tray 2?", "Tray 2: A5"),
+        ("number of keys?", "Number of keys: 18"),
+    ):
+        assert live.answer(text, "pad").quotes[0].text == quote
+    for asked in (f"Has the {title} got full size keys?", f"which full size keys has the {title}?"):
+        found = live.answer(asked)
+        assert (found.about.product_id, found.quotes[0].text) == ("pad", "Full size keys: yes")
+    assert live.answer(f"What is tray 2 of the {title}?").quotes[0].text == "Tray 2: A5"
+    assert live.answer("What is tray 2 of E8500?").quotes[0].text == "Tray 2: A6"
+    assert live.answer("What is the warranty of the Kordant KD77X Numeric Keypad?").status is AnswerStatus.NO_SOURCE
 
 
 def test_what_the_store_has_is_answered_by_titles(engine: SearchEngine) -> None:

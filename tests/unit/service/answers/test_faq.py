@@ -9,7 +9,7 @@ import pytest
 from retrieval.errors import FaqError
 from retrieval.events.privacy import Masker
 from service.answers.answering import AnswerStatus
-from service.answers.faq import FaqEntry
+from service.answers.faq import FaqEntry, FaqStore
 from service.answers.faq_files import mask_names, read_faq
 from service.engine.engine import SearchEngine
 
@@ -61,6 +61,10 @@ def test_tables_and_manuals_are_read(tmp_path: Path) -> None:
         ("faq.jsonl", '{"answer": "' + "a" * 5_000 + '"}', "answer has 5,000 characters, at most 4,000"),
         ("faq.jsonl", "[" * 100_000, "line 1: is no JSON object"),
         ("faq.exe", "x", "must end in .jsonl, .csv"),
+        ("faq.csv", "question;answer\nOne?;Yes\n", "the columns are 'question;answer'; one must be answer"),
+        ("faq.csv", 'question,answer\nOne?,"Yes\nTwo?,No\n', "line 2: begins what is no CSV"),
+        ("faq.jsonl", '{"id": {"a": 1}, "answer": "x"}', "id is dict, it must be text or a number"),
+        ("faq.jsonl", '{"answer": "x", "products": [null]}', "products has NoneType"),
     ],
 )
 def test_a_file_without_entries_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -118,6 +122,22 @@ def test_an_entry_about_a_type_answers_for_its_products(live: SearchEngine) -> N
     live.faq.put([FaqEntry("oil", "Once a year.", "How often does a drill need oil?", product_type="Drills")])
     assert live.answer("How often does it need oil?", product.id).quotes[0].entry == "oil"
     assert live.answer("How often do drills need oil?").quotes[0].entry == "oil"
+
+
+def test_vectors_that_come_later_are_followed(live: SearchEngine) -> None:
+    FaqStore(live.root).put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")])
+    live.reload_if_changed()
+    assert any("found by words alone" in each for each in live.notices)
+    with SearchEngine.open(live.root) as other:
+        assert other.faq.encode() == 1
+    live.reload_if_changed()
+    assert not any("found by words alone" in each for each in live.notices)
+
+
+def test_too_many_entries_are_refused_before_they_are_encoded(live: SearchEngine) -> None:
+    entries = [FaqEntry(str(number), "Yes.", "Is it?") for number in range(10_001)]
+    with pytest.raises(FaqError, match="there would be 10,001 answers, at most 10,000"):
+        live.faq.put(entries)
 
 
 def test_entries_answer_questions_and_follow_changes(live: SearchEngine) -> None:
