@@ -86,6 +86,8 @@ class RelationCatalog:
     """The type of each product by its title (n), as `ProductTypes.name_of` gives it; empty for none."""
     categories: Sequence[str]
     """The whole category path of each product (n); empty for none."""
+    languages: Sequence[str]
+    """Of each product (n); empty where not known."""
     prices: NDArray[np.float64]
     """(n,); NaN where not known."""
     vectors: StoredArray
@@ -104,13 +106,14 @@ class RelationCatalog:
         folder = store.version_folder(version)
         products = ProductStore(folder)
         known = ProductTypes.open(folder / TYPES_FOLDER, np.zeros(len(products), np.float32))
-        types, categories, prices, ids = [], [], [], []
+        types, categories, languages, prices, ids = [], [], [], [], []
         mentions: dict[int, list[NamedModel]] = {}
         for row in range(len(products)):
             product = products[row]
             ids.append(product.id)
             types.append(known.name_of(row))
             categories.append(CATEGORY_SEPARATOR.join(product.category))
+            languages.append(product.language)
             prices.append(np.nan if product.price is None else product.price)
             if models := list(named_models(product)):
                 mentions[row] = models
@@ -118,6 +121,7 @@ class RelationCatalog:
             ids,
             types,
             categories,
+            languages,
             np.array(prices, np.float64),
             map_vectors(folder / VECTORS_FOLDER),
             store.manifest(version).background,
@@ -128,7 +132,7 @@ class RelationCatalog:
     @classmethod
     def empty(cls) -> RelationCatalog:
         """That of an index without a version."""
-        return cls((), (), (), np.empty(0), np.empty((0, 1), np.float32), DEFAULT_BACKGROUND)
+        return cls((), (), (), (), np.empty(0), np.empty((0, 1), np.float32), DEFAULT_BACKGROUND)
 
     def alikeness(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
         """How surely the products of each pair (p,) are of one kind, 0 to 1."""
@@ -246,7 +250,7 @@ class _Work:
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS))
         pairs = pl.concat([_pairs(wants, _SESSION), _pairs(wants.filter(pl.col("kind") == "purchase"), (WHO,))])
         table = pairs.group_by("row", "other").agg(shoppers=pl.col(WHO).n_unique(), later=pl.col("later").mean())
-        table = self._beyond_chance(table, wants, wants)
+        table = self._in_one_language(self._beyond_chance(table, wants, wants))
         alike = self._alike(table)
         table = table.with_columns(alike=alike).filter(pl.col("alike") < _ALIKE)
         main, accessory = self._accessories(table)
@@ -288,7 +292,7 @@ class _Work:
         acts = self.acts.group_by(*_SESSION, "row").agg(pl.col("time").max())
         acts = acts.filter(pl.len().over(_SESSION) <= _LARGEST_VISIT)
         pairs = wants.join(acts.rename({"row": "other", "time": "then"}), on=_SESSION)
-        pairs = pairs.filter(pl.col("row") != pl.col("other"))
+        pairs = self._in_one_language(pairs.filter(pl.col("row") != pl.col("other")))
         pairs = pairs.with_columns(alike=self._alike(pairs)).filter(pl.col("alike") < _ALIKE)
         names = self._names()
         typed = pairs.join(names, on="row").join(names.rename({"row": "other", "name": "to"}), on=["other", "level"])
@@ -322,6 +326,12 @@ class _Work:
             strength=strength,
             shoppers="shoppers",
         ).cast(_TYPES_SCHEMA)
+
+    def _in_one_language(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Without pairs in two languages: the names of types and categories do not tell whether these are alike."""
+        languages = pl.Series(self.catalog.languages, dtype=pl.String)
+        one, other = (languages.gather(table[side]) for side in ("row", "other"))
+        return table.filter((one == other) | (one == "") | (other == ""))
 
     def _names(self) -> pl.DataFrame:
         """Rows with the names of their types and categories, by level."""

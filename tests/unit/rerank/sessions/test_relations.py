@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def catalog(**named: object) -> RelationCatalog:
     kinds = sorted(set(TYPES))
     vectors = np.array([np.eye(len(kinds))[kinds.index(name)] for name in TYPES], np.float32)
     prices = np.array([9.0, 99.0, 120.0, 30.0, 33.0, np.nan])
+    none = ("",) * len(IDS)
     values: Mapping[str, object] = {"named": (), "accessories": {}} | named
-    return RelationCatalog(IDS, TYPES, ("",) * len(IDS), prices, vectors, Background(0.0, 0.2), **values)  # type: ignore[arg-type]
+    return RelationCatalog(IDS, TYPES, none, none, prices, vectors, Background(0.0, 0.2), **values)  # type: ignore[arg-type]
 
 
 def tables(folder: Path, events: Sequence[StoredEvent], products: RelationCatalog | None = None) -> DerivedTables:
@@ -99,6 +101,13 @@ def test_types_that_go_together_need_no_pair_of_products(tmp_path: Path) -> None
     assert pairs(found.relation_types, "type", "other", "evidence", "shoppers") == [
         ("accessory", "drill bit", "drill", "types", 4)
     ]
+
+
+def test_products_in_two_languages_do_not_go_together(tmp_path: Path) -> None:
+    """A speaker with a Chinese title went with speakers with English ones."""
+    two = replace(catalog(), languages=("zh", "en", "en", "en", "en", "en"))
+    found = tables(tmp_path, [*visits(6, *BOTH), *others()], two)
+    assert found.relations.is_empty() and found.relation_types.is_empty()
 
 
 def test_texts_need_no_shoppers(tmp_path: Path) -> None:
