@@ -7,6 +7,7 @@ description, then entries about everything.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from service.answers.facts import (
     Fact,
     FactMatch,
     FieldIndex,
+    compare,
     contradictions,
     facts_of,
     match_fact,
@@ -585,11 +587,19 @@ def _offered(sources: Sources, question: Question, text: str, named: _Named) -> 
     found = []
     for row in (named.rows if named.row is None else (named.row,))[:_READ_OF_TYPE]:
         product = sources.snapshot.products[row]
-        values = (fact.value_terms for fact in facts_of(product, sources.hidden))
-        own = _own_terms(sources.snapshot, product, row).union(*values)
-        if all(word.terms & own for word in question.words):
+        facts = facts_of(product, sources.hidden)
+        own = _own_terms(sources.snapshot, product, row).union(*(fact.value_terms for fact in facts))
+        if not all(word.terms & own or _MONEY.fullmatch(word.text) for word in question.words):
+            continue
+        if question.bound is None:
             found.append(Quote(product.title, "title", product.id, title=product.title, holds=True, score=1.0))
+        elif _MONEY.search(text):
+            within = [FactMatch(fact, 1.0, holds=True) for fact in facts if fact.field.name == "price"]
+            found += [_fact_quote(product, each) for each in within if compare(question.bound, each.fact)]
     return found[:_MOST_QUOTES]
+
+
+_MONEY = re.compile(r"[$€£¥]|\b(?:dollars|euros?|pounds|bucks|usd|eur|gbp|cny|rmb)\b|元|块", re.IGNORECASE)
 
 
 def _faq_quotes(found: Sequence[FaqMatch]) -> list[Quote]:

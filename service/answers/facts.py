@@ -339,7 +339,7 @@ def _holds(
     question: Question, fact: Fact, matched: Sequence[Word], words: Sequence[Word], own: Collection[str]
 ) -> bool | None:
     if question.bound is not None:
-        return _compare(question.bound, fact)
+        return compare(question.bound, fact)
     if question.kind is not QuestionKind.YES_NO:
         return None
     if fact.field.name == "availability":
@@ -359,7 +359,8 @@ def _holds(
     return None
 
 
-def _compare(bound: Bound, fact: Fact) -> bool | None:
+def compare(bound: Bound, fact: Fact) -> bool | None:
+    """Whether a fact is within a bound; None where they cannot be compared."""
     quantity = fact.quantity
     if quantity is None:
         is_number = isinstance(fact.value, float | int) and not isinstance(fact.value, bool) and not fact.field.unit

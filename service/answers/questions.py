@@ -296,11 +296,11 @@ def _concepts(bare: str) -> Iterator[tuple[int, re.Match[str]]]:
 
 _QUANTITY = re.compile(rf"(?<![a-z0-9.]){QUANTITIES}")
 _BELOW = re.compile(
-    r"(?:less|lighter|shorter|smaller|cheaper|lower|fewer|under|below|up to|at most|no more|max\S*)\b(?: than)?"
+    r"\b(?:less|lighter|shorter|smaller|cheaper|lower|fewer|under|below|up to|at most|no more|max\S*)\b(?: than)?"
     r"[^0-9]{0,12}$|(?:小于|少于|低于|不到|不超过|轻于|短于|最多)\s?$"
 )
 _ABOVE = re.compile(
-    r"(?:more|heavier|longer|taller|bigger|larger|higher|greater|over|above|at least|min\S*|exceed\S*)\b(?: than)?"
+    r"\b(?:more|heavier|longer|taller|bigger|larger|higher|greater|over|above|at least|min\S*|exceed\S*)\b(?: than)?"
     r"[^0-9]{0,12}$|(?:大于|多于|高于|超过|至少|重于|长于)\s?$"
 )
 

@@ -98,6 +98,13 @@ def test_what_the_store_has_is_answered_by_titles(engine: SearchEngine) -> None:
     assert all("drill" in quote.text.lower() and quote.field == "title" for quote in found.quotes)
     for text in ("Do you sell purple striped drills?", "do you sell submarines?", "do you have a bag for it?"):
         assert engine.answer(text).status is AnswerStatus.NO_SOURCE
+    price = engine.product(found.quotes[0].product_id).price or 0
+    for money in (f"${price + 1:.0f}", f"{price + 1:.0f} dollars"):
+        prices = [each.text for each in engine.answer(f"Do you sell cordless drills under {money}?").quotes]
+        assert prices, (price, money)
+        assert all(float(text.split()[1]) < price + 1 for text in prices)
+    assert engine.answer("Do you sell cordless drills under $1?").status is AnswerStatus.NO_SOURCE
+    assert engine.answer("Do you sell more than 5 cordless drills?").status is AnswerStatus.NO_SOURCE
     drill = next(quote.product_id for quote in found.quotes)
     assert engine.answer("Do you sell batteries for it?", drill).holds is not True
 

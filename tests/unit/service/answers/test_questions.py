@@ -68,6 +68,8 @@ def test_a_question_has_its_kind_and_the_quantity_that_it_compares_with() -> Non
     asked = parse_question("Does it weigh less than 2 kg?")
     assert (asked.kind, asked.bound) == (QuestionKind.YES_NO, Bound("<", 2_000, "g", "2 kg"))
     assert parse_question("is it 12 volts").bound == Bound("=", 12, "v", "12 volts")
+    assert parse_question("Is it cordless 12 volts?").bound == Bound("=", 12, "v", "12 volts")
+    assert parse_question("Has the cover 2 kg?").bound == Bound("=", 2_000, "g", "2 kg")
     assert parse_question("超过2公斤吗").bound == Bound(">", 2_000, "g", "2公斤")
     assert parse_question("How many volts is it?").unit == "v"
     assert parse_question("What voltage is it?").kind is QuestionKind.VALUE
