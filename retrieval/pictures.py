@@ -59,7 +59,7 @@ _MOST_FAILURES = 8
 """Requests in a row that a host does not respond to, after which it gets none for a while."""
 PATIENCE = 60.0
 """Seconds that a rebuild waits for a host that asks for it; a longer wait fails."""
-_WAIT_SECONDS, _MOST_WAITS = 5.0, 2
+_WAIT_SECONDS, _MOST_WAITS = 5.0, 3
 """What a busy host that names no time is left alone for, and how often a picture waits for its host."""
 _MOST_VALIDATOR = 500
 _VALIDATORS = ".http"
@@ -190,9 +190,10 @@ class PictureFetcher:
 
     @staticmethod
     def _note_failure(host: _Host, error: PictureUnavailableError) -> None:
-        host.failures += 1
+        now = asyncio.get_running_loop().time()
+        host.failures += now >= host.ready  # requests at the same time are refused for the same reason
         wait = _FAILED_SECONDS if host.failures >= _MOST_FAILURES else error.wait or 0.0
-        host.ready = max(host.ready, asyncio.get_running_loop().time() + wait)
+        host.ready = max(host.ready, now + wait)
 
     async def close(self) -> None:
         """Ends the connections."""
