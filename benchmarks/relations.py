@@ -327,7 +327,7 @@ def related_orders(index: Path, days: int) -> list[OrderFigures]:
                 orders[SIMILAR][product] = near
                 orders[SUBSTITUTES_FIRST][product] = [*dict.fromkeys([*instead, *near])][:_DEPTH]
     for cases, kinds in (("viewed next", VIEWS), ("chosen next", ("cart", "purchase"))):
-        pairs = _next_products(views, acts.filter((pl.col("time") >= cut) & pl.col("kind").is_in(kinds)))
+        pairs = next_products(views, acts.filter((pl.col("time") >= cut) & pl.col("kind").is_in(kinds)))
         pairs = pairs.filter(pl.col("product_id").is_in([*orders[SIMILAR]]))
         shopper = pairs["shopper"].rank("dense").to_numpy().astype(np.int64) - 1
         gains = {}
@@ -346,7 +346,7 @@ def related_orders(index: Path, days: int) -> list[OrderFigures]:
     return found
 
 
-def _next_products(views: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
+def next_products(views: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
     """Of each view the first other product of `later` acts within half an hour: shopper, product_id, next."""
     pairs = views.with_row_index("view").join(later.rename({"product_id": "next", "time": "then"}), on="shopper")
     is_next = (pl.col("then") > pl.col("time")) & (pl.col("then") <= pl.col("time") + _PAUSE)
