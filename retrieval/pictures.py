@@ -35,6 +35,7 @@ import xxhash
 from PIL import Image, ImageOps
 
 from retrieval.errors import PictureError, PictureUnavailableError
+from retrieval.records import is_local
 
 _PORTS = (80, 443)
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -74,11 +75,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 T = TypeVar("T")
 Resolve = Callable[[str, int], Sequence[str]]
 Allow = Callable[[str, int], bool]
-
-
-def is_local(address: str) -> bool:
-    """Whether an address names a file, as `file:pictures/7.webp` does in the folder that is set."""
-    return address[:5].lower() == "file:"
 
 
 def resolve_host(host: str, port: int) -> Sequence[str]:

@@ -130,6 +130,11 @@ class Product:
     """Where the product is, such as the shops that have it."""
 
 
+def is_local(address: str) -> bool:
+    """Whether the address of a picture names a file, as `file:pictures/7.webp` does in the folder that is set."""
+    return address[:5].lower() == "file:"
+
+
 def images_of(product: Product) -> Sequence[str]:
     """The addresses of a product's pictures in the order of their numbers: its own, then others of its variants."""
     return tuple(dict.fromkeys((*product.images, *(each.image for each in product.variants if each.image))))

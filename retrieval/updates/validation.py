@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any
 
 from retrieval.errors import ChangeError, close_names
-from retrieval.records import AttributeValue, Availability, Place, Product, Variant
+from retrieval.records import AttributeValue, Availability, Place, Product, Variant, is_local
 
 Check = Callable[[object], object]
 
@@ -105,9 +105,16 @@ def web_address(value: object) -> str:
     return found
 
 
-def web_addresses(value: object) -> tuple[str, ...]:
+def picture_address(value: object) -> str:
+    """The same, or the relative path of a file of the folder of pictures, such as `file:pictures/7.webp`."""
+    found = text(value)
+    is_file = is_local(found) and not found[5:].startswith(("/", ".."))
+    return found if is_file else web_address(found)
+
+
+def picture_addresses(value: object) -> tuple[str, ...]:
     """Addresses that are not blank."""
-    return tuple(map(web_address, texts(value)))
+    return tuple(map(picture_address, texts(value)))
 
 
 def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
@@ -223,7 +230,7 @@ def _variant(value: object) -> Variant:
         None if value.price is None else price(value.price),
         None if value.availability is None else availability(value.availability),
         mapping(value.identifiers, identifier),
-        web_address(value.image),
+        picture_address(value.image),
     )
 
 
@@ -254,7 +261,7 @@ _RULES: Mapping[str, _FieldRule] = {
     "rating": _FieldRule(partial(number, least=0, most=5), "a number from 0 to 5"),
     "rating_count": _FieldRule(count, "a whole number from 0"),
     "images": _FieldRule(
-        web_addresses, 'a tuple of addresses of http or https, such as ("https://shop.example/1.jpg",)', tuple
+        picture_addresses, 'a tuple of addresses of http or https, such as ("https://shop.example/1.jpg",)', tuple
     ),
     "identifiers": _FieldRule(partial(mapping, check=identifier), "a mapping from kinds to tuples of texts", dict),
     "attributes": _FieldRule(

@@ -27,13 +27,12 @@ from retrieval.pictures import (
     Resolve,
     SmallPictures,
     catalog_name,
-    is_local,
     is_public,
     read_file,
     resize,
     resolve_host,
 )
-from retrieval.records import images_of
+from retrieval.records import images_of, is_local
 from service.http.auth import Scope, combine_filters
 from service.http.context import Contextual, MaySearch, SentKey, authorize
 from service.http.errors import ErrorResponse, RequestError

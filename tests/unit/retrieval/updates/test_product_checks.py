@@ -270,6 +270,7 @@ SCRIPTS = (
     "data:image/png;base64,AAAA",
     "vbscript:x",
     "file:///etc/passwd",
+    "file:../passwd",
     "ftp://shop.example/1.jpg",
 )
 
@@ -297,6 +298,15 @@ def test_address_with_another_scheme_is_refused(field: str, address: str) -> Non
 def test_web_address_and_relative_address_are_accepted(address: str) -> None:
     product = dataclasses.replace(DRILL, images=(address,), attributes={"link": address, "note": "data: 5 GB"})
     assert validate_product(product) == product
+
+
+def test_picture_may_be_a_file_and_a_link_may_not() -> None:
+    product = dataclasses.replace(
+        DRILL, images=("file:pictures/7.webp",), variants=(Variant("v", image="file:8.webp"),)
+    )
+    assert validate_product(product) == product
+    with pytest.raises(ChangeError, match="http"):
+        validate_product(dataclasses.replace(DRILL, attributes={"link": "file:pictures/7.webp"}))
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def test_live_change_of_a_picture_hides_it_until_the_next_rebuild(root: Path, tm
     copy = Path(shutil.copytree(root, tmp_path / "index"))
     with SearchEngine.open(copy) as engine:
         engine.patch("t1", price=9.0)
+        engine.upsert([replace(engine.product("t1"), description="With its picture, which is a file.")])
         assert engine.search_by_picture(STRIPED_RED_SHIRT, size=1).hits[0].product.id == "t1"
         engine.delete(["t1"])
         engine.upsert([replace(engine.product("t4"), images=("https://shop.example/new.jpg",))])
