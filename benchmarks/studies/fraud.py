@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 import msgspec
@@ -16,10 +18,15 @@ import polars as pl
 import typer
 from rich.table import Table
 
+from benchmarks.quality import Run, ndcg, run_stage
 from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
+from indexer.build import RebuildOptions, rebuild
+from indexer.events.importer import import_events
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.memory import QueryMemory, product_hashes
-from rerank.sessions.bots import score_sessions
+from rerank.ranker.spec import AddedRanker, ranker_store
+from rerank.sessions.bots import BotOptions, score_sessions
 from rerank.sessions.cleaning import clean
 from rerank.sessions.decay import ACT_PARTIAL
 from rerank.sessions.options import DeriveOptions, Window
@@ -27,15 +34,25 @@ from rerank.sessions.partitions import WHO, Context, add_who
 from rerank.sessions.product_tables import scores_before
 from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
+from rerank.training.trainer import CURVE_FILE
 from retrieval.errors import SettingError
+from retrieval.events.privacy import utc_now
 from retrieval.events.store import EVENT_SCHEMA
+from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from service.cli.options import command
 from service.cli.output import TerminalProgress, emit, show_table
+from service.cli.train import ClickTrainingOptions
 from service.demo.generator import DemoFiles, write_demo_store
 from service.demo.shoppers import ETA, Truth
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog, rejects_path
+from service.reports.training import RecordedSteps
+from service.settings import Settings, cache_folder
 from service.training.derived_tables import memory_of as memory_rows
 from service.training.derived_tables import popularity_scores
+from service.training.learn import learn_words
+from service.training.training_session import fresh_tables, ranker_from_tables
 
 # Logs in which planted fraud is rarer, more, or better disguised, and in which honest shoppers behave oddly.
 #
@@ -288,7 +305,7 @@ class Attack:
     camouflage: bool = False
     """Each session begins with all that an honest shopper did in one."""
     patient: bool = False
-    """It clicks its product only as often as shoppers examine its position."""
+    """It clicks a product only as often as shoppers examine its position."""
 
 
 ATTACKS: Mapping[str, Attack] = {
@@ -302,6 +319,7 @@ ATTACKS: Mapping[str, Attack] = {
     "slow burying": Attack(promotes=False),
     "burying in camouflage": Attack(promotes=False, sessions=3, camouflage=True),
     "patient camouflage": Attack(sessions=3, camouflage=True, patient=True),
+    "patient burying": Attack(promotes=False, sessions=3, camouflage=True, patient=True),
 }
 """By the names that the figures are under."""
 
@@ -534,6 +552,192 @@ def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
     return table
 
 
+# The same in whole searches, after a night of `shelfwise learn` on the attacked log: its tables, its ranker where the
+# gate lets it serve, or by all means, and its query expansion.
+
+TRAINED_STORE = 1_000, 2_000
+"""Products and honest sessions of a store whose ranker is trained."""
+NO_ATTACK, OTHER_SEED = "none", "none, another seed"
+"""The honest log; and that by another seed of the training: its gains are chance."""
+_TRAINED_QUERIES, _EPOCHS = 200, 4
+"""The most frequent ones, and how often they are learned: fewer than `shelfwise learn` takes."""
+_SETTINGS = Settings(backend="embedded")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedGain:
+    """One attack on one store, after a night."""
+
+    seed: int
+    attack: str
+    detector: bool
+    flagged: int
+    """Sessions."""
+    serves: bool
+    """Whether the gate lets the new ranker serve."""
+    served: float
+    """The gain, as in `AttackGain`, in the order of what serves then."""
+    trained: float
+    """The same where the new ranker serves in any case."""
+    served_ndcg: float | None
+    """nDCG@10 of the judged test queries, by their grades; None where there is an attack."""
+    trained_ndcg: float | None
+
+
+def measure_trained(study: AttackStudy, attacks: Iterable[str], progress: Progress) -> Iterator[TrainedGain]:
+    """Makes a demo store and its index for each seed, and learns from its honest log and from attacks on that."""
+    names = tuple(attacks)
+    for seed in study.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            store = _TrainedStore.make(Path(folder), seed, study, progress)
+            honest = store.nights(store.log)
+            plans = {promotes: AttackPlan.of(store.log, promotes) for promotes in (True, False)}
+            rival = store.learn(store.log, 1, detector=True)
+            for detector, night in honest.items():
+                yield night.gain(seed, NO_ATTACK, night, plans[True], detector=detector)
+            for promotes, plan in plans.items():
+                yield rival.gain(seed, OTHER_SEED, honest[True], plan, promotes=promotes, detector=True)
+            for name in names:
+                attack = ATTACKS[name]
+                plan = plans[attack.promotes]
+                planted = attacked(store.log, attack, plan, study.share, np.random.default_rng(seed))
+                for detector, night in store.nights(planted).items():
+                    yield night.gain(seed, name, honest[detector], plan, promotes=attack.promotes, detector=detector)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Night:
+    """What searches find after a night of learning, by what serves and by the new ranker: of the attacked queries, and
+    after honest logs of the judged ones."""
+
+    flagged: int
+    serves: bool
+    served: Run
+    trained: Run
+    store: _TrainedStore
+
+    def gain(
+        self, seed: int, name: str, before: _Night, plan: AttackPlan, *, detector: bool, promotes: bool = True
+    ) -> TrainedGain:
+        """What an attack has gained, compared with a night `before`."""
+        sign = 1 if promotes else -1
+        pairs = (self.served, before.served), (self.trained, before.trained)
+        gains = [sign * (self._share(run, plan) - self._share(old, plan)) for run, old in pairs]
+        by_grades = [self._ndcg(run) for run, _ in pairs]
+        return TrainedGain(seed, name, detector, self.flagged, self.serves, *gains, *by_grades)
+
+    def _share(self, run: Run, plan: AttackPlan) -> float:
+        """The product's share of the examinations of the first hits of its queries."""
+        found = np.zeros(2)
+        for query in plan.queries:
+            ids = run[query][:_DEPTH]
+            seen = self.store.traffic[query] * np.arange(1.0, len(ids) + 1) ** -ETA
+            found += float(seen[[each == plan.product for each in ids]].sum()), float(seen.sum())
+        return float(found[0] / found[1])
+
+    def _ndcg(self, run: Run) -> float | None:
+        judgments = self.store.judgments
+        if not judgments.grades.keys() <= run.keys():
+            return None
+        return float(np.mean([ndcg(run[query], judged, judgments) for query, judged in judgments.grades.items()]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TrainedStore:
+    """A demo store with its index, which has learned nothing yet."""
+
+    index: Path
+    log: pl.DataFrame
+    """Of its honest shoppers."""
+    judgments: Judgments
+    """Of the test queries."""
+    attacked: Sequence[str]
+    """The queries of all plans."""
+    traffic: Mapping[str, int]
+    """How often each query was asked."""
+    progress: Progress
+
+    @classmethod
+    def make(cls, folder: Path, seed: int, study: AttackStudy, progress: Progress) -> _TrainedStore:
+        files = write_demo_store(folder / "demo", seed=seed, products=study.products, sessions=study.sessions)
+        options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
+        rebuild(folder / "index", options, progress)
+        log, judgments = labelled_log(files).filter(_IS_HONEST), read_judgments(files.judgments_test)
+        asked = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
+        planned = [query for promotes in (True, False) for query in AttackPlan.of(log, promotes).queries]
+        return cls(folder / "index", log, judgments, planned, dict(asked.iter_rows()), progress)
+
+    def nights(self, log: pl.DataFrame) -> Mapping[bool, _Night]:
+        """A night on a log with the detector of bots, and one without: the same where it finds nobody."""
+        with_detector = self.learn(log, 0, detector=True)
+        without = self.learn(log, 0, detector=False) if with_detector.flagged else with_detector
+        return {False: without, True: with_detector}
+
+    def learn(self, log: pl.DataFrame, seed: int, *, detector: bool) -> _Night:
+        """A night on a log, with the detector or without."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(shutil.copytree(self.index, Path(folder) / "index"))
+            events = Path(folder) / "events.jsonl"
+            _written(log).write_ndjson(events)
+            with EventLog.open(root, _SETTINGS) as stored:
+                rejects = rejects_path(stored.folder, utc_now())
+                import_events([str(events)], stored.store, stored.intake, rejected=rejects, progress=self.progress)
+            scorer = score_sessions if detector else _call_nobody
+            with fresh_tables(root, _SETTINGS, self.progress, scorer) as tables:
+                options = ClickTrainingOptions(queries=_TRAINED_QUERIES, epochs=_EPOCHS, seed=seed).from_clicks()
+                added = ranker_from_tables(tables, options, self.progress).added
+                learn_words(tables, RecordedSteps(self.progress))
+                flagged = tables.refreshed.flagged_sessions
+            queries = [*dict.fromkeys((*self.attacked, *(self.judgments.grades if log is self.log else ())))]
+            served = _hits(root, queries)
+            if not added.serves:
+                _let_serve(root, added)
+            trained = served if added.serves else _hits(root, queries)
+        return _Night(flagged, added.serves, served, trained, self)
+
+
+def _hits(root: Path, queries: Sequence[str]) -> Run:
+    with SearchEngine.open(root) as engine:
+        return run_stage(engine, queries, "ranked")
+
+
+def _call_nobody(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
+    return score_sessions(events, replace(options, threshold=2.0))
+
+
+def _written(log: pl.DataFrame) -> pl.DataFrame:
+    """A log in the form of an imported one."""
+    names = "kind", "query_id", "query", "shopper", "session", "product_id", "position"
+    key, time = pl.col("key").cast(pl.String).alias("event_id"), pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+    return log.sort("time", "key").select(key, time, pl.col("kind").cast(pl.String), *names[1:])
+
+
+def _let_serve(root: Path, added: AddedRanker) -> None:
+    """A ranker that the gate rejected is added once more, without the gate."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (MODEL_FILE, WEIGHTS_FILE, CURVE_FILE):
+            shutil.copy(added.model.folder / name, folder)
+        report = msgspec.structs.replace(added.model.report, rejection_reasons=())
+        ranker_store(root).add(Path(folder), added.model.spec, report)
+
+
+def trained_table(measured: Sequence[TrainedGain], study: AttackStudy) -> Table:
+    """By attack and detector, the mean over stores, and the worst."""
+    title = f"After a night of learning, attacks of {study.share:.0%} of all clicks: points of the examinations"
+    columns = ["attack", "detector", "new serves", "served", "worst", "new ranker", "worst", "nDCG@10", "new ranker"]
+    table = figure_table(columns, title)
+    for name, detector in dict.fromkeys((each.attack, each.detector) for each in measured):
+        group = [each for each in measured if (each.attack, each.detector) == (name, detector)]
+        cells = [f"{sum(each.serves for each in group)}/{len(group)}"]
+        for gains in ([each.served for each in group], [each.trained for each in group]):
+            cells += [_mean(gains), f"{100 * max(gains):.1f}"]
+        for values in ([each.served_ndcg for each in group], [each.trained_ndcg for each in group]):
+            known = [value for value in values if value is not None]
+            cells.append(f"{np.mean(known):.4f}" if known else "")
+        table.add_row(name, "on" if detector else "off", *cells)
+    return table
+
+
 @command("fraud --seeds 1,2")
 def fraud(
     seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
@@ -541,6 +745,10 @@ def fraud(
     short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
     groups: Annotated[int, typer.Option(help="Of those: the median of so many groups of shoppers.", min=1)] = 1,
     attacks: Annotated[str, typer.Option(help="Those to measure; by default all.")] = ",".join(ATTACKS),
+    trained: Annotated[
+        bool,
+        typer.Option("--trained", help="Of those: in searches, after a night of `shelfwise learn` on smaller stores."),
+    ] = False,
 ) -> None:
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest; or
     measure what attacks gain in the order of results."""
@@ -548,6 +756,11 @@ def fraud(
     if unknown := {*chosen} - {*ATTACKS}:
         raise SettingError(f"--attacks: {sorted(unknown)[0]!r} is none, it can be {', '.join(ATTACKS)}")
     with TerminalProgress() as progress:
+        if gains and trained:
+            study = AttackStudy(numbers, *TRAINED_STORE, share=gains)
+            nights = [*measure_trained(study, chosen, progress)]
+            emit(nights, lambda _: show_table(trained_table(nights, study)))
+            return
         if gains:
             study = AttackStudy(numbers, share=gains, short=short, groups=groups)
             progress.begin("attacks", 2 * len(numbers) * len(chosen), "logs")

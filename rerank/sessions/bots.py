@@ -12,7 +12,15 @@ import scipy  # loads each submodule at its first use: a service starts without 
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import Floats, query_texts
-from rerank.sessions.crowds import EXPECTED, bans, lone_askers, lone_clickers, ordinary_rate, sure_clicks
+from rerank.sessions.crowds import (
+    EXPECTED,
+    bans,
+    lone_askers,
+    lone_clickers,
+    ordinary_rate,
+    passing_clicks,
+    sure_clicks,
+)
 
 _SHORTEST_MS = 50
 """The least dwell, the resolution of clocks."""
@@ -415,6 +423,7 @@ class Signal(StrEnum):
     CROWD = "clicks one product alone, which far more such shoppers click than others explain"
     BURIERS = "clicks for one query alone, which far more such shoppers do than others explain, and what others do not"
     SURE = "clicks a product for a query that is clicked more often there than shoppers look"
+    BESIDE = "clicks much beside a product, which far more shoppers do there than beside others"
 
 
 _VARIED = 8
@@ -583,9 +592,11 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
     alike = coordinated_accounts(units, acts)
+    beside = passing_clicks(acts.shown)
+    others = acts.shown.filter(~pl.col("session_number").is_in(beside["session_number"].implode()))
     crowds = {
         Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, options.crowd)),
-        Signal.BURIERS: _odds("source", units, lone_askers(acts.shown)),
+        Signal.BURIERS: _odds("source", units, lone_askers(others)),
     }
     sold, sold_in_session = (
         purchase_signals(*unit, acts) for unit in (("source", units), ("session_number", acts.sessions))
@@ -608,13 +619,17 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         flagged = score >= options.threshold
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
     # Of what is left: the clicks of bots that are found otherwise would call those of shoppers a crowd's.
-    left = acts.shown.filter(~pl.col("session_number").is_in(suspects.implode()))
-    sure = _odds("session_number", acts.sessions, sure_clicks(left))
-    own = _with_crowd(BotEvidence(own.total, {**by_session, Signal.SURE: sure}), sure, options)
-    score = np.where(sure > 0, 1 / (1 + 10 ** (options.against - own.total)), score)
+    left = others.filter(~pl.col("session_number").is_in(suspects.implode()))
+    sent = {
+        signal: _odds("session_number", acts.sessions, found)
+        for signal, found in ((Signal.BESIDE, beside), (Signal.SURE, sure_clicks(left)))
+    }
+    most = np.maximum(*sent.values())
+    own = _with_crowd(BotEvidence(own.total, {**by_session, **sent}), most, options)
+    score = np.where(most > 0, 1 / (1 + 10 ** (options.against - own.total)), score)
     flagged = score >= options.threshold
-    known = ("session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32))
-    return acts.sessions.select(known).with_columns(
+    named = ("session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32))
+    return acts.sessions.select(named).with_columns(
         score=pl.Series(score, dtype=pl.Float32),
         reasons=pl.Series(_reasons(own, whole, source, flagged), dtype=pl.List(pl.String)),
         is_fraud=pl.Series(flagged),

@@ -51,6 +51,12 @@ _ATTRACTIVE = 0.2
 """How often shoppers click what they examine, about."""
 _TEMPER = 0.5
 """The weight of a click, as the clicks of an answer depend on each other."""
+_HEARD = 10
+"""Sources that were shown a product which count in full; of a product with more, all together count as many."""
+_SCRAMBLE = 2_654_435_761
+"""Puts numbers in an order that looks like chance (Knuth 1998, The Art of Computer Programming 3, section 6.4)."""
+_ALIKE = 3.0
+"""The shape of the negative binomial distribution of those who click much beside a product."""
 
 
 def lone_clickers(clicked: pl.DataFrame, least: float) -> pl.DataFrame:
@@ -155,6 +161,62 @@ def sure_clicks(shown: pl.DataFrame) -> pl.DataFrame:
     judged = pairs.with_columns(odds=pl.Series(np.log10(excess / _ATTRACTIVE - 1)), _bans=pl.Series(evidence))
     sure = judged.filter((pl.Series(excess) > 1) & (pl.col("_bans").max().over("product_id") >= _EVIDENCE))
     return answered.filter("clicked").join(sure, on=pair).group_by("session_number").agg(pl.col("odds").max())
+
+
+def passing_clicks(shown: pl.DataFrame) -> pl.DataFrame:
+    """The sessions that click much of an answer, but not a product that crowds pass over: session_number, odds (bans
+    above 0). `shown` has a row for each product of an answer: session_number, source, answer, query, product_id,
+    clicked.
+
+    Those who bury a product click what is beside it. Who clicks much may be anybody: accounts that are sent to are told
+    from shoppers by their number, as the product was shown to far more of them than other products, over all of its
+    queries. Much is more clicks than nineteen in twenty answers with a click have, each query counting as much as any
+    other. The number is taken for negative binomial, since products differ. Where there is such a crowd, those with any
+    number of clicks are of it that more have than those with one click let expect.
+    """
+    visit = ["session_number", "answer"]
+    answered = shown.filter(pl.col("query") != "").with_columns(_clicks=pl.col("clicked").sum().over(visit))
+    answered = answered.filter(pl.col("_clicks") > 0)
+    passed = answered.filter(~pl.col("clicked")).join(_click_counts(answered.unique(visit)), on="_clicks")
+    found = [pl.DataFrame(schema={"session_number": pl.UInt32, "odds": pl.Float64})]
+    # The one that is passed over first: beside it, others are passed over, too.
+    while product := _most_passed(passed):
+        here = passed.filter(pl.col("product_id") == product)
+        here = here.filter(pl.col("_much").mean().over("query") > 2 * EXPECTED)
+        counts = here.group_by("_clicks", "_share").agg(_seen=pl.len())
+        ones = counts.filter(pl.col("_clicks") == 1).select(pl.col("_seen") / pl.col("_share")).sum().item()
+        crowd = counts.with_columns(_usual=(ones * pl.col("_share")).clip(lower_bound=EXPECTED))
+        odds = (pl.col("_seen") / pl.col("_usual") - 1).clip(lower_bound=1.0).log10()
+        members = here.join(crowd.with_columns(odds=odds).filter(pl.col("odds") > 0), on="_clicks")
+        order = (pl.col("session_number").cast(pl.UInt64) * _SCRAMBLE % 2**32).rank("ordinal").over("_clicks")
+        members = members.filter(order > pl.col("_usual").round())
+        found.append(members.group_by("session_number").agg(pl.col("odds").max()))
+        passed = passed.filter(pl.col("product_id") != product).join(members, on="session_number", how="anti")
+    return pl.concat(found).group_by("session_number").agg(pl.col("odds").max())
+
+
+def _most_passed(passed: pl.DataFrame) -> str:
+    """The product for which most shows that a crowd passes over it; nothing where there is none. `passed` has a row for
+    each time that one was: source, product_id, and `_much`, whether much was clicked beside it."""
+    sources = passed.group_by("source", "product_id").agg(pl.col("_much").any())
+    products = sources.group_by("product_id").agg(_count=pl.col("_much").sum(), _all=pl.len()).sort("product_id")
+    if products.is_empty():
+        return ""
+    count, everyone = (products[name].to_numpy().astype(float) for name in ("_count", "_all"))
+    rate = float(np.average(count / everyone, weights=np.minimum(everyone, _HEARD)))
+    tail = scipy.stats.nbinom.sf(count - 1, _ALIKE, _ALIKE / (_ALIKE + max(rate, EXPECTED) * everyone))
+    evidence = bans(tail) - np.log10(len(products))
+    best = int(np.argmax(evidence))
+    return str(products["product_id"][best]) if evidence[best] >= _EVIDENCE else ""
+
+
+def _click_counts(answers: pl.DataFrame) -> pl.DataFrame:
+    """_clicks, _share and _much: of answers with a click, each query counting as much as any other, the share with so
+    many clicks, and whether at most one in twenty has so many or more."""
+    weighted = answers.with_columns(_weight=1 / pl.len().over("query"))
+    counts = weighted.group_by("_clicks").agg(_share=pl.col("_weight").sum()).sort("_clicks")
+    shares = counts.with_columns(pl.col("_share") / pl.col("_share").sum())
+    return shares.with_columns(_much=pl.col("_share").cum_sum(reverse=True) <= EXPECTED)
 
 
 def _examination(answered: pl.DataFrame) -> Floats:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from rerank.click_models.click_log import click_log
 from rerank.click_models.models import PositionBased
 from rerank.ranker.memory import RATIOS, MemoryRows, QueryMemory
+from rerank.sessions.bots import score_sessions
 from rerank.sessions.options import DeriveOptions
+from rerank.sessions.partitions import ScoreSessions
 from rerank.sessions.product_tables import NEIGHBOURS, product_table
 from rerank.sessions.query_memory import catalog_members
 from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
@@ -49,6 +51,7 @@ class DerivedTablesManager:
         *,
         progress: Progress | None = None,
         clock: Callable[[], datetime] = utc_now,
+        score_sessions: ScoreSessions = score_sessions,
     ) -> None:
         self.folder = log.folder / DERIVED_FOLDER
         self._root = root
@@ -56,6 +59,7 @@ class DerivedTablesManager:
         self._settings = settings
         self._progress = progress
         self._clock = clock
+        self._score_sessions = score_sessions
         self.later_days = 0
         """Days with events behind the window of the last refresh: too few for a window of their own."""
         self.refunds = 0
@@ -99,7 +103,8 @@ class DerivedTablesManager:
             products = RelationCatalog.of_version(Store(self._root))
         except StoreMissingError:
             products = RelationCatalog.empty()
-        return Steps(tables=(*(each for each in TABLES if each is not NEIGHBOURS), relation_maker(products)))
+        tables = (*(each for each in TABLES if each is not NEIGHBOURS), relation_maker(products))
+        return Steps(self._score_sessions, tables)
 
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
         """Writes what engines read of the tables, as they open without a table library."""

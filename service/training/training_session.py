@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from rerank.ranker.spec import AddedRanker
+from rerank.sessions.bots import score_sessions
+from rerank.sessions.partitions import ScoreSessions
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.text_towers.dataset import JudgedQuery
@@ -89,8 +91,11 @@ class FreshTables:
 
 
 @contextmanager
-def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator[FreshTables]:
+def fresh_tables(
+    root: Path, settings: Settings, progress: Progress, score_sessions: ScoreSessions = score_sessions
+) -> Iterator[FreshTables]:
     """Brings the tables made of an index directory's events up to date, once for all that is trained on them.
+    `score_sessions` tells bots from shoppers.
 
     Raises StoreMissingError where nothing is published or there are no events, StoreError where they cannot be read,
     StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError where another program
@@ -98,7 +103,8 @@ def fresh_tables(root: Path, settings: Settings, progress: Progress) -> Iterator
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
-        tables, erased = DerivedTablesManager(root, log, settings.events), erasures(log.folder)
+        tables = DerivedTablesManager(root, log, settings.events, score_sessions=score_sessions)
+        erased = erasures(log.folder)
         done = tables.refresh()
         progress.end(f"{done.events:,} events, {done.flagged_sessions:,} sessions of bots left out")
         yield FreshTables(root, settings, snapshot, work, built, open_derived(tables.folder), done, erased)
