@@ -24,9 +24,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 _ADDED = {
     "modules": 118,
     "lines": 39_000,
-    "lines of code": 28_150,
+    "lines of code": 28_300,
     "lines of tests": 16_600,
     "modules with one importer": 8,
+    "largest module": 90,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
@@ -39,7 +40,7 @@ expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model 
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
 and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), federated averaging as a study (docs/decisions/0032), what
-attacks gain in trained rankers as a study (docs/benchmarks.md)."""
+attacks gain in trained rankers as a study (docs/benchmarks.md), which is the largest module, as its folder is full."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

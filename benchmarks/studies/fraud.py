@@ -663,9 +663,9 @@ class _TrainedStore:
         options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
         rebuild(folder / "index", options, progress)
         log, judgments = labelled_log(files).filter(_IS_HONEST), read_judgments(files.judgments_test)
-        asked = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
+        searches = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
         planned = [query for promotes in (True, False) for query in AttackPlan.of(log, promotes).queries]
-        return cls(folder / "index", log, judgments, planned, dict(asked.iter_rows()), progress)
+        return cls(folder / "index", log, judgments, planned, dict(searches.iter_rows()), progress)
 
     def nights(self, log: pl.DataFrame) -> Mapping[bool, _Night]:
         """A night on a log with the detector of bots, and one without: the same where it finds nobody."""

@@ -423,7 +423,7 @@ class Signal(StrEnum):
     CROWD = "clicks one product alone, which far more such shoppers click than others explain"
     BURIERS = "clicks for one query alone, which far more such shoppers do than others explain, and what others do not"
     SURE = "clicks a product for a query that is clicked more often there than shoppers look"
-    BESIDE = "clicks much beside a product, which far more shoppers do there than beside others"
+    PASSING = "clicks much beside a product, which far more shoppers do there than beside others"
 
 
 _VARIED = 8
@@ -592,8 +592,8 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
     alike = coordinated_accounts(units, acts)
-    beside = passing_clicks(acts.shown)
-    others = acts.shown.filter(~pl.col("session_number").is_in(beside["session_number"].implode()))
+    passing = passing_clicks(acts.shown)
+    others = acts.shown.filter(~pl.col("session_number").is_in(passing["session_number"].implode()))
     crowds = {
         Signal.CROWD: _odds("source", units, lone_clickers(acts.clicked, options.crowd)),
         Signal.BURIERS: _odds("source", units, lone_askers(others)),
@@ -622,7 +622,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     left = others.filter(~pl.col("session_number").is_in(suspects.implode()))
     sent = {
         signal: _odds("session_number", acts.sessions, found)
-        for signal, found in ((Signal.BESIDE, beside), (Signal.SURE, sure_clicks(left)))
+        for signal, found in ((Signal.PASSING, passing), (Signal.SURE, sure_clicks(left)))
     }
     most = np.maximum(*sent.values())
     own = _with_crowd(BotEvidence(own.total, {**by_session, **sent}), most, options)

@@ -518,7 +518,7 @@ def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
     assert not score_sessions(shop.cleaned())["is_fraud"].any()
 
 
-@pytest.mark.parametrize(("buries", "reason"), [(0.5, Signal.BESIDE), (0.2, Signal.BURIERS), (0.0, None)])
+@pytest.mark.parametrize(("buries", "reason"), [(0.5, Signal.PASSING), (0.2, Signal.BURIERS), (0.0, None)])
 def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
     buries: float, reason: Signal | None
 ) -> None:
@@ -556,7 +556,7 @@ def test_accounts_that_click_half_of_what_is_beside_a_product_are_flagged(accoun
     is_hired = pl.col("shopper").str.starts_with("hired")
     hired = scores.filter(is_hired)
     assert hired["is_fraud"].to_list() == [is_crowd] * accounts
-    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.BESIDE.value}
+    assert not is_crowd or {reason for each in hired["reasons"] for reason in each} >= {Signal.PASSING.value}
     assert scores.filter(~is_hired)["is_fraud"].sum() <= 2
 
 
