@@ -18,17 +18,13 @@ The curve boosts the hits that a filter lets through, at several strengths, and 
 the nDCG@10 of judged queries. Days of searches run under the control of the exposure goals of merchandising rules,
 `service.curation.exposure`. Boosts reorder candidates, which passed the cutoff; they make no product a candidate.
 
-Federated learning: rankers of several stores averaged (McMahan et al. 2017, Communication-efficient learning of deep
-networks from decentralized data, algorithm 1). In each round every store trains the average on its own lists, in a
-process of its own, and the new average weighs each store by its lists. Weights leave a store; events, lists and
-products do not.
+Federated learning: the ranker that several stores train together, as `shelfwise train ranker --federated` does,
+against that of each store alone and one of all lists.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
-import multiprocessing
 import shutil
 import statistics
 import tempfile
@@ -65,7 +61,7 @@ from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import ranker_store
 from rerank.text_towers.dataset import is_judging_query, judged_gains
 from rerank.training.click_dataset import ClickBatch
-from rerank.training.click_training import choose_mixing, score_loss
+from rerank.training.click_training import Federation, choose_mixing, score_loss, train_federated
 from rerank.training.datasets import merged_scores
 from rerank.training.losses import PositionTower
 from rerank.training.trainer import Training, train
@@ -93,7 +89,7 @@ from service.training.click_dataset import ClickTrainingSet
 from service.training.ranker_from_clicks import new_start
 from service.training.ranker_promotion import network_scores, served_scores
 from service.training.text_towers import judged_queries
-from service.training.training_session import fresh_tables
+from service.training.training_session import fresh_tables, run_federation
 
 LEAST = (0, 1, 2, 3)
 """Thresholds: see `service.engine.reasons.LEAST_RANKS`; 0 names all that there is to name."""
@@ -506,8 +502,6 @@ def show_curve(points: Sequence[CurvePoint], days: Sequence[ControlledDay]) -> N
 
 MERGED, SHIPPED = "merged order", "shipped ranker"
 ALONE, POOLED, FEDERATED = "each store alone", "pooled", "federated"
-State = Mapping[str, NDArray[np.float32]]
-"""The weights of a network, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -538,79 +532,47 @@ class WayQuality:
     against_pooled: Difference
 
 
-_OF_PROCESS: list[StoreData] = []
-"""The stores, as a process of `federated_network` has inherited them; it reads one."""
-
-
 def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progress) -> RankerNetwork:
-    """The average of the round that validation prefers, each store's counting as its lists do."""
-    weights = np.array([store.lists for store in stores], float)
-    average = common_start(stores)
-    best, reached = average, -np.inf
-    progress.begin("federated", rounds, "rounds")
-    with multiprocessing.get_context("fork").Pool(len(stores), _OF_PROCESS.extend, (stores,)) as processes:
-        for turn in range(rounds):
-            tasks = [(number, state_of(average), turn) for number in range(len(stores))]
-            local = processes.starmap(_train_locally, tasks, chunksize=1)
-            mean = {name: np.average([each[name] for each in local], axis=0, weights=weights) for name in local[0]}
-            average = _with_state(average, mean)
-            measured = processes.starmap(_validate, [(number, state_of(average)) for number in range(len(stores))])
-            if (validation := float(np.mean(measured))) > reached:
-                best, reached = average, validation
-            progress.advance(1)
-    progress.end(f"{len(stores)} stores, nDCG@10 {reached:.4f}")
-    return best
+    """What `rerank.training.click_training.train_federated` gives, each store in a process of its own."""
+    tasks = [partial(_train_member, store) for store in stores]
+    names = [f"store {number}" for number in range(1, len(stores) + 1)]
+    return run_federation(tasks, rounds, progress, names, is_forked=True)[0]
+
+
+def _train_member(store: StoreData, federation: Federation) -> RankerNetwork:
+    made = store.made
+    start = new_start(made, is_common=True).network
+    return train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)[0]
 
 
 def common_start(stores: Sequence[StoreData]) -> RankerNetwork:
-    """A new network with the median scale of the stores' features."""
-    starts = [new_start(store.made).network for store in stores]
-    states = [state_of(each) for each in starts]
-    return _with_state(
-        starts[0], {name: np.median([each[name] for each in states], axis=0) for name in ("centre", "spread")}
-    )
+    """A new network with the mean scale of the stores' features, each store's counting as its lists do."""
+    starts = [new_start(store.made, is_common=True).network for store in stores]
+    states, values = [each.state_dict() for each in starts], starts[0].state_dict()
+    weights = np.array([store.lists for store in stores], float)
+    for name in ("centre", "spread"):
+        mean = np.average([state[name].numpy() for state in states], 0, weights)
+        values[name] = values[name].new_tensor(mean)
+    starts[0].load_state_dict(values)
+    return starts[0].eval()
 
 
-def state_of(network: RankerNetwork) -> State:
-    """A copy of a network's weights."""
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
-
-
-def _with_state(network: RankerNetwork, state: State) -> RankerNetwork:
-    changed, values = copy.deepcopy(network), network.state_dict()
-    values |= {name: values[name].new_tensor(np.asarray(each)) for name, each in state.items()}
-    changed.load_state_dict(values)
-    return changed.eval()
-
-
-def _train_locally(number: int, state: State, turn: int) -> State:
-    store = _OF_PROCESS[number]
-    return state_of(train_on([store], _with_state(new_start(store.made).network, state), 1, turn))
-
-
-def _validate(number: int, state: State) -> float:
-    store = _OF_PROCESS[number]
-    return store.made.validation.of(_with_state(new_start(store.made).network, state))
-
-
-def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int, turn: int = 0) -> RankerNetwork:
+def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int) -> RankerNetwork:
     """A copy of a network, trained on the lists of stores, each batch of one of them, in an order drawn by chance. The
-    mean of the stores' validations chooses the epoch; one epoch is taken as it is, for an average."""
+    mean of the stores' validations chooses the epoch."""
     network, options = copy.deepcopy(start), stores[0].made.options.training
     losses = [score_loss("debiased", PositionTower(1), store.made.clicks.examination, options) for store in stores]
     counts = [-(-store.lists // options.draw.lists) for store in stores]
 
     def batches(epoch: int) -> Iterator[tuple[int, ClickBatch]]:
-        seed = options.seed * 1_000 + turn + epoch
+        seed = options.seed * 1_000 + epoch
         rest = [store.made.data.shuffled(options.draw, seed) for store in stores]
         for number in np.random.default_rng(seed).permutation(np.repeat(np.arange(len(stores)), counts)).tolist():
             yield number, next(rest[number])
 
     def validate(trained: RankerNetwork) -> float:
-        # Each epoch of a round is better than the one before.
-        return next(seen) if epochs == 1 else float(np.mean([store.made.validation.of(trained) for store in stores]))
+        return float(np.mean([store.made.validation.of(trained) for store in stores]))
 
-    seen = itertools.count(0.0)
     training: Training[RankerNetwork, tuple[int, ClickBatch]] = Training(
         batches, sum(counts), lambda trained, batch: losses[batch[0]](trained(*batch[1].inputs), batch[1]), validate
     )
@@ -636,7 +598,7 @@ def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality
 def federated(
     indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
     epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=2)] = 4,
-    rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 20,
 ) -> None:
     """Train rankers of several stores, each alone, on all lists together, and averaged; and measure each store."""
     with ExitStack() as stack:

@@ -43,6 +43,8 @@ ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
 """The order of the first stage, of the ranker that served before, of naive training on clicks, of the new ranker."""
 ERASURES = "erasures"
 """In `trained_on`: of shoppers, before the events were read that it learned from; absent where it learned from none."""
+STORES = "stores"
+"""In `trained_on`: of which the weights are an average; absent where they are of one."""
 _CURE = "roll back to another one (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 
@@ -72,7 +74,7 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     neutral: tuple[float, ...] = ()
     """Means of `features` in training, the reference of explanations; empty for 0."""
     trained_on: Mapping[str, str | int | float] = {}
-    """Data, seed, rows, date, for people; and `ERASURES`."""
+    """Data, seed, rows, date, for people; and `ERASURES` and `STORES`."""
     parent: str = ""
     """Identity of the ranker that training started from, if any."""
 

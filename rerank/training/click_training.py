@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from rerank.training.click_dataset import ClickBatch, ClickData, Draw
 from rerank.training.datasets import ListData, full_batches, merged_scores
 from rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
-from rerank.training.trainer import Epoch, LoopOptions, Training, train
+from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
 from retrieval.errors import SettingError, TrainingError
 
 # Differentially private training: DP-SGD (Abadi et al. 2016, Deep learning with differential privacy, algorithm 1), a
@@ -144,10 +145,18 @@ class Validation:
         return self.data.lists.places(self.numbers)
 
 
+class NetworkJudge(Protocol):
+    """Chooses an epoch."""
+
+    def of(self, network: RankerNetwork) -> float:
+        """Higher is better."""
+        ...
+
+
 def train_on_clicks(
     start: RankerNetwork,
     data: ClickData,
-    validation: Validation,
+    validation: NetworkJudge,
     method: ClickMethod,
     options: ClickOptions,
     folder: Path,
@@ -172,6 +181,89 @@ def train_on_clicks(
     )
     curve = train(network, training, options.loop, folder, advance, judged=judged)
     return ranker.eval(), curve
+
+
+State = Mapping[str, NDArray[np.float32]]
+"""The weights of a network, by name."""
+
+
+class Federation(Protocol):
+    """The part of one store in a training of several stores, which take all steps together."""
+
+    @property
+    def stores(self) -> int: ...
+
+    @property
+    def rounds(self) -> int: ...
+
+    def average(self, state: State, weight: float) -> State:
+        """The mean of what all stores give, by their weights; waits for the last one. Raises TrainingError where
+        another store has failed."""
+        ...
+
+
+class _Newest:
+    """Chooses the last epoch."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(0.0)
+
+    def of(self, network: RankerNetwork) -> float:  # noqa: ARG002 - whatever it has learned
+        return next(self._numbers)
+
+
+def train_federated(
+    start: RankerNetwork,
+    data: ClickData,
+    validation: Validation,
+    method: ClickMethod,
+    options: ClickOptions,
+    federation: Federation,
+    advance: Callable[[int], None] = lambda _steps: None,
+    *,
+    judged: Callable[[Epoch], None] = lambda _epoch: None,
+) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
+    """Trains one network on the lists of several stores, which stay where they are: in each round every store trains
+    the average on its own lists for an epoch, and the new average weighs each store by its lists (McMahan et al. 2017,
+    Communication-efficient learning of deep networks from decentralized data, algorithm 1).
+
+    Returns the average of the round that the mean of the stores' validations prefers, and the curve, a round an epoch;
+    each store returns the same. Their `start` differs in the scale of features alone, of which the average is taken.
+    Raises TrainingError for a non-finite loss, and where another store has failed.
+    """
+    lists = len(data.clicks.usable)
+    warm_up = min(options.loop.warm_up, -(-lists // options.draw.lists) // 4)
+    loop = replace(options.loop, epochs=1, warm_up=warm_up)
+
+    def averaged(network: RankerNetwork) -> RankerNetwork:
+        return _with_state(network, federation.average(_state_of(network), lists))
+
+    def judge(network: RankerNetwork, number: int, loss: float | None) -> Epoch:
+        own = np.array([validation.of(network)], np.float32)
+        return Epoch(number, loss, float(federation.average({"validation": own}, 1.0)["validation"][0]))
+
+    best = network = averaged(start)
+    curve = [judge(network, 0, None)]
+    for number in range(1, federation.rounds + 1):
+        local = replace(options, loop=loop, seed=options.seed * 1_000 + number)
+        with TemporaryDirectory() as folder:
+            network, (_, epoch) = train_on_clicks(network, data, _Newest(), method, local, Path(folder), advance)
+        network = averaged(network)
+        curve.append(judge(network, number, epoch.loss))
+        judged(curve[-1])
+        best = network if best_of(curve) is curve[-1] else best
+    return best, tuple(curve)
+
+
+def _state_of(network: RankerNetwork) -> State:
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def _with_state(network: RankerNetwork, state: State) -> RankerNetwork:
+    changed, values = copy.deepcopy(network), network.state_dict()
+    values |= {name: values[name].new_tensor(np.asarray(each)) for name, each in state.items()}
+    changed.load_state_dict(values)
+    return changed.eval()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

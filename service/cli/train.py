@@ -21,6 +21,9 @@ from service.settings import cache_folder, load_settings
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rerank.ranker.spec import AddedRanker
     from rerank.user_tower.files import StoredUserTower
     from service.reports.training import LearnReport
     from service.training.click_dataset import ClickRankerOptions
@@ -77,11 +80,27 @@ class TeacherOptions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FederatedOptions:
+    """The stores that train one ranker together."""
+
+    federated: Annotated[
+        list[Path] | None,
+        Option(
+            help="Train on the clicks of another index directory, too, without moving its events: weights are "
+            "averaged. Repeatable.",
+            metavar="INDEX",
+        ),
+    ] = None
+    rounds: Annotated[int, Option(help="With --federated, how often weights are averaged.", min=1, max=200)] = 20
+
+
 @command("train ranker store")
 def ranker(
     index: Index,
     how: ClickTrainingOptions,
     teacher: TeacherOptions,
+    others: FederatedOptions,
     from_catalog: Annotated[
         bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
@@ -103,16 +122,30 @@ def ranker(
         raise SettingError("--from-catalog and --judgments: a ranker learns from one of them; name one")
     if private is not None and (from_catalog or judgments):
         raise SettingError("--private is about shoppers' clicks; leave it out, or --from-catalog and --judgments")
-    check_index(index)
+    federated = others.federated or []
+    if federated and (from_catalog or judgments or private is not None):
+        raise SettingError("--federated averages what stores learn from clicks; leave out the other ways of training")
+    for each in (index, *federated):
+        check_index(each)
     if from_catalog:
         teacher.check()
     from rerank.training.distillation import DistilOptions
     from rerank.training.trainer import LoopOptions
     from service.training.text_towers import judged_queries
-    from service.training.training_session import train_from_catalog, train_from_clicks, train_from_judgments
+    from service.training.training_session import (
+        train_federated_rankers,
+        train_from_catalog,
+        train_from_clicks,
+        train_from_judgments,
+    )
 
     distillation = DistilOptions(LoopOptions(epochs=how.epochs), seed=how.seed)
     with TerminalProgress() as progress:
+        if federated:
+            stores = [index, *federated]
+            found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
+            documents = [{"index": str(each), **ranker_document(one)} for each, one in zip(stores, found, strict=True)]
+            return emit(list(zip(found, stores, strict=True)), _show_federated, document=documents)
         if from_catalog:
             added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
         elif judgments:
@@ -120,7 +153,13 @@ def ranker(
             added = train_from_judgments(index, judged, distillation, progress)
         else:
             added = train_from_clicks(index, load_settings(settings), how.from_clicks(private), progress).added
-    emit(added, show_training, index, document=ranker_document(added))
+    return emit(added, show_training, index, document=ranker_document(added))
+
+
+def _show_federated(found: Sequence[tuple[AddedRanker, Path]]) -> None:
+    for added, index in found:
+        say(f"\n{index}")
+        show_training(added, index)
 
 
 @command("train default first-store second-store --out default-ranker")

@@ -22,15 +22,17 @@ from rerank.evaluation.promotion import MRR
 from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
-from rerank.ranker.spec import ERASURES, StoredRanker, ranker_store
+from rerank.ranker.spec import ERASURES, STORES, StoredRanker, ranker_store
 from rerank.training.click_dataset import ClickEvidence, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
+    Federation,
     adopt_features,
     choose_mixing,
     new_attention,
     new_network,
     replace_attention,
+    train_federated,
     train_on_clicks,
     train_privately,
 )
@@ -84,6 +86,7 @@ def click_ranker(
     acts: pl.DataFrame | None = None,
     earlier: Earlier = NOTHING_EARLIER,
     before_judging: Callable[[], None] = lambda: None,
+    federation: Federation | None = None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
     on the last of them.
@@ -91,15 +94,16 @@ def click_ranker(
     `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` tells what was
     known at a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks
     are trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left
-    its state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from,
-    EncoderError where queries cannot be encoded, and what the registry raises.
+    its state in `work`, and goes on from there. With a `federation` the network is that of several stores. Raises
+    TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded, and what the
+    registry raises.
     """
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
     made = build_training_set(snapshot, events, served, options, now, progress, earlier)
-    start = new_start(made)
+    start = new_start(made, is_common=federation is not None)
     run = work / f"{_RUN}{digest(made, start.parent)}"
-    networks = train_networks(made, start.network, run, progress)
+    networks = train_networks(made, start.network, run, progress, federation)
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
     chosen = networks[options.method]
@@ -128,10 +132,10 @@ class Start:
     """The identity of the one that serves."""
 
 
-def new_start(made: ClickTrainingSet) -> Start:
-    """That of a training."""
+def new_start(made: ClickTrainingSet, *, is_common: bool = False) -> Start:
+    """That of a training, new where it is to be common to several stores."""
     features = made.clicks.lists.features
-    if made.served is not None and _can_go_on(made.served, made.options):
+    if not is_common and made.served is not None and _can_go_on(made.served, made.options):
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = replace_attention(served, None)
         adopt_features(network, features)
@@ -145,18 +149,18 @@ def new_start(made: ClickTrainingSet) -> Start:
 
 def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
     """Whether a training may begin with the weights of the ranker that serves: they are the store's own, and no shopper
-    whom they learned from has been erased since or is to be hidden."""
-    if options.training.private is not None:
+    whom they learned from has been erased since or is to be hidden. Whom other stores erased is not known here."""
+    if options.training.private is not None or STORES in served.spec.trained_on:
         return False
     is_erased = served.spec.trained_on.get(ERASURES, options.erasures) != options.erasures
     return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
 
 
 def train_networks(
-    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
+    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress, federation: Federation | None = None
 ) -> dict[ClickMethod, TrainedNetwork]:
     """Trains a network in the way of the options, and meanwhile another one naively: two networks of small lists take
-    a processor each. `run` keeps an interrupted training."""
+    a processor each. `run` keeps an interrupted training, unless it is a federated one."""
     method, is_over = made.options.method, Event()
 
     def advance(_steps: int) -> None:
@@ -170,7 +174,7 @@ def train_networks(
             if way != method
         }
         try:
-            networks = {method: train_network(made, start, method, run, progress)}
+            networks = {method: train_network(made, start, method, run, progress, federation)}
             for way, training in others.items():
                 progress.begin(way, None, "")
                 networks[way] = training.result()
@@ -181,13 +185,19 @@ def train_networks(
 
 
 def train_network(
-    made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
+    made: ClickTrainingSet,
+    start: RankerNetwork,
+    way: ClickMethod,
+    run: Path,
+    progress: Progress,
+    federation: Federation | None = None,
 ) -> TrainedNetwork:
     """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
     options = made.options.training
-    steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
+    epochs = options.loop.epochs if federation is None else federation.rounds
+    steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
     progress.begin(way, None if options.private else steps, "steps")
-    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
+    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way), federation)
     progress.end(made_network.summary)
     return made_network
 
@@ -199,9 +209,15 @@ def _trained(
     run: Path,
     advance: Callable[[int], None],
     judged: Callable[[Epoch], None],
+    federation: Federation | None = None,
 ) -> TrainedNetwork:
     options = made.options.training
     folder = run / way
+    if federation is not None:
+        network, curve = train_federated(
+            start, made.data, made.validation, way, options, federation, advance, judged=judged
+        )
+        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
     if options.private is not None and way != NAIVE:
         network, curve, guarantee = train_privately(
             start, made.data, made.validation, options, options.private, folder, advance, judged=judged

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
+from typing import Any, TypeVar
 
-from rerank.ranker.spec import AddedRanker
+import numpy as np
+
+from rerank.model_store import Encoding
+from rerank.ranker.spec import STORES, AddedRanker
 from rerank.sessions.bots import score_sessions
 from rerank.sessions.partitions import ScoreSessions
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.text_towers.dataset import JudgedQuery
+from rerank.training.click_training import Federation, State
 from rerank.training.distillation import DistilOptions
-from retrieval.progress import Progress
+from retrieval.errors import SettingError, ShelfwiseError, TrainingError
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.lock import hold_lock
+from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.event_log import EventLog
 from service.events.privacy import erasures
@@ -53,11 +65,140 @@ def train_from_judgments(
         return grade_ranker(snapshot, judged, work, root, options, progress)
 
 
-def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:
+def train_from_clicks(
+    root: Path,
+    settings: Settings,
+    options: ClickRankerOptions,
+    progress: Progress,
+    federation: Federation | None = None,
+) -> ClickTraining:
     """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
     `ranker_from_tables` do."""
     with fresh_tables(root, settings, progress) as tables:
-        return ranker_from_tables(tables, options, progress)
+        return ranker_from_tables(tables, options, progress, federation=federation)
+
+
+def train_federated_rankers(
+    roots: Sequence[Path], settings: Settings, options: ClickRankerOptions, rounds: int, progress: Progress
+) -> list[AddedRanker]:
+    """Trains one ranker on what the shoppers of several index directories did, and lets it serve in each where it is
+    better there. Each store is read by a process of its own, which gives away weights alone.
+
+    Raises SettingError for fewer than two directories, one that is named twice, or different encoders, StoreError for
+    one that cannot serve, and TrainingError with the message of what `train_from_clicks` raises for any of them.
+    """
+    if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
+        raise SettingError("a federated training takes two index directories or more, each once")
+    encodings: dict[Encoding, Path] = {}
+    for root in roots:
+        with serving_snapshot(root, settings) as snapshot:
+            encodings[encoding_of(snapshot)] = root
+    if len(encodings) > 1:
+        named = ", ".join(f"{each.encoder} in {root}" for each, root in encodings.items())
+        raise SettingError(f"a federated training takes indexes of one encoder, not {named}; rebuild with --encoder")
+    tasks = [partial(_train_member, root, settings, options) for root in roots]
+    return run_federation(tasks, rounds, progress, [str(root) for root in roots])
+
+
+def _train_member(root: Path, settings: Settings, options: ClickRankerOptions, federation: Federation) -> AddedRanker:
+    return train_from_clicks(root, settings, options, NullProgress(), federation).added
+
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """The part of a process in a federation."""
+
+    connection: Connection
+    stores: int
+    rounds: int
+
+    def average(self, state: State, weight: float) -> State:
+        self.connection.send((weight, state))
+        try:
+            mean: State = self.connection.recv()
+        except EOFError as error:
+            raise TrainingError("another store's training has ended") from error
+        return mean
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What a task returned, or the message of its error."""
+
+    result: Any = None
+    error: str = ""
+
+
+def run_federation(
+    tasks: Sequence[Callable[[Federation], _Result]],
+    rounds: int,
+    progress: Progress,
+    names: Sequence[str],
+    *,
+    is_forked: bool = False,
+) -> list[_Result]:
+    """Runs each task in a process of its own, and averages what they give; returns their results. Tasks are pickled,
+    unless the process `is_forked`, with what they refer to. Raises TrainingError, with the name of the store, where one
+    of them fails, and ends the others."""
+    context: ForkContext | SpawnContext = (
+        multiprocessing.get_context("fork") if is_forked else multiprocessing.get_context("spawn")
+    )
+    with ExitStack() as stack:
+        connections = []
+        for task in tasks:
+            ours, theirs = context.Pipe()
+            member = _Member(theirs, len(tasks), rounds)
+            process = context.Process(target=_run_member, args=(task, member), daemon=True)
+            process.start()
+            theirs.close()
+            connections.append(ours)
+            stack.callback(process.join)
+            stack.callback(process.terminate)
+            stack.callback(ours.close)
+        progress.begin("stores", None, "")
+        received = _receive(connections, names)
+        progress.end(f"{sum(weight for weight, _ in received):,.0f} lists of {len(tasks)} stores")
+        progress.begin("federated", rounds, "rounds")
+        steps = 0
+        while not isinstance(received[0], _End):
+            weights = np.array([weight for weight, _ in received])
+            states = [state for _, state in received]
+            mean = {name: np.average([each[name] for each in states], 0, weights) for name in states[0]}
+            for connection in connections:
+                connection.send(mean)
+            steps += 1
+            progress.advance(int(steps > 2 and steps % 2 == 0))  # the weights and the validation of each round
+            received = _receive(connections, names)
+        progress.end(f"{rounds} rounds")
+        return [each.result for each in received]
+
+
+def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[Any]:
+    """What all members give."""
+    found = []
+    for connection, name in zip(connections, names, strict=True):
+        try:
+            found.append(connection.recv())
+        except EOFError as error:
+            raise TrainingError(f"the training of {name} was killed; begin again") from error
+        if isinstance(found[-1], _End) and found[-1].error:
+            raise TrainingError(f"{name}: {found[-1].error}")
+    return found
+
+
+def _run_member(task: Callable[[Federation], _Result], member: _Member) -> None:
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    torch.set_num_threads(1)
+    try:
+        end = _End(task(member))
+    except ShelfwiseError as error:
+        end = _End(error=str(error))
+    member.connection.send(end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,8 +269,12 @@ def ranker_from_tables(
     progress: Progress,
     *,
     before_judging: Callable[[], None] = lambda: None,
+    federation: Federation | None = None,
 ) -> ClickTraining:
     """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
+    earlier = earlier_than_lists(tables)
+    if federation is not None:
+        earlier = replace(earlier, events={**earlier.events, STORES: federation.stores})
     return click_ranker(
         tables.snapshot,
         tables.derived.lists(),
@@ -139,8 +284,9 @@ def ranker_from_tables(
         tables.built,
         progress,
         acts=tables.derived.acts(),
-        earlier=earlier_than_lists(tables),
+        earlier=earlier,
         before_judging=before_judging,
+        federation=federation,
     )
 
 

@@ -1,20 +1,28 @@
 """`shelfwise train ranker --from-catalog` and `--judgments` to a ranker that serves, killed, repeated and refused;
-`train default`."""
+`train default`; `--federated`."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rerank.model_store import WEIGHTS_FILE
+from rerank.ranker.network import load_network
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
+from rerank.ranker.spec import STORES, AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
+from rerank.training.click_training import Federation
 from rerank.training.distillation import DistilOptions
 from rerank.training.query_generation import synthetic_queries
 from rerank.training.trainer import LoopOptions
@@ -26,12 +34,13 @@ from retrieval.errors import (
     StoreMissingError,
     TrainingError,
 )
+from retrieval.progress import NullProgress
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import Manifest
 from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.training.ranker_dataset import CatalogOptions, best_products
-from service.training.training_session import TRAINING_FOLDER, train_from_catalog
+from service.training.training_session import TRAINING_FOLDER, run_federation, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
@@ -58,6 +67,12 @@ def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFa
     document = run(root, teacher, "--json")
     (root / "told.json").write_bytes(msgspec.json.encode(document))
     return root
+
+
+@pytest.fixture
+def clicked(eventful_store: Path, tmp_path: Path) -> list[Path]:
+    """Two stores that shoppers were in."""
+    return [Path(shutil.copytree(eventful_store, tmp_path / name)) for name in ("one", "two")]
 
 
 @pytest.fixture
@@ -280,3 +295,56 @@ def test_default_ranker_is_written_with_its_measures_per_catalog(
 def test_a_default_ranker_of_one_catalog_is_refused(stores: list[Path], teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at least two catalogs"):
         train_default(stores[:1], teacher, tmp_path / "default")
+
+
+class TestFederated:
+    @pytest.mark.slow
+    def test_stores_get_the_same_weights_by_gates_of_their_own(self, clicked: list[Path]) -> None:
+        with SearchEngine.open(clicked[0], follow=False) as engine:
+            publish(clicked[0], spec_for(engine.snapshot), weighted_graph(merged=-1.0))
+        given = ("ranker", str(clicked[0]), "--federated", str(clicked[1]), "--rounds", "2", "--queries", "200")
+        done = CliRunner().invoke(app, ["train", *given, "--json"])
+        assert done.exit_code == 0, done.output
+        found = msgspec.json.decode(done.stdout)
+        assert [each["index"] for each in found] == [str(each) for each in clicked]
+        assert found[0]["serves"], "its old ranker ranks by the wrong end"
+        made = [ranker_store(root).open(each["ranker"]) for root, each in zip(clicked, found, strict=True)]
+        assert [each.spec.trained_on[STORES] for each in made] == [2, 2]
+        one, other = (load_network(each.folder / WEIGHTS_FILE).state_dict() for each in made)
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+    def test_stores_that_cannot_train_together_are_named(self, clicked: list[Path], root: Path) -> None:
+        def refused(*given: object) -> str:
+            done = CliRunner().invoke(app, ["train", "ranker", *map(str, given)])
+            assert isinstance(done.exception, ShelfwiseError)
+            return str(done.exception)
+
+        one, two = clicked
+        assert "each once" in refused(one, "--federated", one)
+        assert "leave out the other ways" in refused(one, "--federated", two, "--private", 8)
+        assert str(root / "none") in refused(one, "--federated", root / "none")
+
+
+class TestFederation:
+    def test_what_all_give_is_averaged_by_weight(self) -> None:
+        def task(value: float, federation: Federation) -> float:
+            return float(federation.average({"w": np.full(2, value, np.float32)}, value)["w"][1])
+
+        tasks = [partial(task, value) for value in (1.0, 3.0)]
+        expected = (1.0 * 1.0 + 3.0 * 3.0) / (1.0 + 3.0)
+        assert run_federation(tasks, 1, NullProgress(), ["one", "two"], is_forked=True) == [expected, expected]
+
+    def test_the_store_that_fails_is_named_and_the_others_end(self) -> None:
+        def good(federation: Federation) -> None:
+            federation.average({"w": np.ones(1, np.float32)}, 1.0)
+
+        def bad(_: Federation) -> None:
+            raise TrainingError("3 lists, 100 are needed")
+
+        def killed(_: Federation) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        for other, message in ((bad, "two: 3 lists, 100 are needed"), (killed, "the training of two was killed")):
+            with pytest.raises(TrainingError, match=message):
+                run_federation([good, other], 1, NullProgress(), ["one", "two"], is_forked=True)
+        assert not multiprocessing.active_children()

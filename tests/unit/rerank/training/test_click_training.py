@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Barrier
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -17,9 +21,11 @@ from rerank.training.click_training import (
     ClickOptions,
     PrivacyOptions,
     ShopperRecords,
+    State,
     Validation,
     adopt_features,
     new_network,
+    train_federated,
     train_on_clicks,
     train_privately,
 )
@@ -111,6 +117,48 @@ def test_newly_varying_feature_does_not_change_scores(made: Shop) -> None:
 def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
     with pytest.raises(TrainingError, match="nothing was clicked in the validation period"):
         Validation(made.data, np.empty(0, np.int64))
+
+
+@dataclass
+class Threads:
+    """Stores that train in threads of one process."""
+
+    stores: int
+    rounds: int
+    given: list[tuple[float, State]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._full, self._read = Barrier(self.stores), Barrier(self.stores, self.given.clear)
+
+    def average(self, state: State, weight: float) -> State:
+        self.given.append((weight, state))
+        self._full.wait()
+        total = sum(weight for weight, _ in self.given)
+        parts = sorted(self.given, key=lambda each: each[0])  # the sum does not depend on who was first
+        mean = {name: np.asarray(sum(part / total * each[name] for part, each in parts)) for name in state}
+        self._read.wait()
+        return cast(Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], mean)
+
+
+def test_stores_that_average_learn_from_the_lists_of_each_other(made: Shop, events: pl.DataFrame) -> None:
+    """Each has the clicks of its own queries alone, and is measured on all."""
+    queries = pl.col("query").hash(seed=1) % 4
+    parts = [click_data(made, learned_lists(made, events.filter(each))) for each in (queries == 0, queries > 0)]
+    assert 0 < len(parts[0].clicks.usable) < len(parts[1].clicks.usable)
+    local = replace(OPTIONS, loop=replace(OPTIONS.loop, warm_up=1))
+    stores = Threads(2, rounds=6)
+
+    def trained(number: int, federation: Threads) -> RankerNetwork:
+        data, judge = parts[number], validation(made)
+        network, curve = train_federated(start(made), data, judge, "debiased", local, federation)
+        assert [each.number for each in curve] == [*range(federation.rounds + 1)]
+        return network
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(trained, (0, 1), (stores, stores))
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    alone = reached(made, trained(0, Threads(1, rounds=6)))
+    assert 1 - reached(made, one) < 0.8 * (1 - alone)
 
 
 def shoppers(events: pl.DataFrame, count: int) -> pl.DataFrame:
