@@ -662,6 +662,8 @@ class _TrainedStore:
         files = write_demo_store(folder / "demo", seed=seed, products=study.products, sessions=study.sessions)
         options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
         rebuild(folder / "index", options, progress)
+        # With one key of pseudonyms, every night learns from the same halves of the honest shoppers.
+        EventLog.open(folder / "index", _SETTINGS).close()
         log, judgments = labelled_log(files).filter(_IS_HONEST), read_judgments(files.judgments_test)
         searches = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
         planned = [query for promotes in (True, False) for query in AttackPlan.of(log, promotes).queries]
