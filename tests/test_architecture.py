@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 39_000,
-    "lines of code": 28_300,
-    "lines of tests": 16_600,
+    "lines": 39_250,
+    "lines of code": 28_500,
+    "lines of tests": 16_700,
     "modules with one importer": 8,
     "largest module": 90,
 }

@@ -541,13 +541,13 @@ def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progre
 
 def _train_member(store: StoreData, federation: Federation) -> RankerNetwork:
     made = store.made
-    start = new_start(made, is_common=True).network
+    start = new_start(made).network
     return train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)[0]
 
 
 def common_start(stores: Sequence[StoreData]) -> RankerNetwork:
     """A new network with the mean scale of the stores' features, each store's counting as its lists do."""
-    starts = [new_start(store.made, is_common=True).network for store in stores]
+    starts = [new_start(store.made).network for store in stores]
     states, values = [each.state_dict() for each in starts], starts[0].state_dict()
     weights = np.array([store.lists for store in stores], float)
     for name in ("centre", "spread"):

@@ -36,7 +36,7 @@ from rerank.training.click_dataset import (
     queries_with_clicks,
     split_by_time,
 )
-from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, PrivacyGuarantee, Validation
+from rerank.training.click_training import ClickMethod, ClickOptions, Federation, Mixing, PrivacyGuarantee, Validation
 from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
@@ -233,6 +233,8 @@ class ClickRankerOptions:
     histories: HistoryOptions = field(default_factory=HistoryOptions)
     erasures: int = 0
     """Of shoppers, so far: see `service.events.privacy.erasures`."""
+    federation: Federation | None = None
+    """That with other stores, of which the network is; None trains on these lists alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -86,7 +86,6 @@ def click_ranker(
     acts: pl.DataFrame | None = None,
     earlier: Earlier = NOTHING_EARLIER,
     before_judging: Callable[[], None] = lambda: None,
-    federation: Federation | None = None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
     on the last of them.
@@ -94,16 +93,15 @@ def click_ranker(
     `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` tells what was
     known at a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks
     are trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left
-    its state in `work`, and goes on from there. With a `federation` the network is that of several stores. Raises
-    TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded, and what the
-    registry raises.
+    its state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from,
+    EncoderError where queries cannot be encoded, and what the registry raises.
     """
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
     made = build_training_set(snapshot, events, served, options, now, progress, earlier)
-    start = new_start(made, is_common=federation is not None)
+    start = new_start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
-    networks = train_networks(made, start.network, run, progress, federation)
+    networks = train_networks(made, start.network, run, progress)
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
     chosen = networks[options.method]
@@ -132,10 +130,10 @@ class Start:
     """The identity of the one that serves."""
 
 
-def new_start(made: ClickTrainingSet, *, is_common: bool = False) -> Start:
-    """That of a training, new where it is to be common to several stores."""
+def new_start(made: ClickTrainingSet) -> Start:
+    """That of a training."""
     features = made.clicks.lists.features
-    if not is_common and made.served is not None and _can_go_on(made.served, made.options):
+    if made.served is not None and _can_go_on(made.served, made.options):
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = replace_attention(served, None)
         adopt_features(network, features)
@@ -149,15 +147,17 @@ def new_start(made: ClickTrainingSet, *, is_common: bool = False) -> Start:
 
 def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
     """Whether a training may begin with the weights of the ranker that serves: they are the store's own, and no shopper
-    whom they learned from has been erased since or is to be hidden. Whom other stores erased is not known here."""
-    if options.training.private is not None or STORES in served.spec.trained_on:
+    whom they learned from has been erased since or is to be hidden."""
+    if options.training.private is not None or options.federation is not None:
+        return False
+    if STORES in served.spec.trained_on:  # whom the other stores have erased is not known
         return False
     is_erased = served.spec.trained_on.get(ERASURES, options.erasures) != options.erasures
     return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
 
 
 def train_networks(
-    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress, federation: Federation | None = None
+    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
 ) -> dict[ClickMethod, TrainedNetwork]:
     """Trains a network in the way of the options, and meanwhile another one naively: two networks of small lists take
     a processor each. `run` keeps an interrupted training, unless it is a federated one."""
@@ -174,7 +174,7 @@ def train_networks(
             if way != method
         }
         try:
-            networks = {method: train_network(made, start, method, run, progress, federation)}
+            networks = {method: train_network(made, start, method, run, progress)}
             for way, training in others.items():
                 progress.begin(way, None, "")
                 networks[way] = training.result()
@@ -185,19 +185,14 @@ def train_networks(
 
 
 def train_network(
-    made: ClickTrainingSet,
-    start: RankerNetwork,
-    way: ClickMethod,
-    run: Path,
-    progress: Progress,
-    federation: Federation | None = None,
+    made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
 ) -> TrainedNetwork:
     """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
-    options = made.options.training
+    options, federation = made.options.training, _federation_of(made, way)
     epochs = options.loop.epochs if federation is None else federation.rounds
     steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
     progress.begin(way, None if options.private else steps, "steps")
-    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way), federation)
+    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
     progress.end(made_network.summary)
     return made_network
 
@@ -209,9 +204,8 @@ def _trained(
     run: Path,
     advance: Callable[[int], None],
     judged: Callable[[Epoch], None],
-    federation: Federation | None = None,
 ) -> TrainedNetwork:
-    options = made.options.training
+    options, federation = made.options.training, _federation_of(made, way)
     folder = run / way
     if federation is not None:
         network, curve = train_federated(
@@ -225,6 +219,11 @@ def _trained(
         return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation), guarantee)
     network, curve = train_on_clicks(start, made.data, made.validation, way, options, folder, advance, judged=judged)
     return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
+
+
+def _federation_of(made: ClickTrainingSet, way: ClickMethod) -> Federation | None:
+    """That of the network in the way of the options; the other one is the store's own."""
+    return made.options.federation if way == made.options.method else None
 
 
 # The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps.

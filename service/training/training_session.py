@@ -65,17 +65,11 @@ def train_from_judgments(
         return grade_ranker(snapshot, judged, work, root, options, progress)
 
 
-def train_from_clicks(
-    root: Path,
-    settings: Settings,
-    options: ClickRankerOptions,
-    progress: Progress,
-    federation: Federation | None = None,
-) -> ClickTraining:
+def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:
     """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
     `ranker_from_tables` do."""
     with fresh_tables(root, settings, progress) as tables:
-        return ranker_from_tables(tables, options, progress, federation=federation)
+        return ranker_from_tables(tables, options, progress)
 
 
 def train_federated_rankers(
@@ -101,19 +95,22 @@ def train_federated_rankers(
 
 
 def _train_member(root: Path, settings: Settings, options: ClickRankerOptions, federation: Federation) -> AddedRanker:
-    return train_from_clicks(root, settings, options, NullProgress(), federation).added
+    return train_from_clicks(root, settings, replace(options, federation=federation), NullProgress()).added
 
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
 class _Member:
     """The part of a process in a federation."""
 
-    connection: Connection
-    stores: int
-    rounds: int
+    def __init__(self, connection: Connection, stores: int, rounds: int) -> None:
+        self.connection = connection
+        self.stores = stores
+        self.rounds = rounds
+
+    def __deepcopy__(self, memo: object) -> _Member:
+        return self  # a copy of a connection closes it when it is collected
 
     def average(self, state: State, weight: float) -> State:
         self.connection.send((weight, state))
@@ -269,12 +266,11 @@ def ranker_from_tables(
     progress: Progress,
     *,
     before_judging: Callable[[], None] = lambda: None,
-    federation: Federation | None = None,
 ) -> ClickTraining:
     """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
     earlier = earlier_than_lists(tables)
-    if federation is not None:
-        earlier = replace(earlier, events={**earlier.events, STORES: federation.stores})
+    if options.federation is not None:
+        earlier = replace(earlier, events={**earlier.events, STORES: options.federation.stores})
     return click_ranker(
         tables.snapshot,
         tables.derived.lists(),
@@ -286,7 +282,6 @@ def ranker_from_tables(
         acts=tables.derived.acts(),
         earlier=earlier,
         before_judging=before_judging,
-        federation=federation,
     )
 
 
