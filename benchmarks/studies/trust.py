@@ -536,13 +536,18 @@ def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progre
     """What `rerank.training.click_training.train_federated` gives, each store in a process of its own."""
     tasks = [partial(_train_member, store) for store in stores]
     names = [f"store {number}" for number in range(1, len(stores) + 1)]
-    return run_federation(tasks, rounds, progress, names, is_forked=True)[0]
+    state = run_federation(tasks, rounds, progress, names, is_forked=True)[0]
+    network = new_start(stores[0].made).network
+    network.load_state_dict({name: network.state_dict()[name].new_tensor(each) for name, each in state.items()})
+    return network.eval()
 
 
-def _train_member(store: StoreData, federation: Federation) -> RankerNetwork:
+def _train_member(store: StoreData, federation: Federation) -> Mapping[str, NDArray[np.float32]]:
+    """The weights by name: torch would share its tensors with a process that has ended."""
     made = store.made
     start = new_start(made).network
-    return train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)[0]
+    trained, _ = train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)
+    return {name: value.numpy() for name, value in trained.state_dict().items()}
 
 
 def common_start(stores: Sequence[StoreData]) -> RankerNetwork:

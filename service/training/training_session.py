@@ -116,7 +116,7 @@ class _Member:
         self.connection.send((weight, state))
         try:
             mean: State = self.connection.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise TrainingError("another store's training has ended") from error
         return mean
 
@@ -179,7 +179,7 @@ def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[An
     for connection, name in zip(connections, names, strict=True):
         try:
             found.append(connection.recv())
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise TrainingError(f"the training of {name} was killed; begin again") from error
         if isinstance(found[-1], _End) and found[-1].error:
             raise TrainingError(f"{name}: {found[-1].error}")
