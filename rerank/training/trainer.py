@@ -54,6 +54,11 @@ def spare_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def take_one_thread() -> None:
+    """Lets torch compute in one thread from now on, as for one of several processes that train side by side."""
+    torch.set_num_threads(1)
+
+
 _Network = TypeVar("_Network", bound=nn.Module)
 _Batch = TypeVar("_Batch")
 

@@ -25,6 +25,7 @@ from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.text_towers.dataset import JudgedQuery
 from rerank.training.click_training import Federation, State
 from rerank.training.distillation import DistilOptions
+from rerank.training.trainer import take_one_thread
 from retrieval.errors import SettingError, ShelfwiseError, TrainingError
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.lock import hold_lock
@@ -187,10 +188,8 @@ def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[An
 
 
 def _run_member(task: Callable[[Federation], _Result], member: _Member) -> None:
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    torch.set_num_threads(1)
+    take_one_thread()
     try:
         end = _End(task(member))
     except ShelfwiseError as error:
