@@ -228,8 +228,8 @@ def train_federated(
     Communication-efficient learning of deep networks from decentralized data, algorithm 1).
 
     Returns the average of the round that the mean of the stores' validations prefers, and the curve, a round an epoch;
-    each store returns the same. Their `start` differs in the scale of features alone, of which the average is taken.
-    Raises TrainingError for a non-finite loss, and where another store has failed.
+    each store returns the same. Their `start` differs in the scale of features alone, of which the average is taken
+    over the stores where they vary. Raises TrainingError for a non-finite loss, and where another store has failed.
     """
     lists = len(data.clicks.usable)
     warm_up = min(options.loop.warm_up, -(-lists // options.draw.lists) // 4)
@@ -242,7 +242,7 @@ def train_federated(
         own = np.array([validation.of(network)], np.float32)
         return Epoch(number, loss, float(federation.average({"validation": own}, 1.0)["validation"][0]))
 
-    best = network = averaged(start)
+    best = network = averaged(_with_common_scale(start, federation, lists))
     curve = [judge(network, 0, None)]
     for number in range(1, federation.rounds + 1):
         local = replace(options, loop=loop, seed=options.seed * 1_000 + number)
@@ -253,6 +253,19 @@ def train_federated(
         judged(curve[-1])
         best = network if best_of(curve) is curve[-1] else best
     return best, tuple(curve)
+
+
+def _with_common_scale(network: RankerNetwork, federation: Federation, lists: int) -> RankerNetwork:
+    """With the scale of features that all stores share; that of a constant one would hide it everywhere."""
+    varies = (~network.constant_features).numpy().astype(np.float32)
+    own = {"centre": network.centre.numpy() * varies, "spread": network.spread.numpy() * varies, "varies": varies}
+    mean = federation.average(own, lists)
+    share = mean["varies"]
+    scale = {
+        name: np.where(share > 0, mean[name] / np.where(share > 0, share, 1.0), getattr(network, name).numpy())
+        for name in ("centre", "spread")
+    }
+    return _with_state(network, scale)
 
 
 def _state_of(network: RankerNetwork) -> State:

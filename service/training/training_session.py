@@ -168,7 +168,7 @@ def run_federation(
             for connection in connections:
                 connection.send(mean)
             steps += 1
-            progress.advance(int(steps > 2 and steps % 2 == 0))  # the weights and the validation of each round
+            progress.advance(int(steps > 3 and steps % 2))  # the weights and the validation of each round
             received = _receive(connections, names)
         progress.end(f"{rounds} rounds")
         return [each.result for each in received]

@@ -161,6 +161,23 @@ def test_stores_that_average_learn_from_the_lists_of_each_other(made: Shop, even
     assert 1 - reached(made, one) < 0.8 * (1 - alone)
 
 
+def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(made: Shop, events: pl.DataFrame) -> None:
+    data = click_data(made, learned_lists(made, events))
+    features = made.data.lists.features.copy()
+    features[:, 3] = 1.0
+    starts = new_network(SHAPE, features, seed=0), start(made)
+    stores = Threads(2, rounds=1)
+
+    def trained(network: RankerNetwork) -> RankerNetwork:
+        return train_federated(network, data, validation(made), "debiased", OPTIONS, stores)[0]
+
+    assert starts[0].constant_features[3]
+    with ThreadPoolExecutor(2) as threads:
+        for network in threads.map(trained, starts):
+            assert network.spread[3].item() == pytest.approx(starts[1].spread[3].item())
+            assert network.centre[3].item() == pytest.approx(starts[1].centre[3].item())
+
+
 def shoppers(events: pl.DataFrame, count: int) -> pl.DataFrame:
     """The events, as lists of so many shoppers."""
     return events.with_columns(who=pl.format("u{}", pl.col("query_id").hash(seed=1) % count))
