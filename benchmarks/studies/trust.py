@@ -68,7 +68,7 @@ from rerank.training.trainer import Training, train
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows, VectorIndex, Vectors
 from retrieval.judgments import read_judgments
-from retrieval.progress import Progress
+from retrieval.progress import NullProgress, Progress
 from retrieval.records import ExposureGoal, Hit, Product, Reason, ReasonKind
 from retrieval.text.highlight import Matcher
 from service.cli.options import Index, command
@@ -533,7 +533,8 @@ class WayQuality:
 
 
 def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progress) -> RankerNetwork:
-    """What `rerank.training.click_training.train_federated` gives, each store in a process of its own."""
+    """What `rerank.training.click_training.train_federated` gives, each store in a process of its own: without a round
+    the start that is common to the stores."""
     tasks = [partial(_train_member, store) for store in stores]
     names = [f"store {number}" for number in range(1, len(stores) + 1)]
     state = run_federation(tasks, rounds, progress, names, is_forked=True)[0]
@@ -548,18 +549,6 @@ def _train_member(store: StoreData, federation: Federation) -> Mapping[str, NDAr
     start = new_start(made).network
     trained, _ = train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)
     return {name: value.numpy() for name, value in trained.state_dict().items()}
-
-
-def common_start(stores: Sequence[StoreData]) -> RankerNetwork:
-    """A new network with the mean scale of the stores' features, each store's counting as its lists do."""
-    starts = [new_start(store.made).network for store in stores]
-    states, values = [each.state_dict() for each in starts], starts[0].state_dict()
-    weights = np.array([store.lists for store in stores], float)
-    for name in ("centre", "spread"):
-        mean = np.average([state[name].numpy() for state in states], 0, weights)
-        values[name] = values[name].new_tensor(mean)
-    starts[0].load_state_dict(values)
-    return starts[0].eval()
 
 
 def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int) -> RankerNetwork:
@@ -624,7 +613,7 @@ def federated(
         for store in stores:
             alone.append(train_on([store], new_start(store.made).network, epochs))
             progress.advance(1)
-        pooled = train_on(stores, common_start(stores), epochs)
+        pooled = train_on(stores, federated_network(stores, 0, NullProgress()), epochs)
         progress.end(f"{sum(store.lists for store in stores):,} lists")
         ways = {
             MERGED: [measure_order(each.made, lambda data: merged_scores(data.lists), each.graded) for each in stores]
