@@ -9,7 +9,7 @@ import threading
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -149,7 +149,9 @@ class SqliteFile:
         where = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             if self._private and mode == "rwc":
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                # Never one that is there: closing it would free the locks that this process's connections hold on it.
+                with suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             with closing(sqlite3.connect(where, wait, isolation_level=None, uri=True)) as connection:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 yield connection

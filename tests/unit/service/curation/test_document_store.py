@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +15,8 @@ import msgspec
 import pytest
 
 from retrieval.errors import InputError, RuleError, StoreDamagedError, StoreError, StoreForeignError, SynonymError
+from service.curation import document_store
+from service.curation.document_store import Layout, SqliteFile
 from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, rule_document
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.experiments import ExperimentStore
@@ -199,3 +203,18 @@ def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
         with pytest.raises(InputError, match=message):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """POSIX frees all locks of a process on a file when it closes any descriptor of it."""
+    monkeypatch.setattr(document_store, "_WAIT_SECONDS", 0.05)
+    file = SqliteFile(tmp_path / "numbers.sqlite", Layout("numbers", 7, 1, "CREATE TABLE numbers (n);"), private=True)
+    other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
+    with file.writing() as cursor:
+        cursor.execute("INSERT INTO numbers VALUES (1)")
+        with pytest.raises(StoreError, match="locked"), file.writing():
+            pass
+        found = subprocess.run([sys.executable, "-c", other, file.path], capture_output=True, text=True, check=False)
+    assert "database is locked" in found.stderr
