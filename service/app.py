@@ -24,9 +24,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from retrieval.encoders.registry import open_encoder
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import LazyEncoder, open_encoder
 from retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import SettingError
+from retrieval.store.versions import Store
 from service.answers.questions import load_questions
 from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
@@ -236,10 +238,17 @@ def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: Se
     """Makes an index without products, with the encoder of the settings or of the default index."""
     from indexer.build import create_index  # what a service does without until then
 
-    contexts = sorted(indexes.opened, key=lambda each: each.name != settings.default_index)
-    known = {each.engine.manifest.encoder_name: each.engine.snapshot.encoder for each in contexts}
-    name = resolve_model_name(settings.encoder) if settings.encoder else next(iter(known), DEFAULT_MODEL)
-    create_index(path, known.get(name) or open_encoder(name, cache=cache_folder()), name)
+    engines = [each.engine for each in sorted(indexes.opened, key=lambda each: each.name != settings.default_index)]
+    served = [each.manifest.encoder_name for each in engines]
+    name = resolve_model_name(settings.encoder) if settings.encoder else next(iter(served), DEFAULT_MODEL)
+    encoder: Encoder
+    if name in served:
+        # From the directory of an index that serves: that of a shared encoder may be of an index which is gone.
+        engine = engines[served.index(name)]
+        encoder = LazyEncoder(Store(engine.root).encoders / engine.manifest.encoder)
+    else:
+        encoder = open_encoder(name, cache=cache_folder())
+    create_index(path, encoder, name)
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:

@@ -19,7 +19,7 @@ from retrieval.encoders.folder import (
     TORCH_FOLDER,
     EncoderSpec,
     ProgressCallback,
-    PromptedEncoder,
+    StoredEncoder,
     Vectors,
     identity_of,
     read_spec,
@@ -151,7 +151,7 @@ def shared_encoder(folder: Path) -> _Stored:
         return loaded
 
 
-class LazyEncoder(PromptedEncoder):
+class LazyEncoder(StoredEncoder):
     """A stored encoder that is loaded when it first encodes: loading takes a second, a change of a price needs none.
 
     Raises EncoderUnavailableError at once for a folder without a spec, and later as `load_encoder` does.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from retrieval import errors
 from service.http.request import REQUEST_ID, is_protocol_path, request_id
 
+_log = structlog.get_logger("shelfwise.http")
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
     errors.OutsideFilterError: (403, "outside_filter"),
@@ -145,6 +147,8 @@ def handle_errors(app: FastAPI) -> None:
         known = to_request_error(error)
         if in_protocol and isinstance(error, HTTPException) and known.status in (404, 405):
             known.message = f"{request.method} {request.url.path[:200]} is no method of this service"
+        if isinstance(error, errors.ShelfwiseError) and known.status >= 500:
+            _log.error("failed", request=request_id(scope), kind=type(error).__name__, error=str(error))
         return error_response(known, request_id(scope), in_protocol=in_protocol)
 
     for kind in (RequestError, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):

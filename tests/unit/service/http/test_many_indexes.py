@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from retrieval.encoders import registry
 from retrieval.store.manifest import CURRENT
 from service.app import create_app
 from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
@@ -381,8 +383,8 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     reader = sent(made(keys, Scope.SEARCH))
     assert client.post("/1/indexes/new-b", json=body, headers=reader).status_code in (403, 404)
     task = answer.json()["taskID"]
-    registry = client.app.state.indexes  # type: ignore[attr-defined]
-    with registry.use("new-articles") as context, registry.use("shop-a") as other:
+    indexes = client.app.state.indexes  # type: ignore[attr-defined]
+    with indexes.use("new-articles") as context, indexes.use("shop-a") as other:
         assert context.engine.wait_for(task // 2, 60)
         assert context.engine.snapshot.encoder is other.engine.snapshot.encoder
     assert client.get(f"/1/indexes/new-articles/task/{task}", headers=writer).json()["status"] == "published"
@@ -390,12 +392,31 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     assert [each["objectID"] for each in found["hits"]] == ["a1"]
     requests = [{"action": "addObject", "indexName": "articles", "body": body}]
     assert client.post("/1/indexes/*/batch", json={"requests": requests}, headers=writer).status_code == 200
-    assert sorted(registry.names) == ["articles", "new-articles", "shop-a", "shop-b"]
+    assert sorted(indexes.names) == ["articles", "new-articles", "shop-a", "shop-b"]
     moved = client.post("/1/indexes/no/operation", json={"operation": "move", "destination": "x"}, headers=whole)
     assert moved.status_code == 404
     for name in ("articles", "new-articles"):
         shutil.rmtree(stores / name)
     refresh(client)
+
+
+def test_an_index_is_made_after_the_one_that_its_encoder_was_loaded_from_is_gone(
+    demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_SHARED", WeakValueDictionary())
+    for name in ("first", "second"):
+        shutil.copytree(demo_index, tmp_path / name)
+    with local_client(create_app(tmp_path, ServiceSettings(keys=tmp_path / KEYS_FILE))) as calling:
+        shutil.rmtree(tmp_path / "first")
+        refresh(calling)
+        key = sent(made(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
+        body = {"objectID": "a1", "name": "Cordless drill"}
+        added = calling.post("/1/indexes/third", json=body, headers=key)
+        assert added.status_code == 200, added.text
+        with calling.app.state.indexes.use("third") as context:  # type: ignore[attr-defined]
+            assert context.engine.wait_for(added.json()["taskID"] // 2, 60)
+        found = calling.post("/1/indexes/third/query", json={"query": "drill"}, headers=key).json()
+        assert [each["objectID"] for each in found["hits"]] == ["a1"]
 
 
 def test_no_more_indexes_are_made_than_the_setting_allows(stores: Path, keys: KeyFile, whole: dict[str, str]) -> None:

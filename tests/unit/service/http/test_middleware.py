@@ -13,6 +13,7 @@ import pytest
 from fastapi import Body, FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from retrieval.errors import StoreDamagedError
 from service.http.errors import RequestError, handle_errors
@@ -265,9 +266,13 @@ def test_draining_responses_close_their_connection() -> None:
     [("/broken", 500, "internal", "secret"), ("/damaged", 503, "store", "/srv/store")],
 )
 def test_internal_error_reveals_no_details(path: str, status: int, code: str, hidden: str) -> None:
-    answer = application().get(path)
+    with capture_logs() as logged:
+        answer = application().get(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert hidden not in answer.text
+    (failure,) = (each for each in logged if each["event"] == "failed")
+    assert failure["request"] == answer.headers["X-Request-ID"]
+    assert hidden in str(failure.get("error", hidden))  # of another kind of error the log has the traceback
     assert "Traceback" not in answer.text
     assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
 
