@@ -25,7 +25,7 @@ _ADDED = {
     "modules": 118,
     "lines": 39_250,
     "lines of code": 28_500,
-    "lines of tests": 16_700,
+    "lines of tests": 16_900,
     "modules with one importer": 8,
     "largest module": 90,
 }
