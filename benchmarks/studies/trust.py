@@ -4,6 +4,7 @@ stores gain that learn together without moving events.
 python -m benchmarks.studies.trust faithfulness INDEX JUDGMENTS.tsv
 python -m benchmarks.studies.trust exposure INDEX JUDGMENTS.tsv FILTER
 python -m benchmarks.studies.trust federated INDEX INDEX...
+python -m benchmarks.studies.trust federated-towers INDEX INDEX...
 
 Faithfulness of reasons: whether a hit falls where its product really lacks what a reason names.
 
@@ -19,7 +20,7 @@ the nDCG@10 of judged queries. Days of searches run under the control of the exp
 `service.curation.exposure`. Boosts reorder candidates, which passed the cutoff; they make no product a candidate.
 
 Federated learning: the ranker that several stores train together, as `shelfwise train ranker --federated` does,
-against that of each store alone and one of all lists.
+against that of each store alone and one of all lists; and the towers, as `shelfwise train towers --federated` does.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,7 @@ import typer
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from benchmarks.quality import ndcg
 from benchmarks.studies import run_study
 from benchmarks.studies.query_memory import (
     BY_GRADES,
@@ -52,6 +55,7 @@ from benchmarks.studies.query_memory import (
     measure_order,
 )
 from benchmarks.tables import difference_cells, figure_table
+from rerank.click_models.click_log import Floats
 from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.promotion import NDCG
 from rerank.evaluation.statistics import Difference, paired_bootstrap
@@ -59,17 +63,31 @@ from rerank.ranker.memory import QueryMemory, product_hashes
 from rerank.ranker.network import RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import ranker_store
-from rerank.text_towers.dataset import is_judging_query, judged_gains
+from rerank.text_towers.dataset import (
+    JudgedQuery,
+    TowerSources,
+    build_dataset,
+    from_labels,
+    is_judging_query,
+    judged_gains,
+)
+from rerank.text_towers.model import TextTower, open_text_tower
+from rerank.text_towers.options import RetrievedProducts, TextTowerOptions, TextTowerTask
+from rerank.text_towers.training import train_towers
 from rerank.training.click_dataset import ClickBatch
-from rerank.training.click_training import Federation, choose_mixing, score_loss, train_federated
+from rerank.training.click_training import choose_mixing, score_loss, train_federated
 from rerank.training.datasets import merged_scores
 from rerank.training.losses import PositionTower
-from rerank.training.trainer import Training, train
+from rerank.training.trainer import Federation, State, Training, train
+from retrieval.encoders.folder import TORCH_FOLDER
+from retrieval.encoders.weights import find_model
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows, VectorIndex, Vectors
-from retrieval.judgments import read_judgments
+from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import NullProgress, Progress
 from retrieval.records import ExposureGoal, Hit, Product, Reason, ReasonKind
+from retrieval.store.products import encoder_text
+from retrieval.store.versions import Store
 from retrieval.text.highlight import Matcher
 from service.cli.options import Index, command
 from service.cli.output import TerminalProgress, emit, say, show_table
@@ -84,11 +102,11 @@ from service.engine.reranking import Reranking
 from service.engine.search import Search, ordered_ids
 from service.engine.snapshot import Snapshot
 from service.events.signals import Popularity
-from service.settings import load_settings
+from service.settings import cache_folder, load_settings
 from service.training.click_dataset import ClickTrainingSet
 from service.training.ranker_from_clicks import new_start
 from service.training.ranker_promotion import network_scores, served_scores
-from service.training.text_towers import judged_queries
+from service.training.text_towers import judged_queries, retrieve_products
 from service.training.training_session import fresh_tables, run_federation
 
 LEAST = (0, 1, 2, 3)
@@ -355,8 +373,6 @@ _DAYS = 2
 _ROUNDING = 0.01
 """Of strengths, so that equal searches of a day run once."""
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoostedSearches:
@@ -581,11 +597,15 @@ def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality
     for measure in (BY_GRADES, NDCG):
         values = {way: np.concatenate([each[measure].values[0] for each in found]) for way, found in ways.items()}
         weights = np.concatenate([each[measure].traffic / each[measure].traffic.sum() for each in ways[ALONE]])
-        known = np.isfinite(list(values.values())).all(axis=0)
-        weights = weights[known]
-        for way, each in values.items():
-            gains = (paired_bootstrap(each[known], values[base][known], weights) for base in (ALONE, POOLED))
-            yield WayQuality(way, measure, float(np.average(each[known], weights=weights)), *gains)
+        yield from compare_ways(measure, values, weights)
+
+
+def compare_ways(measure: str, values: Mapping[str, Floats], weights: Floats) -> Iterator[WayQuality]:
+    """Of values by query, without queries that not all ways have."""
+    known = np.isfinite(list(values.values())).all(axis=0)
+    for way, each in values.items():
+        gains = (paired_bootstrap(each[known], values[base][known], weights[known]) for base in (ALONE, POOLED))
+        yield WayQuality(way, measure, float(np.average(each[known], weights=weights[known])), *gains)
 
 
 @command("trust federated store1/index store2/index")
@@ -627,6 +647,116 @@ def federated(
     emit(list(way_qualities(ways)), show_ways)
 
 
+# Towers: a static encoder that all stores begin with, trained on clicks of queries other than the judged ones.
+
+INITIAL = "initial"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TowerStore:
+    """A store's own data of towers."""
+
+    root: Path
+    snapshot: Snapshot
+    queries: Sequence[JudgedQuery]
+    """With the products that shoppers chose."""
+    judgments: Judgments
+    """Which nothing is trained on or chosen by."""
+
+    def tower(self, state: State | None = None) -> TextTower:
+        """The one that serves, with these weights."""
+        folder = Store(self.root).encoders / self.snapshot.manifest.encoder / TORCH_FOLDER
+        tower = open_text_tower(find_model(str(folder), cache_folder()), TextTowerOptions().max_length, device="cpu")
+        known = tower.model.state_dict()
+        tower.model.load_state_dict(
+            known | {name: known[name].new_tensor(value) for name, value in (state or {}).items()}
+        )
+        return tower
+
+    def values(self, tower: TextTower) -> Floats:
+        """nDCG@10 of each judged query, by the vectors of all products alone."""
+        products = self.snapshot.products
+        vectors = tower.encode_products([encoder_text(products[row]) for row in range(len(products))])
+        best = np.argsort(-tower.encode_queries(list(self.judgments.grades)) @ vectors.T, axis=1, kind="stable")[:, :10]
+        judged = self.judgments
+        found = zip(best.tolist(), judged.grades.values(), strict=True)
+        return np.array([ndcg([products.id_of(row) for row in rows], grades, judged) for rows, grades in found])
+
+
+def tower_task(stores: Sequence[TowerStore], held_out: Collection[str], epochs: int, folder: Path) -> TextTowerTask:
+    """The training on the clicks of some stores together, with the products of all; without queries that any store of
+    the study is measured by."""
+    starts = np.cumsum([0, *(len(store.snapshot.products) for store in stores)]).tolist()
+    rows: dict[str, int] = {}
+    queries = []
+    for number, store in enumerate(stores):
+        products = store.snapshot.products
+        rows |= {f"{number}/{products.id_of(row)}": starts[number] + row for row in range(len(products))}
+        for each in store.queries:
+            opinions = {f"{number}/{product}": opinion for product, opinion in each.opinions.items()}
+            queries.append(JudgedQuery(each.query, opinions))
+    made = build_dataset(TowerSources(queries, held_out=held_out), rows.get)
+    options = TextTowerOptions(epochs=epochs)
+    found = [retrieve_products(store.snapshot, made, options.negatives, NullProgress()) for store in stores]
+
+    def merged(rankings: Sequence[Sequence[Rows]]) -> list[Rows]:
+        """The best of each store in turn."""
+        return [
+            np.array([row for rank in zip_longest(*each) for row in rank if row is not None], np.int64)
+            for each in zip(*rankings, strict=True)
+        ]
+
+    words, vectors = (
+        merged([[ranked + start for ranked in ranking] for ranking, start in zip(rankings, starts[:-1], strict=True)])
+        for rankings in zip(*((each.words, each.vectors) for each in found), strict=True)
+    )
+    catalog = [store.snapshot.products[row] for store in stores for row in range(len(store.snapshot.products))]
+    return TextTowerTask(stores[0].tower(), made, RetrievedProducts(words, vectors), catalog, options, folder)
+
+
+def trained_state(task: TextTowerTask, federation: Federation | None = None) -> State:
+    """The weights of the tower by name."""
+    train_towers(replace(task, federation=federation))
+    return {name: value.numpy() for name, value in task.tower.model.state_dict().items()}
+
+
+@command("trust federated-towers store1/index store2/index")
+def federated_towers(
+    indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
+    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=2)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 20,
+) -> None:
+    """Train the static encoder of several stores, each alone, on all clicks together, and averaged."""
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(1))  # each store has a process
+        progress = stack.enter_context(TerminalProgress())
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stores = []
+        for index in indexes:
+            tables = stack.enter_context(fresh_tables(index, load_settings(), progress))
+            judgments = read_judgments(index.parent / "judgments.test.tsv")
+            stores.append(TowerStore(index, tables.snapshot, from_labels(tables.derived.labels), judgments))
+        held_out = {query for store in stores for query in store.judgments.grades}
+        members = [
+            tower_task([store], held_out, rounds, work / f"member-{number}") for number, store in enumerate(stores)
+        ]
+        tasks = [partial(trained_state, member) for member in members]
+        average = run_federation(tasks, rounds, progress, list(map(str, indexes)), learned="towers", is_forked=True)[0]
+        progress.begin("alone and pooled", len(stores) + 1, "trainings")
+        values: dict[str, list[Floats]] = {INITIAL: [each.values(each.tower()) for each in stores], ALONE: []}
+        for number, store in enumerate(stores):
+            own = trained_state(tower_task([store], held_out, epochs, work / f"alone-{number}"))
+            values[ALONE].append(store.values(store.tower(own)))
+            progress.advance(1)
+        pooled = trained_state(tower_task(stores, held_out, epochs, work / "pooled"))
+        progress.end(f"{sum(len(store.queries) for store in stores):,} queries with clicks")
+        for way, state in ((POOLED, pooled), (FEDERATED, average)):
+            values[way] = [store.values(store.tower(state)) for store in stores]
+    weights = np.concatenate([np.full(len(each), 1 / len(each)) for each in values[INITIAL]])
+    by_way = {way: np.concatenate(each) for way, each in values.items()}
+    emit(list(compare_ways("nDCG@10 by vectors", by_way, weights)), show_ways)
+
+
 def show_ways(found: Sequence[WayQuality]) -> None:
     """Each way on each measure, with its differences from each store alone and from all lists together."""
     columns = ["way", "measure", "value", "over alone", "from", "to", "over pooled", "from", "to"]
@@ -640,4 +770,4 @@ def show_ways(found: Sequence[WayQuality]) -> None:
 
 
 if __name__ == "__main__":
-    run_study(faithfulness, exposure, federated)
+    run_study(faithfulness, exposure, federated, federated_towers)

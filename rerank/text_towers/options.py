@@ -11,7 +11,7 @@ from rerank.text_towers.dataset import AugmentOptions, Floats, Rows, TowerDatase
 from rerank.text_towers.losses import LossOptions
 from rerank.text_towers.model import TextTower, WeightMixture
 from rerank.text_towers.negatives import NegativeOptions
-from rerank.training.trainer import Epoch, best_of
+from rerank.training.trainer import Epoch, Federation, best_of
 from retrieval.errors import TrainingError
 from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
@@ -120,6 +120,8 @@ class TextTowerTask:
     """Receives every epoch of the curve, those of an interrupted run first."""
     score: Score | None = None
     """The teacher's, if the loss has one."""
+    federation: Federation | None = None
+    """Other stores that train the same tower; weights are averaged after each epoch."""
 
     def damaged(self, path: Path) -> TrainingError:
         return TrainingError(f"{path} is damaged, so this training cannot resume: remove {self.folder} to start again")

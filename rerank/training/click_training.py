@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,16 @@ from rerank.training.click_dataset import ClickBatch, ClickData, Draw
 from rerank.training.datasets import ListData, full_batches, merged_scores
 from rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
 from rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
-from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
+from rerank.training.trainer import (
+    Epoch,
+    Federation,
+    LoopOptions,
+    Training,
+    average_validation,
+    average_weights,
+    best_of,
+    train,
+)
 from retrieval.errors import SettingError, TrainingError
 
 # Differentially private training: DP-SGD (Abadi et al. 2016, Deep learning with differential privacy, algorithm 1), a
@@ -183,25 +192,6 @@ def train_on_clicks(
     return ranker.eval(), curve
 
 
-State = Mapping[str, NDArray[np.float32]]
-"""The weights of a network, by name."""
-
-
-class Federation(Protocol):
-    """The part of one store in a training of several stores, which take all steps together."""
-
-    @property
-    def stores(self) -> int: ...
-
-    @property
-    def rounds(self) -> int: ...
-
-    def average(self, state: State, weight: float) -> State:
-        """The mean of what all stores give, by their weights; waits for the last one. Raises TrainingError where
-        another store has failed."""
-        ...
-
-
 class _Newest:
     """Chooses the last epoch."""
 
@@ -236,11 +226,12 @@ def train_federated(
     loop = replace(options.loop, epochs=1, warm_up=warm_up)
 
     def averaged(network: RankerNetwork) -> RankerNetwork:
-        return _with_state(network, federation.average(_state_of(network), lists))
+        changed = copy.deepcopy(network)
+        average_weights(changed, federation, lists)
+        return changed.eval()
 
     def judge(network: RankerNetwork, number: int, loss: float | None) -> Epoch:
-        own = np.array([validation.of(network)], np.float32)
-        return Epoch(number, loss, float(federation.average({"validation": own}, 1.0)["validation"][0]))
+        return Epoch(number, loss, average_validation(validation.of(network), federation))
 
     best = network = averaged(_with_common_scale(start, federation, lists))
     curve = [judge(network, 0, None)]
@@ -265,17 +256,8 @@ def _with_common_scale(network: RankerNetwork, federation: Federation, lists: in
         name: np.where(share > 0, mean[name] / np.where(share > 0, share, 1.0), getattr(network, name).numpy())
         for name in ("centre", "spread")
     }
-    return _with_state(network, scale)
-
-
-def _state_of(network: RankerNetwork) -> State:
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
-
-
-def _with_state(network: RankerNetwork, state: State) -> RankerNetwork:
-    changed, values = copy.deepcopy(network), network.state_dict()
-    values |= {name: values[name].new_tensor(np.asarray(each)) for name, each in state.items()}
-    changed.load_state_dict(values)
+    changed = copy.deepcopy(network)
+    changed.load_state_dict({name: changed.centre.new_tensor(each) for name, each in scale.items()}, strict=False)
     return changed.eval()
 
 

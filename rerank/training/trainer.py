@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 import torch
 import xxhash
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, uint8
@@ -324,6 +326,39 @@ def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+State = Mapping[str, NDArray[np.float32]]
+"""The weights of a network, by name."""
+VALIDATION = "validation"
+"""The name of what stores average in the place of weights after each round."""
+
+
+class Federation(Protocol):
+    """The part of one store in a training of several stores, which take all steps together."""
+
+    @property
+    def stores(self) -> int: ...
+
+    @property
+    def rounds(self) -> int: ...
+
+    def average(self, state: State, weight: float) -> State:
+        """The mean of what all stores give, by their weights; waits for the last one. Raises TrainingError where
+        another store has failed."""
+        ...
+
+
+def average_weights(network: nn.Module, federation: Federation, weight: float) -> None:
+    """Puts the mean of what all stores have learned in the place of a network's weights."""
+    own = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    mean = federation.average({name: value.cpu().numpy().copy() for name, value in own.items()}, weight)
+    network.load_state_dict({name: value.new_tensor(mean[name]) for name, value in own.items()}, strict=False)
+
+
+def average_validation(own: float, federation: Federation) -> float:
+    """The mean of the stores' validations, each with the same weight."""
+    return float(federation.average({VALIDATION: np.array([own], np.float32)}, 1.0)[VALIDATION][0])
 
 
 CHARTS_FOLDER = "tensorboard"

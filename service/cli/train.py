@@ -80,18 +80,21 @@ class TeacherOptions:
         )
 
 
+Federated = Annotated[
+    list[Path] | None,
+    Option(
+        help="Train on the clicks of another index directory, too, without moving its events: weights are averaged. "
+        "Repeatable.",
+        metavar="INDEX",
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class FederatedOptions:
     """The stores that train one ranker together."""
 
-    federated: Annotated[
-        list[Path] | None,
-        Option(
-            help="Train on the clicks of another index directory, too, without moving its events: weights are "
-            "averaged. Repeatable.",
-            metavar="INDEX",
-        ),
-    ] = None
+    federated: Federated = None
     rounds: Annotated[int, Option(help="With --federated, how often weights are averaged.", min=1, max=200)] = 20
 
 
@@ -206,12 +209,15 @@ def towers(
         bool, Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
     ] = True,
     runtime: Runtime = "auto",
+    *,
+    federated: Federated = None,
     settings: SettingsFile = None,
 ) -> None:
     """Fine-tune the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog
     is encoded by it, and a fifth of the queries judge. An interrupted training resumes."""
-    check_index(index)
-    from service.training.text_towers import TextTowersRequest, train_text_towers
+    for each in (index, *(federated or ())):
+        check_index(each)
+    from service.training.text_towers import TextTowersRequest, train_federated_towers, train_text_towers
 
     request = TextTowersRequest(
         judgments or (),
@@ -229,9 +235,23 @@ def towers(
         tune=how.tune,
     )
     with TerminalProgress() as progress:
+        if federated:
+            stores = [index, *federated]
+            found = train_federated_towers(stores, load_settings(settings), request, progress)
+            documents = [{"index": str(each), **_towers_document(one)} for each, one in zip(stores, found, strict=True)]
+            return emit(list(zip(found, stores, strict=True)), _show_federated_towers, document=documents)
         done = train_text_towers(index, load_settings(settings), request, progress)
-    document = {"folder": str(done.folder), "towers": done.spec, "published": done.published}
-    emit(done, _show_towers, index, document=document)
+    return emit(done, _show_towers, index, document=_towers_document(done))
+
+
+def _towers_document(done: TextTowersResult) -> dict[str, object]:
+    return {"folder": str(done.folder), "towers": done.spec, "published": done.published}
+
+
+def _show_federated_towers(found: Sequence[tuple[TextTowersResult, Path]]) -> None:
+    for done, index in found:
+        say(f"\n{index}")
+        _show_towers(done, index)
 
 
 def _show_towers(done: TextTowersResult, index: Path) -> None:

@@ -36,11 +36,11 @@ from rerank.training.click_dataset import (
     queries_with_clicks,
     split_by_time,
 )
-from rerank.training.click_training import ClickMethod, ClickOptions, Federation, Mixing, PrivacyGuarantee, Validation
+from rerank.training.click_training import ClickMethod, ClickOptions, Mixing, PrivacyGuarantee, Validation
 from rerank.training.datasets import CandidateLists, ListData, query_of_fold
 from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
-from rerank.training.trainer import Epoch, best_of
+from rerank.training.trainer import Epoch, Federation, best_of
 from retrieval.index.vectors import places_of
 from retrieval.progress import Progress
 from service.engine.snapshot import Snapshot

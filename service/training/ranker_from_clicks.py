@@ -26,7 +26,6 @@ from rerank.ranker.spec import ERASURES, STORES, StoredRanker, ranker_store
 from rerank.training.click_dataset import ClickEvidence, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
-    Federation,
     adopt_features,
     choose_mixing,
     new_attention,
@@ -50,7 +49,7 @@ from rerank.training.history_training import (
     train_history,
 )
 from rerank.training.losses import propensities
-from rerank.training.trainer import Epoch, spare_threads, tensorboard_curve
+from rerank.training.trainer import Epoch, Federation, spare_threads, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot

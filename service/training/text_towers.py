@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import xxhash
 from indexer.static_encoder import teacher_name
 from rerank.evaluation.promotion import NDCG
 from rerank.model_card import ModelCard, model_use, option_values, write_card
-from rerank.ranker.spec import ERASURES
+from rerank.ranker.spec import ERASURES, STORES
 from rerank.sessions.tables import DerivedTables
 from rerank.teacher.teacher import open_teacher
 from rerank.text_towers.artifacts import FORMAT, TOWERS_FILE, TextTowersSpec, read_towers, write_towers
@@ -46,13 +46,13 @@ from rerank.text_towers.training import check_options, train_towers
 from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
-from rerank.training.trainer import Epoch, tensorboard_curve
+from rerank.training.trainer import Epoch, Federation, tensorboard_curve
 from retrieval.encoders.folder import TORCH_FOLDER
 from retrieval.encoders.registry import parse_runtime
 from retrieval.encoders.weights import ModelSource, find_model
-from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
+from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError, TrainingError
 from retrieval.judgments import read_judgments
-from retrieval.progress import Progress
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import write_durably
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
@@ -70,7 +70,14 @@ from service.training.text_towers_promotion import (
     without_judges,
 )
 from service.training.text_towers_tuning import tuned
-from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables, working
+from service.training.training_session import (
+    TEACHER_SCORES,
+    TRAINING_FOLDER,
+    check_stores,
+    fresh_tables,
+    run_federation,
+    working,
+)
 
 # STORE/training/towers/towers-0001/        trained towers; the number counts up
 # STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
@@ -180,6 +187,8 @@ class TextTowersRequest:
     options: TextTowerOptions = field(default_factory=TextTowerOptions)
     tune: int = 0
     """The number of short trainings that look for better options first."""
+    federation: Federation | None = None
+    """Other stores that train the same towers on their clicks."""
 
     @property
     def source(self) -> str:
@@ -237,6 +246,45 @@ def train_text_towers(
             return training.published(_sources(judged, request, progress))
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
         return training.published(_sources(made, request, progress), judged)
+
+
+def train_federated_towers(
+    roots: Sequence[Path], settings: Settings, request: TextTowersRequest, progress: Progress
+) -> list[TextTowersResult]:
+    """Trains one encoder on the clicks of several index directories, each in a process of its own, which gives away
+    weights alone; by default in 20 rounds of an epoch. Each store has a folder of its own, and publishes by its own
+    gate.
+
+    Raises SettingError for options that a federated training does not have, and TrainingError, with the name of the
+    store, for what `train_text_towers` raises for one of them; also where their models to begin with differ.
+    """
+    check_stores(roots)
+    options = request.options
+    others = {
+        "--judgments": request.judgments,
+        "--from-catalog": request.catalog,
+        "--tune": request.tune,
+        "--out": request.out,
+        "--layers": options.layers,
+        "--lora": options.lora,
+    }
+    if named := [name for name, value in others.items() if value]:
+        raise SettingError(
+            f"{named[0]} and --federated: stores share what they learn from clicks; leave out one of them"
+        )
+    rounds = options.epochs or _ROUNDS
+    request = replace(request, options=replace(options, epochs=rounds))
+    tasks = [partial(_train_member, root, settings, request) for root in roots]
+    return run_federation(tasks, rounds, progress, [str(root) for root in roots], learned="pairs")
+
+
+_ROUNDS = 20
+
+
+def _train_member(
+    root: Path, settings: Settings, request: TextTowersRequest, federation: Federation
+) -> TextTowersResult:
+    return train_text_towers(root, settings, replace(request, federation=federation), NullProgress())
 
 
 def _clicked(derived: DerivedTables, request: TextTowersRequest, progress: Progress) -> TowerSources:
@@ -326,8 +374,12 @@ class _Training:
         ground = _Ground(self.snapshot, made, found, source, self.work, request, progress, self.erasures)
         if request.tune:
             ground = replace(ground, request=replace(request, options=ground.tuned()))
+        if request.federation is not None:
+            ground.check_start(request.federation)
         layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
         remove_stale_runs(self.work, run)
+        if request.federation is not None:
+            shutil.rmtree(run, ignore_errors=True)  # the other stores begin anew
         written = written_by(run)
         check_new_folder(request.out, layers, (written, whole(written)) if written else ())
         folder = request.out or written or new_folder(self.work)
@@ -378,8 +430,12 @@ class _Training:
 
 
 def _erasures_of(source: ModelSource) -> int | None:
-    """The erasures before the first clicks that a model learned from; None where it learned from none."""
-    return read_towers(source.folder).trained_on.get(ERASURES) if (source.folder / TOWERS_FILE).is_file() else None
+    """The erasures before the first clicks that a model learned from; None where it learned from none, -1 where other
+    stores trained it, too: whom they have erased is not known."""
+    if not (source.folder / TOWERS_FILE).is_file():
+        return None
+    trained_on = read_towers(source.folder).trained_on
+    return -1 if STORES in trained_on else trained_on.get(ERASURES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -398,11 +454,18 @@ class _Ground:
         options = self.request.options
         return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
 
+    def check_start(self, federation: Federation) -> None:
+        """Raises TrainingError where the stores begin with different models."""
+        own = np.frombuffer(xxhash.xxh3_64_digest(self.source.fingerprint.encode()), np.uint8).astype(np.float32)
+        if not np.allclose(federation.average({"start": own}, len(self.made.training_pairs))["start"], own):
+            raise TrainingError("the stores begin with different models; name one for all with --encoder")
+
     def digest(self) -> str:
         """Another one for anything that would make other weights: what one run left is of no use to the other."""
         made, request = self.made, self.request
+        stores = request.federation.stores if request.federation else 1
         run = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
-        digest = xxhash.xxh3_64(msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]))
+        digest = xxhash.xxh3_64(msgspec.json.encode([run, stores, self.snapshot.manifest.version, made.queries]))
         for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -429,7 +492,9 @@ class _Ground:
         options = self.request.options
         tower = open_text_tower(self.source, options.max_length)
         judged, score, products = tensorboard_curve(run, TOWERS_FOLDER), self._score(), self.snapshot.products
-        task = TextTowerTask(tower, self.made, self.found, products, options, run, self.progress, judged, score)
+        task = TextTowerTask(
+            tower, self.made, self.found, products, options, run, self.progress, judged, score, self.request.federation
+        )
         trained = train_towers(task)
         if not trained.improved:
             # The same run would find the same again.
@@ -476,6 +541,7 @@ class _Ground:
         before, now = _erasures_of(source), self.erasures if request.source == "clicks" else None
         known = [each for each in (before, now) if each is not None]
         counted |= {ERASURES: min(known)} if known else {}
+        counted |= {STORES: request.federation.stores} if request.federation else {}
         return TextTowersSpec(
             FORMAT,
             source.name,

@@ -23,9 +23,8 @@ from rerank.sessions.partitions import ScoreSessions
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.text_towers.dataset import JudgedQuery
-from rerank.training.click_training import Federation, State
 from rerank.training.distillation import DistilOptions
-from rerank.training.trainer import take_one_thread
+from rerank.training.trainer import VALIDATION, Federation, State, take_one_thread
 from retrieval.errors import SettingError, ShelfwiseError, TrainingError
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.lock import hold_lock
@@ -82,8 +81,7 @@ def train_federated_rankers(
     Raises SettingError for fewer than two directories, one that is named twice, or different encoders, StoreError for
     one that cannot serve, and TrainingError with the message of what `train_from_clicks` raises for any of them.
     """
-    if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
-        raise SettingError("a federated training takes two index directories or more, each once")
+    check_stores(roots)
     encodings: dict[Encoding, Path] = {}
     for root in roots:
         with serving_snapshot(root, settings) as snapshot:
@@ -93,6 +91,12 @@ def train_federated_rankers(
         raise SettingError(f"a federated training takes indexes of one encoder, not {named}; rebuild with --encoder")
     tasks = [partial(_train_member, root, settings, options) for root in roots]
     return run_federation(tasks, rounds, progress, [str(root) for root in roots])
+
+
+def check_stores(roots: Sequence[Path]) -> None:
+    """Raises SettingError for index directories that cannot train together."""
+    if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
+        raise SettingError("a federated training takes two index directories or more, each once")
 
 
 def _train_member(root: Path, settings: Settings, options: ClickRankerOptions, federation: Federation) -> AddedRanker:
@@ -136,10 +140,12 @@ def run_federation(
     progress: Progress,
     names: Sequence[str],
     *,
+    learned: str = "lists",
     is_forked: bool = False,
 ) -> list[_Result]:
     """Runs each task in a process of its own, and averages what they give; returns their results. Tasks are pickled,
-    unless the process `is_forked`, with what they refer to. Raises TrainingError, with the name of the store, where one
+    unless the process `is_forked`, with what they refer to. The first weight that a task gives is the number of what it
+    has `learned` from. Raises TrainingError, with the name of the store, where one
     of them fails, and ends the others."""
     context: ForkContext | SpawnContext = (
         multiprocessing.get_context("fork") if is_forked else multiprocessing.get_context("spawn")
@@ -158,20 +164,29 @@ def run_federation(
             stack.callback(ours.close)
         progress.begin("stores", None, "")
         received = _receive(connections, names)
-        progress.end(f"{sum(weight for weight, _ in received):,.0f} lists of {len(tasks)} stores")
+        progress.end(f"{sum(weight for weight, _ in received):,.0f} {learned} of {len(tasks)} stores")
         progress.begin("federated", rounds, "rounds")
-        steps = 0
+        done, is_begun = 0, False
         while not isinstance(received[0], _End):
-            weights = np.array([weight for weight, _ in received])
-            states = [state for _, state in received]
-            mean = {name: np.average([each[name] for each in states], 0, weights) for name in states[0]}
+            mean = _mean(received)
             for connection in connections:
                 connection.send(mean)
-            steps += 1
-            progress.advance(int(steps > 3 and steps % 2))  # the weights and the validation of each round
+            is_judged = VALIDATION in mean  # as the start is first
+            round_ends = int(is_begun and not is_judged)
+            done, is_begun = done + round_ends, is_begun or is_judged
+            progress.advance(round_ends)
             received = _receive(connections, names)
-        progress.end(f"{rounds} rounds")
+        progress.end(f"{done} rounds")
         return [each.result for each in received]
+
+
+def _mean(given: Sequence[tuple[float, State]]) -> State:
+    """Of all stores, in float32: the weights of a table may take hundreds of megabytes."""
+    total = sum(weight for weight, _ in given)
+    mean = {name: np.float32(given[0][0] / total) * value for name, value in given[0][1].items()}
+    for weight, state in given[1:]:
+        mean = {name: value + np.float32(weight / total) * state[name] for name, value in mean.items()}
+    return mean
 
 
 def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[Any]:

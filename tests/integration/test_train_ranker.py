@@ -22,10 +22,9 @@ from rerank.model_store import WEIGHTS_FILE
 from rerank.ranker.network import load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import STORES, AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
-from rerank.training.click_training import Federation
 from rerank.training.distillation import DistilOptions
 from rerank.training.query_generation import synthetic_queries
-from rerank.training.trainer import LoopOptions
+from rerank.training.trainer import Federation, LoopOptions
 from retrieval.errors import (
     JudgmentsError,
     SettingError,
