@@ -21,7 +21,6 @@ from rerank.training.click_training import (
     ClickOptions,
     PrivacyOptions,
     ShopperRecords,
-    State,
     Validation,
     adopt_features,
     new_network,
@@ -31,7 +30,7 @@ from rerank.training.click_training import (
 )
 from rerank.training.datasets import ListData, full_batches
 from rerank.training.evaluation import scores_of
-from rerank.training.trainer import LoopOptions
+from rerank.training.trainer import LoopOptions, State
 from retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
