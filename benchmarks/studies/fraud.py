@@ -30,7 +30,7 @@ from rerank.sessions.bots import BotOptions, score_sessions
 from rerank.sessions.cleaning import clean
 from rerank.sessions.decay import ACT_PARTIAL
 from rerank.sessions.options import DeriveOptions, Window
-from rerank.sessions.partitions import WHO, Context, add_who
+from rerank.sessions.partitions import Context, add_who
 from rerank.sessions.product_tables import scores_before
 from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
@@ -318,6 +318,7 @@ ATTACKS: Mapping[str, Attack] = {
     "slow fraud": Attack(),
     "slow burying": Attack(promotes=False),
     "burying in camouflage": Attack(promotes=False, sessions=3, camouflage=True),
+    "burying in camouflage by an account a session": Attack(promotes=False, camouflage=True),
     "patient camouflage": Attack(sessions=3, camouflage=True, patient=True),
     "patient burying": Attack(promotes=False, sessions=3, camouflage=True, patient=True),
 }
@@ -442,8 +443,6 @@ class AttackStudy:
     """Of all clicks, those of the attack."""
     short: bool = False
     """Whether honest shoppers make `short_visits`."""
-    groups: int = 1
-    """Into which shoppers are divided: memory orders by the median of what each group's says."""
 
 
 def measure_attacks(study: AttackStudy, attacks: Iterable[str] = tuple(ATTACKS)) -> Iterator[AttackGain]:
@@ -454,13 +453,13 @@ def measure_attacks(study: AttackStudy, attacks: Iterable[str] = tuple(ATTACKS))
             files = write_demo_store(folder, seed=seed, products=study.products, sessions=study.sessions)
             log = labelled_log(files).filter(_IS_HONEST)
         log = short_visits(log, np.random.default_rng(seed)) if study.short else log
-        before = {detector: _Shares.of(log, study.groups, detector=detector) for detector in (False, True)}
+        before = {detector: _Shares.of(log, detector=detector) for detector in (False, True)}
         for name in names:
             attack = ATTACKS[name]
             plan = AttackPlan.of(log, attack.promotes)
             planted = attacked(log, attack, plan, study.share, np.random.default_rng(seed))
             for detector, honest in before.items():
-                after = _Shares.of(planted, study.groups, detector=detector)
+                after = _Shares.of(planted, detector=detector)
                 (memory, popularity), (old_memory, old_popularity) = (
                     shares.shares_of(log, plan) for shares in (after, honest)
                 )
@@ -497,8 +496,8 @@ class _Tables:
         lists = add_own_ids(LIST_PARTIAL.make(events).with_columns(day=pl.lit(0, pl.Int32)))
         return cls(lists, ACT_PARTIAL.make(events).with_columns(day=day), context, caught, honest_flagged)
 
-    def memory(self, lists: pl.DataFrame, end: datetime) -> QueryMemory:
-        return memory_rows(memory_before(lists, end, self.context), None)
+    def memory(self, end: datetime) -> QueryMemory:
+        return memory_rows(memory_before(self.lists, end, self.context), None)
 
     def popularity(self, end: datetime) -> Mapping[str, float]:
         return popularity_scores(scores_before(self.acts, end, self.context))
@@ -508,17 +507,15 @@ class _Tables:
 class _Shares:
     """What the tables tell of a log."""
 
-    memories: Sequence[QueryMemory]
+    memory: QueryMemory
     popularity: Mapping[str, float]
     tables: _Tables
 
     @classmethod
-    def of(cls, log: pl.DataFrame, groups: int, *, detector: bool) -> _Shares:
+    def of(cls, log: pl.DataFrame, *, detector: bool) -> _Shares:
         tables = _Tables.of(log, detector=detector)
-        end, lists = tables.context.window.last, tables.lists
-        group = pl.col(WHO).rank("dense") % groups
-        parts = [lists.filter(group == number) for number in range(groups)]
-        return cls([tables.memory(part, end) for part in parts], tables.popularity(end), tables)
+        end = tables.context.window.last
+        return cls(tables.memory(end), tables.popularity(end), tables)
 
     def shares_of(self, log: pl.DataFrame, plan: AttackPlan) -> tuple[float, float]:
         """The product's share of the examinations on the queries, in the order of memory and of popularity."""
@@ -528,10 +525,9 @@ class _Shares:
         found = np.zeros((2, 2))
         for (query,), group in places.group_by("query", maintain_order=True):
             ids = group["product_id"].to_list()
-            known = [memory.posteriors(str(query), product_hashes(ids)) for memory in self.memories]
-            attraction = np.median([each.shape / each.rate for each in known], axis=0)
+            known = self.memory.posteriors(str(query), product_hashes(ids))
             popular = np.array([self.popularity.get(name, 0.0) for name in ids])
-            for at, scores in enumerate((attraction, popular)):
+            for at, scores in enumerate((known.shape / known.rate, popular)):
                 place = np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1.0
                 seen = cast(int, group["len"].max()) * place**-ETA
                 found[at] += seen[ids.index(plan.product)], seen.sum()
@@ -745,7 +741,6 @@ def fraud(
     seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
     gains: Annotated[float, typer.Option(help="Measure what attacks gain that are this share of all clicks.")] = 0.0,
     short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
-    groups: Annotated[int, typer.Option(help="Of those: the median of so many groups of shoppers.", min=1)] = 1,
     attacks: Annotated[str, typer.Option(help="Those to measure; by default all.")] = ",".join(ATTACKS),
     trained: Annotated[
         bool,
@@ -764,7 +759,7 @@ def fraud(
             emit(nights, lambda _: show_table(trained_table(nights, study)))
             return
         if gains:
-            study = AttackStudy(numbers, share=gains, short=short, groups=groups)
+            study = AttackStudy(numbers, share=gains, short=short)
             progress.begin("attacks", 2 * len(numbers) * len(chosen), "logs")
             found = _counted(measure_attacks(study, chosen), progress)
             emit(found, lambda _: show_table(gain_table(found, study)))

@@ -104,15 +104,26 @@ def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
     others; the evidence is corrected for the number of items (Bonferroni). Of a crowd all are fraud but the expected
     ones. A log with few sources that have several items shows no crowd: there is nothing to compare with.
     """
-    alone = pairs.with_columns(_alone=pl.len().over("source") == 1)
-    if alone.filter(~pl.col("_alone"))["source"].n_unique() < _COMPARED:
+    items = _alone_counts(pairs)
+    if pairs.filter(pl.len().over("source") > 1)["source"].n_unique() < _COMPARED:
         return pl.DataFrame(schema={"item": pl.String, "evidence": pl.Float64, "odds": pl.Float64})
-    items = alone.group_by("item").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
     count, others = (items[name].to_numpy().astype(float) for name in ("_alone", "_others"))
-    expected = max(ordinary_rate(count / (others + 1), others + 1), EXPECTED) * (others + 1)
+    expected = _rate_alone(items) * (others + 1)
     evidence = bans((expected / (1 + expected)) ** count) - np.log10(max(len(items), 1))
     odds = np.log10(np.maximum(count / expected - 1, 1.0))
     return items.select("item", evidence=pl.Series(evidence), odds=pl.Series(odds)).sort("item")
+
+
+def _alone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Of each item how many sources have no other, and how many have others: item, _alone, _others."""
+    alone = pairs.with_columns(_alone=pl.len().over("source") == 1)
+    return alone.group_by("item").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
+
+
+def _rate_alone(items: pl.DataFrame) -> float:
+    """How many sources with no other item are to be expected for each of those with others, as of most items."""
+    count, others = (items[name].to_numpy().astype(float) for name in ("_alone", "_others"))
+    return max(ordinary_rate(count / (others + 1), others + 1), EXPECTED)
 
 
 def _members(pairs: pl.DataFrame, crowds: pl.DataFrame) -> pl.DataFrame:
@@ -171,26 +182,38 @@ def passing_clicks(shown: pl.DataFrame) -> pl.DataFrame:
     Those who bury a product click what is beside it. Who clicks much may be anybody: accounts that are sent to are told
     from shoppers by their number, as the product was shown to far more of them than other products, over all of its
     queries. Much is more clicks than nineteen in twenty answers with a click have, each query counting as much as any
-    other. The number is taken for negative binomial, since products differ. Where there is such a crowd, those with any
-    number of clicks are of it that more have than those with one click let expect.
+    other. The number is taken for negative binomial, since products differ. Where there is such a crowd, all of its
+    sources are that pass the product over with much clicked in another answer. Of the answers with each number of
+    clicks as many are of it as are more than those with one click let expect; or, where that is more, as those of
+    sources that ask nothing else are more than the other sources let expect. The most suspicious are taken first.
     """
     visit = ["session_number", "answer"]
     answered = shown.filter(pl.col("query") != "").with_columns(_clicks=pl.col("clicked").sum().over(visit))
-    answered = answered.filter(pl.col("_clicks") > 0)
+    answered = answered.filter(pl.col("_clicks") > 0).with_columns(
+        _alone=pl.col("query").n_unique().over("source") == 1
+    )
     passed = answered.filter(~pl.col("clicked")).join(_click_counts(answered.unique(visit)), on="_clicks")
+    rate = _rate_alone(_alone_counts(answered.select("source", item="query").unique()))
     found = [pl.DataFrame(schema={"session_number": pl.UInt32, "odds": pl.Float64})]
     # The one that is passed over first: beside it, others are passed over, too.
     while product := _most_passed(passed):
         here = passed.filter(pl.col("product_id") == product)
         here = here.filter(pl.col("_much").mean().over("query") > 2 * EXPECTED)
-        counts = here.group_by("_clicks", "_share").agg(_seen=pl.len())
+        again = pl.col("_much").sum().over("source") > pl.col("_much").cast(pl.UInt32)
+        here = here.with_columns(_again=again, _marked=pl.col("_alone") | again)
+        counts = here.group_by("_clicks", "_share").agg(
+            _seen=pl.len(), _again=pl.col("_again").sum(), _marked=pl.col("_marked").sum()
+        )
         ones = counts.filter(pl.col("_clicks") == 1).select(pl.col("_seen") / pl.col("_share")).sum().item()
-        crowd = counts.with_columns(_usual=(ones * pl.col("_share")).clip(lower_bound=EXPECTED))
-        odds = (pl.col("_seen") / pl.col("_usual") - 1).clip(lower_bound=1.0).log10()
-        members = here.join(crowd.with_columns(odds=odds).filter(pl.col("odds") > 0), on="_clicks")
-        order = (pl.col("session_number").cast(pl.UInt64) * _SCRAMBLE % 2**32).rank("ordinal").over("_clicks")
-        members = members.filter(order > pl.col("_usual").round())
-        found.append(members.group_by("session_number").agg(pl.col("odds").max()))
+        usual = ones * pl.col("_share")
+        unmarked = pl.col("_seen") - pl.col("_marked")
+        excess = pl.max_horizontal(pl.col("_seen") - usual, pl.col("_marked") - rate * unmarked, pl.col("_again"))
+        crowd = counts.select("_clicks", "_seen", _excess=excess.round())
+        order = (pl.col("session_number").cast(pl.UInt64) * _SCRAMBLE % 2**32).alias("_order")
+        members = here.join(crowd, on="_clicks").sort("_again", "_marked", order, descending=True)
+        members = members.filter(pl.int_range(pl.len()).over("_clicks") < pl.col("_excess"))
+        odds = pl.col("_excess") / (pl.col("_seen") - pl.col("_excess") + 1)
+        found.append(members.group_by("session_number").agg(odds=odds.clip(lower_bound=2.0).log10().max()))
         passed = passed.filter(pl.col("product_id") != product).join(members, on="session_number", how="anti")
     return pl.concat(found).group_by("session_number").agg(pl.col("odds").max())
 

@@ -96,7 +96,7 @@ def test_wholesale_buyers_are_additional(log: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize(("name", "seed", "sessions"), [("slow fraud", 21, 300), ("camouflage", 201, 1_500)])
 def test_detector_takes_the_gain_of_an_attack(name: str, seed: int, sessions: int) -> None:
-    unseen, seen = measure_attacks(AttackStudy([seed], products=600, sessions=sessions, groups=3), [name])
+    unseen, seen = measure_attacks(AttackStudy([seed], products=600, sessions=sessions), [name])
     assert unseen.by_memory > 0.05 < unseen.by_popularity
     assert seen.caught == 1.0
     # A store of few shoppers, most of whom the attacked queries are asked by.

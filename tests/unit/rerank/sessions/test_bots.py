@@ -560,6 +560,29 @@ def test_accounts_that_click_half_of_what_is_beside_a_product_are_flagged(accoun
     assert scores.filter(~is_hired)["is_fraud"].sum() <= 2
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_accounts_of_such_a_crowd_that_click_little_are_flagged(alone: bool) -> None:
+    """They ask nothing else, or click much beside the product in another session; shoppers who click as much stay."""
+    shop = Shop(queries=60)
+    shop.honest(300)
+    for number in range(60):
+        shop.session(f"u{number}").visit(0, (2, 4) if number % 3 == 0 else (3,), shop.pause())
+    for number in range(90):
+        for count in ((5, 5, 2)[number % 3],) if alone else (5, 2):
+            session = shop.session(f"hired {number}")
+            if not alone:
+                session.search(1 + int(shop.random.integers(59)))
+                session.click(1, shop.pause())
+            session.search(0)
+            for place in shop.random.permutation(np.arange(2, RESULTS + 1))[:count]:
+                session.click(int(place), shop.pause())
+    scores = score_sessions(shop.cleaned())
+    is_hired = pl.col("shopper").str.starts_with("hired")
+    hired = scores.filter(is_hired)
+    assert int(hired["is_fraud"].sum()) >= 0.95 * len(hired)
+    assert scores.filter(~is_hired)["is_fraud"].sum() <= 4
+
+
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_shoppers_who_click_once_are_not_a_crowd(share: float) -> None:
     """Some products are clicked far more often than others."""
