@@ -50,6 +50,11 @@ class Module:
     tree: ast.Module
     imports: set[str] = field(default_factory=set)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree: one walk, as it takes longer than all that is done with them."""
+        return list(ast.walk(self.tree))
+
     @property
     def lines(self) -> int:
         return self.text.count("\n")
@@ -59,7 +64,7 @@ class Module:
         """Lines that are neither blank, nor a comment, nor part of a docstring."""
         docstrings = {
             line
-            for node in ast.walk(self.tree)
+            for node in self.nodes
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
             for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
         }
@@ -98,7 +103,7 @@ class Structure:
 
     def _imported(self, module: Module) -> Iterator[str]:
         """The product modules that a module imports, function-level imports among them."""
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names if alias.name in self.modules)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -161,7 +166,7 @@ class Structure:
         """Every name that a module gives: modules, classes, functions, parameters, assigned names and attributes."""
         for module in self.modules.values():
             yield module, module.tree, module.name.rsplit(".", 1)[-1]
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                     yield module, node, node.name
                 elif isinstance(node, ast.arg):
@@ -183,13 +188,13 @@ class Structure:
 
     def classes(self) -> Iterator[tuple[Module, ast.ClassDef]]:
         for module in self.modules.values():
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.ClassDef):
                     yield module, node
 
     def functions(self) -> Iterator[tuple[Module, ast.FunctionDef | ast.AsyncFunctionDef]]:
         for module in self.modules.values():
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, _FUNCTIONS):
                     yield module, node
 
