@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import uuid4
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.quality import page
+from indexer.quality.report import Finding
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders import onnx, tokenizer, weights
@@ -86,9 +88,18 @@ def files_of(folder: Path) -> object:
     return frozenset((path, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
+def shown_of(findings: Sequence[Finding]) -> object:
+    """What a chart shows of findings: not their examples, which are others in every catalog."""
+    counts: Counter[object] = Counter()
+    for each in findings:
+        counts[each.measure, each.severity] += each.count
+    return frozenset(counts.items())
+
+
 _PATCHES = pytest.MonkeyPatch()
-for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
-    # Drawing takes most of the time of a small rebuild.
+# Drawing takes most of the time of a small rebuild.
+_PATCHES.setattr(page, "_findings", made_once(page._findings, shown_of))
+for chart in ("_filled", "_prices", "_ages", "_languages"):
     _PATCHES.setattr(page, chart, made_once(getattr(page, chart), repr))
 _PATCHES.setattr(weights, "folder_fingerprint", made_once(folder_fingerprint, files_of))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
@@ -148,7 +159,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert session.config.cache is not None
         traces = traces_folder(Path(session.config.cache.mkdir("shelfwise")))
         _PATCHES.setattr(torch.onnx, "export", traced_once(torch.onnx.export, traces))
-        _PATCHES.setattr(torch_encoder, "token_projection", projected_once(torch_encoder.token_projection))
+        _PATCHES.setattr(torch_encoder, "token_projection", projected_once(torch_encoder.token_projection, traces))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""What an export of a model to ONNX takes seconds for, done once: traces and projections."""
+"""What an export of a model to ONNX takes seconds for, done once for all processes: traces and projections."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from retrieval.encoders.folder import folder_fingerprint
+from retrieval.encoders.projection import PROJECTION_FILE
+
 Floats = NDArray[np.float32]
 Export = Callable[..., torch.onnx.ONNXProgram | None]
 
 _ROOT = Path(__file__).parents[1]
-_MOST = 4_000_000
-"""Numbers of a module whose trace is kept in a file."""
 
 
 def traces_folder(cache: Path) -> Path:
@@ -50,11 +51,16 @@ def traced_once(export: Export, folder: Path) -> Export:
     def export_or_fill(
         module: torch.nn.Module,
         examples: tuple[torch.Tensor, ...],
+        optimize: bool = True,
         **options: Any,  # noqa: ANN401
     ) -> torch.onnx.ONNXProgram | None:
         tensors: dict[str, torch.Tensor] = dict(module.named_buffers(remove_duplicate=False))
         tensors.update(module.named_parameters(remove_duplicate=False))
-        plain = [{name: value for name, value in vars(part).items() if name[0] != "_"} for part in module.modules()]
+        # The folder that a model was read from is none of them: that of a test is another in each.
+        plain = [
+            {name: value for name, value in vars(part).items() if name[0] != "_" and name != "name_or_path"}
+            for part in module.modules()
+        ]
         shapes = [(each.shape, each.dtype) for each in (*tensors.values(), *examples)]
         described = repr((type(module), module, plain, list(tensors), shapes, options))
         key = hashlib.sha256(re.sub(r" at 0x\w+", "", described).encode()).hexdigest()
@@ -67,33 +73,45 @@ def traced_once(export: Export, folder: Path) -> Export:
                 if program is None:
                     return None
                 traced[key] = program.model
-                if sum(each.numel() for each in tensors.values()) <= _MOST:
-                    ir.save(program.model, path.with_suffix(".partial"), format="protobuf")
-                    path.with_suffix(".partial").rename(path)
-        _fill(traced[key], dict.fromkeys(tensors))
+                _fill(program.model, dict.fromkeys(tensors, _NOTHING))
+                ir.save(program.model, path.with_suffix(".partial"), format="protobuf")
+                path.with_suffix(".partial").rename(path)
         model = traced[key].clone()
-        _fill(model, {name: ir.tensor(tensor.detach().numpy(), name=name) for name, tensor in tensors.items()})
+        _fill(model, {name: tensor.detach().numpy() for name, tensor in tensors.items()})
         filled = torch.onnx.ONNXProgram(model, None)
-        filled.optimize()
+        if optimize:
+            filled.optimize()
         return filled
 
     return export_or_fill
 
 
-def projected_once(project: Callable[[SentenceTransformer, Path], Floats]) -> Callable[..., Floats]:
-    """`token_projection` that runs a model over the sample of texts once."""
-    projections: dict[tuple[Path, int | None], Floats] = {}
+def projected_once(project: Callable[[SentenceTransformer, Path], Floats], folder: Path) -> Callable[..., Floats]:
+    """`token_projection` that runs a model over the sample of texts once; all processes and runs share the projections
+    in `folder`."""
 
-    def project_or_look_up(model: SentenceTransformer, folder: Path) -> Floats:
-        key = (folder, model.max_seq_length)
-        if key not in projections:
-            projections[key] = project(model, folder)
-        return projections[key]
+    def project_or_load(model: SentenceTransformer, source: Path) -> Floats:
+        if (source / PROJECTION_FILE).exists():
+            return project(model, source)
+        path = folder / f"{folder_fingerprint(source)}-{model.max_seq_length}.npy"
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                np.save(path.with_suffix(".partial.npy"), project(model, source))
+                path.with_suffix(".partial.npy").rename(path)
+            made: Floats = np.load(path)
+        return made
 
-    return project_or_look_up
+    return project_or_load
 
 
-def _fill(model: ir.Model, weights: dict[str, Any]) -> None:
+_NOTHING = np.zeros(0, np.float32)
+"""Stands for the weights of a module in its trace."""
+
+
+def _fill(model: ir.Model, values: dict[str, NDArray[Any]]) -> None:
     for name, initial in model.graph.initializers.items():
-        if name in weights:
-            initial.const_value = weights[name]
+        if name in values:
+            tensor = ir.tensor(values[name], name=name)
+            initial.const_value = tensor
+            # A trace from a file has the shape and type of what stands there for it.
+            initial.shape, initial.type = ir.Shape(values[name].shape), ir.TensorType(tensor.dtype)

@@ -131,6 +131,7 @@ def export_graph(
                 output_names=list(outputs),
                 dynamic_shapes=tuple(size for _ in inputs),
                 verbose=False,
+                optimize=False,  # _fused does it, and comes to the same graph
             )
             if program is None:
                 raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
