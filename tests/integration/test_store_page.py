@@ -629,7 +629,7 @@ def photo(side: int) -> bytes:
 def test_picture_finds_the_products_that_look_like_it(
     browser: Browser, pictured_address: str, pictured_index: Path
 ) -> None:
-    large = photo(4_000)
+    large = photo(2_400)
     assert len(large) > ServiceSettings().body_bytes
     with visiting(browser, pictured_address) as visit:
         visit.page.goto("/?q=backpack")
