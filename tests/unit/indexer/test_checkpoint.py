@@ -107,7 +107,7 @@ def test_other_feeds_and_settings_begin_anew(fresh: Shop, feed: Path, tmp_path: 
     elif changed == "synonyms":
         options["synonyms"] = rules
     elif changed == "encoder":
-        options["dimension"] = 128
+        options["dimension"] = 64  # as in the tests of encoders: exported once for all
     elif changed == "mapping":
         options["format"] = "jsonl"
     else:
