@@ -14,7 +14,14 @@ import typer
 from benchmarks.answers import measure_answers
 from benchmarks.backends import measure_backends
 from benchmarks.changes import measure_freshness, measure_rebuilds
-from benchmarks.intent import SynonymEffect, compare_intent, engine_with_synonyms, measure_intent, read_intent_cases
+from benchmarks.intent import (
+    SynonymEffect,
+    compare_intent,
+    engine_with_synonyms,
+    measure_absent,
+    measure_intent,
+    read_intent_cases,
+)
 from benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -236,6 +243,7 @@ def intent(
         progress.begin("intent", len(chosen), "cases")
         figures, counted = measure_intent(engine, chosen, engine.stages, progress.advance)
         progress.end(f"{counted:,} of {len(chosen):,} cases have products of their kind")
+        absent = measure_absent(engine, chosen)
     effects: dict[str, SynonymEffect] = {}
     if added:
         with engine_with_synonyms(index, added) as engine, TerminalProgress() as progress:
@@ -243,8 +251,8 @@ def intent(
             others, _ = measure_intent(engine, chosen, engine.stages, progress.advance)
             progress.end(f"{len(added.rules):,} phrases with synonyms")
         effects = {stage: compare_intent(others[stage], without) for stage, without in figures.items()}
-    document = {"stages": figures, "synonyms": effects}
-    emit(figures, show_intent, counted, failures, effects, document=document)
+    document = {"stages": figures, "absent": absent, "synonyms": effects}
+    emit(figures, show_intent, counted, absent, failures, effects, document=document)
 
 
 @command("bench backends store --judgments judgments.tsv")

@@ -70,6 +70,16 @@ class IntentFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class AbsentFigures:
+    """What a store says to queries for kinds that it does not sell."""
+
+    cases: int
+    with_hits: int
+    unsaid: int
+    """With hits, and without a word that these are only the nearest."""
+
+
+@dataclass(frozen=True, slots=True)
 class _CaseOutcome:
     query: str
     first: float
@@ -125,6 +135,14 @@ def measure_intent(
         figures[stage] = intent_figures(kinds, hits)
         advance(len(cases) // len(stages))
     return figures, len(kinds)
+
+
+def measure_absent(engine: SearchEngine, cases: Sequence[IntentCase]) -> AbsentFigures:
+    """Figures of the cases without a product of their kind in the catalog, by the whole search."""
+    present = {case.query for case, _ in products_of_kinds(engine.snapshot, cases)}
+    pages = [engine.search(case.query, size=1) for case in cases if case.query not in present]
+    found = [page for page in pages if page.total]
+    return AbsentFigures(len(pages), len(found), sum(not page.doubtful for page in found))
 
 
 def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:

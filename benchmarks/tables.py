@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.answers import AnswersReport
     from benchmarks.backends import BackendFigures, BackendsReport
     from benchmarks.changes import Build, Freshness
-    from benchmarks.intent import IntentFigures, SynonymEffect
+    from benchmarks.intent import AbsentFigures, IntentFigures, SynonymEffect
     from benchmarks.load import HttpReport
     from benchmarks.peers.complaints.suite import ComplaintReport
     from benchmarks.quality import RunChange
@@ -85,10 +85,14 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
 
 
 def show_intent(
-    figures: Mapping[str, IntentFigures], cases: int, failures: bool, effects: Mapping[str, SynonymEffect]
+    figures: Mapping[str, IntentFigures],
+    cases: int,
+    absent: AbsentFigures,
+    failures: bool,
+    effects: Mapping[str, SynonymEffect],
 ) -> None:
-    """Stages by P@1 and P@10 with their intervals; the failures of the last stage where they are wanted; the effects
-    of added synonyms where there are any."""
+    """Stages by P@1 and P@10 with their intervals; kinds that the store does not sell; the failures of the last stage
+    where they are wanted; the effects of added synonyms where there are any."""
     table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
     for stage, found in figures.items():
         cells = (
@@ -98,6 +102,9 @@ def show_intent(
         )
         table.add_row(stage, *cells, f"{found.accessories:.3f}")
     show_table(table)
+    if absent.cases:
+        having = f"{absent.with_hits:,} of {absent.cases:,} queries for a kind that the store does not sell have hits"
+        say(f"{having}; {absent.unsaid:,} of them do not say that these are only the nearest")
     for failure in list(figures.values())[-1].failures if failures else ():
         say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
     for stage, effect in effects.items():

@@ -472,6 +472,8 @@ class Page:
     """The probability that the best hit fits the query; None without a ranker that gives it."""
     nothing_fits: bool = False
     """Whether the whole catalog has nothing for the query: neither its words nor a similar product."""
+    doubtful: bool = False
+    """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
     suggestion: str = ""
     """The corrected query, where a word is misspelled."""
     corrected: bool = False

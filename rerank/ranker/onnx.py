@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, pad_batch
 from rerank.ranker.memory import MEMORY
-from rerank.ranker.spec import RankerSpec, StoredRanker
+from rerank.ranker.spec import TEACHER, RankerSpec, StoredRanker
 from retrieval.encoders.onnx import open_graph
 from retrieval.errors import RANKER, ModelDamagedError, ModelError
 
@@ -90,6 +90,11 @@ class OnnxRanker:
         """The probabilities (c,) that candidates of these scores fit their query."""
         slope, intercept = self.spec.calibration
         return np.asarray(1 / (1 + np.exp(-np.clip(slope * scores + intercept, -30, 30))))
+
+    @property
+    def tells_relevance(self) -> bool:
+        """Whether `fit` is a probability of relevance, not of a click or a grade, which good hits often lack."""
+        return TEACHER in self.spec.trained_on
 
     def _mixed(self, network: NDArray[np.float32], each: Candidates) -> NDArray[np.float64]:
         merged = each.features[:, MERGED].astype(np.float64)

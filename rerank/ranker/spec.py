@@ -43,8 +43,10 @@ ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
 """The order of the first stage, of the ranker that served before, of naive training on clicks, of the new ranker."""
 ERASURES = "erasures"
 """In `trained_on`: of shoppers, before the events were read that it learned from; absent where it learned from none."""
+TEACHER = "teacher"
+"""The cross-encoder whose probabilities of relevance it is calibrated to; absent where they are of clicks or grades."""
 STORES = "stores"
-"""In `trained_on`: of which the weights are an average; absent where they are of one."""
+"""Of which the weights are an average; absent where they are of one."""
 _CURE = "roll back to another one (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 

@@ -33,6 +33,10 @@ _JUDGEMENT = re.compile(
     r"\b(?:cheap(?:est)?|affordable|inexpensive|best|good|great|nice)\b|(?:便宜|实惠|好用|最好|性价比高)的?"
 )
 """What a shopper hopes of a product, which no title says."""
+_NEGATION = re.compile(
+    r"(?:\b(?:not|no|non|without|except|but not|anything but)(?: (?:in|a|an|any))?[ -]|不要|不是|除了|非)$"
+)
+"""What stands before a value that a shopper does not want."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class QueryPreferences:
     """A query, and the properties that it prefers."""
 
     text: str
-    """Without the bounds of a price."""
+    """Without the bounds of a price, and values that are not wanted."""
     product: str
     """Without values and words such as "best", too: what may name a type of product."""
     preferences: tuple[tuple[Preference, Condition], ...] = ()
@@ -53,12 +57,19 @@ def query_preferences(
     bounds = price_bounds(text) if "price" in catalog.fields else None
     text = bounds.text if bounds else text
     found: list[tuple[Preference, Filter]] = [_of_price(bounds)] if bounds and "price" not in filtered else []
-    product = folded = fold(text)
+    product = searched = folded = fold(text)
     for named in reversed(values.find(folded)):
-        rest = f"{product[: named.start]} {product[named.end :]}"
-        if _still_names(product, rest, types):
+        unwanted = _NEGATION.search(folded, 0, named.start)
+        start = unwanted.start() if unwanted else named.start
+        behind = product[named.end :].removeprefix("的") if unwanted else product[named.end :]
+        rest = f"{product[:start]} {behind}"
+        if unwanted and rest.strip():
+            # Who wants none in black must not see the black ones first.
+            product, searched = rest, f"{searched[:start]} {searched[named.end :].removeprefix('的')}"
+        elif _still_names(product, rest, types):
             product = rest
             found += _of_values(named, filtered)
+    text = text if searched is folded else " ".join(searched.split())
     rest = _JUDGEMENT.sub(" ", product)
     if rest != product and _still_names(product, rest, types):
         product = rest

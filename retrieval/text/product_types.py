@@ -22,7 +22,16 @@ from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.store.files import format_json, load_array, read_json
 from retrieval.text import units
-from retrieval.text.analysis import HAN, Analyzer, Phrase, chinese_words, contains_chinese, fold, word_term
+from retrieval.text.analysis import (
+    HAN,
+    Analyzer,
+    Phrase,
+    chinese_words,
+    contains_chinese,
+    dictionary_words,
+    fold,
+    word_term,
+)
 
 PHRASES_FILE = "phrases.json"
 ROWS_FILE = "rows.npy"
@@ -96,6 +105,15 @@ def without_numbers(text: str) -> str:
     """A text, folded, without quantities and other words that have digits: "laptop" of "15 inch i7 laptop"."""
     words = _QUANTITY.sub(" ", fold(text)).split()
     return " ".join(word for word in words if not any(character.isdigit() for character in word))
+
+
+def compound_head(text: str) -> str:
+    """The second of the two words of a Chinese compound, which says what it is: 背包 of 防水背包. Empty for
+    other texts, and for a word of one character, whose meaning depends on the first."""
+    if not contains_chinese(text):
+        return ""
+    words = dictionary_words(text)
+    return words[1] if len(words) == 2 and len(words[1]) > 1 else ""
 
 
 def _english(words: Sequence[str], brand: Sequence[str]) -> list[Phrase]:

@@ -39,6 +39,16 @@ def language_words() -> frozenset[str]:
     return frozenset([*entries, *chain.from_iterable(words_of(entry) for entry in entries if "'" in entry)])
 
 
+COMMON = 30_000
+"""Words of that dictionary, the most frequent ones, that who types them means, with few exceptions."""
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """The most frequent words of that dictionary."""
+    return frozenset(frequent_words()[:COMMON])
+
+
 def frequent_words() -> list[str]:
     """The words of that dictionary, the most frequent ones first."""
     lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()

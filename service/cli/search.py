@@ -408,7 +408,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.nearest:
         others = "Other near" if page.hits else "Nearest"
         say("Nothing fits; the nearest products:" if page.nothing_fits else f"{others} products that pass the filter:")
-        _show_hits(replace(page, hits=page.nearest), explain=explain)
+        _show_hits(replace(page, hits=page.nearest, doubtful=False), explain=explain)
     ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
     for line in (*map(_choice_line, page.choices), *map(_facet_line, page.facets.values()), *ranged):
         say(line)
@@ -425,6 +425,8 @@ class _Widths:
 
 
 def _show_hits(page: Page, *, explain: bool) -> None:
+    if page.doubtful:
+        say("No product has all of these words; the nearest in meaning:")
     first = (page.page - 1) * page.size + 1
     widths = _widths(page.hits, first)
     if not (explain and any(hit.explanation for hit in page.hits)):

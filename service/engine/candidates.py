@@ -39,8 +39,15 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
 from retrieval.single_flight import SingleFlight
-from retrieval.text.analysis import TermGroup, fold, identifier_key
-from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
+from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, fold, identifier_key
+from retrieval.text.product_types import (
+    MOST_WORDS,
+    NO_TYPES,
+    WantedTypes,
+    compound_head,
+    type_synonyms,
+    without_numbers,
+)
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import LIMITS, CandidateLimits
 from service.engine.request import STAGES, BegunQuery
@@ -55,6 +62,9 @@ _VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
 """The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
 Where so many agree on a query of one word, or twice as many on one of two, the head is a word of accessories, and the
 type counts for more than the best BM25 of the catalog."""
+_CLEAR_HEAD, _OF_HEAD = 0.5, 4.0
+"""The share of the products nearest to the head of a Chinese compound that must agree on a type, and the agreement with
+all of them: that of the products with the other word is not asked for, however near they are."""
 _COMMON = 0.1
 """Products of the types that a query names, for each of those voted for, from which on the query means what it says."""
 _CHOSEN = 2.0
@@ -66,6 +76,10 @@ _OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
 part of it that counts at any distance where all words of the query name the type."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
+_LEAST_FIT, _DOUBTFUL = 0.08, 0.25
+"""Where no product has all words of a query: the probability that its best hit is relevant, times its words, below
+which nothing fits, since of one word a ranker can know all and of a sentence little; and that below which the page says
+that hits are only the nearest (docs/decisions/0018)."""
 _INTERLEAVED = 100
 """The best candidates that take turns where a text may become several queries."""
 _MOST_OF_TYPE = 10_000
@@ -96,6 +110,10 @@ class LastStage(Protocol):
     @property
     def memory(self) -> QueryMemory:
         """What it remembers of queries."""
+
+    @property
+    def tells_relevance(self) -> bool:
+        """Whether `Ranking.fit` is a probability of relevance."""
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
         """The parts of the scores of the products at `rows` (n,), by row; raises ModelError where it cannot."""
@@ -180,11 +198,9 @@ class Stages:
             ranking = self._offers(request, query, nearest)
             ranking.nothing_fits = not fits
         elif request.stage == "ranked" and self.last is not None:
-            last, tokens = self.last, encoded.tokens if encoded else None
-            try:
-                _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
-            except ModelError:
-                degraded = (*degraded, "ranked")
+            given = request, retrieved, nearest, encoded
+            ranking, late = self._reranked(self.last, ranking, given, timings)
+            degraded = (*degraded, *late)
         if query is not None and request.is_first and 0 < ranking.total < OFFERED:
             ranking.also_near = self._near_others(request, query, nearest, wanted, ranking)
         if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
@@ -194,6 +210,29 @@ class Stages:
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded, *found[3]), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
+
+    def _reranked(
+        self,
+        last: LastStage,
+        ranking: Ranking,
+        given: tuple[ResolvedRequest, Retrieval, NearestRows, EncodedQuery | None],
+        timings: dict[str, float],
+    ) -> tuple[Ranking, tuple[str, ...]]:
+        """A ranking in the order of its last stage, or no candidates where that finds nothing; and the stage where it
+        failed."""
+        request, retrieved, nearest, encoded = given
+        try:
+            _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
+        except ModelError:
+            return ranking, ("ranked",)
+        if encoded is None or not last.tells_relevance or not self._is_doubtful(request, retrieved, ranking):
+            return ranking, ()
+        if self._is_unlikely(request, ranking):
+            ranking = self._offers(request, encoded.vector, nearest)
+            ranking.nothing_fits = True
+        else:
+            ranking.is_doubtful = True
+        return ranking, ()
 
     def further(self, request: ResolvedRequest, ranking: Ranking, end: int) -> Rows:
         """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
@@ -366,6 +405,9 @@ class Stages:
         if self._snapshot.values.is_value(voting):
             return NO_TYPES
         words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
+        head = "" if named or request.begun else compound_head(voting)
+        if head and (of_head := self._voted_by_head(head)) is not None:
+            return of_head
         may_be_clear = words <= _CLEAR_WORDS and voting.replace(" ", "").isalpha()
         if named and not may_be_clear:
             return wanted
@@ -387,6 +429,18 @@ class Stages:
         gain = max(1.0, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / required / OF_TYPE / gain_of_all)
         agreement = {number: gain * share for number, share in voted.agreement.items()}
         return WantedTypes(agreement, words == 1, is_voted=True)
+
+    def _voted_by_head(self, head: str) -> WantedTypes | None:
+        """The types that the products nearest to the head of a query agree on; None where few of them do."""
+        try:
+            vector = self._encode(self._snapshot.encoder, head, reads_tokens=False).vector
+        except EncoderError:
+            return None
+        nearest = self._snapshot.vectors.search(vector, _VOTERS)
+        similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
+        titles = {row: self._snapshot.products[row].title for row in nearest.rows.tolist()}
+        voted = self._snapshot.types.voted(head, titles, similarity, _OF_HEAD)
+        return voted if max(voted.agreement.values(), default=0.0) >= _CLEAR_HEAD * _OF_HEAD else None
 
     def _with_chosen(self, request: ResolvedRequest, wanted: WantedTypes) -> WantedTypes:
         """Wanted types, with that of the category that shoppers choose from."""
@@ -457,6 +511,25 @@ class Stages:
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))
         return is_known and closest >= cutoff.known
+
+    def _is_doubtful(self, request: ResolvedRequest, retrieved: Retrieval, ranking: Ranking) -> bool:
+        """Whether no product has all words of a query, and the ranker doubts that its best hit is relevant."""
+        found = len(retrieved.identifier_rows) or len(request.pinned) or request.begun or request.unavailable
+        if found or ranking.fit is None or ranking.fit >= _DOUBTFUL:
+            return False
+        # A product does not have a Chinese word because its characters stand in other words of the product.
+        words = tuple(group for group in request.groups if not group.is_character)
+        return not self._has_all_words(words, retrieved.best.rows[:_CHECKED])
+
+    def _is_unlikely(self, request: ResolvedRequest, ranking: Ranking) -> bool:
+        """Whether the ranker finds nothing for a doubtful query. What a filter leaves plays no part."""
+        runs = words_of(request.product or request.text)
+        words = sum(len(chinese_words(run)) if contains_chinese(run) else 1 for run in runs)
+        least = _LEAST_FIT * math.exp(self.limits.cutoff) / max(words, 1)
+        if ranking.fit is None or ranking.fit >= least:
+            return False
+        whole = replace(request, where=None, filter=None, facets=(), sort=None)
+        return request.where is None or self.rank(whole).nothing_fits
 
     def _has_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> bool:
         """Whether one of some products matches every group of a query."""
@@ -625,6 +698,8 @@ class Ranking:
     """Where a filter leaves few candidates: other products that pass it, the nearest first."""
     nothing_fits: bool = False
     """Whether the whole catalog has nothing for the query."""
+    is_doubtful: bool = False
+    """Whether the candidates are only the nearest of a catalog without all words of the query."""
     is_type_sure: bool = False
     """Whether the query asks for a type of product and nothing else."""
     product_type: str = ""

@@ -161,6 +161,11 @@ class Reranking:
         """Whether the ranker reads the shopper's history."""
         return self.reranker.ranker.reads_history
 
+    @property
+    def tells_relevance(self) -> bool:
+        """See `service.engine.candidates.LastStage`."""
+        return self.reranker.ranker.tells_relevance
+
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Puts the ranking's head in the ranker's order, exact identifiers first. Raises ModelError where it cannot, or
         is late, and leaves the ranking as it was."""

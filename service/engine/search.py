@@ -462,6 +462,7 @@ class Search:
             self._snapshot.manifest.version,
             ranking.fit if ranking else None,
             ranking.nothing_fits if ranking else False,
+            ranking.is_doubtful if ranking else False,
             rules=self._effect.rules,
             redirect=self._effect.redirect,
             data=self._effect.data,

@@ -30,6 +30,7 @@ from retrieval.text.vocabulary import (
     CatalogWords,
     Offsets,
     WordLookup,
+    common_words,
     edits_of,
     forms,
     index_words,
@@ -300,8 +301,18 @@ class Corrector:
         identified = self._snapshot.keyword.find_identifier
         if not found or (len(typed.words) > 1 and self._visible.visible_rows(identified(identifier_key(text)))):
             return None
-        words = {at: each.text for at, each in found.items()}
-        return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
+        kept = {at: each for at, each in found.items() if not self._is_meant(typed, at, found)}
+        words = {at: each.text for at, each in kept.items()}
+        return Correction(typed.replaced(words), all(each.is_sure for each in kept.values())) if kept else None
+
+    def _is_meant(self, typed: TypedText, at: int, found: Mapping[int, Correction]) -> bool:
+        """Whether a word is a common one that the catalog lacks: "printer" is no misspelled planter. Other words that a
+        product has together with the correction make it likely again: "dill bit"."""
+        if typed.words[at].word not in common_words():
+            return False
+        corrected = typed.replaced({place: each.text for place, each in found.items()})
+        words = [group for group in self._snapshot.analyzer.groups(corrected) if not group.is_character]
+        return len(words) < 2 or self._visible.best_match(corrected)[0] < len(words)
 
     def finds_better(self, corrected: str, typed: str) -> bool:
         """Whether a product has more words of the corrected query than any has of the typed one, or a higher BM25."""

@@ -505,6 +505,8 @@ class SearchResponse:
     fit: float | None
     nothing_fits: bool
     """Whether the whole catalog has nothing for the query."""
+    doubtful: bool
+    """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
     suggestion: str
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool

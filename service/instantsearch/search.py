@@ -352,6 +352,8 @@ def _message(page: Page) -> str:
         parts.append(f"stages failed: {', '.join(page.degraded)}")
     if page.nothing_fits:
         parts.append("nothing fits the query")
+    if page.doubtful:
+        parts.append("no record has all words of the query: the hits are the nearest in meaning")
     if page.preferred:
         parts.append(f"by relevance first those with {' AND '.join(each.filter for each in page.preferred)}")
     if page.product_type:

@@ -29,6 +29,7 @@ function show(found, answer) {
   if (answer.fit !== null) parts.push(`the best one fits with ${percent(answer.fit)}`);
   if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
   if (answer.nothing_fits) parts.push("nothing fits the query");
+  if (answer.doubtful) parts.push("no product has all words of the query");
   if (answer.degraded.length) parts.push(`without ${answer.degraded.join(", ")}`);
   if (answer.rules?.length) parts.push(`rules: ${answer.rules.join(", ")}`);
   if (answer.redirect) parts.push(`redirects to ${answer.redirect}`);

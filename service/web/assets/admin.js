@@ -42,14 +42,25 @@ const PARTS = [
 ];
 const OF_PRODUCTS = new Set(["products", "relations"]); // the address names a product
 const view = document.getElementById("view");
+const menu = document.getElementById("menu"); // of a narrow page, which has no room for the names of all parts
+const tabs = document.getElementById("tabs");
 let paths = {};
+
+/** Opens or closes the menu. */
+function unfold(isOpen) {
+  menu.setAttribute("aria-expanded", String(isOpen));
+  tabs.classList.toggle("open", isOpen);
+}
 
 /** Shows the part that the address names. */
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   const there = PARTS.filter(([, , path]) => path in paths);
   const part = there.find(([each]) => each === name) || there[0];
-  fill(document.getElementById("tabs"), there.map(([each, title]) =>
+  fill(menu, part[1]);
+  menu.hidden = false;
+  unfold(false);
+  fill(tabs, there.map(([each, title]) =>
     el("a", { href: `#${each}`, "aria-current": each === part[0] ? "page" : undefined, text: title })));
   document.title = `${part[1]} · Shelfwise admin`;
   fill(view, OF_PRODUCTS.has(part[0]) ? part[3](part[0] === name ? decodeURIComponent(rest.join("/")) : "") : part[3](paths));
@@ -64,7 +75,8 @@ function askKey(message = "") {
     tab.write("admin-key", key.input.value.trim());
     open();
   };
-  fill(document.getElementById("tabs"));
+  fill(tabs);
+  menu.hidden = true;
   fill(view, ...head("Key", "shelfwise keys create admin --scope admin makes one. It is kept in this tab alone."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use it" })));
@@ -98,5 +110,6 @@ async function open() {
 }
 
 document.getElementById("key").addEventListener("click", () => askKey());
+menu.addEventListener("click", () => unfold(menu.getAttribute("aria-expanded") !== "true"));
 addEventListener("hashchange", () => Object.keys(paths).length && location.hash !== "#view" && show());
 open();

@@ -64,7 +64,7 @@ export function resultsView(shop) {
     });
     fill(notices, noticesOf(place, answer, shop));
     fill(sponsored, sponsoredStrip(answer.sponsored));
-    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place, shop), offers(place, answer));
+    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : nothing(place), offers(place, answer), answer.hits.length ? null : popular(shop));
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
     announceCount(title);
@@ -213,6 +213,7 @@ function noticesOf(place, answer, shop) {
   const searchFor = (q) => el("a", { href: addressOf({ ...place, q, page: 1 }), text: q });
   if (answer.suggestion && answer.corrected) made.push([t("showing instead", { query: place.q.trim() }), " ", searchFor(answer.suggestion)]);
   else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
+  if (answer.doubtful) made.push([t("doubtful", { query: place.q.trim() })]);
   const everything = { ...place, allTypes: true, page: 1 };
   if (answer.product_type) made.push([t("one type", { type: answer.product_type }), " ", el("a", { href: addressOf(everything), text: t("all types") })]);
   const links = answer.preferred.flatMap((named) => preferenceLinks(named, place, shop.facts.facets));
@@ -251,11 +252,16 @@ function pager(place, answer) {
     el("span", { text: t("page of", { page: place.page, pages }) }), link("next", place.page + 1, ICONS.next));
 }
 
-function nothing(place, shop) {
-  const made = el("div", { class: "none" }, el("h2", { text: t("none title") }));
+function nothing(place) {
+  const made = el("div", { class: "none" });
   if (isNarrowed(place)) {
     made.append(el("p", { text: t("none filtered") }), el("p", {}, el("a", { class: "primary", href: addressOf(widened(place)), text: t("without filters") })));
   } else made.append(el("p", { text: t("none advice") }));
+  return made;
+}
+
+function popular(shop) {
+  const made = el("div", { class: "none" });
   shop.popular().then((rows) => made.append(...rows));
   return made;
 }

@@ -69,7 +69,7 @@ function whatThereIs() {
 }
 
 async function firstProducts() {
-  const whole = { q: "", size: 12, facets: ["category"] };
+  const whole = { q: "", size: 12, facets: ["category"], group: "variants" };
   const foreign = otherLanguages().map((each) => `NOT language = "${each}"`).join(" AND ");
   // A key may see no language to filter by.
   const both = api.searches([whole, { ...whole, filters: foreign }]).catch(() => api.searches([whole]));

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.intent import HEADER, compare_intent, engine_with_synonyms, measure_intent, read_intent_cases
+from benchmarks.intent import (
+    HEADER,
+    compare_intent,
+    engine_with_synonyms,
+    measure_absent,
+    measure_intent,
+    read_intent_cases,
+)
 from retrieval.errors import JudgmentsError
 from retrieval.text.synonyms import Synonyms
 from service.engine.engine import SearchEngine
@@ -64,6 +71,14 @@ def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path
     assert counted == 50 == len(pairs.rules) / 2
     assert effect.ten.mean > 0.05
     assert set(effect.lower) <= {"手枪钻"}, "a Chinese word, which this encoder does not know"
+
+
+def test_most_queries_for_what_the_demo_store_lacks_have_no_hits(engine: SearchEngine) -> None:
+    cases = read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
+    english = [case for case in cases if case.query.isascii()]  # the encoder of the tests knows no Chinese
+    absent = measure_absent(engine, english)
+    assert absent.cases == 121
+    assert absent.unsaid <= absent.with_hits < 60
 
 
 def test_most_first_hits_of_the_demo_store_match_the_kind(engine: SearchEngine) -> None:

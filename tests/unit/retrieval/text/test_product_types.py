@@ -15,6 +15,7 @@ from retrieval.text.product_types import (
     ROWS_FILE,
     ProductTypes,
     TypeNames,
+    compound_head,
     head_phrases,
     type_phrase,
     type_synonyms,
@@ -55,6 +56,14 @@ ROWS = np.arange(4)
 def test_the_head_is_the_last_word_before_complements_sizes_and_colours(title: str, brand: str, head: str) -> None:
     phrases = [" ".join(phrase) for phrase in head_phrases(title, brand)]
     assert head in phrases[:2]
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [("防水背包", "背包"), ("运动水杯", "水杯"), ("背包", ""), ("咖啡机", ""), ("大号防水背包", ""), ("backpack", "")],
+)
+def test_the_head_of_a_chinese_compound_is_its_second_word(text: str, head: str) -> None:
+    assert compound_head(text) == head
 
 
 @pytest.mark.parametrize("text", ["", " ", "12", "for", "red", "2 in. x 4 in.", "1." * 50_000])

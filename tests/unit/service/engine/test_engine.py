@@ -264,6 +264,33 @@ def test_query_that_nothing_fits_returns_only_nearest(engine: SearchEngine, quer
     assert all(hit.product.price is not None and hit.product.price < 40 for hit in filtered.nearest)
 
 
+@pytest.mark.parametrize("query", ["printer", "wine", "tennis racket", "swimming pool", "vase"])
+def test_a_common_word_that_the_catalog_lacks_has_no_correction(engine: SearchEngine, query: str) -> None:
+    assert engine.search(query).suggestion == ""
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dill bit", "drill bit"), ("garden hoes", "garden hose")])
+def test_a_common_word_is_corrected_where_a_product_has_the_other_words(
+    engine: SearchEngine, typed: str, meant: str
+) -> None:
+    page = engine.search(typed)
+    assert (page.suggestion, page.corrected) == (meant, False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("backpack not black", "backpack"),
+        ("red backpack, but not in black", "red backpack,"),
+        ("drill not kessholt", "drill"),
+        ("不要黑色的双肩包", "双肩包"),
+    ],
+)
+def test_a_value_that_is_not_wanted_is_not_preferred(engine: SearchEngine, typed: str, meant: str) -> None:
+    page, expected = engine.search(typed), engine.search(meant)
+    assert (ids(page), page.preferred) == (ids(expected), expected.preferred)
+
+
 def test_few_hits_of_a_filter_come_with_other_near_products(engine: SearchEngine) -> None:
     texts = ("something to carry books", "keep coffee hot", "cordless drill", "gift for a gardener")
     offered = 0

@@ -418,6 +418,28 @@ def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None
         assert engine.search("stainless pan", stage="merged").fit is None
 
 
+@pytest.mark.parametrize("teacher", [{"teacher": "cross-encoder"}, {}])
+def test_a_doubted_hit_of_missing_words_is_none(
+    root: Path, engine: SearchEngine, tmp_path: Path, teacher: dict[str, str]
+) -> None:
+    copied = Path(shutil.copytree(root, tmp_path / "index"))
+    found = {}
+    for fit in (0.01, 0.2, 0.5):
+        level = float(np.log(fit / (1 - fit)))
+        publish(
+            copied, spec_for(engine.snapshot, calibration=(1e-9, level), trained_on=teacher), weighted_graph(cosine=1.0)
+        )
+        with SearchEngine.open(copied, follow=False) as opened:
+            pages = [opened.search("raincoat", filters=filters) for filters in ("", "price < 60")]
+            assert opened.search("rain jacket").total, "products have both words"
+            assert opened.search("coat for a rainy day in the wet hills").total, "a ranker knows little of a sentence"
+        assert len({page.nothing_fits for page in pages}) == 1, "a filter plays no part"
+        assert all(page.nearest for page in pages if page.nothing_fits)
+        found[fit] = pages[0].nothing_fits, pages[0].doubtful, bool(pages[0].total)
+    judged = {0.01: (True, False, False), 0.2: (False, True, True), 0.5: (False, False, True)}
+    assert found == (judged if teacher else dict.fromkeys(judged, (False, False, True)))
+
+
 def test_event_weights_can_be_set(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(root, tmp_path / "index"))
     publish(
