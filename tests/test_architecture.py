@@ -23,8 +23,8 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 39_600,
-    "lines of code": 28_800,
+    "lines": 39_660,
+    "lines of code": 28_840,
     "lines of tests": 16_900,
     "modules with one importer": 8,
     "largest module": 90,

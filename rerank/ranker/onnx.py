@@ -92,7 +92,7 @@ class OnnxRanker:
         return np.asarray(1 / (1 + np.exp(-np.clip(slope * scores + intercept, -30, 30))))
 
     @property
-    def tells_relevance(self) -> bool:
+    def judges_relevance(self) -> bool:
         """Whether `fit` is a probability of relevance, not of a click or a grade, which good hits often lack."""
         return TEACHER in self.spec.trained_on
 

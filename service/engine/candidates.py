@@ -112,7 +112,7 @@ class LastStage(Protocol):
         """What it remembers of queries."""
 
     @property
-    def tells_relevance(self) -> bool:
+    def judges_relevance(self) -> bool:
         """Whether `Ranking.fit` is a probability of relevance."""
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
@@ -225,7 +225,7 @@ class Stages:
             _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
         except ModelError:
             return ranking, ("ranked",)
-        if encoded is None or not last.tells_relevance or not self._is_doubtful(request, retrieved, ranking):
+        if encoded is None or not last.judges_relevance or not self._is_doubtful(request, retrieved, ranking):
             return ranking, ()
         if self._is_unlikely(request, ranking):
             ranking = self._offers(request, encoded.vector, nearest)

@@ -162,9 +162,9 @@ class Reranking:
         return self.reranker.ranker.reads_history
 
     @property
-    def tells_relevance(self) -> bool:
+    def judges_relevance(self) -> bool:
         """See `service.engine.candidates.LastStage`."""
-        return self.reranker.ranker.tells_relevance
+        return self.reranker.ranker.judges_relevance
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
         """Puts the ranking's head in the ranker's order, exact identifiers first. Raises ModelError where it cannot, or

@@ -301,11 +301,11 @@ class Corrector:
         identified = self._snapshot.keyword.find_identifier
         if not found or (len(typed.words) > 1 and self._visible.visible_rows(identified(identifier_key(text)))):
             return None
-        kept = {at: each for at, each in found.items() if not self._is_meant(typed, at, found)}
+        kept = {at: each for at, each in found.items() if not self._is_intended(typed, at, found)}
         words = {at: each.text for at, each in kept.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in kept.values())) if kept else None
 
-    def _is_meant(self, typed: TypedText, at: int, found: Mapping[int, Correction]) -> bool:
+    def _is_intended(self, typed: TypedText, at: int, found: Mapping[int, Correction]) -> bool:
         """Whether a word is a common one that the catalog lacks: "printer" is no misspelled planter. Other words that a
         product has together with the correction make it likely again: "dill bit"."""
         if typed.words[at].word not in common_words():
