@@ -10,11 +10,11 @@ export function announceCount(text) {
   timer = setTimeout(() => place.textContent !== text && (place.textContent = text), 600);
 }
 
-/** Announces and shows that something was done. */
-export function announce(text) {
+/** Announces that something was done, and shows it unless the page has it elsewhere. */
+export function announce(text, { isShown = true } = {}) {
   const place = document.getElementById("toast");
   place.textContent = text;
-  place.classList.add("shown");
+  place.classList.toggle("shown", isShown);
   clearTimeout(place.timer);
   place.timer = setTimeout(() => place.classList.remove("shown"), SHOWN_MS);
 }

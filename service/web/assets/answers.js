@@ -73,7 +73,7 @@ function subject({ product_id: id, product_type: type, title }) {
 function quotes(answer) {
   if (answer.status !== "answered") return el("p", { text: t("not said") });
   const verdict = answer.disagree ? t("texts disagree") : answer.holds === null ? "" : t(answer.holds ? "answer yes" : "answer no");
-  announce(verdict || answer.quotes[0].text);
+  announce(verdict || answer.quotes[0].text, { isShown: false });
   const quoted = (quote) => el("blockquote", {}, el("p", {}, quote.field === "title" ? linkTo(quote) : quote.text),
     quote.field === "title" ? null : el("p", { class: "source" }, source(quote, answer)));
   return el("div", {}, verdict ? el("p", { text: verdict }) : null, answer.quotes.map(quoted));
