@@ -25,7 +25,7 @@ _ADDED = {
     "modules": 118,
     "lines": 39_660,
     "lines of code": 28_840,
-    "lines of tests": 16_900,
+    "lines of tests": 16_960,
     "modules with one importer": 8,
     "largest module": 90,
 }
