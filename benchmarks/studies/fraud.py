@@ -551,11 +551,11 @@ def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
 # The same in whole searches, after a night of `shelfwise learn` on the attacked log: its tables, its ranker where the
 # gate lets it serve, or by all means, and its query expansion.
 
-TRAINED_STORE = 1_000, 2_000
-"""Products and honest sessions of a store whose ranker is trained."""
+TRAINED_STORE = 2_000, 10_000
+"""Products and honest sessions of a store whose ranker is trained: the gate rejects most rankers of smaller ones."""
 NO_ATTACK, OTHER_SEED = "none", "none, another seed"
 """The honest log; and that by another seed of the training: its gains are chance."""
-_TRAINED_QUERIES, _EPOCHS = 200, 4
+_TRAINED_QUERIES, _EPOCHS = 500, 2
 """The most frequent ones, and how often they are learned: fewer than `shelfwise learn` takes."""
 _SETTINGS = Settings(backend="embedded")
 
@@ -743,8 +743,7 @@ def fraud(
     short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
     attacks: Annotated[str, typer.Option(help="Those to measure; by default all.")] = ",".join(ATTACKS),
     trained: Annotated[
-        bool,
-        typer.Option("--trained", help="Of those: in searches, after a night of `shelfwise learn` on smaller stores."),
+        bool, typer.Option("--trained", help="Of those: in searches, after a night of `shelfwise learn`.")
     ] = False,
 ) -> None:
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest; or
