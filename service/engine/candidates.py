@@ -513,12 +513,13 @@ class Stages:
         return is_known and closest >= cutoff.known
 
     def _is_doubtful(self, request: ResolvedRequest, retrieved: Retrieval, ranking: Ranking) -> bool:
-        """Whether no product has all words of a query, and the ranker doubts that its best hit is relevant."""
+        """Whether no product has all words of a query, values aside, and the ranker doubts that its best hit fits."""
         found = len(retrieved.identifier_rows) or len(request.pinned) or request.begun or request.unavailable
         if found or ranking.fit is None or ranking.fit >= _DOUBTFUL:
             return False
-        # A product does not have a Chinese word because its characters stand in other words of the product.
-        words = tuple(group for group in request.groups if not group.is_character)
+        # No title says "cheap"; and no product has a Chinese word because its characters stand in other words.
+        groups = self._snapshot.analyzer.analyze(request.product or request.text).groups
+        words = tuple(group for group in groups if not group.is_character)
         return not self._has_all_words(words, retrieved.best.rows[:_CHECKED])
 
     def _is_unlikely(self, request: ResolvedRequest, ranking: Ranking) -> bool:
