@@ -39,7 +39,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
 from retrieval.single_flight import SingleFlight
-from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, fold, identifier_key
+from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import (
     MOST_WORDS,
     NO_TYPES,
@@ -76,9 +76,8 @@ _OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
 part of it that counts at any distance where all words of the query name the type."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
-_LEAST_FIT, _DOUBTFUL = 0.08, 0.25
-"""Where no product has all words of a query: the probability that its best hit is relevant, times its words, below
-which nothing fits, since of one word a ranker can know all and of a sentence little; and that below which the page says
+_DOUBTFUL = 0.25
+"""Where no product has all words of a query: the probability that its best hit is relevant, below which the page says
 that hits are only the nearest (docs/decisions/0018)."""
 _INTERLEAVED = 100
 """The best candidates that take turns where a text may become several queries."""
@@ -198,9 +197,11 @@ class Stages:
             ranking = self._offers(request, query, nearest)
             ranking.nothing_fits = not fits
         elif request.stage == "ranked" and self.last is not None:
-            given = request, retrieved, nearest, encoded
-            ranking, late = self._reranked(self.last, ranking, given, timings)
-            degraded = (*degraded, *late)
+            last = self.last
+            try:
+                _timed(timings, "rerank", lambda: self._rerank(last, request, retrieved, ranking, encoded))
+            except ModelError:
+                degraded = (*degraded, "ranked")
         if query is not None and request.is_first and 0 < ranking.total < OFFERED:
             ranking.also_near = self._near_others(request, query, nearest, wanted, ranking)
         if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
@@ -211,28 +212,20 @@ class Stages:
         ranking.stages = self._stages_run(request, ranking)
         return ranking
 
-    def _reranked(
+    def _rerank(
         self,
         last: LastStage,
+        request: ResolvedRequest,
+        retrieved: Retrieval,
         ranking: Ranking,
-        given: tuple[ResolvedRequest, Retrieval, NearestRows, EncodedQuery | None],
-        timings: dict[str, float],
-    ) -> tuple[Ranking, tuple[str, ...]]:
-        """A ranking in the order of its last stage, or no candidates where that finds nothing; and the stage where it
-        failed."""
-        request, retrieved, nearest, encoded = given
-        try:
-            _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
-        except ModelError:
-            return ranking, ("ranked",)
-        if encoded is None or not last.judges_relevance or not self._is_doubtful(request, retrieved, ranking):
-            return ranking, ()
-        if self._is_unlikely(request, ranking):
-            ranking = self._offers(request, encoded.vector, nearest)
-            ranking.nothing_fits = True
-        else:
-            ranking.is_doubtful = True
-        return ranking, ()
+        encoded: EncodedQuery | None,
+    ) -> None:
+        """Brings a ranking into the order of its last stage; raises ModelError where that fails."""
+        last.rerank(ranking, encoded.tokens if encoded else None)
+        if encoded and last.judges_relevance and self._is_doubtful(request, retrieved, ranking):
+            # What a filter leaves plays no part.
+            whole = replace(request, where=None, filter=None, facets=(), sort=None)
+            ranking.is_doubtful = request.where is None or self.rank(whole).is_doubtful
 
     def further(self, request: ResolvedRequest, ranking: Ranking, end: int) -> Rows:
         """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
@@ -521,16 +514,6 @@ class Stages:
         groups = self._snapshot.analyzer.analyze(request.product or request.text).groups
         words = tuple(group for group in groups if not group.is_character)
         return not self._has_all_words(words, retrieved.best.rows[:_CHECKED])
-
-    def _is_unlikely(self, request: ResolvedRequest, ranking: Ranking) -> bool:
-        """Whether the ranker finds nothing for a doubtful query. What a filter leaves plays no part."""
-        runs = words_of(request.product or request.text)
-        words = sum(len(chinese_words(run)) if contains_chinese(run) else 1 for run in runs)
-        least = _LEAST_FIT * math.exp(self.limits.cutoff) / max(words, 1)
-        if ranking.fit is None or ranking.fit >= least:
-            return False
-        whole = replace(request, where=None, filter=None, facets=(), sort=None)
-        return request.where is None or self.rank(whole).nothing_fits
 
     def _has_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> bool:
         """Whether one of some products matches every group of a query."""

@@ -81,7 +81,7 @@ def test_synonym_frequencies_are_requested_once(engine: SearchEngine) -> None:
     engine.synonyms.put([Synonym("laptop", SynonymKind.TWO_WAY, ("laptop", "notebook pc"))])
     counts = [engine.round_trips]
     for query in ("laptop", "laptop sleeve", "red laptop"):
-        engine.search(query, correct=False)
+        engine.search(query, correct=False, stage="merged")
         counts.append(engine.round_trips)
     first, *others = np.diff(counts).tolist()
     # Where few products have both words, those with one are asked for, too.

@@ -73,12 +73,12 @@ def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path
     assert set(effect.lower) <= {"手枪钻"}, "a Chinese word, which this encoder does not know"
 
 
-def test_most_queries_for_what_the_demo_store_lacks_have_no_hits(engine: SearchEngine) -> None:
+def test_most_hits_of_what_the_demo_store_lacks_are_said_to_be_only_the_nearest(engine: SearchEngine) -> None:
     cases = read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
     english = [case for case in cases if case.query.isascii()]  # the encoder of the tests knows no Chinese
     absent = measure_absent(engine, english)
     assert absent.cases == 121
-    assert absent.unsaid <= absent.with_hits < 60
+    assert absent.unsaid < 25 < absent.with_hits
 
 
 def test_most_first_hits_of_the_demo_store_match_the_kind(engine: SearchEngine) -> None:
