@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -204,6 +205,7 @@ def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[An
 
 def _run_member(task: Callable[[Federation], _Result], member: _Member) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # gives back what it shares with that process
     take_one_thread()
     try:
         end = _End(task(member))
