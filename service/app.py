@@ -24,7 +24,6 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import LazyEncoder, open_encoder
 from retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import SettingError
@@ -239,16 +238,14 @@ def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: Se
     from indexer.build import create_index  # what a service does without until then
 
     engines = [each.engine for each in sorted(indexes.opened, key=lambda each: each.name != settings.default_index)]
-    served = [each.manifest.encoder_name for each in engines]
-    name = resolve_model_name(settings.encoder) if settings.encoder else next(iter(served), DEFAULT_MODEL)
-    encoder: Encoder
-    if name in served:
-        # From the directory of an index that serves: that of a shared encoder may be of an index which is gone.
-        engine = engines[served.index(name)]
-        encoder = LazyEncoder(Store(engine.root).encoders / engine.manifest.encoder)
-    else:
-        encoder = open_encoder(name, cache=cache_folder())
-    create_index(path, encoder, name)
+    by_default = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
+    name = resolve_model_name(settings.encoder) if settings.encoder else by_default
+    # From the directory of an index that serves: that of a shared encoder may be of an index which is gone.
+    folders = (
+        Store(each.root).encoders / each.manifest.encoder for each in engines if each.manifest.encoder_name == name
+    )
+    folder = next(folders, None)
+    create_index(path, LazyEncoder(folder) if folder else open_encoder(name, cache=cache_folder()), name)
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from typer import Argument, Option
 
@@ -21,15 +21,16 @@ from service.settings import cache_folder, load_settings
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from rerank.ranker.spec import AddedRanker
     from rerank.user_tower.files import StoredUserTower
     from service.reports.training import LearnReport
     from service.training.click_dataset import ClickRankerOptions
     from service.training.ranker_dataset import CatalogOptions
     from service.training.text_towers import TextTowersResult
     from service.training.text_towers_promotion import EncoderReport
+
+_Trained = TypeVar("_Trained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,7 @@ def ranker(
         if federated:
             stores = [index, *federated]
             found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
-            documents = [{"index": str(each), **ranker_document(one)} for each, one in zip(stores, found, strict=True)]
-            return emit(list(zip(found, stores, strict=True)), _show_federated, document=documents)
+            return _emit_by_store(stores, found, ranker_document, show_training)
         if from_catalog:
             added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
         elif judgments:
@@ -159,10 +159,21 @@ def ranker(
     return emit(added, show_training, index, document=ranker_document(added))
 
 
-def _show_federated(found: Sequence[tuple[AddedRanker, Path]]) -> None:
-    for added, index in found:
-        say(f"\n{index}")
-        show_training(added, index)
+def _emit_by_store(
+    stores: Sequence[Path],
+    found: Sequence[_Trained],
+    document: Callable[[_Trained], Mapping[str, object]],
+    show: Callable[[_Trained, Path], None],
+) -> None:
+    """Prints what a federated training made for each store, by `show` as that of a store which trains alone."""
+
+    def show_all(trained: Sequence[_Trained]) -> None:
+        for index, each in zip(stores, trained, strict=True):
+            say(f"\n{index}")
+            show(each, index)
+
+    documents = [{"index": str(index), **document(each)} for index, each in zip(stores, found, strict=True)]
+    emit(found, show_all, document=documents)
 
 
 @command("train default first-store second-store --out default-ranker")
@@ -238,20 +249,13 @@ def towers(
         if federated:
             stores = [index, *federated]
             found = train_federated_towers(stores, load_settings(settings), request, progress)
-            documents = [{"index": str(each), **_towers_document(one)} for each, one in zip(stores, found, strict=True)]
-            return emit(list(zip(found, stores, strict=True)), _show_federated_towers, document=documents)
+            return _emit_by_store(stores, found, _towers_document, _show_towers)
         done = train_text_towers(index, load_settings(settings), request, progress)
     return emit(done, _show_towers, index, document=_towers_document(done))
 
 
 def _towers_document(done: TextTowersResult) -> dict[str, object]:
     return {"folder": str(done.folder), "towers": done.spec, "published": done.published}
-
-
-def _show_federated_towers(found: Sequence[tuple[TextTowersResult, Path]]) -> None:
-    for done, index in found:
-        say(f"\n{index}")
-        _show_towers(done, index)
 
 
 def _show_towers(done: TextTowersResult, index: Path) -> None:
