@@ -1,8 +1,8 @@
 """Answers to questions about products, quoted from attributes, descriptions and the store's FAQ, or "not said".
 
-A question is about the product of a page, one that it names, a type of product that it names, or what the question
-before was about. Facts of the product answer first, then the entries of the FAQ about it and the sentences of its
-description, then entries about everything.
+A question is about the product of the page, a product or product type that it names, or the subject of the previous
+question. The product's facts answer first, then FAQ entries about it, then sentences of its description, then FAQ
+entries about the whole store.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from service.engine.snapshot import Snapshot
 from service.events.popular_queries import read_popular_queries
 
 _CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
-"""Products that a question may name: found by its words, and read; and those read of a type."""
+"""Limits: candidate products found by a question's words, candidates read, and products of a type read."""
 _OF_TYPE = 200
-"""Products among which those of a type are found."""
+"""Keyword hits in which the products of a type are looked for."""
 _MOST_QUOTES = 3
 _MOST_RELATED = 4
 
@@ -62,38 +62,39 @@ class AnswerStatus(StrEnum):
 
     ANSWERED = "answered"
     NO_SOURCE = "not_said"
-    """No text of the store says it."""
+    """No text of the store answers the question."""
     NO_QUESTION = "no_question"
-    """The text is a search."""
+    """The text is a search, not a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionSubject:
-    """What a question is about: a product, or a type of product; all empty for the whole store."""
+    """The subject of a question: a product or a type of product; all fields are empty for the whole store."""
 
     product_id: str = ""
     product_type: str = ""
     title: str = ""
-    """Of the product."""
+    """Title of the product."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A text of the store, verbatim, that answers a question."""
+    """A verbatim text of the store that answers a question."""
 
     text: str
     """A sentence, or a field with its value: "Voltage: 12 V"."""
     field: str
-    """A field of the product, as filters name it; "description"; "title" of what the store has; or "faq"."""
+    """The source: a product field by its filter name, "description", "title" (of a product that the store has), or
+    "faq"."""
     product_id: str = ""
     entry: str = ""
-    """The id of an entry of the FAQ."""
+    """Id of the FAQ entry."""
     title: str = ""
-    """Of the product, or the question of the entry."""
+    """Title of the product, or the question of the FAQ entry."""
     holds: bool | None = None
-    """Of a question that asks whether something holds: whether it does by this text; None where it does not decide."""
+    """For a yes-or-no question, the answer that this text gives; None if it does not decide it."""
     score: float = 0.0
-    """0 to 1: how well it answers."""
+    """How well the text answers the question, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +104,31 @@ class Answer:
     question: str
     status: AnswerStatus
     about: QuestionSubject
-    """What it is about, to be sent with the next question."""
+    """The subject of the question, to be sent with the next question."""
     quotes: tuple[Quote, ...] = ()
     holds: bool | None = None
-    """Of a question that asks whether something holds; None where quotes do not decide it or disagree."""
+    """For a yes-or-no question, the answer; None if the quotes do not decide it or disagree."""
     disagree: bool = False
-    """Whether quotes disagree with each other."""
+    """Whether the quotes contradict each other."""
     related: tuple[str, ...] = ()
-    """Other questions that are answered."""
+    """Related questions that have an answer."""
     version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Least scores of what is quoted, chosen on questions about the demo store (benchmarks/cases/answers.toml, dev)."""
+    """Minimum scores of quotes, chosen on questions about the demo store (benchmarks/cases/answers.toml, dev)."""
 
     fact: float = 0.6
     lacking: float = 0.12
-    """How much better than all of a product's fields another field of the catalog must be asked for, for the question
-    to be about that one."""
+    """A question counts as being about a field that the product lacks if another field of the catalog scores higher
+    than all of the product's fields by this margin."""
     sentence: float = 0.6
     long_sentence: float = 0.5
-    """Of questions of at least three words."""
+    """For questions of at least three words."""
     faq: float = 0.38
     faq_of_product: float = 0.5
-    """Of entries about the whole store for a question about a product."""
+    """For FAQ entries about the whole store when the question is about a product."""
 
 
 THRESHOLDS = Thresholds()
@@ -135,44 +136,44 @@ THRESHOLDS = Thresholds()
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What questions of one engine are answered from."""
+    """The texts of one engine that answer questions."""
 
     snapshot: Snapshot
     fields: FieldIndex
-    """Of its catalog."""
+    """Fields of the engine's catalog."""
     faq: FaqIndex
     rules: CompiledRules | None = None
     filters: str = ""
-    """Products that do not pass are not there."""
+    """Filter of the request; products that do not pass it are treated as missing."""
     hidden: Collection[str] = ()
-    """Fields that are not quoted."""
+    """Names of fields that are never quoted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A product or a type that a question names, and the question without it."""
+    """A product or type that a question names, and the question without it."""
 
     subject: QuestionSubject
     row: int | None
     rest: str
     rows: tuple[int, ...] = ()
-    """Products of the type, best first."""
+    """Rows of the products of the type, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnansweredQuestion:
-    """A question of shoppers that no text of the store answers."""
+    """A shopper's question that no text of the store answers."""
 
     text: str
     times: int
     about: QuestionSubject
-    """The product on whose page it was asked, or what it names."""
+    """The product on whose page it was asked, or the subject that it names."""
 
 
 def unanswered_questions(answer: Callable[..., Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
-    """The questions among the popular queries of an index directory that `answer` (`SearchEngine.answer`) finds no
-    answer to, most frequent first, of the 500 most frequent; one that enough shoppers asked on a product's page is
-    counted by that product."""
+    """The questions without an answer among the 500 most frequent popular queries of an index directory, most frequent
+    first. `answer` is `SearchEngine.answer`. A question that enough shoppers asked on a product's page is counted for
+    that product."""
     questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MOST_TRIED]
     found: list[UnansweredQuestion] = []
     for text, times, product_id in questions:
@@ -189,7 +190,7 @@ _MOST_TRIED = 500
 
 
 def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
-    """The text of each popular question, how often it was asked, and the product on whose page."""
+    """Each popular question, how often it was asked, and the product on whose page."""
     for each in read_popular_queries(root).queries:
         yield from ((each.text, times, product_id) for product_id, times in each.pages)
         others = each.searches - sum(times for _, times in each.pages)
@@ -198,7 +199,7 @@ def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
 
 
 class Answering:
-    """What questions about an index directory are answered from, kept between questions. Thread-safe."""
+    """The sources of answers for an index directory, cached between questions. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self.faq = ServedFaq(root)
@@ -207,7 +208,7 @@ class Answering:
     def sources(
         self, snapshot: Snapshot, rules: CompiledRules | None, filters: str, hidden: Collection[str]
     ) -> Sources:
-        """The sources of the version that serves."""
+        """The sources of the serving version."""
         kept = self._fields
         if kept is None or kept[0] is not snapshot.catalog:
             kept = self._fields = snapshot.catalog, FieldIndex(snapshot.catalog)
@@ -217,10 +218,10 @@ class Answering:
 def answer_question(
     sources: Sources, text: str, product_id: str | None = None, about: QuestionSubject | None = None
 ) -> Answer:
-    """The answer to a question; with `product_id` any text is one, about that product. `about` is what an earlier
-    question was about: it holds unless the text names something else.
+    """The answer to a question. With `product_id`, any text counts as a question about that product. `about` is the
+    subject of the previous question; it is kept unless the text names another one.
 
-    Raises QueryError for a text that is blank or too long, UnknownProductError for a product that is not there.
+    Raises QueryError if the text is blank or too long, UnknownProductError if there is no such product.
     """
     _validate(text, about)
     snapshot = sources.snapshot
@@ -266,7 +267,7 @@ def _subject_of(sources: Sources, text: str, product_id: str | None, about: Ques
         product = snapshot.products[row]
         title = _title_terms(product)
         _, terms, rest = _mention(text, title)
-        # A few words of the title may be what is asked: "is it noise cancelling".
+        # Some words of the title may be the question itself: "is it noise cancelling".
         rest = rest if _share(terms, title) >= _MOST_OF_TITLE else text
         return _Named(QuestionSubject(product_id, title=product.title), row, rest)
     named = _find_named(sources, text)
@@ -313,15 +314,15 @@ def _terms_of(text: str) -> frozenset[str]:
 
 
 _GAP = 1.0
-"""What a word that a title lacks costs within a mention of it."""
+"""Cost of a word within a mention that the title lacks."""
 
 
 def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], str]:
-    """The part of a text that has most words of a title: its weight, its terms, and the text with "it" in its place.
+    """The part of a text that mentions a title: its weight, its terms, and the text with "it" in its place.
 
-    The span of the highest sum, with words of the title as gains and others as costs (Bentley 1984, Programming
-    Pearls: Algorithm Design Techniques), without words at its ends that it has once more: in "which case has the drill
-    with case" only the last one is of the title.
+    The mention is the span with the highest sum, where words of the title gain and others cost (Bentley 1984,
+    Programming Pearls: Algorithm Design Techniques). Words at its ends that occur in it again are removed: in "which
+    case has the drill with case" only the last "case" belongs to the title.
     """
     folded = fold(text)
     best, total, first = (0.0, 0, 0), 0.0, 0
@@ -346,7 +347,7 @@ _LEAST_MENTION = 1.5
 
 
 def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str]) -> tuple[int, int]:
-    """A span without repeated words of a title at its ends, nor others; of the two ways to trim it the shorter one."""
+    """The span without repeated title words and other words at its ends; the shorter one of two ways to trim it."""
 
     def is_needless(at: int, first: int, last: int) -> bool:
         return last - first > 1 and (terms[at] not in title or terms[first:last].count(terms[at]) > 1)
@@ -362,14 +363,14 @@ def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str])
 
 
 def _weight(term: str) -> float:
-    """Numbers and codes tell products apart."""
+    """The weight of a term in a mention; numbers and codes weigh more because they distinguish products."""
     if any(character.isdigit() for character in term):
         return 2.0
     return 0.3 if len(term) < 2 and term.isascii() else 1.0
 
 
 def _share(terms: Collection[str], title: Collection[str]) -> float:
-    """How much of a title some terms of it are."""
+    """The share of a title's weight that some of its terms have."""
     return sum(map(_weight, terms)) / (sum(map(_weight, title)) or 1.0)
 
 
@@ -387,12 +388,12 @@ def _find_named(sources: Sources, text: str) -> _Named:
         if weight:
             found.append((weight, _share(terms, title), row, product, rest))
     best = max(found, key=lambda each: (each[0], each[1]), default=None)
-    # Titles have codes of parts, such as that of a processor.
+    # Titles can contain codes of parts, such as a processor's.
     if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
         return by_code[1]
     product_type = _named_type(snapshot, folded)
     if best:
-        # As many products with the same words of the question are a type, or a brand, not a product.
+        # If this many products share the question's words, it names a type or a brand, not one product.
         others = sum(each[0] >= best[0] for each in found)
         distinct = others <= _FEW and best[0] >= _LEAST_NAMED
         if best[1] >= _MOST_OF_TITLE or distinct:
@@ -404,11 +405,11 @@ def _find_named(sources: Sources, text: str) -> _Named:
 
 
 _LEAST_CODE, _MOST_CODES = 5, 4
-"""Characters of an identifier that names a product by itself, and words that are looked up as such."""
+"""Minimum length of an identifier that names a product by itself, and the number of words looked up as identifiers."""
 
 
 def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[float, _Named] | None:
-    """The product whose identifier a question has, with the weight of its mention."""
+    """The product whose identifier occurs in a question, with the weight of its mention."""
     words = [word for word in fold(text).rstrip("?").split() if any(character.isdigit() for character in word)]
     for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
         rows = snapshot.keyword.find_identifier(identifier_key(word))
@@ -426,7 +427,8 @@ _FEW, _LEAST_NAMED = 3, 3.0
 
 
 def _searched(folded: str) -> str:
-    """The words of a question by which the products that it names are found: long descriptions have all others."""
+    """The content words of a question, for finding the products that it names; long descriptions contain all other
+    words."""
     return " ".join(content_terms(folded)) or folded
 
 
@@ -441,7 +443,7 @@ def _condition(sources: Sources, text: str) -> Condition | None:
 
 
 def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
-    """The longest phrase of a question that is a type of product, in its words, and the question without it."""
+    """The longest phrase of a question that is a product type, as written, and the question without it."""
     tokens = _tokens(folded)
     for count in range(MOST_WORDS, 0, -1):
         for at in range(len(tokens) - count + 1):
@@ -465,7 +467,7 @@ def _rows_of_type(sources: Sources, name: str) -> tuple[int, ...]:
     return tuple(rows[agreement >= 1].tolist())
 
 
-# What answers.
+# Sources of the answer.
 
 
 def _about_product(sources: Sources, question: Question, row: int) -> tuple[list[Quote], tuple[str, ...]]:
@@ -497,7 +499,7 @@ def _type_name(sources: Sources, row: int) -> str:
 
 
 def _own_terms(snapshot: Snapshot, product: Product, row: int) -> frozenset[str]:
-    """The words by which a product may be called, besides its title's name: type and category."""
+    """The words by which a question may refer to a product: those of title, brand, type and category."""
     category = product.category[-1] if product.category else ""
     return _title_terms(product) | _terms_of(f"{category} {snapshot.types.name_of(row)}")
 
@@ -517,7 +519,7 @@ def _lacking(fields: FieldIndex, words: Sequence[Word], matches: Sequence[FactMa
 
 
 def _fact_quotes(product: Product, matches: Sequence[FactMatch], sentences: Sequence[str]) -> list[Quote]:
-    """The best fact, and what contradicts it: another field of the same words, or a sentence."""
+    """The best fact, and quotes that contradict it: another field with the same words, or a sentence."""
     best = matches[0]
     quotes = [_fact_quote(product, best)]
     quotes += [
@@ -534,7 +536,7 @@ def _fact_quotes(product: Product, matches: Sequence[FactMatch], sentences: Sequ
 
 
 _DIFFERENT = 0.05
-"""The share by which two quantities that are meant to be one differ, beyond rounding."""
+"""Relative difference above which two quantities that should be equal contradict each other; less is rounding."""
 
 
 def _fact_quote(product: Product, match: FactMatch) -> Quote:
@@ -557,8 +559,8 @@ def _sentence_quotes(
 
 
 def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quote]:
-    """What the FAQ says of a type, or a fact of each of its best products that say it; those for which a yes or no
-    question holds first."""
+    """FAQ entries about a type or, without any, facts of its best products; for a yes-or-no question, products with a
+    yes."""
     of_type = sources.faq.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
     if of_type:
         return _faq_quotes(of_type)
@@ -571,7 +573,7 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
             value = matches[0].fact.value
             quote = _fact_quote(product, matches[0])
             found.append(replace(quote, holds=value) if isinstance(value, bool) else quote)
-    # That some products do not have it says nothing of the others.
+    # That some products lack a property says nothing about the others.
     holding = [quote for quote in found if quote.holds]
     if question.is_offer and not holding:
         return []
@@ -581,7 +583,7 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
 
 
 def _offered(sources: Sources, question: Question, text: str, named: _Named) -> list[Quote]:
-    """The titles of the products that a question names which asks if the store has them: a yes, or nothing."""
+    """The titles of named products, for a question that asks whether the store has them: a yes, or no quotes at all."""
     if parse_question(text).refers:  # "do you have a bag for it"
         return []
     found = []
@@ -609,7 +611,7 @@ def _faq_quotes(found: Sequence[FaqMatch]) -> list[Quote]:
 def _related_fields(
     question: Question, facts: Sequence[Fact], requested: Collection[str], own: Collection[str]
 ) -> tuple[str, ...]:
-    """Questions for other fields of the product that a shopper could not see on its card, and that find them."""
+    """Questions for other fields of the product that its card does not show, if each question finds its field."""
     skipped = {"price", "brand", "category", "rating", "availability", "sku", "ean", "mpn", *requested}
     found: list[str] = []
     for fact in facts:

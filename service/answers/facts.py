@@ -33,7 +33,7 @@ _CORE: Mapping[str, str] = {
     "ean": "ean gtin barcode upc",
     "mpn": "mpn model part",
 }
-"""Fields of every product, with words of questions for them."""
+"""Fields that every product has, with the words by which questions ask for them."""
 _UNITS = frozenset(
     [
         "in",
@@ -110,21 +110,21 @@ _NEUTRAL = frozenset(
         "overall",
     ]
 )
-"""Words of a field's name that narrow it so little that a question need not have them."""
+"""Words of field names that carry so little meaning that a question may leave them out."""
 _FLUID = re.compile("capacity|volume")
 
 
 @dataclass(frozen=True, slots=True)
 class FieldName:
-    """The name of a field in words."""
+    """The name of a field, split into words."""
 
     name: str
-    """As filters have it, without "attributes."."""
+    """Name in filters, without "attributes."."""
     label: str
     terms: frozenset[str]
     neutral: frozenset[str]
     unit: str
-    """The last part of the name where that is a unit ("weight_lb")."""
+    """Last part of the name, if it is a unit ("weight_lb")."""
 
 
 @lru_cache(maxsize=2**14)
@@ -141,7 +141,7 @@ def read_name(name: str) -> FieldName:
     if contains_chinese(label):
         terms = concept_terms(label) or frozenset(content_terms(label)) or frozenset({fold(label)})
         return FieldName(name, label, terms, frozenset(), unit)
-    # A question cannot ask for "of", and numbers tell "tray 1" from "tray 2".
+    # Questions do not ask for "of"; numbers distinguish "tray 1" from "tray 2".
     found = frozenset(content_terms(label)) or frozenset({fold(label)})
     narrow = _NEUTRAL | {term for term in found if term.isdecimal()}
     neutral = found & narrow if found - narrow else frozenset()
@@ -150,12 +150,12 @@ def read_name(name: str) -> FieldName:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A field of a product with its value as the store has it."""
+    """A field of a product with its stored value."""
 
     field: FieldName
     value: AttributeValue
     shown: str
-    """The value for people, with its unit."""
+    """Value for display, with its unit."""
 
     @property
     def text(self) -> str:
@@ -168,7 +168,7 @@ class Fact:
 
     @property
     def quantity(self) -> tuple[str, float] | None:
-        """The base unit and the number, where the value has a unit."""
+        """The base unit and the number; None if the value has no unit."""
         unit = self.field.unit
         if isinstance(self.value, float | int) and not isinstance(self.value, bool):
             spelled = "fl oz" if unit == "oz" and _FLUID.search(self.field.name) else unit
@@ -182,7 +182,7 @@ def _value_terms(shown: str) -> frozenset[str]:
 
 
 def facts_of(product: Product, hidden: Collection[str] = ()) -> list[Fact]:
-    """The facts of a product, without the fields that are `hidden`."""
+    """The facts of a product, except fields that are `hidden`."""
     return [fact for fact in _facts(product) if not _is_hidden(fact.field.name, hidden)]
 
 
@@ -234,7 +234,7 @@ def _fact(name: str, value: AttributeValue, shown: str = "") -> Fact:
 
 
 class FieldIndex:
-    """The names of a catalog's fields by their words, to know what products could say."""
+    """The fields of a catalog, indexed by the words of their names."""
 
     def __init__(self, catalog: FieldCatalog) -> None:
         self._by_term: dict[str, list[FieldName]] = defaultdict(list)
@@ -256,28 +256,29 @@ class NameMatch:
     """How well words ask for a field."""
 
     score: float
-    """The harmonic mean of the share of the name's words that are asked for and of the words that are in the name."""
+    """Harmonic mean of the share of the name's words that the question has and of the question's words that the name
+    has."""
     matched: tuple[Word, ...] = ()
     is_whole: bool = False
-    """Whether all words of the name, those that narrow little excepted, are asked for."""
+    """Whether the question has all words of the name, except neutral ones."""
 
 
 _NO_MATCH = NameMatch(0.0)
 _GENERIC = 0.5
-"""The share of a word that a question has and a name lacks, where the word is about the product."""
+"""How much of a word counts that the question has and the name lacks, if the word refers to the product."""
 
 
 def score_name(
     field: FieldName, words: Sequence[Word], own: Collection[str] = (), values: Collection[str] = ()
 ) -> NameMatch:
-    """How well words ask for a field; words of the product (`own`) that its name lacks do not count, and words of its
-    value (`values`) count as asked for."""
+    """How well words ask for a field. Of the words that its name lacks, those that refer to the product (`own`) or to
+    the field's value (`values`) do not count against it."""
     matched = tuple(word for word in words if word.terms & field.terms or word.terms & field.neutral)
     core = [word for word in matched if word.terms & field.terms]
     if not core:
         return _NO_MATCH
     wanted = frozenset[str]().union(*(word.terms for word in matched))
-    # Words for the same ("size", "dimensions") are one.
+    # Synonyms ("size", "dimensions") count as one word.
     found = field.terms & wanted
     missing = field.terms - wanted
     precision = len(found) / (len(found) + len(missing)) if field.name not in _CORE else 1.0
@@ -295,16 +296,16 @@ class FactMatch:
     fact: Fact
     score: float
     holds: bool | None
-    """Of a question that asks whether something holds: whether it does; None where the fact does not decide it."""
+    """For a yes-or-no question, the answer; None if the fact does not decide it."""
 
 
 _FALSE = frozenset({"no", "none", "false", "0", "否", "无", "不"})
 _LEAST_COMPARED = 0.02
-"""The share by which two quantities may differ and still be the same, since they are rounded."""
+"""Relative difference up to which two quantities are equal, because values are rounded."""
 
 
 def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Collection[str]) -> FactMatch | None:
-    """How well a fact answers a question whose words, those of the product's name excepted, are `words`."""
+    """How well a fact answers a question. `words` are the question's words without those of the product's name."""
     values = fact.value_terms if question.kind is QuestionKind.YES_NO else frozenset[str]()
     match = score_name(fact.field, words, own, values)
     bound = question.bound
@@ -312,7 +313,7 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
     if not match.score:
         return _value_match(question, fact, words, own, comparable=comparable)
     score = match.score
-    # "yes" is no answer to "what cover is it"; it is one to "touchscreen?".
+    # "yes" does not answer "what cover is it", but it answers "touchscreen?".
     if question.kind is QuestionKind.VALUE and isinstance(fact.value, bool) and score < 1:
         score *= 0.6
     if fact.field.neutral:
@@ -325,7 +326,7 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
 def _value_match(
     question: Question, fact: Fact, words: Sequence[Word], own: Collection[str], *, comparable: bool
 ) -> FactMatch | None:
-    """A fact whose name the question does not have, but whose value it has: "is it red", "is it 12 volts"."""
+    """A match by value, for a question that names a value but not its field: "is it red", "is it 12 volts"."""
     if not (question.kind is QuestionKind.YES_NO or comparable) or isinstance(fact.value, bool):
         return None
     others = [word for word in words if not word.terms & fact.value_terms and not word.terms & set(own)]
@@ -360,7 +361,7 @@ def _holds(
 
 
 def compare(bound: Bound, fact: Fact) -> bool | None:
-    """Whether a fact is within a bound; None where they cannot be compared."""
+    """Whether a fact is within a bound; None if they cannot be compared."""
     quantity = fact.quantity
     if quantity is None:
         is_number = isinstance(fact.value, float | int) and not isinstance(fact.value, bool) and not fact.field.unit
@@ -381,13 +382,14 @@ _MOST_TEXT, _MOST_SENTENCES, _LONGEST = 20_000, 200, 600
 
 @lru_cache(maxsize=2**10)
 def sentences_of(text: str) -> tuple[str, ...]:
-    """The sentences of a text, verbatim: of its first 20,000 characters, at most 200."""
+    """The sentences of the first 20,000 characters of a text, verbatim, at most 200."""
     found = (each[0].strip() for each in _SENTENCE.finditer(text[:_MOST_TEXT]))
     return tuple(each for each in found if 1 < len(each) <= _LONGEST)[:_MOST_SENTENCES]
 
 
 def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]) -> float:
-    """The share of a question's words that a sentence has; words of the product that it lacks do not count."""
+    """The share of a question's words that a sentence contains; missing words that refer to the product do not
+    count."""
     terms = frozenset(content_terms(sentence)) | concept_terms(sentence)
     met = [word for word in words if word.terms & terms]
     others = [word for word in words if not word.terms & terms and not word.terms & set(own)]
@@ -395,8 +397,8 @@ def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]
 
 
 def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
-    """The sentences of the same product that give the field of a fact another value: "Label: value" with another
-    value, or the same kind of quantity with another number."""
+    """The sentences of the same product that contradict a fact: "Label: value" with another value, or a quantity of the
+    same kind with another number."""
     own = fact.quantity
     found = []
     for sentence in sentences:

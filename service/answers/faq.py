@@ -1,7 +1,7 @@
-"""Texts that a store feeds in to answer questions from: entries of an FAQ, tickets and passages of manuals.
+"""Texts that a store provides for answers: FAQ entries, tickets and passages of manuals.
 
-INDEX/answers.sqlite keeps them with every change. An entry's vector is of the encoder that served when it was put;
-entries without one of the encoder that serves now are found by their words alone, and a notice says so.
+INDEX/answers.sqlite stores them with their history. Each entry is encoded, when it is added, by the encoder that serves
+then. Entries without a vector of the current encoder are found by words alone, and a notice says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.engine.editors import DocumentEditor, ServedDocuments
 from service.engine.snapshot import Snapshot
 
 MOST_QUESTION, MOST_ANSWER = 500, 4_000
-"""Characters."""
+"""Maximum lengths in characters."""
 _MOST_PRODUCTS = 1_000
 _LONGEST_ID = 200
 
@@ -40,29 +40,29 @@ class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID)]
     answer: str
-    """Quoted verbatim: all of it if it is short, else its sentence that answers best."""
+    """Quoted verbatim: a short answer as a whole, a long one by the sentence that answers best."""
     question: str = ""
     """The question that it answers; empty for a passage of a manual."""
     products: Annotated[tuple[str, ...], Meta(max_length=_MOST_PRODUCTS)] = ()
-    """The ids of the products that it is about; empty for the whole store."""
+    """Ids of the products that it is about; empty for the whole store."""
     product_type: Annotated[str, Meta(max_length=_LONGEST_ID)] = ""
-    """The type of product that it is about, as a question names it."""
+    """Type of product that it is about, as a question names it."""
     source: Annotated[str, Meta(max_length=_LONGEST_ID)] = ""
-    """Where the text is from: "faq", "tickets", "manual"."""
+    """Origin of the text: "faq", "tickets", "manual"."""
 
     @property
     def key(self) -> str:
-        """The fingerprint of the text that is encoded."""
+        """Fingerprint of the text that is encoded."""
         return xxhash.xxh3_128_hexdigest(f"{bool(self.question)} {self.question or self.answer}".encode())
 
 
 def entry_id(question: str, answer: str) -> str:
-    """The id of an entry that is given none: the same for the same texts."""
+    """The id of an entry that has none; equal texts get the same id."""
     return xxhash.xxh3_64_hexdigest(f"{question}\n{answer}".encode())
 
 
 def validate_entry(entry: FaqEntry) -> FaqEntry:
-    """The entry, checked; raises FaqError, which names it and the field."""
+    """Checks an entry and returns it; raises FaqError, which names the entry and the field."""
     name = f"entry {str(getattr(entry, 'id', ''))[:100]!r}"
     try:
         checked = msgspec.convert(msgspec.to_builtins(entry), FaqEntry)
@@ -87,7 +87,7 @@ _VECTORS = "CREATE TABLE vectors (encoder TEXT, key TEXT, vector BLOB, PRIMARY K
 
 
 class FaqStore(EditableStore[FaqEntry, FaqChange]):
-    """The entries of an index directory, their changes and their vectors (STORE/answers.sqlite)."""
+    """The entries of an index directory, their changes and their vectors (INDEX/answers.sqlite)."""
 
     kind = DocumentCodec(
         "entry",
@@ -102,7 +102,7 @@ class FaqStore(EditableStore[FaqEntry, FaqChange]):
     )
 
     def vectors(self, encoder: str) -> Mapping[str, NDArray[np.float32]]:
-        """The vectors of an encoder (dimension,) by the keys of entries."""
+        """The vectors of an encoder, each of shape (dimension,), by entry key."""
         with self._file.reading() as cursor:
             if cursor is None:
                 return {}
@@ -110,11 +110,11 @@ class FaqStore(EditableStore[FaqEntry, FaqChange]):
         return {key: np.frombuffer(vector, np.float32) for key, vector in rows}
 
     def identity(self) -> int:
-        """Changes with vectors, too."""
+        """A fingerprint of the stored content, which also changes when vectors do."""
         return hash(self._file.stamp())
 
     def add_vectors(self, encoder: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Keeps vectors by the keys of entries, and drops those of other encoders and of entries that are gone."""
+        """Stores vectors by entry key, and deletes those of other encoders and of deleted entries."""
         with self._file.writing() as cursor:
             there = {entry.key for entry in self._all(cursor)}
             kept = [key for (key,) in cursor.execute("SELECT key FROM vectors WHERE encoder = ?", (encoder,))]
@@ -131,30 +131,30 @@ class FaqMatch:
 
     entry: FaqEntry
     text: str
-    """What is quoted: the whole answer, or a sentence of it."""
+    """The quote: the whole answer, or one sentence of it."""
     score: float
 
 
 _WHOLE = 600
-"""Characters of an answer that is quoted whole."""
+"""Maximum length in characters of an answer that is quoted as a whole."""
 _MOST_FOUND = 3
 _SHORTLIST = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaqIndex:
-    """The entries of a store, to be found by words and by meaning. Immutable, thread-safe."""
+    """The entries of a store, searchable by words and by meaning. Immutable, thread-safe."""
 
     entries: Sequence[FaqEntry] = ()
     vectors: NDArray[np.float32] | None = None
-    """(n, dimension); rows of zeros where there is none."""
+    """Shape (entries, dimension); a row is zero if its entry has no vector."""
     encoder: Encoder | None = None
     background: Background | None = None
     _terms: Sequence[frozenset[str]] = ()
-    """Of each entry's question, or of its answer where it has none."""
+    """Terms of each entry's question, or of its answer if it has no question."""
     _postings: Mapping[str, Sequence[int]] = field(default_factory=dict)
     _free: frozenset[int] = frozenset()
-    """The entries about no product in particular."""
+    """Numbers of the entries that are about no particular product or type."""
     _by_product: Mapping[str, Sequence[int]] = field(default_factory=dict)
     _by_type: Mapping[tuple[str, ...], Sequence[int]] = field(default_factory=dict)
 
@@ -166,7 +166,7 @@ class FaqIndex:
         background: Background,
         stored: Mapping[str, NDArray[np.float32]],
     ) -> FaqIndex:
-        """The index of entries; `stored` has vectors of the encoder by the keys of entries."""
+        """Builds the index; `stored` maps entry keys to vectors of the encoder."""
         if not entries:
             return NO_ENTRIES
         vectors = np.zeros((len(entries), encoder.dimension), np.float32)
@@ -191,16 +191,16 @@ class FaqIndex:
 
     @property
     def unencoded(self) -> int:
-        """The number of entries without a vector."""
+        """Number of entries without a vector."""
         return 0 if self.vectors is None else int((~self.vectors.any(axis=1)).sum())
 
     def find(self, question: Question, least: float) -> list[FaqMatch]:
-        """The entries about nothing in particular that answer a question with a score of at least `least`, best
-        first."""
+        """The entries about the whole store that answer a question with a score of at least `least`, best first."""
         return self._best(question, self._scores(question, self._free), least)
 
     def find_bound(self, question: Question, least: float, product: str, product_type: str) -> list[FaqMatch]:
-        """The same of the entries about a product or its type: those about drills are about cordless drills, too."""
+        """Like `find`, for entries about a product or its type; an entry about drills also applies to cordless
+        drills."""
         key = _type_key(product_type)
         of_types = (self._by_type.get(key[start:], ()) for start in range(len(key)))
         places = {*self._by_product.get(product, ()), *chain.from_iterable(of_types)}
@@ -222,7 +222,7 @@ class FaqIndex:
         ]
 
     def _counts(self, question: Question, places: Collection[int]) -> dict[int, int]:
-        """How many words of a question each entry has that shares one with it."""
+        """For each entry that shares a word with a question, the number of shared words."""
         counts: dict[int, int] = defaultdict(int)
         for word in question.words:
             for at in {at for term in word.terms for at in self._postings.get(term, ())}:
@@ -231,8 +231,8 @@ class FaqIndex:
         return counts
 
     def _scores(self, question: Question, places: Collection[int]) -> dict[int, float]:
-        """A score, 0 to 1, of each entry that shares a word with a question or is similar to it in meaning: half of
-        it is the cosine, and half the shares of the words that both have, as a mean of both sides."""
+        """A score, 0 to 1, for each entry that shares a word with a question or is close to it in meaning: half of it
+        is the cosine, half the mean share of common words on both sides."""
         if not places:
             return {}
         counts = self._counts(question, places)
@@ -244,14 +244,14 @@ class FaqIndex:
             met = sum(1 for word in question.words if word.terms & own)
             lexical = 0.5 * (counts.get(at, 0) / max(len(question.words), 1) + min(1.0, met / max(len(own), 1)))
             meaning = float(similar[at]) if similar is not None else lexical
-            # Small encoders of English find all Chinese alike.
+            # Small English encoders find all Chinese texts similar.
             alone = 0.0 if question.is_chinese else _MEANING_ALONE * meaning
             scores[at] = max(0.5 * lexical + 0.5 * meaning, alone)
         return scores
 
     def _similarities(self, text: str) -> NDArray[np.float64] | None:
-        """(n,) The cosine of each entry to a text, 0 where it is that of unrelated texts; None where it cannot be
-        encoded."""
+        """The similarity of each entry to a text, shape (n,); 0 at the cosine of unrelated texts. None if the text
+        cannot be encoded."""
         if self.vectors is None or self.encoder is None or self.background is None or not self.vectors.any():
             return None
         try:
@@ -265,9 +265,9 @@ class FaqIndex:
 
 NO_ENTRIES = FaqIndex()
 _MEANING_ALONE = 0.75
-"""The weight of a cosine without any word in common."""
+"""Weight of the cosine if no word is shared."""
 _CLOSE = 0.85
-"""The share of the best score that a further entry needs to be quoted, too."""
+"""Share of the best score that a further entry needs to be quoted."""
 
 
 def _type_key(name: str) -> tuple[str, ...]:
@@ -287,7 +287,7 @@ def _quoted(entry: FaqEntry, question: Question) -> str:
 
 
 class ServedFaq(ServedDocuments[FaqEntry, FaqChange, FaqIndex]):
-    """The entries of an index directory, as engines find them."""
+    """The entries of an index directory, as engines search them."""
 
     def __init__(self, root: Path) -> None:
         self.store = store = FaqStore(root)
@@ -303,11 +303,11 @@ def _notices(index: FaqIndex) -> Sequence[str]:
     count = index.unencoded
     if not count:
         return ()
-    return (f"{count:,} texts for answers are found by words alone: shelfwise answers encode gives them vectors",)
+    return (f"{count:,} answer texts have no vectors and match by words only; run shelfwise answers encode",)
 
 
 class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
-    """The texts for answers of an engine's index.
+    """The answer texts of an engine's index.
 
     >>> engine.faq.put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")], who="m7")
     """
@@ -317,13 +317,13 @@ class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
         self._vectors = served.store
 
     def put(self, documents: Iterable[FaqEntry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
-        """Adds entries, or replaces those of the same id, with their vectors; raises FaqError for one that cannot be
-        taken, EncoderError where the encoder fails."""
+        """Adds entries, or replaces those with the same id, and stores their vectors. Raises FaqError for an invalid
+        entry, EncoderError if the encoder fails."""
         if isinstance(documents, FaqEntry):
-            raise FaqError("entries must be a list of them, such as [entry]", documents.id)
+            raise FaqError("entries must be a list of FaqEntry, such as [entry]", documents.id)
         checked = [validate_entry(each) for each in documents]
         gone = set(gone)
-        # Before the encoder takes minutes for what is refused then.
+        # Checked before encoding, which can take minutes.
         self._store.check_count({each.id for each in self.list()} - gone | {each.id for each in checked})
         vectors = self._encode(checked)
         revision = self._store.put(checked, gone=gone, who=who)
@@ -331,7 +331,7 @@ class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
         return self._followed(revision)
 
     def encode(self) -> int:
-        """Encodes the entries that have no vector of the encoder that serves; returns how many."""
+        """Encodes the entries that have no vector of the serving encoder; returns their number."""
         entries = self.list()
         there = self._vectors.vectors(self._snapshot().encoder.identity)
         vectors = self._encode([entry for entry in entries if entry.key not in there])
@@ -339,7 +339,7 @@ class EngineFaq(DocumentEditor[FaqEntry, FaqChange]):
         return len(vectors)
 
     def _encode(self, entries: Sequence[FaqEntry]) -> Mapping[str, NDArray[np.float32]]:
-        """Questions are encoded as queries, which they are compared with; passages as texts of products are."""
+        """Encodes questions as queries, since they are compared with queries; passages as product texts."""
         encoder = self._snapshot().encoder
         found: dict[str, NDArray[np.float32]] = {}
         questions = [entry for entry in entries if entry.question]

@@ -1,7 +1,7 @@
-"""Files of texts for answers: an FAQ or tickets as JSON lines or CSV, and manuals as plain text, Markdown or HTML.
+"""Files of answer texts: an FAQ or tickets as JSON lines or CSV, and manuals as plain text, Markdown or HTML.
 
-Markup is stripped, and e-mail addresses, phone, card and IP numbers are masked; so are names of people where the form
-of a letter tells them: after a greeting, below a closing, and where somebody introduces himself.
+Markup is removed, and e-mail addresses, phone, card and IP numbers are masked. Names of people are masked where the
+form of a letter shows them: after a greeting, below a closing, and where writers introduce themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, entry_id, 
 MOST_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
 _PASSAGE = 1_000
-"""Characters of a passage of a manual, if a sentence ends there."""
+"""Maximum length in characters of a passage of a manual, unless a single sentence is longer."""
 _SUFFIXES = (".jsonl", ".csv", ".txt", ".md", ".html")
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -34,12 +34,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "product_type": ("product_type",),
     "source": ("source",),
 }
-"""Fields of entries, and the names that a file may have for them."""
+"""Fields of entries, and their possible names in files."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line, or row, that is no entry."""
+    """A line or row that cannot be converted to an entry."""
 
     line: int
     reason: str
@@ -47,24 +47,24 @@ class RejectedLine:
 
 @dataclass(frozen=True, slots=True)
 class FaqFile:
-    """The entries of a file, and the lines that are none."""
+    """The entries of a file, and its rejected lines."""
 
     entries: tuple[FaqEntry, ...]
     rejected: tuple[RejectedLine, ...]
     masked: int
-    """Entries in which personal data was masked, names excepted."""
+    """Number of entries in which personal data other than names was masked."""
     named: int
-    """Entries in which names of people were masked."""
+    """Number of entries in which names of people were masked."""
 
 
 def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source: str = "") -> FaqFile:
-    """The entries of a file, all about `products` where these are given. A row without an id gets one of its texts;
-    of two with one id the last counts.
+    """Reads the entries of a file; `products` are the products that all of them are about. A row without an id gets one
+    from its text. If an id occurs twice, the last row counts.
 
-    Raises FaqError for a file that cannot be read, is of another kind, too long or without any entry.
+    Raises FaqError if the file cannot be read, has an unknown format, is too large or contains no entry.
     """
     if path.suffix not in _SUFFIXES:
-        raise FaqError(f"{path} is of an unknown kind; its name must end in {', '.join(_SUFFIXES)}", field="file")
+        raise FaqError(f"{path} has an unknown format; its name must end in {', '.join(_SUFFIXES)}", field="file")
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -91,12 +91,12 @@ def read_faq(path: Path, masker: Masker, *, products: Sequence[str] = (), source
             named += has_names
     if not entries:
         first = f": line {rejected[0].line}: {rejected[0].reason}" if rejected else ""
-        raise FaqError(f"{path} has no entry{first}", field="file")
+        raise FaqError(f"{path} has no valid entry{first}", field="file")
     return FaqFile(tuple(entries.values()), tuple(rejected), masked, named)
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
-    """The rows of a file with their lines, from 1; a row that cannot be read is a FaqError."""
+    """The rows of a file with their line numbers, from 1; a row that cannot be read is returned as a FaqError."""
     if path.suffix == ".jsonl":
         for line, each in enumerate(text.split("\n"), 1):
             if each.strip():
@@ -109,11 +109,11 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
 
 def _json(line: str) -> object:
     if len(line) > _LONGEST_LINE:
-        return FaqError(f"has {len(line):,} characters, at most {_LONGEST_LINE:,} are read")
+        return FaqError(f"has {len(line):,} characters, at most {_LONGEST_LINE:,} are allowed")
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
-        return FaqError(f"is no JSON object: {error}")
+        return FaqError(f"is not a JSON object: {error}")
 
 
 def _table(text: str) -> Iterator[tuple[int, object]]:
@@ -123,12 +123,12 @@ def _table(text: str) -> Iterator[tuple[int, object]]:
         try:
             if not set(_NAMES["answer"]) & set(reader.fieldnames or _NAMES["answer"]):
                 columns = ", ".join(map(repr, reader.fieldnames or ()))[:200]
-                yield 1, FaqError(f"the columns are {columns}; one must be answer, text or body, with commas between")
+                yield 1, FaqError(f"the columns are {columns}; one must be answer, text or body, separated by commas")
                 return
             line = reader.line_num + 1
             row = next(reader, None)
         except csv.Error as error:
-            yield line, FaqError(f"begins what is no CSV ({error}); nothing from there on is read")
+            yield line, FaqError(f"is not valid CSV ({error}); it and all lines after it are skipped")
             return
         if row is None:
             return
@@ -136,7 +136,7 @@ def _table(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _passages(text: str) -> Iterator[tuple[int, str]]:
-    """The paragraphs of a manual, long ones cut between sentences, with the lines where they begin."""
+    """The paragraphs of a manual with the line on which each begins; long paragraphs are split between sentences."""
     line = 1
     for block in re.split(r"(\n\s*\n)", text):
         part = ""
@@ -151,7 +151,7 @@ def _passages(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _entry(row: object, masker: Masker, products: Sequence[str], source: str) -> tuple[FaqEntry, bool, bool]:
-    """The entry of a row, and whether personal data, and names of people, were masked in it."""
+    """The entry of a row, whether personal data was masked in it, and whether names of people were."""
     if isinstance(row, FaqError):
         raise row
     if not isinstance(row, Mapping):
@@ -183,7 +183,7 @@ def _entry(row: object, masker: Masker, products: Sequence[str], source: str) ->
     return validate_entry(entry), (hidden_question, hidden_answer) != (question, answer), nameless != by_lines
 
 
-# Names are told by their place in a letter, since lists of names would hold brands and words, too.
+# Names are recognised by their position in a letter: a list of names would also contain brands and words.
 _CAPITAL = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017f\u0386-\u03ab\u0410-\u042f"
 _LETTERS = r"[^\W\d_]"
 _PROPER = rf"(?-i:[{_CAPITAL}])(?:{_LETTERS}|['’-])*\.?"
@@ -216,14 +216,14 @@ _NAMES_OF_PEOPLE = re.compile(
 
 
 def mask_names(text: str) -> str:
-    """A text of lines with [name] in place of the names that the form of a letter tells: "Hi Anna,", "Best regards,
-    John Smith", "my name is Ann Lee", "您好张先生", "我叫李雷". Names elsewhere stay."""
+    """Replaces with [name] the names that the form of a letter shows: "Hi Anna,", "Best regards, John Smith", "my name
+    is Ann Lee", "您好张先生", "我叫李雷". Other names stay."""
     return _NAMES_OF_PEOPLE.sub(lambda found: f"{found[str(found.lastgroup)]}[name]", text)
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """Ids of products: a list, or texts with semicolons or commas between."""
+    """Product ids: a list, or text with semicolons or commas between."""
     parts = value if isinstance(value, list) else re.split("[;,]", value) if isinstance(value, str) else [value]
     if wrong := [each for each in parts if not isinstance(each, str | int)]:
-        raise FaqError(f"products has {type(wrong[0]).__name__}, it must have texts or numbers", field="products")
+        raise FaqError(f"products has {type(wrong[0]).__name__}, it must contain texts or numbers", field="products")
     return tuple(dict.fromkeys(each for part in parts if (each := str(part).strip())))

@@ -1,4 +1,4 @@
-"""Questions of shoppers: whether a text is one, in English or Chinese, and what it asks for in words."""
+"""Questions of shoppers: whether a text is a question, in English or Chinese, and which words of it matter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold, 
 from retrieval.text.units import QUANTITIES, quantities
 
 MOST_CHARACTERS = 1_000
-"""Of a question."""
+"""Maximum length of a question."""
 _MOST_WORDS = 60
 
 _TOKEN = re.compile(rf"[a-z0-9][a-z0-9.'/-]*|[{HAN}]+")
@@ -48,7 +48,7 @@ _YES_NO = re.compile(
 _WORK = re.compile(
     r"\b(?:dvd|blu-?ray|cd|book|novel|movie|film|soundtrack|album|poster|paperback|hardcover|vinyl|lyrics|game|t-?shirt)s?$"
 )
-"""Ends searches for works whose titles read as questions."""
+"""Endings of searches for works whose titles read like questions."""
 _CHINESE = re.compile(
     r"[吗嘛么?]$|[吗呢]|什么|多少|多大|多重|多长|多高|多宽|多厚|多深|多久|几[个只片寸年岁码天升瓦伏人层档种支根孔块台件次]"
     r"|能不能|能否|是不是|是否|有没有|可不可以|可以.*吗|会不会|可否|怎么样|怎么[用洗装开清保]|如何|哪[个里种款些儿国家年]"
@@ -70,40 +70,40 @@ class QuestionKind(StrEnum):
     """Kinds of questions."""
 
     VALUE = "value"
-    """It asks for a value or a text: "how heavy is it"."""
+    """Asks for a value or a text: "how heavy is it"."""
     YES_NO = "yes_no"
-    """It asks whether something holds: "is it waterproof"."""
+    """Asks whether something holds: "is it waterproof"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A quantity that a question compares with: "less than 2 lb"."""
+    """A quantity to compare with: "less than 2 lb"."""
 
     operator: str
     """"<", ">" or "="."""
     number: float
-    """In the base unit, or as it is written where there is no unit."""
+    """In the base unit, or as written if there is no unit."""
     unit: str
-    """The base unit, as `parse_quantity` has it; empty where there is none."""
+    """Base unit, as in `parse_quantity`; empty if there is none."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a question that says something, by itself or with others."""
+    """A meaningful word or phrase of a question."""
 
     text: str
     terms: frozenset[str]
-    """Its stem, and the words for the same: any of them meets a field or a sentence that has it."""
+    """Stem and synonyms; a field or sentence matches if it has any of them."""
     is_concept: bool = False
     """Whether it is a usual way to ask for a field ("how heavy")."""
     value_terms: frozenset[str] = frozenset()
-    """The stems of a value that it names beside the field: "red" names a colour."""
+    """Stems of a value that it names in addition to the field: "red" names a colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, understood as far as its words go."""
+    """A parsed question."""
 
     text: str
     folded: str
@@ -112,16 +112,15 @@ class Question:
     bound: Bound | None
     is_chinese: bool
     unit: str
-    """The base unit of the quantity that it asks for ("how many volts"); empty where it names none."""
+    """Base unit of the quantity that it asks for ("how many volts"); empty if it names none."""
     refers: bool
-    """Whether it speaks of a product without naming it: "it"."""
+    """Whether it refers to a product without naming it: "it"."""
     is_offer: bool = False
-    """Whether it asks if the store has something: "do you sell drills"; its words are then what the store should
-    have."""
+    """Whether it asks if the store has something: "do you sell drills". Its words then describe that product."""
 
 
 def is_question(text: str) -> bool:
-    """Whether a text reads as a question rather than as a search; a title of a work that does is a search."""
+    """Whether a text reads as a question, not a search; the title of a work that reads like one is a search."""
     folded = " ".join(fold(text[:MOST_CHARACTERS]).split())
     has_mark = folded.endswith("?")
     folded = folded.rstrip("?!. ")
@@ -141,14 +140,14 @@ def is_question(text: str) -> bool:
 
 
 def load_questions() -> None:
-    """Loads what the first question would wait for: units, usual ways to ask, the Chinese dictionary."""
+    """Loads in advance what the first question needs: units, concepts, the Chinese dictionary."""
     parse_question("is it 1 kg")
     parse_question("它防水吗")
     quantities_in("1 kg")
 
 
 def parse_question(text: str) -> Question:
-    """The words of a question; any text can be read as one."""
+    """The words of a question; any text can be parsed as one."""
     folded = " ".join(fold(text[:MOST_CHARACTERS]).split())
     bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
     is_chinese = contains_chinese(bare)
@@ -177,7 +176,7 @@ def _unit_of(bare: str) -> str:
 
 @lru_cache(maxsize=2**13)
 def content_terms(text: str) -> tuple[str, ...]:
-    """The terms of a text without words that say nothing by themselves, in order."""
+    """The terms of a text in order, without stop words."""
     return tuple(term for word in split_words(fold(text)) for term in (word_term(word),) if not _is_stop(word, term))
 
 
@@ -214,14 +213,14 @@ class _ConceptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class _Concepts:
-    """The concepts of concepts.toml as one pattern with a group for each."""
+    """The concepts of concepts.toml, compiled to one pattern with a group for each."""
 
     pattern: re.Pattern[str]
     terms: tuple[frozenset[str], ...]
-    """The stems of the fields that each asks for."""
+    """Stems of the fields that each concept asks for."""
     are_values: tuple[bool, ...]
     stop_words: frozenset[str]
-    """Words and stems that say nothing of what a question asks for."""
+    """Words and stems that carry no meaning in a question."""
 
 
 @lru_cache(maxsize=1)
@@ -242,14 +241,14 @@ def _read_concepts() -> _Concepts:
 
 
 def _words_of(bare: str) -> Iterator[Word]:
-    """The words of a question: concepts, then what is left, without stop words."""
+    """The words of a question: concepts first, then the remaining words without stop words."""
     concepts = _read_concepts()
     seen: set[str] = set()
     rest = bare
     for number, found in _concepts(bare):
         names = concepts.terms[number]
         text = found[0]
-        # A phrase around the product ("how much does X hold") leaves the product to be read.
+        # A phrase around the product ("how much does X hold") keeps the product for parsing.
         inner = re.fullmatch(r"(\S+ \S+ \S+) (.{1,200}?) (\S+)", text) if len(text) > 24 else None
         rest = rest.replace(text, f" {inner[2]} " if inner else " ; ", 1)
         own = frozenset(content_terms(text)) if not inner else frozenset[str]()
@@ -273,19 +272,19 @@ def _value_terms(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=2**12)
 def concept_terms(text: str) -> frozenset[str]:
-    """The stems of the fields that the phrases of a text usually ask for."""
+    """The stems of the fields that the concepts in a text ask for."""
     terms = _read_concepts().terms
     return frozenset[str]().union(*(terms[number] for number, _ in _concepts(fold(text))))
 
 
 def quantities_in(text: str) -> list[tuple[str, float]]:
-    """The base unit and the number of each quantity of a text that has a unit."""
+    """The base unit and the number of each quantity with a unit in a text."""
     found = (parse_quantity(each[0]) for each in _QUANTITY.finditer(fold(text)))
     return [each for each in found if each]
 
 
 def _concepts(bare: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """The concepts that a folded text has, each once, with its phrase."""
+    """The concepts in a folded text, each once, with the matched phrase."""
     numbers = set()
     for found in _read_concepts().pattern.finditer(bare):
         number = int(str(found.lastgroup)[1:])
@@ -306,7 +305,7 @@ _ABOVE = re.compile(
 
 
 def _bound_of(bare: str) -> tuple[Bound | None, str]:
-    """The quantity that a question compares with, the last one with a unit or a comparison, and the question without
+    """The quantity that a question compares with (the last one with a unit or a comparison), and the question without
     it."""
     for found in reversed(list(_QUANTITY.finditer(bare))):
         before = bare[: found.start()]

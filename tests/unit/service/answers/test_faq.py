@@ -56,13 +56,13 @@ def test_tables_and_manuals_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("faq.jsonl", "", "has no entry"),
+        ("faq.jsonl", "", "has no valid entry"),
         ("faq.jsonl", "{}", "line 1: answer is missing"),
         ("faq.jsonl", '{"answer": "' + "a" * 5_000 + '"}', "answer has 5,000 characters, at most 4,000"),
-        ("faq.jsonl", "[" * 100_000, "line 1: is no JSON object"),
+        ("faq.jsonl", "[" * 100_000, "line 1: is not a JSON object"),
         ("faq.exe", "x", "must end in .jsonl, .csv"),
         ("faq.csv", "question;answer\nOne?;Yes\n", "the columns are 'question;answer'; one must be answer"),
-        ("faq.csv", 'question,answer\nOne?,"Yes\nTwo?,No\n', "line 2: begins what is no CSV"),
+        ("faq.csv", 'question,answer\nOne?,"Yes\nTwo?,No\n', "line 2: is not valid CSV"),
         ("faq.jsonl", '{"id": {"a": 1}, "answer": "x"}', "id is dict, it must be text or a number"),
         ("faq.jsonl", '{"answer": "x", "products": [null]}', "products has NoneType"),
     ],
@@ -127,11 +127,11 @@ def test_an_entry_about_a_type_answers_for_its_products(live: SearchEngine) -> N
 def test_vectors_that_come_later_are_followed(live: SearchEngine) -> None:
     FaqStore(live.root).put([FaqEntry("returns", "Within 30 days.", "What is your return policy?")])
     live.reload_if_changed()
-    assert any("found by words alone" in each for each in live.notices)
+    assert any("match by words only" in each for each in live.notices)
     with SearchEngine.open(live.root) as other:
         assert other.faq.encode() == 1
     live.reload_if_changed()
-    assert not any("found by words alone" in each for each in live.notices)
+    assert not any("match by words only" in each for each in live.notices)
 
 
 def test_too_many_entries_are_refused_before_they_are_encoded(live: SearchEngine) -> None:
