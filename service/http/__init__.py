@@ -1,1 +1,1 @@
-"""The HTTP API: searches, changes, events and versions of one index directory, for front ends and back offices."""
+"""The HTTP API of one index or several: searches, changes, events and versions, for front ends and back offices."""

@@ -1,8 +1,8 @@
-"""API keys: their file, their scopes, and narrower keys signed by their owners.
+"""API keys: their file, their scopes, and narrowed keys that their owners sign.
 
-A key is `sw_ID_SECRET`. The file keeps its SHA-256, which suffices for a secret of 256 bits, and the Ed25519 public key
-derived from the secret. The owner of a key signs narrower ones (a filter, fewer scopes, an expiry) without the server;
-nobody can sign a key with the file.
+A key is `sw_ID_SECRET`. The file stores the SHA-256 of the key, which suffices for a secret of 256 bits, and the
+Ed25519 public key derived from the secret. The owner of a key can sign narrower keys (a filter, fewer scopes, an
+expiry) without the server; the file alone does not allow anyone to sign a key.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from retrieval.filters.parser import parse_filter
 from retrieval.store.files import SealedFile, file_stamp
 
 KEYS_FILE = "keys.json"
-"""In the index directory, unless the settings name another file."""
+"""Name in the index directory, unless the settings name another file."""
 MOST_CHARACTERS = 4_096
-"""Of a key in a request."""
+"""Maximum length of a key in a request."""
 _CHECK_SECONDS = 0.5
 _PREFIX, _SIGNED_PREFIX = "sw_", "sws_"
 _SECRET_BYTES = 32
@@ -47,9 +47,9 @@ class Scope(StrEnum):
     WRITE = "write"
     METRICS = "metrics"
     ADVERTISER = "advertiser"
-    """The ledger of the advertiser that the key is named for."""
+    """Reads the ledger of the advertiser that the key is named after."""
     ADMIN = "admin"
-    """Everything."""
+    """Allows everything."""
 
 
 class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,14 +64,14 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: datetime
     expires: datetime | None = None
     filters: str = ""
-    """A filter expression that narrows every search with this key."""
+    """Filter expression that is applied to every search with this key."""
     requests_per_minute: int | None = None
     rights: tuple[str, ...] = ()
-    """Of a key that was made through the InstantSearch protocol: its `acl`, which holds there in place of scopes."""
+    """The `acl` of a key created through the InstantSearch protocol, which replaces scopes there."""
     indexes: tuple[str, ...] = ()
-    """Patterns of the names of indexes that it may use, with "*" for any characters; none for all."""
+    """Patterns of the index names that it may use, where "*" matches any characters; empty for all indexes."""
     withdrawn: datetime | None = None
-    """Since when it is not valid; it can be restored."""
+    """When the key was withdrawn; it can be restored."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -81,32 +81,32 @@ class Permit(msgspec.Struct, frozen=True):
     """Rights of a request."""
 
     id: str
-    """Of the key; empty if none is needed."""
+    """Id of the key; empty if no key is needed."""
     scopes: frozenset[Scope]
     filters: tuple[str, ...] = ()
-    """Filter expressions that all narrow every search."""
+    """Filter expressions, all of which are applied to every search."""
     requests_per_minute: int | None = None
     rights: frozenset[str] = frozenset()
-    """Of a key of the InstantSearch protocol; empty for any other."""
+    """Rights of a key of the InstantSearch protocol; empty for other keys."""
     indexes: tuple[tuple[str, ...], ...] = ()
-    """Patterns of names, one of each group for an index that the key may use."""
+    """Groups of index name patterns; the key may use an index that matches a pattern of each group."""
 
     name: str = ""
-    """The label of the key."""
+    """Label of the key."""
 
     def sees(self, *names: str) -> bool:
-        """Whether the key may use the index that has these names."""
+        """Whether the key may use the index with these names."""
         return all(any(matches_index(each, name) for name in names for each in group) for group in self.indexes)
 
     def allows(self, scope: Scope, rights: Collection[str] = ()) -> bool:
-        """Whether the key has the scope; a key of the InstantSearch protocol needs one of `rights` where there are."""
+        """Whether the key has the scope; a key with InstantSearch rights needs one of `rights` instead."""
         if rights and self.rights:
             return not self.rights.isdisjoint(rights)
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 def matches_index(pattern: str, name: str) -> bool:
-    """Whether a pattern, in which "*" stands for any characters, is that of a name."""
+    """Whether a name matches a pattern in which "*" stands for any characters."""
     return fnmatchcase(name, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
@@ -128,7 +128,7 @@ _KEYS = SealedFile(1, _CURE, "keys", msgspec.json.Decoder(list[StoredKey]))
 
 
 class KeyFile:
-    """The keys of a service, reloaded when their file changes. Safe to share between threads and processes."""
+    """The keys of a service, reloaded when their file changes. Threads and processes may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,11 +139,11 @@ class KeyFile:
 
     @property
     def exists(self) -> bool:
-        """Whether a key has ever been made: without one only this machine is served."""
+        """Whether a key was ever created; until then only requests from this machine are served."""
         return self.path.exists()
 
     def keys(self) -> dict[str, StoredKey]:
-        """The keys of the file, by id; raises StoreDamagedError if it cannot be decoded."""
+        """The keys in the file by id; raises StoreDamagedError if it cannot be decoded."""
         with self._reading:
             now = time.monotonic()
             if now - self._checked >= _CHECK_SECONDS:
@@ -152,7 +152,7 @@ class KeyFile:
             return self._keys
 
     def permit(self, key: str, now: datetime) -> Permit | None:
-        """The permit of a key; None if it is not valid. One that another process has just made is read at once."""
+        """The permit of a key; None if it is not valid. Finds a key at once that another process has just created."""
         permit = verify_key(key, self.keys(), now)
         if permit is None and file_stamp(self.path) != self._stamp:
             self._checked = -_CHECK_SECONDS
@@ -160,16 +160,16 @@ class KeyFile:
         return permit
 
     def add(self, key: StoredKey) -> None:
-        """Adds a key, durably."""
+        """Adds a key durably."""
         with self._lock():
             self._write({**_read(self.path), key.id: key})
 
     def withdraw(self, identity: str) -> StoredKey:
-        """Removes a key, and with it all that were signed by it; raises SettingError for an unknown id."""
+        """Withdraws a key and all keys signed by it; raises SettingError for an unknown id."""
         with self._lock():
             known = _read(self.path)
             if identity not in known or known[identity].withdrawn:
-                raise SettingError(f"there is no key {identity}; shelfwise keys list shows those that there are")
+                raise SettingError(f"there is no key {identity}; shelfwise keys list shows all keys")
             removed = known[identity]
             known[identity] = msgspec.structs.replace(removed, withdrawn=datetime.now(UTC))
             for each in sorted((key for key in known.values() if key.withdrawn), key=_withdrawn)[:-_MOST_WITHDRAWN]:
@@ -178,13 +178,13 @@ class KeyFile:
         return removed
 
     def restore(self, identity: str, sha256: str = "") -> StoredKey:
-        """Makes a key valid that was withdrawn, one of the last 1,000; raises SettingError for any other, or where it
-        has another hash."""
+        """Makes one of the last 1,000 withdrawn keys valid again; raises SettingError for any other key, or if its hash
+        differs."""
         with self._lock():
             known = _read(self.path)
             found = known.get(identity)
             if found is None or not found.withdrawn or sha256 not in ("", found.sha256):
-                raise SettingError(f"no key {identity[:100]!r} was withdrawn")
+                raise SettingError(f"there is no withdrawn key {identity[:100]!r}")
             known[identity] = msgspec.structs.replace(found, withdrawn=None)
             self._write(known)
         return known[identity]
@@ -222,11 +222,11 @@ def new_key(
     rights: tuple[str, ...] = (),
     indexes: tuple[str, ...] = (),
 ) -> tuple[str, StoredKey]:
-    """A new key, and its entry of the file; raises SettingError or FilterError for invalid arguments."""
+    """A new key, and its entry in the file; raises SettingError or FilterError for invalid arguments."""
     if not scopes and not rights:
         raise SettingError(f"a key needs a scope, one of {', '.join(Scope)}")
     if not name.strip() or len(name) > 100:
-        raise SettingError("the name of a key has 1 to 100 characters")
+        raise SettingError("the name of a key must have 1 to 100 characters")
     parse_filter(filters)
     check_patterns(indexes)
     identity = secrets.token_hex(6)
@@ -286,7 +286,7 @@ def verify_key(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit 
 def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
     found = stored.get(key.removeprefix(_PREFIX).partition("_")[0])
     given = hashlib.sha256(key.encode()).hexdigest()
-    # Also compared for an unknown id, so that the response time does not reveal which ids exist.
+    # The hash is compared for an unknown id as well, so that the response time does not reveal which ids exist.
     is_right = hmac.compare_digest(given, found.sha256 if found else "0" * 64)
     if found is None or not is_right or found.is_expired(now):
         return None
@@ -327,10 +327,10 @@ def _groups(*patterns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def check_patterns(patterns: Collection[str]) -> None:
-    """Raises SettingError for a pattern that no name of an index can have."""
+    """Raises SettingError for a pattern that no index name can match."""
     for each in patterns:
         if not 0 < len(each) <= _MOST_PATTERN or "/" in each:
-            raise SettingError(f"{each[:40]!r} is no name of an index: 1 to {_MOST_PATTERN} characters, * for any")
+            raise SettingError(f"{each[:40]!r} is not an index name: use 1 to {_MOST_PATTERN} characters, * for any")
 
 
 def _to_text(raw: bytes) -> str:
@@ -344,7 +344,7 @@ def _to_bytes(text: str) -> bytes:
 def combine_filters(filters: Iterable[str]) -> str:
     """The conjunction of filter expressions; raises FilterError for an invalid one.
 
-    Expressions are combined as trees, so that no text of a request can escape its brackets.
+    They are combined as parsed trees, so that text of a request cannot escape its brackets.
     """
     trees = [tree for tree in map(parse_filter, filters) if tree is not None]
     if not trees:

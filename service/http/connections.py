@@ -1,5 +1,5 @@
-"""Limits of connections: time for a request's head, time to read a response, and connections of one address; and their
-end without a reset.
+"""Connection limits: time to receive a request's head, time to read a response, connections per address; and closing
+connections without a reset.
 
 uvicorn bounds none of the three, and resets connections that it closes before their first request.
 """
@@ -33,14 +33,14 @@ from service.worker_group import SharedCounts, WorkerGroup
 
 _log = structlog.get_logger("shelfwise.connections")
 _LAST_REQUEST_SECONDS = 2.0
-"""A connection that waits for a request when the server stops has this long to send one, which is answered."""
+"""Seconds that an idle connection has to send a last request, which is answered, when the server stops."""
 _LINGER_SECONDS = 2.0
-"""A client that got its response before it sent the whole body has this long to finish and to read the response."""
+"""Seconds that a client has to finish sending and read the response, if it got one before its whole body was sent."""
 
 _YIELD_SECONDS = 0.002
-"""For which a worker with more connections than another leaves a new one to that one."""
+"""Seconds for which a worker leaves a new connection to a worker with fewer connections."""
 _RETRY_SECONDS = 1.0
-"""After which a process without free file descriptors accepts again."""
+"""Seconds until a process without free file descriptors accepts connections again."""
 _MOST_ADDRESSES = 1 << 12
 
 
@@ -49,13 +49,13 @@ class ConnectionLimits:
     """Limits of connections."""
 
     head_seconds: float = 10.0
-    """Until the head of a request is received."""
+    """Time until the head of a request is received."""
     unread_seconds: float = 30.0
-    """Until the client has read what was sent."""
+    """Time until the client has read what was sent."""
     total: int = 1_000
     per_address: int = 500
     proxies: tuple[str, ...] = ()
-    """Addresses and networks of proxies, for which `per_address` does not hold."""
+    """Addresses and networks of proxies, to which `per_address` does not apply."""
 
 
 class ConnectionLimiter:
@@ -64,7 +64,7 @@ class ConnectionLimiter:
     def __init__(
         self, limits: ConnectionLimits, refusals: EarlyRefusals | None = None, group: WorkerGroup | None = None
     ) -> None:
-        """`refusals` answer searches without a place, except those of proxies, whose clients have other addresses."""
+        """`refusals` refuses searches while the queue is full; not for proxies, whose clients have other addresses."""
         group = group or WorkerGroup()
         self.limits = limits
         self._refusals = refusals
@@ -72,14 +72,14 @@ class ConnectionLimiter:
         self._by_address.clear()
         self._own = group.number
         self._open = group.array("open", (), np.int64)
-        """Connections of each worker."""
+        """Number of connections of each worker, shape (workers,)."""
         self._open[self._own] = 0
         networks = map(_parse_network, limits.proxies)
         self._proxies = [network for network in networks if network is not None]
         self._trusts_all = "*" in limits.proxies
 
     def enter(self, address: str) -> bool:
-        """Counts one more connection; returns whether it is within the limits."""
+        """Counts a new connection; returns whether it is within the limits."""
         self._by_address.add(address, 1)
         self._open[self._own] += 1
         if self.total > self.limits.total:
@@ -87,22 +87,22 @@ class ConnectionLimiter:
         return self._by_address.total(address) <= self.limits.per_address or self._is_proxy(address)
 
     def leave(self, address: str) -> None:
-        """Counts one connection less."""
+        """Removes a connection from the count."""
         self._by_address.add(address, -1)
         self._open[self._own] -= 1
 
     def refusals_of(self, address: str) -> EarlyRefusals | None:
-        """What may refuse requests of an address before they are parsed."""
+        """The early refusals for connections from an address."""
         return None if self._refusals is None or self._is_proxy(address) else self._refusals
 
     @property
     def is_overrun(self) -> bool:
-        """Whether there are too many connections to even answer 503 on each."""
+        """Whether there are too many connections to answer each with 503."""
         return self.total > 2 * self.limits.total
 
     @property
     def total(self) -> int:
-        """The connections of all workers."""
+        """Number of connections of all workers."""
         return int(self._open.sum())
 
     @property
@@ -140,7 +140,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Starts the timer of the first head."""
         super().connection_made(transport)
-        # Without a buffer, pause_writing is called for any byte that the client does not read.
+        # Without a write buffer, pause_writing is called as soon as the client leaves a byte unread.
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
@@ -168,13 +168,13 @@ class LimitedProtocol(H11Protocol):
             self._head = None
 
     def on_response_complete(self) -> None:
-        """Bounds the wait for the rest of a body that is not read."""
+        """Limits the wait for the rest of a body that is not read."""
         super().on_response_complete()
         if self._ending is None and self._is_answered_early():
             self._ending = self._close_after(_LINGER_SECONDS, "body", self._is_answered_early)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's message
-        """Refuses an invalid or too long head in the shape of every error response."""
+        """Refuses an invalid or too long head with an error response of the usual shape."""
         error = RequestError(400, "the request is not valid HTTP, or its head is too long")
         response = error_response(error, uuid.uuid4().hex)
         headers = [*response.raw_headers, (b"connection", b"close")]
@@ -199,7 +199,7 @@ class LimitedProtocol(H11Protocol):
         self._unread = None
 
     def shutdown(self) -> None:
-        """Ends the connection after the response in progress, or the one to a request that may be on its way."""
+        """Closes the connection after the response in progress, or to a request that may be on its way."""
         if self._is_waiting():
             self._last = self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_if_waiting)
         else:
@@ -225,7 +225,7 @@ class LimitedProtocol(H11Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _is_waiting(self) -> bool:
-        """Whether no request is in progress; the next one may have begun."""
+        """Whether no request is in progress; the next one may have begun to arrive."""
         return self.cycle is None or self.cycle.response_complete
 
     def _close_if_waiting(self) -> None:
@@ -248,7 +248,7 @@ class LimitedProtocol(H11Protocol):
 
 
 class _OverCapacity:
-    """Stands for the application on a connection beyond the limits: it answers 503, except for liveness probes."""
+    """The application of a connection beyond the limits: answers 503, except to liveness probes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -257,7 +257,7 @@ class _OverCapacity:
         if scope["path"] == "/health/live":
             await self._app(scope, receive, send)
             return
-        error = RequestError(503, "there are too many connections; close some, or try again later", retry_after=5)
+        error = RequestError(503, "too many connections; close some, or try again later", retry_after=5)
         response = error_response(error, request_id(scope))
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
@@ -265,13 +265,13 @@ class _OverCapacity:
 
 class Acceptor:
     """Accepts connections from a listening socket that several workers share: one at a time, and later than a worker
-    with fewer. Where a worker accepted all that wait, as asyncio does, one would get most of the clients that keep
-    theirs open."""
+    with fewer connections. If a worker accepted all waiting connections, as asyncio does, it would get most of the
+    clients that keep theirs open."""
 
     def __init__(
         self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], limiter: ConnectionLimiter
     ) -> None:
-        """Begins at once, in the running event loop."""
+        """Starts accepting in the running event loop."""
         listener.setblocking(False)
         self._listener = listener
         self._make_protocol = make_protocol
@@ -282,7 +282,7 @@ class Acceptor:
         self._loop.add_reader(listener, self._on_connection)
 
     async def close(self) -> None:
-        """Accepts no more, and completes what was accepted."""
+        """Stops accepting, and completes the connections that were accepted."""
         _cancel(self._waiting)
         self._loop.remove_reader(self._listener)
         await asyncio.gather(*self._opening, return_exceptions=True)
@@ -295,7 +295,7 @@ class Acceptor:
             self._accept()
 
     def _pause(self, seconds: float) -> None:
-        """Leaves connections to other workers for a moment, and then accepts one."""
+        """Leaves connections to other workers for a moment, then accepts one."""
         self._loop.remove_reader(self._listener)
         self._waiting = self._loop.call_later(seconds, self._resume)
 
@@ -320,15 +320,15 @@ class Acceptor:
 
 _SO_ATTACH_FILTER = 26
 _DROP_SYN = struct.pack("=HBBIHBBIHBBIHBBI", 0x30, 0, 0, 13, 0x45, 0, 1, 0x02, 0x06, 0, 0, 0, 0x06, 0, 0, 0xFFFF_FFFF)
-"""A classic BPF program over a TCP segment: load the byte of flags, drop what has SYN, keep everything else."""
+"""A classic BPF program for TCP segments: load the flags byte, drop segments with SYN, keep all others."""
 
 
 def refuse_new_connections(listener: socket.socket) -> None:
-    """Has the kernel drop further attempts to connect to a listening socket, so that its queue can be emptied.
+    """Makes the kernel drop further attempts to connect to a listening socket, so that its queue can be emptied.
 
-    Closing the socket resets the connections that wait in its queue, and between the last accept and the close more may
-    come. A client whose attempt was dropped tries again within a second, and is refused when the socket is closed. Does
-    nothing where the kernel has no such filter, as outside Linux.
+    Closing the socket resets the connections in its queue, and more could arrive between the last accept and the close.
+    A client whose attempt was dropped tries again within a second, and is refused once the socket is closed. Does
+    nothing if the kernel has no such filter, as outside Linux.
     """
     program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     with suppress(OSError):
@@ -338,7 +338,7 @@ def refuse_new_connections(listener: socket.socket) -> None:
 
 
 def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """None for a host name: connections have addresses."""
+    """The network of an address; None for a host name, since connections only have addresses."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -48,15 +48,15 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDING = frozenset(
     ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip")
 )
-"""Headers of proxies, besides those that begin with X-Forwarded."""
+"""Headers that proxies set, other than those that begin with X-Forwarded."""
 _SHOWN_SECONDS = 0.5
-"""For which a write of the protocol waits: clients want the response to begin within two seconds."""
+"""Seconds that a write through the InstantSearch protocol waits; clients expect the response within two seconds."""
 _MOST_NAMES = 20
-"""Indexes that an error names."""
+"""Maximum number of indexes that an error message lists."""
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
-_BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
+_BEARER = HTTPBearer(auto_error=False, description="An API key, created by `shelfwise keys create`.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients without bearer tokens.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,31 +69,31 @@ class SharedParts:
     writer: WorkerThreads
     """One thread for live changes."""
     origins: tuple[str, ...] = ()
-    """Origins whose pages may send requests without a key, while there is none."""
+    """Origins whose pages may send requests without a key, as long as there is no key."""
     upload_bytes: int = 0
-    """Of a feed that is uploaded, at most."""
+    """Maximum size of an uploaded feed, in bytes."""
     upload_pause: float = 0.0
-    """Seconds without any part of an upload after which it ends."""
+    """Seconds without data after which an upload is ended."""
     webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
-    """By vendor."""
+    """Secrets of webhooks, by vendor."""
     group: WorkerGroup = field(default_factory=WorkerGroup)
     """The worker processes of the service."""
     pressed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, bool))
-    """(workers,) Whether half of the queue of each has been full for a second."""
+    """Whether the queue of each worker has been at least half full for a second, shape (workers,)."""
 
     def share_pressure(self) -> None:
-        """Lets the other workers know whether requests wait in this one."""
+        """Tells the other workers whether requests wait in this one."""
         self.pressed[self.group.number] = self.threads.is_pressed
 
     @property
     def is_pressed(self) -> bool:
-        """Whether requests wait in all workers: where one has room, it gets the new ones."""
+        """Whether requests wait in all workers; a worker with free capacity would receive the new ones."""
         self.share_pressure()
         return bool(self.pressed.all())
 
     def charge(self, permit: Permit, cost: int) -> None:
-        """Counts the work of a request, in searches, for its key and for its address with this key; its authorization
-        counted the first. Raises RequestError (429) where it is too much."""
+        """Counts the rest of a request's cost, in searches, against its key and its address with this key;
+        authorization counted the first search. Raises RequestError (429) above a limit."""
         if cost > 1:
             self.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
             if permit.id:
@@ -121,7 +121,7 @@ class ServiceContext:
     """One index, as the routes use it."""
 
     name: str
-    """Of the directory."""
+    """Name of the index directory."""
     engine: SearchEngine
     shared: SharedParts
     impressions: ImpressionRecorder
@@ -129,15 +129,15 @@ class ServiceContext:
     tasks: TaskService
     companions: tuple[Companion, ...] = ()
     called: str = ""
-    """The name in the request; empty if it has none."""
+    """The index name in the request; empty if it has none."""
     protocol_name: Callable[[], str] = str
     """The name that a write of the InstantSearch protocol gave to the only index of a service, or empty."""
     on_close: Callable[[], None] = lambda: None
-    """Called at last when it is closed."""
+    """Called last when the context is closed."""
 
     @property
     def path(self) -> str:
-        """The begin of the paths of its routes."""
+        """The prefix of the paths of its routes."""
         return f"/v1/indexes/{quote(self.called, safe='')}" if self.called else "/v1"
 
     def companion(self, kind: type[C]) -> C:
@@ -146,29 +146,29 @@ class ServiceContext:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Problems that do not stop searches, of the engine, the experiments and the companions."""
+        """Problems that do not stop searches, from the engine, the experiments and the companions."""
         of_companions = (notice for each in self.companions for notice in each.notices)
         return (*self.engine.notices, *assignment.notices(self.engine, self.experiments), *of_companions)
 
     def close(self) -> None:
-        """Writes what is recorded, and interrupts the running task."""
+        """Writes recorded events, and interrupts the running task."""
         self.impressions.close()
         self.tasks.close()
         self.on_close()
 
     def visible(self, permit: Permit) -> VisibleCatalog:
-        """The part of the catalog that a key sees."""
+        """The part of the catalog that is visible to a key."""
         return self.engine.visible(combine_filters(permit.filters))
 
     def narrow(self, permit: Permit, filters: str = "") -> str:
-        """A filter of a request within those of its key; raises FilterError, and UnknownFieldError for a field that no
-        product has which the key sees."""
+        """A request's filter combined with those of its key. Raises FilterError, or UnknownFieldError for a field that
+        no product visible to the key has."""
         if permit.filters and (tree := parse_filter(filters)) is not None:
             self.visible(permit).fields.compile(tree)
         return combine_filters((*permit.filters, filters))
 
     def visible_history(self, permit: Permit, history: Iterable[PastAct]) -> list[PastAct]:
-        """The acts of a history about products that a key sees."""
+        """The acts of a history about products that are visible to a key."""
         acts = list(history)
         if not permit.filters:
             return acts
@@ -176,17 +176,17 @@ class ServiceContext:
         return [act for act in acts if act.product_id in visible]
 
     def charge(self, permit: Permit, cost: int) -> None:
-        """As `SharedParts.charge`."""
+        """See `SharedParts.charge`."""
         self.shared.charge(permit, cost)
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
-        """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
+        """Suggestions for typed text; for a key with filters, computed from the products that pass them."""
         found = self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
         products = tuple(replace(each, product=self.shown(permit, each.product)) for each in found.products)
         return replace(found, products=products)
 
     def shown(self, permit: Permit, product: Product) -> Product:
-        """A product as a key sees it: without the fields that relevance settings hide, unless it administers."""
+        """A product as visible to a key: without the fields that relevance settings hide, unless it is an admin key."""
         hidden = self.hidden_from(permit)
         return without_fields(product, hidden) if hidden else product
 
@@ -196,7 +196,7 @@ class ServiceContext:
         return () if sees_all else self.engine.relevance.served.hidden
 
     def shown_page(self, permit: Permit, page: Page) -> Page:
-        """A page with its products as a key sees them."""
+        """A page with its products as visible to a key."""
         if not self.engine.relevance.served.hidden:
             return page
         hits, nearest = (
@@ -207,23 +207,23 @@ class ServiceContext:
         return replace(page, hits=hits, nearest=nearest, sponsored=sponsored)
 
     def returned_fields(self, permit: Permit, names: Sequence[str]) -> ReturnedFields:
-        """The fields of products to return; raises UnknownFieldError for one that no product has which a key sees."""
+        """The product fields to return; raises UnknownFieldError for one that no product visible to a key has."""
         return ReturnedFields.of(names, self.visible(permit).fields) if names else ReturnedFields()
 
     def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
-        """Applies live changes; for a key with filters, only of products that pass them before and after."""
+        """Applies live changes; with a key that has filters, only to products that pass them before and after."""
         self.charge(permit, search_cost(hits=len(changes)))
         return self.engine.change(changes, filters=combine_filters(permit.filters))
 
     def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
-        """Stores the live changes that a plan makes, and waits a moment until searches show them; a key with filters
-        finds only the products that pass them."""
+        """Stores the live changes that a plan makes, and waits briefly until searches show them. With a key that has
+        filters, the plan only finds products that pass them."""
         stored = self.engine.append(plan, filters=combine_filters(permit.filters))
         self.engine.wait_for(stored.sequence, _SHOWN_SECONDS)
         return stored
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
-        """Records events; for a key with filters, only about products that pass them."""
+        """Records events; with a key that has filters, only those about products that pass them."""
         self.charge(permit, search_cost(hits=len(events)))
         ids = {each.product_id for each in events if each.product_id}
         if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
@@ -232,17 +232,17 @@ class ServiceContext:
 
 
 FindIndex = Callable[[str], "ServiceContext"]
-"""Finds an index by a name of an interface; raises UnknownIndexError or IndexUnavailableError."""
+"""Finds an index by the name that an interface uses; raises UnknownIndexError or IndexUnavailableError."""
 
 
 class RequestIndexes:
-    """The indexes of a service, as one request uses them: none that it has is closed before it is over."""
+    """The indexes of a service during one request; those that it uses are not closed until it is over."""
 
     def __init__(self, request: Request, held: ExitStack) -> None:
         self.registry: IndexRegistry[ServiceContext] = request.app.state.indexes
         self.shared: SharedParts = request.app.state.shared
         self.name: str = request.scope.get(INDEX, "")
-        """Of the index in the path."""
+        """Name of the index in the path."""
         self._request = request
         self._held = held
 
@@ -252,8 +252,8 @@ class RequestIndexes:
         return replace(context, called=name)
 
     def choose(self, name: str, find: FindIndex | None = None) -> ServiceContext:
-        """An index by name, as `find` or else `get` finds it. Raises RequestError, after the request's key is verified:
-        403 for a name that is not the key's, 404 or 503."""
+        """An index by name, found by `find` or else by `get`, after the request's key is verified. Raises RequestError:
+        403 for an index that the key may not use, 404 or 503."""
         try:
             return (find or self.get)(name)
         except (UnknownIndexError, IndexUnavailableError) as error:
@@ -263,7 +263,7 @@ class RequestIndexes:
     def admitted(
         self, permit: Permit, name: str, scope: Scope, rights: Collection[str] = (), find: FindIndex | None = None
     ) -> ServiceContext:
-        """The same for a permit that is known, if it admits to the index; by default that of the path."""
+        """Like `choose` with a known permit; by default the index in the path."""
         name = name or self.name
         try:
             context = (find or self.get)(name)
@@ -281,20 +281,20 @@ class RequestIndexes:
                 yield context
 
     def set_alias(self, permit: Permit, alias: str, name: str) -> None:
-        """Gives an index an alias; raises RequestError for a key that does not see both, or SettingError."""
+        """Sets the index of an alias; raises RequestError if the key may not use both names, or SettingError."""
         for each in (alias, name):
             if not permit.sees(each):
                 raise _not_its_index(permit, each)
         if self.registry.aliases is None:
-            raise RequestError(409, "this service has one index: aliases need a directory of several", field="alias")
+            raise RequestError(409, "aliases need a directory of indexes; this service has one index", field="alias")
         self.registry.aliases.set(alias, name)
 
     def _refusal(self, permit: Permit, name: str, error: Exception) -> RequestError:
-        """The error for an index that a request names and that is not there, or cannot be opened."""
+        """The error for an index that does not exist or cannot be opened."""
         if name and not permit.sees(name):
             return _not_its_index(permit, name)
         if isinstance(error, IndexUnavailableError):
-            return RequestError(503, f"the index {error} cannot be opened now; the log says why", retry_after=5)
+            return RequestError(503, f"the index {error} cannot be opened now; see the log", retry_after=5)
         names = [each for each in self.registry.names if permit.sees(each)]
         there = f"{', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''}" or "none"
         if not name:
@@ -318,9 +318,9 @@ Contextual = Annotated[ServiceContext, Depends(_context_of)]
 
 
 class WorkerRouter(APIRouter):
-    """Routes whose plain functions run in a worker thread and return a value for a JSON response, or a response.
+    """A router whose plain functions run in a worker thread and return a response, or a value for a JSON response.
 
-    With `writes` that is the one thread for changes: they follow one another anyway, and would keep other work waiting.
+    With `writes` they run in the one thread for changes, which run one after another anyway and would block other work.
     """
 
     def __init__(self, *, writes: bool = False, **options: Any) -> None:  # noqa: ANN401 - as FastAPI
@@ -341,9 +341,9 @@ class WorkerRouter(APIRouter):
 
 
 def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Scope.SEARCH) -> Permit:
-    """The permit of a request's key, whatever it is for; raises RequestError (401, 429).
+    """The permit of a request's key, before any scope is checked; raises RequestError (401, 429).
 
-    While the service has no key at all, requests from this machine may do everything and others nothing.
+    As long as no key exists, requests from this machine may do everything, and other requests nothing.
     """
     address = request.client.host if request.client else ""
     CURRENT_CLIENT.set(Client(key, address))
@@ -353,19 +353,19 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     if not shared.keys.exists:
         return _authorize_loopback(shared, request, address)
     if not key:
-        raise RequestError(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key")
+        raise RequestError(401, "this request needs an API key: send Authorization: Bearer KEY, or X-API-Key")
     permit = shared.keys.permit(key, datetime.now(UTC))
     if permit is None:
-        raise RequestError(401, "this key is unknown, was withdrawn, or has expired", code="bad_key")
+        raise RequestError(401, "this key is unknown, withdrawn or expired", code="bad_key")
     shared.rates.count_key(permit.id, permit.requests_per_minute)
     return permit
 
 
 def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
-    """Raises RequestError (403) where a permit lacks the scope, or, made through the InstantSearch protocol, all of
-    `rights`; or is for other indexes.
+    """Raises RequestError (403) if a permit lacks the scope (for an InstantSearch key, all of `rights`), or is for
+    other indexes.
 
-    The scopes `metrics`, `advertiser` and `admin` are about the whole store: a key with a filter never has them. Its
+    The scopes `metrics`, `advertiser` and `admin` concern the whole store, so a key with a filter never has them. Its
     searches, events and writes go through `ServiceContext`, which applies the filter.
     """
     check_right(permit, scope, rights)
@@ -374,7 +374,7 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collect
     try:
         context.visible(permit)
     except (FilterError, UnknownFieldError):
-        message = "the filter of this key names a field that no product has now; make a key with another filter"
+        message = "the filter of this key names a field that no product has; create a key with another filter"
         raise RequestError(403, message, code="bad_key_filter") from None
     if scope in _STORE_WIDE and permit.filters:
         raise _filtered(scope)
@@ -383,32 +383,32 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collect
 def authorize(
     context: ServiceContext, request: Request, key: str, scope: Scope, rights: Collection[str] = ()
 ) -> Permit:
-    """The permit of a request's key for an index; raises RequestError as `identify` and `admit` do."""
+    """The permit of a request's key for an index; raises RequestError like `identify` and `admit`."""
     permit = identify(context.shared, request, key, scope)
     admit(context, permit, scope, rights)
     return permit
 
 
 def check_whole(permit: Permit, scope: Scope) -> None:
-    """Raises RequestError (403) for a key with a filter, or for some indexes."""
+    """Raises RequestError (403) for a key with a filter, or for some indexes only."""
     if permit.filters:
         raise _filtered(scope)
     if not permit.sees(""):
-        raise RequestError(403, "this is about the whole service: it needs a key for all indexes", code="other_index")
+        raise RequestError(403, "this concerns the whole service: it needs a key for all indexes", code="other_index")
 
 
 def _filtered(scope: Scope) -> RequestError:
-    return RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
+    return RequestError(403, f"this concerns the whole store: it needs a key with the scope {scope} and no filter")
 
 
 def _not_its_index(permit: Permit, name: str) -> RequestError:
-    """The same whether there is such an index or not."""
+    """The same error whether the index exists or not."""
     patterns = ", ".join(dict.fromkeys(each for group in permit.indexes for each in group))
     return RequestError(403, f"this key is not for the index {name[:100]!r}; it is for {patterns}", code="other_index")
 
 
 def _any_key(request: Request) -> str:
-    """The key of a request, in whichever header an interface has it, or in the query string."""
+    """The key of a request, in any header that an interface uses, or in the query string."""
     headers = request.headers
     kind, _, bearer = headers.get("authorization", "").partition(" ")
     named = {name.lower(): value for name, value in request.query_params.items()}
@@ -421,9 +421,9 @@ def check_right(permit: Permit, scope: Scope, rights: Collection[str] = ()) -> N
     if permit.allows(scope, rights):
         return
     if permit.rights and rights:
-        message = f"this key has no right {' or '.join(rights)}; it has {', '.join(sorted(permit.rights))}"
+        message = f"this key lacks the right {' or '.join(rights)}; it has {', '.join(sorted(permit.rights))}"
     else:
-        message = f"this key has no scope {scope}; it has {', '.join(sorted(permit.scopes)) or 'none'}"
+        message = f"this key lacks the scope {scope}; it has {', '.join(sorted(permit.scopes)) or 'none'}"
     raise RequestError(403, message)
 
 
@@ -438,7 +438,7 @@ SentKey = Annotated[str, Depends(_sent_key)]
 
 
 def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of the routes of an index that need a scope."""
+    """A dependency of routes of an index that need a scope."""
 
     async def check(request: Request, context: Contextual, key: SentKey) -> Permit:
         return authorize(context, request, key, scope)
@@ -447,7 +447,7 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
 
 def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of the routes that choose their indexes by themselves."""
+    """A dependency of routes that choose their indexes themselves."""
 
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
@@ -462,7 +462,7 @@ def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
 
 def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of the routes about the whole service, which a key for some indexes or products may not use."""
+    """A dependency of routes for the whole service, which a key for some indexes or products may not use."""
 
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
@@ -485,23 +485,23 @@ MayAdministerService = Annotated[Permit, Depends(require_service_scope(Scope.ADM
 
 
 def _authorize_loopback(shared: SharedParts, request: Request, address: str) -> Permit:
-    # The host name is checked, too: a page of another site may have a name that resolves to this machine.
+    # The host name is checked as well: another site's page may use a name that resolves to this machine.
     name = request.headers.get("host", "").lower()
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
     if not is_loopback(address) or name not in _LOCAL_NAMES:
-        raise RequestError(401, "without a key only this machine is served; make one: shelfwise keys create")
+        raise RequestError(401, "without a key only this machine is served; create a key: shelfwise keys create")
     if any(each in _FORWARDING or each.startswith("x-forwarded") for each in request.headers):
-        # The proxy is on this machine, its client may be anywhere.
-        raise RequestError(401, "a request through a proxy needs a key; make one: shelfwise keys create")
+        # The proxy is on this machine, but its client may be anywhere.
+        raise RequestError(401, "a request through a proxy needs a key; create one: shelfwise keys create")
     if _is_cross_site(request, shared.origins):
-        raise RequestError(401, "without a key only pages of this machine are served; make one: shelfwise keys create")
+        raise RequestError(401, "without a key only this machine's pages are served; create one: shelfwise keys create")
     return _EVERYTHING
 
 
 def _is_cross_site(request: Request, origins: Collection[str]) -> bool:
-    """Whether a browser sent a request for a page of another machine, whose origin `origins` does not name.
+    """Whether a browser sent a request for a page of another machine whose origin is not in `origins`.
 
-    A browser lets any page send some requests, such as a POST without a body, and only keeps the response from it.
+    Browsers let any page send some requests, such as a POST without a body, and only withhold the response from it.
     """
     origin = request.headers.get("origin")
     if origin is None:
@@ -514,7 +514,7 @@ def _is_cross_site(request: Request, origins: Collection[str]) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
+    """Whether an address belongs to this machine."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Error responses of the HTTP API, all of one JSON shape; under the InstantSearch paths, of that protocol's shape."""
+"""Error responses of the HTTP API in one JSON shape; under the InstantSearch paths, in that protocol's shape."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.ModelError: (503, "{family}"),
 }
 _SERVER_MESSAGES = {
-    "store": "the index is not usable now",
+    "store": "the index cannot be used now",
     "cluster": "the search cluster does not respond as expected now",
     "encoder": "the text cannot be encoded now",
-    "ranker": "the ranker is not usable now",
-    "user_tower": "the user tower is not usable now",
+    "ranker": "the ranker cannot be used now",
+    "user_tower": "the user tower cannot be used now",
     "internal": "internal server error",
 }
-"""The message of a server error, by code: the error's own text names files and machines."""
+"""Messages of server errors by code; the original messages would reveal files and machines."""
 _CODES = {
     400: "bad_request",
     401: "no_key",
@@ -80,13 +80,13 @@ class Fault(BaseModel):
 class ErrorDetail(BaseModel):
     """Content of an error response."""
 
-    code: str = Field(description="A code for programs.", examples=["bad_filter"])
-    message: str = Field(description="A message for people: what is wrong, and what is right.")
-    field: str = Field("", description="The field of the request that is wrong, if it is one.", examples=["filters"])
+    code: str = Field(description="Error code, for programs.", examples=["bad_filter"])
+    message: str = Field(description="Message for people: what is wrong, and how to correct it.")
+    field: str = Field("", description="The field of the request that is wrong, if one is.", examples=["filters"])
     faults: list[Fault] = Field(
-        [], description="All faults of a request with more than one, the first of which is that of the message."
+        [], description="All faults, if the request has more than one; `message` describes the first."
     )
-    request_id: str = Field(description="The id of the request in the log.")
+    request_id: str = Field(description="Id of the request in the log.")
 
 
 class ErrorResponse(BaseModel):
@@ -98,8 +98,8 @@ class ErrorResponse(BaseModel):
 class ProtocolErrorResponse(BaseModel):
     """Body of an error response under the InstantSearch paths."""
 
-    message: str = Field(description="A message for people: what is wrong, and what is right.")
-    status: int = Field(description="The status code of the response.")
+    message: str = Field(description="Message for people: what is wrong, and how to correct it.")
+    status: int = Field(description="HTTP status code of the response.")
 
 
 class RequestError(Exception):
@@ -116,11 +116,11 @@ class RequestError(Exception):
         self.retry_after = retry_after
         self.allow = allow
         self.faults: list[Fault] = []
-        """All faults, where there are several."""
+        """All faults, if there are several."""
 
 
 def error_response(error: RequestError, identity: str, *, in_protocol: bool = False) -> Response:
-    """The response of an error to the request with this id, `in_protocol` in the InstantSearch shape."""
+    """The response for an error of the request with this id; `in_protocol` for the InstantSearch shape."""
     headers = {REQUEST_ID: identity}
     if error.retry_after:
         headers["Retry-After"] = str(error.retry_after)
@@ -130,7 +130,7 @@ def error_response(error: RequestError, identity: str, *, in_protocol: bool = Fa
     if in_protocol:
         body = ProtocolErrorResponse(message=error.message, status=error.status)
     else:
-        field = error.field.encode("utf-8", "replace").decode()  # of a body that may name half a character
+        field = error.field.encode("utf-8", "replace").decode()  # may name half a surrogate pair of a body
         detail = ErrorDetail(
             code=error.code, message=error.message, field=field, faults=error.faults, request_id=identity
         )
@@ -146,7 +146,7 @@ def handle_errors(app: FastAPI) -> None:
         scope, in_protocol = request.scope, is_protocol_path(request.scope)
         known = to_request_error(error)
         if in_protocol and isinstance(error, HTTPException) and known.status in (404, 405):
-            known.message = f"{request.method} {request.url.path[:200]} is no method of this service"
+            known.message = f"{request.method} {request.url.path[:200]} is not a route of this service"
         if isinstance(error, errors.ShelfwiseError) and known.status >= 500:
             _log.error("failed", request=request_id(scope), kind=type(error).__name__, error=str(error))
         return error_response(known, request_id(scope), in_protocol=in_protocol)
@@ -156,7 +156,7 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def to_request_error(error: Exception) -> RequestError:
-    """Status, code and message for an error; an unexpected error has no details in its message."""
+    """Status, code and message for an error; the message of an unexpected error has no details."""
     match error:
         case RequestError():
             return error
@@ -183,7 +183,7 @@ def _from_shelfwise_error(error: errors.ShelfwiseError) -> RequestError:
 
 
 def _server_error(status: int, code: str, retry_after: int = 0) -> RequestError:
-    message = f"{_SERVER_MESSAGES[code]}; the log has the request's id"
+    message = f"{_SERVER_MESSAGES[code]}; see the log for this request id"
     return RequestError(status, message, code=code, retry_after=retry_after)
 
 

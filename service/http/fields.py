@@ -1,4 +1,4 @@
-"""Fields to return: the parts of a product, or of a record of the InstantSearch protocol, that a response has."""
+"""Field selection: the parts of a product, or of a record of the InstantSearch protocol, to return in a response."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Product
 
 SelectedProduct = dict[str, Any]
-"""The id of a product, and the fields of it that a request names."""
+"""The id of a product, and the fields that a request names."""
 _OWN = frozenset(each.name for each in fields(Product))
 
 
 def select_fields(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The fields of a JSON object that are named; `size.width` is one of the object `size`, or has this very name."""
+    """The named fields of a JSON object; `size.width` is a field of the object `size`, or has this exact name."""
     found = {}
     for key, value in document.items():
         if any(key == name or key.startswith(f"{name}.") for name in names):
@@ -39,12 +39,12 @@ class ReturnedFields:
 
     @classmethod
     def of(cls, names: Iterable[str], catalog: FieldCatalog) -> ReturnedFields:
-        """Raises UnknownFieldError for a name that is neither a field, an attribute or identifier of the catalog, nor
-        an object of attributes."""
+        """Validates names; raises UnknownFieldError for one that is not a field, attribute or identifier of the
+        catalog, or an object of attributes."""
         nested = {name.rpartition(".")[0] for name in catalog.fields if name.count(".") > 1}
         known = _OWN.union(catalog.fields, nested)
         return cls(tuple(resolve_field(Exists(name), known) for name in names))
 
     def select(self, product: Product) -> Product | SelectedProduct:
-        """These fields of a product, and its id."""
+        """The selected fields of a product, and its id."""
         return select_fields(to_builtins(product, enc_hook=dict), ("id", *self.names)) if self.names else product

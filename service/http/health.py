@@ -34,27 +34,27 @@ _METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 _NOTICE_SECONDS = 1.0
 _TICKS = 4
-"""In which other workers are shared of live changes, of each in which they are shared of metrics."""
+"""How often live changes are shared between workers for each time that metrics are."""
 _METRICS_NAME, _SEQUENCES_NAME = "metrics", "sequences"
-"""Of what workers share."""
+"""Names of what workers share."""
 _SEQUENCES = msgspec.msgpack.Decoder(dict[str, int])
 
 
 @router.get("/health/live", response_model=HealthResponse, summary="Liveness")
 async def live() -> Response:
-    """200 as long as the process responds at all."""
+    """200 as long as the process responds."""
     return json_response(HealthResponse("live"))
 
 
 @router.get("/health/ready", response_model=HealthResponse, summary="Readiness", responses=RESPONSES)
 async def ready(indexes: Indexes, request: Request) -> Response:
-    """503, with the reason, while the server drains or half of its queue is full."""
+    """503, with the reason, while the server drains or its queue is half full."""
     error = readiness_error(request.app)
     if error is not None:
         raise error
     engines = [each.engine for each in indexes.registry.opened]
     products = sum(each.manifest.products for each in engines)
-    # Not in a worker thread: it may open a ranker, and must respond while the workers are busy.
+    # Not in a worker thread: it may load a ranker, and must respond while the workers are busy.
     warnings = await asyncio.to_thread(service_notices, request.app)
     served, ranker = (engines[0].manifest.version, engines[0].ranker) if len(engines) == 1 else ("", "")
     return json_response(HealthResponse("ready", served, products, ranker, warnings, len(engines)))
@@ -62,19 +62,19 @@ async def ready(indexes: Indexes, request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS_RESPONSES)
 async def metrics(request: Request, _permit: MayReadMetrics) -> Response:
-    """Needs the scope metrics."""
+    """Metrics in the Prometheus text format; needs the scope metrics."""
     content = await asyncio.to_thread(render_metrics, request.app)
     return Response(content, 200, {"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def readiness_error(app: FastAPI) -> RequestError | None:
-    """The reason why no requests should be sent here; None if the server is ready."""
+    """The reason to send no requests to this server; None if it is ready."""
     shared: SharedParts = app.state.shared
     if app.state.draining.is_set():
         message = "the server is shutting down; send requests to another one"
         return RequestError(503, message, code="draining", retry_after=5)
     if shared.is_pressed:
-        return RequestError(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
+        return RequestError(503, "this server is busy; send new requests to another one", code="busy", retry_after=1)
     return None
 
 
@@ -98,8 +98,8 @@ async def follow_notices(app: FastAPI) -> None:
 
 
 def render_metrics(app: FastAPI) -> bytes:
-    """The metrics of the service in the Prometheus text format: those of this process and of one application now, those
-    of other workers as they shared them last."""
+    """The metrics of the service in the Prometheus text format: current ones of this process, and those that other
+    workers shared last."""
     group: WorkerGroup = app.state.shared.group
     serving = group.published(READY)
     others = [
@@ -111,24 +111,24 @@ def render_metrics(app: FastAPI) -> bytes:
 
 
 def _own_metrics(app: FastAPI) -> list[MetricFamily]:
-    """With the counts of workers that ended and had the number of this one."""
+    """This worker's metrics, including the counts of ended workers with the same number."""
     own = CollectorRegistry()
     own.register(ServiceCollector(app))
     return merge_metrics([read_metrics(REGISTRY), read_metrics(own), app.state.counted_before])
 
 
 class WorkerNews:
-    """What a worker shares with the others of its group: its metrics, and which live changes its searches show."""
+    """Data that a worker shares with its group: its metrics, and the live changes that its searches show."""
 
     def __init__(self, app: FastAPI) -> None:
-        """Takes over the counts of a worker that ended and had the same number."""
+        """Takes over the counts of an ended worker with the same number."""
         shared: SharedParts = app.state.shared
         self._app, self._group = app, shared.group
         before = self._group.published(_METRICS_NAME).get(self._group.number)
         app.state.counted_before = counts_of(METRICS.decode(before)) if before else []
 
     async def share(self) -> None:
-        """Shares it until cancelled, at least once a second."""
+        """Shares the data until cancelled, at least once a second."""
         for count in itertools.count():
             await asyncio.to_thread(self._publish, is_whole=count % _TICKS == 0)
             await asyncio.sleep(_NOTICE_SECONDS / _TICKS)
@@ -145,13 +145,13 @@ class WorkerNews:
 
 
 def is_shown_by_all(group: WorkerGroup, name: str, sequence: int = 0) -> bool:
-    """Whether the other workers have opened an index, and their searches show its live changes up to a number."""
+    """Whether all other workers have opened an index, and their searches show its live changes up to a number."""
     shown = map(_SEQUENCES.decode, group.of_others(_SEQUENCES_NAME))
     return all(each.get(name, -1) >= sequence for each in shown)
 
 
 class ServiceCollector(Collector):
-    """Measures an application on each scrape. Of a directory of indexes, what is of one has the label `index`."""
+    """Measures an application on each scrape; with a directory, metrics of an index have the label `index`."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -165,11 +165,11 @@ class ServiceCollector(Collector):
 
     def _index(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
         built = {each: max(0.0, time.time() - each.engine.snapshot.built) for each in contexts}
-        yield self._gauges("shelfwise_index_age_seconds", "Age of the version that serves", built)
+        yield self._gauges("shelfwise_index_age_seconds", "Age of the serving version", built)
         products = {each: each.engine.manifest.products for each in contexts}
-        yield self._gauges("shelfwise_index_products", "Products of the version that serves", products)
+        yield self._gauges("shelfwise_index_products", "Products of the serving version", products)
         names = [*self._labels, "version", "ranker", "encoder", "program"]
-        info = GaugeMetricFamily("shelfwise_serving_info", "1, with labels for what serves", labels=names)
+        info = GaugeMetricFamily("shelfwise_serving_info", "1, labelled with what serves", labels=names)
         for each in contexts:
             manifest, ranker = each.engine.manifest, each.engine.ranker
             own = (manifest.version, ranker, manifest.encoder_name, version("shelfwise"))
@@ -185,10 +185,10 @@ class ServiceCollector(Collector):
         threads: WorkerThreads = self._app.state.shared.threads
         is_ready = readiness_error(self._app) is None
         yield _gauge("shelfwise_ready", "1 if the server is ready for requests", float(is_ready))
-        yield _gauge("shelfwise_workers", "Worker processes that serve", 1)
+        yield _gauge("shelfwise_workers", "Number of worker processes", 1)
         yield _gauge("shelfwise_threads", "Worker threads", threads.count)
-        yield _gauge("shelfwise_requests_places", "Requests that may run or wait at once", threads.places)
-        yield _gauge("shelfwise_requests_in_progress", "Requests that run or wait", threads.in_progress)
+        yield _gauge("shelfwise_requests_places", "Maximum number of requests that run or wait", threads.places)
+        yield _gauge("shelfwise_requests_in_progress", "Requests that are running or waiting", threads.in_progress)
         yield _counter("shelfwise_requests_refused", "Requests refused because the queue was full", threads.refused)
 
     def _events(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
@@ -204,7 +204,7 @@ class ServiceCollector(Collector):
                 refreshed = (each.engine.root / POPULARITY_FILE).stat().st_mtime  # every refresh writes it
                 ages[each] = max(0.0, time.time() - refreshed)
         if ages:
-            yield self._gauges("shelfwise_tables_age_seconds", "Time since tables were last made from events", ages)
+            yield self._gauges("shelfwise_tables_age_seconds", "Time since the last refresh of the tables", ages)
 
     @property
     def _labels(self) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from retrieval.records import Event, EventKind, Page
 
 _SECONDS = 0.25
 _MOST_WAITING = 20_000
-"""Events; further ones are counted as lost."""
+"""Maximum number of waiting events; further ones are counted as lost."""
 _MOST_QUERY = 1_000
-"""Characters of a query in an event."""
+"""Maximum length of a query in an event, in characters."""
 _BATCH = 2_000
 """Events written at once."""
 
@@ -27,15 +27,15 @@ class ImpressionRecorder:
     def __init__(
         self, record: Callable[..., object], count: Callable[[Page, Sequence[int]], None] = lambda *_: None
     ) -> None:
-        """`record` is `SearchEngine.record`; `count` is called with each page that is recorded, and the positions of
-        its hits."""
+        """`record` is `SearchEngine.record`; `count` is called with each recorded page and the positions of its
+        hits."""
         self._record, self._count = record, count
         self._waiting: list[Event] = []
         self._writing: list[Event] = []
         self._changing = threading.Condition()
         self._is_closed = False
         self.lost = 0
-        """Events that could not be recorded."""
+        """Number of events that could not be recorded."""
         self.trouble = ""
         """The last error."""
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
@@ -43,12 +43,12 @@ class ImpressionRecorder:
 
     @property
     def waiting(self) -> int:
-        """Events that are not on the disk yet."""
+        """Number of events that are not on disk yet."""
         return len(self._waiting) + len(self._writing)
 
     @property
     def lag(self) -> float:
-        """Age of the oldest of them in seconds; 0 if there is none."""
+        """Age of the oldest waiting event in seconds; 0 if there is none."""
         with self._changing:
             oldest = next(iter((*self._writing[:1], *self._waiting[:1])), None)
         return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
@@ -65,8 +65,8 @@ class ImpressionRecorder:
         product_id: str = "",
     ) -> None:
         """Adds a search: its query, and an impression of each hit at its position, by default that on the page. Shopper
-        and session are as the store names them; nothing is recorded if both are empty. `product_id` is the product on
-        whose page a question was asked."""
+        and session are ids of the store; if both are empty, nothing is recorded. `product_id` is the product on whose
+        page a question was asked."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
         self._count(page, positions)
@@ -99,7 +99,7 @@ class ImpressionRecorder:
         try:
             self._record(*events)
         except EventError as error:
-            # A batch is refused as a whole: written one by one, only the invalid event is lost.
+            # A batch is refused as a whole; written one by one, only the invalid event is lost.
             if len(events) > 1:
                 for event in events:
                     self._write([event])
@@ -138,5 +138,5 @@ def _events(
     impressions = [
         event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in zip(positions, page.hits, strict=True)
     ]
-    # Browsing has no query text, so there is no query event: its impressions suffice.
+    # Browsing has no query text, so there is no query event; its impressions suffice.
     return [event(EventKind.QUERY, "query", page_of), *impressions] if text.strip() else impressions

@@ -1,5 +1,5 @@
-"""The indexes of a service by name: one, or those of a directory, which are opened and closed as they come and go; and
-the aliases of a directory."""
+"""The indexes of a service by name: a single one, or those of a directory, opened and closed as their directories come
+and go; and the aliases of a directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.engine.hot_reload import ReloadedFile
 
 _log = structlog.get_logger("shelfwise.indexes")
 ALIASES_FILE = "aliases.json"
-"""In the directory of the indexes."""
+"""Name in the directory of the indexes."""
 _ALIASES = SealedFile(
     1,
     "restore it from a backup, or remove it and set the aliases again",
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAKING_FILE = ".making.lock"
 _FOLLOW_SECONDS = 0.25
 _RETRY_SECONDS = 5.0
-"""After which an index that could not be opened is tried again."""
+"""Seconds until an index that could not be opened is tried again."""
 
 
 class ServedIndex(Protocol):
@@ -57,17 +57,17 @@ T = TypeVar("T", bound=ServedIndex)
 
 
 def check_name(name: str) -> None:
-    """Raises SettingError for a text that no new index or alias can have as its name."""
+    """Raises SettingError for a text that cannot be the name of a new index or alias."""
     if not _NAME.fullmatch(name):
         raise SettingError(
-            f"{name[:100]!r} is no name of an index or alias: it has 1 to 100 of the characters a-z, A-Z, 0-9, ., _, - "
-            "and begins with a letter or digit"
+            f"{name[:100]!r} is not a name of an index or alias: use 1 to 100 of the characters a-z, A-Z, 0-9, ., _, - "
+            "and begin with a letter or digit"
         )
 
 
 class AliasFile:
-    """Other names of the indexes of a directory, reloaded when their file changes. Safe to share between threads and
-    processes; a change is durable and atomic."""
+    """Other names of the indexes of a directory, reloaded when their file changes. Threads and processes may share it;
+    a change is durable and atomic."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -79,20 +79,20 @@ class AliasFile:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The reason why the aliases are not the newest."""
+        """The reason why the latest aliases are not loaded."""
         self._file.current()
         return self._file.notices
 
     def all(self) -> Mapping[str, str]:
-        """The name of the index of each alias."""
+        """The index name of each alias."""
         return self._file.current()
 
     def set(self, name: str, index: str) -> None:
-        """Gives an index an alias, or an alias another index; raises SettingError where that is not possible."""
+        """Adds an alias of an index, or moves an alias to it; raises SettingError if that is not possible."""
         check_name(name)
         there = index_directories(self._root)
         if name in there:
-            raise SettingError(f"{name} is an index of {self._root.name}: an alias has another name")
+            raise SettingError(f"{name} is an index of {self._root.name}; choose another name for the alias")
         if index not in there:
             raise SettingError(f"there is no index {index[:100]!r}; there is {', '.join(sorted(there)) or 'none'}")
         with self._lock():
@@ -118,7 +118,7 @@ class AliasFile:
 
 
 class UnknownIndexError(Exception):
-    """No index has this name; or none is named, and there are several."""
+    """No index has this name, or no name is given and there are several indexes."""
 
 
 class IndexUnavailableError(Exception):
@@ -129,20 +129,20 @@ class IndexUnavailableError(Exception):
 class _Place(Generic[T]):
     index: T | None
     inode: int
-    """Of its directory: another one of the same name is another index."""
+    """Inode of its directory; a directory with the same name and another inode is another index."""
     problem: str = ""
     """The reason why it cannot be opened."""
     retry: float = 0.0
-    """When it is tried again."""
+    """When to try again to open it."""
     users: int = 0
-    """Requests in progress."""
+    """Number of requests that use it."""
 
 
 class IndexRegistry(Generic[T]):
     """Indexes by name. Thread-safe.
 
-    Those of a directory are followed in a thread: one that appears is opened, one that disappears is closed when no
-    request uses it. An index that cannot be opened is unavailable, the others are not.
+    A thread follows a directory of indexes: it opens one that appears, and closes one that disappears when no request
+    uses it. An index that cannot be opened does not affect the others.
     """
 
     def __init__(
@@ -153,9 +153,9 @@ class IndexRegistry(Generic[T]):
         make_index: Callable[[Path], None] | None = None,
         most: int = 0,
     ) -> None:
-        """`open_index` opens the index of a directory, or raises ShelfwiseError. `default` is used where none is
-        named; with a single index that one is. `make_index` makes a new one without products, while there are fewer
-        than `most`."""
+        """`open_index` opens an index directory or raises ShelfwiseError. `default` is the index for requests without a
+        name; a single index is its own default. `make_index` creates an index without products, if there are fewer than
+        `most`."""
         self.root: Path | None = root
         self.default = default
         self.aliases: AliasFile | None = AliasFile(root)
@@ -185,25 +185,25 @@ class IndexRegistry(Generic[T]):
         return registry
 
     def follow(self) -> None:
-        """Follows the directory in a thread from now on."""
+        """Starts to follow the directory in a thread."""
         self.refresh()
         self._thread = threading.Thread(target=self._run, name="indexes", daemon=True)
         self._thread.start()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all indexes, those that cannot be opened among them."""
+        """The names of all indexes, including those that cannot be opened."""
         return tuple(sorted(self._entries))
 
     @property
     def opened(self) -> tuple[T, ...]:
-        """The indexes that can be used, by name."""
+        """The opened indexes by name."""
         entries = sorted(self._entries.items())
         return tuple(entry.index for _, entry in entries if entry.index is not None)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Problems that do not stop searches of all indexes; of several, each with the index's name."""
+        """Problems that do not stop searches, of all indexes; with several indexes, each with the index's name."""
         found = [(each.name, notice) for each in self.opened for notice in each.notices]
         if self.root is None:
             return tuple(notice for _, notice in found)
@@ -212,7 +212,7 @@ class IndexRegistry(Generic[T]):
         return (*(f"{name}: {notice}" for name, notice in (*found, *unopened)), *of_aliases)
 
     def resolve(self, name: str = "") -> str:
-        """The name of the index for its name or alias; raises UnknownIndexError."""
+        """The name of an index by its name or alias; raises UnknownIndexError."""
         entries = self._entries
         if not name:
             name = next(iter(entries)) if len(entries) == 1 else self.default
@@ -223,7 +223,7 @@ class IndexRegistry(Generic[T]):
 
     @contextmanager
     def use(self, name: str = "") -> Iterator[T]:
-        """An index, which is not closed meanwhile. Raises UnknownIndexError or IndexUnavailableError."""
+        """An index that stays open during the context. Raises UnknownIndexError or IndexUnavailableError."""
         with self._lock:
             resolved = self.resolve(name)
             entry = self._entries[resolved]
@@ -237,12 +237,12 @@ class IndexRegistry(Generic[T]):
                 entry.users -= 1
 
     def create(self, name: str) -> None:
-        """Makes an index without products, unless there is one of this name. Raises UnknownIndexError where indexes are
-        not made, SettingError for a name that cannot be one, or where there are as many as there may be."""
+        """Creates an index without products unless it exists. Raises UnknownIndexError if the service does not create
+        indexes, SettingError for an invalid name or if there are as many as allowed."""
         if self.root is None or self._make is None or not self._most:
             raise UnknownIndexError(name)
         check_name(name)
-        # One at a time, in all processes.
+        # One at a time across all processes.
         with self._making, FileLock(self.root / _MAKING_FILE):
             present = index_directories(self.root)
             if name in present:
@@ -250,7 +250,7 @@ class IndexRegistry(Generic[T]):
                 return
             if len(present) >= self._most:
                 raise SettingError(
-                    f"there are {len(present)} indexes, as many as service.indexes allows; {name} is not made"
+                    f"there are {len(present)} indexes, as many as service.indexes allows; {name} is not created"
                 )
             scratch = self.root / f".{name}.new"
             shutil.rmtree(scratch, ignore_errors=True)
@@ -263,7 +263,7 @@ class IndexRegistry(Generic[T]):
         self.refresh()
 
     def refresh(self) -> None:
-        """Opens the indexes that appeared, and closes those that disappeared and that no request uses."""
+        """Opens the indexes that appeared, and closes those that disappeared and are not in use."""
         if self.root is None:
             return
         with self._refreshing:
@@ -291,7 +291,7 @@ class IndexRegistry(Generic[T]):
     def _opened(self, path: Path, inode: int) -> _Place[T]:
         try:
             return _Place(self._open(path), inode)
-        except Exception as error:  # of whatever kind: the other indexes serve
+        except Exception as error:  # whatever it is, the other indexes keep serving
             _log.warning("index not opened", index=path.name, exc_info=not isinstance(error, ShelfwiseError))
             return _Place(None, inode, f"it cannot be opened: {error}", time.monotonic() + _RETRY_SECONDS)
 
@@ -322,7 +322,7 @@ class IndexRegistry(Generic[T]):
 
 
 def index_directories(root: Path) -> Mapping[str, int]:
-    """The index directories of a directory by name, with their inodes; hidden ones are not counted."""
+    """The index directories in a directory by name, with their inodes; hidden ones are left out."""
     try:
         found = [each for each in root.iterdir() if not each.name.startswith(".") and (each / CURRENT).is_file()]
         return {each.name: each.stat().st_ino for each in found}

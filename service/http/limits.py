@@ -1,4 +1,4 @@
-"""Limits of the service: worker threads with a bounded queue, and rates by key and address."""
+"""Limits of the service: worker threads with a bounded queue, and rate limits by key and address."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from service.worker_group import SharedCounts, WorkerGroup
 
 T = TypeVar("T")
 _PARALLEL = 4
-"""Searches of one client's batches that run or wait at once, at least."""
+"""Minimum number of searches of one client's batches that may run or wait at once."""
 _PRESSED_SECONDS = 1.0
-"""With half of the queue full for this long, the server is not ready for more requests."""
+"""Seconds with a half-full queue after which the server is not ready for more requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who a request is from, as far as limits know."""
+    """The sender of a request, as limits distinguish it."""
 
     key: str = ""
-    """The key that was sent; empty where none is needed."""
+    """The key that was sent; empty if none is needed."""
     address: str = ""
 
 
 NOBODY = Client()
 CURRENT_CLIENT: ContextVar[Client] = ContextVar("client", default=NOBODY)
-"""The client of the request that is handled; set with its authorization."""
+"""The client of the current request; set with its authorization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,18 @@ class _Job:
 
 
 class FairQueue:
-    """Waiting work, taken in turns: from one key after another, and of one key from one address after another. Not
+    """Waiting work, taken in turns: from one key after another, and within a key from one address after another. Not
     thread-safe."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[str, deque[_Job]]] = {}
 
     def put(self, job: _Job) -> None:
-        """Adds work behind that of its client."""
+        """Adds work behind that of the same client."""
         self._waiting.setdefault(job.client.key, {}).setdefault(job.client.address, deque()).append(job)
 
     def take(self) -> _Job | None:
-        """The next work; its key and its address are then the last ones in turn."""
+        """Takes the next work; its key and its address move to the end of the turn."""
         if not self._waiting:
             return None
         key = next(iter(self._waiting))
@@ -73,8 +73,8 @@ class FairQueue:
         return job
 
     def displace(self, client: Client) -> _Job | None:
-        """Removes the newest work of the key that has most, and of that of the address that has most; None where a
-        client has as much, so that its work is to be refused."""
+        """Removes the newest work of the address with the most work within the key with the most work. None if `client`
+        has as much as they have, so that its own work is refused."""
         if (largest := self._largest(client)) is None:
             return None
         key, address = largest
@@ -102,43 +102,43 @@ class FairQueue:
 
 
 class WorkerThreads:
-    """Runs CPU-bound work in threads on behalf of one event loop, the work of clients in turns.
+    """Runs CPU-bound work in threads for one event loop, taking turns between clients.
 
-    If all places are occupied, the newest work of the client that has most is refused: one that floods the service
-    takes no place from others.
+    If the queue is full, the newest work of the client with the most work is refused, so a client that floods the
+    service does not displace others.
     """
 
     def __init__(self, count: int, queue: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="answer")
         self._queue = FairQueue()
         self._batches: WeakValueDictionary[Client, asyncio.Semaphore] = WeakValueDictionary()
-        """The places of each client's batches in progress."""
+        """Limits for each client's batches in progress."""
         self._lock = threading.Lock()
         """Held while the queue is used."""
         self.count = count
         self.places = count + queue
-        """The most requests that run or wait at once."""
+        """Maximum number of requests that run or wait at once."""
         self._comfortable = count + queue // 2
         self.in_progress = 0
-        """Requests that run or wait."""
+        """Number of requests that run or wait."""
         self._pressed_since: float | None = None
         self.refused = 0
-        """Requests that found no place, or lost it to another client."""
+        """Number of requests that found the queue full, or were displaced by another client."""
 
     @property
     def is_pressed(self) -> bool:
-        """Whether half of the queue has been full for a second."""
+        """Whether the queue has been at least half full for a second."""
         since = self._pressed_since
         return since is not None and time.monotonic() - since > _PRESSED_SECONDS
 
     @property
     def is_full(self) -> bool:
-        """Whether all places are occupied."""
+        """Whether the maximum number of requests run or wait."""
         return self.in_progress >= self.places
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`; raises what it raises, and RequestError (503) if all places are occupied and no other
-        client has more of them."""
+        """The result of `work`. Raises what `work` raises, and RequestError (503) if the queue is full and no other
+        client has more work in it."""
         job = _Job(partial(copy_context().run, work), CURRENT_CLIENT.get())
         if self.is_full:
             self._make_room(job.client)
@@ -149,7 +149,7 @@ class WorkerThreads:
             with suppress(RuntimeError):  # the loop is closed: the server has ended
                 loop.call_soon_threadsafe(self._count, -1)
 
-        # The place of running work is free when it is over, not when its client has given up.
+        # Running work counts until it ends, even if its client has given up.
         job.future.add_done_callback(free)
         with self._lock:
             self._queue.put(job)
@@ -158,9 +158,8 @@ class WorkerThreads:
         return found
 
     async def run_all(self, works: Iterable[Callable[[], T]]) -> list[T]:
-        """The results in their order. The batches of one client are worked on one after another, and take a few places
-        at once: more would end none of them in time, and leave no room for others. Raises the first error, and begins
-        no more work then."""
+        """The results in order. The batches of one client share a small number of places: with more, none would end in
+        time and other clients would find no room. Raises the first error, and then starts no further work."""
         places = self._batches.setdefault(CURRENT_CLIENT.get(), asyncio.Semaphore(max(_PARALLEL, 2 * self.count)))
 
         async def run(work: Callable[[], T]) -> T:
@@ -175,7 +174,7 @@ class WorkerThreads:
                 task.cancel()
 
     def check_room(self, client: Client) -> None:
-        """Raises RequestError (503) where `run` would refuse the client's work: before anything else is done for it."""
+        """Raises RequestError (503) if `run` would refuse the client's work; called before any other processing."""
         if self.is_full:
             with self._lock:
                 is_displaceable = self._queue.is_displaceable(client)
@@ -196,7 +195,7 @@ class WorkerThreads:
                 return
 
     def _run_next(self) -> None:
-        """Runs the next work, if it still waits: each was submitted once, but in another order."""
+        """Runs the next job in turn if it still waits; it need not be the job with which this call was submitted."""
         with self._lock:
             job = self._queue.take()
         if job is None or not job.future.set_running_or_notify_cancel():
@@ -216,28 +215,28 @@ class WorkerThreads:
             self._pressed_since = time.monotonic()
 
     def close(self) -> None:
-        """Ends the threads once their running work is done; what waits is cancelled."""
+        """Ends the threads once their running work is done, and cancels waiting work."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         while job := self._queue.take():
             job.future.cancel()
 
 
 def _no_place() -> RequestError:
-    return RequestError(503, "the server is at its limit of requests; try again", retry_after=1)
+    return RequestError(503, "the server is overloaded; try again", retry_after=1)
 
 
 def search_cost(*, hits: int, page: int = 1, facets: int = 0, characters: int = 0) -> int:
-    """The work of a search in searches with 20 hits: one more for each 50 hits, 5,000 places that it reaches down to,
-    25 facets and 1,000 characters, their shares added."""
+    """The cost of a search, in searches with 20 hits: one more for each 50 hits, 5,000 positions of depth, 25 facets
+    and 1,000 characters, in fractions that are added up."""
     return 1 + int(hits / 50 + page * hits / 5_000 + facets / 25 + characters / 1_000)
 
 
 MOST_BATCH_HITS = 5_000
-"""Of all searches of one request."""
+"""Maximum number of hits of all searches of one request."""
 
 
 def check_batch_hits(hits: int, field: str) -> None:
-    """Raises RequestError (400) for more hits than the searches of one request may have together."""
+    """Raises RequestError (400) if the searches of one request have too many hits together."""
     if hits > MOST_BATCH_HITS:
         message = (
             f"{field}: at most {MOST_BATCH_HITS:,} hits may be requested together, not {hits:,}; send several requests"
@@ -246,13 +245,13 @@ def check_batch_hits(hits: int, field: str) -> None:
 
 
 _MOST_KEYS, _MOST_ADDRESSES = 1 << 12, 1 << 14
-"""Keys and addresses of a minute that are told apart with certainty, nearly; beyond, some count as a little more."""
+"""Keys and addresses in a minute up to which counts are almost exact; with more, some are slightly too high."""
 
 
 class RateLimiter:
-    """Counts searches over a sliding minute, in all workers of the service. Another request counts as one search, a
-    large search as several (`search_cost`). Requests that reach several workers at the same moment may exceed a limit
-    by as many."""
+    """Counts searches over a sliding minute, across all workers of the service. Other requests count as one search,
+    large searches as several (`search_cost`). If requests reach several workers at the same moment, a limit can be
+    exceeded by that many."""
 
     def __init__(self, per_key: int, per_address: int, group: WorkerGroup | None = None) -> None:
         group = group or WorkerGroup()
@@ -263,7 +262,7 @@ class RateLimiter:
         }
 
     def count_key(self, identity: str, own: int | None, cost: int = 1) -> None:
-        """Raises RequestError (429) for a key above its own limit, or the limit of all keys."""
+        """Raises RequestError (429) for a key above its own limit or the limit of all keys."""
         self._count(own or self._per_key, "key", identity, cost)
 
     def count_address(self, address: str, cost: int = 1) -> None:
@@ -273,7 +272,7 @@ class RateLimiter:
     def _count(self, most: int, kind: str, name: str, cost: int) -> None:
         minute, passed = divmod(time.time(), 60)
         counts, period = self._counts[kind], int(minute)
-        # Of the minute before, the share counts that is in the last 60 seconds.
+        # The previous minute counts by the share of it that lies within the last 60 seconds.
         if counts.total(name, period) + counts.total(name, period - 1) * (1 - passed / 60) + cost > most:
             wait = max(1, round(60 - passed))
             counted = f"; this request counts as {cost + 1:,}" if cost > 1 else ""

@@ -1,9 +1,9 @@
 """Middleware of every request and response.
 
-`RequestMiddleware` gives a request an id, checks that its address is UTF-8, reads its body within limits and bounds the
-time until the response. It adds the security headers and writes one line to the log, without query, key or name.
-`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths, `IndexPathMiddleware` chooses the index.
-`EarlyRefusals` comes before all of them.
+`RequestMiddleware` gives each request an id, checks that its address is UTF-8, reads its body within limits and bounds
+the time until the response. It adds the security headers and writes one log line, without query, key or name.
+`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths, `IndexPathMiddleware` selects the index.
+`EarlyRefusals` runs before all of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SEARCHES = re.compile(
 )
 _REQUEST_LINE = re.compile(rb"(GET|POST) ([^ ?]+)\??([^ ]*) HTTP/1\.1")
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
-"""Headers that change how a connection goes on."""
+"""Headers that change how a connection continues."""
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
 _RAW_HEADERS, _RAW_PROTOCOL_HEADERS = (
     tuple(MutableHeaders(each).raw) for each in (_SECURITY_HEADERS, {**_SECURITY_HEADERS, **_ANY_ORIGIN})
@@ -71,7 +71,7 @@ _PREFLIGHT = {
 }
 
 Hold = Callable[[int], None]
-"""Holds bytes of a request's body in memory."""
+"""Reserves memory for bytes of a request's body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +80,17 @@ class RequestLimits:
 
     body_bytes: int
     body_seconds: float
-    """Until the whole body is received."""
+    """Time until the whole body is received."""
     response_seconds: float
-    """From there until the response."""
+    """Time from then until the response."""
     total_body_bytes: int = 256_000_000
-    """Of all bodies in memory."""
+    """Maximum size of all bodies in memory together."""
     write_seconds: float = 60.0
-    """Until the response to a request that changes products."""
+    """Time until the response to a request that changes products."""
 
 
 class RequestMiddleware:
-    """ASGI middleware that applies the limits, the headers, the log, metrics and traces."""
+    """ASGI middleware that applies the limits and headers, and records logs, metrics and traces."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class RequestMiddleware:
     ) -> None:
         """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere.
 
-        `check_room` raises RequestError for a search without a place to wait; nothing else is done for it.
+        `check_room` raises RequestError for a search if the queue is full; such a search is not processed further.
         """
         self._app = app
         self._tracing = tracing
@@ -117,7 +117,7 @@ class RequestMiddleware:
             return
         response = _ResponseSender(send, request_id(scope), self._draining)
         if (refusal := find_refusal(scope, self._check_room)) is not None:
-            # Without a line in the log: each write waits for the threads that search.
+            # Not logged: each log line waits for the threads that search.
             record_request(scope, refusal.status, 0.0)
             await self._respond_with_error(refusal, scope, receive, response)
             return
@@ -146,7 +146,7 @@ class RequestMiddleware:
     async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
-            # A proxy may have read another body, and take what follows for part of it, or for another request.
+            # A proxy may read another body, and take the rest for part of it or for another request.
             response.is_last = True
             raise RequestError(
                 400, "a request has Content-Length or Transfer-Encoding, not both", field="Content-Length"
@@ -175,7 +175,7 @@ class RequestMiddleware:
 
 
 def find_refusal(scope: Scope, check_room: Callable[[Client], None]) -> RequestError | None:
-    """Why a search is refused before anything is done for it; None where it is not."""
+    """The reason to refuse a search before it is processed; None if there is none."""
     if _SEARCHES.fullmatch(scope["path"]) and (client := _sender(scope)):
         try:
             check_room(client)
@@ -185,21 +185,21 @@ def find_refusal(scope: Scope, check_room: Callable[[Client], None]) -> RequestE
 
 
 class EarlyRefusals:
-    """Refuses searches without a place by the bytes that a connection received.
+    """Refuses searches while the queue is full, based on the raw bytes that a connection received.
 
-    A refusal by the application takes three times as much work, and waits for Python's lock at each step of it: far
-    above the capacity no time would be left for the searches that have a place.
+    A refusal by the application costs three times as much, and waits for Python's lock at each step: far above
+    capacity, no time would be left for the searches that were accepted.
     """
 
     def __init__(self, threads: WorkerThreads, draining: threading.Event, *, cross_origin: bool) -> None:
-        """With `cross_origin`, requests of pages are left to the application, whose responses name their origin."""
+        """With `cross_origin`, requests from pages are left to the application, whose responses name their origin."""
         self._threads = threads
         self._draining = draining
         self._left = _UNUSUAL | {b"origin"} if cross_origin else _UNUSUAL
 
     def respond(self, data: bytes, address: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes | None:
-        """The response to `data` with additional headers, if that is one whole search without a place; None otherwise:
-        the application answers."""
+        """The refusal of `data` with additional headers, if it is exactly one search and the queue is full; None if the
+        application should answer."""
         if not self._threads.is_full or self._draining.is_set() or (scope := self._scope(data, address)) is None:
             return None
         error = find_refusal(scope, self._threads.check_room)
@@ -214,7 +214,7 @@ class EarlyRefusals:
         return b"\r\n".join((status, *lines, b"", bytes(response.body)))
 
     def _scope(self, data: bytes, address: str) -> Scope | None:
-        """The ASGI scope of one whole request; None for anything else, or what only a parser can tell."""
+        """The ASGI scope of exactly one request; None for anything else, or if only a full parser can tell."""
         head, end, body = data.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         request = _REQUEST_LINE.fullmatch(first)
@@ -231,7 +231,7 @@ class EarlyRefusals:
 
 
 def _sender(scope: Scope) -> Client | None:
-    """The client of a request, before its key is verified; None for a key in the query string."""
+    """The client of a request, before its key is verified; None if the key is in the query string."""
     headers = dict(scope["headers"])
     if b"x-algolia-api-key" in scope.get("query_string", b"").lower():
         return None
@@ -250,7 +250,7 @@ def _check_address(scope: Scope) -> None:
 
 
 class _BodyReplay:
-    """Receives a body that is already read, then whatever the client sends next."""
+    """Replays a body that was already read, then receives what the client sends next."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body
@@ -271,7 +271,7 @@ class _ResponseSender:
         self._draining = draining
         self.identity = identity
         self.status = 0
-        """0 until the response begins."""
+        """Status code; 0 until the response begins."""
         self.is_last = False
         """Whether the response closes its connection."""
 
@@ -298,7 +298,7 @@ class ProtocolCorsMiddleware:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_ANY_ORIGIN)
-                # Added for the origins of service.cors_origins, which may send cookies elsewhere.
+                # Set for service.cors_origins, whose pages may send cookies to other paths.
                 del headers["Access-Control-Allow-Credentials"]
             await send(message)
 
@@ -311,7 +311,7 @@ class ProtocolCorsMiddleware:
 
 
 class IndexPathMiddleware:
-    """Takes the name of an index out of a path, so that its routes are those of a service with one index."""
+    """Removes the name of an index from a path, so that its routes are those of a service with one index."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -324,7 +324,7 @@ class IndexPathMiddleware:
 
 
 class _BodyBudget:
-    """The bytes of all request bodies in memory, for one event loop."""
+    """Bytes of all request bodies in memory, for one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -332,13 +332,13 @@ class _BodyBudget:
 
     @contextmanager
     def share(self) -> Iterator[Hold]:
-        """A function that holds bytes until the request is over; it raises RequestError (503) if there is no room."""
+        """A function that reserves bytes until the request ends; it raises RequestError (503) if there is no room."""
         share = 0
 
         def hold(size: int) -> None:
             nonlocal share
             if self._held + size > self._most:
-                raise RequestError(503, "the bodies of requests fill the server's memory; try again", retry_after=1)
+                raise RequestError(503, "request bodies fill the server's memory; try again", retry_after=1)
             self._held += size
             share += size
 
@@ -349,8 +349,8 @@ class _BodyBudget:
 
 
 async def _read_body(scope: Scope, receive: Receive, limits: RequestLimits, hold: Hold) -> bytes:
-    """The whole body, decompressed. Raises RequestError for too many bytes before or after decompression (413), a body
-    that takes too long (408), no room (503), and a wrong or unknown encoding (400, 415)."""
+    """The whole body, decompressed. Raises RequestError for too many bytes before or after decompression (413), a slow
+    body (408), no memory (503), and an invalid or unknown encoding (400, 415)."""
     most, seconds = limits.body_bytes, limits.body_seconds
     headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-encoding")}
     length = headers.get(b"content-length", b"0")
@@ -403,4 +403,4 @@ def _decompress(body: bytes, most: int, hold: Hold) -> bytes:
 
 
 def _too_large(most: int) -> RequestError:
-    return RequestError(413, f"the body may have at most {most:,} bytes; send less at once", field="body")
+    return RequestError(413, f"the body may have at most {most:,} bytes; split the request", field="body")

@@ -1,4 +1,4 @@
-"""The OpenAPI document: schemas of msgspec's types, which FastAPI does not describe, and examples of all operations."""
+"""The OpenAPI document: schemas of msgspec types, which FastAPI does not describe, and examples of all operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from fastapi import FastAPI
 
 EXAMPLES = Path(__file__).parent / "examples.json"
-"""By operation ("GET /v1/search"): `parameters`, `request` and `response`, as the demo store answered.
+"""Examples by operation ("GET /v1/search"): `parameters`, `request`, and `response` as recorded from the demo store.
 `python -m tests.openapi_examples` records the responses again."""
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/{name}"
@@ -21,7 +21,7 @@ _METHODS = ("get", "put", "post", "patch", "delete")
 
 
 def struct_response(kind: object) -> dict[str, Any]:
-    """A response of a type of msgspec, for `responses` of a route."""
+    """A response of a msgspec type, for `responses` of a route."""
     (schema,), definitions = _schemas(kind)
     return _response(schema, definitions)
 
@@ -42,10 +42,10 @@ def _response(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 class DescribedApp(FastAPI):
-    """An application whose document has the schemas of `struct_response`, and the examples."""
+    """An application whose OpenAPI document has the schemas of `struct_response`, and the examples."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document, made once, which takes a second."""
+        """The OpenAPI document, built once, which takes a second."""
         with _making:
             if self.openapi_schema is None:
                 document, examples = super().openapi(), json.loads(EXAMPLES.read_bytes())
@@ -65,7 +65,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def success_of(operation: dict[str, Any]) -> dict[str, Any]:
-    """The description of the response of a request that succeeds."""
+    """The description of an operation's successful response."""
     found: dict[str, Any] = next(each for status, each in operation["responses"].items() if status.startswith("2"))
     return found
 

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: a span for each request, with one inside it for each stage of its searches.
+"""OpenTelemetry traces: a span for each request, with a child span for each stage of its searches.
 
-Spans hold no query, filter, product or name. This is the only file that imports OpenTelemetry.
+Spans contain no query, filter, product or name. This is the only file that imports OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class RequestSpan:
 
 
 def place_stages(timings: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
-    """Each stage with its begin and end in milliseconds from the search's begin.
+    """Each stage with its begin and end, in milliseconds from the begin of the search.
 
-    Durations are measured; begins follow from the stages that a stage waits for.
+    Durations are measured; begins are computed from the stages that a stage waits for.
     """
     ends: dict[str, float] = {}
     for stage in sorted(timings, key=[*_AFTER, *timings].index):

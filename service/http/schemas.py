@@ -1,4 +1,4 @@
-"""Schemas of request bodies and responses. Unknown and invalid fields are refused by name."""
+"""Schemas of request bodies and responses. Unknown and invalid fields are rejected by name."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ from service.http.errors import ErrorResponse
 from service.http.fields import ReturnedFields, SelectedProduct
 
 RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
-"""As in `service.engine.recommend.RELATED_KINDS`."""
+"""See `service.engine.recommend.RELATED_KINDS`."""
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
 MOST_EVENTS = 1_000
 MOST_ID = 1_000
-"""Characters of a product's id."""
+"""Maximum length of a product's id."""
 MOST_RETURNED = 50
 _MOST_NAME = 200
 _MOST_EXPRESSION = 10_000
 _MOST_RANGE = 3_000
-"""Characters of a field with the bounds of its ranges."""
+"""Maximum length of a field with range bounds."""
 _MOST_FACET_VALUES = 1_000
 
 Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
@@ -66,7 +66,7 @@ ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
 
 
 def _split_names(value: object) -> object:
-    """The names of a list whose texts may have several, separated by commas."""
+    """The names in a list whose texts may contain several, separated by commas."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         return value
@@ -77,7 +77,7 @@ FieldNames = Annotated[list[Name], BeforeValidator(_split_names)]
 _FIELDS: list[str] = Field(
     [],
     max_length=MOST_RETURNED,
-    description="Fields of each product to return, besides its id; empty for all.",
+    description="Fields to return of each product, besides its id; empty for all.",
     examples=[["title", "price", "attributes.color"]],
 )
 
@@ -92,30 +92,30 @@ class SearchParameters(RequestBody):
     """One search, as in a query string."""
 
     q: str = Field("", max_length=MAX_TEXT, description="The shopper's query; empty browses all products.")
-    query: str = Field("", max_length=MAX_TEXT, description="Another name of q.")
+    query: str = Field("", max_length=MAX_TEXT, description="Alias of q.")
     size: int = Field(20, ge=0, le=MAX_SIZE, description="Hits on a page.")
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
-    facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Values of each facet, at most.")
+    facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Maximum values of each facet.")
     ranges: list[Annotated[str, StringConstraints(max_length=_MOST_RANGE)]] = Field(
         [],
         max_length=MAX_RANGES,
-        description="Numeric fields to count ranges of: with the bounds where they begin, or at most six by quantiles.",
+        description="Numeric fields whose ranges to count: with lower bounds, or at most six ranges by quantiles.",
         examples=[["price:0,50,100", "rating"]],
     )
     search_fields: list[Name] = Field(
         [],
         max_length=MAX_SEARCH_FIELDS,
-        description="Fields that must have the query's words: title, brand, category, description or an attribute.",
+        description="Fields that must contain the query's words: title, brand, category, description or an attribute.",
         examples=[["title", "brand"]],
     )
     sort: Name = Field(
         "",
-        description='Numeric fields with commas, "-" before one for descending; distance(LAT,LNG): nearest first.',
+        description='Comma-separated numeric fields, "-" before one for descending; distance(LAT,LNG): nearest first.',
         examples=["-price", "-rating,price", "distance(52.52,13.405)"],
     )
-    all_types: bool = Field(False, description="With sort: show products of other types than the query names, too.")
+    all_types: bool = Field(False, description="With sort: also show products of types that the query does not name.")
     group: Name = Field(
         "",
         description='One hit for each group: "variants" for variants and near copies, or a field whose values are the '
@@ -123,44 +123,44 @@ class SearchParameters(RequestBody):
         examples=["variants", "brand"],
     )
     per_group: int = Field(
-        1, ge=1, le=MAX_PER_GROUP, description="With group: hits of each group, at most; size and page count groups."
+        1, ge=1, le=MAX_PER_GROUP, description="With group: maximum hits of each group; size and page count groups."
     )
-    diversity: float = Field(0.0, ge=0, le=1, description="How far the first 100 hits are spread over products.")
-    choices: int = Field(0, ge=0, le=MAX_CHOICES, description="Fields to narrow a broad query by, at most.")
+    diversity: float = Field(0.0, ge=0, le=1, description="How strongly the first 100 hits are diversified.")
+    choices: int = Field(0, ge=0, le=MAX_CHOICES, description="Maximum number of fields that narrow a broad query.")
     highlight: list[Name] = Field(
         [],
         max_length=MOST_FIELDS,
-        description="Fields of each hit to mark matches in: title, description, brand, category, an attribute.",
+        description="Fields of each hit in which to mark matches: title, description, brand, category, an attribute.",
         examples=[["title", "description"]],
     )
     highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
     fields: FieldNames = _FIELDS
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     reasons: Literal["", "auto", "en", "zh"] = Field(
-        "", description="The language of the reasons for the rank of each hit, auto for the query's; empty for none."
+        "", description="Language of the reasons for each hit's rank, auto for that of the query; empty for none."
     )
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
-    prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
+    prefix: bool = Field(False, description="The last word is still being typed: it matches words that begin with it.")
     advanced_syntax: bool = Field(
-        False, description='Read operators in q: a "phrase in quotes" must be met, a -word must not.'
+        False, description='Parse operators in q: a "quoted phrase" must match, a -word must not.'
     )
     contexts: list[Name] = Field(
-        [], max_length=MAX_CONTEXTS, description="Contexts that rules may be about.", examples=[["mobile"]]
+        [], max_length=MAX_CONTEXTS, description="Contexts in which rules may apply.", examples=[["mobile"]]
     )
     optional_filters: list[str] = Field(
         [],
         max_length=MAX_OPTIONAL_FILTERS,
-        description="Filters: hits that pass come before others; each counts, one with a minus in front moves down.",
+        description="Filters whose hits rank first; each counts, one with a leading minus ranks hits lower.",
         examples=[["brand = Bosch", "-availability = out_of_stock"]],
     )
-    shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
-    session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
-    sponsored: bool = Field(True, description="Whether the first page may have sponsored hits, where the store does.")
+    shopper: Name = Field("", description="Id of the shopper in the store; stored as a pseudonym.")
+    session: Name = Field("", description="Id of the session. With either id, the search is recorded for learning.")
+    sponsored: bool = Field(True, description="Whether the first page may have sponsored hits, if the store has them.")
 
     @model_validator(mode="after")
     def _names_one_query(self) -> Self:
         if self.q and self.query and self.q != self.query:
-            raise ValueError("q and query are two names of the shopper's query, and they differ; leave out one")
+            raise ValueError("q and query both give the query, and they differ; leave out one")
         return self
 
     @property
@@ -189,8 +189,8 @@ class SearchBody(SearchParameters):
 class IndexSearchBody(SearchBody):
     """One search of an index."""
 
-    index: str = Field("", max_length=_MOST_NAME, description="By default that of the path, or the only one.")
-    weight: float = Field(1.0, gt=0, le=1_000, description="With merge: its share of the places, relative to others.")
+    index: str = Field("", max_length=_MOST_NAME, description="By default the index in the path, or the only one.")
+    weight: float = Field(1.0, gt=0, le=1_000, description="With merge: weight of this search, relative to the others.")
 
 
 class MergeBody(RequestBody):
@@ -201,13 +201,13 @@ class MergeBody(RequestBody):
 
     @property
     def depth(self) -> int:
-        """The hits up to the end of the page."""
+        """Number of hits up to the end of the page."""
         return self.size * self.page
 
     @model_validator(mode="after")
     def _check_depth(self) -> Self:
         if self.depth > MAX_SIZE:
-            raise ValueError(f"size times page is {self.depth:,}, it can be {MAX_SIZE:,}")
+            raise ValueError(f"size times page is {self.depth:,}, at most {MAX_SIZE:,} is allowed")
         return self
 
 
@@ -215,31 +215,31 @@ class MultiSearchBody(RequestBody):
     """Several searches."""
 
     searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
-    merge: MergeBody | None = Field(None, description="One list of all hits, in place of one for each search.")
+    merge: MergeBody | None = Field(None, description="One list of all hits, instead of one for each search.")
 
     @model_validator(mode="after")
     def _check_merge(self) -> Self:
         for number, each in enumerate(self.searches):
             if self.merge and (given := each.model_fields_set & {"size", "page", "sort", "per_group"}):
                 name = min(given)
-                raise ValueError(f"searches[{number}].{name}: with merge, searches have no {name}: its list is by rank")
+                raise ValueError(f"searches[{number}].{name}: merged searches have no {name}; the list is by rank")
         return self
 
 
 class RecommendBody(RequestBody):
-    """A shopper's history to recommend for."""
+    """A shopper's history, for which to recommend products."""
 
     history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
     size: int = Field(10, ge=1, le=100)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
     include_seen: bool | None = Field(
-        None, description="Whether products of the history may be recommended; by default as in the settings."
+        None, description="Whether products of the history may be recommended; by default as set."
     )
     fields: FieldNames = _FIELDS
 
 
 class AboutBody(RequestBody):
-    """What the question before was about: `about` of its answer."""
+    """The subject of the previous question: `about` of its answer."""
 
     product_id: str = Field("", max_length=MOST_ID)
     product_type: str = Field("", max_length=_MOST_NAME)
@@ -252,10 +252,10 @@ class AnswerBody(RequestBody):
     q: str = Field(
         min_length=1, max_length=MOST_CHARACTERS, description="The question.", examples=["Is it dishwasher safe?"]
     )
-    product_id: str = Field("", max_length=MOST_ID, description="The product whose page it is asked on.")
-    about: AboutBody | None = Field(None, description="What the question before was about, if this one follows it.")
-    shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym, with the question.")
-    session: Name = Field("", description="The session's id, likewise.")
+    product_id: str = Field("", max_length=MOST_ID, description="Id of the product on whose page it is asked.")
+    about: AboutBody | None = Field(None, description="Subject of the previous question, if this one follows it.")
+    shopper: Name = Field("", description="Id of the shopper in the store; stored as a pseudonym with the question.")
+    session: Name = Field("", description="Id of the session; also stored as a pseudonym.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +285,9 @@ class ChangeOperation(RequestBody):
     def _is_one(self) -> Self:
         given = self.model_fields_set
         if len(given) != 1 or getattr(self, *given) is None:
-            raise ValueError("an operation has exactly one of put, patch and delete")
+            raise ValueError("an operation must have exactly one of put, patch and delete")
         if self.patch is not None and not (isinstance(self.patch.get("id"), str) and self.patch["id"]):
-            raise ValueError("patch needs the id of the product beside the new values")
+            raise ValueError("patch needs the id of the product in addition to the new values")
         return self
 
     def to_change(self) -> Change:
@@ -329,7 +329,7 @@ class CampaignsBody(RequestBody):
 
 
 class PreviewBody(RequestBody):
-    """A search, and changes of rules to preview on it."""
+    """A search, and rule changes to preview on it."""
 
     q: str = Field("", max_length=MAX_TEXT)
     size: int = Field(20, ge=0, le=100)
@@ -361,7 +361,7 @@ class SynonymBody(RequestBody):
     id: str = Field(max_length=_MOST_NAME)
     kind: SynonymKind
     phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
-    to: tuple[Name, ...] = Field((), max_length=100, description="Phrases that a one-way synonym expands to.")
+    to: tuple[Name, ...] = Field((), max_length=100, description="Phrases to which a one-way synonym expands.")
     enabled: bool = True
 
     def to_synonym(self) -> Synonym:
@@ -387,29 +387,29 @@ class AliasBody(RequestBody):
 
 
 class CompareBody(RequestBody):
-    """Searches by the ranker that serves and by another one."""
+    """Queries to rank by the serving ranker and by another one."""
 
     ranker: Name = Field(
         min_length=1, description='A ranker of the store; "off" for none, "default" for the shipped one.'
     )
     queries: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]] = Field(
-        [], max_length=MOST_SEARCHES, description="By default the store's most frequent ones."
+        [], max_length=MOST_SEARCHES, description="By default the store's most frequent queries."
     )
 
 
 class KeyBody(RequestBody):
     """An API key to create."""
 
-    name: str = Field(min_length=1, max_length=100, description="A label, to tell it from other keys.")
+    name: str = Field(min_length=1, max_length=100, description="A label that distinguishes it from other keys.")
     scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["search", "events"]])
     expires: AwareDatetime | None = Field(None, description="By default never.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
-    indexes: list[Name] = Field([], max_length=100, description="Names, with * for any characters; by default all.")
-    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as set.")
+    indexes: list[Name] = Field([], max_length=100, description="Index names, * for any characters; by default all.")
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as in the settings.")
 
 
 class RebuildBody(RequestBody):
-    """Feeds to rebuild from."""
+    """Feeds from which to rebuild."""
 
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
     map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
@@ -429,10 +429,10 @@ class PublishBody(RequestBody):
 class LearnBody(RequestBody):
     """Condition for learning."""
 
-    if_new: int | None = Field(None, ge=1, description="The least number of new events to learn from.")
+    if_new: int | None = Field(None, ge=1, description="Minimum number of new events.")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=dict)  # a read-only mapping is encoded as a dict
+_encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict
 _ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **{status: {"model": ErrorResponse} for status in _ERRORS},
@@ -443,7 +443,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class ProductHit(Hit):
-    """A hit with the product, or the fields of it that the request names."""
+    """A hit with the product, or with the requested fields of it."""
 
     product: Product | SelectedProduct  # type: ignore[assignment]  # a hit of the engine has all of it
 
@@ -460,7 +460,7 @@ class SearchHit(ProductHit):
     """A hit of a search."""
 
     highlights: Mapping[str, str] = field(default_factory=dict)
-    """The text of each field that `highlight` names as HTML: escaped, with `<mark>` around matches."""
+    """HTML of each field in `highlight`: escaped, with `<mark>` around matches."""
 
 
 SPONSORED_LABEL = "Sponsored"
@@ -468,20 +468,20 @@ SPONSORED_LABEL = "Sponsored"
 
 @dataclass(frozen=True, slots=True)
 class SponsoredResult:
-    """A product that an advertiser pays for, apart from the hits."""
+    """A sponsored hit, which is shown apart from the hits."""
 
     product: Product | SelectedProduct
     campaign: str
     advertiser: str
-    """Who pays."""
+    """The advertiser who pays."""
     place: int
-    """Its place among the sponsored hits, from 1."""
+    """Position among the sponsored hits, from 1."""
     relevance: float
-    """Its similarity to the query, in deviations above that of unrelated products."""
+    """Similarity to the query, in standard deviations above that of unrelated products."""
     query_id: str
-    """To be sent with a click on it, in place of that of the response."""
+    """To be sent with a click on it, instead of the response's query id."""
     label: str = SPONSORED_LABEL
-    """To be shown with it."""
+    """Label to be shown with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,46 +489,46 @@ class SearchResponse:
     """One page of hits."""
 
     query_id: str
-    """To be sent with the clicks on these hits."""
+    """To be sent with clicks on these hits."""
     query: str
     hits: tuple[SearchHit, ...]
     total: int
-    """Hits of all pages: groups, where results are grouped."""
+    """Number of hits on all pages; of groups, if results are grouped."""
     page: int
     size: int
     facets: Mapping[str, Facet]
     ranges: Mapping[str, tuple[RangeCount, ...]]
     degraded: tuple[str, ...]
-    """Stages that failed or were too slow."""
+    """Stages that failed or exceeded their time limit."""
     nearest: tuple[SearchHit, ...]
-    """Where a filter leaves no hit, or fewer than ten: other products close in meaning that it lets through."""
+    """If a filter leaves fewer than ten hits: other products that pass it and are close in meaning."""
     fit: float | None
     nothing_fits: bool
-    """Whether the whole catalog has nothing for the query."""
+    """Whether no product of the catalog fits the query."""
     doubtful: bool
     """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
     suggestion: str
-    """A correction of the query; empty if nothing is misspelled."""
+    """Correction of the query; empty if nothing is misspelled."""
     corrected: bool
     """Whether the correction was searched for."""
     choices: tuple[Choice, ...]
-    """What the query is best narrowed by, the best field first; each value with its filter and its number of hits."""
+    """Fields that narrow the query best, the best one first; each value with its filter and number of hits."""
     preferred: tuple[Preference, ...]
-    """The price, brand, colour and size that the query names: hits that have them come first."""
+    """The price, brand, colour and size that the query names; hits that have them come first."""
     completion: str
-    """The query with its last word completed, if prefix was set and it was unfinished."""
+    """The query with its last word completed, if prefix was set and the word was unfinished."""
     rules: tuple[str, ...]
     """The merchandising rules that were applied."""
     redirect: str
-    """A page to show instead, if a rule names one."""
+    """Page to show instead, if a rule names one."""
     data: tuple[Mapping[str, Any], ...]
-    """Objects of the store's own that rules add."""
+    """The store's own objects that rules add."""
     product_type: str
-    """The type of all hits, if the sort left out products of other types."""
+    """Type of all hits, if the sort order left out products of other types."""
     version: str
     took_ms: float
     sponsored: tuple[SponsoredResult, ...] = ()
-    """Where the store has sponsored hits: they are no hits, and all else is the same without them."""
+    """Sponsored hits, if the store has them; they are separate and do not affect the hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,9 +537,9 @@ class MergedHit(SearchHit):
 
     index: str = ""
     query_id: str = ""
-    """That of its search, to be sent with clicks to its index."""
+    """Query id of its search, to be sent with clicks to its index."""
     position: int = 1
-    """Its place in the merged list, from 1."""
+    """Position in the merged list, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,22 +555,22 @@ class MergedPage:
 
 @dataclass(frozen=True, slots=True)
 class MultiSearchResponse:
-    """Pages, in the order of the searches."""
+    """Pages in the order of the searches."""
 
     results: tuple[SearchResponse, ...]
-    """Without hits where they are merged."""
+    """One for each search; without hits if they are merged."""
     merged: MergedPage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SimilarResponse:
-    """Products similar to one."""
+    """Products similar to a product."""
 
     hits: tuple[ProductHit, ...]
     degraded: tuple[str, ...]
     version: str
     sponsored: tuple[SponsoredResult, ...] = ()
-    """Where they were requested and the store has sponsored hits: they are no hits."""
+    """Sponsored hits, if they were requested and the store has them; they are separate from the hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,9 +579,9 @@ class ProductResponse:
 
     product: Product | SelectedProduct
     types: TypeNames
-    """The types of product that it has."""
+    """Its product types."""
     siblings: tuple[str, ...]
-    """The ids of the other products of its group of variants, at most 100."""
+    """Ids of the other products of its group of variants, at most 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -589,9 +589,9 @@ class ChangesResponse:
     """Changes that are durable and searchable."""
 
     sequence: int
-    """The number of the last one; 0 if there was nothing to change."""
+    """Number of the last change; 0 if there was nothing to change."""
     products: int
-    """Products that the changes are about."""
+    """Number of products that the changes concern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,9 +599,9 @@ class EventsResponse:
     """Events that are durable."""
 
     stored: int
-    """New events."""
+    """Number of new events."""
     repeated: int
-    """Events that were already stored."""
+    """Number of events that were already stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -612,11 +612,11 @@ class HealthResponse:
     version: str = ""
     products: int = 0
     ranker: str = ""
-    """The ranker that serves, if one does."""
+    """Name of the serving ranker; empty if there is none."""
     notices: tuple[str, ...] = field(default_factory=tuple)
     """Problems that do not stop searches."""
     indexes: int = 1
-    """Of several, `products` is the sum, `version` and `ranker` are empty."""
+    """Number of indexes; with several, `products` is the sum, and `version` and `ranker` are empty."""
 
 
 def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:
@@ -643,7 +643,7 @@ def _hit_values(hit: Hit, returned: ReturnedFields) -> dict[str, Any]:
 
 
 def sponsored_results(page: Page, query_ids: Iterable[str], returned: ReturnedFields) -> tuple[SponsoredResult, ...]:
-    """The sponsored hits of a page with the query ids of clicks on them, without their prices."""
+    """The sponsored hits of a page with query ids for clicks on them, without prices."""
     return tuple(
         SponsoredResult(
             returned.select(hit.product), hit.campaign, hit.advertiser, hit.place, round(hit.relevance, 2), query_id
@@ -679,7 +679,7 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 def tagged_response(request: Request, value: object) -> Response:
-    """A JSON response with an ETag; 304 without a body if the client has it already."""
+    """A JSON response with an ETag; 304 without a body if the client already has it."""
     body = encode(value)
     tag = f'"{xxhash.xxh3_128_hexdigest(body)}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
@@ -689,6 +689,6 @@ def tagged_response(request: Request, value: object) -> Response:
 
 
 def matches_tag(request: Request, tag: str) -> bool:
-    """Whether a request's If-None-Match has an ETag."""
+    """Whether a request's If-None-Match contains an ETag."""
     known = request.headers.get("if-none-match", "").split(",")
     return tag in {each.strip().removeprefix("W/") for each in known}

@@ -27,13 +27,13 @@ from service.curation.document_store import Layout, SqliteFile
 TASKS_FILE = "tasks.sqlite"
 LOCK_FILE = "tasks.lock"
 UPLOADS = ".uploads"
-"""The folder of uploads, in the folder of feeds: no rebuild reads it by itself."""
+"""Folder of uploads inside the folder of feeds; rebuilds do not read it by themselves."""
 PERSONAL = frozenset({"forget"})
-"""Kinds of tasks whose arguments are about a person: they are deleted when the task is over."""
+"""Kinds of tasks whose arguments concern a person; they are deleted when the task ends."""
 CANCELLABLE = frozenset({"rebuild", "check", "refresh", "learn"})
-"""Kinds of tasks that may end before they are done: the next one continues their work."""
+"""Kinds of tasks that may be stopped early; the next one continues their work."""
 _MOST_KEPT = 1_000
-"""Tasks that are over; older ones are deleted."""
+"""Number of ended tasks that are kept; older ones are deleted."""
 _LAYOUT = Layout(
     "tasks",
     0x5357544B,
@@ -48,17 +48,17 @@ CREATE TABLE tasks (
 )
 _COLUMNS = "number, id, kind, arguments, state, created, started, ended, result, error, progress"
 _PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
-"""Runs a command with a lower priority than searches."""
+"""Program that runs a command with a lower priority than searches."""
 _POLL_SECONDS = 0.2
 _IDLE_POLL_SECONDS = 0.5
 _MOST_ERROR = 10_000
-"""Characters of a failed command's error message."""
+"""Maximum length of a failed command's error message, in characters."""
 _MOST_PROGRESS = 4_000
-"""Characters of the last messages of a command."""
+"""Maximum length of a command's last messages, in characters."""
 
 
 class TaskState(StrEnum):
-    """Progress of a task."""
+    """State of a task."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -72,7 +72,7 @@ class Task:
     """A long-running task."""
 
     number: int
-    """Counts the tasks of an index."""
+    """Sequence number among the tasks of an index."""
     id: str
     kind: str
     state: TaskState
@@ -83,19 +83,19 @@ class Task:
     """The JSON that the command printed."""
     error: str = ""
     progress: str = ""
-    """The last messages of the command, one a line: the steps that are over."""
+    """The last messages of the command, one per line: the finished steps."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Deleted when the task is over if they are about a person."""
+    """Deleted when the task ends, if they concern a person."""
 
 
 class TaskQueue:
-    """The tasks of an index directory, durable. Processes may share it; each call is one transaction."""
+    """The durable task queue of an index directory. Processes may share it; each call is one transaction."""
 
     def __init__(self, root: Path) -> None:
         self._file = SqliteFile(root / TASKS_FILE, _LAYOUT, private=True)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
-        """A new task, or the waiting one of the same kind and arguments."""
+        """Queues a new task, or returns the waiting one of the same kind and arguments."""
         encoded = msgspec.json.encode(dict(arguments), order="deterministic").decode()
         with self._file.writing() as cursor:
             same = "SELECT id FROM tasks WHERE kind = ? AND arguments = ? AND state = ?"
@@ -114,7 +114,7 @@ class TaskQueue:
             return _select(cursor, identity)
 
     def numbered(self, number: int) -> Task:
-        """A task by its number; raises UnknownTaskError."""
+        """A task by number; raises UnknownTaskError."""
         with self._file.reading() as cursor:
             return _select(cursor, number, "number")
 
@@ -129,7 +129,7 @@ class TaskQueue:
     def claim(self) -> Task | None:
         """Marks the oldest waiting task as running; None if there is none."""
         oldest = "SELECT id FROM tasks WHERE state = ? ORDER BY number LIMIT 1"
-        # Called often, so it first reads without the writers' lock.
+        # Called often, so it first reads without a write lock.
         with self._file.reading() as reader:
             if reader is None or reader.execute(oldest, (TaskState.WAITING,)).fetchone() is None:
                 return None
@@ -160,7 +160,7 @@ class TaskQueue:
             cursor.execute("UPDATE tasks SET progress = ? WHERE id = ?", (progress, identity))
 
     def cancel(self, identity: str) -> bool:
-        """Ends a waiting or running task; False if it is over. Raises UnknownTaskError."""
+        """Cancels a waiting or running task; False if it has ended. Raises UnknownTaskError."""
         self.get(identity)
         with self._file.writing() as cursor:
             values = (TaskState.CANCELLED, time.time(), identity, TaskState.WAITING, TaskState.RUNNING)
@@ -168,7 +168,7 @@ class TaskQueue:
             return cursor.execute(update, values).rowcount > 0
 
     def resume(self) -> int:
-        """Returns tasks that were running when their process ended to the queue, and counts them.
+        """Returns tasks to the queue that were running when their process ended; returns their number.
 
         A runner calls it once, before its first task.
         """
@@ -209,7 +209,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
-    """The feeds of these names in the feed folder; raises InputError for a file outside it or a missing one."""
+    """The paths of named feeds in the feed folder; raises InputError for a missing file or one outside it."""
     if folder is None:
         raise InputError("service.feeds is not set: it names the folder that feeds are read from")
     base, paths = folder.resolve(), []
@@ -222,7 +222,7 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
 
 
 def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
-    """The arguments of the command of a task; raises InputError for an unknown kind or feed."""
+    """The command-line arguments of a task; raises InputError for an unknown kind or feed."""
     index = str(root)
     match kind:
         case "rebuild":
@@ -246,19 +246,19 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
 
 
 class RunningTask(Protocol):
-    """A task in progress, as its job sees it."""
+    """The interface of a task in progress to its job."""
 
     def is_stopped(self) -> bool:
-        """Whether it was cancelled, or the service ends."""
+        """Whether it was cancelled, or the service is shutting down."""
 
     def report(self, progress: str) -> None:
-        """Stores what it has done."""
+        """Stores its progress."""
 
 
 def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN401 - the JSON of the command
     """Runs a command of the program in a process, and decodes the JSON that it prints; raises TaskFailedError.
 
-    If the task is stopped, ends it and returns None: the next run continues its work.
+    If the task is stopped, ends the process and returns None; the next run continues its work.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *command],
@@ -289,7 +289,7 @@ def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN4
     if is_stopped:
         return None
     if process.returncode:
-        # The lines before it are the steps that were done.
+        # The lines before it are finished steps.
         message = f"\n{''.join(messages)}".rpartition("\nerror: ")[2].strip()
         raise TaskFailedError(message[-_MOST_ERROR:] or f"exit status {process.returncode}")
     out = "".join(output)
@@ -297,18 +297,18 @@ def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN4
 
 
 Job = Callable[[str, Mapping[str, Any], RunningTask], Any]
-"""Runs a task of a kind with its arguments, and returns its result; it may end early when the task is stopped."""
+"""Runs a task of a kind with its arguments, and returns its result; it may end early if the task is stopped."""
 
 
 OwnJob = Callable[[Mapping[str, Any], RunningTask], Any]
-"""The same for one kind."""
+"""A `Job` for one kind."""
 
 
 class TaskRunner:
-    """Runs queued tasks in a thread. Of several processes, the one that holds the lock runs them."""
+    """Runs queued tasks in a thread. Among several processes, the one that holds the lock runs them."""
 
     def __init__(self, root: Path, queue: TaskQueue, job: Job, personal: frozenset[str] = frozenset()) -> None:
-        """Arguments of `personal` kinds are deleted when a task is over."""
+        """Arguments of `personal` kinds are deleted when a task ends."""
         self.queue = queue
         self._job = job
         self._personal = personal
@@ -319,7 +319,7 @@ class TaskRunner:
         self._thread.start()
 
     def close(self) -> None:
-        """Interrupts the running task, which continues when tasks are run again."""
+        """Interrupts the running task, which continues when a runner starts again."""
         self._stop.set()
         self._added.set()
         self._thread.join()
@@ -331,7 +331,7 @@ class TaskRunner:
                     self.queue.resume()
                     self._run_all()
             except (Timeout, ShelfwiseError, OSError):
-                # Another process has the lock, or the disk is not available.
+                # Another process holds the lock, or the disk is not available.
                 self._stop.wait(_IDLE_POLL_SECONDS)
 
     def _run_all(self) -> None:
@@ -350,10 +350,10 @@ class TaskRunner:
         except (ShelfwiseError, OSError) as error:
             self.queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
         except Exception as error:  # an unexpected error must not end the runner
-            message = str(TaskFailedError(f"a fault of the program: {error!r}"))
+            message = str(TaskFailedError(f"internal error: {error!r}"))
             self.queue.finish(task.id, error=message, forget=forget)
         else:
-            # An interrupted task stays running: the next runner resumes it.
+            # An interrupted task stays marked as running; the next runner resumes it.
             if not self._stop.is_set():
                 self.queue.finish(task.id, result=result, forget=forget)
 
@@ -379,8 +379,8 @@ class TaskService(TaskRunner):
     def __init__(
         self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}, turn: Path | None = None
     ) -> None:
-        """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process. Services that
-        share `turn`, the file of a lock, run one command at a time, in whichever processes they are."""
+        """`feeds` is the folder from which feeds are read; `own` maps kinds to jobs that run in this process. Services
+        with the same lock file `turn` run one command at a time, across all their processes."""
         self.feeds = feeds
         in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
 
@@ -395,7 +395,7 @@ class TaskService(TaskRunner):
         super().__init__(root, TaskQueue(root), run, PERSONAL)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
-        """Queues a task, durably."""
+        """Queues a task durably."""
         added = self.queue.add(kind, arguments)
         self._added.set()
         return added

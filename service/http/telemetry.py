@@ -1,5 +1,5 @@
-"""Metrics of requests and searches, in the process's default registry; the sum of those of several processes; and the
-trace of the current request."""
+"""Metrics of requests and searches in the process's default registry, their sum over several processes, and the trace
+of the current request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _WITHOUT_EFFECT = frozenset(
         "synonyms",
     ]
 )
-"""Parameters of the protocol that are counted by name."""
+"""Protocol parameters without effect that are counted by name."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 REQUESTS = Counter("shelfwise_http_requests", "HTTP requests", ["route", "method", "status"])
@@ -88,7 +88,7 @@ for _outcome in ("answered", "nothing", "degraded"):
 
 
 CURRENT_TRACE: ContextVar[RequestSpan | None] = ContextVar("shelfwise_trace", default=None)
-"""The trace of the request that this task or thread works for."""
+"""The trace of the request for which this task or thread works."""
 
 
 def record_search(page: Page) -> None:
@@ -101,20 +101,20 @@ def record_search(page: Page) -> None:
 
 
 def record_ignored(parameters: Iterable[str]) -> None:
-    """Counts parameters without an effect by name; names that the protocol does not have are counted together."""
+    """Counts parameters without effect by name; names outside the protocol are counted together."""
     for name in parameters:
         IGNORED.labels(name if name in _WITHOUT_EFFECT else "other").inc()
 
 
 def record_request(scope: Scope, status: int, seconds: float) -> None:
-    """Counts a request by route pattern and known method: a client may send any path and any method."""
+    """Counts a request by route pattern and known method, since a client may send any path and any method."""
     route = getattr(scope.get("route"), "path", "none")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     REQUESTS.labels(route, method, str(status)).inc()
     SECONDS.labels(route).observe(seconds)
 
 
-# Metrics of several processes as those of one service
+# Metrics of several processes, merged to those of one service
 
 _SUMMED_GAUGES = frozenset(
     {
@@ -129,25 +129,25 @@ _SUMMED_GAUGES = frozenset(
         "process_max_fds",
     }
 )
-"""Of any other gauge, the service has the largest value of its workers."""
+"""Gauges that are summed; for others, the service has the largest value of its workers."""
 _COUNTING = ("counter", "histogram")
 
 
 class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
-    """A metric with its samples at a moment."""
+    """A metric with its samples at one time."""
 
     name: str
     text: str
     kind: str
     samples: list[tuple[str, dict[str, str], float]]
-    """The name, the labels and the value of each."""
+    """Name, labels and value of each sample."""
 
 
 METRICS = msgspec.msgpack.Decoder(list[MetricFamily])
 
 
 def read_metrics(registry: CollectorRegistry) -> list[MetricFamily]:
-    """The metrics of a registry as they are now."""
+    """The current metrics of a registry."""
     return [
         MetricFamily(
             each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples]
@@ -157,12 +157,12 @@ def read_metrics(registry: CollectorRegistry) -> list[MetricFamily]:
 
 
 def counts_of(families: Iterable[MetricFamily]) -> list[MetricFamily]:
-    """The counters and histograms: what outlives the worker that counted it, so that no sum becomes smaller."""
+    """The counters and histograms, which outlive the worker that counted them, so that no sum decreases."""
     return [each for each in families if each.kind in _COUNTING]
 
 
 def merge_metrics(workers: Iterable[Sequence[MetricFamily]]) -> list[MetricFamily]:
-    """The metrics of a service whose workers have these: sums of counts, the largest of other values."""
+    """The metrics of a service, merged from its workers: sums of counts, the largest of other values."""
     merged: dict[str, MetricFamily] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for family in (each for families in workers for each in families):

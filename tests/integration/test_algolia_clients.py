@@ -190,7 +190,7 @@ def test_faults_name_the_object_and_the_attribute(newer: Answers) -> None:
         True,
         True,
     )
-    assert newer["an unknown method"] == {"error": "GET /1/clusters is no method of this service", "status": 404}
+    assert newer["an unknown method"] == {"error": "GET /1/clusters is not a route of this service", "status": 404}
     assert newer["another unknown method"]["status"] == 404
 
 

@@ -1,5 +1,5 @@
-"""Routes of merchandising rules, synonyms, relations, relevance settings, texts for answers and experiments, with the
-history of their changes."""
+"""Routes of merchandising rules, synonyms, relations, relevance settings, answer texts and experiments, with their
+history."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ answer_router = WorkerRouter(prefix="/v1/answers", tags=["answers"], responses=R
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
-"""A rule, an experiment or a text for answers, as in docs/rules.md, docs/experiments.md and docs/answers.md."""
+"""A rule, an experiment or an answer text, as in docs/rules.md, docs/experiments.md and docs/answers.md."""
 DocumentId = Annotated[str, Path(min_length=1, max_length=200)]
-HistoryOf = Annotated[str, Query(max_length=200, description="The id of one document; by default of all.")]
+HistoryOf = Annotated[str, Query(max_length=200, description="Id of one document; by default all.")]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 _EXPERIMENT = {"id": "rrf", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 
@@ -72,9 +72,9 @@ class RulesResponse:
     revision: int
     rules: tuple[Document, ...]
     faults: dict[str, str]
-    """The reason why a rule is not applied, by its id."""
+    """The reason why a rule is not applied, by rule id."""
     exposure_goals: tuple[RuleExposure, ...]
-    """How far each exposure goal is reached today."""
+    """How far each exposure goal has been reached today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class DocumentHistoryResponse:
 def document_history(
     changes: Iterable[DocumentChange[Entry]], document_of: Callable[[Entry], Document]
 ) -> DocumentHistoryResponse:
-    """The response for changes of rules, campaigns or texts for answers."""
+    """The response for the history of rules, campaigns or answer texts."""
     return DocumentHistoryResponse(
         tuple(
             DocumentHistoryEntry(
@@ -127,7 +127,7 @@ class PreviewResponse:
 
 @rule_router.get("", summary="All rules")
 def rules(context: Contextual, _permit: MayAdminister) -> RulesResponse:
-    """The rules by id, with the faults of those that the current version cannot apply."""
+    """The rules by id, and the reason for each rule that the current version cannot apply."""
     editor = context.engine.rules
     documents, exposure_goals = tuple(map(rule_document, editor.list())), tuple(editor.exposure_goals())
     return RulesResponse(editor.revision, documents, dict(editor.faults), exposure_goals)
@@ -135,7 +135,7 @@ def rules(context: Contextual, _permit: MayAdminister) -> RulesResponse:
 
 @rule_router.put("", summary="Add or replace rules")
 def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> RevisionResponse:
-    """Stores all rules or none; searches apply them at once. The history names the key's id."""
+    """Stores all rules or none; they apply to searches at once. The history records the key's id."""
     return RevisionResponse(context.engine.rules.put(list(map(parse_rule, body.rules)), who=permit.id))
 
 
@@ -149,13 +149,13 @@ def rule_history(
 
 @rule_router.post("/restore", summary="Restore an earlier revision")
 def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
-    """Restores all rules to a revision, as one more change."""
+    """Restores all rules to a revision, as a new change."""
     return RevisionResponse(context.engine.rules.restore(body.revision, who=permit.id))
 
 
 @rule_router.post("/preview", summary="Preview changes of rules")
 def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> PreviewResponse:
-    """Compares a search by the current rules with the same search by the changed ones."""
+    """Compares a search with the current rules and the same search with the changed rules. Nothing is changed."""
     found = context.engine.rules.preview(
         body.q,
         list(map(parse_rule, body.put)),
@@ -174,13 +174,13 @@ def patch(
     rule_id: DocumentId,
     values: Annotated[Document, Body(min_length=1, examples=[{"enabled": False}])],
 ) -> RevisionResponse:
-    """Fields by their names in the rule's document."""
+    """Changes fields, named as in the rule's document."""
     return RevisionResponse(context.engine.rules.patch(rule_id, values, who=permit.id))
 
 
 @rule_router.delete("/{rule_id}", summary="Delete a rule")
 def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId) -> RevisionResponse:
-    """The rule remains in the history, and can be restored."""
+    """The rule remains in the history and can be restored."""
     return RevisionResponse(context.engine.rules.delete([rule_id], who=permit.id))
 
 
@@ -190,7 +190,7 @@ def _to_preview(found: Preview) -> PreviewResponse:
 
 @dataclass(frozen=True, slots=True)
 class SynonymsResponse:
-    """All synonyms of a store, without those that its version was built with."""
+    """All synonyms of a store, except those built into its version."""
 
     revision: int
     synonyms: tuple[Synonym, ...]
@@ -208,13 +208,13 @@ class ProposalsResponse:
     """Synonyms proposed from shoppers' queries, strongest first."""
 
     total: int
-    """All proposals, also those beyond the limit."""
+    """Number of all proposals, including those beyond the limit."""
     proposals: tuple[Proposal, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedProposalResponse:
-    """The synonym made from a proposal."""
+    """The synonym created from a proposal."""
 
     revision: int
     synonym: Synonym
@@ -236,7 +236,7 @@ def synonyms(context: Contextual, _permit: MayAdminister) -> SynonymsResponse:
 
 @synonym_router.put("", summary="Add or replace synonyms")
 def put_synonym(context: Contextual, permit: MayAdminister, body: SynonymsBody) -> RevisionResponse:
-    """Stores all synonyms or none; searches apply them at once. The history names the key's id."""
+    """Stores all synonyms or none; they apply to searches at once. The history records the key's id."""
     wanted = [each.to_synonym() for each in body.synonyms]
     return RevisionResponse(context.engine.synonyms.put(wanted, who=permit.id))
 
@@ -258,7 +258,7 @@ def proposals(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -
 
 @synonym_router.post("/proposals/{proposal_id}/accept", summary="Accept a proposal")
 def accept(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> AcceptedProposalResponse:
-    """Stores the proposal as a synonym; searches apply it at once."""
+    """Stores the proposal as a synonym, which applies to searches at once."""
     editor = context.engine.synonyms
     accepted = editor.accept(proposal_id, who=permit.id)
     return AcceptedProposalResponse(editor.revision, accepted)
@@ -266,7 +266,7 @@ def accept(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) 
 
 @synonym_router.post("/proposals/{proposal_id}/decline", summary="Decline a proposal")
 def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> DeclinedProposalResponse:
-    """The synonym is not proposed again."""
+    """The synonym will not be proposed again."""
     context.engine.synonyms.decline(proposal_id, who=permit.id)
     return DeclinedProposalResponse(proposal_id)
 
@@ -279,7 +279,7 @@ def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: Docum
 
 @dataclass(frozen=True, slots=True)
 class ProductRelation:
-    """A relation of a product with another one."""
+    """A relation between a product and another one."""
 
     product_id: str
     relation: Relation
@@ -291,10 +291,10 @@ class RelationsResponse:
 
     revision: int
     relations: tuple[ProductRelation, ...]
-    """As corrected; without the products of related types."""
+    """With corrections applied; without the products of related types."""
     corrections: tuple[RelationCorrection, ...]
     titles: dict[str, str]
-    """Of the products that these name, where they are there."""
+    """Titles of the named products that exist, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,12 +305,12 @@ class RelationHistoryResponse:
 
 
 class RelationBody(RequestBody):
-    """One correction: "product KIND other" is a sentence."""
+    """One correction; "product KIND other" reads as a sentence."""
 
     kind: RelationKind
     product: str = Field(min_length=1, max_length=1_000)
     other: str = Field(min_length=1, max_length=1_000)
-    removed: bool = Field(False, description="Whether the relation does not hold, whatever a refresh finds.")
+    removed: bool = Field(False, description="True if the relation does not hold, whatever a refresh finds.")
 
     def to_correction(self) -> RelationCorrection:
         return RelationCorrection(self.kind, self.product, self.other, self.removed)
@@ -327,7 +327,7 @@ ProductOf = Annotated[str, Query(min_length=1, max_length=1_000, description="Th
 
 @relation_router.get("", summary="The relations of a product")
 def relations(context: Contextual, _permit: MayAdminister, product: ProductOf) -> RelationsResponse:
-    """Every relation with its kind, evidence, strength and number of shoppers, also with products that rules hide."""
+    """Every relation with its kind, evidence, strength and number of shoppers; with products that rules hide."""
     engine = context.engine
     engine.product(product)
     found = tuple(ProductRelation(other, relation) for other, relation in engine.relations.show(product))
@@ -341,7 +341,7 @@ def relations(context: Contextual, _permit: MayAdminister, product: ProductOf) -
 
 @relation_router.put("", summary="Add or remove relations")
 def put_relations(context: Contextual, permit: MayAdminister, body: RelationsBody) -> RevisionResponse:
-    """Stores all corrections or none; they hold at once, and whatever a refresh finds. The history names the key's
+    """Stores all corrections or none. They apply at once, whatever a refresh finds. The history records the key's
     id."""
     wanted = [each.to_correction() for each in body.corrections]
     return RevisionResponse(context.engine.relations.correct(*wanted, who=permit.id))
@@ -351,7 +351,7 @@ def put_relations(context: Contextual, permit: MayAdminister, body: RelationsBod
 def withdraw_relation(
     context: Contextual, permit: MayAdminister, product: ProductOf, kind: RelationKind, other: ProductOf
 ) -> RevisionResponse:
-    """What refreshes find of this pair holds again. The correction remains in the history."""
+    """The pair follows the results of refreshes again. The correction remains in the history."""
     correction = RelationCorrection(kind, product, other)
     return RevisionResponse(context.engine.relations.withdraw(correction, who=permit.id))
 
@@ -360,7 +360,7 @@ def withdraw_relation(
 def relation_history(
     context: Contextual,
     _permit: MayAdminister,
-    product: Annotated[str, Query(max_length=1_000, description="The id of one product; by default of all.")] = "",
+    product: Annotated[str, Query(max_length=1_000, description="Id of one product; by default all.")] = "",
     limit: Limit = 100,
 ) -> RelationHistoryResponse:
     """Every correction, with its author and the one before and after it."""
@@ -373,11 +373,11 @@ class RelevanceResponse:
 
     revision: int
     relevance: Document
-    """Every setting, as in docs/relevance.md."""
+    """All settings, as in docs/relevance.md."""
     faults: dict[str, str]
-    """The reason why a signal is not applied, by its field."""
+    """The reason why a signal is not applied, by field."""
     fields_in_effect: Document
-    """The field weights of the version that serves; those of `relevance` hold from the next rebuild on."""
+    """Field weights of the serving version; those in `relevance` apply after the next rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +400,7 @@ class RelevanceHistoryResponse:
 
 @relevance_router.get("", summary="The relevance settings")
 def relevance(context: Contextual, _permit: MayAdminister) -> RelevanceResponse:
-    """The stored settings, or the default ones."""
+    """The stored settings, or the defaults."""
     editor = context.engine.relevance
     faults, weights = dict(editor.faults), msgspec.to_builtins(editor.weights_in_effect)
     return RelevanceResponse(editor.revision, _to_document(editor.get()), faults, weights)
@@ -412,7 +412,7 @@ def put_relevance(
     permit: MayAdminister,
     settings: Annotated[Document, Body(examples=[{"typo_tolerance": "offer", "signals": [{"field": "rating"}]}])],
 ) -> RevisionResponse:
-    """What is left out is as by default; searches apply the settings at once. The history names the key's id."""
+    """Omitted settings get their defaults. The settings apply to searches at once. The history records the key's id."""
     return RevisionResponse(context.engine.relevance.put(parse_relevance(settings), who=permit.id))
 
 
@@ -424,13 +424,13 @@ def relevance_history(context: Contextual, _permit: MayAdminister, limit: Limit 
 
 @relevance_router.post("/restore", summary="Restore earlier relevance settings")
 def restore_relevance(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
-    """Restores the settings of a revision, as one more change."""
+    """Restores the settings of a revision, as a new change."""
     return RevisionResponse(context.engine.relevance.restore(body.revision, who=permit.id))
 
 
 @relevance_router.post("/preview", summary="Preview relevance settings")
 def preview_relevance(context: Contextual, permit: MayAdminister, body: RelevancePreviewBody) -> PreviewResponse:
-    """Compares a search by the current settings with the same search by others."""
+    """Compares a search with the current settings and the same search with other settings. Nothing is changed."""
     filters = combine_filters((*permit.filters, body.filters))
     wanted = parse_relevance(body.put)
     return _to_preview(
@@ -449,12 +449,12 @@ def _to_document(settings: Relevance) -> Document:
 
 
 class FaqEntryBody(RequestBody):
-    """A text that answers questions, as in docs/answers.md. Markup is stripped; personal data stays as it is."""
+    """An answer text, as in docs/answers.md. Markup is removed; personal data is not masked."""
 
-    id: str = Field("", max_length=200, description="By default one of its texts.")
+    id: str = Field("", max_length=200, description="By default derived from the texts.")
     question: str = Field("", max_length=10_000, examples=["What is your return policy?"])
     answer: str = Field(max_length=10_000, examples=["You can send anything back within 30 days."])
-    products: tuple[ProductId, ...] = Field((), max_length=1_000, description="Ids of the products that it is about.")
+    products: tuple[ProductId, ...] = Field((), max_length=1_000, description="Product ids; empty for the whole store.")
     product_type: Name = Field("", description="The type of product that it is about.")
     source: Name = ""
 
@@ -465,18 +465,18 @@ class FaqEntryBody(RequestBody):
 
 
 class FaqBody(RequestBody):
-    """Texts that are stored together or not at all."""
+    """Answer texts that are stored together or not at all."""
 
     entries: list[FaqEntryBody] = Field(min_length=1, max_length=1_000)
 
 
 @dataclass(frozen=True, slots=True)
 class FaqResponse:
-    """Texts for answers, in the order of their ids."""
+    """Answer texts, ordered by id."""
 
     revision: int
     total: int
-    """All that have the words, also those beyond the limit."""
+    """Number of all matching texts, including those beyond the limit."""
     entries: tuple[Document, ...]
 
 
@@ -487,26 +487,26 @@ class UnansweredResponse:
     questions: tuple[UnansweredQuestion, ...]
 
 
-@answer_router.get("", summary="Texts for answers")
+@answer_router.get("", summary="Answer texts")
 def faq(
     context: Contextual,
     _permit: MayAdminister,
-    q: Annotated[str, Query(max_length=1_000, description="A part of their id, question or answer.")] = "",
+    q: Annotated[str, Query(max_length=1_000, description="Part of an id, question or answer.")] = "",
     limit: Limit = 100,
 ) -> FaqResponse:
-    """The FAQ, tickets and passages of manuals that questions are answered from, besides the texts of products."""
+    """The FAQ, tickets and passages of manuals from which questions are answered, in addition to product texts."""
     editor, wanted = context.engine.faq, q.strip().casefold()
     found = [each for each in editor.list() if wanted in f"{each.id}\n{each.question}\n{each.answer}".casefold()]
     return FaqResponse(editor.revision, len(found), tuple(map(msgspec.to_builtins, found[:limit])))
 
 
-@answer_router.put("", summary="Add or replace texts for answers")
+@answer_router.put("", summary="Add or replace answer texts")
 def put_faq(context: Contextual, permit: MayAdminister, body: FaqBody) -> RevisionResponse:
-    """Stores all texts or none; questions are answered from them at once. The history names the key's id."""
+    """Stores all texts or none; they are used for answers at once. The history records the key's id."""
     return RevisionResponse(context.engine.faq.put([each.to_entry() for each in body.entries], who=permit.id))
 
 
-@answer_router.get("/history", summary="Changes of texts for answers")
+@answer_router.get("/history", summary="Changes of answer texts")
 def faq_history(
     context: Contextual, _permit: MayAdminister, entry: HistoryOf = "", limit: Limit = 100
 ) -> DocumentHistoryResponse:
@@ -516,14 +516,14 @@ def faq_history(
 
 @answer_router.get("/unanswered", summary="Questions without an answer")
 def unanswered(context: Contextual, _permit: MayAdminister, limit: Limit = 50) -> UnansweredResponse:
-    """What at least events.minimum_shoppers shoppers asked and no text answers to the public, as the last refresh of
-    the tables of events counted it; of questions on a product's page, that product."""
+    """Questions of at least events.minimum_shoppers shoppers that no public text answers, as counted by the last
+    refresh of the derived tables; with the product, for questions on a product's page."""
     engine = context.engine
     answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
     return UnansweredResponse(unanswered_questions(answer, engine.root, limit))
 
 
-@answer_router.delete("/{entry_id:path}", summary="Delete a text for answers")
+@answer_router.delete("/{entry_id:path}", summary="Delete an answer text")
 def delete_faq(context: Contextual, permit: MayAdminister, entry_id: DocumentId) -> RevisionResponse:
     """The text remains in the history."""
     return RevisionResponse(context.engine.faq.delete([entry_id], who=permit.id))
@@ -534,7 +534,7 @@ class ExperimentsResponse:
     """All experiments of a store."""
 
     experiments: tuple[Document, ...]
-    """Each with its state, and the times of its begin and end."""
+    """Each with its state, and the times of its start and end."""
     notices: tuple[str, ...]
     """Problems of searches that should take part."""
 
@@ -559,7 +559,7 @@ def experiments(context: Contextual, _permit: MayAdminister) -> ExperimentsRespo
 def put_experiment(
     context: Contextual, permit: MayAdminister, experiment: Annotated[Document, Body(examples=[_EXPERIMENT])]
 ) -> ExperimentChangeResponse:
-    """Adds an experiment, or replaces one that has not begun. Searches take part at once, or from `starts` on."""
+    """Adds an experiment, or replaces one that has not started. Searches take part at once, or from `starts`."""
     wanted = parse_experiment(experiment)
     check_rankers(wanted, context.engine.ranker_problem)
     changed = context.experiments.store.put(wanted, who=permit.id)
@@ -569,7 +569,7 @@ def put_experiment(
 
 @experiment_router.post("/{experiment_id}/stop", summary="End an experiment")
 def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) -> ExperimentChangeResponse:
-    """Ends it for good; its report remains."""
+    """Ends the experiment permanently; its report remains."""
     changed = context.experiments.store.stop(experiment_id, who=permit.id)
     context.experiments.reload_if_changed()
     return ExperimentChangeResponse(changed)
@@ -577,8 +577,8 @@ def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) 
 
 @experiment_router.get("/{experiment_id}/report", summary="Report of an experiment")
 def report(context: Contextual, _permit: MayAdminister, experiment_id: DocumentId) -> Document:
-    """The measures of each variant, their differences with intervals, and the conclusions, from the tables that
-    shelfwise events refresh made last."""
-    from service.experiments.analysis import report_document, stored_report  # scipy and scikit-learn under it
+    """The measures of each variant, their differences with intervals, and the conclusions, from the tables of the last
+    `shelfwise events refresh`."""
+    from service.experiments.analysis import report_document, stored_report  # imports scipy and scikit-learn
 
     return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))

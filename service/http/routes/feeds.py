@@ -1,4 +1,4 @@
-"""Feeds: the files of their folder, uploads that wait for check and publication, and the quality report."""
+"""Feeds: the files of their folder, uploads that wait to be checked and published, and the quality report."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class FeedFile:
     bytes: int
     modified: datetime
     stamp: int
-    """Changes with the content; a check is of one stamp."""
+    """Changes with the content; each check refers to one stamp."""
 
 
 class FeedFolder:
-    """The folder that service.feeds names. Threads and processes may share it."""
+    """The folder of the setting service.feeds. Threads and processes may share it."""
 
     def __init__(self, folder: Path | None, most_bytes: int, pause_seconds: float) -> None:
-        """`most_bytes` bounds an upload, `pause_seconds` the time without any of it. Without a folder there are no
-        feeds, and an upload raises InputError."""
+        """`most_bytes` limits an upload, `pause_seconds` the time without data. Without a folder there are no feeds,
+        and an upload raises InputError."""
         self.folder = folder
         self.most_bytes = most_bytes
         self._pause_seconds = pause_seconds
@@ -68,7 +68,7 @@ class FeedFolder:
         return _files(self.folder) if self.folder else ()
 
     def uploads(self) -> tuple[FeedFile, ...]:
-        """The uploads that are complete, by name."""
+        """The complete uploads by name."""
         return _files(self.folder / UPLOADS) if self.folder else ()
 
     def upload(self, name: str) -> FeedFile:
@@ -79,11 +79,11 @@ class FeedFolder:
         return found
 
     async def store(self, name: str, content: AsyncIterator[bytes]) -> FeedFile:
-        """Writes an upload to the disk as it arrives, and replaces an earlier one of its name once it is complete.
+        """Writes an upload to disk as it arrives, and replaces an earlier one of the same name once it is complete.
 
-        An upload that ends early leaves nothing; what a killed process left is removed by the next one. Raises
-        RequestError: 400 for a bad name or an end before the last part, 408 after a long pause, 409 while there is
-        another upload, 413 for more bytes than `most_bytes`, 503 where the disk is full.
+        An upload that ends early is deleted; remains of a killed process are removed by the next upload. Raises
+        RequestError: 400 for an invalid name or an end before the last part, 408 after a long pause, 409 during another
+        upload, 413 for more than `most_bytes`, 503 if the disk is full.
         """
         path = self._folder() / UPLOADS / _checked(name)
         try:
@@ -103,7 +103,7 @@ class FeedFolder:
         return self.upload(name)
 
     def publish(self, name: str) -> None:
-        """Makes an upload the feed of its name."""
+        """Publishes an upload as the feed of its name."""
         self.upload(name)
         (self._folder() / UPLOADS / name).replace(self._folder() / name)
 
@@ -124,7 +124,7 @@ class FeedFolder:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One upload at a time, so that whatever else is unfinished was left by a killed process."""
+        """Allows one upload at a time, so that any other unfinished file was left by a killed process."""
         uploads = self._folder() / UPLOADS
         try:
             with FileLock(uploads / _LOCK_FILE, timeout=0):
@@ -136,7 +136,7 @@ class FeedFolder:
 
 
 async def _chunks(content: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The content in pieces of a size that is worth a write."""
+    """The content in pieces large enough to write."""
     pending = bytearray()
     pieces = aiter(content)
     while True:
@@ -175,7 +175,7 @@ def _files(folder: Path) -> tuple[FeedFile, ...]:
 def _checked(name: str) -> str:
     is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith((".", "-"))
     if not name or len(name.encode()) > _MOST_NAME or not is_plain or name == _LOCK_FILE:
-        raise RequestError(400, f"the name of a feed has 1 to {_MOST_NAME} bytes, without slashes", field="name")
+        raise RequestError(400, f"the name of a feed must have 1 to {_MOST_NAME} bytes and no slash", field="name")
     return name
 
 
@@ -185,7 +185,7 @@ class UploadState:
 
     file: FeedFile
     check: Task | None
-    """Its result is the quality report."""
+    """The check; its result is the quality report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +195,14 @@ class FeedsResponse:
     enabled: bool
     """Whether service.feeds names a folder."""
     most_bytes: int
-    """Of an upload."""
+    """Maximum size of an upload."""
     feeds: tuple[FeedFile, ...]
     uploads: tuple[UploadState, ...]
 
 
 @router.get("/feeds", summary="Feeds and uploads")
 def feeds(context: Contextual, _permit: MayAdminister) -> FeedsResponse:
-    """The files of the folder that service.feeds names, and the uploads that are not published yet."""
+    """The files of the folder service.feeds, and the uploads that are not published yet."""
     folder = _folder_of(context)
     uploads = tuple(UploadState(each, _check_of(context, each)) for each in folder.uploads())
     return FeedsResponse(folder.folder is not None, folder.most_bytes, folder.list(), uploads)
@@ -215,7 +215,7 @@ async def upload(context: Contextual, _permit: MayAdminister, request: Request, 
     """Stores a feed in any format of `shelfwise rebuild`, and queues its check. Nothing is published."""
     folder = _folder_of(context)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError(415, "send the file as it is, without Content-Encoding", field="Content-Encoding")
+        raise RequestError(415, "send the file unencoded, without Content-Encoding", field="Content-Encoding")
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > folder.most_bytes:
         raise folder.too_large()
@@ -230,7 +230,7 @@ def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body:
     check = _check_of(context, _folder_of(context).upload(name))
     if check is None or check.state is not TaskState.DONE:
         state = f"its check is {check.state}" if check else "it was not checked"
-        raise RequestError(409, f"an upload is published after its check; {state}", code="unchecked")
+        raise RequestError(409, f"an upload can be published after its check; {state}", code="unchecked")
     others = [each for each in body.feeds if each != name]
     feed_paths(others, context.tasks.feeds)
     _folder_of(context).publish(name)
@@ -240,18 +240,18 @@ def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body:
 
 @router.delete("/feeds/uploads/{name}", summary="Discard an upload")
 def discard(context: Contextual, _permit: MayAdminister, name: UploadName) -> FeedsResponse:
-    """Deletes a file that was uploaded and not published."""
+    """Deletes an uploaded file that is not published."""
     _folder_of(context).discard(name)
     return feeds(context=context, _permit=_permit)
 
 
 @router.get("/reports/quality", response_model=dict[str, Any], summary="Quality report of the last rebuild")
 def quality(context: Contextual, _permit: MayAdminister) -> msgspec.Raw:
-    """The report of docs/quality.md, with counts and examples of rejected rows."""
+    """The report described in docs/quality.md, with counts and examples of rejected rows."""
     try:
         return msgspec.Raw((context.engine.root / _QUALITY_FILE).read_bytes())
     except FileNotFoundError:
-        raise StoreMissingError("there is no quality report: a rebuild from feeds makes one") from None
+        raise StoreMissingError("there is no quality report; a rebuild from feeds creates one") from None
 
 
 def _folder_of(context: ServiceContext) -> FeedFolder:
@@ -263,7 +263,7 @@ def _check_arguments(upload: FeedFile) -> dict[str, Any]:
 
 
 def _check_of(context: ServiceContext, upload: FeedFile) -> Task | None:
-    """The last check of just this content."""
+    """The last check of exactly this content."""
     wanted = _check_arguments(upload)
     return next(
         (each for each in context.tasks.queue.list() if each.kind == "check" and each.arguments == wanted), None

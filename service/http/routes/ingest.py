@@ -1,4 +1,4 @@
-"""Routes of data that comes in: changes of products between rebuilds, and shoppers' events."""
+"""Routes of incoming data: product changes between rebuilds, and shoppers' events."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _Values = Annotated[dict[str, Any], Body(min_length=1, max_length=200, examples=
 
 @product_router.post("/products/changes", summary="Put, patch and delete products")
 def change(context: Contextual, permit: MayWrite, body: ChangesBody) -> ChangesResponse:
-    """Applies all changes in their order, or none. Repeating the request has no further effect."""
+    """Applies all changes in order, or none. Repeating the request has no further effect."""
     return _apply(context, permit, *(each.to_change() for each in body.operations))
 
 
 @product_router.put("/products/{product_id:path}", summary="Add or replace a product")
 def put(context: Contextual, permit: MayWrite, product_id: ProductPath, body: ProductBody) -> ChangesResponse:
-    """The whole product; its id must be the one in the path."""
+    """The body is the whole product; its id must be the one in the path."""
     if body.id != product_id:
-        message = f"the product's id is {body.id!r}, in the path it is {product_id!r}"
+        message = f"the product's id is {body.id!r}, the id in the path is {product_id!r}"
         raise RequestError(400, message, field="id")
     return _apply(context, permit, Upsert(body.to_product()))
 
@@ -43,7 +43,7 @@ def patch(context: Contextual, permit: MayWrite, product_id: ProductPath, values
 
 @product_router.delete("/products/{product_id:path}", summary="Delete a product")
 def delete(context: Contextual, permit: MayWrite, product_id: ProductPath) -> ChangesResponse:
-    """A product that does not exist is no error."""
+    """Deleting a product that does not exist is not an error."""
     return _apply(context, permit, Delete(product_id))
 
 
@@ -54,8 +54,8 @@ def _apply(context: ServiceContext, permit: Permit, *changes: Change) -> Changes
 
 @event_router.post("/events", summary="Record events of shoppers")
 def record(context: Contextual, permit: MayRecord, body: EventsBody, privacy: PrivacyHeader = "") -> EventsResponse:
-    """Stores all events or none. An event that is sent again with the same event_id is counted once. From a browser
-    that requests privacy (Sec-GPC: 1), events are stored without shopper and session."""
+    """Stores all events or none. An event that is sent again with the same event_id is counted once. Events from a
+    browser that requests privacy (Sec-GPC: 1) are stored without shopper and session."""
     events = [replace(each, shopper="", session="") for each in body.events] if privacy == "1" else body.events
     result = context.record(permit, events)
     return EventsResponse(result.stored, result.repeated)

@@ -69,7 +69,7 @@ Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so
 Size = Annotated[int, Query(ge=1, le=50)]
 Fields = Annotated[
     FieldNames,
-    Query(max_length=MOST_RETURNED, description="Fields of each product to return, besides its id; empty for all."),
+    Query(max_length=MOST_RETURNED, description="Fields to return of each product, besides its id; empty for all."),
 ]
 _ALL_FIELDS: list[str] = []
 
@@ -89,7 +89,7 @@ def search(
 def search_with_body(
     context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
 ) -> SearchResponse:
-    """The same with a body, which may be longer than a query string, and may hold the shopper's earlier acts."""
+    """The same with a body, which may be longer than a query string and contain the shopper's earlier acts."""
     context.charge(permit, _cost(body))
     return run_search(context, permit, body, is_private=privacy == "1")
 
@@ -98,9 +98,9 @@ def search_with_body(
 async def multi_search(
     indexes: Indexes, permit: MaySearchAny, body: MultiSearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
-    """Results in the order of the searches, each of its `index`; if one search is invalid, all are refused. They have
-    at most 5,000 hits together, and are worked on one by one, in turns with other requests. With `merge`, one list of
-    the hits of all searches, by weighted reciprocal rank."""
+    """Results in the order of the searches, each on its `index`; if one search is invalid, all are refused. The
+    searches may have at most 5,000 hits together, and run one by one, in turns with other requests. With `merge`, the
+    result is one list of the hits of all searches, merged by weighted reciprocal rank."""
     merge, is_private = body.merge, privacy == "1"
     paging = {"size": merge.depth, "sponsored": False} if merge else {}
     searches = [each.model_copy(update=paging) for each in body.searches]
@@ -124,7 +124,7 @@ async def multi_search(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of several searches, and what it found."""
+    """One of several searches, and its result."""
 
     context: ServiceContext
     body: IndexSearchBody
@@ -151,7 +151,7 @@ class _Part:
 
 
 def _merge(parts: Sequence[_Part], merge: MergeBody, *, is_private: bool) -> MultiSearchResponse:
-    """One page of the hits of all searches; only those on it are recorded, at their positions."""
+    """One page of the hits of all searches; only hits on it are recorded, at their positions."""
     order = merge_lists([len(each.page.hits) for each in parts], [each.body.weight for each in parts], merge.depth)
     first = merge.depth - merge.size
     shown = list(enumerate(order[first:], first + 1))
@@ -182,11 +182,11 @@ def similar(
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Fields = _ALL_FIELDS,
-    sponsored: Annotated[bool, Query(description="Whether there may be sponsored hits.")] = False,
-    by: Annotated[Literal["text", "looks"], Query(description="looks: by their pictures alone.")] = "text",
+    sponsored: Annotated[bool, Query(description="Whether to include sponsored hits.")] = False,
+    by: Annotated[Literal["text", "looks"], Query(description="looks: compare pictures only.")] = "text",
 ) -> SimilarResponse:
-    """The products nearest in meaning, or viewed by the same shoppers, or with the nearest pictures, without the
-    product itself."""
+    """The products that are nearest in meaning or viewed by the same shoppers, or whose pictures are nearest. The
+    product itself is left out."""
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     where = context.narrow(permit, filters)
@@ -200,7 +200,7 @@ def similar(
 
 @dataclass(frozen=True, slots=True)
 class RelatedProductsResponse:
-    """Products that are related to one."""
+    """Products related to a product."""
 
     hits: tuple[RelatedProductHit, ...]
     degraded: tuple[str, ...]
@@ -213,13 +213,13 @@ def related_products(
     permit: MaySearch,
     product_id: ProductPath,
     kind: Annotated[
-        RelatedKind, Query(description="A kind of relation; goes_with has all but substitutes.")
+        RelatedKind, Query(description="Kind of relation; goes_with includes all kinds except substitutes.")
     ] = "goes_with",
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Fields = _ALL_FIELDS,
 ) -> RelatedProductsResponse:
-    """The products that go with one, or that shoppers choose instead of it, each with its relation."""
+    """The products that go with a product, or that shoppers choose instead of it, each with its relation."""
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     narrowed = context.narrow(permit, filters)
@@ -232,7 +232,7 @@ def related_products(
 def product(
     context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath, fields: Fields = _ALL_FIELDS
 ) -> Response:
-    """A product; 304 if it matches If-None-Match."""
+    """A product; 304 if its ETag matches If-None-Match."""
     returned = context.returned_fields(permit, fields)
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
     types = context.engine.product_types(product_id)
@@ -293,8 +293,8 @@ def _find(
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
-    """The fields to highlight. For a key with filters, all fields are looked up among those that it sees: the errors of
-    the engine name others."""
+    """The fields to highlight. For a key with filters, all fields are checked against those visible to it, since the
+    engine's errors name others."""
     if body.highlight and (hits := body.size * body.per_group) > MOST_HITS:
         message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {hits:,}"
         raise RequestError(400, message, field="highlight")
@@ -335,7 +335,7 @@ class AnswerResponse(Answer):
     """The answer to a question."""
 
     query_id: str = ""
-    """Of the event that records the question, where it has a shopper or a session."""
+    """Id of the event that records the question, if a shopper or a session is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +349,7 @@ class RecommendResponse:
 
 @suggest_router.get("/suggest", summary="Suggestions for typed text")
 def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Suggestions:
-    """Queries, categories, brands and products that complete the typed text; `spans` are the typed parts."""
+    """Queries, categories, brands and products that complete the typed text; `spans` mark the typed parts."""
     return context.suggest(permit, q, size)
 
 
@@ -361,8 +361,8 @@ def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 
 
 @suggest_router.post("/answer", summary="Answer a question")
 def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: PrivacyHeader = "") -> AnswerResponse:
-    """Quotes of the store's own texts that answer a question: fields and descriptions of products, and the store's FAQ;
-    `not_said` where no text does. With `product_id` any text is a question; without it a search is `no_question`."""
+    """Quotes of the store's own texts that answer a question: fields and descriptions of products, and the FAQ;
+    `not_said` if no text does. With `product_id`, any text is a question; without it, a search is `no_question`."""
     context.charge(permit, search_cost(hits=0, characters=len(body.q)))
     about = QuestionSubject(body.about.product_id, body.about.product_type) if body.about else None
     found = context.engine.answer(
@@ -385,7 +385,7 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
 def recommend(
     context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
 ) -> RecommendResponse:
-    """Products predicted by the user tower if one serves, else products similar to the last ones of the history;
+    """Products predicted by the serving user tower; without one, products similar to the last ones of the history;
     without a history, popular products."""
     returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]

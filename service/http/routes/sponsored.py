@@ -1,4 +1,4 @@
-"""Routes of sponsored campaigns, and of the ledger that an advertiser may be shown."""
+"""Routes of sponsored campaigns, and of the ledger, which advertisers may read."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from service.sponsored.placement import campaign_states, spent_amounts
 
 router = WorkerRouter(prefix="/v1/campaigns", tags=["sponsored"], responses=RESPONSES)
 
-Advertiser = Annotated[str, Query(max_length=32, description="By default all; with the scope advertiser, the key's.")]
+Advertiser = Annotated[str, Query(max_length=32, description="By default all; for the scope advertiser, its own.")]
 CampaignId = Annotated[str, Query(max_length=32, description="Only this campaign.")]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCampaign:
-    """A campaign and what it does now."""
+    """A campaign with its current state."""
 
     campaign: Document
-    """As in docs/sponsored.md."""
+    """The campaign as in docs/sponsored.md."""
     state: str
-    """off, waiting, running, ended, or spent: its budget, or that of the day so far."""
+    """off, waiting, running, ended or spent (the total or today's budget)."""
     spent: float
     spent_today: float
     fault: str
-    """The products that the catalog does not have; empty where it has all."""
+    """Names the products that the catalog lacks; empty if it has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class CampaignReportResponse:
 
 @router.get("", summary="All sponsored campaigns")
 def campaigns(context: Contextual, _permit: MayAdminister) -> CampaignsResponse:
-    """The campaigns by id, with what each has spent."""
+    """The campaigns by id, with the amounts spent."""
     editor, now = context.engine.campaigns, datetime.now(UTC)
     stored, spending, faults = editor.list(), editor.spending, editor.faults
     states = campaign_states(stored, spending, now)
@@ -89,7 +89,7 @@ def campaigns(context: Contextual, _permit: MayAdminister) -> CampaignsResponse:
 
 @router.put("", summary="Add or replace sponsored campaigns")
 def put_campaigns(context: Contextual, permit: MayAdminister, body: CampaignsBody) -> RevisionResponse:
-    """Stores all campaigns or none; searches follow at once. The history names the key's id."""
+    """Stores all campaigns or none; they apply to searches at once. The history records the key's id."""
     wanted = [parse_campaign(each, f"campaigns[{number}]") for number, each in enumerate(body.campaigns)]
     return RevisionResponse(context.engine.campaigns.put(wanted, who=permit.id))
 
@@ -104,7 +104,7 @@ def campaign_history(
 
 @router.post("/restore", summary="Restore earlier sponsored campaigns")
 def restore_campaigns(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
-    """Restores all campaigns to a revision, as one more change; what was charged stays."""
+    """Restores all campaigns to a revision, as a new change; charges remain."""
     return RevisionResponse(context.engine.campaigns.restore(body.revision, who=permit.id))
 
 
@@ -114,11 +114,11 @@ def ledger(
     permit: MayReadLedger,
     advertiser: Advertiser = "",
     campaign: CampaignId = "",
-    after: Annotated[int, Query(ge=0, description="The id of the last entry that is known.")] = 0,
+    after: Annotated[int, Query(ge=0, description="Id of the last known entry.")] = 0,
     limit: Limit = 100,
 ) -> LedgerResponse:
-    """What became of each click, and why, without anything about shoppers. A key with the scope advertiser reads the
-    entries of the advertiser that it is named for."""
+    """The result of each click with its reason, and no data about shoppers. A key with the scope advertiser reads the
+    entries of its own advertiser."""
     whose = _advertiser_of(permit, advertiser)
     found = context.engine.campaigns.ledger.entries(whose, campaign=campaign, after=after, limit=limit)
     return LedgerResponse(tuple(found))
@@ -144,10 +144,10 @@ def delete_campaign(context: Contextual, permit: MayAdminister, campaign_id: Doc
 
 
 def _advertiser_of(permit: Permit, advertiser: str) -> str:
-    """The advertiser whose entries a request is for; raises RequestError (403) for another one than the key's."""
+    """The advertiser whose entries are requested; raises RequestError (403) if the key is another advertiser's."""
     if Scope.ADMIN in permit.scopes:
         return advertiser
     if advertiser not in ("", permit.name):
-        message = f"this key is named for the advertiser {permit.name!r} and reads no other's entries"
+        message = f"this key is for the advertiser {permit.name!r} and cannot read the entries of others"
         raise RequestError(403, message, field="advertiser")
     return permit.name

@@ -93,7 +93,7 @@ _SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="The published versions",
 )
 def versions(context: Contextual, _permit: MayAdminister) -> list[VersionInfo]:
-    """The content and the changes of each version, oldest first, and which one serves."""
+    """The content and changes of each version, oldest first, and the name of the serving version."""
     return list_versions(Store(context.engine.root))
 
 
@@ -104,7 +104,7 @@ def versions(context: Contextual, _permit: MayAdminister) -> list[VersionInfo]:
     summary="Serve an earlier version",
 )
 def rollback_version(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Rollback:
-    """The named version, or the newest complete one before the current; 409 during a rebuild."""
+    """Serves the named version, or the newest complete one before the current; 409 during a rebuild."""
     store = Store(context.engine.root)
     with store.lock("rollback"), cluster_versions(store) as cluster:
         done = roll_back(store, body.name, cluster)
@@ -114,7 +114,7 @@ def rollback_version(context: Contextual, _permit: MayAdminister, body: Rollback
 
 @store_router.get("/models", summary="The rankers, user towers and expansions")
 def models(context: Contextual, _permit: MayAdminister) -> Document:
-    """The evaluation of each model, and which one serves."""
+    """The evaluation of each model, and the names of the serving models."""
     root, encoding = context.engine.root, encoding_of(context.engine.snapshot)
     rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
     towers, expansions = (list_models(each(root), encoding) for each in (user_tower_store, expansion_store))
@@ -124,14 +124,14 @@ def models(context: Contextual, _permit: MayAdminister) -> Document:
 
 @store_router.get("/models/{name}/card", summary="The card of a model")
 def model_card(context: Contextual, _permit: MayAdminister, name: Annotated[str, Path(max_length=100)]) -> Document:
-    """Its data, options, measures and limits, as Markdown."""
+    """The data, options, measures and limits of a model, as Markdown."""
     model = model_store_of(context.engine.root, name).open(name, encoding_of(context.engine.snapshot))
     return {"name": model.name, "card": read_card(model.folder)}
 
 
 @store_router.post("/models/rollback", summary="Serve an earlier ranker, user tower or expansion")
 def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Document:
-    """The named model, or the newest usable ranker before the current one."""
+    """Serves the named model, or the newest usable ranker before the current one."""
     opened = model_store_of(context.engine.root, body.name)
     done = opened.rollback(body.name, encoding_of(context.engine.snapshot))
     context.engine.reload_if_changed()
@@ -146,7 +146,7 @@ class HitComparison:
     product_id: str
     title: str
     other_place: int | None
-    """Its place in the other order; None where it is not among the first twenty."""
+    """Rank in the other order; None if it is not among the first twenty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,26 +155,26 @@ class QueryComparison:
 
     query: str
     before: tuple[HitComparison, ...]
-    """By the ranker that serves."""
+    """Hits of the serving ranker."""
     after: tuple[HitComparison, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RankerComparison:
-    """Queries by the ranker that serves, and by another one."""
+    """Queries ranked by the serving ranker and by another one."""
 
     serving: str
-    """Empty where none serves."""
+    """Name of the serving ranker; empty if there is none."""
     ranker: str
     queries: tuple[QueryComparison, ...]
 
 
 @store_router.post("/models/compare", summary="Compare a ranker with the one that serves")
 def compare_rankers(context: Contextual, permit: MayAdminister, body: CompareBody) -> RankerComparison:
-    """The first hits of some queries in both orders, by default of the ten that shoppers search for most."""
+    """The first hits of some queries in both orders; by default of the ten most frequent queries."""
     engine = context.engine
     if body.ranker == DEFAULT_MODEL and engine.ranker_problem(body.ranker):
-        raise RequestError(404, "the program comes with no ranker for the encoder of this index", field="ranker")
+        raise RequestError(404, "there is no shipped ranker for the encoder of this index", field="ranker")
     queries = body.queries or [each.text for each in read_popular_queries(engine.root).queries[:_TOP_QUERIES]]
     context.charge(permit, 2 * len(queries) * search_cost(hits=_COMPARED_DEPTH))
     return RankerComparison(engine.ranker, body.ranker, tuple(_compare(engine, each, body.ranker) for each in queries))
@@ -198,19 +198,19 @@ def _compare(engine: SearchEngine, query: str, ranker: str) -> QueryComparison:
     summary="Report of shoppers' events",
 )
 def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
-    """The report on the tables that shelfwise events refresh made last."""
+    """The report on the tables of the last `shelfwise events refresh`."""
     return stored_report(context.engine.root)
 
 
-@store_router.get("/reports/analytics", summary="Figures of a range of days")
+@store_router.get("/reports/analytics", summary="Analytics of a range of days")
 def analytics_report(
     context: Contextual,
     _permit: MayAdminister,
-    first: Annotated[date | None, Query(alias="from", description="By default 30 days before the last one.")] = None,
+    first: Annotated[date | None, Query(alias="from", description="By default 30 days before the last day.")] = None,
     last: Annotated[date | None, Query(alias="to", description="By default the last day of the tables.")] = None,
 ) -> Analytics:
-    """Searches, queries, products and revenue, compared with as many days before, of the tables that shelfwise events
-    refresh made last. Days are in UTC."""
+    """Searches, queries, products and revenue, compared with as many days before, from the tables of the last
+    `shelfwise events refresh`. Days are in UTC."""
 
     def find(product_id: str) -> Product | None:
         with suppress(UnknownProductError):
@@ -227,18 +227,18 @@ def analytics_report(
     summary="The settings of the service",
 )
 async def settings(request: Request, _permit: MayAdministerService) -> Response:
-    """The value, default and source of each setting, read at start. Secrets are not shown."""
+    """The value, default and source of each setting, as read at start. Secrets are not shown."""
     sections: SettingSections = request.app.state.settings
     return tagged_response(request, sections)
 
 
 @settings_router.api_route("", methods=["PUT", "PATCH", "POST", "DELETE"], response_model=None, include_in_schema=False)
 async def change(_permit: MayAdminister) -> NoReturn:
-    """Raises RequestError (405)."""
+    """Always 405: settings cannot be changed here."""
     raise RequestError(
         405,
-        "settings are read when the service starts: change shelfwise.toml, or the environment, and start it again; "
-        "GET shows what each of them is called there",
+        "settings are read when the service starts: change shelfwise.toml or the environment and restart it; "
+        "GET shows their names",
         allow="GET",
     )
 
@@ -249,12 +249,12 @@ class IndexResponse:
 
     name: str
     products: int
-    """Those that the key sees."""
+    """Number of products visible to the key."""
     version: str
     encoder: str
     aliases: tuple[str, ...]
     notices: int
-    """Problems that do not stop searches."""
+    """Number of problems that do not stop searches."""
 
 
 @index_router.get("", summary="The indexes")
@@ -283,7 +283,7 @@ def list_aliases(indexes: Indexes, permit: MayAdministerAny) -> dict[str, str]:
 
 @alias_router.get("/{alias}", summary="One alias")
 def get_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
-    """The name of its index."""
+    """The name of the index of an alias."""
     name = _visible_aliases(indexes, permit).get(alias)
     if name is None:
         raise RequestError(404, f"there is no alias {alias[:100]!r}", field="alias")
@@ -292,14 +292,14 @@ def get_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> A
 
 @alias_router.put("/{alias}", summary="Set an alias")
 def set_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName, body: AliasBody) -> AliasBody:
-    """Requests under the alias use the index from now on; those in progress end with the one that they have."""
+    """Requests under the alias use the index from now on; requests in progress keep the index that they have."""
     indexes.set_alias(permit, alias, body.index)
     return body
 
 
 @alias_router.delete("/{alias}", summary="Delete an alias")
 def delete_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
-    """The index stays."""
+    """Only the alias is deleted; its index stays."""
     found = get_alias(indexes, permit, alias)
     if indexes.registry.aliases is not None:
         indexes.registry.aliases.delete(alias)
@@ -314,9 +314,9 @@ class KeyResponse:
     name: str
     scopes: tuple[Scope, ...]
     rights: tuple[str, ...]
-    """Of a key of the InstantSearch protocol: its `acl`."""
+    """The `acl` of a key of the InstantSearch protocol."""
     indexes: tuple[str, ...]
-    """The indexes that it is bound to; none for all."""
+    """The indexes that it is limited to; empty for all."""
     filters: str
     requests_per_minute: int | None
     created: datetime
@@ -334,14 +334,14 @@ class CreatedKey(KeyResponse):
 
 @key_router.get("", response_model=list[KeyResponse], summary="The API keys")
 def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
-    """All keys, oldest first, expired ones among them."""
+    """All keys, oldest first, including expired ones."""
     stored = sorted(indexes.shared.keys.keys().values(), key=lambda each: each.created)
     return [KeyResponse(**_key_facts(each, permit.id)) for each in stored]
 
 
 @key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
 def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) -> Response:
-    """The service accepts it at once. The first key needs the scope admin, since without it nobody could make another
+    """The service accepts the key at once. The first key needs the scope admin; otherwise nobody could create another
     one here."""
     now = datetime.now(UTC)
     if not indexes.shared.keys.exists and Scope.ADMIN not in body.scopes:
@@ -349,7 +349,7 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
             400, "the first key needs the scope admin: from then on each request needs a key", field="scopes"
         )
     if body.expires is not None and body.expires <= now:
-        raise RequestError(400, "expires is in the past; a key ends later than now", field="expires")
+        raise RequestError(400, "expires is in the past; give a future time", field="expires")
     for each in indexes.registry.opened:
         if not body.indexes or any(matches_index(pattern, each.name) for pattern in body.indexes):
             each.engine.visible(body.filters)
@@ -368,7 +368,7 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
 
 @key_router.delete("/{key_id}", summary="Withdraw an API key")
 def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = Path(max_length=100)) -> KeyResponse:
-    """It ends within a second, and with it the keys narrowed from it. The last key that administers stays."""
+    """The key is invalid within a second, as are keys narrowed from it. The last admin key cannot be withdrawn."""
     known = indexes.shared.keys.keys()
     if key_id not in known:
         raise RequestError(404, f"there is no key {key_id!r}", code="unknown_key")
@@ -376,7 +376,7 @@ def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = P
     others = (each for each in known.values() if each.id != key_id and not each.is_expired(now))
     left = (each for each in others if not each.filters and not each.indexes)
     if not any(Scope.ADMIN in each.scopes for each in left):
-        raise RequestError(409, "this is the last key with the scope admin; make another one first")
+        raise RequestError(409, "this is the last key with the scope admin; create another one first")
     return KeyResponse(**_key_facts(indexes.shared.keys.withdraw(key_id), permit.id))
 
 
@@ -399,24 +399,24 @@ def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_le
 
 @task_router.post("/tasks/{task_id}/cancel", summary="Cancel a task")
 def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
-    """Ends a rebuild, a refresh or learning. What serves stays as it is, and the next one continues the work."""
+    """Cancels a rebuild, a refresh or learning. What serves is unchanged, and the next such task continues the work."""
     queue = context.tasks.queue
     known = queue.get(task_id)
     if known.kind not in CANCELLABLE:
-        raise RequestError(409, f"a task of the kind {known.kind} is not cancelled: it must end")
+        raise RequestError(409, f"a task of kind {known.kind} cannot be cancelled")
     if not queue.cancel(task_id):
-        raise RequestError(409, f"the task is over: it is {queue.get(task_id).state}")
+        raise RequestError(409, f"the task has ended: it is {queue.get(task_id).state}")
     return queue.get(task_id)
 
 
 @task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")
 def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
-    """Reads feeds of the folder that service.feeds names; the new version serves as soon as it is published."""
+    """Reads feeds from the folder service.feeds; the new version serves as soon as it is published."""
     feed_paths(body.feeds, context.tasks.feeds)
     return _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
 
 
-@task_router.post("/events/refresh", status_code=202, response_model=Task, summary="Make tables from new events")
+@task_router.post("/events/refresh", status_code=202, response_model=Task, summary="Refresh the derived tables")
 def refresh(context: Contextual, _permit: MayAdminister) -> Response:
     """Runs shelfwise events refresh."""
     return _add_task(context, "refresh", {})
@@ -430,7 +430,7 @@ def learn(context: Contextual, _permit: MayAdminister, body: LearnBody) -> Respo
 
 @task_router.post("/events/forget", status_code=202, response_model=Task, summary="Erase a shopper")
 def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Response:
-    """Erases the shopper from every file and verifies it: the result has the counts. The name is not stored."""
+    """Erases the shopper from every file and verifies it; the result has the counts. The name is not stored."""
     return _add_task(context, "forget", {"pseudonyms": context.engine.pseudonyms_of(body.shopper)})
 
 

@@ -1,6 +1,6 @@
-"""Routes of webhooks: Shopify and WooCommerce report changes of products, which become live changes.
+"""Routes of webhooks: Shopify and WooCommerce report product changes, which become live changes.
 
-A request is authorized by its signature, the HMAC-SHA256 of the raw body, instead of a key. Bodies are mapped by the
+A request is authorized by its signature, the HMAC-SHA256 of the raw body, instead of a key. Bodies are mapped like the
 columns of the vendors' CSV exports, so that a product is the same as in the next feed. See docs/webhooks.md.
 """
 
@@ -36,7 +36,7 @@ from service.http.schemas import RESPONSES, ChangesResponse
 router = WorkerRouter(writes=True, prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES)
 
 _PING = re.compile(rb"webhook_id=\d{1,20}")
-"""The unsigned body by which WooCommerce checks an address; it must be answered with 200."""
+"""The unsigned body with which WooCommerce checks an address; it must be answered with 200."""
 _SHOPIFY = ("products/create", "products/update", "products/delete")
 _OF_ONE_LOCATION = frozenset({"inventory_levels/update", "inventory_levels/connect", "inventory_levels/disconnect"})
 _WOOCOMMERCE = ("product.created", "product.updated", "product.restored", "product.deleted")
@@ -44,7 +44,7 @@ _WOOCOMMERCE = ("product.created", "product.updated", "product.restored", "produ
 _LISTS = ("options", "variants", "images", "categories", "brands", "attributes")
 _EVERYTHING = Permit("", frozenset())
 _SHOWN_SECONDS = 4.0
-"""Shopify waits five seconds for an answer."""
+"""Seconds to wait until searches show a change; Shopify waits five seconds for a response."""
 
 _BODY = {"content": {"application/json": {"schema": {"type": "object", "required": ["id"]}}}, "required": True}
 
@@ -52,13 +52,13 @@ Topic = Annotated[str, Header(max_length=100, description="What happened.")]
 
 
 def _signed_body(vendor: str, header: str) -> Callable[[Request, Contextual], Awaitable[bytes]]:
-    """A dependency that gives the raw body; it raises RequestError without a secret (404) or its signature (401)."""
+    """A dependency that returns the raw body; raises RequestError without a secret (404) or valid signature (401)."""
 
     async def read(request: Request, context: Contextual) -> bytes:
         context.shared.rates.count_address(request.client.host if request.client else "")
         secret: SecretStr = context.shared.webhook_secrets[vendor]
         if not secret.get_secret_value():
-            raise RequestError(404, f"webhooks are not received here: set service.{vendor}_secret")
+            raise RequestError(404, f"webhooks are not enabled; set service.{vendor}_secret")
         body = await request.body()
         if vendor == "woocommerce" and _PING.fullmatch(body):
             return b""
@@ -77,10 +77,10 @@ WooCommerceBody = Annotated[bytes, Depends(_signed_body("woocommerce", "X-WC-Web
 
 @router.post("/shopify", summary="Receive a webhook of Shopify", openapi_extra={"requestBody": _BODY})
 def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "") -> ChangesResponse:
-    """Takes over a product that was created, updated or deleted; older than the present one, it has no effect."""
+    """Applies the creation, update or deletion of a product; a message older than the present product has no effect."""
     _check_topic("X-Shopify-Topic", x_shopify_topic, _SHOPIFY)
     sent = _decode(body)
-    # Products are found by the number of Shopify, which is a field only once searches show a product that has one.
+    # Products are found by their Shopify number, which becomes a field once searches show a product that has one.
     context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
     if x_shopify_topic == "products/delete":
         return _edit(context, lambda current: _deletes(current, sent["id"]))
@@ -92,7 +92,7 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
         known = current.find(product.id)
         if _is_outdated(product, known):
             return ()
-        # Its handle may be another one now.
+        # Its handle may have changed.
         others = [each for each in _deletes(current, sent["id"]) if is_hidden or each.id != product.id]
         return [*others, *([Delete(product.id)] if is_hidden else [_upsert(context, product, known)])]
 
@@ -101,8 +101,8 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
 
 @router.post("/woocommerce", summary="Receive a webhook of WooCommerce", openapi_extra={"requestBody": _BODY})
 def woocommerce(context: Contextual, body: WooCommerceBody, x_wc_webhook_topic: Topic = "") -> ChangesResponse:
-    """Takes over a product that was created, updated, restored or deleted; older than the present one, it has no
-    effect. Variations of a product stay as they are: this message has none."""
+    """Applies the creation, update, restoration or deletion of a product; a message older than the present product has
+    no effect. Variations of a product are left unchanged, since the message does not contain them."""
     if not body:
         return ChangesResponse(0, 0)
     _check_topic("X-WC-Webhook-Topic", x_wc_webhook_topic, _WOOCOMMERCE)
@@ -145,10 +145,10 @@ def _decode(body: bytes) -> Mapping[str, Any]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestError(400, f"the body is not valid JSON: {error}", field="body") from None
     if not isinstance(sent, dict) or not isinstance(sent.get("id"), int):
-        raise RequestError(400, "the body is a product as an object, with its number as id", field="id")
+        raise RequestError(400, "the body must be a product object with its number as id", field="id")
     for name in _LISTS:
         if not isinstance(values := sent.get(name) or [], list) or not all(isinstance(each, dict) for each in values):
-            raise RequestError(400, f"{name} is a list of objects", field=name)
+            raise RequestError(400, f"{name} must be a list of objects", field=name)
     return sent
 
 
@@ -157,11 +157,11 @@ def _read(vendor: str, rows: Sequence[Mapping[str, object]]) -> Product:
         filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
         return RecordReader(FeedMapping()).read_product(Record(f"webhook of {vendor}", 1, vendor, filled))
     except RowError as error:
-        raise RequestError(400, f"the product cannot be used: {error}", field="body") from None
+        raise RequestError(400, f"the product is rejected: {error}", field="body") from None
 
 
 def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
-    """Deletes of the products with a number of Shopify; those that came from a CSV alone have none."""
+    """Deletes of the products with a Shopify number; products that only came from a CSV have none."""
     try:
         return [Delete(each) for each in current.ids(f'identifiers.shopify = "{shopify_id}"')]
     except UnknownFieldError:
@@ -169,12 +169,12 @@ def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
 
 
 def _is_outdated(product: Product, known: Product | None) -> bool:
-    """Whether a message that came late, or again, is older than what is known."""
+    """Whether a late or repeated message is older than the present product."""
     return bool(known and known.updated and product.updated and product.updated < known.updated)
 
 
 def _upsert(context: ServiceContext, product: Product, known: Product | None) -> Change:
-    """The product, in the currency that it has or else all have: messages name none."""
+    """The product, in its present currency or the one that all products share, since messages name no currency."""
     if not product.currency:
         facet = context.engine.search("", size=0, facets=["currency"]).facets["currency"]
         shared = str(facet.counts[0].value) if len(facet.counts) == 1 else ""
@@ -183,7 +183,7 @@ def _upsert(context: ServiceContext, product: Product, known: Product | None) ->
 
 
 def _with_feed_values(product: Product, known: Product | None) -> Product:
-    """The product with what a message of WooCommerce lacks: the path to its category, and its variations."""
+    """The product with the feed's values that a WooCommerce message lacks: its category path and its variations."""
     if known is None:
         return product
     is_path = bool(known.category) and known.category[-1:] == product.category[-1:]

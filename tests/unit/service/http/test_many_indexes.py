@@ -156,9 +156,9 @@ def test_merged_searches_share_the_places_by_their_weights(
 @pytest.mark.parametrize(
     ("search", "merge", "message"),
     [
-        ({"size": 3}, {}, "with merge, searches have no size"),
-        ({"sort": "price"}, {}, "with merge, searches have no sort"),
-        ({}, {"size": 100, "page": 11}, "size times page is 1,100, it can be 1,000"),
+        ({"size": 3}, {}, "merged searches have no size"),
+        ({"sort": "price"}, {}, "merged searches have no sort"),
+        ({}, {"size": 100, "page": 11}, "size times page is 1,100, at most 1,000 is allowed"),
         ({"weight": 0}, {}, "greater than 0"),
     ],
 )

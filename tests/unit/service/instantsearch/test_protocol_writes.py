@@ -441,6 +441,6 @@ def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestC
         answer = client.request(method, path, follow_redirects=False)
         assert answer.status_code in (404, 405), (method, path)
         assert answer.json() == {
-            "message": f"{method} {path} is no method of this service",
+            "message": f"{method} {path} is not a route of this service",
             "status": answer.status_code,
         }

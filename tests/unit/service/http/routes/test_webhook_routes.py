@@ -240,11 +240,11 @@ def test_the_ping_of_woocommerce_is_answered(receiver: TestClient) -> None:
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ([], "the body is a product as an object"),
+        ([], "the body must be a product object"),
         ({"handle": "x"}, "with its number as id"),
         ({"id": 7}, "needs its handle"),
         ({**SHIRT, "title": ""}, "no title"),
-        ({**SHIRT, "variants": ["Small"]}, "variants is a list of objects"),
+        ({**SHIRT, "variants": ["Small"]}, "variants must be a list of objects"),
         ({**SHIRT, "variants": [{"price": "cheap"}]}, "price"),
         ({**SHIRT, "title": {}, "images": [{"id": []}], "variants": [{"image_id": {}}]}, "no title"),
     ],
