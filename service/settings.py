@@ -64,7 +64,7 @@ class ElasticsearchSettings(SettingsTable):
     ca_certificate: Path | None = None
     """PEM file of the cluster's certificate authority, if the system does not trust it"""
     deadline: float = Field(default=1.0, gt=0, le=60)
-    """time limit of a search request in seconds; after it vectors alone are searched"""
+    """time limit of a search request in seconds; after it, only vectors are searched"""
     connections: int = Field(default=16, ge=1, le=1_000)
     """open connections to each node"""
     shards: int = Field(default=1, ge=1, le=100)
@@ -85,7 +85,7 @@ class EventsSettings(SettingsTable):
     minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
     memory_half_life: float = Field(default=30.0, gt=0, le=3_650)
-    """days after which a search counts half as much for what its shopper chose; see ranking"""
+    """days after which a search counts half as much in the query memory; see ranking"""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
     deadline: float = Field(default=0.1, gt=0, le=60)
-    """time limit of the ranker in seconds; after it results keep the merged order"""
+    """time limit of the ranker in seconds; after it, results keep the merged order"""
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
     """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
     exploration: float = Field(default=0.0, ge=0, le=0.2)
@@ -130,8 +130,8 @@ class RecommendSettings(SettingsTable):
     """Recommendations."""
 
     seen: Literal["hide", "show"] = "hide"
-    """hide excludes products that a shopper has seen from recommendations; show suits stores where people buy the
-    same again. shelfwise train users reads it, too: see recommendations"""
+    """hide excludes products that a shopper has seen from recommendations; show suits stores where shoppers buy the
+    same products again. Also read by shelfwise train users: see recommendations"""
 
 
 class SponsoredSettings(SettingsTable):
@@ -140,14 +140,14 @@ class SponsoredSettings(SettingsTable):
     enabled: bool = False
     """whether searches over HTTP have sponsored hits, apart from their hits"""
     places: int = Field(default=1, ge=1, le=4)
-    """sponsored hits of an answer, at most"""
+    """maximum number of sponsored hits of a page"""
     reserve: float = Field(default=0.05, ge=0, le=10_000)
-    """the least that a click costs, in the store's currency"""
+    """minimum price of a click, in the store's currency"""
     floor: float = Field(default=1.0, ge=-10, le=20)
-    """relevance that an advertised product needs: similarity to the query in deviations above that of unrelated
-    products"""
+    """minimum relevance of an advertised product: its similarity to the query in standard deviations above that of
+    unrelated products"""
     search_floor: float = Field(default=-10.0, ge=-10, le=20)
-    """the same for the place above search results; the higher one holds"""
+    """the same for the place above search results; the higher of both applies"""
 
 
 class PictureSource(StrEnum):
@@ -164,43 +164,44 @@ class StoreSettings(SettingsTable):
     name: str = Field(default="", max_length=80)
     """name of the store in the header and the title; by default Store"""
     name_zh: str = Field(default="", max_length=80)
-    """the name on the page in Chinese, where it is another one"""
+    """the name on the page in Chinese, if it differs"""
     logo: Path | None = None
     """picture of the logo: a file of at most 1 MB, as SVG, PNG, JPEG, WebP, AVIF or GIF"""
     colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
-    """colour of links and buttons, as in #2b5c8a; the page makes it darker or lighter where it would be hard to read"""
+    """colour of links and buttons, as in #2b5c8a; the page makes it darker or lighter if it would be hard to read"""
     header_colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
-    """background of the header, as in #14304d; its text is black or white, whichever reads better"""
+    """background of the header, as in #14304d; its text is black or white, whichever is easier to read"""
     language: Literal["en", "zh"] | None = None
     """language of the page, en or zh; by default the visitor's, who can then change it"""
     welcome: str = Field(default="", max_length=200)
-    """heading of the start"""
+    """heading of the start page"""
     welcome_zh: str = Field(default="", max_length=200)
-    """the heading on the page in Chinese"""
+    """heading of the start page in Chinese"""
     footer: str = Field(default="", max_length=500)
-    """text at the foot of every page, such as the name and address of the company"""
+    """footer of every page, such as the name and address of the company"""
     footer_zh: str = Field(default="", max_length=500)
-    """the text at the foot of the page in Chinese"""
+    """footer of the page in Chinese"""
     reasons: bool = False
     """whether a line under each hit says why it has its rank"""
     pictures: PictureSource = PictureSource.HTTP
-    """pictures of other servers that this one fetches, makes smaller and sends: those at http, all, or none: direct"""
+    """pictures of other servers that the service fetches, scales down and sends: http for those at http, all, or direct
+    for none"""
     pictures_bytes: int = Field(default=500_000_000, ge=1_000_000)
-    """size of the folder of small pictures in the index directory"""
+    """maximum size of the folder of small pictures in the index directory"""
 
 
 class PicturesSettings(SettingsTable):
     """Search by pictures, and for what texts do not say."""
 
     model: str = ""
-    """model that encodes the products' pictures: a CLIP-like sentence-transformers model or folder, such as
-    clip-ViT-B-32; none for none; by default that of the previous version; read by shelfwise rebuild; see pictures"""
+    """picture encoder: a CLIP-like sentence-transformers model or folder, such as clip-ViT-B-32; none disables
+    pictures; by default that of the previous version; read by shelfwise rebuild; see pictures"""
     folder: Path | None = None
-    """folder that a rebuild may read pictures from which the feed names by a file; by default no file is read"""
+    """folder of the picture files that a feed may name; by default no file is read"""
     weight: float = Field(default=2.0, ge=0, le=20)
-    """what the pictures count in a search by text, for each deviation of similarity; 0 for nothing; see pictures"""
+    """score that pictures add in a search by text, per standard deviation of similarity; 0 for none; see pictures"""
     cache_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
-    """size of the small pictures that rebuilds keep in the index directory"""
+    """maximum size of the picture cache of rebuilds in the index directory"""
     parallel: int = Field(default=16, ge=1, le=256)
     """pictures that a rebuild fetches at once"""
     per_host: int = Field(default=4, ge=1, le=64)
@@ -217,44 +218,44 @@ class ServiceSettings(SettingsTable):
     keys: Path | None = None
     """file of API keys, by default keys.json in the index directory, or in the directory of several"""
     default_index: str = Field(default="", max_length=200)
-    """of a directory of indexes, the one that answers requests that name none"""
+    """in a directory of indexes, the index for requests that name none"""
     indexes: int = Field(default=100, ge=0, le=10_000)
-    """in a directory of indexes, the number up to which a write of the InstantSearch protocol to a name without an
-    index makes one; 0 for none"""
+    """in a directory of indexes, the number of indexes up to which a write of the InstantSearch protocol to an unknown
+    name creates one; 0 for never"""
     encoder: str = ""
-    """encoder of an index that such a write makes: a model's name or folder; by default that of the default index or of
-    the first one"""
+    """encoder of an index that such a write creates: a model's name or folder; by default that of the default index or
+    of the first one"""
     cors_origins: str | tuple[str, ...] = _address_field(())
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
     """addresses of proxies whose X-Forwarded-For header is trusted"""
     workers: int = Field(default=1, ge=1, le=256)
-    """worker processes of shelfwise serve; one uses little more than one core, several as many as there are"""
+    """worker processes of shelfwise serve; each uses little more than one core"""
     threads: int | None = Field(default=None, ge=1, le=1_000)
     """worker threads of each worker process"""
     query_encodings: int = Field(default=1_000, ge=0, le=1_000_000)
-    """the last queries whose encodings memory keeps, some 5 KB each, for further pages and filters and for other
+    """number of query encodings cached in memory, some 5 KB each, for further pages and filters and for other
     shoppers"""
     queue: int = Field(default=32, ge=0, le=100_000)
     """requests that may wait for a thread of a worker process; further ones are refused with 503"""
     deadline: float = Field(default=10.0, gt=0, le=600)
-    """time limit of a request in seconds; then it gets a 504"""
+    """time limit of a request in seconds; after it, the response is a 504"""
     write_deadline: float = Field(default=60.0, gt=0, le=600)
-    """time limit of a request that changes products in seconds"""
+    """time limit in seconds of a request that changes products"""
     feeds: Path | None = None
     """folder that a rebuild over HTTP reads feeds from"""
     feed_bytes: int = Field(default=1_000_000_000, ge=1_000)
-    """largest feed in bytes that is uploaded to that folder"""
+    """largest feed in bytes that can be uploaded to that folder"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     """largest request body in bytes, after decompression"""
     body_seconds: float = Field(default=10.0, gt=0, le=600)
     """time limit in seconds for receiving a request's head, and again for its body"""
     bodies_bytes: int = Field(default=256_000_000, ge=1_000)
-    """bytes of all request bodies in memory; a request beyond is refused with 503"""
+    """bytes of all request bodies in memory; further requests are refused with 503"""
     connections: int = Field(default=1_000, ge=1, le=100_000)
-    """connections that are served; further ones are refused with 503, and beyond twice as many closed"""
+    """maximum number of connections; further ones are refused with 503, and closed above twice as many"""
     connections_per_address: int = Field(default=500, ge=1, le=100_000)
-    """connections of one address, unless it is a trusted proxy"""
+    """maximum number of connections from one address, unless it is a trusted proxy"""
     requests_per_minute_key: int = Field(default=60_000, ge=1)
     """rate limit of one key, a large search counting as several; a key may have its own limit"""
     requests_per_minute_address: int = Field(default=6_000, ge=1)
@@ -262,8 +263,8 @@ class ServiceSettings(SettingsTable):
     pages: bool = True
     """whether the store page and the admin page are served"""
     page_key: str = Field(default="", json_schema_extra={"is_secret": True})
-    """key that the store page sends if the service has keys; every visitor can read it, so it should have the
-    scopes search and events alone"""
+    """key that the store page sends if the service has keys; every visitor can read it, so give it only the scopes
+    search and events"""
     shopify_secret: SecretStr = SecretStr("")
     """secret that Shopify signs webhooks with"""
     woocommerce_secret: SecretStr = SecretStr("")
