@@ -152,6 +152,8 @@ class WantedTypes:
     """Whether all words of the query name a type of the catalog."""
     is_voted: bool = False
     """Whether the nearest products named it, not the query."""
+    is_covered: bool = False
+    """Whether many products have all words of the query, most of them of these types."""
 
 
 NO_TYPES = WantedTypes(MappingProxyType({}))

@@ -39,12 +39,13 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
 from retrieval.single_flight import SingleFlight
-from retrieval.text.analysis import TermGroup, fold, identifier_key
+from retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
 from retrieval.text.product_types import (
     MOST_WORDS,
     NO_TYPES,
     WantedTypes,
     compound_head,
+    type_phrase,
     type_synonyms,
     without_numbers,
 )
@@ -76,6 +77,9 @@ _OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
 part of it that counts at any distance where all words of the query name the type."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
+_MOSTLY, _ENOUGH = 0.6, 8
+"""The share of the best keyword matches that must be of the types that a query names, and the number of products that
+must have all of its words, for the narrower margin to hold for products of other types."""
 _DOUBTFUL = 0.25
 """Where no product has all words of a query: the probability that its best hit is relevant, below which the page says
 that hits are only the nearest (docs/decisions/0018)."""
@@ -184,7 +188,7 @@ class Stages:
             if minimum_matches(relaxed) < minimum_matches(request.groups):
                 request = replace(request, groups=relaxed)
                 retrieved = self._retrieved(request)
-        wanted = self._with_chosen(request, self._wanted_types(request, retrieved, nearest))
+        wanted = self._with_chosen(request, retrieved, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
         found = retrieved, nearest, *looks_of(pictured)
@@ -383,13 +387,13 @@ class Stages:
         """The product types that a query asks for; none where no score is merged."""
         if request.stage in ("bm25", "dense"):
             return NO_TYPES
-        types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
+        types = self._snapshot.types
         # A Chinese word with synonyms is one word; of another one the type is a guess, so its characters count, too.
         product = request.product or request.text
         groups = self._snapshot.analyzer.analyze(product).groups if request.product else request.groups
         words = sum(not (group.is_character and group.synonyms) for group in groups)
         texts = [each.product for each in request.begun] or [product]
-        named = [found for text in texts if (found := types.named(text, words, synonyms)) is not None]
+        named = [found for text in texts if (found := self._named(text, words, retrieved)) is not None]
         agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
         wanted = WantedTypes(agreement, bool(named) and all(each.is_sure for each in named))
         if named and (not len(nearest.rows) or types.agreements(wanted, nearest.rows[:_VOTERS]).any()):
@@ -423,6 +427,17 @@ class Stages:
         agreement = {number: gain * share for number, share in voted.agreement.items()}
         return WantedTypes(agreement, words == 1, is_voted=True)
 
+    def _named(self, text: str, words: int, retrieved: Retrieval) -> WantedTypes | None:
+        """The types that a text of so many words names. A Chinese text is the name of a type, and nothing else, if most
+        products with its words are of that type."""
+        types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
+        phrase = type_phrase(text) if contains_chinese(text) else ()
+        if phrase and (whole := types.named(text, len(phrase), synonyms)) is not None and whole.is_sure:
+            best = retrieved.best.rows[:_CHECKED]
+            if len(best) and np.mean(types.agreements(whole, best) > 0) >= _MOSTLY:
+                return whole
+        return types.named(text, words, synonyms)
+
     def _voted_by_head(self, head: str) -> WantedTypes | None:
         """The types that the products nearest to the head of a query agree on; None where few of them do."""
         try:
@@ -435,13 +450,14 @@ class Stages:
         voted = self._snapshot.types.voted(head, titles, similarity, _OF_HEAD)
         return voted if max(voted.agreement.values(), default=0.0) >= _CLEAR_HEAD * _OF_HEAD else None
 
-    def _with_chosen(self, request: ResolvedRequest, wanted: WantedTypes) -> WantedTypes:
-        """Wanted types, with that of the category that shoppers choose from."""
+    def _with_chosen(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> WantedTypes:
+        """Wanted types, with that of the category that shoppers choose from, and whether the best keyword matches cover
+        them."""
         number = self._snapshot.types.number_of(request.chosen)
-        if number < 0 or request.stage in ("bm25", "dense"):
-            return wanted
-        gained = wanted.agreement.get(number, 0.0) + _CHOSEN
-        return replace(wanted, agreement={**wanted.agreement, number: gained})
+        if number >= 0 and request.stage not in ("bm25", "dense"):
+            gained = wanted.agreement.get(number, 0.0) + _CHOSEN
+            wanted = replace(wanted, agreement={**wanted.agreement, number: gained})
+        return replace(wanted, is_covered=self._are_covered(request, retrieved, wanted))
 
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
         """Of the products nearest to a query, those nearest to the part of it that may name a type."""
@@ -472,7 +488,7 @@ class Stages:
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
         margins = np.full(len(similarity), self.limits.margin)
-        if wanted.is_sure:
+        if wanted.is_sure or wanted.is_covered:
             margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self.limits.other_type_margin
         return np.asarray(similarity >= similarity[0] - margins)
 
@@ -500,7 +516,7 @@ class Stages:
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
             return True
         closest = float(nearest.scores[0]) - self.limits.cutoff * self._snapshot.manifest.background.deviation
-        if closest >= cutoff.unknown or self._has_all_words(request.groups, best):
+        if closest >= cutoff.unknown or len(self._with_all_words(request.groups, best)):
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))
         return is_known and closest >= cutoff.known
@@ -513,14 +529,23 @@ class Stages:
         # No title says "cheap"; and no product has a Chinese word because its characters stand in other words.
         groups = self._snapshot.analyzer.analyze(request.product or request.text).groups
         words = tuple(group for group in groups if not group.is_character)
-        return not self._has_all_words(words, retrieved.best.rows[:_CHECKED])
+        return not len(self._with_all_words(words, retrieved.best.rows[:_CHECKED]))
 
-    def _has_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> bool:
-        """Whether one of some products matches every group of a query."""
-        for group in groups if len(rows) else ():
+    def _are_covered(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> bool:
+        """Whether enough products have all words of a query, most of them of the types that it names."""
+        if wanted.is_sure or wanted.is_voted or not wanted.agreement or retrieved.best.total < _ENOUGH:
+            return False
+        rows = self._with_all_words(request.groups, retrieved.best.rows[:_CHECKED])
+        return len(rows) >= _ENOUGH and np.mean(self._snapshot.types.agreements(wanted, rows) > 0) >= _MOSTLY
+
+    def _with_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> Rows:
+        """Those of some products that match every group of a query."""
+        for group in groups:
+            if not len(rows):
+                break
             matches = self._snapshot.keyword.score(rows, (group,))
             rows = matches.rows[matches.scores > 0]
-        return bool(len(rows))
+        return rows
 
     def _near_others(
         self, request: ResolvedRequest, query: Vectors, nearest: NearestRows, wanted: WantedTypes, ranking: Ranking

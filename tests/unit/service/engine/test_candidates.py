@@ -98,9 +98,9 @@ def column(table: NDArray[np.float32], name: str) -> NDArray[np.float32]:
 
 def test_features_are_those_of_the_stages(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "cordless drill")
-    table = features(engine.snapshot, ranking, 30)
-    assert len(table) == 30
-    for row, result in zip(ranking.rows[:30].tolist(), table, strict=True):
+    table = features(engine.snapshot, ranking, 10)
+    assert len(table) == 10
+    for row, result in zip(ranking.rows[:10].tolist(), table, strict=True):
         stages, known = ranking.candidate(row).stages, dict(zip(FEATURES, result.tolist(), strict=True))
         assert known["merged"] == pytest.approx(stages["merged"].score, rel=1e-5)
         assert known["bm25"] * 20 == pytest.approx(stages["bm25"].score, rel=1e-5)
