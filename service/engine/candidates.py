@@ -536,7 +536,7 @@ class Stages:
         if wanted.is_sure or wanted.is_voted or not wanted.agreement or retrieved.best.total < _ENOUGH:
             return False
         rows = self._with_all_words(request.groups, retrieved.best.rows[:_CHECKED])
-        return len(rows) >= _ENOUGH and np.mean(self._snapshot.types.agreements(wanted, rows) > 0) >= _MOSTLY
+        return len(rows) >= _ENOUGH and bool(np.mean(self._snapshot.types.agreements(wanted, rows) > 0) >= _MOSTLY)
 
     def _with_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> Rows:
         """Those of some products that match every group of a query."""
