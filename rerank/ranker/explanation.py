@@ -1,8 +1,8 @@
 """Contributions of factors to a ranker's score: the ranker scores again without one factor at a time.
 
-A contribution is a difference of two scores of the served network: how much lower the score would be if this factor
-alone had its usual value (Covert, Lundberg & Lee 2021, Explaining by Removing, sections 4 and 6). Removing a product's
-words removes its token states. Interactions are missed or counted twice, so contributions do not add up to the score.
+A contribution is a difference of two scores of the served network: how much lower the score is if only this factor has
+its usual value (Covert, Lundberg & Lee 2021, Explaining by Removing, sections 4 and 6). Removing a product's words
+removes its token states. Interactions are missed or counted twice, so contributions do not add up to the score.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Factor(Enum):
     AVAILABILITY = ("availability",)
     POPULARITY = ("popularity",)
     MEMORY = MEMORY
-    """What shoppers chose for the query, its words, and any query."""
+    """The query memory: past choices for the query, its words, and any query."""
     AGE = ("freshness", "has_created")
     RATING = ("rating", "has_rating")
     HISTORY = ()
@@ -68,7 +68,7 @@ def neutralize_factor(candidates: Candidates, factor: Factor, usual: NDArray[np.
         return replace(candidates, history=History.none(candidates.history.vectors.shape[1]))
     features = candidates.features.copy()
     if factor is Factor.WORDS:
-        # As in training, where some candidates have no states.
+        # In training, too, some candidates have no states.
         features[:, HAS_STATES] = 0
         nothing = ProductTokens.none(len(features), candidates.products.states.shape[2])
         return replace(candidates, features=features, products=nothing)
@@ -109,10 +109,10 @@ class QueryWords:
 
 
 def term_matches(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -> tuple[TermMatch, ...]:
-    """The nearest word of the product for each different word of the query, or the same word if the product has it.
+    """The nearest word of the product for each distinct word of the query, or the same word if the product has it.
 
-    `states` (t, d) are those of the product's tokens. The similarity of two words is MaxSim within them (Khattab &
-    Zaharia 2020, ColBERT, section 3.2). Matches are ordered by similarity times idf.
+    `states` (t, d) are those of the product's tokens. The similarity of two words is MaxSim between their tokens
+    (Khattab & Zaharia 2020, ColBERT, section 3.2). Matches are ordered by similarity times idf.
     """
     if not product.words:
         return ()
@@ -137,6 +137,6 @@ def _by_word(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -
 
 
 def _highest(values: Floats, words: TokenWords) -> Floats:
-    """(n, words): the highest of values (n, t) among the tokens of each word."""
+    """(n, words): the highest of values (n, t) over the tokens of each word."""
     highest = [values[:, words.word_of == place].max(axis=1) for place in range(len(words.words))]
     return np.stack(highest, axis=1) if highest else np.empty((len(values), 0), np.float32)

@@ -1,7 +1,7 @@
 """Features of candidates for the ranker: first-stage scores and the store's signals; batches of the network's inputs.
 
-Every feature depends on the query and the product alone, not on the list, so that filters and pages keep the order of
-the other candidates. Unknown values are 0, with a feature that says so.
+Each feature depends only on the query and the product, not on the list, so filters and pages keep the order of the
+other candidates. Unknown values are 0, and a separate feature marks them.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ SIGNALS = (
     "has_rating",
 )
 FEATURES = (*FIRST_STAGE, *SIGNALS, *MEMORY)
-"""The columns of a feature matrix, in their order. A stored ranker names its own: one that knows others is refused."""
+"""The columns of a feature matrix, in order. A stored ranker names its own; one with unknown features is refused."""
 
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
 _MOST_OF_TYPE = 2.0
-"""Votes and clicks may say more than a name, without bound."""
+"""The highest value of a type feature: votes and clicks can say more than a name, and have no bound of their own."""
 _POPULARITY_SCALE = 1_000.0
-"""Shares of the highest popularity are distinguished down to about a thousandth."""
+"""Resolution of the popularity feature: shares down to about a thousandth of the highest are distinguished."""
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
 
 
 @dataclass(frozen=True, slots=True)
 class FirstStage:
-    """Scores of the retrievers and of their merging for c candidates, each (c,)."""
+    """Scores of the retrievers and of fusion for c candidates, each (c,)."""
 
     merged: NDArray[np.float64]
     bm25: NDArray[np.float64]
@@ -55,11 +55,11 @@ class FirstStage:
     similarity: NDArray[np.float64]
     """The cosine in deviations above that of unrelated products."""
     of_type: NDArray[np.float64]
-    """How far the product is of the type that the query asks for; 1 where it names the type."""
+    """How well the product matches the type that the query asks for; 1 if it names the type."""
     words: int
     """The number of words in the query."""
     best_bm25: float
-    """The highest BM25 score of the whole catalog for this query, whatever the filter."""
+    """The highest BM25 score of this query in the whole catalog, without filters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +67,22 @@ class Signals:
     """Properties of c products that do not depend on the query."""
 
     catalog: SignalColumns
-    """By the catalog."""
+    """Columns of the catalog's signals."""
     popularity: Floats
-    """(c,): decayed score of clicks, carts and purchases as a share of the store's highest; 0 without any."""
+    """(c,): decayed score of clicks, carts and purchases as a share of the store's highest; 0 without events."""
     has_states: NDArray[np.bool_]
-    """(c,): whether its tokens are known."""
+    """(c,): whether the product has token states."""
     today: float
-    """Days since 1970."""
+    """The date, in days since 1970."""
 
 
 MEMORY_COLUMNS = slice(len(FIRST_STAGE) + len(SIGNALS), len(FEATURES))
-"""Where a feature matrix has what is remembered of the query, see `rerank.ranker.memory`."""
+"""The columns of the query memory in a feature matrix; see `rerank.ranker.memory`."""
 
 
 def feature_matrix(first: FirstStage, signals: Signals, usual_price: float, memory: Floats | None = None) -> Floats:
-    """The features (c, len(FEATURES)); `usual_price` is what products for this query cost, NaN where it is unknown,
-    `memory` (c, len(MEMORY)) what is remembered of the query, nothing by default."""
+    """The features (c, len(FEATURES)). `usual_price` is the usual price of products for this query, NaN if unknown;
+    `memory` (c, len(MEMORY)) has the columns of the query memory, by default those of an empty one."""
     count = len(first.merged)
     columns = {"has_states": signals.has_states, **_store_columns(signals, usual_price)}
     made = np.zeros((count, len(FEATURES)), np.float32)
@@ -111,13 +111,13 @@ def first_stage_columns(first: FirstStage) -> Floats:
 
 
 def popularity_feature(share: Floats) -> Floats:
-    """The column for shares of the highest popularity: 0 to 1, logarithmic, since a second click tells more than a
-    hundredth. Shares do not depend on the store's traffic."""
+    """The column for shares of the highest popularity: 0 to 1, logarithmic, since a second click is more informative
+    than a hundredth. Shares do not depend on the store's traffic."""
     return np.asarray(np.log1p(_POPULARITY_SCALE * share.clip(0, 1)) / np.log1p(_POPULARITY_SCALE), np.float32)
 
 
 def popularity_share(feature: float) -> float:
-    """The share for a value of the column."""
+    """The share for a value of the column; the inverse of `popularity_feature`."""
     return float(np.expm1(feature * np.log1p(_POPULARITY_SCALE)) / _POPULARITY_SCALE)
 
 
@@ -144,11 +144,11 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
 
 PADDING = -1
 MOST_QUERY_TOKENS = 32
-"""Tokens of a query that the ranker reads; the others count in the first stage only."""
+"""The number of query tokens that the ranker reads; further tokens count only in the first stage."""
 ACT_KINDS = ("consultation", "click", "cart", "purchase")
-"""Kinds of acts in a history, as in `retrieval.records.EventKind`; networks use the indices."""
+"""Kinds of acts in a history, as in `retrieval.records.EventKind`; networks use their indices."""
 MOST_ACTS = 50
-"""Newest acts of a history that are read."""
+"""The number of newest acts of a history that the ranker reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +170,14 @@ class Candidates:
     """One query with its c candidates."""
 
     query: Tokens
-    """As many columns of states as the products have."""
+    """The query's tokens; their states have as many columns as those of the products."""
     query_idf: NDArray[np.float32]
-    """(q,)."""
+    """(q,): inverse document frequencies of the query's tokens."""
     products: ProductTokens
     features: NDArray[np.float32]
     """(c, F)."""
     vectors: NDArray[np.float32]
-    """(c, v); (c, 0) if no history is read."""
+    """(c, v): product vectors; (c, 0) if no history is read."""
     history: History
 
 
@@ -197,12 +197,12 @@ class RankerInputs:
     history_gaps: NDArray[np.float32]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """By name."""
+        """The arrays by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInputs:
-    """Pads lists of any lengths to one batch; every axis has at least one place, so that no reduction is empty."""
+    """Pads lists of any lengths to one batch. Each axis has at least one entry, so that no reduction is empty."""
     count = len(lists)
     c = max(1, *(len(each.features) for each in lists))
     q = max(1, min(MOST_QUERY_TOKENS, max(len(each.query.ids) for each in lists)))

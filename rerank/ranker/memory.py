@@ -1,6 +1,6 @@
-"""Query memory: what shoppers chose for a query before, as features of a ranker, looked up by hash.
+"""Query memory: the products that shoppers chose for a query before, as features of a ranker, looked up by hash.
 
-The rows are those of the derived table `query_memory`, which docs/derived.md describes.
+Its rows are those of the derived table `query_memory`, which docs/derived.md describes.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ Hashes = NDArray[np.uint64]
 
 
 class Scope(StrEnum):
-    """The lists that a row of the memory is made of."""
+    """The lists from which a row of the memory is computed."""
 
     ALL = "all"
-    """Those of all queries."""
+    """The lists of all queries."""
     QUERY = "query"
-    """Those of the queries with the same words."""
+    """The lists of queries with the same words."""
     WORD = "word"
-    """Those of the queries with a word."""
+    """The lists of queries with a word."""
 
 
 class Kind(StrEnum):
-    """What a row of the memory is about."""
+    """The kind of member of a row."""
 
     PRODUCT = "product"
     CATEGORY = "category"
     """The products of a category, by its whole path."""
     BRAND = "brand"
     PRICE = "price"
-    """The products of a quarter of their categories' prices, 0 to 3."""
+    """The products in one quarter of their category's prices, 0 to 3."""
 
 
 KINDS = tuple(Kind)
@@ -49,22 +49,22 @@ _OF_WORDS = KINDS[:2]
 _SCOPED = (*(f"query_{kind}" for kind in KINDS), *(f"words_{kind}" for kind in _OF_WORDS))
 _CERTAIN = tuple(name for name in _SCOPED if not name.endswith(Kind.PRODUCT))
 MEMORY = (*_SCOPED, *(f"{name}_evidence" for name in _CERTAIN), "query_cart", "query_purchase")
-"""The columns of features, in their order: logarithms of ratios, 0 where nothing is known, which is where the evidence
-is 0. The evidence of a product itself is none of them: it tells what was shown, and would bury what is new. Carts and
+"""The columns of features, in order: logarithms of ratios. If nothing is known, both they and the evidence are 0. The
+evidence of the product itself is not among them: it shows what was displayed, and would bury new products. Carts and
 purchases are those of the product for the query, or else for all queries."""
 _OF_CERTAIN = [_SCOPED.index(name) for name in _CERTAIN]
 _MOST = 3.0
-"""The furthest that a logarithm may be from 0: twenty times as often, or as rarely, as expected."""
+"""The largest absolute value of a logarithm: twenty times as often, or as rarely, as expected."""
 
 
 def memory_key(text: str) -> str:
-    """Equal for two queries of the same words."""
+    """The key of a query; queries with the same words have equal keys."""
     return " ".join(sorted(words_of(text)))
 
 
 def memory_words(text: str) -> list[str]:
-    """The words that a query is remembered by, each once: folded, in the singular; of a run of Chinese each two
-    neighbouring characters."""
+    """The words under which a query is remembered, without repetitions: folded and singular; for a run of Chinese, each
+    pair of neighbouring characters."""
     found: list[str] = []
     for word in words_of(text):
         if contains_chinese(word):
@@ -76,13 +76,13 @@ def memory_words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryRows:
-    """Rows (n,) of the memory in any order."""
+    """Rows (n,) of the memory, in any order."""
 
     scopes: Sequence[str]
     keys: Sequence[str]
     kinds: Sequence[str]
     members: Sequence[str]
-    """The product's id, or the category, brand or band of prices."""
+    """The product's id, or the category, brand or price band."""
     ratios: Sequence[NDArray[np.floating]]
     """`RATIOS`, each (n,)."""
 
@@ -96,12 +96,12 @@ class Posteriors:
     rate: NDArray[np.float64]
     """(c,): the mean is `shape / rate`."""
     evidence: NDArray[np.float64]
-    """(c,): 0 to 1, how much is known of each product from the clicks of all queries."""
+    """(c,): 0 to 1, how much the clicks of all queries say about each product."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryMemory:
-    """The ratios of k keys and n rows, and the members that p products belong to. Read-only; may be memory-mapped."""
+    """The ratios of k keys and n rows, and the members of p products. Read-only; may be memory-mapped."""
 
     keys: Hashes
     """(k,): hashes of scopes and their keys, ascending."""
@@ -110,25 +110,26 @@ class QueryMemory:
     members: Hashes
     """(n,): hashes of kinds and their members, ascending within each key."""
     attraction: Floats
-    """(n,): clicks of examined impressions, against the query's other products."""
+    """(n,): clicks per examined impression, relative to the query's other products."""
     cart: Floats
-    """(n,): carts for each click, likewise."""
+    """(n,): carts per click, relative to the query's other products."""
     purchase: Floats
-    """(n,): purchases for each click."""
+    """(n,): purchases per click, relative to the query's other products."""
     evidence: Floats
     """(n,): 0 to 1, how much of the attraction comes from the key's own clicks."""
     strength: Floats
-    """(n,): the expected clicks that the prior of the attraction is worth."""
+    """(n,): the weight of the attraction's prior, in expected clicks."""
     products: Hashes
     """(p,): hashes of the catalog's products, ascending."""
     category: Hashes
-    """(p,): the hash of each one's category; 0 for none."""
+    """(p,): the hash of each product's category; 0 if it has none."""
     brand: Hashes
     price: Hashes
 
     @classmethod
     def of_rows(cls, rows: MemoryRows, catalog: Sequence[tuple[str, str, str]] = ()) -> Self:
-        """From rows, and triples of the id of a catalog's product, a kind, and the member that it is or belongs to."""
+        """Builds the memory from rows, and from triples of a catalog product's id, a kind, and the product's member of
+        that kind."""
         hashes: dict[tuple[str, str], int] = {}
         named = zip(rows.scopes, rows.keys, strict=True)
         of_row = np.array([hashes.setdefault(each, _hash(*each)) for each in named], np.uint64)
@@ -150,13 +151,13 @@ class QueryMemory:
         return len(self.members)
 
     def features(self, text: str, products: Hashes) -> Floats:
-        """The columns `MEMORY` (c, 12) of products for a query, by their hashes (c,)."""
+        """The columns `MEMORY` (c, 12) of products for a query; `products` (c,) are hashes."""
         count = len(products)
         made = np.zeros((len(MEMORY), count), np.float32)
         if not (len(self) and count):
             return made.T
         wanted = np.concatenate([products, *self._belonging(products)])
-        # By the columns of `_SCOPED`, end to end, as `wanted` has their members.
+        # In the order of the columns of `_SCOPED`, concatenated, as `wanted` has their members.
         own, behind = len(KINDS) * count, len(_SCOPED) * count
         ratios, evidence = made.reshape(-1)[:behind], np.zeros(behind, np.float32)
         for scope, key, sought in ((Scope.ALL, "", products), (Scope.QUERY, memory_key(text), wanted)):
@@ -177,7 +178,7 @@ class QueryMemory:
         return made.T
 
     def posteriors(self, text: str, products: Hashes) -> Posteriors:
-        """What is known of the attraction of products (c,) for a query."""
+        """The distributions of the attraction of products (c,) for a query."""
         count = len(products)
         everywhere, at = self._rows(Scope.ALL, "", products)
         evidence, mean = np.zeros(count), np.ones(count)
@@ -189,29 +190,29 @@ class QueryMemory:
         return Posteriors((rate * mean).clip(1e-3), rate, evidence)
 
     def chosen(self, text: str, products: Hashes) -> NDArray[np.bool_]:
-        """Which products (c,) shoppers with a query chose more often than its other products, by the query's own
-        clicks."""
+        """(c,): whether shoppers with this query chose the product more often than its other products, by the query's
+        own clicks."""
         found, mean = np.zeros(len(products), np.bool_), np.ones(len(products))
         everywhere, at = self._rows(Scope.ALL, "", products)
         mean[everywhere] = self.attraction[at]
         known, at = self._rows(Scope.QUERY, memory_key(text), products)
-        # The attraction is a mean of the query's own ratio and of the prior, weighted by the evidence.
+        # The attraction is the mean of the query's own ratio and the prior, weighted by the evidence.
         own = self.evidence[at]
         found[known] = self.attraction[at] - (1 - own) * mean[known] > own
         return found
 
     def share_in_catalog(self) -> float:
-        """The share of the products that shoppers were shown which the catalog had when the memory was made; 1 for no
+        """The share of products shown to shoppers that were in the catalog when the memory was made; 1 for an empty
         memory."""
         seen = self.members[self._place(Scope.ALL, "")]
         return float(np.isin(seen, self.products).mean()) if len(seen) else 1.0
 
     def share_known(self, products: Hashes) -> float:
-        """The share of some products (c,) that the catalog had when the memory was made; 1 for no memory."""
+        """The share of these products (c,) that were in the catalog when the memory was made; 1 for an empty memory."""
         return float(np.isin(products, self.products).mean()) if len(self) and len(products) else 1.0
 
     def _belonging(self, products: Hashes) -> list[Hashes]:
-        """The category, the brand and the price of products, (c,) each; 0 for those that are not in the catalog."""
+        """The category, brand and price band of products, (c,) each; 0 for products that are not in the catalog."""
         columns = self.category, self.brand, self.price
         at = np.searchsorted(self.products, products)
         known = np.flatnonzero(at < len(self.products))
@@ -222,7 +223,7 @@ class QueryMemory:
         return found
 
     def _rows(self, scope: Scope, key: str, wanted: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of the members (m,) a key has, and their rows."""
+        """The members (m,) that a key has, as indices, and their rows."""
         place = self._place(scope, key)
         held = self.members[place]
         if not len(held):
@@ -232,25 +233,25 @@ class QueryMemory:
         return known, at[known] + place.start
 
     def _place(self, scope: Scope, key: str) -> slice:
-        """Where the rows of a key are; an empty slice where it has none."""
+        """The rows of a key; an empty slice if it has none."""
         name = np.uint64(_hash(scope, key))
         at = int(np.searchsorted(self.keys, name))
         is_known = at < len(self.keys) and self.keys[at] == name
         return slice(int(self.starts[at]), int(self.starts[at + 1])) if is_known else slice(0, 0)
 
     def problem(self) -> str:
-        """What is wrong with the arrays, or nothing."""
+        """The reason why the arrays are invalid, or ""."""
         if len(self.starts) != len(self.keys) + 1 or self.starts[0] != 0 or self.starts[-1] != len(self.members):
-            return "holds bounds that do not fit"
+            return "has bounds that do not match its rows"
         if (np.diff(self.starts) < 1).any() or (self.keys[1:] <= self.keys[:-1]).any():
-            return "holds keys that are not in order"
+            return "has keys that are not in order"
         columns = (self.attraction, self.cart, self.purchase, self.evidence, self.strength)
         if any(len(each) != len(self.members) for each in columns):
-            return "holds other members than ratios"
+            return "has different numbers of members and ratios"
         if any(len(each) != len(self.products) for each in (self.category, self.brand, self.price)):
-            return "holds other products than categories, brands and prices"
+            return "has different numbers of products, categories, brands and prices"
         is_right = all(bool(((each >= 0) & np.isfinite(each)).all()) for each in columns)
-        return "" if is_right else "holds ratios that are negative or not finite"
+        return "" if is_right else "has ratios that are negative or not finite"
 
 
 _NONE = np.empty(0, np.int64)
@@ -275,4 +276,4 @@ def _logarithm(ratios: Floats) -> Floats:
 
 
 NO_MEMORY = QueryMemory.of_rows(MemoryRows((), (), (), (), [np.empty(0)] * len(RATIOS)))
-"""Where nobody has chosen anything yet, or nothing of it is told."""
+"""The memory of a store without events, or one that may not be used."""

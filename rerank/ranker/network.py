@@ -1,10 +1,10 @@
-"""The ranker's network, in torch: trained here, exported to ONNX to serve.
+"""The ranker's network, in torch: trained here, and exported to ONNX for serving.
 
 A query's tokens are matched with each candidate's cached token states in three ways. *MaxSim* (Khattab & Zaharia
-2020, ColBERT, section 3.2) takes the best match of each query token among the product's, with learned token weights;
-*coverage* does the same for equal tokens; one layer of *cross-attention* reads the product's states, which are keys and
-values unchanged, so that only dot products are computed at query time. A small head with a linear path combines them
-with the scores of the first stage and the store's signals.
+2020, ColBERT, section 3.2) takes the best match of each query token among the product's, with learned token weights.
+*Coverage* does the same for equal tokens. One layer of *cross-attention* uses the product's states unchanged as keys
+and values, so that only dot products are computed at query time. A small head with a linear path combines these with
+the first-stage scores and the store's signals.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FAR = -1e4
 """The logit of masked positions; finite in half precision."""
 _SIMILARITIES = 6
 _LEAST_SPREAD = 1e-3
-"""A feature that varies by less counts as constant: its one outlier would dominate."""
+"""A feature that varies by less counts as constant, since a single outlier would dominate it."""
 _CONSTANT_SPREAD = 1e6
-"""The divisor of constant features, which leaves nothing of them."""
+"""The divisor of constant features, which makes them negligible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class NetworkShape:
     state_dimension: int
     """Columns of token states."""
     vector_dimension: int
-    """Columns of product vectors, which a history is made of."""
+    """Columns of product vectors, which represent a history."""
     features: int
     layers: int = 1
-    """Cross-attention layers: 1, or 0 for the features head alone."""
+    """Cross-attention layers: 1, or 0 for the features head only."""
     attention_heads: int = 4
-    """Between which the columns of token states are divided."""
+    """The number of heads among which the columns of token states are divided."""
     feed_forward: int = 256
-    """Units behind the attention; 0 for none."""
+    """Feed-forward units after the attention; 0 for none."""
     hidden: int = 64
     history: int = 32
-    """Columns of the attention over a shopper's history; 0 leaves it out."""
+    """Columns of the attention over a shopper's history; 0 for none."""
     kept_heads: tuple[int, ...] = ()
     """The attention heads that `rerank.ranker.pruning` kept, ascending; empty for all."""
 
@@ -60,11 +60,11 @@ class NetworkShape:
         if self.attention_heads < 1 or not self.state_dimension >= self.attention_heads:
             raise ValueError(f"{self.state_dimension} columns cannot be divided between {self.attention_heads} heads")
         if list(self.kept_heads) != sorted({*range(self.attention_heads)}.intersection(self.kept_heads)):
-            raise ValueError(f"kept_heads {self.kept_heads} are to be some of {self.attention_heads}, ascending")
+            raise ValueError(f"kept_heads {self.kept_heads} must be some of {self.attention_heads} heads, ascending")
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """The attention heads, by their places among the columns of states."""
+        """The attention heads, as indices."""
         return self.kept_heads or tuple(range(self.attention_heads))
 
     @property
@@ -95,28 +95,28 @@ class Inputs(NamedTuple):
     history_vectors: Tensor
     """(B, h, v) float32."""
     history_kinds: Tensor
-    """(B, h) int64: places in `rerank.ranker.features.ACT_KINDS`."""
+    """(B, h) int64: indices in `rerank.ranker.features.ACT_KINDS`."""
     history_gaps: Tensor
     """(B, h) float32: days between the event and the query."""
 
 
 class Matching(NamedTuple):
-    """How each query token meets each candidate."""
+    """The matches of each query token with each candidate."""
 
     similarity: Tensor
     """(B, c, q, t): cosines."""
     is_equal: Tensor
-    """(B, c, q, t) float: 1 where both tokens are the same word piece."""
+    """(B, c, q, t) float: 1 if both tokens are the same word piece."""
     is_product_token: Tensor
     """(B, c, t) bool."""
     best: Tensor
     """(B, c, q): MaxSim of each query token, 0 for a candidate without states."""
     covered: Tensor
-    """(B, c, q): 1 where the product has the token itself."""
+    """(B, c, q): 1 if the product has the same token."""
 
 
 class RankerNetwork(nn.Module):
-    """Scores candidates: higher is better, for each kind of event."""
+    """Scores candidates for each kind of event; higher is better."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class RankerNetwork(nn.Module):
         self.history = HistoryAttention(shape) if shape.history else None
 
     def forward(self, *arrays: Tensor) -> Tensor:
-        """Scores (B, c, 3) of `Inputs`, given one by one."""
+        """Scores (B, c, 3) of `Inputs`, passed one by one."""
         inputs = Inputs(*arrays)
         matching = self.match(inputs)
         scalars = self._scalars(inputs, matching)
@@ -144,25 +144,25 @@ class RankerNetwork(nn.Module):
         if self.shape.layers:
             known.append(self.attended(inputs, matching))
         scores: Tensor = self.linear(scalars) + self.mlp(torch.cat(known, dim=-1))
-        # Training data that has no shoppers has no vectors: as with an empty history, nothing is added.
+        # Training data without shoppers has no vectors. As with an empty history, nothing is added.
         if self.history is not None and inputs.candidate_vectors.shape[-1]:
             past = inputs.history_vectors, inputs.history_kinds, inputs.history_gaps
             scores = scores + self.history(inputs.candidate_vectors, *past)
         return scores
 
     def scalars(self, inputs: Inputs) -> Tensor:
-        """What the head reads of each candidate (B, c, F + 6), attention aside: features and similarities."""
+        """Inputs of the head for each candidate (B, c, F + 6), without attention: features and similarities."""
         return self._scalars(inputs, self.match(inputs))
 
     def _scalars(self, inputs: Inputs, matching: Matching) -> Tensor:
         return torch.cat([self.scaled(inputs.features), self.similarities(inputs, matching)], dim=-1)
 
     def scaled(self, features: Tensor) -> Tensor:
-        """Features (B, c, F) at the scale of the training data, outliers held in."""
+        """Features (B, c, F) at the scale of the training data, with outliers bounded."""
         return ((features - self.centre) / self.spread).clamp(-5, 5)
 
     def fit_scale(self, features: Tensor) -> None:
-        """Fits the scale of features (m, F). A constant feature stays without effect: its meaning was not learned."""
+        """Fits the scale of features (m, F). A constant feature has no effect, since its meaning cannot be learned."""
         spread = features.std(dim=0, correction=0)
         self.centre.copy_(features.mean(dim=0))
         self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, _CONSTANT_SPREAD)))
@@ -173,10 +173,10 @@ class RankerNetwork(nn.Module):
         return self.spread >= _CONSTANT_SPREAD / 2
 
     def match(self, inputs: Inputs) -> Matching:
-        """The query's tokens against each candidate's."""
+        """Matches the query's tokens with those of each candidate."""
         products = inputs.product_states.float() / 127
         query = torch.nn.functional.normalize(self.query_map(inputs.query_states), dim=-1)
-        # One product of matrices for all candidates: many small ones take several times as long.
+        # One matrix product for all candidates: many small ones take several times as long.
         batch, candidates, tokens, d = products.shape
         flat = products.reshape(batch, candidates * tokens, d) @ query.transpose(1, 2)
         similarity = flat.reshape(batch, candidates, tokens, -1).transpose(2, 3)
@@ -188,7 +188,7 @@ class RankerNetwork(nn.Module):
         return Matching(similarity, is_equal, is_product_token, best, is_equal.amax(dim=-1))
 
     def token_weights(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """How much each query token counts, for similarity and for coverage: each (B, q), adding up to 1."""
+        """The weight of each query token for similarity and for coverage: each (B, q), adding up to 1."""
         known = torch.cat([inputs.query_states, inputs.query_idf[..., None] / 10], dim=-1)
         is_token = (inputs.query_ids >= 0).float()
         weights = (
@@ -221,7 +221,8 @@ class RankerNetwork(nn.Module):
         )
 
     def attended(self, inputs: Inputs, matching: Matching) -> Tensor:
-        """What the query's tokens read in each candidate (B, c, 2d): their weighted mean, and their maximum."""
+        """The output of attention for each candidate (B, c, 2d): the weighted mean and the maximum over query
+        tokens."""
         products = inputs.product_states.float() / 127
         query = inputs.query_states[:, None].expand(-1, inputs.features.shape[1], -1, -1)
         for layer in self.attention:
@@ -234,12 +235,12 @@ class RankerNetwork(nn.Module):
 
 
 def _any(is_token: Tensor) -> Tensor:
-    """Of (B, q), 1 where there is any token (B, 1)."""
+    """(B, 1): 1 if a row of (B, q) has any token."""
     return is_token.amax(dim=-1, keepdim=True)
 
 
 class CrossAttention(nn.Module):
-    """Each query token reads a product's states, which are keys and values as they are."""
+    """Attention of each query token over a product's states, which are used unchanged as keys and values."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -255,7 +256,7 @@ class CrossAttention(nn.Module):
         self.scale = nn.Parameter(torch.full((heads,), 4.0))
 
     def forward(self, query: Tensor, products: Tensor, matching: Matching) -> Tensor:
-        """Query tokens (B, c, q, d) over product tokens (B, c, t, d), the result as the query tokens."""
+        """Attends from query tokens (B, c, q, d) to product tokens (B, c, t, d); the result has the query's shape."""
         batch, candidates, tokens, _ = query.shape
         heads, columns = len(self.shape.heads), self.shape.head_columns
         query = query + self.match_map(torch.stack([matching.best, matching.covered], dim=-1))
@@ -270,7 +271,7 @@ class CrossAttention(nn.Module):
         return result
 
     def _divided(self, products: Tensor) -> Tensor:
-        """What each head reads of the product tokens (B, c, heads, t, columns)."""
+        """The product tokens as each head reads them (B, c, heads, t, columns)."""
         batch, candidates, tokens, _ = products.shape
         every = products.reshape(batch, candidates, tokens, self.shape.attention_heads, self.shape.head_columns)
         if self.shape.kept_heads:
@@ -279,7 +280,7 @@ class CrossAttention(nn.Module):
 
 
 class Constant(nn.Module):
-    """A feed-forward layer that lost all its units: a constant (d,)."""
+    """A feed-forward layer without units: a constant (d,)."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -291,9 +292,10 @@ class Constant(nn.Module):
 
 
 class HistoryAttention(nn.Module):
-    """Target attention (Zhou et al. 2018, Deep Interest Network, section 4.3): each candidate looks at what the shopper
-    did before. A place of zeros to attend to lets it look away (Ai et al. 2019, A Zero Attention Model for Personalized
-    Product Search, section 3.3), and the last layer begins at zero: without training, a history changes nothing."""
+    """Target attention (Zhou et al. 2018, Deep Interest Network, section 4.3): each candidate attends to the shopper's
+    earlier acts. An additional zero vector lets it attend to none of them (Ai et al. 2019, A Zero Attention Model for
+    Personalized Product Search, section 3.3). The last layer starts at zero: without training, a history has no
+    effect."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -307,8 +309,8 @@ class HistoryAttention(nn.Module):
         self.score = nn.Sequential(nn.Linear(n + 1, n), nn.GELU(), last)
         for weight in (self.candidate.bias, self.event.bias, self.gap.bias, last.weight, last.bias):
             nn.init.zeros_(weight)
-        # Vectors have length 1, not each of their columns: torch's own weights would tell hardly anything of them. Both
-        # maps begin the same, so that a candidate looks at what is like it, whatever its kind and however long ago.
+        # Vectors, not their columns, have length 1, so torch's default weights would give almost no signal. Both maps
+        # start equal, so that a candidate attends to similar products, whatever the kind of act and its age.
         nn.init.normal_(self.candidate.weight, std=0.5)
         with torch.no_grad():
             self.event.weight.copy_(self.candidate.weight)
@@ -316,8 +318,8 @@ class HistoryAttention(nn.Module):
             nn.init.normal_(part.weight, std=0.1)
 
     def forward(self, candidates: Tensor, vectors: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
-        """The score (B, c, 3) that the history adds, 0 for an empty one; takes candidate_vectors and the history's
-        vectors, kinds and gaps of `Inputs`."""
+        """The score (B, c, 3) that the history adds, 0 for an empty one. The arguments are candidate_vectors and the
+        history's vectors, kinds and gaps of `Inputs`."""
         is_event = kinds >= 0
         kind_and_gap = self.kind(kinds.clamp(min=0)) + self.gap(torch.log1p(gaps.clamp(min=0))[..., None])
         events = self.event(vectors) + kind_and_gap
@@ -338,13 +340,13 @@ _SHAPE = "shape"
 
 
 def save_network(network: RankerNetwork, path: Path) -> None:
-    """Writes the file."""
+    """Writes the network's shape and weights to a file."""
     shape = msgspec.json.encode(network.shape).decode()
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path, {_SHAPE: shape})
 
 
 def load_network(path: Path) -> RankerNetwork:
-    """Reads the file; raises ModelDamagedError if it cannot be read, ModelMismatchError if its weights do not fit its
+    """Reads the file; raises ModelDamagedError if it cannot be read, ModelMismatchError if its weights do not match its
     shape."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -356,6 +358,6 @@ def load_network(path: Path) -> RankerNetwork:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        message = f"{path} holds weights of another network than this program has ({str(error)[:300]}); train it again"
+        message = f"{path} has weights of a different network than this program's ({str(error)[:300]}); train it again"
         raise ModelMismatchError(message) from error
     return network.eval()

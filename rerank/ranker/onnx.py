@@ -1,4 +1,4 @@
-"""A ranker as it is served: its graph on ONNX Runtime, without torch."""
+"""A served ranker: its graph on ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CURE = "train the ranker again"
 def open_model(
     path: Path, inputs: Collection[str], outputs: Sequence[str], noun: str, cure: str, family: str = RANKER
 ) -> tuple[InferenceSession, set[str]]:
-    """The graph of a stored model, and those of `inputs` that it takes; `noun` and `cure` are for messages.
+    """Opens the graph of a stored model; also returns those of `inputs` that it takes. Messages use `noun` and `cure`.
 
-    Raises ModelDamagedError where it cannot be run, takes anything else, or gives other `outputs`.
+    Raises ModelDamagedError if it cannot be run, takes other inputs, or has other outputs than `outputs`.
     """
     try:
         session = open_graph(path)
     except Exception as error:
-        # ONNX Runtime's exceptions have no common base but Exception.
+        # ONNX Runtime's exceptions have no common base class except Exception.
         raise ModelDamagedError(f"{path} cannot be run ({str(error)[:300]}); {cure}", family) from error
     names = {given.name for given in session.get_inputs()}
     if not names <= set(inputs) or [made.name for made in session.get_outputs()] != list(outputs):
@@ -42,10 +42,10 @@ def open_model(
 
 
 class OnnxRanker:
-    """Scores candidates by a ranker that was published. Thread-safe; each call computes in the calling thread."""
+    """Scores candidates with a published ranker. Thread-safe; each call computes in the calling thread."""
 
     def __init__(self, ranker: StoredRanker, event_weights: tuple[float, float, float] | None = None) -> None:
-        """`event_weights` of a click, a cart and a purchase replace the ranker's own. Raises ModelDamagedError as
+        """`event_weights` of a click, a cart and a purchase replace the ranker's own. Raises ModelDamagedError like
         `open_model`."""
         self.name = ranker.name
         self.spec: RankerSpec = ranker.spec
@@ -61,7 +61,7 @@ class OnnxRanker:
 
     @property
     def reads_memory(self) -> bool:
-        """Whether what shoppers chose for the query changes its scores."""
+        """Whether the query memory changes its scores."""
         return not set(MEMORY).isdisjoint(self.spec.features)
 
     @property
@@ -69,7 +69,7 @@ class OnnxRanker:
         return "product_states" in self._inputs
 
     def score(self, lists: Sequence[Candidates]) -> list[NDArray[np.float64]]:
-        """The scores (c,) of each list's candidates: the network's outputs and the merged score by their weights. A
+        """The scores (c,) of each list's candidates: the weighted sum of the network's outputs and the merged score. A
         score does not depend on other candidates or lists. Raises ModelError if the graph fails or a score is not
         finite."""
         filled = [each for each in lists if len(each.features)]
@@ -87,18 +87,18 @@ class OnnxRanker:
         return [self._mixed(next(mixed), each) if len(each.features) else np.empty(0) for each in lists]
 
     def fit(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The probabilities (c,) that candidates of these scores fit their query."""
+        """The probabilities (c,) that candidates with these scores fit their query."""
         slope, intercept = self.spec.calibration
         return np.asarray(1 / (1 + np.exp(-np.clip(slope * scores + intercept, -30, 30))))
 
     @property
     def judges_relevance(self) -> bool:
-        """Whether `fit` is a probability of relevance, not of a click or a grade, which good hits often lack."""
+        """Whether `fit` is a probability of relevance, not of a click or a grade, which is low for many good hits."""
         return TEACHER in self.spec.trained_on
 
     def _mixed(self, network: NDArray[np.float32], each: Candidates) -> NDArray[np.float64]:
         merged = each.features[:, MERGED].astype(np.float64)
         scores = np.asarray(network[: len(merged)].astype(np.float64) + self.spec.mix * merged)
         if not np.isfinite(scores).all():
-            raise ModelError(f"{self.name} gave {scores[~np.isfinite(scores)][0]} for a candidate: train it again")
+            raise ModelError(f"{self.name} returned the score {scores[~np.isfinite(scores)][0]}: train it again")
         return scores

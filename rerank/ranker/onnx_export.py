@@ -1,4 +1,4 @@
-"""Writes a trained network as one ONNX graph, in float32 or with its matrices in int8."""
+"""Writes a trained network as one ONNX graph, in float32 or with int8 matrices."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _HISTORY = Inputs._fields.index("candidate_vectors")
 
 
 def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
-    """Writes the graph to `path`: it takes the arrays of `rerank.ranker.features.RankerInputs` that the network reads
-    and gives scores (B, c, 3). `rerank.model_store` lists the allowed operators. Raises ModelError as `export_module`.
+    """Writes the graph to `path`. It takes the arrays of `rerank.ranker.features.RankerInputs` that the network reads
+    and returns scores (B, c, 3). `rerank.model_store` lists the allowed operators. Raises ModelError like
+    `export_module`.
     """
     count = len(Inputs._fields) if network.history is not None else _HISTORY
     lists, candidates, history = (
@@ -55,7 +56,7 @@ def export_module(
     path: Path,
     family: str = RANKER,
 ) -> onnx.ModelProto:
-    """The graph of a module; `axes` are those of any length. Raises ModelError where PyTorch's exporter gives none."""
+    """The graph of a module; `axes` have dynamic length. Raises ModelError if PyTorch's exporter returns no graph."""
     with quiet(), torch.inference_mode():
         program = torch.onnx.export(
             module.eval(),
@@ -70,7 +71,7 @@ def export_module(
     if program is None:
         raise ModelError(f"{path} cannot be exported: PyTorch's exporter returned no graph", family)
     graph = program.model_proto
-    # The exporter notes lines of source files, and where they are on this machine.
+    # The exporter records source lines with their paths on this machine.
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

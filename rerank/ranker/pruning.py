@@ -1,4 +1,4 @@
-"""Structured pruning of a trained network: removes the attention heads and feed-forward units that move its scores
+"""Structured pruning of a trained network: removes the attention heads and feed-forward units that change its scores
 least, or the whole cross-attention layer.
 
 The importance of a part is the first-order Taylor expansion of the effect of its removal, activation times gradient
@@ -23,14 +23,14 @@ from rerank.ranker.network import CrossAttention, Inputs, NetworkShape, RankerNe
 from retrieval.errors import InputError, ModelError
 
 Sample = Sequence[tuple[Inputs, Tensor]]
-"""Batches of lists, each with which of its places hold a candidate (B, c)."""
+"""Batches of lists, each with the mask of its candidates (B, c)."""
 _LAYER = "attention.0."
 _Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class PruningTarget:
-    """The parts to keep of a network; None keeps all."""
+    """The parts of a network to keep; None keeps all."""
 
     heads: int | None = None
     feed_forward: int | None = None
@@ -39,7 +39,7 @@ class PruningTarget:
 
 
 def complete_target(left: PruningTarget, shape: NetworkShape) -> PruningTarget:
-    """The same in numbers for a network of this shape; raises InputError for more than it has, or no head."""
+    """The target in numbers for a network of this shape; raises InputError for more parts than it has, or no head."""
     if not shape.layers and (left.heads, left.feed_forward) != (None, None):
         raise InputError("this ranker has no cross-attention layer: there are no heads or units to prune")
     if left.layers == 0:
@@ -58,14 +58,14 @@ def _number(what: str, wanted: int | None, least: int, most: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartImportance:
-    """The importance of the parts of a network's layer on a sample of lists."""
+    """The importance of the parts of a network's attention layer on a sample of lists."""
 
     heads: NDArray[np.float64]
-    """(heads,): how far each moves candidates apart, in the unit of scores."""
+    """(heads,): how much each head separates candidates, in the unit of scores."""
     units: NDArray[np.float64]
-    """(feed_forward,)."""
+    """(feed_forward,): the same for each unit."""
     read: Tensor
-    """(heads * columns,): the mean of what the heads read."""
+    """(heads * columns,): the mean output of the heads."""
     fired: Tensor
     """(feed_forward,): the mean activation of the units."""
     pooled: Tensor
@@ -74,20 +74,21 @@ class PartImportance:
 
 def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> PartImportance:
     """Runs a trained network on a sample; `weights` are those of the kinds of events in its score. Raises ModelError
-    for a network without a cross-attention layer, InputError for a sample without a candidate."""
+    for a network without a cross-attention layer, InputError for a sample without candidates."""
+    # What a history adds does not depend on the other parts.
     # What a history adds depends on no other part.
     base = deepcopy(network).eval()
     base.history = None
     columns = _layer(base).shape.head_columns
     if not any(is_candidate.any() for _, is_candidate in sample):
-        raise InputError("there is no candidate in the sample that a network's parts are to be measured on")
+        raise InputError("the sample for measuring the importance of network parts has no candidates")
     read, fired, pooled = _means(base, sample)
     worth, lists = torch.tensor(weights, dtype=torch.float32), sum(len(is_candidate) for _, is_candidate in sample)
     heads, units = torch.zeros(len(read) // columns), torch.zeros(len(fired))
     for inputs, is_candidate in sample:
         scores, activations = _run(base, inputs)
         gradients = torch.autograd.grad((scores @ worth)[is_candidate].sum(), activations)
-        # (B, c, n): by how much each candidate's score changes where each activation becomes its mean.
+        # (B, c, n): the change of each candidate's score if each activation becomes its mean.
         by_column, *by_unit = (
             ((activation - mean) * gradient).sum(dim=2).detach()
             for activation, mean, gradient in zip(activations, (read, fired), gradients, strict=False)
@@ -120,13 +121,13 @@ def prune_network(network: RankerNetwork, measured: PartImportance, left: Prunin
 def _layer(network: RankerNetwork) -> CrossAttention:
     layers = list(network.attention)
     if len(layers) != 1:
-        raise ModelError(f"the ranker has {len(layers)} cross-attention layers; only one with 1 can be made smaller")
+        raise ModelError(f"the ranker has {len(layers)} cross-attention layers; only one with 1 can be pruned")
     return cast(CrossAttention, layers[0])
 
 
 def _run(network: RankerNetwork, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Scores (B, c, 3), and for each query token what the heads read (B, c, q, heads * columns) and the activations of
-    the units (B, c, q, feed_forward), if there are any."""
+    """Scores (B, c, 3), and for each query token the output of the heads (B, c, q, heads * columns) and the activations
+    of the units (B, c, q, feed_forward), if there are any."""
     layer, found = _layer(network), list[Tensor]()
     last = [cast(nn.Sequential, layer.feed_forward)[2]] if network.shape.feed_forward else []
 
@@ -143,7 +144,7 @@ def _run(network: RankerNetwork, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, 
 
 
 def _means(network: RankerNetwork, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """Means of what the heads read and of the units over all query tokens, and of the layer over all candidates."""
+    """Means of the heads' outputs and of the units over all query tokens, and of the layer over all candidates."""
     read, pooled = list[Tensor](), list[Tensor]()
     fired = [torch.empty(0, network.shape.feed_forward)]
     with torch.no_grad():
@@ -153,13 +154,13 @@ def _means(network: RankerNetwork, sample: Sample) -> tuple[Tensor, Tensor, Tens
             for kept, activation in zip((read, fired), activations, strict=False):
                 kept.append(activation[is_place])
             pooled.append(network.attended(inputs, network.match(inputs))[is_candidate])
-    # NaN without any token.
+    # NaN if there is no token.
     first, second, third = (torch.cat(each).mean(dim=0).nan_to_num() for each in (read, fired, pooled))
     return first, second, third
 
 
 def _apart(changes: Tensor, is_candidate: Tensor) -> Tensor:
-    """Of changes (B, c, n) the standard deviations over each list's candidates, added up over the lists (n,)."""
+    """The standard deviations of changes (B, c, n) over each list's candidates, summed over the lists (n,)."""
     kept = is_candidate[..., None].float()
     count = kept.sum(dim=1, keepdim=True).clamp(min=1)
     centred = (changes - (changes * kept).sum(dim=1, keepdim=True) / count) * kept
@@ -171,7 +172,7 @@ def _to_numpy(importance: Tensor) -> NDArray[np.float64]:
 
 
 def _most(importance: NDArray[np.float64], count: int | None) -> list[int]:
-    """The places of so many of the most important ones, ascending."""
+    """The indices of the `count` most important parts, ascending."""
     return sorted(np.argsort(-importance, kind="stable")[:count].tolist())
 
 

@@ -1,9 +1,9 @@
-"""The folder of a trained ranker: its spec, its report, and the family of models that rankers are.
+"""The folder of a trained ranker: its spec, its report, and the model family of rankers.
 
 model.onnx            the network as it is served
-weights.safetensors   the same network, to train on from there
-ranker.json           RankerSpec: all that running the network takes besides
-report.json           RankerReport: what it was measured by, and whether it may serve
+weights.safetensors   the same network, for further training
+ranker.json           RankerSpec: everything else that running the network needs
+report.json           RankerReport: its measures, and whether it may serve
 seal.json             length and XXH3 checksum of each file
 """
 
@@ -37,25 +37,26 @@ from retrieval.store.files import checksum
 
 SPEC_FILE = "ranker.json"
 MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
-"""Size limits of a file, fifty times our largest, and of a JSON file."""
+"""Size limits: of a file (fifty times our largest), and of a JSON file."""
 KEEP = 10
 ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
-"""The order of the first stage, of the ranker that served before, of naive training on clicks, of the new ranker."""
+"""The orders of the first stage, of the previously serving ranker, of naive training on clicks, of the new ranker."""
 ERASURES = "erasures"
-"""In `trained_on`: of shoppers, before the events were read that it learned from; absent where it learned from none."""
+"""Key of `trained_on`: the number of shopper erasures before its training events were read; absent without events."""
 TEACHER = "teacher"
-"""The cross-encoder whose probabilities of relevance it is calibrated to; absent where they are of clicks or grades."""
+"""Key of `trained_on`: the cross-encoder to whose probabilities of relevance it is calibrated; absent if it is
+calibrated to clicks or grades."""
 STORES = "stores"
-"""Of which the weights are an average; absent where they are of one."""
+"""Key of `trained_on`: the stores whose weights were averaged; absent if it was trained on one."""
 _CURE = "roll back to another one (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 
 class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ranker.json: all that running the network takes besides its weights."""
+    """The content of ranker.json: everything that running the network needs besides its weights."""
 
     format: int = FORMAT
     identity: str = ""
-    """Fingerprint of all that decides scores; `write_ranker` fills it in."""
+    """Fingerprint of everything that determines scores; `write_ranker` sets it."""
     encoder: str
     """Identity of the encoder whose token states and vectors it was trained on."""
     state_dimension: int
@@ -63,33 +64,33 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     vector_dimension: int
     """Columns of product vectors."""
     features: tuple[str, ...]
-    """The columns of its feature matrix, in their order; names from `rerank.ranker.features`."""
+    """The columns of its feature matrix, in order; names from `rerank.ranker.features`."""
     layers: int
-    """Cross-attention layers; 0 is the features head alone."""
+    """Cross-attention layers; 0 for the features head only."""
     precision: Literal["fp32", "int8"]
     mix: float
-    """A candidate's score is the network's plus `mix` times the merged one."""
+    """The weight of the merged score: a candidate's score is the network's plus `mix` times the merged one."""
     event_weights: tuple[float, float, float]
     """Weights of clicks, carts and purchases in the network's score."""
     calibration: tuple[float, float]
     """Slope and intercept: the probability that a product fits is sigmoid(slope * score + intercept)."""
     neutral: tuple[float, ...] = ()
-    """Means of `features` in training, the reference of explanations; empty for 0."""
+    """Means of `features` in training, the reference values of explanations; if empty, 0."""
     trained_on: Mapping[str, str | int | float] = {}
-    """Data, seed, rows, date, for people; and `ERASURES` and `STORES`."""
+    """Data, seed, rows and date, for information; also `ERASURES`, `TEACHER` and `STORES`."""
     parent: str = ""
-    """Identity of the ranker that training started from, if any."""
+    """Identity of the ranker from which training started, if any."""
 
 
 class OrderResult(msgspec.Struct, frozen=True):
-    """The mean nDCG@10 of an order over the held-out queries, each by its traffic."""
+    """The mean nDCG@10 of an order over the held-out queries, weighted by traffic."""
 
     order: str
     """One of `ORDERS`."""
     ndcg: float
     low: float
     high: float
-    """The ends of its 95% interval, from a bootstrap over queries."""
+    """The upper end of the 95% interval, from a bootstrap over queries; `low` is its lower end."""
     queries: int
 
     def __str__(self) -> str:
@@ -100,20 +101,20 @@ class RankerReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out data."""
 
     orders: tuple[OrderResult, ...] = ()
-    """For a ranker trained on clicks: its order and others on the same queries."""
+    """For a ranker trained on clicks: the results of its order and of others on the same queries."""
 
 
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:
-    """Why a ranker cannot serve an index, or nothing."""
+    """The reason why a ranker cannot serve an index, or ""."""
     trained_on = Encoding(spec.encoder, spec.vector_dimension, spec.state_dimension)
     return find_misfit(trained_on, encoding, "shelfwise train ranker")
 
 
 def _prepare(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
     if problem := _problem(spec):
-        raise InputError(f"no ranker is so: {problem}")
+        raise InputError(f"the ranker's spec is not valid: {problem}")
     if not all(map(math.isfinite, report.measures.values())):
-        raise InputError(f"a ranker's measures are finite numbers; these are {dict(report.measures)}")
+        raise InputError(f"a ranker's measures must be finite numbers; these are {dict(report.measures)}")
     return msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
 
 
@@ -122,24 +123,24 @@ def _check(path: Path, spec: RankerSpec) -> None:
         message = f"{path} reads the features {', '.join(unknown)}, which this program does not have: {_CURE}"
         raise ModelMismatchError(message)
     if problem := _problem(spec):
-        raise ModelDamagedError(f"{path} describes no ranker: {problem}; {_CURE}")
+        raise ModelDamagedError(f"{path} is not a valid ranker spec: {problem}; {_CURE}")
 
 
 def _problem(spec: RankerSpec) -> str:
     if not all(map(math.isfinite, (spec.mix, *spec.event_weights, *spec.calibration))):
-        return f"mix {spec.mix}, event weights {spec.event_weights} and calibration {spec.calibration} are to be finite"
+        return f"mix {spec.mix}, event weights {spec.event_weights} and calibration {spec.calibration} must be finite"
     if min(spec.state_dimension, spec.vector_dimension) < 1 or spec.layers < 0:
         dimensions = f"{spec.state_dimension} and {spec.vector_dimension}"
-        return f"dimensions {dimensions} are to be 1 at least, layers {spec.layers} not negative"
+        return f"dimensions {dimensions} must be at least 1 and layers {spec.layers} not negative"
     if not spec.features or len(set(spec.features)) < len(spec.features):
-        return f"its features are to be named, each once, they are {', '.join(spec.features) or 'none'}"
+        return f"its features must have distinct names, but are {', '.join(spec.features) or 'none'}"
     if spec.neutral and not (len(spec.neutral) == len(spec.features) and all(map(math.isfinite, spec.neutral))):
-        return f"neutral has {len(spec.neutral)} values; it is to have a finite one for each of {len(spec.features)}"
+        return f"neutral has {len(spec.neutral)} values, but must have a finite one for each of {len(spec.features)}"
     return ""
 
 
 def _identity(folder: Path, spec: RankerSpec) -> str:
-    """XXH3 (64 bits, hexadecimal) over all that decides scores."""
+    """XXH3 (64 bits, hexadecimal) over everything that determines scores."""
     scoring = msgspec.structs.replace(spec, format=FORMAT, identity="", neutral=(), trained_on={}, parent="")
     digest = xxhash.xxh3_64(msgspec.json.encode(scoring))
     for name in (MODEL_FILE, WEIGHTS_FILE):
@@ -151,17 +152,17 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
 
 
 SHIPPED = Path(__file__).with_name("shipped")
-"""The shipped rankers, for indexes without a trained one: features heads, one folder for each encoder, distilled on
-several catalogs (`shelfwise train default`, docs/rankers.md)."""
+"""The shipped rankers, for indexes without a trained one: features heads, one folder per encoder, distilled on several
+catalogs (`shelfwise train default`, docs/rankers.md)."""
 
 
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
-    """The ranker for an index, verified, as if it had been trained on that index's own encoder; None without one.
+    """The shipped ranker for an index, verified, as if it had been trained on that index's own encoder; None if none.
 
-    The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same, and
-    those of a table that was distilled from it serve as well (docs/static-encoders.md). So do those of an encoder that
-    was trained from either (docs/benchmarks.md#trained-on-judgments-and-on-trained-vectors).
-    Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
+    The encoder's model counts, not its runtime: the states of one model in int8 and in float32 are nearly the same. The
+    states of a table distilled from it serve as well (docs/static-encoders.md), and so do those of an encoder trained
+    from either (docs/benchmarks.md#trained-on-judgments-and-on-trained-vectors).
+    Raises ModelDamagedError or ModelMismatchError if its files were changed.
     """
     model = f"{encoding.origin}-" if encoding.origin else encoding.encoder
     for folder in sorted(among.iterdir()) if among.is_dir() else ():
@@ -186,7 +187,7 @@ RANKERS = ModelFamily(
     spec_file=SPEC_FILE,
     use=model_use(
         "A ranker: it reorders the best 100 candidates of a search (docs/ranking.md).",
-        "Clicks say nothing of products that were never shown. Position is corrected for by a click model.",
+        "Clicks say nothing about products that were never shown. A click model corrects for position.",
     ),
     max_file_bytes=MAX_FILE_BYTES,
     max_json_bytes=MAX_JSON_BYTES,

@@ -1,1 +1,1 @@
-"""From raw events to what can be learned from: cleaned, cut into sessions, bots found, tables derived."""
+"""From raw events to training data: events are cleaned and cut into sessions, bots are found, tables are derived."""

@@ -1,4 +1,5 @@
-"""Bots and click fraud: a score for each session, with its reasons, from how its behaviour deviates from the log's."""
+"""Bots and click fraud: a score for each session, with reasons, from how its behaviour deviates from the rest of the
+log."""
 
 from __future__ import annotations
 
@@ -23,25 +24,25 @@ from rerank.sessions.crowds import (
 )
 
 _SHORTEST_MS = 50
-"""The least dwell, the resolution of clocks."""
+"""The shortest dwell that is counted: the resolution of clocks."""
 _LOOKS = ("impression", "click", "consultation", "cart")
 LAST_POSITION = 50
-"""Positions from here on count as one."""
+"""Lower positions than this are counted as this one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionFeatures:
     """The tables that signals are computed from. A source is a shopper, or a session whose shopper is not known.
 
-    `sessions`: session_number, source, shopper, session, first, events, clicks, purchases, answers, and the count, sum
-    and sum of squares about the session's mean of log dwells (dwells, dwell_sum, dwell_ss); a dwell is the time from a
-    click to the next act. `shown`: a row for each product of each answer in a session: session_number, source, answer,
-    product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two successive clicks of one
-    answer: session_number, source, next (whether the second is on the next position). `clicked`: source, product_id,
-    times (answers in which it was clicked). `bought`: a row for each purchase: session_number, source, product_id,
-    unseen (whether the source never looked at the product: no impression, click, page or cart), direct (that, or the
-    source saw no answer of a search, or looked at nothing but what it bought), promotion (of the product, in bans: the
-    evidence that there are more direct purchases of it than the looks of others explain).
+    `sessions`: session_number, source, shopper, session, first, events, clicks, purchases, answers, and of log dwells
+    the count (dwells), the sum (dwell_sum) and the sum of squares about the session's mean (dwell_ss). A dwell is the
+    time from a click to the next act. `shown`: a row for each product of each answer in a session: session_number,
+    source, answer, product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two
+    successive clicks of one answer: session_number, source, next (whether the second is on the next position).
+    `clicked`: source, product_id, times (answers in which it was clicked). `bought`: a row for each purchase:
+    session_number, source, product_id; unseen (the source has no impression, click, page view or cart of the product);
+    direct (unseen, or the source saw no answer of a search, or looked only at what it bought); promotion (of the
+    product, in bans: the evidence that it has more direct purchases than the looks of other shoppers explain).
     """
 
     sessions: pl.DataFrame
@@ -76,14 +77,14 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
 
 
 def _browsers(events: pl.DataFrame, looks: pl.DataFrame, bought: pl.DataFrame, sources: pl.DataFrame) -> pl.Series:
-    """The sources that saw an answer of a search, and looked at a product that they did not buy."""
+    """The sources that saw an answer of a search and looked at a product that they did not buy."""
     answered = events.filter(pl.col("query_id") != "").join(sources, on="session_number")["source"]
     others = looks.join(bought, on=["source", "product_id"], how="anti")["source"]
     return answered.filter(answered.is_in(others.unique().implode())).unique()
 
 
 def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
-    """Without the product page that a click opened: it is no act of its own, so it ends no dwell."""
+    """Removes the product page view that a click opened: it is not an act of its own, so it must not end a dwell."""
     kind, product = (pl.col(name).shift(1).over("session_number") for name in ("kind", "product_id"))
     is_opened = (pl.col("kind") == "consultation") & (kind == "click") & (product == pl.col("product_id"))
     return kept.filter(~is_opened.fill_null(value=False))
@@ -100,8 +101,8 @@ def _sources(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
-    """`purchases` are those of products that were looked at, without those that promote a product: they cost a bot
-    nothing."""
+    """One row a session. `purchases` counts only products that were looked at, without those that promote a product:
+    such purchases cost a bot nothing."""
 
     def first_filled(column: str) -> pl.Expr:
         return pl.col(column).filter(pl.col(column) != "").first().fill_null("").alias(column)
@@ -136,7 +137,8 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bo
 
 
 def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
-    """A click counts for its answer; browsed lists without an id are one answer of their session."""
+    """One row a product of an answer. A click counts for its answer; browsed lists without an id form one answer of
+    their session."""
     keys = ["session_number", "query_id", "product_id"]
     shown = kept.filter((pl.col("kind") == "impression") & (pl.col("position") >= 1))
     shown = shown.unique(keys, keep="first", maintain_order=True)
@@ -164,23 +166,23 @@ def _steps(clicks: pl.DataFrame) -> pl.DataFrame:
 
 
 _TO_DEVIATION = 1.4826
-"""From the median absolute deviation to the standard deviation of normal values."""
+"""Converts a median absolute deviation to the standard deviation of a normal distribution."""
 _VOICE = 10
-"""Clicks of a source that count in full; of a source with more, all together count as many."""
+"""The number of a source's clicks that count in full; those of a source with more count together as this many."""
 _WORTH = 20
-"""How many sources the priors below weigh."""
+"""The weight of the priors below, in sources."""
 _PACE, _PACE_BETWEEN, _PACE_WITHIN = float(np.log(20_000)), 0.7, 1.0
 _RATE, _PURCHASES, _NEXT, _ANSWERS, _REPEATS = 0.1, 0.03, 0.3, 2.0, 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BotBaseline:
-    """The behaviour of ordinary shoppers in a log, from robust estimates that are smoothed towards priors.
+    """The behaviour of ordinary shoppers in a log: robust estimates, smoothed towards priors.
 
     `pace`, `pace_between` and `pace_within`: the mean log dwell (ms), its deviation between sources and within a
-    session. `rates` (LAST_POSITION + 1,): click-through by position; the entry of position 0 is not used. `spread`:
-    variation of click rates between sources, as the inverse shape of a negative binomial distribution. `next_share`:
-    share of steps between clicks that go to the next position. `answers`: per session. `purchases`: per click.
+    session. `rates` (LAST_POSITION + 1,): click-through rate by position; entry 0 is not used. `spread`: variation of
+    click rates between sources, as the inverse shape of a negative binomial distribution. `next_share`: share of steps
+    between clicks that go to the next position. `answers`: answers per session. `purchases`: purchases per click.
     `repeats`: probability that two clicks of a source are on one product.
     """
 
@@ -196,7 +198,7 @@ class BotBaseline:
 
 
 def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
-    """The baseline of the sessions that are not suspects (session numbers)."""
+    """The baseline of all sessions except the suspects (session numbers)."""
     sessions = acts.sessions.filter(~pl.col("session_number").is_in(suspects.implode()))
     voices = sessions.group_by("source").agg(_weight=pl.col("clicks").sum())
     voices = voices.select("source", weight=_VOICE / pl.max_horizontal("_weight", pl.lit(_VOICE)))
@@ -233,7 +235,7 @@ def _pace(sessions: pl.DataFrame) -> tuple[float, float, float]:
     counts = sums["dwells"].to_numpy()
     means = sums["dwell_sum"].to_numpy() / counts
     middle = float(np.median(means))
-    # Bots are fast, so the deviation is that of the slower half.
+    # Bots are fast, so only the slower half gives the deviation.
     seen = (_TO_DEVIATION * float(np.median(means[means >= middle] - middle))) ** 2
     between = max(seen - within**2 * float(np.mean(1 / counts)), 0.1)
     count = len(sums)
@@ -241,8 +243,8 @@ def _pace(sessions: pl.DataFrame) -> tuple[float, float, float]:
 
 
 def _within(paced: pl.DataFrame) -> float:
-    """Of the median session, whose variance is a little less than the true one: as much as the chi-squared
-    distribution's median is below its mean (Wilson & Hilferty 1931)."""
+    """The deviation of log dwells within the median session. The median is corrected for being below the mean, by the
+    ratio of the chi-squared distribution's median to its mean (Wilson & Hilferty 1931)."""
     several = paced.filter(pl.col("dwells") >= 3)
     if several.is_empty():
         return _PACE_WITHIN
@@ -261,7 +263,7 @@ def _rates(shown: pl.DataFrame) -> Floats:
 
 
 def _spread(shown: pl.DataFrame, rates: Floats) -> float:
-    """By moments over sessions (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
+    """`BotBaseline.spread`, by the method of moments (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
     expected = shown.select("session_number", "clicked", "weight", _rate=pl.Series(rates[shown["position"].to_numpy()]))
     by_session = expected.group_by("session_number").agg(pl.col("clicked", "_rate").sum(), pl.col("weight").first())
     mean, seen, weight = (by_session[name].to_numpy().astype(float) for name in ("_rate", "clicked", "weight"))
@@ -280,14 +282,14 @@ def _repeats(clicked: pl.DataFrame) -> float:
 
 
 _COPIED = 0.7
-"""The probability that a copy clicks a product that its model clicked, when it is shown."""
+"""The probability that a copying account clicks a shown product that the copied account clicked."""
 _FEWEST = 3
-"""The fewest clicked products of a source that is compared."""
+"""A source with fewer clicked products is not compared."""
 _MOST = 20_000
-"""How many sources are compared with each other, those with the most clicks."""
+"""The number of sources that are compared with each other: those with the most clicks."""
 _ROWS = 500
 _PRIOR = 10.0
-"""How many suspects the clicks of the others weigh in the suspects' distribution."""
+"""The weight of the other sources' clicks as a prior of the suspects' distribution, in suspects."""
 
 _TEMPER = 0.5
 """The weight of a click, as the clicks of an answer depend on each other (Hand & Yu 2001, Idiot's Bayes: Not So Stupid
@@ -297,9 +299,9 @@ After All?)."""
 def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
     """For each source of `units`, in bans (n,): the evidence that it and the most similar other source copy each other.
 
-    Over the products that the one clicked and the other was shown: the likelihood ratio of the other's clicks as a copy
-    to the click rates of the products. The lesser of both directions counts, so that nobody is similar to a source that
-    clicks everything. Corrected for the number of comparisons (Bonferroni).
+    The evidence is a likelihood ratio over the products that the one source clicked and the other was shown: the
+    other's clicks as a copy against the products' click rates. The lesser of both directions counts, so that a source
+    that clicks everything is similar to none. It is corrected for the number of comparisons (Bonferroni).
     """
     clicked, weights, sources = _matrices(acts)
     best = np.zeros(len(sources))
@@ -320,9 +322,9 @@ def suspect_products(
 ) -> Floats:
     """For each of `units` (sessions or sources), in bans (n,): the evidence that it clicks the products of suspects.
 
-    A naive Bayes classifier of clicked products, learned from all other sources: each has one vote, shared between its
-    products, for the suspects where any of its sessions is one (session numbers). The others' votes are smoothed by the
-    expected clicks, half a vote a product; the suspects' by the others'.
+    A naive Bayes classifier of clicked products, trained on all other sources. Each source has one vote, divided among
+    its products; it votes for the suspects if any of its sessions (session numbers) is one. The votes of the others are
+    smoothed by the expected clicks, half a vote a product; those of the suspects by the votes of the others.
     """
     picked = acts.shown.filter("clicked").select("session_number", "source", "product_id")
     votes = _votes(picked, acts, suspects)
@@ -351,7 +353,8 @@ def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> 
 
 
 def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array, pl.Series]:
-    """Sources by products: which were clicked (1), and the log ratio of clicking, or not, what was shown."""
+    """Sources by products: which were clicked (1), and the log ratio of the click, or its absence, for what was
+    shown."""
     pairs = acts.shown.group_by("source", "product_id").agg(pl.col("clicked").any())
     shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))
     shares = shares.with_row_index("_product")
@@ -368,15 +371,16 @@ def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.spar
 
 
 _PROMOTED = 2.0
-"""Bans from which on a product's purchases tell nothing about ordinary ones."""
+"""A product whose promotion evidence (bans) reaches this is left out of the estimate of ordinary purchases."""
 
 
 def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> dict[Signal, Floats]:
     """For each of `units` (sessions or sources), in bans (n,): the evidence that it buys to promote a product.
 
-    A look before a purchase costs a forger one more event, so purchases without a look around count as those without a
-    look. `PROMOTED`: there are more such purchases of a product than the looks of others explain. `DIRECT`: all
-    purchases are such ones; worth the inverse of their share among the purchases of products that are not promoted.
+    A look before a purchase costs a forger only one more event, so a purchase counts as direct also if its source
+    looked at nothing but what it bought. `PROMOTED`: a product has more direct purchases than the looks of others
+    explain. `DIRECT`: all purchases are direct; worth the inverse share of direct purchases of products that are not
+    promoted.
     """
     ordinary = acts.bought.filter(pl.col("promotion") < _PROMOTED)
     share = _share(float(ordinary["direct"].sum()), float(len(ordinary)), EXPECTED)
@@ -391,8 +395,8 @@ def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> d
 
 
 def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
-    """For each product (product_id, promotion), in bans: the evidence of more direct purchases of it than its `lookers`
-    explain, by a geometric distribution. Its mean is that `ordinary_rate`."""
+    """For each product (product_id, promotion), in bans: the evidence that it has more direct purchases than its
+    `lookers` explain, by a geometric distribution with the mean `ordinary_rate`."""
     direct = bought.filter("direct").group_by("product_id").agg(_direct=pl.len())
     products = lookers.join(direct, on="product_id", how="full", coalesce=True).fill_null(0)
     looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_direct"))
@@ -408,35 +412,35 @@ class Signal(StrEnum):
     Calibration of p Values for Testing Precise Null Hypotheses); a likelihood ratio is worth its logarithm.
     """
 
-    FAST = "acts again sooner after a click than shoppers do"
+    FAST = "acts sooner after a click than shoppers do"
     EVEN = "clicks at even intervals"
-    MUCH = "clicks more of what is shown than shoppers do"
-    DEEP = "clicks low positions as much as high ones"
+    MUCH = "clicks more of the products shown than shoppers do"
+    DEEP = "clicks low positions as often as high ones"
     SWEEP = "clicks one position after the next"
     MANY = "searches much more in one session than shoppers do"
-    AGAIN = "clicks the same products again and again"
-    ALIKE = "clicks the same products as another shopper, where others do not"
-    COMPANY = "clicks the products that suspects click, more than others"
-    NEVER_BUYS = "clicks much and does not buy"
-    PROMOTED = "buys a product that many buy without a look around, and few look at"
-    DIRECT = "buys without a search, or a look at anything else"
-    CROWD = "clicks one product alone, which far more such shoppers click than others explain"
-    BURIERS = "clicks for one query alone, which far more such shoppers do than others explain, and what others do not"
-    SURE = "clicks a product for a query that is clicked more often there than shoppers look"
-    PASSING = "clicks much beside a product, which far more shoppers do there than beside others"
+    AGAIN = "clicks the same products repeatedly"
+    ALIKE = "clicks the same products as another shopper, but others do not"
+    COMPANY = "clicks the products of suspects more than others do"
+    NEVER_BUYS = "clicks often and does not buy"
+    PROMOTED = "buys a product that many buy without browsing and few look at"
+    DIRECT = "buys without searching or looking at other products"
+    CROWD = "clicks only one product, as far more shoppers do than expected"
+    BURIERS = "clicks for only one query, as far more shoppers do than expected, and on other products than the rest do"
+    SURE = "clicks a product that is clicked for this query more often than shoppers examine its position"
+    PASSING = "clicks many products around one product, as far more shoppers do there than around others"
 
 
 _VARIED = 8
 """Degrees of freedom of the variance of a shopper's dwells."""
 _RELIEF = 4.0
-"""Bans against a bot where purchases per click are those of the baseline."""
+"""Evidence against a bot, in bans, of a source with as many purchases per click as the baseline."""
 _STEADY = 5.0
-"""Steps after which a shopper's own share of next positions weighs as much as the baseline's."""
+"""The number of steps at which a shopper's own share of next positions weighs as much as the baseline's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """What units (sessions, or sources) did, an array (n,) each; see `robot_acts.Acts`."""
+    """Sums over units (sessions or sources), an array (n,) each; see `SessionFeatures`."""
 
     clicks: Floats
     purchases: Floats
@@ -445,11 +449,11 @@ class Sums:
     dwell_ss: Floats
     dwell_degrees: Floats
     expected: Floats
-    """Expected clicks, by the baseline's rates."""
+    """Clicks that the baseline's rates predict."""
     seen: Floats
     """Shown products that were clicked."""
     flat: Floats
-    """Log10 of the likelihood ratio of the clicks' positions: uniform, to the baseline's."""
+    """Log10 of the likelihood ratio of the clicked positions: uniform against the baseline's rates."""
     steps: Floats
     next_steps: Floats
     answers: Floats
@@ -483,7 +487,7 @@ def _priced(shown: pl.DataFrame, baseline: BotBaseline) -> pl.DataFrame:
 
 
 def signals(sums: Sums, baseline: BotBaseline) -> dict[Signal, Floats]:
-    """The signals of sums, in bans (n,), at least 0; `NEVER_BUYS` is below 0 for buyers."""
+    """The signals, in bans (n,), at least 0; only `NEVER_BUYS` is negative for buyers."""
     return {
         Signal.FAST: _fast(sums, baseline),
         Signal.EVEN: _even(sums, baseline),
@@ -507,7 +511,7 @@ def _even(sums: Sums, baseline: BotBaseline) -> Floats:
 
 
 def _more(seen: Floats, expected: Floats, shape: float) -> Floats:
-    """Evidence of more than expected, by a negative binomial distribution of this shape."""
+    """Evidence of more events than expected, by a negative binomial distribution of this shape."""
     tail = scipy.stats.nbinom.sf(seen - 1, shape, shape / (shape + np.maximum(expected, 1e-9)))
     return np.where(seen > 0, bans(tail), 0.0)
 
@@ -519,7 +523,7 @@ def _sweep(sums: Sums, baseline: BotBaseline) -> Floats:
 
 
 def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
-    """Evidence of fewer purchases than expected, by a geometric distribution, less the relief of buyers."""
+    """Evidence of fewer purchases than expected, by a geometric distribution, less `_RELIEF` for buyers."""
     expected = baseline.purchases * sums.clicks
     tail = scipy.stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + expected))
     relief = _RELIEF * np.minimum(1.0, sums.purchases / np.maximum(expected, 1e-9))
@@ -527,12 +531,12 @@ def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
 
 
 def many(sums: Sums, baseline: BotBaseline) -> Floats:
-    """Of sessions: evidence of more searches than the baseline, by a geometric distribution."""
+    """For each session, evidence of more searches than the baseline, by a geometric distribution."""
     return np.where(sums.answers > 1, bans((1 - 1 / baseline.answers) ** np.maximum(sums.answers - 1, 0)), 0.0)
 
 
 def again(units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Floats:
-    """Of sources: evidence of more clicks on the same products than the baseline."""
+    """For each source, evidence of more repeated clicks on products than the baseline."""
     times = pl.col("times").cast(pl.Float64)
     sums = acts.clicked.group_by("source").agg(_all=times.sum(), _same=(times - 1).sum())
     joined = units.select("source").join(sums, on="source", how="left", maintain_order="left").fill_null(0.0)
@@ -541,7 +545,7 @@ def again(units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> 
 
 
 TOGETHER = "seen over all sessions of this shopper"
-"""The last reason where the reasons are those of all sessions of the shopper."""
+"""The last reason, if the reasons are those of all sessions of the shopper."""
 
 _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "pace": (Signal.FAST, Signal.EVEN),
@@ -556,21 +560,21 @@ _LEAST_REASON = 0.5
 
 @dataclass(frozen=True, slots=True)
 class BotOptions:
-    """The evidence that makes a session a bot's, in bans (powers of ten)."""
+    """The evidence that is needed to call a session a bot's, in bans (powers of ten)."""
 
     against: float = 5.0
-    """The prior odds against a bot; one kind of signal alone cannot overcome them, but for a crowd, which is many."""
+    """The prior odds against a bot. One kind of signal alone cannot overcome them, except for a crowd."""
     crowd: float = 10.0
-    """The evidence from which on the shoppers who click one product alone are a crowd: all of them are flagged."""
+    """The evidence from which shoppers who click only one product are a crowd; all of them are flagged."""
     bound: float = 4.0
-    """The most that one kind of signal counts."""
+    """The most evidence that one kind of signal adds."""
     threshold: float = 0.5
-    """The score from which on a session is fraud."""
+    """The score from which a session is flagged as fraud."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BotEvidence:
-    """Evidence of units in bans: in all (n,), and by signal (n,) each."""
+    """Evidence for each unit, in bans: the total (n,), and (n,) for each signal."""
 
     total: Floats
     by_signal: Mapping[Signal, Floats]
@@ -579,12 +583,12 @@ class BotEvidence:
 def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> pl.DataFrame:
     """Scores the sessions of a table of `CLEAN_SCHEMA`, ordered by session and time; session numbers are unique in it.
 
-    Gives one row a session, in order: session_number, shopper, session (both empty where not known), first (time),
+    Returns one row a session, in order: session_number, shopper, session (both empty if not known), first (time),
     events, clicks (UInt32), score (Float32, 0 to 1), reasons (List[String]: `Signal` texts, strongest first), is_fraud.
 
-    Nothing is learned from examples. Signals of one kind count once, by the strongest and up to a bound; the weights of
-    the kinds add up to the odds of a bot (Good 1985). A session is judged alone and together with all others of its
-    source. The baseline is fitted to the sessions that are not suspected, three times.
+    No labelled examples are needed. Of the signals of one kind the strongest counts, up to a bound; the weights of the
+    kinds add up to the odds of a bot (Good 1985). A session is scored alone, and together with all other sessions of
+    its source. The baseline is fitted to the sessions that are not suspects, three times.
     """
     options = options or BotOptions()
     acts = session_features(events)
@@ -610,7 +614,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         sums = sums_by("session_number", acts.sessions, acts, baseline)
         by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
         by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
-        # Purchases in other sessions of the source count for this one.
+        # Purchases in other sessions of the source count for this session.
         bought = by_source[Signal.NEVER_BUYS][source]
         by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
         whole, own = _combine(by_source, options), _combine(by_session, options)
@@ -618,7 +622,7 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
         score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
         flagged = score >= options.threshold
         suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
-    # Of what is left: the clicks of bots that are found otherwise would call those of shoppers a crowd's.
+    # Bots that other signals found are left out: with their clicks, those of shoppers would look like a crowd's.
     left = others.filter(~pl.col("session_number").is_in(suspects.implode()))
     sent = {
         signal: _odds("session_number", acts.sessions, found)
@@ -637,13 +641,13 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
 
 
 def _odds(unit: str, units: pl.DataFrame, found: pl.DataFrame) -> Floats:
-    """The odds (n,) of `units` in a table of some of them; 0 for the others."""
+    """The odds (n,) of `units`, from a table of some of them; 0 for the others."""
     joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
     return joined["odds"].fill_null(0.0).to_numpy()
 
 
 def _with_crowd(evidence: BotEvidence, odds: Floats, options: BotOptions) -> BotEvidence:
-    """Odds of a crowd need no further evidence."""
+    """Adds the odds of a crowd, which need no further evidence."""
     return replace(
         evidence, total=np.where(odds > 0, np.maximum(evidence.total, options.against + odds), evidence.total)
     )
@@ -661,7 +665,7 @@ def _combine(by_signal: Mapping[Signal, Floats], options: BotOptions) -> BotEvid
 def _reasons(
     own: BotEvidence, whole: BotEvidence, at: NDArray[np.uint32], flagged: NDArray[np.bool_]
 ) -> list[list[str]]:
-    """The signals of the stronger evidence; empty for sessions that are not flagged."""
+    """The signals of the stronger evidence, of the session or its source; empty for sessions that are not flagged."""
     found: list[list[str]] = []
     for session_number, (source, is_flagged) in enumerate(zip(at.tolist(), flagged.tolist(), strict=True)):
         if not is_flagged:

@@ -13,30 +13,31 @@ from retrieval.events.store import EVENT_SCHEMA
 from retrieval.events.stored import SPONSORED_MARK
 
 _EVENTS = 3
-"""At how many different times events must have been received."""
+"""The number of different times at which events must have been received."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockOptions:
-    """Thresholds at which a client's clock is taken for wrong."""
+    """Thresholds at which a client's clock is considered wrong."""
 
     tolerance: timedelta = timedelta(minutes=2)
-    """Events received within this much of their time are left as they are."""
+    """An event that was received within this time of its own time stays as it is."""
     agreement: timedelta = timedelta(seconds=10)
-    """How far the offsets of one client's events may lie apart."""
+    """The largest difference between the offsets of one client's events."""
     least: timedelta = timedelta(seconds=30)
-    """Over how long its events must have been received: a log that is read in one go has equal offsets, too."""
+    """The shortest time over which a client's events must have been received: events imported at once have equal
+    offsets, too."""
     gap: timedelta = timedelta(minutes=30)
-    """A longer pause between two received events begins a new group, as clocks are set."""
+    """A longer pause between two received events begins a new group, since a clock can be set meanwhile."""
 
 
 def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) -> pl.DataFrame:
     """The events with the times of wrong clocks corrected, in their order.
 
-    An event is received a moment after it happens. Where several events of one client, over some time, have the same
-    large offset, its clock is wrong; the smallest offset is the clock's, since a message can only be late (the clock
-    filter of NTP: Mills 1991, Internet Time Synchronization). Events that are imported or sent in one go have different
-    offsets, and keep their times.
+    Normally an event is received a moment after it happens. If several events of one client, over some time, have the
+    same large offset, its clock is wrong. The smallest offset is the clock's, since a message can only be late (the
+    clock filter of NTP: Mills 1991, Internet Time Synchronization). Events that are imported or sent at once have
+    different offsets, and keep their times.
     """
     options = options or ClockOptions()
     rows = events.with_row_index("_row")
@@ -50,7 +51,7 @@ def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) ->
 
 
 def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
-    """For each row whose clock is wrong, `_row` and `_shift` (Duration)."""
+    """For each row with a wrong clock, `_row` and `_shift` (Duration)."""
     ids = ("session", "shopper", "query_id")
     client = pl.coalesce(
         *(pl.when(pl.col(name) != "").then(pl.lit(f"{name}:") + pl.col(name)) for name in ids), pl.lit("")
@@ -71,12 +72,12 @@ def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
 
 
 class RejectReason(StrEnum):
-    """Why an event is rejected; the first that holds."""
+    """The reason for which an event is rejected: the first that applies."""
 
     IMPOSSIBLE = "impossible"
-    """A position or quantity below one, or more of a product than anybody orders."""
+    """A position or quantity below one, or a larger quantity than anybody orders."""
     DUPLICATE = "duplicate"
-    """A repetition at once, or of an answer that is shown again, as after a reload; the first event stays."""
+    """An immediate repetition, or an answer that is shown again, as after a reload; the first event is kept."""
     UNKNOWN_PRODUCT = "unknown product"
     BEFORE_PRODUCT = "before the product"
     """The product was not created yet."""
@@ -95,11 +96,11 @@ class FaultOptions:
     double: timedelta = timedelta(seconds=1)
     """A repetition within this is a double click or submit."""
     order: timedelta = timedelta(seconds=10)
-    """How much earlier than its answer an act may be, as the clocks of servers and clients differ."""
+    """How much earlier than its answer an act may be, since the clocks of servers and clients differ."""
     created: timedelta = timedelta(minutes=5)
     """How much earlier than its product an event may be."""
     quantity: int = 10_000
-    """The most of a product that one event may be about."""
+    """The largest quantity of one event."""
 
 
 _ACTS_ON_ANSWERS = ("click", "cart")
@@ -113,12 +114,12 @@ def find_faults(
     *,
     earlier: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The events (with `session_number`, ordered by session and time) with `reason` and `detail`, both null where all
-    is well.
+    """The events (with `session_number`, ordered by session and time) with `reason` and `detail`, both null for valid
+    events.
 
-    Acts are checked against their answers only in a log that has answers, and against their products only where the
-    answer has impressions. `earlier` are events of `EVENT_SCHEMA` before all of these, such as those of the day before:
-    answers are looked up among them, too, and they are not checked.
+    Acts are checked against their answers only in a log that has answers, and against the products of an answer only if
+    the answer has impressions. `earlier` are events of `EVENT_SCHEMA` from before all of these, such as those of the
+    previous day. Answers are looked up among them as well, but they are not checked.
     """
     options = options or FaultOptions()
     rows = _with_answers(_with_catalog(_with_doubles(events, options), products), earlier)
@@ -163,13 +164,13 @@ def _answer_checks(options: FaultOptions) -> tuple[_Check, ...]:
 
 def _with_doubles(events: pl.DataFrame, options: FaultOptions) -> pl.DataFrame:
     """Adds `_doubled`, and `_since`, the milliseconds since the same event."""
-    # Of one order, lines of the same product differ in nothing but the quantity.
+    # Lines of one order with the same product differ only in the quantity.
     what = ["session_number", "query_id", "kind", "product_id", "position", "quantity", "rating"]
     ordered = events.sort(*what, "time", "key")
     same = pl.all_horizontal(pl.col(column).eq_missing(pl.col(column).shift(1)) for column in what)
     since = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds())
     ordered = ordered.with_columns(_since=since)
-    # An answer is requested and shown once: a repetition is a reload, or the way back to it.
+    # An answer is requested and shown once: a repetition is a reload or a return to the page.
     is_reload = pl.col("kind").is_in(_ANSWER_KINDS) & (pl.col("query_id") != "") & pl.col("_since").is_not_null()
     doubled = (pl.col("_since") <= options.double.total_seconds() * 1000) | is_reload
     return ordered.with_columns(_doubled=doubled.fill_null(False))
@@ -194,15 +195,15 @@ def shows_answer() -> pl.Expr:
 
 
 def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.DataFrame:
-    """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: before all of
-    these events), and whether it has impressions, rejected ones among them."""
+    """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: from before all of
+    these events), and whether it has impressions, including rejected ones."""
     columns = ("query_id", "product_id", "kind", "time")
     tables = [events.select(*columns, _earlier=pl.lit(False))]
     if earlier is not None:
         tables.append(earlier.select(*columns, _earlier=pl.lit(True)))
     all_answers = pl.concat(tables).filter(shows_answer())
     is_shown = pl.col("kind") == "impression"
-    # The clocks of earlier events are not corrected, so only that they came before counts.
+    # The clocks of earlier events are not corrected, so only the fact that they came before is used.
     since = pl.when(~pl.col("_earlier").any()).then(pl.col("time").min())
     known = pl.lit(True)
     answers = all_answers.group_by("query_id").agg(_known_answer=known, _answered=since, _shows=is_shown.any())
@@ -212,17 +213,17 @@ def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.Data
 
 
 CLEAN_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32()), ("need", pl.UInt32())])
-"""Events with the number of their session and of their need."""
+"""Events with the numbers of their session and need."""
 _KEPT = ("key", "time", "kind", "product_id", "query_id")
 REJECTED_SCHEMA = pl.Schema(
     [*((name, EVENT_SCHEMA[name]) for name in _KEPT), ("reason", pl.String()), ("detail", pl.String())]
 )
-"""Events that were rejected, each with its `RejectReason` and a short sentence about the event."""
+"""Rejected events, each with its `RejectReason` and a short description."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleaningOptions:
-    """The options of each step."""
+    """The options of each cleaning step."""
 
     clocks: ClockOptions = field(default_factory=ClockOptions)
     sessions: SessionOptions = field(default_factory=SessionOptions)
@@ -232,13 +233,13 @@ class CleaningOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleaningResult:
-    """The cleaned and the rejected events; together they are all that were given."""
+    """The cleaned and the rejected events; together they are all events of the input."""
 
     events: pl.DataFrame
-    """Of `CLEAN_SCHEMA`, ordered by session and time. Sessions and needs are unique over the table; numbers can
-    lack."""
+    """Events of `CLEAN_SCHEMA`, ordered by session and time. Session and need numbers are unique over the table and can
+    have gaps."""
     rejected: pl.DataFrame
-    """Of `ASIDE_SCHEMA`, ordered by time."""
+    """Events of `REJECTED_SCHEMA`, ordered by time."""
 
 
 def clean(
@@ -250,8 +251,8 @@ def clean(
 ) -> CleaningResult:
     """Cleans a table of `EVENT_SCHEMA`; the order of its rows does not matter.
 
-    `products` is the catalog: product_id (String) and created (Datetime, null where not known); events are not checked
-    against it where it is None. `earlier` are events before all of these: see `find_faults`.
+    `products` is the catalog: product_id (String) and created (Datetime, null if not known); if it is None, events are
+    not checked against it. `earlier` are events from before all of these: see `find_faults`.
     """
     options = options or CleaningOptions()
     timed = correct_clocks(events.select(EVENT_SCHEMA.names()), options.clocks)

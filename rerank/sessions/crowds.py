@@ -1,7 +1,8 @@
-"""Crowds: accounts that are sent to promote or bury products, each like a shopper, told from shoppers by their number.
+"""Crowds: accounts directed to promote or bury products. Each one acts like a shopper; only their number shows
+them.
 
-Three tests look for them, each over all sources of a log (shoppers, or sessions whose shopper is not known). They
-compare products, or queries, with each other and give the odds that a click on them is a crowd's.
+Three tests look for them, each over all sources of a log (a source is a shopper, or a session of an unknown shopper).
+They compare products or queries with each other and return the odds that a click on one is a crowd's.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from rerank.click_models.priors import fold, slot_examination
 
 
 def bans(tail: Floats) -> Floats:
-    """The evidence in a probability of the tail."""
+    """The evidence in a probability of the upper tail; see `rerank.sessions.bots.Signal`."""
     p = np.clip(tail, 1e-300, np.exp(-1))
     return np.asarray(-np.log10(-np.e * p * np.log(p)))
 
 
 _ORDINARY = 0.9
-"""The share of looks at products whose direct purchases are taken for ordinary."""
+"""The share of looks whose products are considered to have an ordinary rate of direct purchases."""
 EXPECTED = 0.05
-"""Direct purchases: their share, and their number for each source that looks at a product."""
+"""The prior of direct purchases: their share of purchases, and their number per source that looks at a product."""
 _LEAST = 0.01
-"""The least of the latter."""
+"""The lower bound of their number per source."""
 _WORTH = 20
-"""How many sources the prior weighs."""
+"""The weight of the prior, in sources."""
 
 
 def ordinary_rate(rates: Floats, weights: Floats) -> float:
-    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by one with the rate `EXPECTED`: what a few products
-    with high rates do not raise."""
+    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by one with the rate `EXPECTED`. A few products with
+    high rates do not raise it."""
     rates, weights = np.append(rates, EXPECTED), np.append(weights, _WORTH)
     order = np.argsort(rates, kind="stable")
     reached = np.cumsum(weights[order])
@@ -41,44 +42,46 @@ def ordinary_rate(rates: Floats, weights: Floats) -> float:
 
 
 _COMPARED = 30
-"""Sources that do several things, without which a crowd is not told from shoppers."""
+"""The number of sources with several items below which a log shows no crowd."""
 _EVIDENCE = 0.0
-"""Bans, corrected for the number of comparisons, from which on what is chosen for a query shows a crowd. The most
-suspicious pairs of honest demo stores are 2 to 3 bans below."""
+"""The evidence, in bans and corrected for the number of comparisons, from which choices for a query show a crowd. The
+most suspicious pairs of honest demo stores are 2 to 3 bans below."""
 _UNLIKE = 1.0
-"""Bans from which on those who click for one query alone choose otherwise than the others."""
+"""The evidence, in bans, from which sources that click for only one query choose differently from the others."""
 _ATTRACTIVE = 0.2
-"""How often shoppers click what they examine, about."""
+"""The approximate share of examined products that shoppers click."""
 _TEMPER = 0.5
 """The weight of a click, as the clicks of an answer depend on each other."""
 _HEARD = 10
-"""Sources that were shown a product which count in full; of a product with more, all together count as many."""
+"""The number of a product's sources that count in full; those of a product shown to more count together as this
+many."""
 _SCRAMBLE = 2_654_435_761
-"""Puts numbers in an order that looks like chance (Knuth 1998, The Art of Computer Programming 3, section 6.4)."""
+"""A multiplier that puts numbers into a pseudo-random order (Knuth 1998, The Art of Computer Programming 3, section
+6.4)."""
 _ALIKE = 3.0
-"""The shape of the negative binomial distribution of those who click much beside a product."""
+"""The shape of the negative binomial distribution of the sources that click much around a product."""
 
 
 def lone_clickers(clicked: pl.DataFrame, least: float) -> pl.DataFrame:
-    """The sources of crowds that click one product alone: source, odds (bans above 0). `clicked` has a row for each
+    """The sources of crowds that click only one product: source, odds (bans above 0). `clicked` has a row for each
     source and product_id.
 
-    A source that clicks one product alone may be anybody: the accounts of slow fraud are told from shoppers by their
-    number, as its product has far more of such sources than those that click other products, too, let expect. The
-    evidence is at least `least` bans.
+    An honest source, too, can click only one product. The accounts of slow fraud differ from shoppers in their number:
+    their product has far more such sources than is expected from those that also click other products. The evidence is
+    at least `least` bans.
     """
     pairs = clicked.select("source", item="product_id")
     return _members(pairs, _lone_counts(pairs).filter(pl.col("evidence") >= least))
 
 
 def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
-    """The sources of crowds that click for one query alone, and choose otherwise than the others do: source, odds (bans
+    """The sources of crowds that click for only one query, and choose differently from the others: source, odds (bans
     above 0). `shown` has a row for each product of an answer: source, query, product_id, clicked.
 
-    Those who bury a product click what is beside it, so they click several. That many ask one query and no other can be
-    due to an advertisement, but its visitors choose as other shoppers do. The evidence that these ones do not is that
-    of a likelihood ratio test of homogeneity over the query's products (Wilks 1938, The large-sample distribution of
-    the likelihood ratio for testing composite hypotheses); without it their number says nothing, however large.
+    To bury a product, an account clicks several of the others. An advertisement can also bring many shoppers to one
+    query, but they choose as other shoppers do. So a crowd needs evidence that it chooses differently: a likelihood
+    ratio test of homogeneity over the query's products (Wilks 1938, The large-sample distribution of the likelihood
+    ratio for testing composite hypotheses). A large number of sources alone is no evidence.
     """
     pairs = shown.filter("clicked", pl.col("query") != "").select("source", item="query").unique()
     counts = _lone_counts(pairs).filter(pl.col("odds") > 0)
@@ -97,12 +100,12 @@ def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Of each item the evidence, in bans, that it has more sources with no other item than its others let expect, and
-    the odds that these are a crowd: item, evidence, odds.
+    """For each item the evidence, in bans, that it has more sources with no other item than its other sources predict,
+    and the odds that these are a crowd: item, evidence, odds.
 
-    `pairs` has a row for each source and item. The expectation is `ordinary_rate`, at least `EXPECTED` for each of the
-    others; the evidence is corrected for the number of items (Bonferroni). Of a crowd all are fraud but the expected
-    ones. A log with few sources that have several items shows no crowd: there is nothing to compare with.
+    `pairs` has a row for each source and item. The expectation is `ordinary_rate`, at least `EXPECTED`, for each of the
+    other sources; the evidence is corrected for the number of items (Bonferroni). All sources of a crowd are fraud
+    except the expected number. A log with few sources that have several items shows no crowd, for lack of comparison.
     """
     items = _alone_counts(pairs)
     if pairs.filter(pl.len().over("source") > 1)["source"].n_unique() < _COMPARED:
@@ -115,25 +118,25 @@ def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _alone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Of each item how many sources have no other, and how many have others: item, _alone, _others."""
+    """For each item, the number of sources that have no other item, and of those that have: item, _alone, _others."""
     alone = pairs.with_columns(_alone=pl.len().over("source") == 1)
     return alone.group_by("item").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
 
 
 def _rate_alone(items: pl.DataFrame) -> float:
-    """How many sources with no other item are to be expected for each of those with others, as of most items."""
+    """The expected number of sources with no other item, for each source with others, as most items have it."""
     count, others = (items[name].to_numpy().astype(float) for name in ("_alone", "_others"))
     return max(ordinary_rate(count / (others + 1), others + 1), EXPECTED)
 
 
 def _members(pairs: pl.DataFrame, crowds: pl.DataFrame) -> pl.DataFrame:
-    """The sources whose only item is that of a crowd: source, item, odds."""
+    """The sources whose only item is one of a crowd: source, item, odds."""
     alone = pairs.filter(pl.len().over("source") == 1)
     return alone.join(crowds.filter(pl.col("odds") > 0), on="item").select("source", "item", "odds")
 
 
 def _likelihood_ratios(both: pl.DataFrame) -> Floats:
-    """(n,): twice the logarithm of the likelihood ratio of two click rates to a common one."""
+    """(n,): twice the log likelihood ratio of two click rates against a common one."""
     clicks, looks, clicks_right, looks_right = (
         both[name].to_numpy().astype(float) for name in ("clicks", "looks", "clicks_right", "looks_right")
     )
@@ -142,21 +145,21 @@ def _likelihood_ratios(both: pl.DataFrame) -> Floats:
 
 
 def _likelihood(clicks: Floats, looks: Floats) -> Floats:
-    """Of a binomial count at its own rate, as a logarithm without the coefficient."""
+    """The log likelihood of a binomial count at its own rate, without the coefficient."""
     return np.asarray(sum(scipy.special.xlogy(part, part / looks) for part in (clicks, looks - clicks)))
 
 
 def sure_clicks(shown: pl.DataFrame) -> pl.DataFrame:
-    """The sessions that click a product for a query where it is clicked more often than anybody looks: session_number,
-    odds (bans). `shown` has a row for each product of an answer: session_number, source, answer, query, product_id,
-    position, clicked.
+    """The sessions that click a product for a query for which it is clicked more often than it is examined:
+    session_number, odds (bans). `shown` has a row for each product of an answer: session_number, source, answer, query,
+    product_id, position, clicked.
 
     Shoppers click a product at most as often as they examine its position (Craswell et al. 2008, An experimental
-    comparison of click position-bias models). Accounts that are sent to one click it each time, however much they look
-    like shoppers elsewhere. Each source counts once for a query and product. The tail is that of a Poisson count whose
-    mean is the sum of examinations, corrected for the number of pairs (Bonferroni), at least `_EVIDENCE` bans. Of a
-    product with such a pair, all pairs with more clicks than examinations have a crowd. Most clicks on these are its
-    own, so all are taken for it.
+    comparison of click position-bias models). Accounts that are directed to a product click it each time, even if they
+    act like shoppers elsewhere. Each source counts once for a query and product. The tail is that of a Poisson count
+    whose mean is the sum of examinations, corrected for the number of pairs (Bonferroni), at least `_EVIDENCE` bans. If
+    a product has such a pair, all of its pairs with more clicks than examinations have a crowd. Most clicks on these
+    pairs are the crowd's, so all are attributed to it.
     """
     answered = shown.filter(pl.col("query") != "")
     if not answered["clicked"].any():
@@ -179,13 +182,13 @@ def passing_clicks(shown: pl.DataFrame) -> pl.DataFrame:
     above 0). `shown` has a row for each product of an answer: session_number, source, answer, query, product_id,
     clicked.
 
-    Those who bury a product click what is beside it. Who clicks much may be anybody: accounts that are sent to are told
-    from shoppers by their number, as the product was shown to far more of them than other products, over all of its
-    queries. Much is more clicks than nineteen in twenty answers with a click have, each query counting as much as any
-    other. The number is taken for negative binomial, since products differ. Where there is such a crowd, all of its
-    sources are that pass the product over with much clicked in another answer. Of the answers with each number of
-    clicks as many are of it as are more than those with one click let expect; or, where that is more, as those of
-    sources that ask nothing else are more than the other sources let expect. The most suspicious are taken first.
+    To bury a product, an account clicks the products around it. Honest shoppers can click much, too; a crowd differs in
+    its number: over all queries of the product, it was shown to far more sources that click much than other products
+    were. Much is more clicks than 19 of 20 answers with a click have, where each query counts the same. The number of
+    sources is modelled as negative binomial, since products differ. All sources that pass such a product over and click
+    much in another answer belong to the crowd. For each number of clicks, the crowd has as many answers as exceed the
+    expectation from answers with one click, or, if that is more, as the answers of sources with no other query exceed
+    the expectation from the other sources. The most suspicious are taken first.
     """
     visit = ["session_number", "answer"]
     answered = shown.filter(pl.col("query") != "").with_columns(_clicks=pl.col("clicked").sum().over(visit))
@@ -195,7 +198,7 @@ def passing_clicks(shown: pl.DataFrame) -> pl.DataFrame:
     passed = answered.filter(~pl.col("clicked")).join(_click_counts(answered.unique(visit)), on="_clicks")
     rate = _rate_alone(_alone_counts(answered.select("source", item="query").unique()))
     found = [pl.DataFrame(schema={"session_number": pl.UInt32, "odds": pl.Float64})]
-    # The one that is passed over first: beside it, others are passed over, too.
+    # The most evident product first: around it, others are passed over, too.
     while product := _most_passed(passed):
         here = passed.filter(pl.col("product_id") == product)
         here = here.filter(pl.col("_much").mean().over("query") > 2 * EXPECTED)
@@ -219,8 +222,8 @@ def passing_clicks(shown: pl.DataFrame) -> pl.DataFrame:
 
 
 def _most_passed(passed: pl.DataFrame) -> str:
-    """The product for which most shows that a crowd passes over it; nothing where there is none. `passed` has a row for
-    each time that one was: source, product_id, and `_much`, whether much was clicked beside it."""
+    """The product with the most evidence that a crowd passes over it; empty if there is none. `passed` has a row for
+    each time that a product was passed over: source, product_id, and `_much`, whether much was clicked around it."""
     sources = passed.group_by("source", "product_id").agg(pl.col("_much").any())
     products = sources.group_by("product_id").agg(_count=pl.col("_much").sum(), _all=pl.len()).sort("product_id")
     if products.is_empty():
@@ -234,8 +237,8 @@ def _most_passed(passed: pl.DataFrame) -> str:
 
 
 def _click_counts(answers: pl.DataFrame) -> pl.DataFrame:
-    """_clicks, _share and _much: of answers with a click, each query counting as much as any other, the share with so
-    many clicks, and whether at most one in twenty has so many or more."""
+    """_clicks, _share and _much: for each number of clicks its share of the answers with a click, where each query
+    counts the same, and whether at most one answer in twenty has so many or more."""
     weighted = answers.with_columns(_weight=1 / pl.len().over("query"))
     counts = weighted.group_by("_clicks").agg(_share=pl.col("_weight").sum()).sort("_clicks")
     shares = counts.with_columns(pl.col("_share") / pl.col("_share").sum())
@@ -243,7 +246,7 @@ def _click_counts(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _examination(answered: pl.DataFrame) -> Floats:
-    """(positions,): the examination of positions, none above a lower one's, as little is known of the lowest."""
+    """(positions,): the examination of each position, not increasing, since little is known of the lowest positions."""
     depth = int(answered["position"].max())  # type: ignore[arg-type]
     numbers = answered.select(pl.struct("query", "product_id").rank("dense"), pl.col("answer").rank("dense"))
     pair, answer = (numbers[name].to_numpy().astype(np.int64) - 1 for name in ("query", "answer"))

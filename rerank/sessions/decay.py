@@ -16,7 +16,7 @@ VIEWS = ("click", "consultation")
 
 
 def counted(kind: str) -> pl.Expr:
-    """The number of events of a kind (UInt32)."""
+    """The number of events of one kind (UInt32)."""
     return (pl.col("kind") == kind).sum().cast(pl.UInt32)
 
 
@@ -36,28 +36,28 @@ def _acts(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
-    # A question on a product's page is no act on it.
+    # A question asked on a product's page is not an act on the product.
     shown = events.filter((pl.col("product_id") != "") & (pl.col("kind") != "query"))
     counts = shown.group_by("product_id").agg(impressions=counted("impression"), **ACT_COUNTS)
     return counts.sort("product_id")
 
 
 ACT_PARTIAL = DailyPartial("acts", _acts)
-"""who, shopper (empty where not known), session (the day's number), product_id, kind, time: one row an act."""
+"""One row an act: who, shopper (empty if not known), session (the day's number), product_id, kind, time."""
 COUNT_PARTIAL = DailyPartial("product_counts", _product_counts)
-"""product_id, impressions, clicks, consultations, carts, purchases: one row a product."""
+"""One row a product: product_id, impressions, clicks, consultations, carts, purchases."""
 
 
 _SCALE = 2**20
 
 
 def decay_at(age: pl.Expr, half_life: float) -> pl.Expr:
-    """1 at age 0, a half after each half-life, in the same unit."""
+    """The decay at an age: 1 at age 0, halved after each half-life (in the unit of the age)."""
     return (age * (-math.log(2) / half_life)).exp()
 
 
 def day_decay(window: Window, half_life: float) -> pl.Expr:
-    """The decay of a row by its `day`: events of the window's last day count in full."""
+    """The decay of a row by its `day`; events of the window's last day count in full."""
     return decay_at(window.last_day - pl.col("day"), half_life)
 
 
@@ -67,13 +67,13 @@ def exact_sum(amount: pl.Expr) -> pl.Expr:
 
 
 def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
-    """For each key its `score` and `trend` (Float64) out of rows of key, `day` and amounts.
+    """For each key its `score` and `trend` (Float64), from rows of key, `day` and amounts.
 
     The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed
     with `trend_half_life`, e the same sum at the constant rate of the score, p the prior `trend_prior`. 0 is no trend,
-    1 twice the usual rate. This is the shrinkage observed-to-expected ratio of Norén, Hopstadius & Bate 2013 (Shrinkage
-    Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern Discovery) over two exponentially
-    weighted averages (Roberts 1959). The window's last day counts only as far as it is over.
+    1 is twice the usual rate. This is the shrinkage observed-to-expected ratio of Norén, Hopstadius & Bate 2013
+    (Shrinkage Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern Discovery) over two
+    exponentially weighted averages (Roberts 1959). Only the elapsed part of the window's last day counts.
     """
     # The log may begin within the window.
     first: Any = daily["day"].min()

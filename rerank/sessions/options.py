@@ -11,26 +11,26 @@ from retrieval.errors import SettingError
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 
 LONGEST_WINDOW = 36_500
-"""Days: a hundred years."""
+"""The longest window, in days: a hundred years."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActWeights:
-    """The weight of an act where acts of several kinds are added up."""
+    """The weights with which acts of several kinds are added up."""
 
     click: float = 1.0
     consultation: float = 0.5
-    """Less than a click, as stores log a page view after each click, too."""
+    """Less than a click, since stores also log a page view after each click."""
     cart: float = 3.0
     purchase: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time that the tables cover: events from `first` to `last`, both included."""
+    """The time that the tables cover: events from `first` to `last`, inclusive."""
 
     first: datetime
-    """A midnight, UTC."""
+    """Midnight, UTC."""
     last: datetime
 
     @property
@@ -40,44 +40,45 @@ class Window:
 
     @property
     def last_day(self) -> int:
-        """Days since 1970: the day of `last`, which is most often not over."""
+        """Days since 1970: the day of `last`, which is usually not over."""
         return milliseconds(self.last) // DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class DeriveOptions:
-    """How tables are derived. Half-lives and days are in days, UTC."""
+    """Options of the derived tables. Half-lives are in days unless they say otherwise; days are UTC."""
 
     until: datetime | None = None
-    """The last time of the window; the time of the refresh by default."""
+    """The end of the window; by default the time of the refresh."""
     days: int = 180
-    """The length of the window, the day of its end included; at most `LONGEST_WINDOW`."""
+    """The length of the window, including its last day; at most `LONGEST_WINDOW`."""
     least_shoppers: int = 5
-    """Rows of fewer shoppers are left out."""
+    """Rows with fewer shoppers are left out."""
     half_life: float = 14.0
-    """After which an act counts half as much for popularity and neighbours."""
+    """The age at which an act counts half for popularity and neighbours."""
     memory_half_life: float = 30.0
-    """After which a list counts half as much for what products were chosen for a query."""
+    """The age at which a list counts half for the query memory."""
     trend_half_life: float = 3.5
-    """Of the recent rate, which a trend compares with the one under `half_life`."""
+    """The half-life of the recent rate, which a trend compares with the rate under `half_life`."""
     trend_prior: float = 5.0
-    """Acts that a trend's prior weighs."""
+    """The weight of a trend's prior, in acts."""
     weights: ActWeights = field(default_factory=ActWeights)
     neighbours: int = 50
-    """The most neighbours, or next products, that a product has."""
+    """The largest number of neighbours, or next products, of a product."""
     shrinkage: float = 10.0
-    """Shoppers in common at which a similarity counts half."""
+    """The number of common shoppers at which a similarity counts half."""
     category_prior: float = 10.0
-    """Acts that the prior shares of categories weigh in a query's."""
+    """The weight of the prior shares of categories in a query's shares, in acts."""
     next_view_half_life: timedelta = timedelta(hours=1)
-    """Of the pause between two views: after so long the second counts half as the successor of the first."""
+    """The pause between two views after which the second counts half as the successor of the first."""
     next_purchase_half_life: timedelta = timedelta(days=30)
     sequence: int = 50
-    """The most acts of a shopper's sequence."""
+    """The longest sequence of a shopper, in acts."""
     cleaning: CleaningOptions = field(default_factory=CleaningOptions)
     bots: BotOptions = field(default_factory=BotOptions)
     sessions_per_batch: int = 5_000
-    """About how many sessions are scored together: more give a better baseline, but are scored again more often."""
+    """The approximate number of sessions that are scored together. More give a better baseline, but are scored again
+    more often."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -99,7 +100,7 @@ class DeriveOptions:
             raise SettingError(f"until is {self.until.isoformat()}; a time needs a zone, such as +00:00")
 
     def window(self, now: datetime) -> Window:
-        """The window of a refresh at a time."""
+        """The window of a refresh at this time."""
         last = moment(milliseconds(self.until or now))
         first_day = milliseconds(last) // DAY_MS - self.days + 1
         return Window(moment(first_day * DAY_MS), last)

@@ -24,27 +24,27 @@ from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.files import atomic_folder, read_seal, seal_folder, sealed_problem
 
 RECIPE = 2
-"""Counts up when cleaning changes, so that cached files of an older program are not used."""
+"""Increased when cleaning changes, so that cached files of an older program are not used."""
 AFTER_WINDOW = "after the window"
-"""The reject reason of events whose corrected time is past the window's end."""
+"""The reject reason of events whose corrected time is after the end of the window."""
 _FACTS = "day.json"
 _NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
 
 
 class DayFacts(msgspec.Struct, frozen=True):
-    """Counts of a day, kept beside its events."""
+    """Counts of a day, stored with its events."""
 
     events: int
     sessions: int
     needs: int
     rejected: dict[str, int]
-    """Reason to how many events were rejected for it."""
+    """The number of rejected events by reason."""
     latest: int
-    """Milliseconds since 1970 of the last event of the day, later ones than the window's end among them."""
+    """The time of the day's last event, in milliseconds since 1970; it can be after the window's end."""
     claims: str
-    """Fingerprint of the events of the next day that belong to its sessions."""
+    """Fingerprint of the next day's events that belong to this day's sessions."""
     corrected: int
-    """Events whose time was corrected. A session's day is that of the uncorrected time."""
+    """The number of events whose time was corrected. The day of a session is that of its uncorrected time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +57,20 @@ class Day:
     facts: DayFacts
 
     def events(self) -> pl.DataFrame:
-        """Of `CLEAN_SCHEMA`; sessions and needs are numbered from 0."""
+        """The events, a table of `CLEAN_SCHEMA`; sessions and needs are numbered from 0."""
         return read_frame(self.folder / f"events{SUFFIX}")
 
     def claims(self) -> pl.DataFrame:
-        """Keys of the events of the day after that its sessions hold."""
+        """Keys of the next day's events that belong to this day's sessions."""
         return read_frame(self.folder / f"claims{SUFFIX}")
 
 
 class DayMaker:
-    """Gives the days of a window, from the cache where their inputs are unchanged; counts both.
+    """Provides the days of a window, from the cache if their inputs are unchanged; counts the cached and the new ones.
 
-    A day's folder is named by the day and by all that it was made from: the states of its events, of the next day's and
-    of the previous day's, among which answers are looked up; the claims of the previous day; the options; and the
-    catalog's entries of its products.
+    The name of a day's folder contains the day and a fingerprint of its inputs: the states of its events, of those of
+    the next day, and of those of the previous day (answers are looked up there); the claims of the previous day; the
+    options; and the catalog's entries of its products.
     """
 
     def __init__(self, store: EventStore, context: Context, folder: Path) -> None:
@@ -87,7 +87,7 @@ class DayMaker:
         self.kept = 0
 
     def days(self) -> Iterator[Day]:
-        """The days that have events, in order, as each depends on the claims of the previous one."""
+        """The days that have events, in order, since each depends on the claims of the previous one."""
         in_window = range(self._window.first_day, self._window.last_day + 1)
         states = {day: state for day, state in self._store.days().items() if day in in_window and state.count}
         before: Day | None = None
@@ -122,7 +122,7 @@ class DayMaker:
         following = related(own, following)
         together = pl.concat([own, following])
         if earlier is not None:
-            # The earlier queries and impressions of the answers that these events name.
+            # The queries and impressions of the previous day to which these events refer.
             earlier = earlier.filter(shows_answer()).join(together, on="query_id", how="semi", maintain_order="left")
         cleaned = clean(together, self._products, self._options, earlier=earlier)
         latest = max(latest, next_latest, _latest(cleaned.events))
@@ -148,7 +148,7 @@ class DayMaker:
         return Day(number, folder, facts)
 
     def _events(self, number: int) -> tuple[pl.DataFrame, int]:
-        """The events of a day up to the window's end, and the time of the last one of the day; each is read once."""
+        """A day's events up to the window's end, and the time of the day's last event; each day is read once."""
         if number not in self._raw:
             tables = list(self._store.read(number, number))
             events = pl.concat(tables) if tables else pl.DataFrame(schema=EVENT_SCHEMA)
@@ -175,7 +175,7 @@ class _CatalogFingerprint:
 
 
 def _until(cleaned: CleaningResult, window: Window) -> CleaningResult:
-    """Rejects the events whose corrected time is past the end of the window."""
+    """Rejects the events whose corrected time is after the end of the window."""
     late = cleaned.events.filter(pl.col("time") > window.last)
     if late.is_empty():
         return cleaned
@@ -196,7 +196,7 @@ def _latest(events: pl.DataFrame) -> int:
 
 
 def _count(numbers: pl.Series) -> int:
-    """How many there are of numbers that are dense from 0."""
+    """The number of distinct values in numbers that have no gaps from 0."""
     return 0 if numbers.is_empty() else int(numbers.max()) + 1  # type: ignore[arg-type]
 
 
@@ -213,47 +213,48 @@ def _digest(*parts: str | bytes) -> str:
 
 
 WHO = "who"
-"""The column that distinguishes shoppers: the session's shopper, else its session id, else its query id. A session
-without a shopper counts as a shopper of its own."""
+"""The column that distinguishes shoppers: the session's shopper, or else its session id, or else its query id. A
+session without a shopper counts as a separate shopper."""
 EMPTY = pl.DataFrame(schema={**CLEAN_SCHEMA, WHO: pl.String()})
 
 
 @dataclass(frozen=True, slots=True)
 class DailyPartial:
-    """What one day gives: `make` takes events of `CLEAN_SCHEMA` with `who`, of one day, ordered by session and time."""
+    """A partial aggregate of one day: `make` takes the day's events (`CLEAN_SCHEMA` and `who`), by session and time."""
 
     name: str
     make: Callable[[pl.DataFrame], pl.DataFrame]
     version: int = 1
-    """Counts up when `make` changes."""
+    """Increased when `make` changes."""
 
 
 PartialReader = Callable[[DailyPartial], pl.DataFrame]
-"""Gives all rows of a partial over the days of the window, in their order, with `day` (Int32, days since 1970)."""
+"""Reads all rows of a partial over the days of the window, in order, with `day` (Int32, days since 1970)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """The inputs of tables besides their partials."""
+    """The inputs of tables other than their partials."""
 
     window: Window
     options: DeriveOptions
     products: pl.DataFrame | None
-    """product_id, category (path, as in "Tools > Drills"), created, brand, price; None where it is not known."""
+    """product_id, category (path, such as "Tools > Drills"), created, brand, price; None if the catalog is not
+    known."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableMaker:
-    """One derived table, or several that are made together, from partials."""
+    """One derived table, or several that are made together, and the partials that they need."""
 
     name: str
     parts: tuple[DailyPartial, ...]
     make: Callable[[PartialReader, Context], pl.DataFrame | Mapping[str, pl.DataFrame]]
-    """Gives the table, or several by their names."""
+    """Makes the table, or several tables by name."""
 
 
 class DailyPartials:
-    """The partials of all days of a window; counts those that were not cached."""
+    """The partials of all days of a window; counts the partials that were not cached."""
 
     def __init__(self, folder: Path, parts: Mapping[str, DailyPartial]) -> None:
         self._folder = folder
@@ -263,7 +264,7 @@ class DailyPartials:
         self.made = 0
 
     def add(self, day: Day, flagged: Sequence[int]) -> None:
-        """Takes the next day; the sessions that are flagged (its own numbers, ascending) are left out."""
+        """Adds the next day, without the flagged sessions (the day's own numbers, ascending)."""
         left_out = xxhash.xxh3_64_hexdigest(" ".join(map(str, (self._versions, *flagged))).encode())
         folder = self._folder / f"{day.folder.name}-parts-{left_out}"
         if not folder.exists():
@@ -274,7 +275,7 @@ class DailyPartials:
 
 
 def read_partial(part: DailyPartial, folders: Mapping[int, Path]) -> pl.DataFrame:
-    """All rows of a part from the folders of days, in their order, with `day`."""
+    """All rows of a partial from the folders of the days, in order, with `day`."""
     empty = part.make(EMPTY).with_columns(day=pl.lit(0, pl.Int32))
     tables = [
         read_frame(folder / f"{part.name}{SUFFIX}").with_columns(day=pl.lit(day, pl.Int32))
@@ -284,7 +285,7 @@ def read_partial(part: DailyPartial, folders: Mapping[int, Path]) -> pl.DataFram
 
 
 def add_who(events: pl.DataFrame) -> pl.DataFrame:
-    """The events with `who`, and with their session's shopper where they do not name it."""
+    """The events with `who`, and with the shopper of their session if they do not name one."""
     shopper = pl.col("shopper").max().over("session_number")
     session = pl.col("session").max().over("session_number")
     named = events.with_columns(
@@ -297,7 +298,7 @@ def add_who(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def shopper_is_known() -> pl.Expr:
-    """Whether a shopper's pseudonym is there."""
+    """Whether the shopper's pseudonym is present."""
     return pl.col("shopper") != ""
 
 
@@ -307,10 +308,11 @@ SUFFIX = ".parquet"
 def write_folder(
     folder: Path, frames: Mapping[str, pl.DataFrame], facts: Mapping[str, bytes], metadata: Mapping[str, str]
 ) -> None:
-    """Makes a folder of one Parquet file a frame and one file a fact, all on the disk before the folder has its name.
+    """Writes a folder with one Parquet file per frame and one file per fact; all are on disk before the folder is
+    renamed.
 
-    `metadata` goes into every Parquet file. A folder that has this name already is replaced. Raises StoreError where
-    it cannot be written.
+    `metadata` is written into each Parquet file. An existing folder of this name is replaced. Raises StoreError if the
+    folder cannot be written.
     """
     try:
         with atomic_folder(folder, replace=True) as scratch:
@@ -324,18 +326,18 @@ def write_folder(
 
 
 def read_frame(path: Path) -> pl.DataFrame:
-    """A Parquet file that `write_folder` wrote; raises StoreDamagedError where it is not what was written."""
+    """Reads a Parquet file of `write_folder`; raises StoreDamagedError if it cannot be read or is not as written."""
     try:
         if problem := sealed_problem(path, read_seal(path.parent)[path.name]):
             raise ValueError(problem)
         return pl.read_parquet(path)
     except (OSError, ValueError, KeyError, PolarsError) as error:
-        message = f"{path} cannot be read ({error}); remove its folder and refresh: it is made again from the events"
+        message = f"{path} cannot be read ({error}); remove its folder and refresh to compute it again from the events"
         raise StoreDamagedError(message) from error
 
 
 def remove_others(parent: Path, kept: frozenset[str]) -> None:
-    """Removes all folders beside those that are kept, unfinished ones among them."""
+    """Removes all other folders, including unfinished ones."""
     for folder in _folders(parent):
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
@@ -347,16 +349,17 @@ def _folders(parent: Path) -> Iterator[Path]:
 
 _WHOSE = ("session", "shopper", "query_id")
 _NEAR = timedelta(minutes=30)
-"""The longest time after a session's last event at which a rejected event belongs to it."""
+"""The longest time after a session's last event at which a rejected event still belongs to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DaySessions:
-    """The events of a day's sessions (numbered from 0), rejected ones, and the keys that it claims.
+    """The events of a day's sessions (numbered from 0), the rejected events, and the keys that the day claims.
 
-    A session belongs, whole, to the day (UTC) that it begins in. A day is cleaned together with the events of the next
-    day that may continue its sessions; those that do are claimed, and the next day is cleaned without them. So every
-    event belongs to one day, and a day depends on the events of two days and the claims of the previous day alone.
+    A session belongs, as a whole, to the day (UTC) on which it begins. A day is cleaned together with those events of
+    the next day that may continue its sessions. Events that do continue them are claimed, and the next day is cleaned
+    without them. So each event belongs to one day, and a day depends only on the events of two days and on the claims
+    of the previous day.
     """
 
     events: pl.DataFrame
@@ -366,7 +369,8 @@ class DaySessions:
 
 
 def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
-    """Those events of the day after which share a session, shopper or query with the day's own, directly or not."""
+    """The next day's events that share a session, shopper or query with the day's own events, directly or
+    indirectly."""
     known = {column: _names(own, column) for column in _WHOSE}
     found = following.clear()
     while True:
@@ -379,7 +383,7 @@ def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
 
 
 def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> DaySessions:
-    """The part of a cleaning that belongs to the day; `own` and `following` are the uncleaned events."""
+    """The part of a cleaning result that belongs to the day; `own` and `following` are the uncleaned events."""
     begun = cleaned.events.join(own, on="key", how="semi").select("session_number").unique()
     events = cleaned.events.join(begun, on="session_number", how="semi", maintain_order="left")
     beyond = _rejected_in(begun, following, cleaned)
@@ -393,7 +397,7 @@ def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningRe
 
 
 def _rejected_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> pl.DataFrame:
-    """What was rejected of the day after, in sessions that began on the day: their double clicks and reloads."""
+    """The rejected events of the next day in sessions that began on this day: double clicks and reloads."""
     rejected = following.join(cleaned.rejected, on="key", how="semi").select("key", "time", whose=_whose())
     if rejected.is_empty():
         return cleaned.rejected.clear()
@@ -418,10 +422,10 @@ ScoreSessions = Callable[[pl.DataFrame, BotOptions], pl.DataFrame]
 
 
 class Scorer:
-    """Scores the sessions of days, a stretch at a time; counts those that were not cached.
+    """Scores the sessions of days, one group of days at a time; counts the sessions that were not cached.
 
-    A baseline needs many sessions, but scores of the whole window would be made again with each event. So the window is
-    cut into stretches of days with enough sessions; a store with few sessions has one.
+    A baseline needs many sessions, but each new event would require scoring the whole window again. So the window is
+    cut into groups of days with enough sessions; a store with few sessions has one group.
     """
 
     def __init__(self, folder: Path, score_sessions: ScoreSessions, options: BotOptions) -> None:
@@ -432,8 +436,8 @@ class Scorer:
         self.scored = 0
 
     def score(self, days: Sequence[Day], together: int) -> pl.DataFrame:
-        """One row a session, in order: what `score_sessions` gives, with its `day` (days since 1970) and `place`, its
-        number there. About so many sessions are scored `together`, at least."""
+        """One row a session, in order: the columns of `score_sessions`, with the session's `day` (days since 1970) and
+        `place` (its number within the day). At least about `together` sessions are scored together."""
         tables = [self._stretch(stretch) for stretch in stretches(days, together)] or [self._scores(())]
         return pl.concat(tables).sort("day", "place").with_row_index("session_number")
 
@@ -464,9 +468,9 @@ class Scorer:
 
 
 def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:
-    """Days cut into stretches of equal length, a power of two, in which so many sessions are to be expected.
+    """Cuts days into groups of equal length, a power of two, with about `together` sessions or more each.
 
-    They begin at multiples of that length since 1970, so that those of yesterday's window are those of today's.
+    Groups begin at multiples of their length since 1970, so that yesterday's window has the same groups as today's.
     """
     if not days:
         return []
@@ -481,18 +485,18 @@ def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:
 
 
 def flagged_by_day(sessions: pl.DataFrame) -> Mapping[int, tuple[int, ...]]:
-    """For each day with any, the numbers there of the sessions that are called bots', ascending."""
+    """For each day that has any, the numbers within the day of the sessions flagged as bots, ascending."""
     flagged = sessions.filter("is_fraud").group_by("day", maintain_order=True).agg("place")
     return {day: tuple(places) for day, places in flagged.iter_rows()}
 
 
 def session_table(sessions: pl.DataFrame) -> pl.DataFrame:
-    """The sessions as they are published: the day that each begins in as a date."""
+    """The sessions as published: the day on which a session begins becomes a date."""
     return sessions.drop("place").with_columns(pl.col("day").cast(pl.Date))
 
 
 def rejected_table(days: Sequence[Day]) -> pl.DataFrame:
-    """How many events were rejected, by day and reason."""
+    """The number of rejected events by day and reason."""
     counts = [(_date(day), reason, count) for day in days for reason, count in day.facts.rejected.items()]
     return pl.DataFrame(counts, schema={"day": pl.Date, "reason": pl.String, "events": pl.UInt32}, orient="row")
 

@@ -28,9 +28,9 @@ _COUNTS = ("impressions", "clicks", "consultations", "carts", "purchases")
 
 
 def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a product, by category and rank; products of too few shoppers are left out.
+    """One row a product, by category and rank; products with too few shoppers are left out.
 
-    Ranks are among the products that are left, from 1 within each category (the whole path).
+    Ranks count the remaining products from 1 within each category (the whole path).
     """
     options = context.options
     daily = read(COUNT_PARTIAL)
@@ -45,8 +45,8 @@ def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
 
 
 def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """product_id and score as that table had them at a time within its window: of the rows of `ACT_PARTIAL` before
-    `end` alone, so that a training on later events sees none of them."""
+    """product_id and score of `popularity` as of `end`, a time within its window: only rows of `ACT_PARTIAL` from
+    before `end` count, so that training on later events does not use them."""
     options = context.options
     before = acts.filter(pl.col("time") < end)
     daily = before.group_by("product_id", "day").agg(**ACT_COUNTS)
@@ -59,7 +59,7 @@ def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.Dat
 
 
 def weighted(weights: ActWeights) -> pl.Expr:
-    """The weighted sum of a row's counts."""
+    """The sum of a row's counts, weighted by kind."""
     return (
         weights.click * pl.col("clicks")
         + weights.consultation * pl.col("consultations")
@@ -69,7 +69,7 @@ def weighted(weights: ActWeights) -> pl.Expr:
 
 
 def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataFrame:
-    """The table with the `category` of its `product_id`; empty where it is not known."""
+    """The table with the `category` of its `product_id`; empty if it is not known."""
     if products is None:
         return table.with_columns(category=pl.lit(""))
     categories = products.select("product_id", "category").unique("product_id", keep="first")
@@ -81,9 +81,9 @@ POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
 
 
 _CANDIDATES = 6
-"""Candidates for each neighbour, as some have too few shoppers."""
+"""Candidates per neighbour, since some have too few shoppers."""
 _ROWS = 1_000
-"""Products whose shoppers in common are counted at once; bounds the memory."""
+"""The number of products for which common shoppers are counted at once; bounds the memory."""
 _SCHEMA = pl.Schema(
     {
         "kind": pl.String(),
@@ -99,9 +99,9 @@ _SCHEMA = pl.Schema(
 def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair, by kind ("view" or "purchase"), product and rank (from 1).
 
-    The cosine between products over shoppers (Sarwar et al. 2001, Item-Based Collaborative Filtering Recommendation
-    Algorithms, section 3.1), shrunk by the number of shoppers in common (Bell & Koren 2007, Improved Neighborhood-based
-    Collaborative Filtering, section 3), in `shoppers`; pairs of too few are left out.
+    The similarity is the cosine between products over shoppers (Sarwar et al. 2001, Item-Based Collaborative Filtering
+    Recommendation Algorithms, section 3.1), shrunk by the number of common shoppers (Bell & Koren 2007, Improved
+    Neighborhood-based Collaborative Filtering, section 3), in `shoppers`. Pairs with too few are left out.
     """
     acts = read(ACT_PARTIAL)
     kinds = {"view": VIEWS, "purchase": ("purchase",)}
@@ -114,7 +114,7 @@ def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
     # Only the last act of a shopper on a product counts.
     latest = day_decay(context.window, context.options.half_life).max()
     cells = acts.group_by(WHO, "product_id").agg(value=latest)
-    # A pair cannot have more shoppers than each of its products.
+    # A pair cannot have more shoppers than either of its products.
     cells = cells.filter(pl.len().over("product_id") >= least).sort(WHO, "product_id")
     if cells.is_empty():
         return pl.DataFrame(schema=_SCHEMA)
@@ -123,7 +123,7 @@ def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
-    """Values (shoppers, products); products in the order of their ids."""
+    """Values (shoppers, products), with products ordered by id."""
     columns = ids.to_frame().with_row_index("_column")
     rows = (cells[WHO].rank("dense") - 1).to_numpy()
     places = cells.join(columns, on="product_id", how="left", maintain_order="left")["_column"].to_numpy()
@@ -135,7 +135,7 @@ def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) ->
     from implicit.nearest_neighbours import ItemItemRecommender, normalize
 
     model = ItemItemRecommender(K=1 + _CANDIDATES * context.options.neighbours, num_threads=1)
-    # The products of unit columns are cosines: what CosineRecommender does, but for a warning about its own format.
+    # The products of unit columns are cosines. CosineRecommender does the same, but warns about its own format.
     model.fit(normalize(matrix.T).T.tocsr(), show_progress=False)
     found = model.similarity.tocoo()
     apart = found.row != found.col
@@ -152,7 +152,7 @@ def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) ->
 
 
 def _shoppers_in_common(matrix: scipy.sparse.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """How many shoppers each pair of products (rows, columns) has in common (pairs,)."""
+    """The number of common shoppers of each pair of products (rows, columns), (pairs,)."""
     did = matrix.copy()
     did.data = np.ones_like(did.data)
     of_products = did.T.tocsr()
@@ -183,12 +183,13 @@ _LARGEST_BASKET = 50
 
 
 def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a pair, by kind ("view" or "purchase"), product and rank; pairs of too few shoppers are left out.
+    """One row a pair, by kind ("view" or "purchase"), product and rank; pairs with too few shoppers are left out.
 
-    `probability` is the pair's weight among all pairs of its product, rare ones too, each pair weighing less the longer
-    the pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain over the
-    acts of each shopper. Purchases of a session are one basket, followed by the basket of the shopper's next session
-    with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
+    `probability` is the pair's share of the weight of all pairs of its product, including rare ones. A pair weighs less
+    the longer its pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain
+    over the acts of each shopper. The purchases of a session are one basket, followed by the basket of the shopper's
+    next session with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains,
+    section 4).
     """
     options = context.options
     acts = read(ACT_PARTIAL)
@@ -202,7 +203,7 @@ def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
 
 
 def _views(acts: pl.DataFrame) -> pl.DataFrame:
-    """Each view with the one of another product that came next: who, product_id, next_id, pause."""
+    """Each view with the next view of another product: who, product_id, next_id, pause."""
     views = acts.filter(pl.col("kind").is_in(VIEWS)).sort(WHO, "time", "product_id")
     # A click and the page view that it led to are one view.
     is_again = (pl.col("product_id") == pl.col("product_id").shift(1)).over(WHO).fill_null(False)
@@ -213,7 +214,8 @@ def _views(acts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _baskets(acts: pl.DataFrame) -> pl.DataFrame:
-    """Each product of a basket with each other one of the shopper's next basket: who, product_id, next_id, pause."""
+    """Each product of a basket with each other product of the shopper's next basket: who, product_id, next_id,
+    pause."""
     bought = acts.filter(pl.col("kind") == "purchase")
     items = bought.group_by(WHO, "day", "session_number", "product_id").agg(pl.col("time").min())
     began = pl.col("time").min().over(WHO, "day", "session_number")
@@ -238,7 +240,7 @@ def _ranked_next(kind: str, pairs: pl.DataFrame, half_life: timedelta, context: 
         count=pl.len().cast(pl.UInt32), shoppers=pl.col(WHO).n_unique().cast(pl.UInt32), weight=weight
     )
     whole = pairs.group_by("product_id").agg(whole=weight)
-    # All pauses can be so long that their weights are next to nothing.
+    # If all pauses are very long, all weights are close to 0.
     share = pl.when(pl.col("whole") > 0).then(pl.col("weight") / pl.col("whole")).otherwise(0.0)
     frequent = table.join(whole, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
     scored = frequent.with_columns(kind=pl.lit(kind), probability=share)
@@ -252,8 +254,8 @@ NEXT_PRODUCTS = TableMaker("next_products", (ACT_PARTIAL,), next_products)
 
 
 def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
-    """The last acts of each known shopper, for the user tower: one row an act, by shopper and time, the oldest first;
-    `age` counts back from 1, the shopper's last act."""
+    """The last acts of each known shopper, for the user tower: one row an act, by shopper and time, oldest first. `age`
+    counts back from 1, the shopper's last act."""
     acts = read(ACT_PARTIAL).filter(shopper_is_known())
     ordered = acts.sort("shopper", "time", "product_id", "kind")
     aged = ordered.with_columns(age=pl.int_range(pl.len(), 0, -1, dtype=pl.UInt32).over("shopper"))
@@ -275,10 +277,10 @@ _PRODUCTS_SCHEMA = pl.Schema(
 
 
 def product_table(store: Store) -> pl.DataFrame:
-    """The products of the version that serves, by id: product_id, category (path), brand, and created and price (null
-    where not known).
+    """The products of the serving version, by id: product_id, category (path), brand, and created and price (null if
+    not known).
 
-    Raises StoreMissingError where nothing is published, StoreDamagedError where it cannot be read.
+    Raises StoreMissingError if nothing is published, StoreDamagedError if the version cannot be read.
     """
     products = ProductStore(store.version_folder(store.current()))
     rows = []

@@ -1,13 +1,13 @@
-"""The derived table `query_memory`: what shoppers chose for a query, for its words, and for any query.
+"""The derived table `query_memory`: which products shoppers chose for a query, for its words, and for any query.
 
-Each row compares what was observed with what was expected. A click is expected as often as a product's impressions were
-examined, times the click rate of the query's examined products; a cart or a purchase as often as the product was
-clicked, times the query's rate for each click. The ratio of both is shrunk towards what the other queries say of the
-same product, which is itself shrunk towards 1: empirical Bayes with a gamma prior (DuMouchel 1999, Bayesian Data Mining
-in Large Frequency Tables, section 3).
+Each row compares observed with expected counts. The expected clicks are the product's examined impressions times the
+click rate of the query's examined products. The expected carts or purchases are the product's clicks times the query's
+rate per click. The ratio is shrunk towards the ratio of the same product for other queries, which is itself shrunk
+towards 1: empirical Bayes with a gamma prior (DuMouchel 1999, Bayesian Data Mining in Large Frequency Tables, section
+3).
 
-All lists that one shopper was shown for a query weigh as much as one list, so that nobody counts twice. Weights decay
-by age.
+All lists that one shopper was shown for a query together weigh as much as one list, so that no shopper counts twice.
+Weights decay with age.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 Floats = NDArray[np.float64]
 
 _RATES = {"attraction": ("clicks", "looks"), "cart": ("carts", "clicks"), "purchase": ("purchases", "clicks")}
-"""By the column of a ratio: what is counted, and for each of what."""
+"""Column of a ratio: the counted events, and the events that they are counted per."""
 _COUNTS = ("looks", "clicks", "carts", "purchases", "squares")
 _SUMS = (*_COUNTS, *(f"expected_{hits}" for hits, _ in _RATES.values()))
 _MEMBER = ["kind", "member"]
@@ -47,26 +47,26 @@ _EMPTY = pl.DataFrame(
 
 
 def query_memory(read: PartialReader, context: Context) -> pl.DataFrame:
-    """See `memory_of`: of all lists in the window."""
+    """The table of all lists in the window; see `memory_of`."""
     return memory_of(add_own_ids(read(LIST_PARTIAL)), context.window.last, context)
 
 
 def memory_before(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """That table as it stood at a time: of the lists that were shown before `end` alone.
+    """The table as of `end`: from the lists shown before `end` only.
 
-    `lists` are those of `rerank.sessions.tables.DerivedTables.lists`.
+    `lists` is `rerank.sessions.tables.DerivedTables.lists`.
     """
     begun = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")
     return memory_of(lists.filter((begun < end) & (pl.col("time") < end)), end, context)
 
 
 def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
-    """One row a scope, key and member, in this order; those of too few shoppers are left out.
+    """One row a scope, key and member, in this order; rows with too few shoppers are left out.
 
-    scope (`Scope`), key (the query's words in alphabetical order, a word, or nothing), kind (`Kind`), member (the
-    product's id, or what it belongs to), shoppers (who were shown it), looks (decayed examined impressions),
-    attraction, cart, purchase (ratios, 1 for what is like the query's others), evidence (0 to 1: how much of the
-    attraction comes from the key's own clicks), strength (the expected clicks that its prior is worth).
+    scope (`Scope`), key (the query's words in alphabetical order, one word, or empty), kind (`Kind`), member (the
+    product's id, or its category, brand or price band), shoppers (who were shown it), looks (decayed examined
+    impressions), attraction, cart, purchase (ratios; 1 is the average of the query), evidence (0 to 1: how much of the
+    attraction comes from the key's own clicks), strength (the weight of its prior, in expected clicks).
     """
     keys = {query: memory_key(query) for query in lists["query"].unique().to_list()}
     keyed = lists.with_columns(pl.col("query").replace_strict(keys, return_dtype=pl.String))
@@ -92,7 +92,7 @@ def memory_of(lists: pl.DataFrame, end: datetime, context: Context) -> pl.DataFr
 
 
 def catalog_members(products: pl.DataFrame | None) -> pl.DataFrame:
-    """product_id, kind and member: each product itself, and the category, brand and band of prices that it has."""
+    """product_id, kind and member: each product itself, and its category, brand and price band."""
     if products is None:
         return pl.DataFrame(schema=dict.fromkeys(("product_id", *_MEMBER), pl.String))
     place = pl.col("price").rank("ordinal").over("category") - 1
@@ -114,7 +114,7 @@ def catalog_members(products: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _members(products: pl.DataFrame | None, shown: pl.Series) -> pl.DataFrame:
-    """The same of the products that were shown, also of those that the catalog does not have."""
+    """The members of the products that were shown, including products that are not in the catalog."""
     alone = pl.DataFrame({"product_id": shown}).with_columns(kind=pl.lit(Kind.PRODUCT.value), member="product_id")
     known = catalog_members(products).filter(pl.col("product_id").is_in(shown.implode()))
     return pl.concat([alone, known.select(alone.columns)]).unique()
@@ -123,14 +123,14 @@ def _members(products: pl.DataFrame | None, shown: pl.Series) -> pl.DataFrame:
 def _cells(
     lists: pl.DataFrame, happened: Outcomes, end: datetime, context: Context
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """key, product_id and `_COUNTS` by pair; and who was shown each pair: key, product_id, who."""
+    """Counts of pairs: key, product_id and `_COUNTS`; and the shoppers who were shown them: key, product_id, who."""
     log = happened.log
     examined = MODELS[_LABELS.model].fit(log, _LABELS.fit).conditional_examination(log)
     rows = shown_places(lists, _LABELS.depth).select("row", "query_id", "query").unique("row").sort("row")
     seen = (
         lists.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min(), pl.col("time").min())
     )
-    # A clock may run ahead of the refresh.
+    # A clock may be ahead of the refresh.
     age = ((pl.lit(end) - pl.col("time")) / _DAY).floor().clip(lower_bound=0)
     weight_of = decay_at(age, context.options.memory_half_life) / pl.len().over("query", WHO)
     rows = rows.join(seen, on="query_id", how="left", maintain_order="left").with_columns(
@@ -153,7 +153,7 @@ def _cells(
 
 
 def _expected(cells: pl.DataFrame) -> pl.DataFrame:
-    """The pairs with the clicks, carts and purchases that the rates of their queries let expect."""
+    """The pairs with the clicks, carts and purchases that the rates of their queries predict."""
     query = cells.group_by("key").agg(**{name: exact_sum(pl.col(name)) for name in _COUNTS}).sort("key")
     rates = {}
     for hits, trials in _RATES.values():
@@ -171,8 +171,8 @@ def _summed(pairs: pl.DataFrame, by: list[str]) -> pl.DataFrame:
 
 
 def _with_ratios(table: pl.DataFrame, whole: pl.DataFrame | None) -> pl.DataFrame:
-    """The table with its ratios and evidence; where `whole` has the members of all keys, the prior mean of each row is
-    what the other keys say."""
+    """The table with its ratios and evidence. If `whole` is given, with the members of all keys, the prior mean of a
+    row comes from the other keys."""
     count, scale = table.height, _scale(table)
     others = (
         table.select(_MEMBER).join(whole, on=_MEMBER, how="left", maintain_order="left") if whole is not None else None
@@ -194,20 +194,20 @@ def _with_ratios(table: pl.DataFrame, whole: pl.DataFrame | None) -> pl.DataFram
 
 
 def _scale(table: pl.DataFrame) -> Floats:
-    """(n,): how many impressions a unit of weight stands for (Kish 1965, Survey Sampling, section 11.7)."""
+    """(n,): the number of impressions that a unit of weight stands for (Kish 1965, Survey Sampling, section 11.7)."""
     looks, squares = table["looks"].to_numpy(), table["squares"].to_numpy()
     return np.asarray(np.where(squares > 0, looks / np.maximum(squares, 1e-300), 1.0))
 
 
 def _posterior(observed: Floats, expected: Floats, mean: Floats, scale: Floats) -> tuple[Floats, Floats, float]:
     """(n,) each: the ratios of observed to expected counts, shrunk to `mean`, and their evidence; and the strength of
-    the prior in expected counts.
+    the prior, in expected counts.
 
-    The strength is that with which the counts vary about the mean, by moments; `scale` makes weighted counts as
-    certain as counts are.
+    The strength is estimated by moments from how the counts vary about the mean. `scale` makes weighted counts as
+    certain as plain counts.
     """
     counted, awaited = observed * scale, expected * scale
-    # By the variance of a squared Poisson count, F + 2 F ** 2: what was hardly seen says nothing.
+    # Weighted by the variance of a squared Poisson count, F + 2 F ** 2, so that rare items carry little weight.
     reliable = awaited / (1.0 + awaited) ** 2
     excess = float(reliable @ ((counted - mean * awaited) ** 2 - mean * awaited))
     size = float(reliable @ (awaited**2 * mean))
@@ -216,7 +216,7 @@ def _posterior(observed: Floats, expected: Floats, mean: Floats, scale: Floats) 
 
 
 def _finished(scope: Scope, table: pl.DataFrame, shown: pl.DataFrame, context: Context) -> pl.DataFrame:
-    """The rows that enough shoppers are behind."""
+    """The rows with enough shoppers."""
     by = ["key", *_MEMBER]
     shoppers = shown.group_by(by).agg(shoppers=pl.col(WHO).n_unique().cast(pl.UInt32))
     known = table.join(shoppers.filter(pl.col("shoppers") >= context.options.least_shoppers), on=by)

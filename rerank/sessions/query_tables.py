@@ -18,7 +18,7 @@ _LATER = ("cart", "purchase")
 
 
 def normalise_queries(queries: Iterable[str]) -> list[str]:
-    """Query texts in lower case with single blanks, as they are counted."""
+    """Query texts in lower case with single blanks, the form in which they are counted."""
     return [" ".join(query.casefold().split()) for query in queries]
 
 
@@ -62,8 +62,8 @@ def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def attribute_to_answers(events: pl.DataFrame) -> pl.DataFrame:
-    """The events, in their order; carts and purchases without an answer get the last one of their session on which
-    their product was clicked."""
+    """The events, in order. Carts and purchases without an answer get the last answer of their session on which their
+    product was clicked."""
     lacking = pl.col("kind").is_in(_LATER) & (pl.col("query_id") == "")
     rows = events.with_row_index("_row")
     clicks = rows.filter((pl.col("kind") == "click") & (pl.col("query_id") != "")).sort("time", "_row")
@@ -76,8 +76,8 @@ def attribute_to_answers(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _move_to_query(answered: pl.DataFrame) -> pl.DataFrame:
-    """Events with an answer, by session. Those of a session without the answer's query text, such as a purchase that
-    the server records an hour later, are moved to the first session that has it, behind its own events."""
+    """Events with an answer, by session. Events in a session that lacks the answer's query text, such as a purchase
+    that the server records an hour later, move to the end of the first session that has it."""
     searched = answered.filter(pl.col("query") != "")
     there = searched.select("session_number", "query_id", _own="session_number").unique()
     first = searched.group_by("query_id").agg(_elsewhere=pl.col("session_number").min())
@@ -98,11 +98,12 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
 
 
 ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
-"""session, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
-searched (it has a query or impressions), empty (nothing was found), impressions, clicks, first_click (position),
-carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
+"""One row an answer: session, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its
+first event), searched (it has a query or impressions), empty (nothing was found), impressions, clicks, first_click
+(position), carts, purchases, following (the next different query of the same need, or null). Browsed pages are left
+out."""
 QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=2)
-"""query (normalised), product_id, who, clicks, consultations, carts, purchases: acts on the answers of a query."""
+"""Acts on the answers of a query: query (normalised), product_id, who, clicks, consultations, carts, purchases."""
 
 
 def _sales(events: pl.DataFrame) -> pl.DataFrame:
@@ -115,12 +116,12 @@ def _sales(events: pl.DataFrame) -> pl.DataFrame:
 
 
 SALES_PARTIAL = DailyPartial("sales", _sales)
-"""query (normalised; empty for purchases that no search led to), product_id, who, purchases, units."""
+"""query (normalised; empty for purchases not from a search), product_id, who, purchases, units."""
 
 
 def daily_tables(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
-    """The tables `daily_searches`, `daily_sales` and `daily_products`: partials of all days, each in one file, so that
-    a range of days is read at once."""
+    """The tables `daily_searches`, `daily_sales` and `daily_products`: the partials of all days in one file each, so
+    that a range of days is read at once."""
     searches = read(ANSWER_PARTIAL).filter("searched")
     return {
         "daily_searches": searches.select("day", "query", "spelling", WHO, "empty", "clicks", "carts", "purchases"),
@@ -133,12 +134,12 @@ DAILY = TableMaker("daily_searches", (ANSWER_PARTIAL, SALES_PARTIAL, COUNT_PARTI
 
 
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a query (normalised) and category (the whole path), the likeliest first; those of too few shoppers are
-    left out, so that the probabilities of a query can add up to less than 1.
+    """One row a query (normalised) and category (the whole path), most likely first. Rows with too few shoppers are
+    left out, so the probabilities of a query can add up to less than 1.
 
     P(category | query) = (w + m P(category)) / (W + m): w is the weight of the query's acts in the category, W of all
-    its acts, m the prior `category_prior`, P(category) the share of all queries' acts. Dirichlet smoothing (Zhai &
-    Lafferty 2004, A Study of Smoothing Methods for Language Models, section 3). Empty without a catalog.
+    its acts, m the prior `category_prior`, P(category) the share of all queries' acts. This is Dirichlet smoothing
+    (Zhai & Lafferty 2004, A Study of Smoothing Methods for Language Models, section 3). Empty without a catalog.
     """
     options = context.options
     acts = add_category(read(QUERY_PRODUCT_PARTIAL), context.products).filter(pl.col("category") != "")
@@ -165,8 +166,8 @@ def _page_questions(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def page_questions(read: PartialReader, context: Context) -> pl.DataFrame:
-    """Questions on the pages of products: one row a query (normalised) and product, most frequent first; those of too
-    few shoppers are left out."""
+    """Questions on product pages: one row a query (normalised) and product, most frequent first; rows with too few
+    shoppers are left out."""
     counts = _number(pl.col("times").sum()), _number(pl.col(WHO).n_unique()).alias("shoppers")
     table = read(PAGE_QUESTION_PARTIAL).group_by("query", "product_id").agg(*counts)
     frequent = table.filter(pl.col("shoppers") >= context.options.least_shoppers)
@@ -174,22 +175,22 @@ def page_questions(read: PartialReader, context: Context) -> pl.DataFrame:
 
 
 PAGE_QUESTION_PARTIAL = DailyPartial("page_questions", _page_questions)
-"""query (normalised), product_id, who, times: queries that were typed on a product's page."""
+"""Queries typed on a product's page: query (normalised), product_id, who, times."""
 PAGE_QUESTIONS = TableMaker("page_questions", (PAGE_QUESTION_PARTIAL,), page_questions)
 
 
 _CHAIN = ("day", "session_number", "need")
 _ENDS = ("purchases", "carts", "clicks")
-"""From the furthest on."""
+"""Kinds of acts, from the furthest to the nearest."""
 
 
 def reformulations(read: PartialReader, context: Context) -> pl.DataFrame:
-    """Which query was replaced by which for the same need: one row a pair, most frequent first; pairs of too few
-    shoppers are left out.
+    """Queries and the queries that replaced them for the same need: one row a pair, most frequent first; pairs with too
+    few shoppers are left out.
 
-    A chain ends with the furthest act on any of its answers from the second query of the pair on:
-    `purchased`, `carted` and `clicked` count chains, each under one of the three at most. A chain that goes back and
-    forth between two queries counts once for each direction, from the first time on.
+    A chain ends with the furthest act on any of its answers from the second query of the pair on. `purchased`, `carted`
+    and `clicked` count chains; a chain counts under at most one of the three. A chain that alternates between two
+    queries counts once for each direction, from the first time on.
     """
     answers = read(ANSWER_PARTIAL).sort(*_CHAIN, "start", "query_id")
     later = [pl.col(end).reverse().cum_sum().reverse().shift(-1).over(_CHAIN).fill_null(0).alias(end) for end in _ENDS]
@@ -219,7 +220,7 @@ _SUMS = ("impressions", "clicks", "carts", "purchases")
 
 
 def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
-    """Counts and rates of queries: one row a query (normalised), most searched first; queries of too few shoppers are
+    """Counts and rates of queries: one row a query (normalised), most searched first; queries with too few shoppers are
     left out."""
     options = context.options
     answers = read(ANSWER_PARTIAL)
@@ -250,7 +251,7 @@ def _query_facts() -> tuple[pl.Expr, ...]:
         pl.len().cast(pl.UInt32).alias("searches"),
         pl.col(WHO).n_unique().cast(pl.UInt32).alias("shoppers"),
         (pl.col("clicks") > 0).sum().cast(pl.UInt32).alias("clicked"),
-        # Sums of whole numbers do not depend on the order of days.
+        # Sums of integers do not depend on the order of the days.
         _share(pl.col("first_click").cast(pl.Int64).sum(), pl.col("first_click").count()).alias("mean_first_click"),
         pl.col("empty").sum().cast(pl.UInt32),
         pl.col("following").is_not_null().sum().cast(pl.UInt32).alias("reformulated"),
@@ -258,12 +259,12 @@ def _query_facts() -> tuple[pl.Expr, ...]:
 
 
 def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """Null where the whole is 0."""
+    """The ratio; null if the whole is 0."""
     return pl.when(whole > 0).then(part / whole)
 
 
 def _spellings(answers: pl.DataFrame) -> pl.DataFrame:
-    """The most frequent spelling of each query, of equally frequent ones the first."""
+    """The most frequent spelling of each query; of equally frequent ones, the first."""
     counts = answers.group_by("query", "spelling").len()
     ordered = counts.sort("query", "len", "spelling", descending=[False, True, False])
     return ordered.unique("query", keep="first").select("query", "spelling")
@@ -278,29 +279,29 @@ _COLUMNS = (*_ORDER, "query", "shopper", WHO)
 
 
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
-    """Impressions and acts of each search; pages that were browsed have no query, and are left out."""
+    """Impressions and acts of each search. Browsed pages have no query and are left out."""
     answered = attribute_to_answers(events).filter(pl.col("query_id") != "")
     words = query_texts(answered)
     words = words.with_columns(query=pl.Series(normalise_queries(words["query"].to_list()), dtype=pl.String))
     done = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(words, on="query_id", how="left")
-    # Acts on an answer of the day before have no query text on their own day.
+    # Acts on an answer of the previous day have no query text on their own day.
     done = done.filter((pl.col("kind") != "impression") | pl.col("query").is_not_null())
     return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_ORDER)
 
 
 def labels(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
-    """The tables `labels` and `label_weights`; see `rerank.click_models.labels.ClickLabels` for the columns of the
-    first.
+    """The tables `labels` and `label_weights`; for the columns of `labels`, see
+    `rerank.click_models.labels.ClickLabels`.
 
-    Rows of few shoppers are not left out, as labels only train.
+    Rows with few shoppers are kept, since labels are used only for training.
     """
     made = click_labels(add_own_ids(read(LIST_PARTIAL)))
     return {"labels": made.table.sort("query", "product_id"), "label_weights": _weights(made)}
 
 
 def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `LIST_PARTIAL` with ids that no other day has, in the order of time: some stores number their answers
-    from 1 each day. An act belongs to the last answer of its id that was shown up to its day.
+    """The rows of `LIST_PARTIAL` with ids that are unique over days, ordered by time: some stores number their answers
+    from 1 each day. An act belongs to the last answer with its id that was shown up to the act's day.
     """
     shown = lists.filter(pl.col("kind") == "impression").select("query_id", "day", _of="day").unique().sort("day")
     found = lists.sort("day").join_asof(shown, on="day", by="query_id", check_sortedness=False)
@@ -326,6 +327,6 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
 
 
 LIST_PARTIAL = DailyPartial("lists", _lists, version=4)
-"""time, query_id, position, product_id, kind, query (normalised; empty for acts of whose answer the day says none),
-shopper (empty where not known)."""
+"""time, query_id, position, product_id, kind, query (normalised; empty for acts on an answer that the day does not
+have), shopper (empty if not known)."""
 LABELS = TableMaker("labels", (LIST_PARTIAL,), labels)

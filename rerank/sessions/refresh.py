@@ -1,12 +1,12 @@
 """Incremental refresh of the derived tables: only days whose events changed are cleaned again; the result is the same
-as that of a refresh from nothing.
+as that of a full refresh.
 
 FOLDER/
-  derived.json              names the tables that are read, their window, counts and checksums
-  tables-000007/            one generation of them; the one before it stays for readers
-  days/2026-11-25-.../      one day's cleaned events, and those rejected
+  derived.json              names the current tables, with their window, counts and checksums
+  tables-000007/            one generation of tables; the previous one stays for readers
+  days/2026-11-25-.../      one day's cleaned events, and the rejected ones
   bots/2026-11-16-.../      the scores of the sessions of some days
-  parts/2026-11-25-.../     what that day gives to the tables, bots left out
+  parts/2026-11-25-.../     the day's partials of the tables, without bots
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TABLES: tuple[TableMaker, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The scorer and the tables of a refresh; a store may have its own."""
+    """The scorer and the table makers of a refresh; a store may have its own."""
 
     score_sessions: ScoreSessions = score_sessions
     tables: tuple[TableMaker, ...] = TABLES
@@ -76,20 +76,20 @@ class RefreshResult:
     days_made: int
     days_kept: int
     parts_made: int
-    """Days whose partials were made again: their events changed, or their flagged sessions."""
+    """Days whose partials were computed again because their events or their flagged sessions changed."""
     events: int
-    """Cleaned ones, bots' among them."""
+    """Cleaned events, including those of bots."""
     rejected: Mapping[str, int]
     """Rejected events by reason."""
     corrected: int
-    """Events whose time was corrected, of both: the clock of their shopper was wrong."""
+    """Cleaned or rejected events whose time was corrected: the clock of their shopper was wrong."""
     sessions: int
     sessions_scored: int
-    """Those of stretches in which a day changed."""
+    """The sessions of groups of days in which a day changed."""
     flagged_sessions: int
     flagged_clicks: int
     tables: Mapping[str, int]
-    """Table to its rows."""
+    """The number of rows by table."""
     seconds: float
 
 
@@ -104,13 +104,14 @@ def refresh(
     purge: bool = False,
     steps: Steps | None = None,
 ) -> RefreshResult:
-    """Brings the derived tables of a folder, which is made if need be, up to date with a store of events.
+    """Updates the derived tables of a folder, which is created if needed, from a store of events.
 
-    `products` is the catalog (`products.product_table`), or None where it is not known: no event is judged by it then.
-    `purge` removes the generation before, too: after a shopper was forgotten no file has anything of theirs.
+    `products` is the catalog (`products.product_table`), or None if it is not known; events are then not checked
+    against it. `purge` also removes the previous generation: after a shopper is erased, no file contains the shopper's
+    data.
 
-    Raises StoreLockedError while another refresh is at work there, StoreError where something cannot be read or
-    written; the tables stay as they were until the new ones are whole, also where the process is killed.
+    Raises StoreLockedError while another refresh runs in the folder, and StoreError if something cannot be read or
+    written. The old tables stay until the new ones are complete, also if the process is killed.
     """
     started = time.perf_counter()
     options, steps = options or DeriveOptions(), steps or Steps()
@@ -155,7 +156,7 @@ def _prepare(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """The steps of one refresh, in their order."""
+    """The steps of one refresh, in order."""
 
     folder: Path
     context: Context

@@ -1,9 +1,9 @@
 """Relations between products, made at a refresh: complements, substitutes, accessories, fits and parts.
 
-Two products that shoppers choose in one visit are complements where they are not alike, and substitutes where they are
-(McAuley, Pandey & Leskovec 2015, Inferring Networks of Substitutable and Complementary Products). Few pairs of products
-have enough shoppers, so the same is counted for pairs of product types and of categories. Texts and attributes add what
-fits or contains what, without any event.
+Two products that shoppers choose in one visit are complements if they are of different kinds, and substitutes if they
+are alike (McAuley, Pandey & Leskovec 2015, Inferring Networks of Substitutable and Complementary Products). Few pairs
+of products have enough shoppers, so pairs of product types and of categories are counted as well. Texts and attributes
+say which product fits or contains which, without any event.
 """
 
 from __future__ import annotations
@@ -57,51 +57,53 @@ _TYPES_SCHEMA = pl.Schema(
 _SESSION = (WHO, "day", "session_number")
 _WANTS = ("cart", "purchase")
 _LARGEST_VISIT = 50
-"""Products of a visit, or purchases of a shopper, that pairs are made of; larger ones are no shopper's."""
+"""The most products of a visit, or purchases of a shopper, that pairs are made of; larger ones are not a shopper's."""
 _MOST_NAMED = 20
-"""Products that a text may name by one model; a name of more is none."""
+"""The most products that a text may name by one model; a name of more products is not a model's."""
 _BLOCK = 100_000
 
 _BIAS, _BY_COSINE, _BY_TYPE, _BY_HEAD, _BY_CATEGORY = -3.0, 1.0, 1.0, 1.0, 1.0
-"""The logistic regression of whether two products are alike: of the cosine of their texts, in deviations above that of
-unrelated products, and of whether their types, the heads of these and their categories are the same. Chosen in
-docs/relations.md."""
+"""Coefficients of the logistic regression of whether two products are alike. Its features: the cosine of their texts,
+in deviations above that of unrelated products, and whether their types, the heads of their types, and their categories
+are the same. Chosen in docs/relations.md."""
 _ALIKE = 0.5
 _LEAST_LIFT = 2.0
-"""Shoppers of a pair of types, for each one expected by chance."""
+"""The lowest ratio of a type pair's shoppers to the number expected by chance."""
 _CHEAPER, _LATER = 0.5, 0.6
-"""An accessory's price as a share of the main product's, and the share of shoppers who chose it with or after that."""
+"""The highest price of an accessory as a share of the main product's, and the lowest share of shoppers who chose it
+with or after the main product."""
 _BACK = 0.5
-"""Shoppers who went from the accessory's type to the main product's, at most, for each one who went the other way."""
+"""The most shoppers who went from the accessory's type to the main product's, per shopper who went the other way."""
 _LEAST_TITLES, _LEAST_SHARE = 3, 0.1
-"""Titles of a type that say "for" another type, to be its accessories; and their share of the type's titles."""
+"""A type is an accessory of another if at least this many of its titles, and this share of them, say "for" the
+other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelationCatalog:
-    """What relations are made of: the products of a version, in the order of their ids."""
+    """The inputs of relations: the products of a version, ordered by id."""
 
     ids: Sequence[str]
     types: Sequence[str]
-    """The type of each product by its title (n), as `ProductTypes.name_of` gives it; empty for none."""
+    """The type of each product by its title (n), as `ProductTypes.name_of` returns it; empty if it has none."""
     categories: Sequence[str]
-    """The whole category path of each product (n); empty for none."""
+    """The whole category path of each product (n); empty if it has none."""
     languages: Sequence[str]
-    """Of each product (n); empty where not known."""
+    """The language of each product (n); empty if not known."""
     prices: NDArray[np.float64]
-    """(n,); NaN where not known."""
+    """The price of each product (n,); NaN if not known."""
     vectors: StoredArray
-    """(n, dimension) unit vectors of their texts."""
+    """The unit vectors of the product texts (n, dimension)."""
     background: Background
     named: Sequence[tuple[int, int, NamedModel]] = ()
-    """Rows of products with the rows of those that their texts name."""
+    """The row of a product, the row of a product that its text names, and the name."""
     accessories: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Types whose titles say that they are for another type, with how many titles do."""
+    """The number of titles of a type that say they are for another type, by both types."""
 
     @classmethod
     def of_version(cls, store: Store) -> RelationCatalog:
-        """That of the version that serves. Raises StoreMissingError where nothing is published, StoreDamagedError where
-        it cannot be read."""
+        """The catalog of the serving version. Raises StoreMissingError if nothing is published, StoreDamagedError if it
+        cannot be read."""
         version = store.current()
         folder = store.version_folder(version)
         products = ProductStore(folder)
@@ -131,11 +133,11 @@ class RelationCatalog:
 
     @classmethod
     def empty(cls) -> RelationCatalog:
-        """That of an index without a version."""
+        """The catalog of an index without a version."""
         return cls((), (), (), (), np.empty(0), np.empty((0, 1), np.float32), DEFAULT_BACKGROUND)
 
     def alikeness(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How surely the products of each pair (p,) are of one kind, 0 to 1."""
+        """The probability that the products of each pair (p,) are of one kind, 0 to 1."""
         similarity = np.empty(len(rows))
         for start in range(0, len(rows), _BLOCK):
             here = slice(start, start + _BLOCK)
@@ -158,8 +160,8 @@ def _named(
 ) -> Iterable[tuple[int, int, NamedModel]]:
     """Rows with the rows of the products that their texts name, by the longest name that the catalog has.
 
-    A product is named by another one of its brand, or by one that says its brand; and what is itself made for other
-    products is nothing that these fit."""
+    A text names a product only if it is of the same brand or says that product's brand. A product that is itself made
+    for other products is not one that these fit."""
     wanted = {key for models in mentions.values() for model in models for key in model.keys}
     named: defaultdict[str, list[int]] = defaultdict(list)
     brands: dict[int, str] = {}
@@ -190,7 +192,7 @@ def _brand_texts(product: Product) -> str:
 
 
 def _named_types(products: ProductStore, known: ProductTypes, types: Sequence[str]) -> dict[tuple[str, str], int]:
-    """How many titles of a type say that it is for another type, where enough do."""
+    """The number of titles of a type that say they are for another type, if there are enough."""
     counts: Counter[tuple[str, str]] = Counter()
     for row, name in enumerate(types):
         others = {known.number_of(thing) for thing in named_things(products[row].title)} if name else set()
@@ -208,7 +210,7 @@ def _head(name: str) -> str:
 
 
 def relation_maker(catalog: RelationCatalog) -> TableMaker:
-    """The tables `relations` and `relation_types`, with `neighbours`, which they are made of."""
+    """Makes the tables `relations` and `relation_types`, and `neighbours`, from which they are made."""
 
     return TableMaker("neighbours", (ACT_PARTIAL,), partial(_tables, catalog))
 
@@ -225,7 +227,7 @@ def _tables(catalog: RelationCatalog, read: PartialReader, context: Context) -> 
 def relations_before(
     acts: pl.DataFrame, end: datetime, context: Context, catalog: RelationCatalog
 ) -> Mapping[str, pl.DataFrame]:
-    """Those tables as they stood at a time within the window: of the rows of `ACT_PARTIAL` before `end` alone."""
+    """The tables as of `end`, a time within the window: only from rows of `ACT_PARTIAL` before `end`."""
     before = acts.filter(pl.col("time") < end)
     window = Window(context.window.first, end - timedelta(milliseconds=1))
     return _tables(catalog, lambda _part: before, replace(context, window=window))
@@ -239,14 +241,15 @@ def _acts(acts: pl.DataFrame, catalog: RelationCatalog) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """The relations that acts support."""
+    """The relations that shoppers' acts support."""
 
     catalog: RelationCatalog
     acts: pl.DataFrame
     context: Context
 
     def complements(self) -> pl.DataFrame:
-        """Pairs of products that are not alike, chosen by the same shoppers in one visit, or bought by them at all."""
+        """Pairs of products that are not alike, chosen by the same shoppers in one visit or bought by them at any
+        time."""
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS))
         pairs = pl.concat([_pairs(wants, _SESSION), _pairs(wants.filter(pl.col("kind") == "purchase"), (WHO,))])
         table = pairs.group_by("row", "other").agg(shoppers=pl.col(WHO).n_unique(), later=pl.col("later").mean())
@@ -255,7 +258,7 @@ class _Work:
         table = table.with_columns(alike=alike).filter(pl.col("alike") < _ALIKE)
         main, accessory = self._accessories(table)
         kind = pl.when(accessory).then(pl.lit(RelationKind.ACCESSORY)).otherwise(pl.lit(RelationKind.COMPLEMENT))
-        # "The product is an accessory of the other": the main one is the other.
+        # A row reads "the product is an accessory of the other", so the main product is the other.
         turned = table.with_columns(
             kind=kind,
             row=pl.when(main).then("other").otherwise("row"),
@@ -264,7 +267,7 @@ class _Work:
         return self._table(turned.with_columns(strength=pl.col("strength") * (1 - pl.col("alike"))))
 
     def substitutes(self, near: pl.DataFrame) -> pl.DataFrame:
-        """Products that are alike and were viewed by the same shoppers, or chosen where the product was only viewed."""
+        """Products that are alike and were viewed by the same shoppers, or chosen when the product was only viewed."""
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS))
         views = self.acts.filter(pl.col("kind").is_in(VIEWS))
         chosen = wants.select(*_SESSION, "row").unique()
@@ -287,7 +290,8 @@ class _Work:
         return self._table(best.with_columns(strength=pl.col("strength") * pl.col("alike")))
 
     def types(self) -> pl.DataFrame:
-        """Pairs of types, and of categories, of which shoppers chose a product of one and went to one of the other."""
+        """Pairs of types, and of categories: shoppers chose a product of the one and acted on a product of the
+        other."""
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS)).group_by(*_SESSION, "row").agg(pl.col("time").min())
         acts = self.acts.group_by(*_SESSION, "row").agg(pl.col("time").max())
         acts = acts.filter(pl.len().over(_SESSION) <= _LARGEST_VISIT)
@@ -306,7 +310,7 @@ class _Work:
         people = self.acts[WHO].n_unique()
         wanting = wants.join(names, on="row").group_by("name").agg(wanting=pl.col(WHO).n_unique())
         acting = acts.join(names, on="row").group_by(to="name").agg(acting=pl.col(WHO).n_unique())
-        # A shopper of several visits is expected to meet more types: chance is that of one visit.
+        # Shoppers with several visits meet more types, so chance is computed for one visit.
         table = counted.join(wanting, on="name").join(acting, on="to")
         visits = self.acts.select(_SESSION).n_unique()
         expected = pl.col("wanting") * pl.col("acting") / max(visits, people, 1)
@@ -328,7 +332,8 @@ class _Work:
         ).cast(_TYPES_SCHEMA)
 
     def _in_one_language(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Without pairs in two languages: the names of types and categories do not tell whether these are alike."""
+        """Removes pairs in two languages: the names of their types and categories do not show whether they are
+        alike."""
         languages = pl.Series(self.catalog.languages, dtype=pl.String)
         one, other = (languages.gather(table[side]) for side in ("row", "other"))
         return table.filter((one == other) | (one == "") | (other == ""))
@@ -355,8 +360,8 @@ class _Work:
         )
 
     def _accessories(self, table: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-        """Of pairs, whether the first one is the main product, and whether either is: the other one is much cheaper and
-        chosen with it or later."""
+        """For each pair, whether the first product is the main one, and whether either is: the other is much cheaper,
+        and chosen with it or later."""
         prices = self.catalog.prices
         one, other = (prices[table[side].to_numpy()] for side in ("row", "other"))
         later = table["later"].to_numpy()
@@ -366,8 +371,8 @@ class _Work:
         return pl.Series("main", first), pl.Series("accessory", first | second)
 
     def _beyond_chance(self, table: pl.DataFrame, acts: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-        """Pairs of enough shoppers with their strength: the share of the shoppers beyond those expected by chance,
-        less where there are few."""
+        """Pairs with enough shoppers and their strength: the share of shoppers beyond those expected by chance, shrunk
+        for small numbers."""
         options = self.context.options
         table = table.filter(pl.col("shoppers") >= options.least_shoppers)
         one = acts.group_by("row").agg(one=pl.col(WHO).n_unique())
@@ -400,8 +405,8 @@ class _Work:
 
 
 def _pairs(wants: pl.DataFrame, within: Sequence[str]) -> pl.DataFrame:
-    """Pairs of products (row < other) within visits, or of shoppers: who, row, other, and whether the other one came
-    with the first or later."""
+    """Pairs of products (row < other) within visits, or of one shopper: who, row, other, and whether the other was
+    chosen with the first or later."""
     items = wants.group_by(*dict.fromkeys((*within, WHO)), "row").agg(pl.col("time").min())
     items = items.filter(pl.len().over(within) <= _LARGEST_VISIT)
     others = items.select(*within, other="row", then="time")
@@ -410,12 +415,13 @@ def _pairs(wants: pl.DataFrame, within: Sequence[str]) -> pl.DataFrame:
 
 
 _BY_ATTRIBUTE, _BY_TEXT = 1.0, 0.8
-"""Strengths of relations that attributes and texts name."""
+"""Strengths of relations from attributes and from texts."""
 
 
 def _text_relations(catalog: RelationCatalog) -> pl.DataFrame:
-    """What fits, is a part of or contains what, by texts; products that are alike do not fit each other, and what is of
-    a kind made for other products, such as a toner cartridge that has a printer's model in its title, is not fitted."""
+    """Relations from texts: a product fits, is a part of or contains another. Products that are alike do not fit each
+    other. Nothing fits a product that is made for others, such as a toner cartridge with a printer's model in its
+    title."""
     if not catalog.named:
         return pl.DataFrame(schema=_SCHEMA)
     rows, others = (np.array([each[side] for each in catalog.named], np.int64) for side in (0, 1))
@@ -433,14 +439,14 @@ def _text_relations(catalog: RelationCatalog) -> pl.DataFrame:
 
 
 def _made_for_others(catalog: RelationCatalog) -> frozenset[str]:
-    """Heads of types of which more products name what they fit than are named."""
+    """Heads of types with more products that name what they fit than products that are named."""
     fits = [(row, other) for row, other, model in catalog.named if model.kind is RelationKind.FITS]
     naming, named = (Counter(_head(catalog.types[row]) for row in {pair[side] for pair in fits}) for side in (0, 1))
     return frozenset(head for head, count in naming.items() if head and count > named[head])
 
 
 def _text_types(catalog: RelationCatalog) -> pl.DataFrame:
-    """Types that titles say to be for another type."""
+    """Types whose titles say that they are for another type."""
     sizes = Counter(catalog.types)
     rows = [
         ("accessory", name, other, RelationEvidence.TEXTS.value, count / sizes[name], 0)

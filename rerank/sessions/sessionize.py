@@ -11,7 +11,7 @@ import polars as pl
 from rapidfuzz.distance import OSA
 
 LONGEST = timedelta(hours=24)
-"""Longer sessions are cut at each midnight (UTC), so that the rule depends on one day around an event only."""
+"""Longer sessions are cut at each midnight (UTC), so that the rule depends only on one day around an event."""
 
 ORDER = ("session_number", "time", "kind", "position", "key")
 """The order of events by session and time, independent of the order of arrival."""
@@ -27,9 +27,9 @@ class SessionOptions:
 def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> pl.DataFrame:
     """The events (columns of `EVENT_SCHEMA`) with `session_number` (UInt32), ordered by session and time.
 
-    Sessions are numbered from 0 in the order that they begin in. In a session of several shoppers each one has a
-    session of their own; an event without a shopper belongs to the one before it, or else after it. An event without a
-    session belongs to the session of its query, or to one that its shopper was in less than a gap before.
+    Sessions are numbered from 0 in the order in which they begin. If several shoppers share a session, each gets a
+    separate one; an event without a shopper joins the shopper of the previous event, or else of the next. An event
+    without a session joins the session of its query, or one that its shopper was in less than a gap before.
 
     The timeout of half an hour is that of web analytics (Spiliopoulou et al. 2003, A Framework for the Evaluation of
     Session Reconstruction Heuristics in Web-Usage Analysis); studies of search logs place it between 10 and 60 minutes
@@ -46,7 +46,7 @@ def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> p
 
 
 def _with_owner(events: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
-    """Adds `_owner`, whose events are cut into sessions together, and `_who`, the shopper or null."""
+    """Adds `_owner`, the unit whose events are cut into sessions, and `_who`, the shopper or null."""
     named = events.with_columns(_session=_filled("session"), _who=_filled("shopper"), _query=_filled("query_id"))
     named = _with_session_of_query(named)
     named = _with_session_of_shopper(named, gap)
@@ -69,7 +69,7 @@ def _with_session_of_query(named: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
-    """A purchase recorded by the server, without a session, belongs to the session of its shopper."""
+    """Assigns a purchase that the server recorded without a session to the session of its shopper."""
     lacks = pl.col("_session").is_null() & pl.col("_who").is_not_null()
     lacking = named.filter(lacks)
     if lacking.is_empty():
@@ -89,7 +89,7 @@ def _with_shopper_of_query(named: pl.DataFrame) -> pl.DataFrame:
 
 
 def _breaks(gap: timedelta, *columns: str) -> pl.Expr:
-    """Rows at which the events of another owner begin, or those of the same one after a pause."""
+    """Rows at which another owner's events begin, or events of the same owner after a pause."""
     changed = pl.any_horizontal(pl.col(column).ne_missing(pl.col(column).shift(1)) for column in columns)
     return (changed | (pl.col("time").diff() > gap)).fill_null(True)
 
@@ -113,31 +113,32 @@ def _in_order(apart: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST = 4
-"""The fewest characters of a text that can be another one's misspelling."""
+"""The fewest characters of a text that can be a misspelling of another."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeedOptions:
-    """Thresholds at which two successive searches are of the same need."""
+    """Thresholds at which two successive searches belong to one need."""
 
     gap: timedelta = timedelta(minutes=15)
-    """The longest pause from the last act on the one to the other."""
+    """The longest pause from the last act on the first search to the second search."""
     shared_words: float = 0.5
-    """Of all words of both (Jaccard)."""
+    """The lowest share of common words in all words of both (Jaccard)."""
     spelling: float = 0.75
-    """Similarity of the whole texts: one less the share of changed letters."""
+    """The lowest similarity of the texts: one minus the share of changed letters."""
     shared_products: float = 0.2
-    """Of the products that the shorter of the two answers showed."""
+    """The lowest share of common products in those that the shorter of the two answers showed."""
 
 
 def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
     """The events (with `session_number`, ordered by session and time) with `need` (UInt32), unique over the table.
 
-    Two successive searches of a session are of one need where one has the other's words (generalised, specialised),
-    they share enough of them (reformulated), one is a misspelling of the other (the kinds of Jansen, Booth & Spink
-    2009, Patterns of Query Reformulation During Web Searching), or their answers show the same products. Such cues and
-    a short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to Search
-    Mission Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the one before it.
+    Two successive searches of a session belong to one need if one contains the other's words (generalised,
+    specialised), they share enough words (reformulated), one is a misspelling of the other (the kinds of Jansen, Booth
+    & Spink 2009, Patterns of Query Reformulation During Web Searching), or their answers show the same products. Such
+    cues and a short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to
+    Search Mission Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the event
+    before it.
     """
     options = options or NeedOptions()
     searched = events.with_row_index("_row").with_columns(_text=_texts())
@@ -152,13 +153,13 @@ def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.Da
 
 
 def _texts() -> pl.Expr:
-    """The query text of an event, or of the answer that it was made on, or null."""
+    """The query text of an event, or of the answer on which it happened, or null."""
     own = pl.when(pl.col("query") != "").then(pl.col("query"))
     return pl.coalesce(own, pl.when(pl.col("query_id") != "").then(own.first(ignore_nulls=True).over("query_id")))
 
 
 def _searches(searched: pl.DataFrame) -> pl.DataFrame:
-    """One row for each answer, or text, of a session, as they came: `_row` of its first event, and its last time."""
+    """One row an answer, or text, of a session, in order: `_row` of its first event, and its last time."""
     with_text = searched.filter(pl.col("_text").is_not_null())
     found = with_text.group_by("session_number", "query_id", "_text").agg(
         pl.col("_row").min(), _first=pl.col("time").min(), _last=pl.col("time").max()
@@ -182,7 +183,7 @@ def _searches_of_new_needs(searches: pl.DataFrame, searched: pl.DataFrame, optio
 
 
 def _shared_products(searches: pl.DataFrame, searched: pl.DataFrame) -> pl.DataFrame:
-    """For each search the share of products that it has in common with the one before."""
+    """For each search, the share of products that it has in common with the search before it."""
     shown = searched.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
     keys = ["session_number", "query_id", "_text"]
     shown = shown.join(searches.select("_search", *keys), on=keys).select("_search", "product_id").unique()
@@ -194,7 +195,7 @@ def _shared_products(searches: pl.DataFrame, searched: pl.DataFrame) -> pl.DataF
 
 
 def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
-    """Late events of an answer have its need, whatever was searched since."""
+    """Gives late events of an answer the answer's need, whatever was searched since."""
     keys = ["session_number", "query_id", "_text"]
     needs = searches.select("_row", *keys).join(marked.select("_row", "need"), on="_row")
     joined = marked.join(needs.select(*keys, _of="need"), on=keys, how="left", maintain_order="left")
@@ -210,7 +211,8 @@ def same_need(one: str, other: str, options: NeedOptions | None = None) -> bool:
         return bool(first and second) or one == other
     if len(first & second) >= options.shared_words * len(first | second):
         return True
-    # Unspaced text has no long words: one character more or less is another thing, and its pairs were compared.
+    # Unspaced text has no long words: one character more or less changes the meaning, and its pairs were compared
+    # above.
     long_enough = min(len(one), len(other)) >= _SHORTEST and not _UNSPACED.search(one + other)
     return long_enough and OSA.normalized_similarity(one, other) >= options.spelling
 
@@ -220,7 +222,7 @@ def _plain(query: str) -> str:
 
 
 def _terms(plain: str) -> frozenset[str]:
-    """Words; of unspaced script, pairs of neighbouring characters."""
+    """The words of a text; in unspaced scripts, pairs of neighbouring characters."""
     runs = [run[0] for run in _UNSPACED.finditer(plain)]
     pairs = [run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))]
     return frozenset([*pairs, *_WORD.findall(_UNSPACED.sub(" ", plain))])

@@ -1,4 +1,4 @@
-"""Generations of derived tables: published whole, named by one manifest, and read with checksums."""
+"""Generations of derived tables: published as a whole, listed in one manifest, and read with checksums."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class _TableField:
-    """A table of `DerivedTables` as an attribute of its name."""
+    """Attribute of `DerivedTables` for the table of its name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -45,10 +45,10 @@ class _TableField:
 
 
 class DerivedTables:
-    """One generation of derived tables; docs/derived.md says what their columns mean.
+    """One generation of derived tables; docs/derived.md describes their columns.
 
-    It stays readable while the next one is published. Every table is read, and its checksum compared, at each access,
-    which raises StoreDamagedError for a damaged file, StoreMissingError for a generation that was removed.
+    It stays readable while the next one is published. Each access reads a table and verifies its checksum; this raises
+    StoreDamagedError for a damaged file, and StoreMissingError for a generation that was removed.
     """
 
     popularity = _TableField()
@@ -84,7 +84,7 @@ class DerivedTables:
         return self.manifest.made
 
     def table(self, name: str) -> pl.DataFrame:
-        """A table by its name, such as one of a maker that was added."""
+        """A table by name, such as one of an additional maker."""
         if name not in self.manifest.tables:
             there = ", ".join(sorted(self.manifest.tables))
             raise StoreMissingError(f"{self._folder} has no table {name!r}, only {there}; refresh the tables")
@@ -96,32 +96,32 @@ class DerivedTables:
         return read_frame(path)
 
     def lists(self) -> pl.DataFrame:
-        """Impressions and acts of each search without bots, by time: the columns of
-        `rerank.click_models.click_log.click_log`, and shopper. Raises StoreMissingError where newer tables have
-        replaced these."""
+        """Impressions and acts of each search without bots, by time: shopper, and the columns of
+        `rerank.click_models.click_log.click_log`. Raises StoreMissingError if newer tables have replaced these."""
         return add_own_ids(self._part(LIST_PARTIAL))
 
     def acts(self) -> pl.DataFrame:
-        """The acts of known shoppers in the window: shopper (pseudonym), product_id, kind, time. Raises as `lists`."""
+        """The acts of known shoppers in the window: shopper (pseudonym), product_id, kind, time. Raises like
+        `lists`."""
         return self._part(ACT_PARTIAL).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
 
     def popularity_before(self, end: datetime) -> pl.DataFrame:
-        """product_id and score of `popularity` at a time within the window. Raises as `lists`."""
+        """product_id and score of `popularity` as of a time within the window. Raises like `lists`."""
         return scores_before(self._part(ACT_PARTIAL), end, self._context())
 
     def memory_of(self, lists: pl.DataFrame, end: datetime, products: pl.DataFrame | None = None) -> pl.DataFrame:
-        """`query_memory` at a time, made of some of the rows of `lists`."""
+        """`query_memory` as of a time, made of some of the rows of `lists`."""
         return memory_before(lists, end, replace(self._context(), products=products))
 
     def relations_before(self, end: datetime, catalog: RelationCatalog) -> Mapping[str, pl.DataFrame]:
-        """`neighbours`, `relations` and `relation_types` at a time within the window. Raises as `lists`."""
-        # Libraries of matrices, which whoever only reads tables does without.
+        """`neighbours`, `relations` and `relation_types` as of a time within the window. Raises like `lists`."""
+        # Imports matrix libraries, which code that only reads tables does not need.
         from rerank.sessions.relations import relations_before
 
         return relations_before(self._part(ACT_PARTIAL), end, self._context(), catalog)
 
     def _context(self) -> Context:
-        """What the tables were made with, but for the catalog."""
+        """The context with which the tables were made, except for the catalog."""
         return Context(self.window, msgspec.convert(self.manifest.options, DeriveOptions), None)
 
     def _part(self, part: DailyPartial) -> pl.DataFrame:
@@ -134,17 +134,17 @@ class DerivedTables:
 def open_derived(folder: Path) -> DerivedTables:
     """Opens the newest tables of a folder that `refresh` has written.
 
-    Raises StoreMissingError where there are none, StoreForeignError for another schema, StoreDamagedError where it
-    cannot be read.
+    Raises StoreMissingError if there are none, StoreForeignError for another schema, StoreDamagedError if they cannot
+    be read.
     """
     return DerivedTables(folder, read_manifest(folder))
 
 
 DERIVED = "derived.json"
 SCHEMA = 1
-"""Counts up when the tables change so that an older program could not read them."""
+"""Increased when the tables change in a way that older programs cannot read."""
 FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
-"""Where a Parquet file's metadata has its window, ISO 8601."""
+"""Keys of a Parquet file's metadata for its window, as ISO 8601."""
 CACHES = ("days", "bots", "parts")
 """The folders of cached files."""
 _GENERATION = re.compile(r"tables-(\d{6,})")
@@ -158,7 +158,7 @@ class TableEntry(msgspec.Struct, frozen=True):
 
 
 class DerivedManifest(msgspec.Struct, frozen=True):
-    """What a generation of tables is made of."""
+    """The contents of a generation of tables."""
 
     schema: int
     folder: str
@@ -167,15 +167,15 @@ class DerivedManifest(msgspec.Struct, frozen=True):
     made: datetime
     options: dict[str, Any]
     days: dict[str, str]
-    """Day to the folder of its partials, named by a fingerprint of their inputs."""
+    """Day to the folder of its partials, whose name has a fingerprint of their inputs."""
     tables: dict[str, TableEntry]
 
 
 def read_manifest(folder: Path) -> DerivedManifest:
-    """The manifest of the tables that are there.
+    """The manifest of the current tables.
 
-    Raises StoreMissingError where there are none yet, StoreForeignError for those of another program's schema,
-    StoreDamagedError for a manifest that cannot be read.
+    Raises StoreMissingError if there are none yet, StoreForeignError for tables of another schema, StoreDamagedError
+    for a manifest that cannot be read.
     """
     path = folder / DERIVED
     try:
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> DerivedManifest:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); refresh the tables to compute them again") from error
     if manifest.schema != SCHEMA:
-        message = f"{path} is in schema {manifest.schema}, this program reads {SCHEMA}; refresh the tables"
+        message = f"{path} has schema {manifest.schema}, but this program reads {SCHEMA}; refresh the tables"
         raise StoreForeignError(message)
     return manifest
 
@@ -198,7 +198,7 @@ def publish(
     options: DeriveOptions,
     made: datetime,
 ) -> DerivedManifest:
-    """Writes a new generation and lets it be the one that is read. Raises StoreError where it cannot be written."""
+    """Writes a new generation and makes it the current one. Raises StoreError if it cannot be written."""
     name = f"tables-{1 + max(_generations(folder), default=0):06d}"
     metadata = {FIRST: window.first.isoformat(), LAST: window.last.isoformat()}
     write_folder(folder / name, tables, {}, metadata)
@@ -216,7 +216,7 @@ def publish(
 
 
 def remove_generations(folder: Path, current: str, before: int) -> None:
-    """Removes all generations but the current one and so many before it, and what a killed refresh left."""
+    """Removes all generations except the current one and `before` earlier ones, and the remains of a killed refresh."""
     earlier = sorted(number for number in _generations(folder) if number < int(current.removeprefix("tables-")))
     kept = {current, *(f"tables-{number:06d}" for number in earlier[len(earlier) - before :])}
     remove_others(folder, frozenset({*CACHES, *kept}))

@@ -1,1 +1,1 @@
-"""Training the ranker: from a catalog alone, then from what shoppers clicked."""
+"""Training of the ranker: first from a catalog only, later from shoppers' clicks."""

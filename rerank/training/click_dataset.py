@@ -34,20 +34,20 @@ class ClickEvidence:
     """The lists of a period and the estimates of a click model."""
 
     pairs: pl.DataFrame
-    """pair, query, product_id: in the order of the pairs."""
+    """pair, query, product_id: one row a pair, in order."""
     log: ClickLog
     acts: Flags
     """(n, depth, 3): whether the product at each position was clicked, added to the cart, bought."""
     gains: Floats
-    """(pairs, 3): rates of these for an examined product."""
+    """(pairs, 3): rates of clicks, carts and purchases for an examined product."""
     weights: Floats
     """(pairs,): 0 to 1, the share of the attractiveness that comes from clicks, not from the prior."""
     examination: Floats
     """(depth,): examination of each position."""
     borrowed: tuple[str, ...] = ()
-    """Kinds with too few events, whose columns repeat the clicks."""
+    """Kinds with too few events, whose columns are copies of the clicks."""
     shoppers: Ints | None = None
-    """(n,): the number of the shopper of each list, where a training tells them apart."""
+    """(n,): the number of each list's shopper, if the training distinguishes shoppers."""
 
     @property
     def query(self) -> Ints:
@@ -76,7 +76,7 @@ def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS, *, by_sho
 
 
 def _shoppers_of(events: pl.DataFrame, depth: int) -> Ints:
-    """(n,): the shopper of each list of a log, by number."""
+    """(n,): the number of each list's shopper in a log."""
     rows = shown_places(events, depth).select("row", "query_id").unique("row").sort("row")
     whose = events.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min())
     found = rows.join(whose, on="query_id", how="left", maintain_order="left")[WHO]
@@ -105,7 +105,8 @@ class Displays:
     acts: NDArray[np.float32]
     """(k, depth, 3): counts of clicks, carts and purchases."""
     shoppers: NDArray[np.int64] | None = None
-    """(k,): the number of the shopper of each, where a training tells them apart: then theirs alone are merged."""
+    """(k,): the number of each display's shopper, if the training distinguishes shoppers; only displays of one shopper
+    are then merged."""
 
     def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
         """Displays (j,) of some lists and the place (j,) of their list in `numbers`; at most `most` of each list,
@@ -165,7 +166,7 @@ class ExclusionCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLists:
-    """n queries with their m candidates, shown and sampled ones."""
+    """n queries with their m candidates, both shown and sampled ones."""
 
     lists: CandidateLists
     gains: NDArray[np.float32]
@@ -183,7 +184,7 @@ class ClickLists:
 
     @property
     def query_count(self) -> int:
-        """The number of queries that the usable lists are of."""
+        """The number of queries in the usable lists."""
         return len({query_of_fold(self.lists.queries[number]) for number in self.usable})
 
 
@@ -201,7 +202,7 @@ def click_lists(
     have both a clicked candidate and another one."""
     if not evidence.acts.any():
         raise TrainingError(
-            f"nothing was clicked on any of {evidence.log.size:,} lists; train with --from-catalog until something is"
+            f"none of {evidence.log.size:,} lists was clicked; train with --from-catalog until there are clicks"
         )
     pairs, gone = place_pairs(evidence.pairs, found, row_of)
     place = pairs["place"].fill_null(-1).to_numpy()
@@ -221,8 +222,8 @@ def click_lists(
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
         raise TrainingError(
-            f"{len(usable)} of {len(found)} lists of queries have a clicked candidate and another one; at least "
-            f"{least} are needed: gather more clicks, or train with --from-catalog"
+            f"{len(usable)} of {len(found)} query lists have a clicked and another candidate; at least {least} are "
+            f"needed: collect more clicks, or train with --from-catalog"
         )
     answered = (lists.queries[number] for number in usable.tolist())
     left_out = ExclusionCounts(
@@ -259,7 +260,7 @@ def place_pairs(
 def _drawn(
     found: CandidateLists, is_shown: NDArray[np.bool_], most: int, seed: int
 ) -> tuple[CandidateLists, NDArray[np.int64]]:
-    """Shown candidates with a sample of others, and their places in `found`."""
+    """Shown candidates and a sample of the others, and their places in `found`."""
     kept = [np.empty(0, np.int64)]
     for number, query in enumerate(found.queries):
         place = found.place(number)
@@ -295,7 +296,7 @@ def _unclicked(evidence: ClickEvidence) -> int:
 
 
 def _count_pairs(pairs: pl.DataFrame) -> int:
-    """The number of pairs of a query and a product; those of a query's folds are one."""
+    """The number of pairs of a query and a product; the folds of a query count as one."""
     return len({(query_of_fold(query), product) for query, product in pairs.select("query", "product_id").iter_rows()})
 
 
@@ -415,10 +416,10 @@ FOLDS = 2
 
 
 def fold_by_shopper(events: pl.DataFrame) -> pl.DataFrame:
-    """The events, with the number of the fold that the shopper of their list is in behind their query.
+    """The events, with the fold number of their list's shopper appended to their query.
 
-    So each query has one list of candidates for each fold, whose features may be made of the other folds: then no
-    shopper's clicks are in the features that are to predict them (cross-fitting: Chernozhukov et al. 2018,
+    Each query then has one list of candidates per fold, whose features can be computed from the other folds. So no
+    shopper's clicks are in the features that have to predict them (cross-fitting: Chernozhukov et al. 2018,
     Double/debiased machine learning for treatment and structural parameters, section 3).
     """
     whose = events.filter(pl.col("kind") == "impression").group_by("query_id").agg(pl.col(WHO).min())

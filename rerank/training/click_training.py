@@ -43,31 +43,31 @@ from rerank.training.trainer import (
 )
 from retrieval.errors import SettingError, TrainingError
 
-# Differentially private training: DP-SGD (Abadi et al. 2016, Deep learning with differential privacy, algorithm 1), a
-# shopper a record (McMahan et al. 2018, Learning differentially private recurrent language models).
+# Differentially private training: DP-SGD (Abadi et al. 2016, Deep learning with differential privacy, algorithm 1),
+# with one record per shopper (McMahan et al. 2018, Learning differentially private recurrent language models).
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyOptions:
-    """The privacy that a training is to keep, and how; a record is all that one shopper did."""
+    """Options of differentially private training. A record contains everything that one shopper did."""
 
     epsilon: float
     shoppers: int = 64
-    """Expected in a step: each is drawn by chance."""
+    """The expected number of shoppers in a step; each shopper is drawn at random."""
     displays: int = 8
-    """The most of a shopper, drawn anew for each step."""
+    """The most displays of a shopper in a step, drawn anew each time."""
     epochs: int = 12
     learning_rate: float = 3e-3
     clip: float = 0.5
     """The longest gradient of a shopper."""
 
     def steps(self, shoppers: int) -> int:
-        """In an epoch over so many."""
+        """The steps of an epoch over so many shoppers."""
         return max(1, round(shoppers / self.shoppers))
 
     def guarantee(self, shoppers: int) -> PrivacyGuarantee:
-        """What holds for a training on so many shoppers. Raises SettingError without the package opacus, or where the
-        shoppers are too few for this epsilon."""
+        """The guarantee of a training on so many shoppers. Raises SettingError without the package opacus, or if there
+        are too few shoppers for this epsilon."""
         try:
             from opacus.accountants.utils import get_noise_multiplier
         except ImportError as error:
@@ -82,25 +82,25 @@ class PrivacyOptions:
             )
         except ValueError as error:
             raise SettingError(
-                f"--private {self.epsilon:g} cannot be kept with {shoppers:,} shoppers ({error}); name a larger epsilon"
+                f"--private {self.epsilon:g} cannot be met with {shoppers:,} shoppers ({error}); set a larger epsilon"
             ) from error
         return PrivacyGuarantee(self.epsilon, delta, noise, shoppers)
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyGuarantee:
-    """The weights are (epsilon, delta)-differentially private: they hardly depend on any one of the shoppers."""
+    """The weights are (epsilon, delta)-differentially private: they hardly depend on any single shopper."""
 
     epsilon: float
     delta: float
     noise: float
-    """The deviation of the noise, in times of `PrivacyOptions.clip`."""
+    """The deviation of the noise, as a multiple of `PrivacyOptions.clip`."""
     shoppers: int
-    """Who were trained on."""
+    """The number of shoppers trained on."""
 
     @property
     def facts(self) -> dict[str, str | int | float]:
-        """As a spec's `trained_on` has them."""
+        """The guarantee as entries of a spec's `trained_on`."""
         return {
             "epsilon": self.epsilon,
             "delta": self.delta,
@@ -125,7 +125,7 @@ class ClickOptions:
     least_propensity: float = LEAST_PROPENSITY
     seed: int = 0
     private: PrivacyOptions | None = None
-    """None trains without noise."""
+    """Differential privacy; None trains without noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +137,14 @@ class Validation:
 
     def __post_init__(self) -> None:
         if not len(self.numbers):
-            raise TrainingError("nothing was clicked in the validation period: import more events")
+            raise TrainingError("there are no clicks in the validation period: import more events")
 
     def of(self, network: RankerNetwork) -> float:
         """Mean nDCG@10 of the network's click scores."""
         return float(self.ndcg(scores_of(network, full_batches(self.data, self.numbers))).mean())
 
     def ndcg(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(n,): nDCG@10 of the lists by the scores of their candidates, end to end."""
+        """(n,): nDCG@10 of the lists by the scores of their candidates, concatenated."""
         places = self.places
         lengths = self.data.lists.lengths[self.numbers]
         return ndcg(scores, self.data.targets[places], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
@@ -155,7 +155,7 @@ class Validation:
 
 
 class NetworkJudge(Protocol):
-    """Chooses an epoch."""
+    """Validates a network, to choose an epoch."""
 
     def of(self, network: RankerNetwork) -> float:
         """Higher is better."""
@@ -193,12 +193,12 @@ def train_on_clicks(
 
 
 class _Newest:
-    """Chooses the last epoch."""
+    """A judge that prefers the last epoch."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(0.0)
 
-    def of(self, network: RankerNetwork) -> float:  # noqa: ARG002 - whatever it has learned
+    def of(self, network: RankerNetwork) -> float:  # noqa: ARG002 - it does not depend on the network
         return next(self._numbers)
 
 
@@ -213,13 +213,13 @@ def train_federated(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains one network on the lists of several stores, which stay where they are: in each round every store trains
-    the average on its own lists for an epoch, and the new average weighs each store by its lists (McMahan et al. 2017,
+    """Trains one network on the lists of several stores without moving them: in each round, every store trains the
+    average on its own lists for an epoch, and the new average weights each store by its lists (McMahan et al. 2017,
     Communication-efficient learning of deep networks from decentralized data, algorithm 1).
 
-    Returns the average of the round that the mean of the stores' validations prefers, and the curve, a round an epoch;
-    each store returns the same. Their `start` differs in the scale of features alone, of which the average is taken
-    over the stores where they vary. Raises TrainingError for a non-finite loss, and where another store has failed.
+    Returns the average of the round with the best mean validation over the stores, and the curve, one epoch per round;
+    each store returns the same. Their `start` may differ only in the scale of features, which is averaged over the
+    stores where they vary. Raises TrainingError for a non-finite loss, and if another store has failed.
     """
     lists = len(data.clicks.usable)
     warm_up = min(options.loop.warm_up, -(-lists // options.draw.lists) // 4)
@@ -247,7 +247,8 @@ def train_federated(
 
 
 def _with_common_scale(network: RankerNetwork, federation: Federation, lists: int) -> RankerNetwork:
-    """With the scale of features that all stores share; that of a constant one would hide it everywhere."""
+    """The network with the scale of features that all stores share; a constant feature's scale would hide it
+    everywhere."""
     varies = (~network.constant_features).numpy().astype(np.float32)
     own = {"centre": network.centre.numpy() * varies, "spread": network.spread.numpy() * varies, "varies": varies}
     mean = federation.average(own, lists)
@@ -263,27 +264,27 @@ def _with_common_scale(network: RankerNetwork, federation: Federation, lists: in
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShopperRecords:
-    """What each of n shoppers did: displays with acts, each of up to p products, as rows of m candidates."""
+    """The displays with acts of n shoppers, each of up to p products, as rows of m candidates."""
 
     inputs: Tensor
-    """(m, S): what the head reads of each candidate."""
+    """(m, S): the head's inputs for each candidate."""
     rows: NDArray[np.int64]
-    """(k, p): products by position, then some that nobody was shown, drawn anew for each use; -1 for none."""
+    """(k, p): products by position, then some that were shown to nobody, drawn anew for each use; -1 for none."""
     unseen: Sequence[NDArray[np.int64]]
-    """Those, by list."""
+    """The products of each list that were shown to nobody."""
     list_of: NDArray[np.int64]
     """(k,)"""
     acts: NDArray[np.float32]
     """(k, p, 3)"""
     displays: Sequence[NDArray[np.int64]]
-    """n: the displays of each shopper."""
+    """n: each shopper's displays."""
 
     @classmethod
     def of(cls, network: RankerNetwork, data: ClickData) -> ShopperRecords:
-        """Of the usable lists, as the frozen part of a network reads them."""
+        """The records of the usable lists, as the frozen part of a network encodes them."""
         clicks, found = data.clicks, data.clicks.displays
         if found.shoppers is None:
-            raise TrainingError("the lists do not tell shoppers apart: see `fit_evidence`")
+            raise TrainingError("the lists do not distinguish shoppers: see `fit_evidence`")
         usable = np.flatnonzero(np.isin(found.list_of, clicks.usable))
         usable = usable[np.argsort(found.shoppers[usable], kind="stable")]
         displays = np.split(usable, np.flatnonzero(np.diff(found.shoppers[usable])) + 1)
@@ -300,7 +301,7 @@ class ShopperRecords:
         return cls(torch.cat(parts), rows, unseen, found.list_of, acts, displays)
 
     def drawn(self, shoppers: NDArray[np.int64], most: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Rows (b, most, p) and acts (b, most, p, 3) of some shoppers, of at most so many displays each."""
+        """Rows (b, most, p) and acts (b, most, p, 3) of some shoppers, from at most `most` displays each."""
         rows = np.full((max(len(shoppers), 1), most, self.acts.shape[1]), -1)
         acts = np.zeros((*rows.shape, self.acts.shape[2]), np.float32)
         for at, shopper in enumerate(shoppers.tolist()):
@@ -315,7 +316,7 @@ class ShopperRecords:
 
 
 _UNSEEN = 8
-"""Products that nobody was shown, beside each display."""
+"""Products that were shown to nobody, added to each display."""
 
 
 def train_privately(
@@ -329,12 +330,12 @@ def train_privately(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...], PrivacyGuarantee]:
-    """The same of a network without attention, by inverse propensities, with noise that hides each shopper: every step
-    draws shoppers by chance, clips the gradient of each, and adds normal noise to their sum. The head alone is trained,
-    as noise grows with the number of weights.
+    """Like `train_on_clicks` by inverse propensities, for a network without attention, with noise that hides each
+    shopper: each step draws shoppers at random, clips the gradient of each, and adds normal noise to their sum. Only
+    the head is trained, since noise grows with the number of weights.
 
-    The guarantee is of the weights after all epochs, given the features and the candidates; that validation chooses an
-    epoch is outside of it. Raises SettingError as `PrivacyOptions.guarantee`.
+    The guarantee holds for the weights after all epochs, given the features and the candidates; it does not cover the
+    choice of an epoch by validation. Raises SettingError like `PrivacyOptions.guarantee`.
     """
     ranker = copy.deepcopy(start)
     records = ShopperRecords.of(ranker, data)
@@ -344,14 +345,14 @@ def train_privately(
     for name, weight in ranker.named_parameters():
         weight.requires_grad = name in weights
     by_shopper = _gradients_by_shopper(ranker, records, data.clicks.examination, options)
-    # Of the system's entropy: noise that can be made again hides nothing.
+    # Seeded by the system's entropy: reproducible noise hides nothing.
     rng = np.random.default_rng()
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
 
     def batches(_epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(steps):
             chosen = np.flatnonzero(rng.random(count) < min(1.0, private.shoppers / count))
-            # Without anybody it is noise alone: the gradient of no displays is 0.
+            # Without shoppers the step is only noise: the gradient of no displays is 0.
             yield records.drawn(chosen, private.displays, rng)
 
     def backward(_: RankerNetwork, batch: tuple[Tensor, Tensor]) -> float:
@@ -378,8 +379,8 @@ _HEAD = ("mlp.", "linear.")
 def _gradients_by_shopper(
     ranker: RankerNetwork, records: ShopperRecords, examination: Floats, options: ClickOptions
 ) -> Callable[[dict[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]:
-    """Takes weights of the head, and what `ShopperRecords.drawn` gives; gives the gradients and the loss of each
-    shopper."""
+    """A function of the head's weights and the result of `ShopperRecords.drawn` that returns the gradients and the loss
+    of each shopper."""
     head = nn.ModuleDict({"linear": ranker.linear, "mlp": ranker.mlp})
     chances = torch.ones(len(examination) + _UNSEEN)
     chances[: len(examination)] = torch.from_numpy(propensities(examination, options.least_propensity)).float()
@@ -407,9 +408,9 @@ def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, o
     return losses[method]
 
 
-# Losses on clicks: a listwise softmax over debiased gains or over the acts on each display. Both are weighted means
-# over queries, normalised within a query. Each kind of event has its output and weight. Unshown candidates are added to
-# every display, behind the last position.
+# Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display. Both are weighted means
+# over queries, normalised within a query. Each kind of event has its own output and weight. Unshown candidates are
+# added to every display, after the last position.
 
 _FAR = -1e4
 _LEAST = 1e-9
@@ -445,8 +446,8 @@ def displayed_loss(
 def single_displays_loss(
     scores: Tensor, is_candidate: Tensor, acts: Tensor, chances: Tensor, tasks: Sequence[float]
 ) -> Tensor:
-    """The same for scores (K, depth, 3) of each display: a weighted mean over acts, since normalising displays of
-    one act would cancel the propensities."""
+    """`displayed_loss` for scores (K, depth, 3) of each display: a weighted mean over acts, since normalising displays
+    with one act would cancel the propensities."""
     given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
     weighted = acts / chances[None, : acts.shape[1], None]
     entropy = -(weighted * given).sum(dim=(0, 1))
@@ -483,7 +484,7 @@ Weights = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """The combination of outputs and merged score into one score."""
+    """A combination of outputs and merged score into one score."""
 
     event_weights: Weights
     mix: float
@@ -491,13 +492,14 @@ class Mixing:
     """Mean nDCG@10 on the validation lists."""
 
     def scores(self, network: RankerNetwork, lists: Validation) -> NDArray[np.float32]:
-        """Scores (m,) of the candidates of all lists, end to end."""
+        """Scores (m,) of the candidates of all lists, concatenated."""
         found = scores_of(network, full_batches(lists.data, lists.numbers), self.event_weights)
         return found + self.mix * merged_scores(lists.data.lists)[lists.places]
 
 
 def choose_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
-    """The mixing with the highest nDCG@10, with the bonuses that serving adds; ties go to the first, the simplest."""
+    """The mixing with the highest nDCG@10, including the bonuses that serving adds; of equal ones the first, which is
+    the simplest."""
     merged = merged_scores(validation.data.lists)[validation.places]
     bonus = validation.data.lists.bonus[validation.places]
     made = outputs_of(network, full_batches(validation.data, validation.numbers))
@@ -521,7 +523,7 @@ def new_network(shape: NetworkShape, features: NDArray[np.float32], seed: int) -
 
 
 def new_attention(dimension: int, seed: int, columns: int = 32) -> HistoryAttention:
-    """Randomly initialised attention over histories of vectors of this dimension; it changes no score yet."""
+    """Randomly initialised attention over histories of vectors of this dimension; it does not change scores yet."""
     torch.manual_seed(seed)
     return HistoryAttention(NetworkShape(1, dimension, 1, attention_heads=1, history=columns))
 
@@ -539,7 +541,7 @@ def replace_attention(network: RankerNetwork, attention: HistoryAttention | None
 
 def adopt_features(network: RankerNetwork, features: NDArray[np.float32]) -> tuple[int, ...]:
     """Enables features that were constant in earlier training and vary in (m, F) now; returns their columns. Their
-    scale is fitted and their weights start at 0, so that scores do not change. Other features keep their scale."""
+    scale is fitted and their weights start at 0, so scores do not change. Other features keep their scale."""
     fitted = RankerNetwork(network.shape)
     fitted.fit_scale(torch.from_numpy(features))
     columns = torch.nonzero(network.constant_features & ~fitted.constant_features)[:, 0]

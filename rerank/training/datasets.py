@@ -1,4 +1,4 @@
-"""Queries with their candidates as training data of the ranker."""
+"""Queries with their candidates, as training data of the ranker."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Numbers = NDArray[np.int64]
 
 
 FOLD = "\n"
-"""In the name of a query's fold, between the query, which has none, and the number of the fold."""
+"""Separates the query and the number of the fold in a fold's name; queries do not contain it."""
 
 
 def query_of_fold(name: str) -> str:
-    """The query of a fold's name, or the query itself."""
+    """The query in a fold's name; a plain query is returned as it is."""
     return name.partition(FOLD)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateLists:
-    """n queries with their candidates, end to end: those of query i are at offsets[i] to offsets[i + 1]."""
+    """n queries with their candidates, concatenated: those of query i are at offsets[i] to offsets[i + 1]."""
 
     queries: tuple[str, ...]
     offsets: Numbers
@@ -41,7 +41,7 @@ class CandidateLists:
     features: Floats
     """(m, F), see `rerank.ranker.features`."""
     bonus: Floats
-    """(m,): what serving adds to a ranker's score, for the type and the price that the query asks for."""
+    """(m,): what serving adds to a ranker's score for the type and price that the query asks for."""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -55,7 +55,7 @@ class CandidateLists:
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
     def places(self, numbers: Numbers) -> Numbers:
-        """Indices of the candidates of some queries, end to end."""
+        """Indices of the candidates of some queries, concatenated."""
         return np.concatenate([_NONE, *(np.arange(*self.offsets[each : each + 2]) for each in numbers.tolist())])
 
     @property
@@ -64,13 +64,13 @@ class CandidateLists:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def select(self, places: Numbers) -> CandidateLists:
-        """The candidates at `places`, ascending, and all queries."""
+        """The candidates at `places` (ascending), and all queries."""
         lengths = np.bincount(self.query_of[places], minlength=len(self))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return CandidateLists(self.queries, offsets, self.rows[places], self.features[places], self.bonus[places])
 
     def repeat(self, numbers: Sequence[int], names: Sequence[str]) -> CandidateLists:
-        """The lists of these numbers (k,), any number of times, as those of queries of these names (k,)."""
+        """The lists of these numbers (k,), possibly repeated, under these query names (k,)."""
         chosen = np.array(numbers, np.int64)
         places = self.places(chosen)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths[chosen])])
@@ -132,7 +132,7 @@ class ListData:
         )
 
     def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:
-        """The features (m, F) of all candidates as in batches: a share of them without token states."""
+        """The features (m, F) of all candidates as in batches: a share of them has no token states."""
         features = self.lists.features.copy()
         features[np.random.default_rng(seed).random(len(features)) < dropped, HAS_STATES] = 0
         return features

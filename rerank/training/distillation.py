@@ -1,7 +1,7 @@
 """Networks trained on lists: distilled from a teacher's order of candidates, without labels, or trained on grades.
 
-A teacher's target is mixed with the first stage, which is better than either (docs/decisions): BM25 adds the rarity of
-words in the catalog.
+The target is a mix of the teacher's and the first stage's scores, which is better than either (docs/decisions): BM25
+adds the rarity of words in the catalog.
 """
 
 from __future__ import annotations
@@ -88,18 +88,19 @@ class DistillationCatalog:
     """A catalog's lists and their split."""
 
     data: ListData
-    """Its targets are the teacher's: see `targets`."""
+    """The lists; their targets are the teacher's scores, see `targets`."""
     split: ListSplit
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a network is trained to, and what tells how well it does."""
+    """A loss for training a network, and its measure of quality."""
 
     loss: Callable[[Tensor, ListBatch], Tensor]
-    """Of one kind of event's scores (B, c)."""
+    """The loss of scores (B, c) of one kind of event."""
     quality: Callable[[ListData, NDArray[np.int64], NDArray[np.floating]], NDArray[np.float64]]
-    """Of lists, by their numbers (n,) and the scores of their candidates, end to end: (n,), higher is better."""
+    """The quality (n,) of lists, from their numbers (n,) and the scores of their candidates, concatenated; higher is
+    better."""
 
 
 def distil(
@@ -112,8 +113,8 @@ def distil(
     judged: Callable[[Epoch], None] = lambda _epoch: None,
     objective: Objective | None = None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a new network on one or several catalogs and returns it with its curve. Each step reads one catalog;
-    validation is the mean quality over the catalogs. The objective is a teacher's order by default. `folder` stores
+    """Trains a new network on one or more catalogs and returns it with its curve. Each step reads one catalog;
+    validation is the mean quality over the catalogs. The default objective is a teacher's order. `folder` stores
     checkpoints; see `rerank.training.trainer`, also for `advance` and `judged`."""
     wanted = objective or TEACHING
     torch.manual_seed(options.seed)
@@ -128,7 +129,7 @@ def distil(
         return float(np.mean([_quality(trained, each, wanted) for each in catalogs]))
 
     def loss(trained: RankerNetwork, batch: ListBatch) -> Tensor:
-        # Relevance applies to clicks, carts and purchases alike.
+        # The same relevance is the target of clicks, carts and purchases.
         scores = trained(*batch.inputs)
         return torch.stack([wanted.loss(scores[..., event], batch) for event in range(len(EVENTS))]).mean()
 
@@ -156,7 +157,7 @@ def _quality(network: RankerNetwork, catalog: DistillationCatalog, objective: Ob
 
 
 def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """nDCG@10 of each list in `numbers` (n,) against its targets, by candidate scores end to end. A candidate's gain
+    """nDCG@10 of each list in `numbers` (n,) against its targets, by candidate scores, concatenated. A candidate's gain
     is its share of the softmax of the targets."""
     wanted = [data.targets[data.lists.place(number)] for number in numbers.tolist()]
     gains = np.concatenate([np.exp(each - each.max()) for each in wanted])
@@ -164,23 +165,24 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
 
 
 def graded_quality(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """nDCG@10 of each list in `numbers` (n,) by the gains of its candidates, which are its targets; scores as above."""
+    """nDCG@10 of each list in `numbers` (n,) by its candidates' gains, which are its targets; scores as in
+    `agreement`."""
     return ndcg(scores, data.targets[data.lists.places(numbers)], np.cumsum([0, *data.lists.lengths[numbers]]))
 
 
 TEACHING = Objective(lambda scores, batch: distillation(scores, batch.targets, batch.is_candidate), agreement)
 GRADING = Objective(lambda scores, batch: list_softmax(scores, batch.targets, batch.is_candidate), graded_quality)
-"""Of gains as targets."""
+"""The objective for targets that are gains."""
 
 
 Keys = NDArray[np.uint64]
 _PART = 8_192
-"""Pairs between two writes: about 20 seconds of a teacher on two cores."""
+"""Pairs scored between two writes: about 20 seconds of a teacher on two cores."""
 _SUFFIX = ".npz"
 
 
 class TeacherScores:
-    """Cached scores of one teacher; scores missing pairs with the teacher. FOLDER/<identity of the teacher>/<any
+    """Cached scores of one teacher; missing pairs are scored by the teacher. FOLDER/<identity of the teacher>/<any
     name>.npz hold keys (k,) uint64, ascending, and scores (k,) float32. Unreadable files are ignored and their pairs
     scored again. Only one process may write to a folder."""
 

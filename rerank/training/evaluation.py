@@ -22,12 +22,12 @@ CLICKS_ALONE = (1.0, 0.0, 0.0)
 def scores_of(
     network: RankerNetwork, batches: Iterable[ListBatch], weights: tuple[float, ...] = CLICKS_ALONE
 ) -> NDArray[np.float32]:
-    """Network scores (m,) of the candidates of all batches, end to end; `weights` are those of the event kinds."""
+    """Network scores (m,) of the candidates of all batches, concatenated; `weights` are those of the event kinds."""
     return np.asarray(outputs_of(network, batches) @ np.array(weights, np.float32))
 
 
 def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[np.float32]:
-    """The outputs (m, 3) for each kind of event."""
+    """The network's outputs (m, 3) for each kind of event."""
     network.eval()
     parts = [np.empty((0, len(EVENTS)), np.float32)]
     with torch.inference_mode():
@@ -38,8 +38,8 @@ def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[
 
 
 def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """nDCG@10 (see `rerank.evaluation.metrics.ndcg`) of each list (n,) by the gains (m,) of its candidates; 0
-    without any gain. Ties keep their order."""
+    """nDCG@10 (see `rerank.evaluation.metrics.ndcg`) of each list (n,) by the gains (m,) of its candidates; 0 if it has
+    no gains. Ties keep their order."""
     lengths = np.diff(offsets)
     is_candidate = np.arange(lengths.max(initial=0)) < lengths[:, None]
 
@@ -52,7 +52,7 @@ def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDAr
 
 
 def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) -> NDArray[np.float64]:
-    """Scores (m,) of a serving ranker for the candidates of some lists, end to end."""
+    """Scores (m,) of a serving ranker for the candidates of some lists, concatenated."""
     return np.concatenate([np.empty(0), *(ranker.score([data.candidates(number)])[0] for number in numbers)])
 
 
@@ -63,7 +63,7 @@ _FREEDOM = 1e4
 def fit_calibration(scores: NDArray[np.float64], probabilities: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and intercept of sigmoid(slope * score + intercept), fitted to probabilities (m,) by cross entropy
     (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2, with soft labels). The slope is not
-    negative: if higher scores fit worse, it is 0 and the mean remains."""
+    negative: if higher scores have lower probabilities, it is 0 and the result is their mean."""
     mean = float(np.clip(probabilities.mean(), 1e-4, 1 - 1e-4)) if len(probabilities) else 0.5
     flat = 0.0, float(np.log(mean / (1 - mean)))
     if len(scores) < 2 or float(scores.std()) == 0 or probabilities.max() == probabilities.min():

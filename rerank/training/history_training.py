@@ -1,7 +1,7 @@
 """Training of the attention over shoppers' histories; the rest of the network is frozen, its scores are precomputed.
 A display is a list that was shown to a shopper; the history is what the shopper did before. The loss is a listwise
-softmax over each display, acts weighted by inverse propensity. Displays of half of the later shoppers choose when to
-stop, the others evaluate: a history is kept if it raises clicked products significantly."""
+softmax over each display, with acts weighted by inverse propensity. The displays of half of the later shoppers decide
+when to stop, those of the others evaluate: the attention is kept if it ranks clicked products significantly higher."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class Acts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShopperDisplays:
-    """k lists as shown to one shopper each, the earliest first."""
+    """k lists, each as shown to one shopper, earliest first."""
 
     shopper: Numbers
     """(k,)."""
     times: Numbers
     """(k,): display time in milliseconds since 1970."""
     places: Numbers
-    """(k, depth): candidate index, over all queries end to end, at each position; -1 for none."""
+    """(k, depth): candidate index over all queries, concatenated, at each position; -1 for none."""
     acts: NDArray[np.bool_]
     """(k, depth, 3): whether it was clicked, added to the cart, bought."""
     first: Numbers
     """(k,): start of the shopper's history in `Acts`."""
     behind: Numbers
-    """(k,): end of the history; all of it is earlier than the list."""
+    """(k,): end of the history; all of its acts are earlier than the list."""
 
     def __len__(self) -> int:
         return len(self.shopper)
@@ -71,8 +71,8 @@ class ShopperDisplays:
         return ShopperDisplays(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     def informative(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
-        """The newest `most` displays with a history, at least two candidates, and an act on one. `outputs` is the
-        number of kinds of acts that count, from the first."""
+        """The newest `most` displays with a history, at least two candidates, and an act on one. Only the first
+        `outputs` kinds of acts count."""
         is_candidate = self.places >= 0
         acted = self.acts[..., :outputs].any(axis=(1, 2))
         found = np.flatnonzero((self.behind > self.first) & (is_candidate.sum(axis=1) > 1) & acted)
@@ -177,12 +177,12 @@ class HistoryEvaluation:
     def gain(self, attention: HistoryAttention) -> Difference:
         """Gain from the history on the evaluation displays, with a bootstrap over shoppers, since displays of one
         shopper are dependent."""
-        # The weights are those of the clicks, so the same with and without a history.
+        # The weights are those of the clicks, and so the same with and without a history.
         (means, total), (without, _) = self.by_shopper(attention), self.by_shopper(None)
         return paired_bootstrap(means, without, total)
 
     def by_shopper(self, attention: HistoryAttention | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The mean of each shopper on the evaluation displays, and its weight; None is without a history."""
+        """Each shopper's mean on the evaluation displays, and its weight; None means without a history."""
         numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
         ranks, weights = self._ranks(self.judging, attention)
         return query_means(ranks, shopper, len(numbers), weights)
@@ -190,7 +190,7 @@ class HistoryEvaluation:
     def _ranks(
         self, data: HistoryData, attention: HistoryAttention | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(k,) each: mean of 1 / rank over each display's clicks, and their weight; None is without a history."""
+        """(k,) each: mean of 1 / rank over each display's clicks, and their weight; None means without a history."""
         clicks = data.displays.acts[..., 0] / self.chances[: data.displays.places.shape[1]]
         order = np.argsort(-self._scores(data, attention), axis=1, kind="stable")
         ranks = np.argsort(order, axis=1) + 1.0
@@ -226,14 +226,14 @@ class HistoryOptions:
         default_factory=lambda: LoopOptions(epochs=12, learning_rate=3e-3, warm_up=20, patience=3)
     )
     displays: int = 32
-    """A step."""
+    """The number of displays in a step."""
     most: int = 50_000
-    """The newest displays that are learned from."""
+    """The number of newest displays used for training."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryTraining:
-    """Inputs of the training of attention over histories."""
+    """Inputs of the training of the attention over histories."""
 
     data: HistoryData
     judges: HistoryEvaluation

@@ -58,19 +58,18 @@ def propensities(examination: Floats, least: float = LEAST_PROPENSITY) -> Floats
 
 
 PRIOR_EXAMINATIONS = 2.0
-"""How many examined impressions of a product of average value are added to those of each pair."""
+"""The prior of each pair: examined impressions of a product of average value."""
 
 
 def unbiased_gains(pairs: Ints, acts: NDArray[np.bool_], chances: Floats, worth: Floats, count: int) -> Floats:
-    """(count,): position-corrected value of each pair per examined impression; NaN for a pair that was never shown, of
-    which nothing is known.
+    """(count,): position-corrected value of each pair per examined impression; NaN for a pair that was never shown.
 
     The value of a pair's acts is divided by the sum of the propensities of its impressions: inverse propensity weights
-    (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank with biased feedback, section 4), normalised by
-    themselves (Swaminathan & Joachims 2015, The self-normalized estimator for counterfactual learning, section 5).
-    Both sums begin with `PRIOR_EXAMINATIONS` of average value, so that one click on what was hardly seen does not set
-    the ideal order of a query, which nDCG is measured by. `pairs` (n, depth) were shown, `acts` (n, depth, 3) are what
-    was done, `chances` (depth,) are propensities, `worth` (3,) are the values of a click, a cart and a purchase."""
+    (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank with biased feedback, section 4), self-normalised
+    (Swaminathan & Joachims 2015, The self-normalized estimator for counterfactual learning, section 5). Both sums begin
+    with `PRIOR_EXAMINATIONS` of average value, so that one click on a product that was hardly seen does not determine
+    the ideal order of a query, the reference of nDCG. `pairs` (n, depth) were shown, `acts` (n, depth, 3) are the acts
+    on them, `chances` (depth,) are propensities, `worth` (3,) are the values of a click, a cart and a purchase."""
     shown = pairs != NOTHING_SHOWN
     examined = sums(pairs[shown], np.broadcast_to(chances[: pairs.shape[1]], pairs.shape)[shown], count)
     gained = sums(pairs[shown], (acts @ worth)[shown], count)
@@ -84,7 +83,7 @@ def unbiased_gains(pairs: Ints, acts: NDArray[np.bool_], chances: Floats, worth:
 # (Recommending what video to watch next, section 4.3).
 
 _STEP = 30.0
-"""Learning rate factor: a position's bias is as large as a network's scores, and has no more steps to get there."""
+"""Learning rate factor: a position's bias is as large as a network's scores, but has the same number of steps."""
 
 
 class PositionTower(nn.Module):

@@ -23,7 +23,7 @@ from retrieval.text.analysis import contains_chinese, fold
 
 _BRAND_TITLES = 3
 _BRAND_SHARE = 0.7
-"""Minimum number of titles that a brand word begins, and its minimum share of the titles that contain it."""
+"""The minimum number of titles that start with a brand word, and the minimum share of the titles that contain it."""
 _LONGEST_BRAND = 3
 _TINTS = 3
 
@@ -56,7 +56,7 @@ class CatalogWords:
         return tint or word in units.WORDS or (word.isascii() and len(word) == 1) or any(map(str.isdigit, word))
 
     def brand(self, title: Sequence[Word]) -> tuple[str, ...]:
-        """The longest beginning of a title that begins titles as a brand does; may be empty."""
+        """The longest prefix of a title that begins titles as often as a brand does; may be empty."""
         texts = []
         for word in title[: min(_LONGEST_BRAND, len(title) - 1)]:
             if word.kind is not WordKind.WORD or word.after_break:
@@ -70,7 +70,7 @@ class CatalogWords:
     def _opens(self, words: tuple[str, ...]) -> bool:
         times = self._openings[words]
         everywhere = self.frequency[words[0]] if len(words) == 1 else self._sequences[words]
-        # A frequent continuation of a brand belongs to it; a rare one names a series.
+        # A frequent continuation is part of the brand; a rare one names a series.
         continues = len(words) == 1 or times >= _BRAND_SHARE * self._openings[words[:-1]]
         return times >= _BRAND_TITLES and times >= _BRAND_SHARE * everywhere and continues
 
@@ -112,7 +112,7 @@ def runs(title: Sequence[Word]) -> Iterator[list[Word]]:
 
 
 def run_heads(run: Sequence[Word]) -> Iterator[str]:
-    """Words of a run that may name a product: its last, and in Chinese every noun without a noun after it."""
+    """Words of a run that may name a product: its last, and in Chinese every noun that no noun follows."""
     for word, following in pairwise(run):
         if word.noun and not following.noun:
             yield word.text
@@ -231,8 +231,8 @@ def _named_kinds(product: Product) -> Iterator[Words]:
 
 
 def _title_kinds(title: Sequence[Word], traits: Sequence[Words], catalog: CatalogWords) -> Iterator[Words]:
-    """The likeliest name of the product in its title: the run whose last word names the most products. In Chinese
-    all names, each with the words after the one before."""
+    """The likeliest name of the product in its title: the run whose last word names the most products. In Chinese, all
+    names, each with the words after the previous one."""
     described = {text for trait in traits for text in trait}
     names: list[Words] = []
     for run in runs(title):
@@ -278,8 +278,8 @@ class SyntheticQuery:
 def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> list[SyntheticQuery]:
     """Generates `count` queries that differ when folded; fewer if the catalog is exhausted. The result depends on
     the catalog and the seed, not on the order of the products. Products are read once; memory holds a sample as
-    large as the number of queries (at least 20,000), on which word statistics are computed. The first of two
-    products with one id counts. docs/synthetic-queries.md has the recipes. Raises TrainingError if no query is
+    large as the number of queries (at least 20,000), on which word statistics are computed. Of two products with the
+    same id, the first counts. docs/synthetic-queries.md has the recipes. Raises TrainingError if no query is
     requested, or there is no product or no title with a word."""
     if count < 1:
         raise TrainingError(f"{count} synthetic queries were requested: request 1 or more")
@@ -305,7 +305,7 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
 
 
 def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]) -> None:
-    """Adds one query to `made` (by folded text), from the first drawn recipe that gives a new one."""
+    """Adds one query to `made` (by folded text), from the first drawn recipe that makes a new one."""
     errs = shopper.random.random() < TYPO_SHARE
     for name in _drawn(shopper.random):
         words = respell(tuple(dict.fromkeys(RECIPES[name].make(shopper))), shopper.catalog, shopper.random)
@@ -336,7 +336,7 @@ def _sample(products: Iterable[Product], size: int, seed: int) -> list[Product]:
             del found[heapq.heapreplace(kept, key)]
         else:
             continue
-        # Queries do not use these fields, which are most of a product.
+        # Queries do not use these fields, which are the largest part of a product.
         found[key] = replace(product, description="", images=(), variants=())
     return [found[key] for key in sorted(kept, reverse=True)]
 
@@ -346,7 +346,7 @@ def _hash(text: str) -> int:
 
 
 _USUAL_NAME = 3
-"""Minimum number of sample products for a word that is a query of its own."""
+"""Minimum number of sample products of a word that is a query by itself."""
 _NUMBERS_SHARE = 0.12
 """Probability that recipes use the numbers of a title."""
 _EARLY = 4
@@ -401,7 +401,7 @@ Make = Callable[[QueryWriter], Words]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A query pattern and its share of the queries if it always succeeded."""
+    """A query pattern, and its share of the queries if it always succeeded."""
 
     share: float
     make: Make
@@ -510,7 +510,7 @@ _KNOWN = 3
 _SHORTEST = 4
 """Minimum letters of a word that gets a typing error or another number."""
 _METRIC = ("mm", "cm", "m", "kg", "g", "ml", "l", "ah", "mah", "w", "kw", "v", "mb", "gb", "tb", "hz", "mhz", "ghz")
-"""Units that have no other spelling than with or without a space."""
+"""Units with no other spelling than with or without a space."""
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "in": (" in", " inch", "in", '"', ""),
     "ft": (" ft", " foot", "ft", "'", ""),
@@ -565,7 +565,7 @@ def _number(word: str, random: Random) -> str:
 
 def with_other_units(text: str, random: Random) -> str:
     """A text with other spellings of its units."""
-    # One choice for the whole text, so that both sides of "24 in. x 80 in." are spelled alike.
+    # One choice for the whole text, so that both sides of "24 in. x 80 in." have the same spelling.
     choice = random.random()
 
     def unit(found: re.Match[str]) -> str:

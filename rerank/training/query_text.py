@@ -13,21 +13,21 @@ from retrieval.text import units
 from retrieval.text.analysis import CHUNKS, contains_chinese, fold
 
 MAX_TEXT = 1_000
-"""Characters of a text that are read."""
+"""The number of characters of a text that are read."""
 
 JOINING = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "the", "to", "w", "with", "x")
 )
-"""Words that only join others."""
+"""Words that only join other words."""
 COMPLEMENT_WORDS = frozenset({"for", "in", "w", "with"})
 """Joining words after which a title describes accessories or uses."""
 
 _QUANTITY = re.compile(rf"(?:{units.QUANTITIES})|[0-9]+[-'][a-z]+")
 _ONE = re.compile(r"1[ -]?(?:pc\(s\)|pcs?|pieces?|packs?|pk|ct|count)\.?")
-"""A quantity of one piece is ignored."""
+"""A quantity of one piece, which is ignored."""
 _MODEL = re.compile(r"(?=.*[0-9])(?=.*[a-z0-9].*[a-z0-9].*[a-z0-9])[^ ]+")
 _JOINING_TAGS = ("c", "e", "m", "p", "q", "r", "u", "w", "x", "y")
-"""Chinese parts of speech that describe no product: conjunctions, numerals, particles, pronouns ..."""
+"""Chinese parts of speech that do not describe products: conjunctions, numerals, particles, pronouns ..."""
 
 _SALES_TALK = frozenset(("代购", "促销", "包邮", "新款", "正品", "热卖", "热销", "爆款", "特价", "现货", "顺丰"))
 """Chinese words about the offer, not the product."""
@@ -107,7 +107,7 @@ def _kind(chunk: str) -> WordKind:
 
 @cache
 def _tag() -> Callable[[str], list[tuple[str, str]]]:
-    # Loaded for Chinese texts only: the dictionary is slow to load.
+    # Imported for Chinese texts only: the dictionary is slow to load.
     import rjieba
 
     return cast(Callable[[str], list[tuple[str, str]]], rjieba.Jieba().tag)

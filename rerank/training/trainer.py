@@ -30,23 +30,23 @@ from retrieval.store.files import atomic_file, write_durably
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """How to train; the defaults are those of distillation."""
+    """Options of training; the defaults are those of distillation."""
 
     epochs: int = 6
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up: int = 50
-    """Steps until the learning rate is at its height; from there it falls in a line to nothing at the last step."""
+    """Steps until the learning rate is highest; after that it falls linearly to 0 at the last step."""
     patience: int = 2
-    """Epochs without a better validation after which training stops."""
+    """The number of epochs without a better validation after which training stops."""
     clip: float = 1.0
-    """The longest gradient."""
+    """The longest gradient; longer ones are clipped."""
 
 
 @contextmanager
 def spare_threads() -> Iterator[None]:
-    """Inside, torch computes in half of its threads. Steps of small lists are many short operations, whose threads wait
-    for each other in loops: with one for each logical processor they use several times the time, and more on a busy
+    """Context in which torch uses half of its threads. Steps on small lists are many short operations, whose threads
+    busy-wait for each other: one thread per logical processor uses several times the time, and more on a busy
     machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // 2))
@@ -57,7 +57,7 @@ def spare_threads() -> Iterator[None]:
 
 
 def take_one_thread() -> None:
-    """Lets torch compute in one thread from now on, as for one of several processes that train side by side."""
+    """Limits torch to one thread from now on, for one of several processes that train in parallel."""
     torch.set_num_threads(1)
 
 
@@ -67,9 +67,9 @@ _Batch = TypeVar("_Batch")
 
 @dataclass(frozen=True, slots=True)
 class Training(Generic[_Network, _Batch]):
-    """The inputs of a training. `batches(epoch)` gives an epoch's batches; `steps` is their number; `loss` is of a
-    batch; `validate` measures the network, higher is better; `backward` computes the gradients of a batch and gives its
-    loss, those of `loss`, clipped, by default."""
+    """The inputs of a training. `batches(epoch)` returns an epoch's batches; `steps` is their number; `loss` is that of
+    a batch; `validate` measures the network, higher is better; `backward` computes a batch's gradients and returns its
+    loss, by default the clipped gradients of `loss`."""
 
     batches: Callable[[int], Iterable[_Batch]]
     steps: int
@@ -83,12 +83,12 @@ class NonFiniteLossError(TrainingError):
 
     def __init__(self, value: float, place: str) -> None:
         self.value, self.place = value, place
-        super().__init__(f"the loss became {value} {place}; lower the learning rate, or look at the labels")
+        super().__init__(f"the loss became {value} {place}; lower the learning rate, or check the labels")
 
 
 @dataclass(slots=True)
 class Trainer:
-    """Runs epochs until all are done or validation has not improved for `patience` of them."""
+    """Runs epochs until all are done or validation has not improved for `patience` epochs."""
 
     network: nn.Module
     optimizer: Optimizer
@@ -104,7 +104,7 @@ class Trainer:
     on_checkpoint: Callable[[RunState, Epoch], None] = lambda _state, _epoch: None
     """Called after an epoch of this run, before its checkpoint is written."""
     on_damage: Callable[[Path], None] = lambda _checkpoint: None
-    """Called if a checkpoint cannot be read; the run then restarts."""
+    """Called if a checkpoint cannot be read; the run then starts over."""
     checkpoints_start: bool = False
     """Whether to save a checkpoint before the first epoch, which `on_out_of_memory` needs."""
     on_out_of_memory: Callable[[], None] | None = None
@@ -237,9 +237,9 @@ class Progress(msgspec.Struct):
     """Progress counters of a run."""
 
     done: int = 0
-    """Epochs."""
+    """Completed epochs."""
     waited: int = 0
-    """Epochs since the best."""
+    """Epochs since the best one."""
     best: float = -math.inf
     curve: list[Epoch] = []
     averaged: int = 0
@@ -331,11 +331,11 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 State = Mapping[str, NDArray[np.float32]]
 """The weights of a network, by name."""
 VALIDATION = "validation"
-"""The name of what stores average in the place of weights after each round."""
+"""The key under which stores average their validation after each round; other keys are names of weights."""
 
 
 class Federation(Protocol):
-    """The part of one store in a training of several stores, which take all steps together."""
+    """One store's part in a joint training of several stores, which take all steps together."""
 
     @property
     def stores(self) -> int: ...
@@ -344,13 +344,13 @@ class Federation(Protocol):
     def rounds(self) -> int: ...
 
     def average(self, state: State, weight: float) -> State:
-        """The mean of what all stores give, by their weights; waits for the last one. Raises TrainingError where
-        another store has failed."""
+        """The weighted mean of the states of all stores; waits for the last one. Raises TrainingError if another store
+        has failed."""
         ...
 
 
 def average_weights(network: nn.Module, federation: Federation, weight: float) -> None:
-    """Puts the mean of what all stores have learned in the place of a network's weights."""
+    """Replaces a network's weights by the mean over all stores."""
     own = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
     mean = federation.average({name: value.cpu().numpy().copy() for name, value in own.items()}, weight)
     network.load_state_dict({name: value.new_tensor(mean[name]) for name, value in own.items()}, strict=False)
@@ -369,8 +369,8 @@ _RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}")
 
 
 def tensorboard_curve(run: Path, network: str) -> Callable[[Epoch], None]:
-    """Callback of a `Trainer` that writes the loss and validation of each epoch as TensorBoard event files: of
-    WORK/clicks-0123456789abcdef to WORK/tensorboard/clicks-0123456789abcdef/NETWORK/. The curve of an interrupted
+    """Callback of a `Trainer` that writes the loss and validation of each epoch as TensorBoard event files: those of
+    WORK/clicks-0123456789abcdef go to WORK/tensorboard/clicks-0123456789abcdef/NETWORK/. The curve of an interrupted
     run is rewritten. Does nothing without the package tensorboard."""
     try:
         # Optional and slow to import.

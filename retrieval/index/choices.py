@@ -1,9 +1,9 @@
 """Guided choice: the fields whose values best divide the products that a broad query may mean.
 
-A shopper looks for one of the candidates, more likely one of the first. Who chooses a value leaves the candidates that
-have it: that gains as many bits as the logarithm of their share says, and nothing where the wanted product's value is
-not shown. Fields are taken one after the other by the information that they are expected to gain beyond those before
-(Quinlan 1986, Induction of Decision Trees).
+A shopper looks for one of the candidates, more likely one of the first. Choosing a value keeps the candidates that have
+it. The gain is the negative logarithm of their share, in bits, or nothing if the wanted product's value is not shown.
+Fields are selected one by one, by the information that they are expected to add to the previous ones (Quinlan 1986,
+Induction of Decision Trees).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from retrieval.index.ranges import conditions, quantile_bounds, range_count
 from retrieval.records import Choice, ChoiceValue, Facet, FacetCount, Product
 
 CONSIDERED = 60
-"""Candidates that are divided."""
+"""The number of first candidates that are divided."""
 MOST_VALUES = 8
-"""Values of a field that are shown."""
+"""The most values of a field that are shown."""
 _FEW_NUMBERS = 8
-"""Distinct numbers of a field up to which each is a value; more are divided into ranges."""
+"""Up to this many distinct numbers of a field, each is a value; more are divided into ranges."""
 _LEAST_SHARE = 0.3
-"""Of the candidates by weight that must have a field."""
+"""The share of the candidates, by weight, that must have a field."""
 _LEAST_GAIN = 0.3
-"""Bits, times the share of shoppers who choose by the field."""
+"""The least gain of a field: bits, times the share of shoppers who choose by the field."""
 _PRICED = 0.5
-"""The share of shoppers who choose by price; of other fields it is the share of titles that say their value."""
+"""The share of shoppers who choose by price; for other fields it is the share of titles that contain their value."""
 _SAMPLED = 5
-"""Of so many candidates one shows which fields are worth a look."""
+"""One in this many candidates is sampled to find the fields that are worth considering."""
 _ATTRIBUTE = "attributes."
 
 Floats = NDArray[np.float64]
@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """A value, or a range of numbers, and the candidates (n,) that have it."""
+    """A value or a range of numbers, and the candidates (n,) that have it."""
 
     tree: Filter
     has: NDArray[np.bool_]
@@ -62,11 +62,12 @@ def guided_choices(
 ) -> tuple[Choice, ...]:
     """The best fields to choose by, at most `most`, except `without`, with their values.
 
-    `products` (n,) are of the candidates of `ranks` (n,), from 1; `count` gives the numbers of hits that pass filters.
+    `products` (n,) are the candidates of `ranks` (n,), from 1; `count` returns the number of hits that pass each
+    filter.
     """
     weights = 1 / np.log2(ranks + 1)
     weights /= weights.sum()
-    # Most attributes are rare or in no title: a part of the candidates shows that.
+    # Most attributes are rare or never in titles; a sample of the candidates shows which.
     few = products[::_SAMPLED]
     frequent = Counter(name for product in few for name in product.attributes)
     names = [f"{_ATTRIBUTE}{name}" for name, number in frequent.items() if number > _LEAST_SHARE / 2 * len(few)]
@@ -91,8 +92,8 @@ def _counted(name: str, options: Sequence[_Option], counts: Sequence[int]) -> Ch
 
 
 def _interests(products: Sequence[Product], weights: Floats, names: Collection[str]) -> dict[str, float]:
-    """By field the share of shoppers who choose by it, of fields that enough products have and enough shoppers choose
-    by: sellers write into titles what shoppers choose by."""
+    """The share of shoppers who choose by each field, for fields that enough products have and enough shoppers choose
+    by. It is estimated from titles, in which sellers write what shoppers choose by."""
     titles = [fold_value(product.title) for product in products]
     found = {}
     for name in sorted(names):
@@ -108,7 +109,7 @@ def _interests(products: Sequence[Product], weights: Floats, names: Collection[s
 
 
 def _columns(products: Sequence[Product], name: str) -> dict[int, list[Value]]:
-    """The values of the products that have a field, by their places; of categories the whole path."""
+    """The values of the products that have a field, by index; for categories, the whole path."""
     found = {place: _values(product, name) for place, product in enumerate(products)}
     return {place: values for place, values in found.items() if values}
 
@@ -125,7 +126,7 @@ def _values(product: Product, name: str) -> list[Value]:
 
 
 def is_in_title(title: str, value: Value) -> bool:
-    """Whether a folded title says a value."""
+    """Whether a folded title contains a value."""
     text = fold_value(value) if isinstance(value, str) else "" if isinstance(value, bool) else f"{value:g}"
     if not text or text not in title:
         return False
@@ -133,7 +134,7 @@ def is_in_title(title: str, value: Value) -> bool:
 
 
 def _options(name: str, values: Mapping[int, Sequence[Value]], weights: Floats) -> list[_Option]:
-    """The values of a field that are shown: texts by their weight, numbers in their order, many numbers as ranges."""
+    """The values of a field to show: texts by weight, numbers in order, many numbers as ranges."""
     places: defaultdict[Value, list[int]] = defaultdict(list)
     shown: dict[Value, Value] = {}
     for place, own in values.items():
@@ -169,8 +170,8 @@ def _mask(places: Sequence[int], count: int) -> NDArray[np.bool_]:
 
 
 def _gain(options: Sequence[_Option], cells: NDArray[np.int64], weights: Floats) -> float:
-    """The bits that a choice among the options is expected to add to what the cells (n,) tell; a candidate with several
-    values counts for each in part."""
+    """The bits that a choice among the options is expected to add to the information in the cells (n,). A candidate
+    with several values counts in part for each."""
     if len(options) < 2:
         return 0.0
     has = np.array([each.has for each in options])
@@ -185,7 +186,7 @@ def _gain(options: Sequence[_Option], cells: NDArray[np.int64], weights: Floats)
 
 
 def _refined(cells: NDArray[np.int64], options: Sequence[_Option]) -> NDArray[np.int64]:
-    """The cells, each divided by the first option that its candidates have."""
+    """The cells, each divided by the first option of its candidates."""
     has = np.array([*(each.has for each in options), np.ones(len(cells), bool)])
     _, refined = np.unique(np.stack([cells, has.argmax(axis=0)]), axis=1, return_inverse=True)
     return refined.reshape(-1).astype(np.int64)

@@ -1,7 +1,7 @@
 """The vector index in FAISS: exact or approximate by size and memory. The only file that imports faiss.
 
-Proposed rows are scored again with the stored vectors, so every score is the exact inner product. A filter that lets
-few rows through is answered by scanning these.
+Proposed rows are scored again with the stored vectors, so every score is the exact inner product. If a filter passes
+few rows, these are scanned instead.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.npy"
-"""The row of each vector of the index file (n,) int64; -1 where the row is gone or has another vector."""
+"""The row of each vector of the index file (n,) int64; -1 if the row is gone or has another vector."""
 
 EXACT_BELOW = 50_000
-"""Up to here a full scan takes no longer than inverted lists, and misses nothing."""
+"""Up to this many vectors, a full scan takes no longer than inverted lists, and misses nothing."""
 MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_MOST = 40_000
-"""Rows that a filter passes, so many at most, up to which they are scanned: whole vectors at random places of memory,
-where an index reads codes in order."""
+"""The most rows that a filter may pass for them to be scanned: a scan reads whole vectors at random places of memory,
+an index reads codes in sequence."""
 PROBED_POWER, PROBED_CODES = 0.67, 80_000
-"""A search reads this power of the number of inverted lists, an eighth of 500, since a short query is near to many of
-them, and at least so many codes, which take two milliseconds."""
+"""A search reads this power of the number of inverted lists (an eighth of 500), since a short query is near to many of
+them, and at least this many codes, which take two milliseconds."""
 FILTERED_POWER = 0.5
-"""Under a filter it reads more lists, by this power of the rows for each that passes: the nearest that pass lie further
-away, by much less than there are fewer of them."""
+"""Under a filter, a search reads more lists by this power of the ratio of all rows to the rows that pass: the nearest
+rows that pass are further away, but by much less than this ratio."""
 _settled = threading.local()
 _GPU_MOST = 2_048
-"""FAISS's own limit for the number of results of one search on a GPU."""
+"""FAISS's limit for the number of results of one search on a GPU."""
 
 
 class VectorIndexKind(StrEnum):
@@ -66,35 +66,35 @@ class VectorIndexKind(StrEnum):
 
 _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
-    # Codes of two bits hardly tell the variants of a product from each other.
+    # Codes of two bits hardly distinguish the variants of a product.
     VectorIndexKind.QUANTISED: lambda limit: max(400, limit * 3),
 }
-"""The number of rows to request, so that rounding costs none of the `limit` nearest."""
+"""The number of rows to request, so that rounding loses none of the `limit` nearest."""
 _SCAN_SHARE = {VectorIndexKind.EXACT: 0.2, VectorIndexKind.QUANTISED: 0.065}
-"""The share of rows up to which those that a filter passes are scanned: codes are faster from fewer rows on."""
+"""The largest share of rows passed by a filter for which these are scanned; with codes the index is faster earlier."""
 
 
 def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
-    """The kind for `count` vectors on a machine with `memory` bytes, half of which are for them."""
+    """The kind for `count` vectors on a machine with `memory` bytes, half of which may be used for them."""
     is_small = count <= EXACT_BELOW and count * vector_bytes(VectorIndexKind.EXACT, dimension) <= memory // 2
     return VectorIndexKind.EXACT if is_small else VectorIndexKind.QUANTISED
 
 
 def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
-    """The bytes of memory that an opened index takes for a vector. The stored vectors come on top, as page cache."""
+    """The bytes of memory per vector in an opened index. The stored vectors use page cache in addition."""
     if kind is VectorIndexKind.EXACT:
         return 2 * dimension
-    # Two bits for each number and 28 bytes of corrections; the number of the vector; the centres of the lists.
+    # Two bits per number, 28 bytes of corrections, the number of the vector, and the centres of the lists.
     return dimension // 4 + 28 + 8 + dimension // 100
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousVectors:
-    """The vectors of an earlier folder that the new ones share."""
+    """The vectors of an earlier folder, and the rows that still have them."""
 
     folder: Path
     rows: Rows
-    """For each new row the earlier row that has the same vector, or -1 (n,)."""
+    """For each new row, the earlier row with the same vector, or -1 (n,)."""
 
 
 def build_index(
@@ -102,8 +102,8 @@ def build_index(
 ) -> VectorIndexKind:
     """Writes the index of a folder's vectors; returns the kind, chosen by size and memory if not given.
 
-    The index of an earlier folder of the same kind is extended where most of its vectors remain: the same recall in a
-    fraction of the time.
+    An earlier folder's index of the same kind is extended if most of its vectors remain: this gives the same recall in
+    a fraction of the time.
     """
     vectors = map_vectors(folder)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], usable_memory())
@@ -115,7 +115,7 @@ def build_index(
 
 
 def _continued(vectors: StoredArray, before: PreviousVectors | None) -> tuple[faiss.Index, Rows] | None:
-    """The earlier index extended by the missing vectors, and the rows of all; None where it cannot be extended."""
+    """The earlier index extended by the missing vectors, and the rows of all; None if it cannot be extended."""
     if before is None or not (before.folder / INDEX_FILE).exists():
         return None
     try:
@@ -144,7 +144,7 @@ def gpu_count() -> int:
 class FaissIndex(StoredVectors):
     """An opened vector index: read-only, thread-safe.
 
-    Where there is a GPU, and `gpu` is not False, it scans everything there.
+    If there is a GPU, and `gpu` is not False, it scans all vectors there.
     """
 
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
@@ -161,7 +161,7 @@ class FaissIndex(StoredVectors):
         if found != len(self._vectors) or not is_listed:
             message = f"{folder}: {found} vectors in the index, {len(self._vectors)} stored; rebuild the index"
             raise StoreDamagedError(message)
-        # FAISS's own rule: a GPU index answers one search at a time.
+        # FAISS requires it: a GPU index answers one search at a time.
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()
 
     @property
@@ -174,7 +174,7 @@ class FaissIndex(StoredVectors):
         require_memory(size, f"{path.parent}: {self.size:,} vectors are searched with", cure)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
-        """More than `limit` rows, which include the nearest by the index's rounded scores."""
+        """More than `limit` rows, which include the nearest ones by the index's rounded scores."""
         if allowed is not None and len(allowed) < min(SCAN_MOST, self.size * _SCAN_SHARE[self.kind]):
             return None
         share = 1.0 if allowed is None else len(allowed) / self.size
@@ -191,13 +191,13 @@ class FaissIndex(StoredVectors):
         """A selector of the rows that may be proposed; None for all."""
         if allowed is None:
             return self._current
-        wanted = np.zeros(self.size + 1, dtype=bool)  # the last is where -1 points to
+        wanted = np.zeros(self.size + 1, dtype=bool)  # -1 refers to the last entry
         wanted[allowed] = True
         return _bitmap(wanted if self._rows is None else wanted[self._rows])
 
     @cached_property
     def _current(self) -> faiss.IDSelector | None:
-        """Selects the places whose row is not gone; None where all are there."""
+        """Selects the places whose row still exists; None if all do."""
         return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
 
     def _parameters(self, share: float, selector: faiss.IDSelector | None) -> faiss.SearchParameters | None:
@@ -216,7 +216,7 @@ class FaissIndex(StoredVectors):
         return rows if allowed is None else rows[np.isin(rows, allowed, assume_unique=True)]
 
     def _exact_index(self) -> faiss.Index:
-        # Half the bytes to scan in half the time; what it proposes is scored again with the whole numbers.
+        # Half precision takes half the memory and time; proposed rows are scored again in full precision.
         index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         index.add(whole_floats(self._vectors))
         return index
@@ -224,7 +224,7 @@ class FaissIndex(StoredVectors):
     def _gpu_index(self) -> faiss.Index:
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
-        # The resources must live as long as the index does.
+        # The resources must live as long as the index.
         self._resources = faiss.StandardGpuResources()
         index = faiss.GpuIndexFlatIP(self._resources, self.dimension, config)
         index.add(whole_floats(self._vectors))
@@ -233,12 +233,12 @@ class FaissIndex(StoredVectors):
 
 def _trained(vectors: StoredArray) -> faiss.Index:
     count, dimension = vectors.shape
-    # Two bits for each number of what is left without the list's centre: the first bits are scanned, the second ones
-    # read where these come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3). To begin a list costs as much as
-    # to scan hundreds of codes, so lists are few and long.
+    # Two bits for each number of the residual from the list's centre: the first bits are scanned, the second bits are
+    # read if the first come near (Gao & Long 2024, RaBitQ; Gao et al. 2025, section 3). Starting a list costs as much
+    # as scanning hundreds of codes, so lists are few and long.
     lists = max(1, min(count // 40, int(count**0.5 / 2)))
     index = faiss.index_factory(dimension, f"IVF{lists},RaBitQfs2", faiss.METRIC_INNER_PRODUCT)
-    index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
+    index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall allows
     sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():
         index.train(whole_floats(vectors[np.sort(sample)]))
@@ -263,7 +263,7 @@ def _all_cores() -> Iterator[None]:
 
 
 def _search_in_this_thread_alone() -> None:
-    """One thread a search: searches run in parallel already."""
+    """Searches use one thread each, since they already run in parallel."""
     if not getattr(_settled, "done", False):
         faiss.omp_set_num_threads(1)
         _settled.done = True
@@ -279,5 +279,5 @@ def _read(path: Path) -> faiss.Index:
     except RuntimeError as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if not isinstance(index, faiss.IndexIVF):
-        raise StoreDamagedError(f"{path} holds a {type(index).__name__} and no inverted lists; rebuild the index")
+        raise StoreDamagedError(f"{path} has a {type(index).__name__} without inverted lists; rebuild the index")
     return index

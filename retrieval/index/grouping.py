@@ -1,7 +1,7 @@
-"""Grouped and diverse results: one hit for each group of products, and orders whose products differ.
+"""Grouped and diverse results: one hit per group of products, and orders whose products differ.
 
-A group is a product with its variants and near copies, as the rebuild found them, or the products that share a field's
-value. Groups are counted over the whole candidate set, so that total, facets and pages agree.
+A group is a product with its variants and near duplicates, as found by the rebuild, or the products with the same value
+of a field. Groups are counted over the whole candidate set, so that total, facets and pages agree.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from retrieval.store.files import load_array
 from retrieval.store.manifest import GROUPS_FILE
 
 VARIANTS = "variants"
-"""The groups of the rebuild, in place of a field's name."""
+"""Names the groups of the rebuild instead of a field."""
 MOST_SIBLINGS = 100
-"""Ids that a hit has of the other products of its group."""
+"""The most ids of other products of its group that a hit has."""
 
 ProductOf = Callable[[int], Product]
 
 
 class StoredGroups:
-    """The groups of a version of `count` products, read when they are first needed. Thread-safe."""
+    """The groups of a version of `count` products, read on first use. Thread-safe."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._path = folder / GROUPS_FILE
@@ -47,14 +47,14 @@ class StoredGroups:
     def _variants(self) -> NDArray[np.int32]:
         stored = load_array(self._path, mapped=True)
         if stored.shape != (self._count,) or stored.dtype != np.int32:
-            message = f"{self._path} holds {stored.dtype}{stored.shape}, not int32({self._count},); rebuild the index"
+            message = f"{self._path} has {stored.dtype}{stored.shape}, not int32({self._count},); rebuild the index"
             raise StoreDamagedError(message)
         return stored
 
     def variants(self, rows: Rows) -> Rows:
-        """The first row in the group of each row (n,); a row that the version does not have is its own group.
+        """The first row in the group of each row (n,); a row that is not in the version is its own group.
 
-        Raises StoreDamagedError where the stored groups are not of the version's products.
+        Raises StoreDamagedError if the stored groups are not those of the version's products.
         """
         found = rows.copy()
         is_stored = rows < self._count
@@ -62,7 +62,7 @@ class StoredGroups:
         return found
 
     def siblings(self, row: int) -> Rows:
-        """The other rows in the group of a row, ascending; raises StoreDamagedError as `variants` does."""
+        """The other rows in the group of a row, ascending; raises StoreDamagedError like `variants`."""
         if row >= self._count:
             return NO_ROWS
         found = np.flatnonzero(self._variants == self._variants[row])
@@ -77,12 +77,12 @@ class StoredGroups:
 
 
 class FieldValues:
-    """The values of a field of `count` products, read from each product when it is first needed. Thread-safe."""
+    """The values of a field of `count` products, read from each product on first use. Thread-safe."""
 
     def __init__(self, name: str, count: int) -> None:
         self._name = name
         self._numbers: dict[str, int] = {}
-        """The folded values, numbered."""
+        """The number of each folded value."""
         self._codes = array("i")
         """The numbers of each product's values, in the order in which products were read."""
         self._starts = np.full(count, -1, np.int64)
@@ -91,12 +91,12 @@ class FieldValues:
 
     @property
     def texts(self) -> list[str]:
-        """The values in the order of their numbers, as `fold_value` folds them."""
+        """The values ordered by number, as `fold_value` folds them."""
         return list(self._numbers)
 
     def of(self, rows: Rows, product_of: ProductOf, changed: Rows) -> tuple[Rows, Rows]:
-        """How many values each row has (n,), and the numbers of all their values, row after row. `changed` rows, and
-        those that the version does not have, are read again each time."""
+        """The number of values of each row (n,), and the numbers of all their values, row after row. `changed` rows,
+        and rows that are not in the version, are read again each time."""
         is_stored = (rows < len(self._starts)) & ~np.isin(rows, changed)
         with self._lock:
             for row in rows[is_stored][self._starts[rows[is_stored]] < 0].tolist():
@@ -119,26 +119,26 @@ class FieldValues:
 
 
 def _text(kind: FieldKind, value: Value) -> str:
-    """A value as facets show it, folded."""
+    """A value as shown in facets, folded."""
     is_time = kind is FieldKind.TIME
     return fold_value(datetime.fromtimestamp(float(value), UTC).isoformat() if is_time else value_text(value))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductGroups:
-    """The groups of a snapshot's products: those of its version, with live changes laid over them."""
+    """The groups of a snapshot's products: those of its version, with live changes applied."""
 
     stored: StoredGroups
     changed: Rows = field(default_factory=lambda: NO_ROWS)
-    """Ascending."""
+    """The changed rows, ascending."""
 
     def with_changes(self, rows: Iterable[int]) -> ProductGroups:
-        """These groups after changes of some rows. A product that changed keeps its variants."""
+        """These groups after changes of some rows. A changed product keeps its variants."""
         return replace(self, changed=np.union1d(self.changed, np.array([*rows], np.int64)))
 
     def of(self, rows: Rows, group: str, product_of: ProductOf) -> Rows:
-        """The group of each row (n,): `VARIANTS`, or by the values of a field, of which the first counts, and of a
-        category the whole path. A product without a value is a group of its own."""
+        """The group of each row (n,): `VARIANTS`, or by a field's first value; for a category, the whole path. A
+        product without a value is a group by itself."""
         if group == VARIANTS:
             return self.stored.variants(rows)
         counts, numbers = self.stored.values(group).of(rows, product_of, self.changed)
@@ -149,8 +149,8 @@ class ProductGroups:
         return found
 
     def repeated(self, name: str, rows: Rows, keys: Rows, product_of: ProductOf) -> dict[str, int]:
-        """How often a product at `rows` (n,) has a value of a field that another one of its group has, by the folded
-        value; `keys` (n,) are the groups."""
+        """How often a product at `rows` (n,) repeats a value of a field that another product of its group has, by
+        folded value; `keys` (n,) are the groups."""
         values = self.stored.values(name)
         counts, numbers = values.of(rows, product_of, self.changed)
         texts = values.texts
@@ -164,7 +164,7 @@ class CandidateGroups:
     """The groups of a search's candidates."""
 
     def __init__(self, rows: Rows, keys_of: Callable[[Rows], Rows]) -> None:
-        """`rows` (n,) are the whole candidate set, in any order; `keys_of` gives the group of each of some rows."""
+        """`rows` (n,) is the whole candidate set, in any order; `keys_of` returns the groups of given rows."""
         self._keys_of = keys_of
         self._rows = np.sort(rows)
         self._keys = keys_of(self._rows)
@@ -176,23 +176,23 @@ class CandidateGroups:
         return len(self._groups)
 
     def count(self, rows: Rows) -> int:
-        """The number of groups that some candidates (n,) are of."""
+        """The number of groups among some candidates (n,)."""
         return len(np.unique(self._keys_of(rows)))
 
     def members(self, row: int) -> Rows:
-        """The candidates of a row's group, ascending."""
+        """The candidates in a row's group, ascending."""
         members: Rows = self._rows[self._keys == self._keys_of(np.array([row]))[0]]
         return members
 
     def collapse(self, rows: Rows, kept: Rows = NO_ROWS) -> Rows:
-        """The first of each group in the order of `rows` (n,); where one of `kept` is in the group, that one."""
+        """The first row of each group in the order of `rows` (n,), or the row in `kept` if the group has one."""
         keys, kept_keys = self._keys_of(rows), self._keys_of(kept)
         is_candidate = ~np.isin(keys, kept_keys) | np.isin(rows, kept)
         rows, keys = rows[is_candidate], keys[is_candidate]
         return rows[np.sort(np.unique(keys, return_index=True)[1])]
 
     def first(self, fetch: Callable[[int], Rows], end: int, kept: Rows = NO_ROWS) -> Rows:
-        """At least the first `end` hits, or all; `fetch` gives the first candidates in order, so many or all."""
+        """At least the first `end` hits, or all; `fetch` returns that many first candidates in order, or all."""
         wanted = end
         while True:
             rows = fetch(wanted)
@@ -204,7 +204,7 @@ class CandidateGroups:
     def facets(
         self, facets: Mapping[str, Facet], size: int, repeated: Callable[[str, Rows, Rows], Mapping[str, int]]
     ) -> dict[str, Facet]:
-        """Facets over all candidates, counting groups: a group counts once for each value that any of its products
+        """Facets over all candidates that count groups: a group counts once for each value that any of its products
         has, and `size` values are kept. `repeated` is that of `ProductGroups`."""
         is_shared = (self._counts > 1)[np.searchsorted(self._groups, self._keys)]
         rows, keys = self._rows[is_shared], self._keys[is_shared]
@@ -222,10 +222,11 @@ def _reduced(facet: Facet, repeated: Mapping[str, int], size: int) -> Facet:
 def diversify(
     relevance: NDArray[np.float64], similarity: NDArray[np.float64], leading: int, diversity: float
 ) -> NDArray[np.int64]:
-    """The order of c products by maximal marginal relevance (Carbonell & Goldstein 1998, section 2): the next one has
-    the highest (1 - diversity) * relevance - diversity * similarity to the most similar one before it; ties in order.
+    """The order of c products by maximal marginal relevance (Carbonell & Goldstein 1998, section 2): the next product
+    has the highest (1 - diversity) * relevance - diversity * similarity to the most similar one before it; ties stay in
+    order.
 
-    `relevance` (c,) and `similarity` (c, c) are from 0 to 1; the first `leading` products keep their places.
+    `relevance` (c,) and `similarity` (c, c) are between 0 and 1; the first `leading` products keep their places.
     """
     chosen = list(range(leading))
     rest = np.arange(leading, len(relevance))
@@ -239,6 +240,6 @@ def diversify(
 
 
 def product_similarity(vectors: Vectors, unrelated: float) -> NDArray[np.float64]:
-    """The cosines of unit vectors (c, dimension), from 0 for `unrelated` products to 1 (c, c)."""
+    """The cosines of unit vectors (c, dimension), scaled from 0 for `unrelated` products to 1 (c, c)."""
     cosines = np.einsum("ik,jk->ij", vectors, vectors).astype(np.float64)
     return np.asarray(np.clip((cosines - unrelated) / (1 - unrelated), 0.0, 1.0))

@@ -1,6 +1,6 @@
 """The keyword index protocol: BM25 over analysed terms, filters, facets, sort and exact identifiers.
 
-Rows number a version's products from 0 in the order of their ids, so a tie broken by row is broken by product id.
+Rows number a version's products from 0, ordered by id, so breaking a tie by row breaks it by product id.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from retrieval.text.analysis import Phrase, TermGroup
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 _ALL_OF = 2
-"""Words of the longest query whose matches have all of them."""
+"""The largest number of query words of which a match must have all."""
 MOST_SHARING = 50
-"""An identifier that more products carry ("does not apply") names none of them."""
+"""An identifier of more products than this (such as "does not apply") identifies none of them."""
 
 
 class SearchedField(NamedTuple):
-    """A field of a product that BM25 counts; identifiers have no name."""
+    """A field of a product that BM25 counts; identifiers have an empty name."""
 
     name: str
     weight: int
@@ -39,7 +39,7 @@ class SearchedField(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeywordDocument:
-    """One product as a keyword index takes it: everything is analysed, folded and typed already."""
+    """A product as input of a keyword index, already analysed, folded and typed."""
 
     row: int
     fields: Sequence[SearchedField]
@@ -54,18 +54,18 @@ class DocumentChange:
 
     row: int
     sequence: int
-    """The change's number in the journal: of two changes of a row the higher one wins."""
+    """The change's number in the journal: of two changes of a row, the higher number wins."""
     document: KeywordDocument | None
-    """None where the product is gone."""
+    """The new document; None if the product was deleted."""
     product: bytes = b""
-    """The product as `retrieval.store.products` writes it."""
+    """The product as encoded by `retrieval.store.products`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The best matches of a query, best first, and how many products match in all.
+    """The best matches of a query, best first, and the total number of matching products.
 
-    Ties are by row; in a local index that was changed, extended or is of several segments, by document.
+    Ties are ordered by row; in a local index that was changed or extended, or has several segments, by document.
     """
 
     rows: Rows
@@ -75,9 +75,9 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A set of products: those that match `groups`, and `rows`; of both only products that pass `where`.
+    """A set of products: those that match `groups`, and `rows`; `where` filters both.
 
-    Without groups it is `rows` alone, or, where `everything` is set, all products.
+    Without groups it is `rows` only, or, if `everything` is set, all products.
     """
 
     groups: tuple[TermGroup, ...] = ()
@@ -88,7 +88,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SortedRows:
-    """The first products of a selection in an order that is not their score's, and how many it has in all."""
+    """The first products of a selection in an order other than by score, and the total number in the selection."""
 
     rows: Rows
     total: int
@@ -96,7 +96,7 @@ class SortedRows:
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """A numeric field to sort by, or the distance from a place; products without it come last."""
+    """A numeric field to sort by, or the distance from a place; products without a value come last."""
 
     field: str
     descending: bool = False
@@ -105,17 +105,17 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order by numeric fields and distances, the first one first, ties by row: the first `limit` products of it."""
+    """An order by numeric fields and distances, by the first key first, ties by row; limited to `limit` products."""
 
     keys: tuple[SortKey, ...]
     limit: int
 
 
 def sort_rows(rows: Rows, by: Sort, values: Callable[[SortKey], NDArray[np.float64]]) -> SortedRows:
-    """Some rows (n,) in an order; `values` gives those of a key (n,), NaN where there is none."""
+    """Sorts some rows (n,); `values` returns the values of a key (n,), NaN if missing."""
     columns: list[NDArray[np.generic]] = [rows]
     for key in reversed(by.keys):
-        # NaN sorts last whichever way the numbers go.
+        # NaN sorts last in both directions.
         found = values(key)
         columns.append(-found if key.descending else found)
     return SortedRows(rows[np.lexsort(columns)[: by.limit]], len(rows))
@@ -126,18 +126,18 @@ class Retrieval:
     """The matches of a query's words."""
 
     matches: Matches
-    """Under the filter."""
+    """The matches that pass the filter."""
     best: Matches
-    """Without it."""
+    """The matches without the filter."""
     identifier_rows: Rows
-    """The rows that carry the whole query as an identifier."""
+    """The rows that have the whole query as an identifier."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetailsRequest:
-    """A request for details of known candidates; `rows` are those that the words alone did not find.
+    """A request for details of known candidates; `rows` are the candidates that the words alone did not find.
 
-    Facets and order are over everything that matches `groups`, and `rows`; of both only products that pass `where`.
+    Facets and order cover everything that matches `groups`, and `rows`; `where` filters both.
     """
 
     rows: Rows
@@ -147,7 +147,7 @@ class DetailsRequest:
     facet_size: int = 100
     sort: Sort | None = None
     is_scored: bool = True
-    """Whether the scores of `rows` are wanted. Without a filter a row that is not among all matches has none."""
+    """Whether the scores of `rows` are needed. Without a filter, a row that is not among all matches has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class CandidateDetails:
     """The response to a `DetailsRequest`."""
 
     candidates: Matches
-    """Those of the rows that pass the filter, with their BM25."""
+    """The rows that pass the filter, with their BM25."""
     facets: dict[str, Facet]
     ordered: SortedRows | None = None
 
@@ -167,16 +167,16 @@ class KeywordIndex(Protocol):
         """This index with some rows replaced, added or removed.
 
         A local index is copied and stays as it is; one in a cluster is shared, so every process sees the change.
-        `catalog` is that of this index, or an extension of it up to `field_capacity` fields. Only the newest index may
-        be changed, by one thread at a time.
+        `catalog` is the index's own, or an extension of it up to `field_capacity` fields. Only the newest index may be
+        changed, by one thread at a time.
         """
 
     def check_changeable(self) -> None:
-        """Raises ClusterError where a change could not be taken now."""
+        """Raises ClusterError if the index cannot be changed now."""
 
     @property
     def field_capacity(self) -> int:
-        """How many fields the index has room for."""
+        """The number of fields that the index can have."""
 
     @property
     def size(self) -> int:
@@ -197,7 +197,7 @@ class KeywordIndex(Protocol):
         """The `rows` that pass `where`, by row, with their BM25; 0 for a row that does not match."""
 
     def find_identifier(self, key: str) -> Rows:
-        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
+        """The rows with this folded identifier, ascending; empty if more than `MOST_SHARING` have it."""
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
@@ -206,7 +206,7 @@ class KeywordIndex(Protocol):
         """The number of products of each selection."""
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
-        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
+        """For each field, its `size` most frequent values in the selection; for a numeric field also its range."""
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by sortable fields."""
@@ -217,7 +217,7 @@ NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
 
 
 class SequentialQueries:
-    """Composed queries of a local keyword index, one part after the other."""
+    """Composed queries of a local keyword index, executed part by part."""
 
     def retrieve(
         self: KeywordIndex, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
@@ -238,11 +238,11 @@ class SequentialQueries:
 
 _STEPS = np.float32(1 << 14)
 LOOK_AHEAD = 16
-"""Matches behind the last one wanted that are ranked along, since one of them may tie with it."""
+"""The number of additional matches that are ranked after the last one needed, since they may tie with it."""
 
 
 def round_scores(scores: Scores) -> Scores:
-    """BM25 rounded to steps of 2^-14, some 0.00006.
+    """BM25 rounded to steps of 2^-14, about 0.00006.
 
     The last digits of a float32 sum depend on the order of its terms, which differs between backends and, in tantivy,
     between products. Without rounding, products with equal words would not tie, and not be ordered by id.
@@ -251,17 +251,17 @@ def round_scores(scores: Scores) -> Scores:
 
 
 def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
-    """The `limit` best of some matches by their settled scores, ties by row."""
+    """The `limit` best matches by rounded score, ties by row."""
     scores = round_scores(scores)
     order = np.lexsort((rows, -scores))[:limit]
     return rows[order], scores[order]
 
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
-    """The number of a query's words that a product must have to match: both of two, unless one is enough, half of more,
-    rounded up; optional ones do not count.
+    """The number of a query's words that a matching product must have: both of two (unless a group is enough by
+    itself), and half of more, rounded up. Optional words do not count.
 
-    Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
+    Fewer make totals and facet counts meaningless; more lose recall that the vectors do not recover
     (docs/decisions/0019-candidate-margin.md).
     """
     groups, _ = split_optional(groups)
@@ -270,8 +270,8 @@ def minimum_matches(groups: Sequence[TermGroup]) -> int:
 
 
 def words_within(groups: Sequence[TermGroup], fields: tuple[str, ...]) -> Condition:
-    """The condition that as many of a query's words as a match needs are in these fields, each in any of them. A
-    synonym of several words is met by its words in any order: fields are indexed without positions."""
+    """The condition that these fields contain as many of a query's words as a match needs, each word in any field. The
+    words of a multi-word synonym may be in any order, since fields are indexed without positions."""
     needed, _ = split_optional(groups)
     met = (
         AnyOf(
@@ -285,29 +285,29 @@ def words_within(groups: Sequence[TermGroup], fields: tuple[str, ...]) -> Condit
 
 
 def has_phrase(phrases: Sequence[Phrase]) -> Condition:
-    """The condition that a product has one of these forms of a phrase, which `Analyzer.phrases` gives."""
+    """The condition that a product contains one of these forms of a phrase, as returned by `Analyzer.phrases`."""
     return AnyOf(tuple(HasPhrase(terms) for terms in phrases))
 
 
 def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Sequence[TermGroup]]:
-    """The groups of a query that count in matching, and those that count in the score alone."""
+    """The groups of a query that count for matching, and those that count only for the score."""
     needed = [group for group in groups if not group.is_optional]
     return (needed, [group for group in groups if group.is_optional]) if needed else (groups, ())
 
 
 EXPANSION_WEIGHT = 2.0
-"""What a learned term of strength 1 counts, in inverse document frequencies of the word that it is met for
-(docs/decisions/0028-query-expansion.md)."""
+"""The weight of a learned term of strength 1, as a multiple of the inverse document frequency of the word that it
+replaces (docs/decisions/0028-query-expansion.md)."""
 MOST_MATCHING = 5
-"""Learned terms that are met in place of a word that no product has."""
+"""The most learned terms that can match in place of a word that no product has."""
 
 
 def expansion_scores(
     group: TermGroup, frequencies: Mapping[str, int], products: int, *, is_scored: bool
 ) -> dict[str, float]:
-    """By expansion of a typed word, what a product with that term scores, however often it has it. In matching (not
-    `is_scored`) only the strongest count, of a word that no product has. `frequencies` are numbers of products by
-    term."""
+    """For each expansion of a typed word, the score of a product with that term, whatever its frequency. In matching
+    (not `is_scored`), only the strongest expansions count, and only for a word that no product has. `frequencies` are
+    numbers of products by term."""
     others = group.expansions
     if not is_scored:
         others = () if any(frequencies.values()) else others[:MOST_MATCHING]
@@ -318,10 +318,10 @@ def expansion_scores(
 
 
 def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: int) -> list[float]:
-    """Factors of the BM25 of a typed word and of its synonyms, in this order, that let them count as one term.
+    """Factors for the BM25 of a typed word and of its synonyms, in this order, by which they count as one term.
 
-    All get the weight of the most frequent one, as in Lucene's SynonymQuery; else the rarest would decide the order. A
-    phrase is as frequent as its rarest term. `frequencies` are numbers of products by term.
+    All get the weight of the most frequent one, as in Lucene's SynonymQuery; otherwise the rarest would decide the
+    order. A phrase is as frequent as its rarest term. `frequencies` are numbers of products by term.
     """
 
     def weigh(terms: Phrase) -> list[float]:
@@ -333,7 +333,7 @@ def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: i
 
 
 def _inverse_frequency(count: int, products: int) -> float:
-    """That of BM25; live changes may raise the count above the number of products."""
+    """The inverse document frequency of BM25; live changes may raise the count above the number of products."""
     return math.log1p((max(products, count) - count + 0.5) / (count + 0.5))
 
 
@@ -344,13 +344,13 @@ def make_facet(
     size: int,
     span: tuple[float | None, float | None] = (None, None),
 ) -> Facet:
-    """A facet from the values that a backend counted: most frequent first, ties by value, `size` at most.
+    """A facet from the values that a backend counted: most frequent first, ties by value, at most `size`.
 
     "BOSCH" and "Bosch" are one value, shown in the spelling that more products have.
 
-    `span` is the lowest and the highest number, None where there is none; times are left out of it.
+    `span` is the lowest and the highest number, None if there is none; times are not included.
 
-    In a field of both kinds the number 12 and the text "12" are one value, as they are to a filter.
+    In a field with texts and numbers, the number 12 and the text "12" are one value, as in filters.
     """
     counts: dict[str, FacetCount] = {}
     shown: list[tuple[str | float | bool, int]] = [(_shown_text(info, text), count) for text, count in texts]

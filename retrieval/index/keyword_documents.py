@@ -1,6 +1,6 @@
-"""The documents of a keyword index, in a compressed file that every backend is filled from.
+"""The documents of a keyword index, in a compressed file from which every backend is filled.
 
-The next version copies the lines of unchanged products, whose text needs no second analysis.
+The next version copies the lines of unchanged products, so their texts are not analysed again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _BLOCK_BYTES = 1 << 17
 
 
 class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
-    """A document without its row, its fields by slot."""
+    """A document without its row; its fields are ordered by slot."""
 
     fields: tuple[tuple[str, int, str], ...]
-    """The searched fields: tag, weight, and the terms with blanks between them. What no request can name has no tag."""
+    """The searched fields: tag, weight, and terms separated by blanks. A field that requests cannot name has no tag."""
     identifiers: tuple[str, ...]
     numbers: tuple[tuple[int, float], ...]
     texts: str
@@ -34,23 +34,23 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     shown: str
     """JSON: the display texts of each field."""
     places: tuple[tuple[float, float], ...] = ()
-    """Latitudes and longitudes."""
+    """Latitude and longitude of each place."""
 
     @property
     def repeated(self) -> list[str]:
-        """Each field as often as it weighs. Backends leave a gap between these values of one field, so that no phrase
-        begins in one and ends in the next."""
+        """Each field repeated by its weight. Backends leave a gap between these values of one field, so that no phrase
+        extends over two of them."""
         return [terms for _, weight, terms in self.fields for _ in range(weight)]
 
     @property
     def tagged(self) -> str:
-        """The terms of each field after its tag, as `FieldCatalog.tagged_terms` has them, with blanks between them."""
+        """The terms of each field after its tag, as in `FieldCatalog.tagged_terms`, separated by blanks."""
         tagged = " ".join([f"{tag}:{terms.replace(' ', f' {tag}:')}" for tag, _, terms in self.fields if tag])
         return " ".join(dict.fromkeys(tagged.split(" ")))
 
 
 def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
-    """The line of a document, without fields that the catalog lacks."""
+    """The line of a document, without fields that are missing from the catalog."""
     fields, made = catalog.fields, document.columns
     searched = ((catalog.tag_of(each.name), each.weight, " ".join(each.terms)) for each in document.fields)
     numbers = ((fields[name].slot, number) for name, each in made.numbers.items() if name in fields for number in each)
@@ -70,9 +70,9 @@ def _by_slot(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
 
 
 class KeywordBuilder:
-    """Writes the lines of a version's keyword index into an empty folder, in the order of rows.
+    """Writes the lines of a version's keyword index into an empty folder, ordered by row.
 
-    `before` is the folder of an index of the same fields, slots and analysis, to copy unchanged products from.
+    `before` is the folder of an index with the same fields, slots and analysis, to copy unchanged products from.
     """
 
     def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
@@ -88,7 +88,7 @@ class KeywordBuilder:
             self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
 
     def add_line(self, row: int, encoded: bytes) -> None:
-        """Adds an encoded line, by `encode_line(keyword_line(...))`."""
+        """Adds an encoded line, made by `encode_line(keyword_line(...))`."""
         self._index(row, encoded)
         self._lines.write(encoded)
 
@@ -96,11 +96,11 @@ class KeywordBuilder:
         """A hook for local backends."""
 
     def _index_as_before(self, row: int, row_before: int, encoded: bytes) -> None:  # noqa: ARG002
-        """A hook for local backends that keep what they have of a row of the earlier index."""
+        """A hook for local backends that reuse their data of a row of the earlier index."""
         self._index(row, encoded)
 
     def add_as_before(self, row: int, row_before: int) -> None:
-        """Copies the line of a row of the earlier index; these rows must ascend."""
+        """Copies the line of a row of the earlier index; these rows must be ascending."""
         for place, line in self._before:
             if place == row_before:
                 self._index_as_before(row, row_before, line)
@@ -114,7 +114,7 @@ class KeywordBuilder:
 
 
 class LineWriter:
-    """Writes encoded lines, one after the other."""
+    """Writes encoded lines in sequence."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / LINES_FILE).open("wb")
@@ -135,7 +135,7 @@ class LineWriter:
 
 
 def read_lines(folder: Path) -> Iterator[bytes]:
-    """The encoded lines of a version's keyword index in the order of its rows; raises StoreDamagedError."""
+    """The encoded lines of a version's keyword index, ordered by row; raises StoreDamagedError."""
     path = folder / LINES_FILE
     rest = b""
     try:
@@ -154,7 +154,7 @@ def read_lines(folder: Path) -> Iterator[bytes]:
 
 
 def _unpacked(file: BinaryIO) -> Iterator[bytes]:
-    # Not zstandard's stream reader: it takes a truncated file for a whole one.
+    # Not zstandard's stream reader, which accepts a truncated file as complete.
     frame = zstandard.ZstdDecompressor().decompressobj()
     while block := file.read(_BLOCK_BYTES):
         yield frame.decompress(block)
@@ -163,7 +163,7 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _line_at(unread: bytes, start: int) -> bytes:
-    """The line at `start`, or nothing while it is incomplete; no line is empty."""
+    """The line at `start`, or an empty one while it is incomplete; no line is empty."""
     begin = start + _LENGTH_BYTES
     end = begin + int.from_bytes(unread[start:begin], "little")
     return unread[begin:end] if end <= len(unread) else b""

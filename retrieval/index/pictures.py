@@ -1,4 +1,4 @@
-"""The picture index of a version: the vectors of the products' pictures, beside those of their texts."""
+"""The picture index of a version: the vectors of the products' pictures, in addition to those of their texts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from retrieval.store.files import load_array
 from retrieval.store.manifest import PictureInfo
 
 DEPTH = 100
-"""Products whose pictures are nearest to a text: they are candidates of a search where the text is about looks."""
+"""The number of products with the nearest pictures that become candidates of a search whose text is about looks."""
 FLOOR = 2.5
-"""Deviations above the cosine of unrelated titles and pictures from which a picture says that its product fits a
-text."""
+"""Deviations above the cosine of unrelated titles and pictures from which a picture counts as evidence that its product
+fits a text."""
 ROWS_FILE = "products.npy"
-"""The rows of the products that have a picture, ascending (m,) int64: vector by vector."""
+"""The rows of the products with a picture, ascending (m,) int64, in the order of the vectors."""
 KEYS_FILE = "keys.npy"
-"""For each vector the fingerprint of the picture (m, 16) uint8: equal pictures need no second encoding."""
+"""The fingerprint of each vector's picture (m, 16) uint8: equal pictures are encoded once."""
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,33 @@ class PictureIndex:
 
     info: PictureInfo
     vectors: FaissIndex
-    """By place."""
+    """The vectors, by place."""
     rows: Rows
-    """(m,) The product of each place, ascending."""
+    """(m,): the product of each place, ascending."""
     masked: frozenset[int] = field(default_factory=frozenset)
-    """Rows whose picture does not count, since a live change deleted the product or gave it another one."""
+    """Rows whose picture does not count, because a live change deleted the product or changed its picture."""
 
     @classmethod
     def open(cls, folder: Path, info: PictureInfo) -> PictureIndex:
-        """Raises StoreDamagedError where its files and the manifest do not agree."""
+        """Opens the index; raises StoreDamagedError if its files do not match the manifest."""
         vectors, rows = FaissIndex(folder), load_array(folder / ROWS_FILE)
         if not (vectors.size == len(rows) == info.pictures and vectors.dimension == info.dimension):
             found = f"{vectors.size} vectors of dimension {vectors.dimension} for {len(rows)} products"
-            message = f"{folder} holds {found}, its manifest says {info.pictures} of dimension {info.dimension}"
+            message = f"{folder} has {found}, but its manifest says {info.pictures} of dimension {info.dimension}"
             raise StoreDamagedError(f"{message}; rebuild the index")
         return cls(info, vectors, rows)
 
     def without(self, rows: frozenset[int]) -> PictureIndex:
-        """The same without the pictures of some products."""
+        """The same index without the pictures of some products."""
         return replace(self, masked=self.masked | rows) if rows - self.masked else self
 
     @cached_property
     def _allowed(self) -> Rows | None:
-        """The places that count (n,); None for all."""
+        """The places that count (n,); None if all do."""
         return np.flatnonzero(~np.isin(self.rows, sorted(self.masked))) if self.masked else None
 
     def nearest(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        """The products with the pictures nearest to `query` (dimension,), of the rows `allowed` where given."""
+        """The products with the pictures nearest to `query` (dimension,), among the rows `allowed` if given."""
         places = self._allowed
         if allowed is not None:
             inside = np.flatnonzero(np.isin(self.rows, allowed))
@@ -75,24 +75,24 @@ class PictureIndex:
         return cosines
 
     def gains(self, query: Vectors, rows: Rows, weight: float) -> NDArray[np.float64]:
-        """What the pictures of some products add to their scores (n,) for the vector of a text; 0 for a product without
-        a picture, and where text and picture have nothing to do with each other."""
+        """The additions to the scores of some products (n,) by their pictures, for the vector of a text; 0 for a
+        product without a picture, and if text and picture are unrelated."""
         similarity = self.info.background.standardise(self.similarity(query, rows))
         return weight * np.nan_to_num(similarity - FLOOR, nan=0.0).clip(min=0.0)
 
     @staticmethod
     def deviations(gain: float, weight: float) -> float:
-        """How far text and picture are above unrelated ones, where the picture adds `gain` > 0: the inverse of
+        """The deviations of text and picture above unrelated ones if the picture adds `gain` > 0: the inverse of
         `gains`."""
         return gain / weight + FLOOR
 
     def near(self, query: Vectors) -> Rows:
-        """The products whose pictures fit the vector of a text, at most `DEPTH`, the nearest first."""
+        """The products whose pictures fit the vector of a text, nearest first, at most `DEPTH`."""
         found = self.nearest(query, DEPTH)
         return found.rows[self.info.background.standardise(found.scores.astype(np.float64)) > FLOOR]
 
     def vector(self, row: int) -> Vectors | None:
-        """The vector of a product's picture (dimension,); None for a product without one."""
+        """The vector of a product's picture (dimension,); None for a product without a picture."""
         (place,) = self._places(np.array([row])).tolist()
         return self.vectors.vector(place) if place >= 0 else None
 

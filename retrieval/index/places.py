@@ -27,16 +27,16 @@ class PlaceColumns:
 
     @classmethod
     def of(cls, places: Iterable[tuple[int, Sequence[tuple[float, float]]]]) -> PlaceColumns:
-        """The columns of rows with the latitudes and longitudes of their places."""
+        """The columns of rows, given with the latitudes and longitudes of their places."""
         lines = [(row, lat, lng) for row, each in places for lat, lng in each]
         return cls(np.array(lines, np.float64).reshape(-1, 3))
 
     @classmethod
     def load(cls, folder: Path) -> PlaceColumns:
-        """Those in an index's folder; raises StoreDamagedError."""
+        """The columns in an index's folder; raises StoreDamagedError."""
         table = load_array(folder / PLACES_FILE, mapped=True)
         if table.ndim != 2 or table.shape[1] != 3 or table.dtype != np.float64:
-            message = f"{folder / PLACES_FILE} holds {table.dtype}{table.shape}, not places; rebuild the index"
+            message = f"{folder / PLACES_FILE} has {table.dtype}{table.shape}, not places; rebuild the index"
             raise StoreDamagedError(message)
         return cls(table)
 
@@ -44,19 +44,19 @@ class PlaceColumns:
         np.save(folder / PLACES_FILE, self.table)
 
     def replace(self, rows: Iterable[int], others: PlaceColumns) -> PlaceColumns:
-        """These columns with some rows' places replaced by those of `others`."""
+        """These columns, with the places of some rows replaced by those of `others`."""
         is_replaced = np.isin(self.table[:, 0], list(rows))
         if not is_replaced.any() and not len(others.table):
             return self
         return PlaceColumns(np.concatenate([self.table[~is_replaced], others.table]))
 
     def rows(self, area: Area | None = None) -> Rows:
-        """The rows with a place, ascending; with `area` those with a place in it."""
+        """The rows with a place, ascending; with `area`, the rows with a place in it."""
         row, lat, lng = self.table.T
         return np.unique(row if area is None else row[area.contains(lat, lng)]).astype(np.int64)
 
     def distances(self, rows: Rows, place: Place) -> NDArray[np.float64]:
-        """The distance (n,) in metres from a place to the nearest one of each row; NaN for a row without places."""
+        """The distance (n,) in metres from a place to the nearest place of each row; NaN for a row without places."""
         found = np.full(len(rows), np.inf)
         row, lat, lng = self.table.T
         at = places_of(row.astype(np.int64), rows)

@@ -17,19 +17,19 @@ from retrieval.records import Facet, RangeCount
 
 MOST_BOUNDS = 100
 _AUTOMATIC = 6
-"""Ranges of a field without bounds, at most."""
+"""The most ranges of a field without given bounds."""
 _STEPS = np.array([1.0, 2.0, 5.0])
 
 
 @dataclass(frozen=True, slots=True)
 class RangedField:
-    """A numeric field and the bounds of its ranges, ascending; a range ends below the next bound, the last one has no
-    end."""
+    """A numeric field and the bounds of its ranges, ascending. A range ends below the next bound; the last one is
+    open-ended."""
 
     request: str
     field: str
     bounds: tuple[float, ...] = ()
-    """Empty for ranges by quantiles."""
+    """Empty for quantile ranges."""
 
 
 def parse_ranges(text: str, catalog: FieldCatalog) -> RangedField:
@@ -40,7 +40,7 @@ def parse_ranges(text: str, catalog: FieldCatalog) -> RangedField:
     name, colon, given = ("", "", "") if text in catalog.fields else text.rpartition(":")
     info = catalog.resolve(name if colon else text)
     if FieldKind.NUMBER not in info.kinds:
-        message = f"ranges: {info.name} holds no numbers; count ranges of a number, such as price"
+        message = f"ranges: {info.name} has no numbers; use a numeric field, such as price"
         raise UnknownFieldError(message, info.name, ("price",))
     if not colon:
         return RangedField(text, info.name)
@@ -51,15 +51,15 @@ def parse_ranges(text: str, catalog: FieldCatalog) -> RangedField:
     if not (all(map(math.isfinite, bounds)) and all(low < high for low, high in pairwise(bounds))):
         raise QueryError(f"ranges has {text[:100]!r}; the bounds must be ascending numbers, such as price:0,50,100")
     if len(bounds) > MOST_BOUNDS:
-        raise QueryError(f"ranges has {len(bounds)} bounds of {info.name}, it can have {MOST_BOUNDS}")
+        raise QueryError(f"ranges has {len(bounds)} bounds of {info.name}; at most {MOST_BOUNDS} are allowed")
     return RangedField(name, info.name, bounds)
 
 
 def quantile_bounds(facet: Facet) -> tuple[float, ...]:
-    """Bounds of at most six ranges with about as many products each, from all values of a facet; minus infinity first.
-    Empty where there are fewer than two values.
+    """Bounds of at most six ranges with about equal numbers of products, from all values of a facet; minus infinity
+    first. Empty if there are fewer than two values.
 
-    Each quantile is rounded down by less than half of its distance to those beside it, so that no range is empty.
+    Each quantile is rounded down by less than half of its distance to its neighbours, so that no range is empty.
     """
     counts = {float(each.value): each.count for each in facet.counts if type(each.value) is float}
     values = np.array(sorted(counts))
@@ -78,10 +78,11 @@ def quantile_bounds(facet: Facet) -> tuple[float, ...]:
 
 
 def _rounded_down(number: float, most: float) -> float:
-    """A multiple of the largest of 1, 2 and 5 times a power of ten that is at most `most`."""
+    """The number rounded down to a multiple of the largest of 1, 2 and 5 times a power of ten that is at most
+    `most`."""
     digits = math.floor(math.log10(most))
     step = float(_STEPS[_STEPS * 10.0**digits <= most * (1 + 1e-9)].max(initial=1.0))
-    # Of whole powers of ten, so that 0.3 does not become 0.30000000000000004.
+    # Computed with integer powers of ten, so that 0.3 does not become 0.30000000000000004.
     count = math.floor(number / (step * 10.0**digits) + 1e-9)
     rounded = round(count * step * 10.0**digits, max(0, -digits))
     return rounded if rounded <= number else round((count - 1) * step * 10.0**digits, max(0, -digits))

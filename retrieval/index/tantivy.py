@@ -1,8 +1,8 @@
 """The keyword index on one machine: tantivy, on disk and memory-mapped. The only file that imports tantivy.
 
-A field's numbers live in a float column of their own (`n7`), its texts under one key (`t7`) of two JSON fields:
-`filter` holds them folded, `facet` as they are shown. The number is the field's place in the catalog, so no field name
-of a feed ever meets tantivy's own syntax. Places are in a file of their own: tantivy knows no areas.
+Each field's numbers are in a separate float column (`n7`), its texts under one key (`t7`) of two JSON fields: `filter`
+has them folded, `facet` as displayed. The number is the field's slot in the catalog, so field names of a feed are never
+parsed by tantivy. Places are in a separate file, since tantivy does not support areas.
 """
 
 from __future__ import annotations
@@ -86,25 +86,25 @@ TAGGED = "tagged"
 ROW = "row"
 _HEAP_BYTES = 256 * 1024 * 1024
 _LIVE_HEAP_BYTES = 15_000_000
-"""tantivy's least; live changes are few."""
+"""The least that tantivy accepts; live changes are few."""
 _SPARE_PLACES = 64
 _UNION = 32
-"""Documents that one union selects."""
+"""The number of documents that one union selects."""
 _MOST_COMBINATIONS = 10
-"""Of a query's words, one of which a document must have: up to five words."""
+"""The most combinations of query words that a document can match by; enough for up to five words."""
 _NARROWED_FROM = 0.5
-"""Postings of a word, as a share of those of the rarest words, from which on it is looked for among these alone."""
+"""If a word has more postings than this share of those of the rarest words, it is searched only among the latter."""
 _MOST_BUCKETS = 65_000
-"""tantivy refuses more; a field with more values than this has no use as a facet."""
+"""tantivy rejects more; a field with more values than this is not useful as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
 Clause = tuple[Occur, Query]
 
 
 FEWEST_EXTENDED = 20_000
-"""Products of an index that is extended: a smaller one is written anew in seconds."""
+"""The fewest products of an index that is extended; a smaller one is rebuilt in seconds."""
 MOST_REPLACED = 0.1
-"""Documents of an extended index that are no product's any more, as a share of its products: word statistics count
-them."""
+"""The largest share of an extended index's documents that no longer belong to a product, relative to its products; word
+statistics still count them."""
 _NUMBERS_FILE = "numbers.npy"
 
 
@@ -116,11 +116,11 @@ class DocumentNumbers:
     by_row: Rows
     """(n,)."""
     rows: Rows
-    """(m,) The row of each number that was ever given, or -1."""
+    """(m,): the row of each number ever assigned, or -1."""
 
     @classmethod
     def load(cls, folder: Path) -> DocumentNumbers | None:
-        """Those in an index's folder, or None where each document has the number of its row."""
+        """The numbers in an index's folder, or None if each document has the number of its row."""
         if not (folder / _NUMBERS_FILE).exists():
             return None
         rows = load_array(folder / _NUMBERS_FILE).astype(np.int64)
@@ -141,23 +141,23 @@ class DocumentNumbers:
 
 
 class TantivyBuilder(KeywordBuilder):
-    """Writes a keyword index into an empty folder, documents in the order of their rows. Where few products changed, it
-    copies the index in `before`, and replaces their documents."""
+    """Writes a keyword index into an empty folder, with documents ordered by row. If few products changed, it copies
+    the index in `before` and replaces their documents."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
         super().__init__(folder, catalog, before)
         self._folder_before = before
         self._numbers = _extensible_numbers(before, catalog) if before else None
-        """Those of the index before, while it can be extended."""
+        """The numbers of the previous index, while it can be extended."""
         self._rows_before = array("q")
-        """The row of each of this index's rows there, or -1."""
+        """The row in the previous index of each row, or -1."""
         self._added: list[tuple[int, KeywordLine]] = []
         self._places = array("d")
         """Row, latitude and longitude of each place."""
         self._writer = self._open_writer() if self._numbers is None else None
 
     def _open_writer(self) -> tantivy.IndexWriter:
-        # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
+        # One thread keeps documents ordered by row, so that equal scores are returned in that order.
         with _written(self._folder):
             return tantivy.Index(_schema(self._catalog), str(self._folder)).writer(_HEAP_BYTES, 1)
 
@@ -181,7 +181,7 @@ class TantivyBuilder(KeywordBuilder):
             self._index(row, encoded)
 
     def finish(self) -> Path:
-        """Commits and returns the folder that was written."""
+        """Commits and returns the folder."""
         folder = super().finish()
         if self._writer is None and not (
             self._folder_before and self._numbers and self._extend(self._folder_before, self._numbers)
@@ -199,7 +199,7 @@ class TantivyBuilder(KeywordBuilder):
         return folder
 
     def _extend(self, before: Path, numbers: DocumentNumbers) -> bool:
-        """Extends the index before, unless too many of its documents would be no product's any more."""
+        """Extends the previous index, unless too many of its documents would no longer belong to a product."""
         rows_before = np.array(self._rows_before, np.int64)
         now_at = rows_now(rows_before, len(numbers.by_row))
         kept = np.where(numbers.rows < 0, -1, now_at[numbers.rows])
@@ -229,10 +229,10 @@ class TantivyBuilder(KeywordBuilder):
 
 
 def _extensible_numbers(folder: Path, catalog: FieldCatalog) -> DocumentNumbers | None:
-    """The numbers of an index that can be extended by a catalog's documents, or None."""
+    """The numbers of an index that can be extended for this catalog, or None."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-    except OSError:  # the index of that version is in a cluster
+    except OSError:  # that version's index is in a cluster
         return None
     columns = sum(bool(re.fullmatch(r"n\d+", field["name"])) for field in meta["schema"])
     documents = np.arange(sum(segment["max_doc"] for segment in meta["segments"]))
@@ -243,7 +243,7 @@ def _extensible_numbers(folder: Path, catalog: FieldCatalog) -> DocumentNumbers 
 
 @contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """Raises StoreError where tantivy, whose errors are all ValueError, cannot write."""
+    """Raises StoreError if tantivy cannot write; all of its errors are ValueError."""
     try:
         yield
     except ValueError as error:
@@ -263,9 +263,9 @@ class TantivyIndex(SequentialQueries):
         self._ties_by_row = self._searcher.num_segments < 2 and self._numbers is None
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
-        """This index with changed rows; this one stays as it is.
+        """A copy of this index with changed rows.
 
-        Until the next version, word statistics count replaced documents too.
+        Until the next version, word statistics also count replaced documents.
         """
         lines = [(each.row, keyword_line(each.document, catalog)) for each in changes if each.document]
         numbers = self._numbers_of(np.array([row for row, _ in lines], np.int64))
@@ -299,7 +299,7 @@ class TantivyIndex(SequentialQueries):
         rows, scores = self._scored(result.hits)
         if self._ties_by_row:
             return Matches(*rank_matches(rows, scores, limit), total)
-        # Here equal scores are in the order of documents, and so they stay: a cut must not depend on how many are read.
+        # Equal scores are ordered by document here and stay so: a cut must not depend on how many are read.
         return Matches(rows[:limit], round_scores(scores[:limit]), total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
@@ -312,8 +312,8 @@ class TantivyIndex(SequentialQueries):
             clauses = [(Occur.Must, chosen)] if match is None else [(Occur.Must, chosen), (Occur.Should, match)]
             found, scores = self._found(Query.boolean_query(clauses), len(rows))
         else:
-            # A union is read from one chosen document to the next; a word alone is skipped through. So words are
-            # counted first.
+            # A union visits each matching document, whereas a single word can be skipped through. So words are counted
+            # first.
             one_each = [Query.const_score_query(self._group(each), 1.0) for each in needed]
             found, counts = self._found(_scored_by(chosen, one_each), len(rows))
             matched, scores = found[counts > least - 0.5], np.zeros(len(found), np.float32)
@@ -353,7 +353,7 @@ class TantivyIndex(SequentialQueries):
         return sort_rows(rows, by, values)
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
-        """What matches enough of the groups."""
+        """The query for documents that match enough of the groups."""
         needed, optional = split_optional(groups)
         if not needed:
             return None
@@ -375,8 +375,8 @@ class TantivyIndex(SequentialQueries):
         return Query.boolean_query(clauses) if scored else match
 
     def _narrowed(self, groups: Sequence[TermGroup], parts: Sequence[Query], least: int) -> list[Query]:
-        """The queries of groups, `least` of which a document must match, the rarest first. Every such document matches
-        one of the rarest, all but `least` - 1 of them; among these alone are frequent groups looked for."""
+        """The queries of groups, rarest first, of which a document must match `least`. Each such document matches one
+        of the rarest groups (all but `least` - 1), so frequent groups are searched only among their documents."""
         frequencies = [
             sum(
                 min(self._searcher.doc_freq(TEXT, term) for term in terms)
@@ -400,7 +400,7 @@ class TantivyIndex(SequentialQueries):
         return self._group(group, is_scored=True)
 
     def _group(self, group: TermGroup, *, is_scored: bool = False) -> Query:
-        """What matches a group, or what scores for it: expansions score alone, unless no product has the word."""
+        """The query for a group's matches, or for its score: expansions only score, unless no product has the word."""
         typed, *others = (self._conjunction(terms) for terms in group.alternatives)
         frequencies = {term: self._searcher.doc_freq(TEXT, term) for term in group.weighed_terms}
         if group.synonyms:
@@ -424,8 +424,8 @@ class TantivyIndex(SequentialQueries):
         return numbers
 
     def _rows(self, rows: Rows) -> Query:
-        # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary. A union visits all of
-        # its parts wherever one has a document, so documents that are neighbours stand in unions of their own.
+        # Ten times faster than a term set of the same 200 rows, which scans the whole dictionary. A union visits all of
+        # its parts wherever one has a document, so neighbouring documents are in separate unions.
         numbers = sorted(self._numbers_of(rows))
         each = [Query.term_query(self._schema, ROW, number, "basic") for number in numbers]
         parts = (_any_of(each[start : start + _UNION]) for start in range(0, len(each), _UNION))
@@ -477,7 +477,7 @@ class TantivyIndex(SequentialQueries):
                 return self._of_rows(self._places.rows())
 
     def _of_rows(self, rows: Rows) -> Query:
-        """Many rows: faster than a term each, from some hundred on."""
+        """Selects many rows: faster than one term per row, from some hundred rows on."""
         return Query.term_set_query(self._schema, ROW, self._numbers_of(rows)) if len(rows) else Query.empty_query()
 
     def _within(self, condition: NumberWithin) -> Query:
@@ -502,7 +502,7 @@ class TantivyIndex(SequentialQueries):
         return make_facet(info, texts, numbers, size, (span["min"], span["max"]))
 
     def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
-        """The values of a column with their counts. One column a request: tantivy bounds its buckets."""
+        """The values of a column with their counts. One column per request, since tantivy limits its buckets."""
         wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
         buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
         return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
@@ -535,50 +535,50 @@ def _any_of(queries: Iterable[Query]) -> Query:
 
 
 def _scored_by(query: Query, parts: Iterable[Query]) -> Query:
-    """A query whose documents also get the scores of `parts`, one after the other: no union of them is made."""
+    """A query whose documents also get the scores of `parts`, added one by one, without a union of them."""
     for part in parts:
         query = Query.boolean_query([(Occur.Must, query), (Occur.Should, part)])
     return query
 
 
 class _WorkingCopy:
-    """A temporary folder with links to an index's files: tantivy writes locks and new segments beside what it reads,
-    and a published folder is never written to."""
+    """A temporary folder with links to an index's files: tantivy writes locks and new segments next to the files that
+    it reads, but a published folder is never written to."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
         self.catalog = catalog
         try:
-            # Lives as long as this object: tantivy looks into the folder from time to time.
+            # Lives as long as this object, since tantivy accesses the folder occasionally.
             self._links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
             for path in folder.iterdir() if folder.is_dir() else ():
                 Path(self._links.name, path.name).symlink_to(path.resolve())
         except OSError as error:
-            message = f"no temporary folder can be created to open {folder} in ({error.strerror}); check its disk"
+            message = f"no temporary folder can be created to open {folder} ({error.strerror}); check its disk"
             raise StoreError(message) from error
         self._writer: tantivy.IndexWriter | None = None
         try:
             self._index = tantivy.Index.open(self._links.name)
             self._index.config_reader("manual")
         except ValueError as error:
-            message = f"{folder} holds no keyword index that can be opened ({error}); rebuild the index"
+            message = f"{folder} has no keyword index that can be opened ({error}); rebuild the index"
             raise StoreDamagedError(message) from error
         self.schema = self._index.schema
 
     def searcher(self) -> tantivy.Searcher:
-        """A searcher of what is committed now."""
+        """A searcher of the committed documents."""
         return self._index.searcher()
 
     def replace(self, documents: Iterable[tantivy.Document], gone: Iterable[int]) -> tantivy.Searcher:
         """Removes the documents of the numbers `gone`, adds others, and returns a searcher of the result.
 
-        Raises StoreError where nothing can be written; nothing is changed then.
+        Raises StoreError if nothing can be written; the index is then unchanged.
         """
-        # A writer that failed is of no more use; what it did not commit goes with it.
+        # A writer that failed cannot be used again; its uncommitted changes are dropped with it.
         writer, self._writer = self._writer, None
         with _written(Path(self._links.name)):
             if writer is None:
                 writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
-                # What a writer that failed began under a name would stop this one, which comes to the same names.
+                # Files that a failed writer began would block this writer, which generates the same names.
                 writer.garbage_collect_files()
             _replace_documents(writer, self.schema, gone, documents)
             self._index.reload()
@@ -598,7 +598,7 @@ def _replace_documents(
 
 
 def _document(number: int, line: KeywordLine) -> tantivy.Document:
-    # Not as one JSON text: tantivy's reader of JSON rounds some numbers in their last digit, and a filter misses them.
+    # Not as one JSON text: tantivy's JSON parser rounds some numbers in their last digit, and filters would miss them.
     made = tantivy.Document()
     made.add_unsigned(ROW, number)
     for text in line.repeated:
@@ -616,7 +616,7 @@ def _document(number: int, line: KeywordLine) -> tantivy.Document:
 
 
 _MARK = "\x1f"
-"""Before a text that looks like a time: tantivy would store the time, which no filter by the text finds, and panics on
+"""Prefix of texts that look like a time: tantivy would store the time, which no filter by the text finds, and panics on
 some, such as 9999-12-31T23:59:59-23:59."""
 _TIME = re.compile(r"(?=\d{4}-\d\d-\d\d\D\d\d:)")
 _TIME_IN_JSON = re.compile(rf'"(?<=[\[,]"){_TIME.pattern}')
@@ -635,7 +635,7 @@ def _schema(catalog: FieldCatalog) -> tantivy.Schema:
     builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
     builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
     builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)
-    # Every field may come to hold numbers, and some fields are yet to come: a live change cannot alter the schema.
+    # Any field may get numbers later, and fields may be added: a live change cannot alter the schema.
     for place in range(_places_used(catalog) + _SPARE_PLACES):
         builder.add_float_field(f"n{place}", fast=True)
     return builder.build()

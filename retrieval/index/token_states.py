@@ -1,15 +1,15 @@
 """Token states of a version's products: int8, memory-mapped, for the ranker.
 
 states/
-  states.npy     (total, d) int8: the products' tokens end to end, each a unit vector times 127; of an encoder whose
-                 token has one state, whatever the text, (vocabulary, d): each token's
+  states.npy     (total, d) int8: the products' tokens, concatenated, each a unit vector times 127; (vocabulary, d), the
+                 state of each token, for an encoder whose tokens have the same state in all texts
   ids.npy        (total,) int32: the tokens' ids in the encoder's vocabulary
   offsets.npy    (n + 1,) int64: where each product's tokens begin
-  idf.npy        (vocabulary,) float32: how rare each token is in the catalog
+  idf.npy        (vocabulary,) float32: the inverse document frequency of each token in the catalog
   states.json    TokenStatesInfo
 
-They are those of the first tokens of each product's text, from the run that made its vector (late interaction over
-stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
+They are the states of the first tokens of each product's text, from the run that computed its vector (late interaction
+over stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ FACTS_FILE = "states.json"
 STATES_FILES = (STATES_FILE, IDS_FILE, OFFSETS_FILE, IDF_FILE, FACTS_FILE)
 FORMAT = 1
 DIMENSION = 96
-"""The default columns of stored states: 20 tokens of a product take 2,000 bytes."""
+"""The default number of columns of stored states: 20 tokens of a product take 2,000 bytes."""
 MOST_TOKENS = 32
-"""Tokens of a product that are kept."""
+"""The number of tokens of a product that are stored."""
 SCALE = 127
-"""A state of length 1 times this is what is stored."""
+"""The stored length of a state of length 1."""
 PADDING = -1
 
 Rows = NDArray[np.int64]
@@ -50,17 +50,17 @@ class TokenStatesInfo(msgspec.Struct, frozen=True):
     """The content of states.json, also part of the manifest."""
 
     encoder: str
-    """Identity of the encoder that made them."""
+    """Identity of the encoder that computed them."""
     dimension: int
     products: int
     tokens: int
-    """Of all products together."""
+    """The number of tokens of all products."""
     vocabulary: int
-    """All token ids are below it."""
+    """A bound above all token ids."""
     most: int = MOST_TOKENS
-    """Tokens of a product that are kept."""
+    """The most tokens of a product that are stored."""
     shared: bool = False
-    """Whether a token has one state in all texts."""
+    """Whether a token has the same state in all texts."""
     format: int = FORMAT
 
 
@@ -69,18 +69,18 @@ class ProductTokens:
     """The tokens of c products, padded to the longest."""
 
     ids: NDArray[np.int32]
-    """(c, t), -1 behind a product's last token."""
+    """(c, t); -1 after a product's last token."""
     states: NDArray[np.int8]
-    """(c, t, d), rows of length about 127; zeros where there is no token."""
+    """(c, t, d): rows of length about 127; zeros if there is no token."""
 
     @property
     def has_any(self) -> NDArray[np.bool_]:
-        """Which products have any token (c,)."""
+        """(c,): whether the product has any token."""
         return np.asarray((self.ids >= 0).any(axis=1))
 
     @classmethod
     def none(cls, count: int, dimension: int) -> ProductTokens:
-        """The tokens of products without states."""
+        """The tokens of `count` products without states."""
         return cls(np.empty((count, 0), np.int32), np.empty((count, 0, dimension), np.int8))
 
 
@@ -89,18 +89,18 @@ class TokenStates(Protocol):
 
     @property
     def encoder(self) -> str:
-        """Identity of the encoder that made them."""
+        """Identity of the encoder that computed them."""
 
     @property
     def dimension(self) -> int:
-        """Columns of the states."""
+        """The number of columns of the states."""
 
     @property
     def idf(self) -> NDArray[np.float32]:
         """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
 
     def narrow_query(self, query: Tokens) -> Tokens:
-        """A query's tokens, narrowed to the columns of the products' states."""
+        """A query's tokens, reduced to the columns of the products' states."""
 
     def gather(self, rows: Rows) -> ProductTokens:
         """The tokens of the products at `rows` (c,), in their order."""
@@ -108,12 +108,12 @@ class TokenStates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenRuns:
-    """The tokens of m texts, those of each in one run of two long arrays."""
+    """The tokens of m texts, each as one run of two long arrays."""
 
     ids: NDArray[np.int32]
     """(total,)"""
     states: NDArray[np.int8]
-    """(total, d), or (vocabulary, d) where a token's state is shared by all texts"""
+    """(total, d), or (vocabulary, d) if a token has the same state in all texts."""
     starts: NDArray[np.int64]
     """(m,)"""
     lengths: NDArray[np.int32]
@@ -133,7 +133,7 @@ class TokenRuns:
 
 
 def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The indices start, start + 1, ... of each run, as many as its length, end to end."""
+    """The indices start, start + 1, ... of each run, up to its length, concatenated."""
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     found: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
@@ -141,7 +141,7 @@ def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArra
 
 
 def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
-    """The first tokens of each text as stored: `dimension` columns, normalised again, times 127, rounded."""
+    """The first tokens of each text in stored form: `dimension` columns, normalised again, times 127, rounded."""
     lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     if not lengths.sum():
@@ -155,16 +155,16 @@ def _quantised(states: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 class StoredStates:
-    """The token states of a version, opened."""
+    """The opened token states of a version."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises StoreDamagedError naming the file that is missing, cannot be read, or does not fit the others."""
+        """Raises StoreDamagedError with the file that is missing, cannot be read, or does not match the others."""
         self.info = _facts(folder / FACTS_FILE)
         facts = self.info
         offsets = _array(folder / OFFSETS_FILE, (facts.products + 1,), np.int64)
         lengths = np.diff(offsets)
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
-            raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not fit {STATES_FILE}; rebuild the index")
+            raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not match {STATES_FILE}; rebuild the index")
         if lengths.max(initial=0) > facts.most:
             message = f"{folder / OFFSETS_FILE} has a product of more than {facts.most} tokens; rebuild the index"
             raise StoreDamagedError(message)
@@ -193,7 +193,7 @@ def _facts(path: Path) -> TokenStatesInfo:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if facts.format != FORMAT:
-        message = f"{path} is of format {facts.format}, this program reads {FORMAT}; rebuild the index"
+        message = f"{path} has format {facts.format}, but this program reads {FORMAT}; rebuild the index"
         raise StoreDamagedError(message)
     if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
         raise StoreDamagedError(f"{path} has impossible values; rebuild the index")
@@ -205,7 +205,7 @@ def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArra
     found = load_array(path, mapped=True)
     if found.shape != shape or found.dtype != kind:
         message = (
-            f"{path} holds {found.dtype}{found.shape}, {FACTS_FILE} says {np.dtype(kind)}{shape}; rebuild the index"
+            f"{path} has {found.dtype}{found.shape}, but {FACTS_FILE} says {np.dtype(kind)}{shape}; rebuild the index"
         )
         raise StoreDamagedError(message)
     return found
@@ -223,8 +223,8 @@ class StatesWriter:
         most: int = MOST_TOKENS,
         shared: NDArray[np.float32] | None = None,
     ) -> None:
-        """`encoder` is the identity of the one whose states these are, `vocabulary` more than any of its ids. `shared`
-        are the states of all tokens (vocabulary, at least `dimension`), where these are the same in all texts."""
+        """`encoder` is the identity of the encoder of the states, `vocabulary` is above all of its ids. `shared` are
+        the states of all tokens (vocabulary, at least `dimension`), if these are the same in all texts."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._facts = TokenStatesInfo(encoder, dimension, 0, 0, vocabulary, most, shared is not None)
@@ -236,12 +236,12 @@ class StatesWriter:
         self._frequency = np.zeros(vocabulary, np.int64)
 
     def add(self, ids: NDArray[np.int32], states: NDArray[np.int8] | None, lengths: NDArray[np.int32]) -> None:
-        """Adds the next m products: their tokens' ids (total,) and states (total, d) end to end, None where states are
-        shared, and their numbers of tokens (m,). Raises ValueError for an id outside the vocabulary."""
+        """Adds the next m products: their tokens' ids (total,) and states (total, d), concatenated (None if states are
+        shared), and their numbers of tokens (m,). Raises ValueError for an id outside the vocabulary."""
         vocabulary = len(self._frequency)
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
-            raise ValueError(f"token ids from {ids.min()} to {ids.max()}, of a vocabulary of {vocabulary}")
-        # A token counts once for each product that has it, however often.
+            raise ValueError(f"token ids from {ids.min()} to {ids.max()}, but a vocabulary of {vocabulary}")
+        # Document frequency: a token counts once per product, however often it occurs.
         pairs = np.sort(np.repeat(np.arange(len(lengths)), lengths) * vocabulary + ids)
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         self._frequency += np.bincount(pairs % vocabulary, minlength=vocabulary)
@@ -251,7 +251,7 @@ class StatesWriter:
         self._offsets.frombytes((self._offsets[-1] + np.cumsum(lengths, dtype=np.int64)).tobytes())
 
     def finish(self) -> TokenStatesInfo:
-        """Ends the files and returns what states.json says."""
+        """Closes the files and returns the content of states.json."""
         products, tokens = len(self._offsets) - 1, self._offsets[-1]
         self._ids.close()
         self._states.close()
@@ -263,6 +263,6 @@ class StatesWriter:
 
 
 def inverse_frequency(frequency: NDArray[np.int64], products: int) -> NDArray[np.float32]:
-    """ln((n + 1) / (df + 1)) + 1 of tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
+    """ln((n + 1) / (df + 1)) + 1 for tokens that df (v,) of n products have (Spärck Jones 1972, smoothed): above 1, and
     finite for a token that no product has."""
     return (np.log((products + 1) / (frequency + 1)) + 1).astype(np.float32)

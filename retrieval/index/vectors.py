@@ -15,13 +15,13 @@ from retrieval.store.files import load_array
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 StoredArray = NDArray[Any]
-"""Vectors as they are on disk: float32, or float16 in a large catalog."""
+"""Vectors as stored on disk: float32, or float16 in a large catalog."""
 _FEWEST_FOR_BACKGROUND = 50
 
 
 @dataclass(frozen=True, slots=True)
 class NearestRows:
-    """Rows with their cosine similarity to the query, most similar first, ties by row."""
+    """Rows with their cosine similarity to the query, most similar first; ties by row."""
 
     rows: Rows
     scores: NDArray[np.float32]
@@ -31,7 +31,8 @@ class NearestRows:
 class Background:
     """The mean and deviation of the cosine of unrelated products.
 
-    Encoders differ widely in it (from 0 to 1, or from 0.7 to 0.95), so a cosine is comparable only relative to it.
+    It differs widely between encoders (from 0 to 1, or from 0.7 to 0.95), so cosines are comparable only relative to
+    it.
     """
 
     mean: float
@@ -48,22 +49,22 @@ DEFAULT_BACKGROUND = Background(0.2, 0.12)
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """The least cosine of a query with its nearest product at which the catalog has something for the query."""
+    """The least cosine between a query and its nearest product at which the catalog has products for the query."""
 
     known: float
-    """Of a query with a word that the catalog or the language has."""
+    """For a query with a word that the catalog or the language has."""
     unknown: float
-    """Of a query without one."""
+    """For a query without such a word."""
 
 
 NO_CUTOFF = Cutoff(-1.0, -1.0)
-"""Of a catalog that is too small to measure one: every query fits."""
+"""The cutoff of a catalog that is too small to measure one: it accepts every query."""
 
 
 def measure_background(vectors: StoredArray, pairs: int = 20_000, seed: int = 0) -> Background:
     """The background of a catalog's unit vectors (n, dimension), from `pairs` pairs drawn by `seed`.
 
-    A catalog that is too small gets the default.
+    A catalog that is too small gets the default background.
     """
     if len(vectors) < _FEWEST_FOR_BACKGROUND:
         return DEFAULT_BACKGROUND
@@ -86,7 +87,7 @@ class VectorIndex(Protocol):
         """The length of each vector."""
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
+        """The `limit` nearest rows to `query` (dimension,), among `allowed` (ascending, distinct) if it is given."""
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
@@ -99,12 +100,12 @@ class VectorIndex(Protocol):
 
     @property
     def without_cluster(self) -> VectorIndex:
-        """The same vectors without a cluster."""
+        """The same vectors, searched without a cluster."""
 
 
 def rows_now(rows_before: Rows, count: int) -> Rows:
-    """For each of the `count` rows of a version before its row now, or -1 (count,). `rows_before` (n,) has for each row
-    now that of the same product before, or -1."""
+    """For each of the `count` rows of the previous version its current row, or -1 (count,). `rows_before` (n,) has for
+    each current row the previous row of the same product, or -1."""
     rows = np.full(count, -1, np.int64)
     kept = np.flatnonzero(rows_before >= 0)
     rows[rows_before[kept]] = kept
@@ -112,7 +113,7 @@ def rows_now(rows_before: Rows, count: int) -> Rows:
 
 
 def places_of(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where distinct numbers (m,) have each of those `wanted` (n,), or -1 (n,)."""
+    """The index in `among` (m,), whose numbers are distinct, of each number in `wanted` (n,), or -1 (n,)."""
     if not len(among):
         return np.full(len(wanted), -1)
     order = np.argsort(among)
@@ -123,7 +124,7 @@ def places_of(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np
 def nearest_of(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRows:
     """The `limit` highest scores, ties by row."""
     if 0 < limit < len(rows):
-        # A tie across the cut is decided by row too, so everything that reaches the cut's score is kept until then.
+        # Ties across the cut are also ordered by row, so all rows that reach the cut's score are kept until then.
         cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]
         kept = scores >= cut
         rows, scores = rows[kept], scores[kept]
@@ -133,40 +134,40 @@ def nearest_of(rows: Rows, scores: NDArray[np.float32], limit: int) -> NearestRo
 
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
-"""Rows that are read into memory at once."""
+"""The number of rows that are read into memory at once."""
 _SCANNED = 2_048
-"""Rows that a scan compares at once: they stay in the caches of a core."""
+"""The number of rows that a scan compares at once: they fit into the caches of a core."""
 HALF_FROM = 200_000
-"""From so many vectors on they are stored in 16 bits, which changes a cosine by less than .0001."""
+"""From this number of vectors on, they are stored in 16 bits, which changes a cosine by less than .0001."""
 
 
 def stored_type(count: int) -> np.dtype[np.floating]:
-    """The type of the numbers of so many stored vectors."""
+    """The number type of `count` stored vectors."""
     return np.dtype(np.float16 if count >= HALF_FROM else np.float32)
 
 
 def create_vectors(folder: Path, count: int, dimension: int) -> StoredArray:
-    """A memory-mapped array (count, dimension) to write unit vectors into; it rounds them to its type."""
+    """A memory-mapped array (count, dimension) for unit vectors, which it rounds to its type."""
     folder.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=stored_type(count), shape=(count, dimension))
 
 
 def map_vectors(folder: Path) -> StoredArray:
-    """The vectors in a folder, (n, dimension), memory-mapped; raises StoreDamagedError for a file of anything else."""
+    """The vectors in a folder, (n, dimension), memory-mapped; raises StoreDamagedError for other contents."""
     path = folder / VECTORS_FILE
     vectors = load_array(path, mapped=True)
     if vectors.ndim != 2 or vectors.dtype not in (np.float16, np.float32):
-        message = f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float16 or float32; rebuild the index"
+        message = f"{path} has {vectors.dtype}{vectors.shape}, not rows of float16 or float32; rebuild the index"
         raise StoreDamagedError(message)
     return vectors
 
 
 def whole_floats(vectors: StoredArray) -> Vectors:
-    """Stored vectors to compute with; a copy only where they are stored in 16 bits."""
+    """Stored vectors as float32 for computation; copied only if they are stored in 16 bits."""
     if vectors.dtype != np.float16:
         return np.asarray(vectors, dtype=np.float32)
-    # NumPy converts one number at a time, a sixth as fast. A finite half, moved to the places of a float's bits, is
-    # 2^-112 of its value.
+    # NumPy's conversion takes six times as long. A finite half-precision number, shifted to the bit positions of a
+    # float, is 2^-112 of its value.
     bits = vectors.view(np.int16).astype(np.int32)
     np.left_shift(bits, 13, out=bits)
     np.bitwise_and(bits, np.int32(-0x70002000), out=bits)
@@ -198,8 +199,8 @@ class StoredVectors:
         return nearest_of(proposed, self.similarity(query, proposed), limit)
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
-        # np.take, since indexing by rows takes a third longer.
+        # Not BLAS: there, a row's last digit depends on the number of rows computed with it, so equal products would
+        # not tie. np.take, since indexing by rows takes a third longer.
         return np.asarray(np.einsum("ij,j->i", whole_floats(np.take(self._vectors, rows, 0)), query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
@@ -209,7 +210,7 @@ class StoredVectors:
         return np.array(self._vectors[rows], dtype=np.float32)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
-        """Distinct rows, of `allowed` if given, that include the `limit` nearest; None or fewer for a scan of all."""
+        """Distinct rows, of `allowed` if given, that include the `limit` nearest; None or fewer cause a full scan."""
         return None
 
     def _scan(self, query: Vectors, limit: int, allowed: Rows) -> NearestRows:

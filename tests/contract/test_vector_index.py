@@ -254,7 +254,7 @@ def test_error_names_damaged_file(tmp_path: Path, content: bytes) -> None:
 def test_another_kind_of_index_file_is_refused_and_not_extended(tmp_path: Path) -> None:
     folder = built(tmp_path / "before", VectorIndexKind.QUANTISED)
     faiss.write_index(faiss.IndexFlatIP(DIMENSION), str(folder / INDEX_FILE))
-    with pytest.raises(StoreDamagedError, match="holds a IndexFlatIP and no inverted lists; rebuild the index"):
+    with pytest.raises(StoreDamagedError, match="has a IndexFlatIP without inverted lists; rebuild the index"):
         FaissIndex(folder, gpu=False)
     create_vectors(tmp_path / "now", *VECTORS.shape)[:] = VECTORS
     build_index(tmp_path / "now", VectorIndexKind.QUANTISED, PreviousVectors(folder, np.arange(COUNT)))

@@ -102,10 +102,10 @@ def test_lookup_agrees_with_a_dictionary(held: dict[tuple[str, str, str], float]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"starts": np.array([0, 2, 5, 8, 99])}, "bounds that do not fit"),
+        ({"starts": np.array([0, 2, 5, 8, 99])}, "bounds that do not match its rows"),
         ({"starts": np.array([0, 0, 5, 8, 9])}, "keys that are not in order"),
-        ({"cart": np.ones(3, np.float32)}, "other members than ratios"),
-        ({"brand": np.ones(1, np.uint64)}, "other products than categories"),
+        ({"cart": np.ones(3, np.float32)}, "different numbers of members and ratios"),
+        ({"brand": np.ones(1, np.uint64)}, "different numbers of products, categories"),
         ({"evidence": np.full(9, np.nan, np.float32)}, "not finite"),
     ],
 )

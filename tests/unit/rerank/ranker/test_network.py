@@ -213,5 +213,5 @@ def test_weights_of_other_sizes_are_refused(tmp_path: Path) -> None:
     made = network(0)
     made.shape = shape(1)
     save_network(made, tmp_path / "weights")
-    with pytest.raises(ModelMismatchError, match="holds weights of another network"):
+    with pytest.raises(ModelMismatchError, match="has weights of a different network"):
         load_network(tmp_path / "weights")

@@ -89,7 +89,7 @@ def test_nan_score_raises(tmp_path: Path) -> None:
     whole = candidates(4)
     features = whole.features.copy()
     features[2, 3] = np.inf
-    with pytest.raises(ModelError, match=r"ranker-0007 gave -?(nan|inf) for a candidate"):
+    with pytest.raises(ModelError, match=r"ranker-0007 returned the score -?(nan|inf)"):
         opened(tmp_path).score([dataclasses.replace(whole, features=features)])
 
 

@@ -208,7 +208,7 @@ def test_invalid_pruning_is_refused(by: RankerNetwork, found: PartImportance, le
 def test_pruning_a_features_head_or_without_candidates_is_refused(by: RankerNetwork) -> None:
     with pytest.raises(ModelError, match="has 0 cross-attention layers"):
         measure_importance(network(0), sample(), WEIGHTS)
-    with pytest.raises(InputError, match="no candidate in the sample"):
+    with pytest.raises(InputError, match="parts has no candidates"):
         measure_importance(by, [], WEIGHTS)
 
 

@@ -78,12 +78,12 @@ class TestWriting:
     )
     def test_invalid_values_are_refused(self, tmp_path: Path, values: dict[str, object]) -> None:
         building()(tmp_path)
-        with pytest.raises(InputError, match="no ranker is so"):
+        with pytest.raises(InputError, match="spec is not valid"):
             write_ranker(tmp_path, msgspec.structs.replace(SPEC, **values), REPORT)
 
     def test_nan_measure_is_refused(self, tmp_path: Path) -> None:
         building()(tmp_path)
-        with pytest.raises(InputError, match="measures are finite numbers"):
+        with pytest.raises(InputError, match="measures must be finite numbers"):
             write_ranker(tmp_path, SPEC, msgspec.structs.replace(REPORT, measures={"MRR": float("nan")}))
 
     def test_a_graph_that_disagrees_with_the_spec_is_refused(self, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ class TestDamage:
 
     def test_sealed_invalid_values_are_refused(self, folder: Path) -> None:
         rewrite(folder / SPEC_FILE, vector_dimension=0)
-        with pytest.raises(ModelDamagedError, match=r"ranker\.json describes no ranker: dimensions 8 and 0"):
+        with pytest.raises(ModelDamagedError, match=r"ranker\.json is not a valid ranker spec: dimensions 8 and 0"):
             verify_ranker(folder)
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/etc/passwd", "a/b"])

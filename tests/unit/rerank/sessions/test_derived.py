@@ -111,5 +111,5 @@ def test_unreadable_manifest_is_damaged(opened: DerivedTables, tmp_path: Path, c
 def test_other_schema_is_refused(opened: DerivedTables, tmp_path: Path) -> None:
     other = msgspec.structs.replace(opened.manifest, schema=SCHEMA + 1)
     (tmp_path / DERIVED).write_bytes(msgspec.json.encode(other))
-    with pytest.raises(StoreForeignError, match=f"in schema {SCHEMA + 1}, this program reads {SCHEMA}"):
+    with pytest.raises(StoreForeignError, match=f"has schema {SCHEMA + 1}, but this program reads {SCHEMA}"):
         open_derived(tmp_path)

@@ -114,7 +114,7 @@ def test_newly_varying_feature_does_not_change_scores(made: Shop) -> None:
 
 
 def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
-    with pytest.raises(TrainingError, match="nothing was clicked in the validation period"):
+    with pytest.raises(TrainingError, match="no clicks in the validation period"):
         Validation(made.data, np.empty(0, np.int64))
 
 
@@ -230,5 +230,5 @@ def test_displays_are_of_one_shopper_each(made: Shop, events: pl.DataFrame) -> N
 
 
 def test_private_training_needs_shoppers(made: Shop, events: pl.DataFrame) -> None:
-    with pytest.raises(TrainingError, match="tell shoppers apart"):
+    with pytest.raises(TrainingError, match="do not distinguish shoppers"):
         ShopperRecords.of(start(made), click_data(made, learned_lists(made, events)))

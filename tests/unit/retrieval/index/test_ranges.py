@@ -66,13 +66,13 @@ def test_ranges_of_no_hits_are_empty(engine: SearchEngine) -> None:
     ("ranges", "message"),
     [
         ("pric", "did you mean price"),
-        ("brand", "brand holds no numbers; count ranges of a number, such as"),
+        ("brand", "brand has no numbers; use a numeric field, such as"),
         ("created:1,2", "created holds no numbers"),
         ("price:50,20", "the bounds must be ascending numbers, such as price:0,50,100"),
         ("price:", "the bounds must be ascending numbers"),
         ("price:0,nan", "the bounds must be ascending numbers"),
         ("price:0,inf", "the bounds must be ascending numbers"),
-        (f"price:{','.join(map(str, range(101)))}", "ranges has 101 bounds of price, it can have 100"),
+        (f"price:{','.join(map(str, range(101)))}", "ranges has 101 bounds of price; at most 100 are allowed"),
     ],
 )
 def test_invalid_ranges_are_refused(engine: SearchEngine, ranges: str, message: str) -> None:

@@ -174,7 +174,7 @@ class TestStatesWriter:
     @pytest.mark.parametrize("wrong", [VOCABULARY, -1])
     def test_an_id_outside_the_vocabulary_is_refused(self, tmp_path: Path, wrong: int) -> None:
         writer = StatesWriter(tmp_path, "encoder-1", D, VOCABULARY)
-        with pytest.raises(ValueError, match=f"of a vocabulary of {VOCABULARY}"):
+        with pytest.raises(ValueError, match=f"but a vocabulary of {VOCABULARY}"):
             writer.add(np.array([wrong], np.int32), np.zeros((1, D), np.int8), np.array([1], np.int32))
 
 

@@ -197,7 +197,7 @@ def test_damaged_groups_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreDamagedError, match=r"cannot be read .*rebuild the index"):
         StoredGroups(tmp_path, 2).variants(np.array([0]))
     np.save(tmp_path / "groups.npy", np.zeros(3, np.int32))
-    with pytest.raises(StoreDamagedError, match=r"holds int32\(3,\), not int32\(2,\); rebuild the index"):
+    with pytest.raises(StoreDamagedError, match=r"has int32\(3,\), not int32\(2,\); rebuild the index"):
         StoredGroups(tmp_path, 2).variants(np.array([0]))
 
 

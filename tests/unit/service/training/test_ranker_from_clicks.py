@@ -198,14 +198,14 @@ def test_no_list_is_in_the_memory_that_predicts_its_clicks(root: Path, events: p
 
 
 def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:
-    with pytest.raises(TrainingError, match="nothing was clicked"):
+    with pytest.raises(TrainingError, match="lists was clicked"):
         trained(root, events.filter(pl.col("kind") == "impression"))
     assert ranker_store(root).names() == []
 
 
 def test_removed_products_do_not_fail_training(root: Path, events: pl.DataFrame) -> None:
     others = events.with_columns(product_id=pl.format("gone-{}", "product_id"))
-    with pytest.raises(TrainingError, match="queries have a clicked candidate"):
+    with pytest.raises(TrainingError, match="query lists have a clicked"):
         trained(root, others)
 
 
