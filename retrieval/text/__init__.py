@@ -1,1 +1,1 @@
-"""Texts: analysis to terms, units, synonyms, the words of a catalog and where words stand in a text."""
+"""Texts: analysis into terms, units, synonyms, the words of a catalog, and the positions of words in a text."""

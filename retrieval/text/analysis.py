@@ -1,7 +1,7 @@
 """Text analysis: the terms of products and queries, in English and Chinese.
 
-Both keyword backends get finished terms and split them at spaces only, so a query ranks the same in each. The rules
-were chosen by measuring (docs/decisions). There are no stop words: they bought nothing.
+Both keyword backends get complete terms and split them only at spaces, so a query ranks the same in each. The rules
+were chosen by measurement (docs/decisions). There are no stop words, since they did not help.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import Stemmer
 from retrieval.text import units
 from retrieval.text.synonyms import Synonyms
 
-# Ideographs, their compatibility forms and the iteration and zero signs, as the inside of a character class.
+# Ideographs, their compatibility forms and the iteration and zero signs, for use inside a character class.
 HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 _HAN = re.compile(f"[{HAN}]")
 
-# NFKC would glue these to what stands before them: "1½" would read as eleven halves, "Core™2" as "coretm2".
+# NFKC would join these to the character before them: "1½" would read as eleven halves, "Core™2" as "coretm2".
 _FRACTION = re.compile("[¼½¾⅐-⅞↉]")
 _NOISE = dict.fromkeys(map(ord, "™®©℠\u00ad\u200b\u200c\u200d\u2060\ufeff"), None)
 
@@ -39,16 +39,16 @@ _SIGNS = str.maketrans(
         "∕": "/",
     }
 )
-# Latin letters that Unicode does not decompose; searchers without that key type the plain letter.
+# Latin letters that Unicode does not decompose; shoppers without that key type the plain letter.
 _LETTERS = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
-# Only marks on a Latin base go: in other scripts (kana, Devanagari) the mark makes another letter.
+# Only marks on a Latin base are removed: in other scripts (kana, Devanagari) the mark makes another letter.
 _LATIN_MARKS = re.compile("([a-z])[\u0300-\u036f]+")
 
 
 def fold(text: str) -> str:
-    """`text` in lower case, with compatible characters, accents on Latin letters, dashes and quotes made one.
+    """`text` in lower case, with compatibility characters, accents on Latin letters, dashes and quotes normalised.
 
-    "½" becomes " 1/2", "×" becomes "x", "Ｗｉ–Ｆｉ" becomes "wi-fi". Takes any string, lone surrogates included.
+    "½" becomes " 1/2", "×" becomes "x", "Ｗｉ–Ｆｉ" becomes "wi-fi". Accepts any string, including lone surrogates.
     """
     if text.isascii():
         return text.lower().replace("`", "'")
@@ -64,20 +64,20 @@ def contains_chinese(text: str) -> bool:
 
 
 def identifier_key(text: str) -> str:
-    """The form in which two spellings of one SKU, EAN or model number are equal; empty when nothing identifies.
+    """The form in which two spellings of one SKU, EAN or model number are equal; empty if nothing identifies.
 
-    Only letters and digits count, without case, width or accents. A code of digits alone loses its leading zeros,
-    so that the UPC-12, EAN-13 and GTIN-14 of one product meet.
+    Only letters and digits count, without case, width or accents. A code of digits only loses its leading zeros, so
+    that the UPC-12, EAN-13 and GTIN-14 of one product are equal.
     """
     key = "".join(filter(str.isalnum, fold(text)))
     return key.lstrip("0") if key.isdecimal() else key
 
 
 MAX_WORD = 100
-"""Characters after which a run without a break is cut into a further word."""
+"""The number of characters after which an unbroken run is cut into a further word."""
 
 Alternatives = tuple[tuple[str, ...], ...]
-"""What one word of a query may be met by: any one of several conjunctions of terms."""
+"""The alternatives that match one word of a query: any one of several conjunctions of terms."""
 
 
 def _marks() -> str:
@@ -85,7 +85,7 @@ def _marks() -> str:
     return "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark) in ("Mn", "Mc"))
 
 
-# Words that titles, too, write with a space, a hyphen or neither. A longer list did not pay (head phone, lap top, ...).
+# Words that titles also write with a space, a hyphen or neither. A longer list did not help (head phone, lap top, ...).
 _SPACED = r"(?:(?:wi|hi) fi|t shirts?|blu rays?|x rays?|dish washers?)(?![a-z0-9])"
 _WORD = rf"[a-z0-9]{{1,{MAX_WORD}}}+"
 _COMPOUND = rf"{_WORD}(?>(?:[-'.&_]{_WORD}){{0,7}})"  # atomic: see retrieval/text/units.py
@@ -102,20 +102,20 @@ _MOST_RUNS = 4
 
 # Without the stemmer's own cache: chunks are cached here, and its purges took longer than the stemming.
 _stem = cast(Callable[[str], str], Stemmer.Stemmer("english", 0).stemWord)
-# PyStemmer promises nothing about threads that share one stemmer.
+# PyStemmer does not document whether threads may share a stemmer.
 _stemming = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one chunk gives: `terms` to an index, `groups` to a query."""
+    """The result for one chunk: `terms` for an index, `groups` for a query."""
 
     terms: tuple[str, ...]
     groups: tuple[Alternatives, ...]
     characters: tuple[str, ...] = ()
-    """Single characters of a Chinese chunk that are no words; searched in addition to the words."""
+    """Single characters of a Chinese chunk that are not words; searched in addition to the words."""
     joint: str = ""
-    """The chunk as typed where it may be half of a compound ("wi" of "wi fi"), else empty."""
+    """The chunk as typed if it may be half of a compound ("wi" of "wi fi"), else empty."""
 
 
 def chunks(folded: str) -> Iterator[Chunk]:
@@ -125,9 +125,10 @@ def chunks(folded: str) -> Iterator[Chunk]:
 
 @lru_cache(maxsize=2**15)
 def word_term(word: str) -> str:
-    """The term of one word: its unit's name, else its English stem; a word of other than a to z is its own term.
+    """The term of one word: its unit's name, else its English stem. A word with characters other than a to z is its own
+    term.
 
-    Stems are stemmed again until nothing changes, so a term is always its own term.
+    Stems are stemmed again until they no longer change, so a term is always its own term.
     """
     if word in units.WORDS:
         return units.WORDS[word]
@@ -139,7 +140,7 @@ def word_term(word: str) -> str:
 
 
 def _any(chunk: str) -> Chunk:
-    # Runs of Chinese seldom repeat and would push the words out of the cache.
+    # Runs of Chinese seldom repeat, and would evict the words from the cache.
     return _chinese(chunk) if contains_chinese(chunk[0]) else _cached(chunk)
 
 
@@ -154,7 +155,7 @@ def _cached(chunk: str) -> Chunk:
 
 
 def _chinese(chunk: str) -> Chunk:
-    """Words and characters: the two cut differently when a title and a query break a word at different places."""
+    """Words and characters: the segmenter can cut a word differently in a title and in a query."""
     words = cast(list[str], _segmenter().cut_for_search(chunk))
     known = set(words)
     characters = tuple(character for character in chunk if character not in known)
@@ -162,19 +163,19 @@ def _chinese(chunk: str) -> Chunk:
 
 
 def chinese_words(run: str) -> list[str]:
-    """The words of a run of Chinese, end to end, for display."""
+    """The words of a run of Chinese, adjoining each other, for display."""
     return cast(list[str], _segmenter().cut(run))
 
 
 def dictionary_words(run: str) -> list[str]:
-    """The words of a run of Chinese by the dictionary alone; unknown and misspelled words fall into characters."""
+    """The words of a run of Chinese by the dictionary only; unknown and misspelled words are cut into characters."""
     return cast(list[str], _segmenter().cut(run, False))
 
 
 @cache
 def _segmenter() -> Any:  # noqa: ANN401 - the library ships no types
-    # A segmenter of our own: words added to the library's shared one elsewhere must not change terms.
-    # Its dictionary takes longer to load than all else here, and a store may never need it.
+    # A separate segmenter: words that other code adds to the library's shared one must not change terms.
+    # Its dictionary takes longer to load than everything else here, and many stores never need it.
     import rjieba
 
     return rjieba.Jieba()
@@ -222,7 +223,7 @@ def _compound(chunk: str) -> Chunk:
 
 
 def _piece(piece: str) -> tuple[str, ...]:
-    """One piece of a compound as it would be read by itself: "8x10ft" of "rug-8x10ft" has dimensions."""
+    """The terms of one piece of a compound, read by itself: "8x10ft" of "rug-8x10ft" has dimensions."""
     if piece.isdigit() or not piece[0].isdigit():
         return (word_term(piece),)
     return tuple(term for chunk in CHUNKS.findall(piece) for term in _cached(chunk).terms)
@@ -240,15 +241,15 @@ def _cuts(model: str) -> Iterator[tuple[str, ...]]:
 
 
 RULES = "terms-2"
-"""Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
+"""Increased whenever a text would give other terms: an index made by other rules must be rebuilt."""
 MAX_TEXT = 200_000
-"""The most analysed characters of a text; the rest is not searched."""
+"""The number of characters of a text that are analysed; the rest is not searched."""
 MAX_GROUPS = 128
-"""Groups of one query; the words behind them are not searched."""
+"""The most groups of one query; further words are not searched."""
 _LONGEST_JOINT = 3
 
 Phrase = tuple[str, ...]
-"""Terms that follow one another."""
+"""Consecutive terms."""
 _Key = tuple[tuple[str, ...], ...]
 _SynonymPhrases = Mapping[_Key, tuple[Phrase, ...]]
 
@@ -262,7 +263,7 @@ class Expansion(NamedTuple):
 
 
 Expansions = Mapping[str, Sequence[Expansion]]
-"""By the term of the typed word, the strongest first: `rerank.expansions` learns them."""
+"""Expansions by the term of the typed word, strongest first: `rerank.expansions` learns them."""
 NO_EXPANSIONS: Expansions = {}
 
 
@@ -271,28 +272,28 @@ class TermGroup:
     """One word of a query (or one quantity). The group scores as its best alternative or synonym (dis_max)."""
 
     alternatives: Alternatives
-    """Conjunctions of terms, the first of what the user typed."""
+    """Conjunctions of terms; the first is what the user typed."""
     synonyms: tuple[Phrase, ...] = ()
-    """Phrases that are met in place of the word, or of a longer phrase that it is part of."""
+    """Phrases that match in place of the word, or of a longer phrase that contains it."""
     expansions: Sequence[Expansion] = ()
-    """Learned terms, the strongest first, that count in the score in place of the word; in matching only where no
-    product has it."""
+    """Learned terms, strongest first, that count for the score in place of the word; they count for matching only if no
+    product has the word."""
     is_enough: bool = False
-    """Whether a product with this word alone matches a query of two words."""
+    """Whether a product with only this word matches a query of two words."""
     is_optional: bool = False
-    """Whether it counts in the score alone, as a preference does; a query of such groups alone needs them."""
+    """Whether it counts only for the score, like a preference; a query with only such groups needs them."""
     is_character: bool = False
     """Whether it is a character of a Chinese word, searched in addition to the word."""
 
     @property
     def weighed_terms(self) -> frozenset[str]:
-        """The terms whose frequencies give synonyms and expansions their weights; none without any."""
+        """The terms whose frequencies weight synonyms and expansions; empty without any."""
         is_met_by_others = self.synonyms or self.expansions
         return frozenset(chain(self.alternatives[0], *self.synonyms)) if is_met_by_others else frozenset()
 
 
 class AnalyzedText:
-    """A text with its terms and its groups, each made when first needed from one reading of the text."""
+    """A text with its terms and its groups, each computed on first use from one reading of the text."""
 
     def __init__(self, analyzer: Analyzer, text: str) -> None:
         self.text = text
@@ -312,10 +313,10 @@ class AnalyzedText:
 
 
 class Analyzer:
-    """Makes the terms of products and queries. Immutable, cheap to make, thread-safe.
+    """Makes the terms of products and queries. Immutable, cheap to create, thread-safe.
 
-    `identity` changes when a text would give other terms or the synonyms changed; `synonyms` and `expansions` are those
-    that it was made with.
+    `identity` changes if a text would give other terms or the synonyms changed; `synonyms` and `expansions` are those
+    with which it was made.
     """
 
     def __init__(self, synonyms: Synonyms | None = None, expansions: Expansions = NO_EXPANSIONS) -> None:
@@ -327,7 +328,7 @@ class Analyzer:
 
     @cached_property
     def _synonym_phrases(self) -> _SynonymPhrases:
-        # Made for the first query: Chinese synonyms load the dictionary, which a change of a price does without.
+        # Built for the first query: Chinese synonyms load the dictionary, which a price change does not need.
         return _synonym_phrases(self.synonyms)
 
     @cached_property
@@ -335,28 +336,28 @@ class Analyzer:
         return max(map(len, self._synonym_phrases), default=0)
 
     def __reduce__(self) -> tuple[type[Analyzer], tuple[Synonyms, Expansions]]:
-        return Analyzer, (self.synonyms, self.expansions)  # not its cache; workers of a rebuild get one
+        return Analyzer, (self.synonyms, self.expansions)  # without the cache; workers of a rebuild get a copy
 
     def terms(self, text: str) -> list[str]:
         """The terms to index for `text`, none with whitespace.
 
-        Any string is valid. A term's own terms include it, except Chinese words that the segmenter made from context.
+        Any string is valid. A term's own terms include it, except for Chinese words that the segmenter cut by context.
         """
         return [*_terms_of_name(text)] if len(text) <= _LONGEST_NAME else _terms(text)
 
     def groups(self, text: str) -> tuple[TermGroup, ...]:
-        """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
+        """The groups to search for, in the order of the words. Each matches a product whose text is `text`."""
         return self.expand(list(islice(_read(text), MAX_GROUPS)))
 
     def phrases(self, text: str) -> tuple[Phrase, ...]:
-        """The forms of a phrase in which products have it; none for a text without a word."""
+        """The forms of a phrase in which products contain it; none for a text without a word."""
         return tuple(filter(None, _phrases(text)))
 
     def expand(self, found: Sequence[Chunk]) -> tuple[TermGroup, ...]:
         """The groups of a query's chunks, with their synonyms."""
         groups = list(self._expanded(_with_joints(found)))
         for character in chain.from_iterable(chunk.characters for chunk in found):
-            # Part of a word, so met by what the word is met by.
+            # Part of a word, so whatever matches the word matches it.
             words = (group for group in groups if character in group.alternatives[0][0])
             synonyms = next((group.synonyms for group in words), ())
             groups.append(TermGroup(((character,),), synonyms, is_character=True))
@@ -375,7 +376,7 @@ class Analyzer:
             at = end
 
     def _match(self, groups: Sequence[Alternatives], at: int) -> int:
-        """How many groups from `at` on the longest synonym covers; 0 where none begins there."""
+        """The number of groups from `at` on that the longest synonym covers; 0 if none begins there."""
         for size in range(min(self._longest, len(groups) - at), 0, -1):
             if _key(groups[at : at + size]) in self._synonym_phrases:
                 return size
@@ -383,7 +384,7 @@ class Analyzer:
 
 
 def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
-    """Equal for two phrases that are the same to a synonym; empty for one without a word."""
+    """A key that is equal for phrases that are the same to a synonym; empty for a phrase without a word."""
     return _typed(phrase)
 
 
@@ -396,7 +397,7 @@ _LONGEST_NAME = 40
 
 @lru_cache(maxsize=2**15)
 def _terms_of_name(text: str) -> tuple[str, ...]:
-    """The terms of a brand, a category or a value, which many products share."""
+    """The terms of a brand, a category or a value, cached since many products share them."""
     return tuple(_terms(text))
 
 
@@ -406,7 +407,7 @@ def _read(text: str) -> Iterator[Chunk]:
 
 
 def _with_joints(found: Sequence[Chunk]) -> list[Alternatives]:
-    """The groups of the chunks, where neighbours that may be one word ("wi fi", "dcd 771 c2") are also met by it."""
+    """The groups of the chunks; neighbours that may be one word ("wi fi", "dcd 771 c2") also match that word."""
     joints: list[list[tuple[str, ...]]] = [[] for _ in found]
     for start in range(len(found)):
         for end, whole in _joints(found, start):
@@ -421,9 +422,9 @@ def _with_joints(found: Sequence[Chunk]) -> list[Alternatives]:
 
 
 def _joints(found: Sequence[Chunk], start: int) -> Iterator[tuple[int, str]]:
-    """Each run of two or three chunks from `start` on that may be one word: where it ends, and the word.
+    """Each run of two or three chunks from `start` on that may be one word: its end, and the word.
 
-    Three only where they are pieces of a model number, so have letters and digits.
+    Runs of three only if they are pieces of a model number, that is, have letters and digits.
     """
     whole = found[start].joint
     for end in range(start + 1, min(start + _LONGEST_JOINT, len(found))):
@@ -444,8 +445,8 @@ def _synonym_phrases(synonyms: Synonyms) -> _SynonymPhrases:
 
 
 def _phrases(text: str) -> Iterator[Phrase]:
-    """The terms of a phrase as a query has them ("wifi router", for "wi-fi router") and, of several words, as a product
-    has them ("20 20v volt drill"): a quantity is many terms there."""
+    """The terms of a phrase as a query has them ("wifi router", for "wi-fi router") and, for several words, as a
+    product has them ("20 20v volt drill"), where a quantity is several terms."""
     yield tuple(chain.from_iterable(_typed(text)))
     if len(found := list(_read(text))) > 1:
         yield tuple(term for chunk in found for term in chunk.terms if term not in chunk.characters)

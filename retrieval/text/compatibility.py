@@ -1,8 +1,8 @@
 """Products that another product's texts name: what it fits, what it is a part of, what it contains.
 
 "compatibility: LaserJet P1505n, P1506" of a toner names printers by their models. A model's name is a run of words with
-a digit and a letter ("LaserJet P1505n", "Designjet 500"); runs are compared without blanks and punctuation, and have to
-cover all words with digits of what names them: "LaserJet Pro 400 M401a" is no other LaserJet Pro 400.
+a digit and a letter ("LaserJet P1505n", "Designjet 500"). Runs are compared without blanks and punctuation, and must
+cover all words with digits in the text that names the model: "LaserJet Pro 400 M401a" is not another LaserJet Pro 400.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _NAMES_ANOTHER = re.compile(
     r"replacement for|for)\b|适用于|适用|兼容|适配)[\s:：]*([^.;。；()\n]{2,200})"
 )
 _OWN_PART = re.compile(r"\b(?:for|with|compatible|fits|replacement)\b|适用|兼容|适配|\s[-|]\s")
-"""Begins what a title says of other products."""
+"""The beginning of the part of a title that describes other products."""
 _SEPARATORS = re.compile(r"[,;\n/|•、，；]|\\n|\s-\s|^-\s|\b(?:and|or|&|series)\b|和|及")
 _SEVERAL = re.compile(r"\w*\d\w*\s?[,/]\s?(?:\w+[ -])?\w*\d")
-"""A list of models at the beginning of a title, of what the product is for."""
+"""A list of models, of what the product is for, at the beginning of a title."""
 _WORD = re.compile(r"[a-z0-9]+|•")
 _GAP = "•"
-"""Stands for a quantity, which no name of a model has."""
+"""Replaces a quantity, which no model's name contains."""
 _QUANTITY = re.compile(rf"(?<![a-z0-9])(?:[0-9.]+-)?(?:{units.QUANTITIES})")
 _NUMBER = re.compile(r"[0-9-]+")
 _LONGEST_NAME = 5
-"""Words of a model's name."""
+"""The most words of a model's name."""
 _FIRST_WORDS = 6
-"""A model's name begins within so many words of a title."""
+"""The number of words of a title within which a model's name begins."""
 _SHORTEST, _SHORTEST_CODE = 4, 6
-"""Characters of a model's name, and of a code that may have no letter."""
+"""The fewest characters of a model's name, and of a code, which may have no letter."""
 _MOST_VALUES, _MOST_TEXT = 200, 2_000
 _MOST_NUMBERS = 3
-"""Words with digits in the name of one model."""
+"""The most words with digits in the name of one model."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """A product that a text of another one names: "the product KIND of it", or the reverse."""
+    """A product that another product's text names: "the product KIND of it", or the reverse."""
 
     kind: RelationKind
     evidence: RelationEvidence
@@ -59,13 +59,13 @@ class NamedModel:
     text: str
     """The words that name it."""
     keys: tuple[str, ...]
-    """The keys that it may have, the longest first."""
+    """The keys that it may have, longest first."""
     reverse: bool = False
-    """Whether it is the named one that is a part of the product."""
+    """Whether the named product is a part of the product, not the reverse."""
 
 
 def named_models(product: Product) -> Iterator[NamedModel]:
-    """The products that a product's attributes, title and description name, which may not be in the catalog."""
+    """The products named in a product's attributes, title and description; they may not be in the catalog."""
     for name, value in product.attributes.items():
         if (found := _field_kind(fold(name))) is None:
             continue
@@ -83,12 +83,12 @@ def named_models(product: Product) -> Iterator[NamedModel]:
 
 
 def named_things(title: str) -> list[str]:
-    """What a title says that the product is for: "phone" in "Case for Phone"."""
+    """What the product is for, according to a title: "phone" in "Case for Phone"."""
     return [segment.strip() for segment in _NAMES_ANOTHER.findall(fold(title))]
 
 
 def model_keys(product: Product) -> set[str]:
-    """The keys by which other products may name a product: the model in its title, identifiers, and its id."""
+    """The keys by which texts may name a product: the model in its title, its identifiers, and its id."""
     words = _words(_OWN_PART.split(fold(product.title))[0])
     keys = {
         "".join(words[at:end])
@@ -104,13 +104,13 @@ def model_keys(product: Product) -> set[str]:
 
 
 def _is_model(key: str) -> bool:
-    """Whether a key is that of a model: it has a letter and a digit."""
+    """Whether a key is a model's: it has a letter and a digit."""
     has_digit = any(character.isdigit() for character in key)
     return len(key) >= _SHORTEST and has_digit and not key.isdigit() and _GAP not in key
 
 
 def _words(text: str) -> list[str]:
-    """The words of a folded text. A number with a unit is a gap; a bare one may be a model's ("Designjet 500")."""
+    """The words of a folded text. A number with a unit is a gap; a bare one may belong to a model ("Designjet 500")."""
     return _WORD.findall(_QUANTITY.sub(lambda found: found[0] if _NUMBER.fullmatch(found[0]) else f" {_GAP} ", text))
 
 
@@ -127,8 +127,8 @@ def _field_kind(name: str) -> tuple[RelationKind, bool] | None:
 
 
 def _keys_in(text: str, *, is_listed: bool = False) -> tuple[str, ...]:
-    """The keys of the model that a text names, the longest first; none where it names none. A whole value of a list may
-    be the id or the code of a product."""
+    """The keys of the model that a text names, longest first; none if it names none. A whole value of a list may be the
+    id or the code of a product."""
     words = _words(text)
     numbered = [place for place, word in enumerate(words) if any(character.isdigit() for character in word)]
     whole = "".join(_WORD.findall(text))

@@ -15,14 +15,14 @@ from retrieval.text.analysis import Analyzer, chinese_words, chunks, contains_ch
 from retrieval.text.spans import word_spans
 
 MOST_WORDS = 1_000
-"""Words that a text may be cut to."""
+"""The most words to which a text may be cut."""
 _BEFORE = 3
-"""Words of an excerpt before the first that matched, where there are so many."""
+"""The number of words of an excerpt before the first match, if there are as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The tags around matches, and the sign where a text is cut."""
+    """The tags around matches, and the sign at cuts of a text."""
 
     before: str = "<em>"
     after: str = "</em>"
@@ -36,8 +36,8 @@ def marked(
     shown: Callable[[str], str] = str,
     bounds: tuple[int, int] | None = None,
 ) -> str:
-    """The text with tags around its spans, ascending and disjoint, and `shown` applied to each piece; only the part
-    within `bounds`, with a sign where it is cut."""
+    """The text with tags around its spans (ascending and disjoint), and `shown` applied to each piece; only the part
+    within `bounds`, with a sign at each cut."""
     begin, end = bounds or (0, len(text))
     pieces, done = [marks.cut if begin else ""], begin
     for start, stop in spans:
@@ -48,7 +48,7 @@ def marked(
 
 
 def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
-    """The bounds of an excerpt of so many words, a few of them before the character `first`."""
+    """The bounds of an excerpt of so many words, a few of which are before the character `first`."""
     if not words:
         return 0, 0
     spans = list(word_spans(text))
@@ -62,24 +62,24 @@ def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
 
 _MOST_WORDS = 64
 _LONGEST_MATCH = 50_000
-"""Characters of a text that are looked at."""
+"""The number of characters of a text that are searched for matches."""
 _PLAIN = Analyzer()
-"""Without synonyms."""
+"""An analyzer without synonyms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A word of a text that matches."""
+    """A word of a text that matches the query."""
 
     start: int
     end: int
     words: frozenset[str]
-    """Words of the query that it matches."""
+    """The words of the query that it matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class _WordForms:
-    """Terms that meet words of the query where a text has all of them."""
+    """Terms that match words of the query if a text has all of them."""
 
     terms: frozenset[str]
     words: frozenset[str]
@@ -91,12 +91,12 @@ class Matcher:
     def __init__(self, analyzer: Analyzer, query: str) -> None:
         typed = query_words(query)
         self.words = tuple(dict.fromkeys(map(fold, typed)))
-        """Of the query, folded, each once."""
+        """The distinct words of the query, folded."""
         self._wanted: dict[str, list[_WordForms]] = {}
         for way in (*_own_forms(self.words), *_additional_forms(analyzer, query, self.words)):
             for term in way.terms:
                 self._wanted.setdefault(term, []).append(way)
-        # A single character would be cut out of every word that it stands in.
+        # A single character would be cut out of every word that contains it.
         further = (term for term in self._wanted if contains_chinese(term) and len(term) > 1)
         self._known = tuple(dict.fromkeys((*typed, *further)))
 
@@ -115,14 +115,14 @@ class Matcher:
 
 
 def query_words(query: str) -> tuple[str, ...]:
-    """The first words (at most 64) of a query as they were typed, each once."""
+    """The first distinct words (at most 64) of a query as they were typed."""
     runs = (query[start:end] for start, end in word_spans(query))
     known = (word for run in runs for word in (chinese_words(run) if contains_chinese(run) else [run]))
     return tuple(islice(dict.fromkeys(known), _MOST_WORDS))
 
 
 def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:
-    """By what each word of a query is met. Chinese words are met whole: a character of one stands in many others."""
+    """The forms that match each word of a query. Chinese words match as a whole: many others share a character."""
     for word in words:
         if contains_chinese(word):
             yield _WordForms(frozenset((word,)), frozenset((word,)))
@@ -133,12 +133,12 @@ def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:
 
 
 def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> Iterator[_WordForms]:
-    """By what words of a query are met beside that: synonyms, and one word for what was typed as two."""
+    """Further forms that match words of a query: synonyms, and one word for two typed words."""
     terms_of = {word: frozenset(_PLAIN.terms(word)) for word in words}
     own = frozenset[str]().union(*terms_of.values())
     for group in analyzer.analyze(query).groups:
         for typed in group.alternatives:
-            # The first is what was typed, unless that is spelled in another way: "wifi" for "wi fi".
+            # The first is what was typed, unless it has another spelling: "wifi" for "wi fi".
             if covered := frozenset(word for word, terms in terms_of.items() if not terms.isdisjoint(typed)):
                 break
         else:
@@ -149,7 +149,7 @@ def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> I
 
 
 def _read_whole(terms: Sequence[str]) -> frozenset[str]:
-    """Without the Chinese words that stand in longer ones of the same phrase: a text is not cut into both."""
+    """Without the Chinese words that are part of longer ones of the same phrase: a text is not cut into both."""
     return frozenset(
         term
         for term in terms
@@ -168,30 +168,30 @@ def _terms(word: str) -> tuple[str, ...]:
 
 MOST_FIELDS = 10
 MOST_HITS = 200
-"""Hits of one search whose texts are marked."""
+"""The most hits of one search whose texts are highlighted."""
 WORDS = 30
-"""Words that a longer text is cut to by default."""
+"""The number of words to which a longer text is cut by default."""
 _LONGEST = 10_000
-"""Characters of a text that are shown at most."""
+"""The most characters of a text that are shown."""
 _MARKS = Marks("<mark>", "</mark>")
 _TEXTS = ("title", "description", "brand", "category")
 
 
 @dataclass(frozen=True, slots=True)
 class HighlightedFields:
-    """The texts of products to mark, and the words that a longer one is cut to."""
+    """The texts of products to highlight, and the number of words to which a longer one is cut."""
 
     fields: Mapping[str, str]
-    """Fields by the names in the request."""
+    """Fields by their names in the request."""
     words: int = WORDS
 
     @classmethod
     def of(cls, names: Iterable[str], catalog: FieldCatalog, words: int = WORDS) -> HighlightedFields:
-        """Raises UnknownFieldError for a name that means no text of this catalog."""
+        """The fields of these names; raises UnknownFieldError for a name that is not a text of this catalog."""
         return cls({name: _field(name, catalog) for name in names}, words)
 
     def marked_of(self, product: Product, matcher: Matcher) -> dict[str, str]:
-        """The shown part of each field's text, `<mark>` around the words that matched."""
+        """The shown part of each field's text, with `<mark>` around the words that matched."""
         texts = {name: _text(product, field) for name, field in self.fields.items()}
         return {name: self._marked(text, matcher) for name, text in texts.items() if text}
 
@@ -212,7 +212,7 @@ def _field(name: str, catalog: FieldCatalog) -> str:
             return key
     close = close_names(name, [*_TEXTS, *(info.name for info in catalog.fields.values() if _has_texts(info))])
     key = f"did you mean {' or '.join(close)}?" if close else f"such as {', '.join(_TEXTS)}"
-    raise UnknownFieldError(f"highlight: no product has a text {name!r} to mark words of; {key}", name, close)
+    raise UnknownFieldError(f"highlight: products have no text field {name!r}; {key}", name, close)
 
 
 def _has_texts(info: FieldInfo) -> bool:

@@ -26,17 +26,17 @@ _MOST_BYTES = 64 << 20
 _COLOUR_FIELD = re.compile(r"attributes\.(?:.*[_ ])?colou?rs?(?:_name)?|attributes\..*颜色")
 _SIZE_FIELD = re.compile(r"attributes\.(?:.*[_ ])?sizes?|attributes\..*(?:尺码|尺寸)")
 _LEAST_HELD = 0.01
-"""The share of products that have a field whose values are recognised."""
+"""The least share of products with a field for its values to be recognised."""
 _MOST_VALUES = 50_000
-"""Phrases that are recognised, those of most products."""
+"""The most phrases that are recognised: those of the most products."""
 _MOST_ALTERNATIVES = 12
-"""Values that one phrase names, those of most products: "Black,Red" is one of "black"."""
+"""The most values that one phrase names: those of the most products. For example, "Black,Red" is a value of "black"."""
 _LEAST_AGREEMENT = 0.5
-"""The share of a phrase's products with the value among those with the value or the phrase in their titles: "office" in
-a title is rarely the brand Office."""
+"""The least share of products with the value, among products with the value or with its phrase in the title: "office"
+in a title is rarely the brand Office."""
 _MOST_WORDS, _MOST_CHARACTERS = 4, 8
 _MOST_NAMED = 8
-"""Values of one query: each costs a filter over the candidates."""
+"""The most values of one query: each costs a filter over the candidates."""
 _TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]+")
 _WORDS = re.compile(rf"[a-z]{{2}}|[{HAN}]{{2}}|[a-z]\d|\d[a-z]")
 _PARTS = re.compile(r"[/,&+;]|\band\b")
@@ -49,19 +49,19 @@ class NamedValue:
     start: int
     end: int
     values: Mapping[str, Sequence[str]]
-    """By field."""
+    """The named values by field."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedValues:
-    """The values of a catalog's brands, colours and sizes by the phrases that name them. Read-only, thread-safe."""
+    """The brands, colours and sizes of a catalog by the phrases that name them. Read-only, thread-safe."""
 
     by_phrase: Mapping[str, Mapping[str, Sequence[str]]]
-    """Of each phrase the values by field."""
+    """The values by field, for each phrase."""
 
     @classmethod
     def open(cls, folder: Path) -> NamedValues:
-        """Reads the values of a version; raises StoreDamagedError where they cannot be read."""
+        """Reads the values of a version; raises StoreDamagedError if they cannot be read."""
         try:
             return cls(read_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]], _MOST_BYTES))
         except ValueError as error:
@@ -76,7 +76,7 @@ class NamedValues:
         return " ".join(_TOKEN.findall(folded)) in self.by_phrase
 
     def find(self, folded: str) -> list[NamedValue]:
-        """The first values (at most 8) that a folded query names, in order; of overlapping ones the longest."""
+        """The first values (at most 8) that a folded query names, in order; of overlapping ones, the longest."""
         found: list[NamedValue] = []
         end = 0
         for phrase, start, stop in _phrases(folded) if self.by_phrase else ():
@@ -93,29 +93,29 @@ T = TypeVar("T")
 
 
 class MapProducts(Protocol):
-    """Work over all products of a catalog, in parts."""
+    """Runs work over all products of a catalog, in parts."""
 
     def __call__(self, work: Callable[[Sequence[Product]], T], /) -> Iterable[T]:
-        """The results of `work`, which must be picklable, for each part in the order of rows."""
+        """The results of `work`, which must be picklable, for each part, ordered by row."""
 
 
 @dataclass(slots=True)
 class ValueCounts:
-    """The counts over a catalog by which it is decided what its queries may name. Another rebuild goes on from them."""
+    """Counts over a catalog that decide which values its queries may name. The next rebuild updates them."""
 
     size: int = 0
     held_by: Counter[str] = field(default_factory=Counter)
-    """By field the number of products with it."""
+    """The number of products with each field."""
     values: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By field and value the number of products with that."""
+    """The number of products by field and value."""
     mentions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By phrase and field the number of products with both, but no value of this name."""
+    """By phrase and field, the number of products that have both but no value of this name."""
     named: set[tuple[str, str]] = field(default_factory=set)
     """The phrases whose mentions were counted, with the field of each."""
 
     @classmethod
     def load(cls, folder: Path) -> ValueCounts:
-        """Reads what `save` wrote."""
+        """Reads the counts that `save` wrote."""
         packed = zstandard.decompress((folder / _COUNTS_FILE).read_bytes())
         size, held_by, values, mentions, named = msgspec.msgpack.decode(packed, type=_Packed)
         return cls(size, Counter(held_by), Counter(dict(values)), Counter(dict(mentions)), set(named))
@@ -127,14 +127,14 @@ class ValueCounts:
         (folder / _COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))
 
     def count_values(self, over_products: MapProducts, sign: int = 1) -> None:
-        """Counts the values of products; takes them away where `sign` is -1."""
+        """Counts the values of products; subtracts them if `sign` is -1."""
         for size, held_by, values in over_products(_count_values):
             self.size += sign * size
             _add(self.held_by, held_by, sign)
             _add(self.values, values, sign)
 
     def count_mentions(self, over_products: MapProducts, pairs: Iterable[tuple[str, str]], sign: int = 1) -> None:
-        """The same of the mentions of some phrases, each with its field."""
+        """Counts the mentions of some phrases, each with its field; subtracts them if `sign` is -1."""
         fields: defaultdict[str, list[str]] = defaultdict(list)
         for phrase, name in pairs:
             fields[phrase].append(name)
@@ -142,7 +142,7 @@ class ValueCounts:
             _add(self.mentions, part, sign)
 
     def holders(self) -> dict[tuple[str, str], Counter[str]]:
-        """By phrase and field the values of this name, with the number of products."""
+        """By phrase and field, the values of this name with their numbers of products."""
         least = max(1.0, _LEAST_HELD * self.size)
         found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for (name, value), count in sorted(self.values.items()):
@@ -166,8 +166,8 @@ _Packed = tuple[int, dict[str, int], _Pairs, _Pairs, list[tuple[str, str]]]
 def derive_values(
     over_products: MapProducts, counts: ValueCounts | None = None, changes: Sequence[tuple[int, MapProducts]] = ()
 ) -> NamedValues:
-    """The values that queries of a catalog may name. `counts` are those of an earlier state, and `changes` what goes
-    through the products that came since (1) or went (-1); the counts then are those of this state."""
+    """The values that queries of a catalog may name. `counts` are those of an earlier state; `changes` iterate over the
+    products added since (1) or removed (-1). The counts are updated to the current state."""
     counts = ValueCounts() if counts is None else counts
     if not counts.size:
         changes = ((1, over_products),)
@@ -189,7 +189,7 @@ def derive_values(
 
 
 def _count_values(products: Sequence[Product]) -> tuple[int, Counter[str], Counter[tuple[str, str]]]:
-    """How many products there are, by field how many have it, and by field and value how many have that."""
+    """The number of products, of products by field, and of products by field and value."""
     held_by, counts = Counter[str](), Counter[tuple[str, str]]()
     for product in products:
         values = _values(product)
@@ -199,8 +199,8 @@ def _count_values(products: Sequence[Product]) -> tuple[int, Counter[str], Count
 
 
 def _count_mentions(fields: Mapping[str, Sequence[str]], products: Sequence[Product]) -> Counter[tuple[str, str]]:
-    """How many products with a field have a phrase of its values in their titles, and none of these values. `fields`
-    are those of each phrase."""
+    """The number of products with a field that have a phrase of its values in their titles, but none of these values.
+    `fields` are those of each phrase."""
     openings = {_TOKEN.findall(phrase)[0] for phrase in fields}
     counted = Counter[tuple[str, str]]()
     for product in products:
@@ -214,7 +214,7 @@ def _count_mentions(fields: Mapping[str, Sequence[str]], products: Sequence[Prod
 
 
 def _title_phrases(folded: str, openings: Collection[str]) -> Iterator[str]:
-    """The phrases of a folded title; without Chinese only those that begin with one of the `openings`."""
+    """The phrases of a folded title; in text that is not Chinese, only those that begin with one of the `openings`."""
     if contains_chinese(folded):
         yield from (phrase for phrase, _, _ in _phrases(folded))
         return
@@ -255,13 +255,13 @@ def _named_by(field: str, value: str) -> Iterator[str]:
     if _SIZE_FIELD.fullmatch(field) and 0 < len(tokens) < _MOST_WORDS:
         yield f"size {whole}"
     if _COLOUR_FIELD.fullmatch(field):
-        # "Forest green" and "black/green" are what "green" asks for.
+        # "Forest green" and "black/green" are also results for "green".
         ends = (_TOKEN.findall(part)[-1:] for part in _PARTS.split(folded))
         yield from dict.fromkeys(end for each in ends for end in each if end != whole and _WORDS.search(end))
 
 
 def _phrases(folded: str) -> Iterator[tuple[str, int, int]]:
-    """The phrases of a folded text with their start and end, from left to right, the longest first."""
+    """The phrases of a folded text with their start and end, from left to right, longest first."""
     tokens = [token for token in _TOKEN.finditer(folded) if token[0] != "and"]
     for at, token in enumerate(tokens):
         text, start = token[0], token.start()

@@ -1,5 +1,5 @@
-"""Preferences of a query beside the type of product: a price ("drill under 100", "100元以下的背包"), and values of the
-catalog."""
+"""Preferences of a query in addition to the type of product: a price ("drill under 100", "100元以下的背包"), and values
+of the catalog."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _BOUNDS = re.compile(
 _JUDGEMENT = re.compile(
     r"\b(?:cheap(?:est)?|affordable|inexpensive|best|good|great|nice)\b|(?:便宜|实惠|好用|最好|性价比高)的?"
 )
-"""What a shopper hopes of a product, which no title says."""
+"""Words for qualities that a shopper hopes for, which titles do not contain."""
 _NEGATION = re.compile(
     r"(?:\b(?:not|no|non|without|except|but not|anything but)(?: (?:in|a|an|any))?[ -]|不要|不是|除了|非)$"
 )
-"""What stands before a value that a shopper does not want."""
+"""Words before a value that a shopper does not want."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class QueryPreferences:
     """A query, and the properties that it prefers."""
 
     text: str
-    """Without the bounds of a price, and values that are not wanted."""
+    """The query without the bounds of a price, and without unwanted values."""
     product: str
-    """Without values and words such as "best", too: what may name a type of product."""
+    """The text also without values and words such as "best": the part that may name a type of product."""
     preferences: tuple[tuple[Preference, Condition], ...] = ()
 
 
 def query_preferences(
     text: str, catalog: FieldCatalog, values: NamedValues, types: ProductTypes, filtered: Collection[str] = ()
 ) -> QueryPreferences:
-    """The preferences of a query of a catalog with these values and types; fields that are `filtered` have none."""
+    """The preferences of a query, given the catalog's values and types; `filtered` fields have none."""
     bounds = price_bounds(text) if "price" in catalog.fields else None
     text = bounds.text if bounds else text
     found: list[tuple[Preference, Filter]] = [_of_price(bounds)] if bounds and "price" not in filtered else []
@@ -64,7 +64,7 @@ def query_preferences(
         behind = product[named.end :].removeprefix("的") if unwanted else product[named.end :]
         rest = f"{product[:start]} {behind}"
         if unwanted and rest.strip():
-            # Who wants none in black must not see the black ones first.
+            # A shopper who wants no black product must not see the black ones first.
             product, searched = rest, f"{searched[:start]} {searched[named.end :].removeprefix('的')}"
         elif _still_names(product, rest, types):
             product = rest
@@ -73,13 +73,13 @@ def query_preferences(
     rest = _JUDGEMENT.sub(" ", product)
     if rest != product and _still_names(product, rest, types):
         product = rest
-    # The text itself where it names no value: it is analysed once.
+    # The text itself if it names no value: it is analysed once.
     product = text if product is folded else product.strip()
     return QueryPreferences(text, product, tuple((each, catalog.compile(tree)) for each, tree in found))
 
 
 def _still_names(text: str, rest: str, types: ProductTypes) -> bool:
-    """Whether a text without a value names a product, and the same as with it: in "phone case" a brand Case is none."""
+    """Whether a text names the same product without a value as with it: in "phone case", Case is not a brand."""
     before, after = head_phrases(text), head_phrases(rest)
     is_type = bool(before) and before[0][-1] in types.heads
     return bool(after) and (not is_type or before[0][-1] == after[0][-1])
@@ -109,13 +109,13 @@ class PriceBounds:
     low: float | None
     high: float | None
     text: str
-    """The query without them."""
+    """The query without the bounds."""
 
 
 def price_bounds(query: str) -> PriceBounds | None:
-    """The bounds that a query names, None where it names none, or nothing else.
+    """The bounds that a query names; None if it names none, or nothing else.
 
-    A number that a unit follows is no price ("under 20 inch"), unless it is one of money.
+    A number followed by a unit is not a price ("under 20 inch"), unless the unit is one of money.
     """
     found = _BOUNDS.search(query)
     if found is None:

@@ -1,7 +1,7 @@
 """Product types: the kind of product that a title or a query names, by the head of its noun phrase.
 
-"Brunmarck Drill Bit Set for Cordless Drill, 10-Piece" is a drill bit set: what follows a preposition or a comma,
-brands, numbers, quantities and colours are cut, and the last word that remains is the head.
+"Brunmarck Drill Bit Set for Cordless Drill, 10-Piece" is a drill bit set: brands, numbers, quantities, colours, and
+everything after a preposition or a comma are cut, and the last remaining word is the head.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ ROWS_FILE = "rows.npy"
 _MOST_BYTES = 256 << 20
 
 MOST_WORDS = 3
-"""Words of a phrase that name a type: more make a type of every product."""
+"""The most words of a phrase that name a type: with more, every product would be its own type."""
 _MOST_SEGMENTS, _MOST_PHRASES = 4, 6
 _MOST_MODEL_WORDS = 2
-"""Words behind a head that may be a model's name ("Hair Dryer Kelda")."""
+"""The most words after a head that may be a model's name ("Hair Dryer Kelda")."""
 
 _DETAILS = re.compile(
-    # Words behind a head that describe the product, and head nothing:
+    # Words after a head that describe the product and are not heads:
     "black|white|red|blue|green|yellow|orange|purple|pink|brown|grey|gray|silver|gold|beige|ivory|cream|bronze|brass|"
     "chrome|nickel|copper|clear|tan|navy|almond|bisque|charcoal|titanium|multicolor|assorted|natural|cyan|magenta|"
     "turquoise|violet|platinum|graphite|transparent|opaque|matte?|gloss|glossy|satin|stainless-steel|"
@@ -67,16 +67,17 @@ _RESOLUTION = r"\d{1,7}(?:[.,]\d{1,3})?\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps)"
 _QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{_RESOLUTION}|{units.QUANTITIES})(?:\.(?= |$))?")
 _WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
 _GAP = "•"
-"""Stands for a quantity: what comes behind it names the product ("4 ft. Shop Light")."""
+"""Replaces a quantity: the words after it name the product ("4 ft. Shop Light")."""
 
 
 def head_phrases(text: str, brand: str = "") -> list[Phrase]:
-    """The noun phrases of a title or query that may name its type, the likeliest first, each with all its words."""
+    """The noun phrases of a title or query that may name its type, likeliest first, each with all its words."""
     return list(chain.from_iterable(noun_phrases(text, brand)))[:_MOST_PHRASES]
 
 
 def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
-    """The noun phrases of each segment of a title or query: what follows its last quantity, then what precedes it."""
+    """The noun phrases of each segment of a title or query: first the part after its last quantity, then the part
+    before."""
     folded = _BRACKETED.sub(" ", _CONTAINER.sub("", fold(text)))
     folded = _QUANTITY.sub(lambda found: found[0] if found[0].isdigit() else f" {_GAP} ", folded)
     own = fold(brand).split()
@@ -94,7 +95,7 @@ def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
 
 
 def type_phrase(name: str) -> Phrase:
-    """The phrase of the type that a name is of; empty where it is of several, or has words that a type leaves out, as
+    """The phrase of the type that a name denotes; empty if it denotes several, or has words that types leave out, as in
     "drill for kids"."""
     phrases = head_phrases(name)
     is_whole = ["".join(map(word_term, fold(name).split()))] == ["".join(phrase) for phrase in phrases]
@@ -102,14 +103,14 @@ def type_phrase(name: str) -> Phrase:
 
 
 def without_numbers(text: str) -> str:
-    """A text, folded, without quantities and other words that have digits: "laptop" of "15 inch i7 laptop"."""
+    """A folded text without quantities and other words with digits: "laptop" of "15 inch i7 laptop"."""
     words = _QUANTITY.sub(" ", fold(text)).split()
     return " ".join(word for word in words if not any(character.isdigit() for character in word))
 
 
 def compound_head(text: str) -> str:
-    """The second of the two words of a Chinese compound, which says what it is: 背包 of 防水背包. Empty for
-    other texts, and for a word of one character, whose meaning depends on the first."""
+    """The second of the two words of a Chinese compound, which says what it is: 背包 of 防水背包. Empty for other
+    texts, and for a word of one character, whose meaning depends on the first."""
     if not contains_chinese(text):
         return ""
     words = dictionary_words(text)
@@ -133,8 +134,8 @@ def _is_no_head(word: str) -> bool:
 
 
 def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
-    """Every phrase whole and without its last words, with the number of words cut and of its segment: a title may end
-    with a model's name."""
+    """Each phrase, whole and without its last words, with the number of words cut and the number of its segment: a
+    title may end with a model's name."""
     return [
         (phrase[: len(phrase) - cut], cut, segment)
         for segment, phrase in enumerate(phrases)
@@ -144,14 +145,14 @@ def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class WantedTypes:
-    """What types of product a query asks for."""
+    """The types of product that a query asks for."""
 
     agreement: Mapping[int, float]
-    """How far types are what is asked for, by their numbers; 0 for those left out."""
+    """How well each type (by number) matches the request; 0 for types that are missing."""
     is_sure: bool = False
     """Whether all words of the query name a type of the catalog."""
     is_voted: bool = False
-    """Whether the nearest products named it, not the query."""
+    """Whether the nearest products named the type, not the query."""
     is_covered: bool = False
     """Whether many products have all words of the query, most of them of these types."""
 
@@ -161,16 +162,16 @@ NO_TYPES = WantedTypes(MappingProxyType({}))
 
 @dataclass(frozen=True, slots=True)
 class TypeNames:
-    """The types of one product, in words; empty where there is none."""
+    """The types of one product, in words; empty if it has none."""
 
     by_title: str = ""
     by_category: str = ""
     by_rule: str = ""
-    """The only one where a rule gives one."""
+    """The type that a rule gives; if there is one, it is the only type."""
 
     @property
     def name(self) -> str:
-        """The one to show where one is shown."""
+        """The type to display, if only one is displayed."""
         return self.by_rule or self.by_title or self.by_category
 
 
@@ -180,14 +181,14 @@ class ProductTypes:
 
     phrases: Sequence[Phrase]
     by_title: NDArray[np.int32]
-    """(n,) The type of each product by its title; -1 for none."""
+    """(n,): the type of each product by its title; -1 for none."""
     by_category: NDArray[np.int32]
-    """(n,) By the last name of its category path; -1 for none."""
+    """(n,): the type of each product by the last name of its category path; -1 for none."""
     members: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
-    """The rows of products by the number of their type by title, those without a type first, and the best known of each
-    type first."""
+    """The rows of products by the number of their type by title: products without a type first, and within each type
+    the best known first."""
     starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
-    """Where those of each type begin and end (types + 1,)."""
+    """(types + 1,): the bounds of each type in `members`."""
     changed: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """Both types of products that live changes replaced or added, by row."""
     heads: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -197,8 +198,8 @@ class ProductTypes:
 
     @classmethod
     def open(cls, folder: Path, ratings: NDArray[np.float32]) -> ProductTypes:
-        """Reads the types of a version of n products; `ratings` (n,) says how many each has: the more, the better
-        known. Raises StoreDamagedError where the types are not of so many products."""
+        """Reads the types of a version of n products; `ratings` (n,) are their numbers of ratings: more means better
+        known. Raises StoreDamagedError if the number of products differs."""
         products = len(ratings)
         try:
             phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
@@ -207,7 +208,7 @@ class ProductTypes:
         by_row = load_array(folder / ROWS_FILE, mapped=True)
         if by_row.shape != (2, products) or by_row.max(initial=-1) >= len(phrases):
             raise StoreDamagedError(
-                f"{folder} holds types of {by_row.shape[-1]} products, not {products}; rebuild the index"
+                f"{folder} has types of {by_row.shape[-1]} products, not {products}; rebuild the index"
             )
         types = cls.of([tuple(phrase.split(" ")) for phrase in phrases], *by_row)
         members = np.lexsort((-np.nan_to_num(ratings), types.by_title))
@@ -215,7 +216,7 @@ class ProductTypes:
         return replace(types, members=members.astype(np.uint32), starts=starts)
 
     def write(self, folder: Path) -> None:
-        """Writes the types of a version into a folder, which is made."""
+        """Writes the types of a version into a folder, which is created."""
         folder.mkdir()
         (folder / PHRASES_FILE).write_bytes(format_json([" ".join(phrase) for phrase in self.phrases]))
         np.save(folder / ROWS_FILE, np.array([self.by_title, self.by_category], np.int32))
@@ -229,13 +230,13 @@ class ProductTypes:
         return cls(phrases, by_title, by_category, heads=heads)
 
     def with_changes(self, products: Mapping[int, Product | None]) -> ProductTypes:
-        """These types with those of changed products; what is gone, or of a type that is new, has none."""
+        """These types with those of changed products; a product that is gone, or of a new type, has none."""
         found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
         return replace(self, changed=MappingProxyType({**self.changed, **found}))
 
     def with_given(self, names: Mapping[int, str]) -> ProductTypes:
-        """These types with those that rules give to products, by row, instead of their own. A name is one that
-        `type_phrase` knows; the catalog need not have its type."""
+        """These types, with those that rules give to products, by row, in place of their own. A name must be one that
+        `type_phrase` accepts; the catalog need not have the type."""
         phrases, heads, numbers = [*self.phrases], {**self.heads}, dict[str, int]()
         for name in dict.fromkeys(names.values()):
             phrase = type_phrase(name)
@@ -250,7 +251,7 @@ class ProductTypes:
     def named(
         self, query: str, words: int, synonyms: Mapping[Phrase, Sequence[Phrase]] = MappingProxyType({})
     ) -> WantedTypes | None:
-        """The types that a query of so many words names, or their `synonyms`; None where none of its heads is that of a
+        """The types that a query of `words` words names, or their `synonyms`; None if none of its heads is that of a
         type.
 
         The agreement falls with the square of the share of the query's words that name the type: a long query asks for
@@ -275,13 +276,13 @@ class ProductTypes:
         *,
         is_named: bool = False,
     ) -> WantedTypes:
-        """The types that the nearest products agree on, for a query without a known head: "laptop" asks for notebooks
-        where no title ends with laptop.
+        """The types on which the nearest products agree, for a query without a known head: "laptop" asks for notebooks
+        in a catalog in which no title ends with laptop.
 
-        `nearest` has the titles of n products by row, `similarity` (n,) theirs to the query in deviations. A product
-        votes for its types and for the heads that its title mentions; `gain` is the agreement with all votes. Where the
-        query names a type (`is_named`), products whose titles have its words do not vote: they are of the type, or
-        accessories of it.
+        `nearest` has the titles of n products by row; `similarity` (n,) is their similarity to the query, in
+        deviations. A product votes for its types and for the heads in its title; `gain` is the agreement with all
+        votes. If the query names a type (`is_named`), products whose titles have its words do not vote: they are of the
+        type, or its accessories.
         """
         weights = np.exp(similarity - similarity.max(initial=-np.inf))
         votes: defaultdict[str, float] = defaultdict(float)
@@ -300,19 +301,19 @@ class ProductTypes:
 
     def agreements(self, wanted: WantedTypes, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The agreement of the products at `rows` (n,): the better one of title and category."""
-        by_type = np.zeros(len(self.phrases) + 1)  # the last is of products without a type
+        by_type = np.zeros(len(self.phrases) + 1)  # the last entry is for products without a type
         by_type[list(wanted.agreement)] = list(wanted.agreement.values())
         return np.asarray(by_type[self._at(rows)].max(axis=0))
 
     def count(self, wanted: WantedTypes) -> int:
-        """How many products are of these types by their titles, live changes aside."""
-        is_wanted = np.zeros(len(self.phrases) + 1, bool)  # the last is of products without a type
+        """The number of products of these types by title, without live changes."""
+        is_wanted = np.zeros(len(self.phrases) + 1, bool)  # the last entry is for products without a type
         is_wanted[list(wanted.agreement)] = True
         return int(np.count_nonzero(is_wanted[self.by_title]))
 
     def best_known(self, wanted: WantedTypes, count: int) -> NDArray[np.int64]:
-        """At most so many products of the types that are all that a query asks for: the best known of each type, type
-        by type in turn. What live changes added is left out, as is what they took away."""
+        """At most `count` products of the types with full agreement, alternating between types, the best known of each
+        first. Products that live changes added, changed or removed are left out."""
         numbers = [number for number, share in wanted.agreement.items() if share >= 1 and number + 1 < len(self.starts)]
         parts = [self.members[self.starts[number] : self.starts[number + 1]][:count] for number in numbers]
         rows = np.concatenate([np.empty(0, np.int64), *parts])
@@ -321,8 +322,8 @@ class ProductTypes:
         return first[[row not in self.changed for row in first.tolist()]] if self.changed else first
 
     def members_of(self, name: str) -> NDArray[np.int64]:
-        """The rows of the products whose type by title has this name, as `name_of` gives it, ascending; those that live
-        changes took away may be among them."""
+        """The rows of the products whose type by title has this name (see `name_of`), ascending; they may include
+        products that live changes removed."""
         phrase = tuple(name.split(" "))
         number = next((each for each in self.heads.get(phrase[-1], ()) if self.phrases[each] == phrase), None)
         if number is None:
@@ -335,16 +336,16 @@ class ProductTypes:
         return np.array(sorted({*kept, *now}), np.int64)
 
     def number_of(self, category: str) -> int:
-        """The number of the type that products of a category with this name have; -1 for none."""
+        """The number of the type of products in a category of this name; -1 for none."""
         return self._known(head_phrases(category))
 
     def name_of(self, row: int) -> str:
-        """The type of a product as terms; empty where it has none."""
+        """The type of a product as terms; empty if it has none."""
         number = self._numbers(row)[0]
         return " ".join(self.phrases[number]) if number >= 0 else ""
 
     def names_of(self, row: int, product: Product) -> TypeNames:
-        """The types of the product at a row in its own words."""
+        """The types of the product at a row, in its own words."""
         if row in self.given:
             return TypeNames(by_rule=self.given[row])
         texts = product.title, product.category[-1] if product.category else ""
@@ -372,7 +373,7 @@ class ProductTypes:
         return self._known(head_phrases(product.title, product.brand or "")), self.number_of(leaf)
 
     def _known(self, phrases: Sequence[Phrase]) -> int:
-        """The longest type that ends one of these phrases; -1 for none."""
+        """The number of the longest type that one of these phrases ends with; -1 for none."""
         for phrase, *_ in head_candidates(phrases):
             numbers = [
                 at for at in self.heads.get(phrase[-1], ()) if phrase[-len(self.phrases[at]) :] == self.phrases[at]
@@ -384,7 +385,7 @@ class ProductTypes:
 
 @lru_cache(maxsize=2**14)
 def _in_words(phrase: Phrase, text: str) -> str:
-    """The words of a text that have the terms of a type: "washing machine"; the terms where it has no such words."""
+    """The words of a text with the terms of a type, such as "washing machine"; the terms if it has no such words."""
     words = [word.strip(".'&-") for word in _WORD.findall(fold(text))]
     terms, count = tuple(map(word_term, words)), len(phrase)
     found = (" ".join(words[at : at + count]) for at in range(len(words)) if terms[at : at + count] == phrase)
@@ -402,16 +403,16 @@ def type_synonyms(analyzer: Analyzer) -> Mapping[Phrase, Sequence[Phrase]]:
 
 
 def _rewritten(phrase: Phrase, synonyms: Mapping[Phrase, Sequence[Phrase]]) -> list[Phrase]:
-    """The phrase with its longest ending that has synonyms replaced by each of them."""
+    """The phrases made by replacing the longest ending that has synonyms by each of them."""
     endings = (start for start in range(len(phrase)) if phrase[start:] in synonyms)
     return [(*phrase[:start], *other) for start in islice(endings, 1) for other in synonyms[phrase[start:]]]
 
 
 _SAME_HEAD, _SHORTER = 0.4, 0.7
-"""The agreement of a type with the head of what a query asks for and another word before it ("inkjet printer" for
-"laser printer"), and of one that is the head alone ("printer")."""
+"""The agreement of a type with the requested head and a different word before it ("inkjet printer" for "laser
+printer"), and of a type that is only the head ("printer")."""
 _LEAST_VOTE, _LEADING = 0.3, 0.9
-"""The share of votes that a head needs, and that of the leading head's."""
+"""The share of votes that a head needs, and its least share of the leading head's votes."""
 
 
 @lru_cache(maxsize=2**12)
@@ -423,7 +424,7 @@ def _terms(text: str) -> frozenset[str]:
 
 
 def _agreement(query: Phrase, named: Phrase) -> float:
-    """1 where a type ends with the query's whole phrase, less for each of its words that the type lacks or replaces."""
+    """1 if a type ends with the query's whole phrase, less for each of its words that the type lacks or replaces."""
     wanted = query[-MOST_WORDS:]
     shared = 0
     for one, other in zip(reversed(wanted), reversed(named), strict=False):

@@ -18,16 +18,16 @@ _WORD = re.compile(rf"[{HAN}]+|{_PIECE}(?>(?:[-'’.,&/×+]{_PIECE})*)")
 
 @dataclass(frozen=True, slots=True)
 class TokenWords:
-    """The words of a text by its tokens."""
+    """The words of a text, and the word of each token."""
 
     words: tuple[str, ...]
-    """As they are written."""
+    """The words as they are written."""
     word_of: NDArray[np.int64]
-    """(t,): the place in `words` of the word that each token is part of, -1 for punctuation."""
+    """(t,): the index in `words` of the word that each token is part of, -1 for punctuation."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The words without case, width and accents: what is equal here is the same word."""
+        """The words without case, width and accents: words with equal keys are the same word."""
         return tuple(map(fold, self.words))
 
 
@@ -46,8 +46,8 @@ def token_words(places: TokenSpans, most: int, known: Sequence[str] = ()) -> Tok
 
 
 def word_spans(text: str, known: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
-    """The span of each word. Chinese is cut into words, with the `known` ones wherever they occur, since a word is cut
-    differently in a query and in a title."""
+    """The span of each word. Chinese is cut into words; `known` words are cut out wherever they occur, since the
+    segmenter can cut a word differently in a query and in a title."""
     chinese = sorted(filter(contains_chinese, known), key=len, reverse=True)
     cut = re.compile("|".join(map(re.escape, chinese))) if chinese else None
     for found in _WORD.finditer(text):

@@ -1,4 +1,4 @@
-"""Synonym rules in Solr's format, applied to queries only: a change encodes nothing again."""
+"""Synonym rules in Solr's format, applied to queries only, so that a change needs no new encoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard
 
 @dataclass(frozen=True, slots=True)
 class SynonymRule:
-    """Who types `phrase` also finds `others`."""
+    """A query with `phrase` also finds `others`."""
 
     phrase: str
     others: tuple[str, ...]
@@ -22,7 +22,7 @@ class SynonymRule:
 
 @dataclass(frozen=True, slots=True)
 class Synonyms:
-    """The rules of one file, in its order."""
+    """The rules of one file, in order."""
 
     rules: tuple[SynonymRule, ...] = ()
 
@@ -30,7 +30,7 @@ class Synonyms:
     def load(cls, path: str | Path) -> Synonyms:
         """Read a UTF-8 file.
 
-        Raises SettingError where the file cannot be read or a line is not a rule.
+        Raises SettingError if the file cannot be read or a line is not a rule.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
@@ -43,14 +43,14 @@ class Synonyms:
 
     @classmethod
     def stored(cls, path: Path) -> Synonyms:
-        """Those of a version's file, none where there is no file; raises SettingError where they are damaged."""
+        """The synonyms in a version's file, or none without a file; raises SettingError if it is damaged."""
         return cls.load(path) if path.exists() else cls()
 
     @classmethod
     def parse(cls, lines: Iterable[str], name: str = "synonyms") -> Synonyms:
-        """Read lines; "#" starts a comment, and empty lines are skipped. `name` stands before the line in errors.
+        """Read lines; "#" starts a comment, and empty lines are skipped. Errors show `name` before the line number.
 
-        Raises SettingError naming the line that is not a rule.
+        Raises SettingError with the number of a line that is not a rule.
         """
         rules: list[SynonymRule] = []
         for number, line in enumerate(lines, 1):
@@ -60,12 +60,12 @@ class Synonyms:
 
     @property
     def text(self) -> str:
-        """A file that gives these rules again."""
+        """The rules in the format of a file."""
         return "".join(f"{rule.phrase} => {', '.join(rule.others)}\n" for rule in self.rules)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when a rule does; comments, spacing and the file's name do not count."""
+        """Sixteen hex digits that change with the rules; comments, spacing and the file's name do not count."""
         lines = ("\t".join((rule.phrase, *rule.others)) for rule in self.rules)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -75,7 +75,7 @@ def _rules(text: str, where: str) -> Iterator[SynonymRule]:
     if len(rest) > 1:
         raise SettingError(f'{where}: more than one "=>" in {text!r}; {_RIGHT}')
     if not rest and len(left) < 2:
-        raise SettingError(f"{where}: {text!r} has nothing to be a synonym of; {_RIGHT}")
+        raise SettingError(f"{where}: {text!r} has no synonym; {_RIGHT}")
     for phrase in left:
         others = tuple(other for other in (rest[0] if rest else left) if other != phrase)
         if others:
@@ -86,5 +86,5 @@ def _phrases(side: str, where: str) -> tuple[str, ...]:
     phrases = tuple(" ".join(phrase.split()) for phrase in side.split(","))
     for phrase in phrases:
         if not any(map(str.isalnum, phrase)):
-            raise SettingError(f"{where}: {phrase!r} is no word; {_RIGHT}")
+            raise SettingError(f"{where}: {phrase!r} has no word; {_RIGHT}")
     return tuple(dict.fromkeys(phrases))

@@ -1,4 +1,4 @@
-"""Quantities and dimensions: every way to write "1/2 in." or "2 x 4" is read as the same numbers and units."""
+"""Quantities and dimensions: every way to write "1/2 in." or "2 x 4" gives the same numbers and units."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# The unit as it stands in terms: its other spellings. A space inside a spelling may be a dot, a hyphen or nothing.
+# Each unit as it is in terms, with its other spellings. A space in a spelling may be a dot, a hyphen or nothing.
 _SPELLINGS = {
     "in": "inch, inches, \", '', 英寸",
     "ft": "feet, foot, ', 英尺",
@@ -66,7 +66,7 @@ _SPELLINGS = {
 }
 # "15a" is 15 amperes, but "1 a day" is not.
 _NEVER_APART = frozenset({"a"})
-# Nobody looks for these by the unit alone, and nearly every title would have them.
+# Nobody searches for these units by themselves, and nearly every title would have them.
 _SILENT = frozenset({"in", "ft", "yd", "mm", "cm", "m", "km", "sqft", "sqin", "sqm", "cuft", "cuin", "oz", "lb"})
 # Without a number these are other words: a preposition, a computer.
 _OTHERWISE = frozenset({"in", "pc", "pcs"})
@@ -88,30 +88,30 @@ def _alternation(spellings: Iterable[str]) -> str:
 _TABLE = {unit: unit for unit in _SPELLINGS} | {
     spelling: unit for unit, others in _SPELLINGS.items() for spelling in others.split(", ") if spelling
 }
-"""Each spelling, with its inner spaces kept, to its unit."""
+"""Maps each spelling, including its inner spaces, to its unit."""
 _UNIT_OF = {_squeezed(spelling): unit for spelling, unit in _TABLE.items()}
 _NAME_OF = {unit: unit if len(unit) > 1 else others.split(", ")[0] for unit, others in _SPELLINGS.items()}
-"""Each unit to its word: a single letter would match every "v" and "m" in a title."""
+"""The word of each unit: a single letter would match every "v" and "m" in a title."""
 WORDS = {
     spelling: _NAME_OF[unit]
     for spelling, unit in _TABLE.items()
     if spelling.isascii() and spelling.isalpha() and len(spelling) > 1 and spelling not in _OTHERWISE
 }
-"""A unit's spelling that is a word ("gallons") to the one word that it is indexed as ("gal")."""
+"""Maps a spelling of a unit that is a word ("gallons") to the word as which it is indexed ("gal")."""
 
-# Atomic groups, not possessive ones: Python 3.11 before 3.11.5 leaves a possessive group in the midst of what failed.
-# Only the denominators of rulers, pipes and recipes: "24/7" is no fraction.
+# Atomic groups, not possessive ones: Python 3.11 before 3.11.5 leaves a possessive group in the middle after a failure.
+# Only the denominators of rulers, pipes and recipes: "24/7" is not a fraction.
 _FRACTION = "[0-9]{1,3}/(?:2|3|4|5|6|8|10|12|16|32|64)(?![0-9])"
 _DECIMAL = r"(?:[0-9]{1,3}(?>(?:,[0-9]{3}){1,4})(?![0-9])|[0-9]{1,15}+)(?>(?:\.[0-9]{1,15}+)?)|\.[0-9]{1,15}+"
 _NUMBER = rf"(?>(?:[0-9]{{1,3}}[ -]{{1,2}})?{_FRACTION}|{_DECIMAL})"
 _END = r"(?:(?![a-z0-9])|(?=x ?[0-9]))"
 _APART = _alternation(spelling for spelling in _TABLE if spelling not in _NEVER_APART)
 _UNIT = rf"(?:[ -]{{0,2}}+(?:{_APART})|-?(?:{'|'.join(_NEVER_APART)})){_END}\.?+"
-# "24 in. W x 36 in. H": which side a length is of is not part of what meets.
+# "24 in. W x 36 in. H": the side that a length belongs to does not count for matching.
 _SIDE = r"(?>(?: ?[wdhl](?![a-z0-9]))?)"
 _TIMES = r" ?(?:[x*]|by(?= )) ?"
 _MORE = rf"(?>(?:{_SIDE}{_TIMES}{_NUMBER}(?>(?:{_UNIT})?)){{1,3}}){_SIDE}"
-# What may not follow a bare number: then it is the beginning of a model number or of "2-light".
+# Characters that may not follow a bare number: they make it the beginning of a model number or of "2-light".
 _ALONE = r"(?![0-9a-z]|[-'.&_][a-z0-9])"
 _MANY_IN_ONE = r"[0-9]{1,2}[ -]in[ -]1(?![0-9a-z./]|[ -]{1,2}[0-9]{1,3}/)"
 
@@ -124,7 +124,7 @@ _IN_ONE = re.compile(_MANY_IN_ONE)
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as terms spell it ("0.5"; "m8" for a metric thread) and its unit, empty where there is none."""
+    """A number as spelled in terms ("0.5"; "m8" for a metric thread) and its unit, empty if it has none."""
 
     number: str
     unit: str
@@ -153,7 +153,7 @@ def quantities(chunk: str) -> list[Quantity]:
 
 
 def number_term(number: str) -> str:
-    """A matched number as a decimal without needless zeros: "1-1/2", "1.50" and "1 1/2" are "1.5"; "007" stays."""
+    """A matched number as a decimal without trailing zeros: "1-1/2", "1.50" and "1 1/2" are "1.5"; "007" stays."""
     if "/" in number:
         *whole, fraction = re.split("[ -]+", number)
         over, under = fraction.split("/")

@@ -1,7 +1,7 @@
 """The vocabulary of a catalog: words with the phrases, brands, categories and products that contain them.
 
-indexer/version_writer.py makes it; suggestions and corrections read it. Its words are folded and not stemmed. Texts are
-numbered from 0: phrases, then brands, categories and products, the best known first within each kind.
+indexer/version_writer.py writes it; suggestions and corrections read it. Its words are folded and not stemmed. Texts
+are numbered from 0: phrases, then brands, categories and products, the best known first within each kind.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ Numbers = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
 _AFTER_ALL = b"\xff"
-"""Sorts behind every word in UTF-8."""
+"""Sorts after every word in UTF-8."""
 
 
 @cache
 def language_words() -> frozenset[str]:
-    """The 82,834 words of symspellpy's English frequency dictionary, and the parts of those with an apostrophe: none of
-    them is a typing error, whatever the catalog lacks."""
+    """The 82,834 words of symspellpy's English frequency dictionary, and the parts of words with an apostrophe. None of
+    them is a typing error, even if the catalog does not have it."""
     entries = frequent_words()
     return frozenset([*entries, *chain.from_iterable(words_of(entry) for entry in entries if "'" in entry)])
 
 
 COMMON = 30_000
-"""Words of that dictionary, the most frequent ones, that who types them means, with few exceptions."""
+"""The number of most frequent words of that dictionary that, when typed, are almost always intended."""
 
 
 @cache
@@ -50,7 +50,7 @@ def common_words() -> frozenset[str]:
 
 
 def frequent_words() -> list[str]:
-    """The words of that dictionary, the most frequent ones first."""
+    """The words of that dictionary, most frequent first."""
     lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()
     return [line.partition(" ")[0] for line in lines]
 
@@ -65,17 +65,17 @@ class WordLookup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordPostings:
-    """An inverted index of texts, words in the order of their UTF-8. May be memory-mapped; read-only."""
+    """An inverted index of texts; words are ordered by their UTF-8. May be memory-mapped; read-only."""
 
     words: bytes
-    """All words, one after the other."""
+    """All words, concatenated."""
     ends: Offsets
     """(words + 1,): word i is `words[ends[i]:ends[i + 1]]`."""
     starts: Offsets
     """(words + 1,): the texts of word i are `texts[starts[i]:starts[i + 1]]`, ascending."""
     texts: Numbers
     size: int
-    """How many texts there are."""
+    """The number of texts."""
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -84,23 +84,23 @@ class WordPostings:
         return self._bytes(place).decode()
 
     def position(self, word: str) -> int | None:
-        """The place of a word, or None."""
+        """The index of a word, or None."""
         wanted = _encoded(word)
         at = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
         return at if at < len(self) and self._bytes(at) == wanted else None
 
     def prefix_positions(self, prefix: str) -> range:
-        """The places of all words that begin so."""
+        """The indices of all words with this prefix."""
         wanted = _encoded(prefix)
         first = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
         return range(first, bisect.bisect_left(range(len(self)), wanted + _AFTER_ALL, lo=first, key=self._bytes))
 
     def texts_with(self, place: int) -> Numbers:
-        """The texts that have a word."""
+        """The texts that contain a word."""
         return self.texts[self.starts[place] : self.starts[place + 1]]
 
     def matching(self, lookups: Iterable[WordLookup]) -> Offsets:
-        """The texts that match all lookups, ascending; without lookups all texts."""
+        """The texts that match all lookups, ascending; without lookups, all texts."""
         alive = np.ones(self.size, dtype=bool)
         for lookup in lookups:
             found = self._found(lookup)
@@ -123,7 +123,7 @@ class WordPostings:
 
 
 def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
-    """The postings of texts, each given as its words, the best text first."""
+    """The postings of texts, each given as its words, best text first."""
     numbers = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
     words = list(chain.from_iterable(texts))
     known = {word: at for at, word in enumerate(dict.fromkeys(words))}
@@ -134,13 +134,13 @@ def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
 def numbered_postings(
     words: Sequence[str], places: NDArray[np.integer], texts: NDArray[np.integer], size: int
 ) -> WordPostings:
-    """The postings of pairs (p,) of a word, by its place in distinct words, and a text."""
+    """The postings of pairs (p,) of a word, as an index in distinct words, and a text."""
     encoded = [_encoded(word) for word in words]
     order = sorted(range(len(words)), key=encoded.__getitem__)
     rank = np.empty(len(words), np.int64)
     rank[order] = np.arange(len(words))
     pairs = np.sort(rank[places] * max(size, 1) + texts.astype(np.int64)) if len(places) else np.empty(0, np.int64)
-    # Not np.unique, which hashes: that takes 70 times as long.
+    # Not np.unique, whose hashing takes 70 times as long.
     pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
     lengths = [len(encoded[at]) for at in order]
     return WordPostings(
@@ -153,28 +153,28 @@ def numbered_postings(
 
 
 def _encoded(word: str) -> bytes:
-    # A lone surrogate becomes bytes that no stored word has.
+    # A lone surrogate becomes bytes that no stored word contains.
     return word.encode("utf-8", "surrogatepass")
 
 
 SHORTEST = 4
-"""Letters of a word that is corrected: shorter ones are one edit away from too many."""
+"""The fewest letters of a word that is corrected: shorter ones are one edit away from too many words."""
 SHORTEST_TWICE = 7
-"""Letters from which on two edits may be told; with fewer they make another word."""
+"""The fewest letters of a word in which two edits are corrected; with fewer, two edits make another word."""
 LONGEST_WORD = 40
 """The longest indexed word in characters."""
 
 _LETTER = rf"(?:[^\W_{HAN}]|[\u0300-\u036f])"
 RAW_WORD = re.compile(rf"[{HAN}]+|{_LETTER}+(?:['’]s(?!{_LETTER}))?")
-"""The words of a text, folded or not: a run of Chinese is one, and so is "men's"."""
+"""The words of a text, folded or not: a run of Chinese is one word, and so is "men's"."""
 
 _SHORTEST_PLURAL = 3
 _LAST_OF_ALPHABETS = "\u0590"
-"""Latin, Greek, Cyrillic and Armenian stand before it: scripts in which a word is spelled letter by letter."""
+"""The scripts before it, in which words are spelled letter by letter: Latin, Greek, Cyrillic and Armenian."""
 
 
 def words_of(text: str) -> list[str]:
-    """The folded words of a text, runs of Chinese whole, in order; "men's" is "mens", as many type it."""
+    """The folded words of a text in order, with runs of Chinese whole; "men's" is "mens", as many type it."""
     return words_of_folded(fold(text))
 
 
@@ -192,29 +192,29 @@ def forms(word: str) -> tuple[str, ...]:
 
 
 def index_words(word: str) -> list[str]:
-    """The keys of a word: itself, or of a run of Chinese each pair of neighbours and the last character, so that every
-    part of it is found."""
+    """The keys of a word: the word itself, or, for a run of Chinese, each pair of neighbours and the last character, so
+    that every part of it is found."""
     if not contains_chinese(word):
         return [word] if len(word) <= LONGEST_WORD else []
     return [word[at : at + 2] for at in range(len(word))]
 
 
 def is_correctable(word: str) -> bool:
-    """Whether a folded word can be corrected by edits: of letters alone, in an alphabet."""
+    """Whether a folded word can be corrected by edits: it has only letters, of an alphabet."""
     return word.isalpha() and max(word) < _LAST_OF_ALPHABETS
 
 
 def edits_of(word: str) -> int:
-    """How many edits of a folded word are undone: 0 where it is never corrected, as what has a digit, what is Chinese
-    or short is not."""
+    """The number of edits to correct in a folded word; 0 if it is never corrected, because it has a digit, is Chinese
+    or is short."""
     if not SHORTEST <= len(word) <= LONGEST_WORD or not is_correctable(word):
         return 0
     return 1 if len(word) < SHORTEST_TWICE else 2
 
 
 def letter_set(word: str) -> int:
-    """The letters of a word as 32 bits. An edit changes at most two, so words whose sets differ in more need no
-    comparison."""
+    """The letters of a word as 32 bits. An edit changes at most two, so words whose sets differ in more need not be
+    compared."""
     bits = 0
     for letter in word:
         code = ord(letter) - 97
@@ -223,24 +223,24 @@ def letter_set(word: str) -> int:
 
 
 FORMAT = 1
-"""Raised whenever the same catalog would give other files."""
+"""Increased whenever the same catalog would give other files."""
 ENTRIES_FILE = "entries.json"
 COUNTS_FILE = "counts.msgpack.zst"
-"""What the entries were chosen from, for the next rebuild."""
+"""The counts from which the entries were chosen, for the next rebuild."""
 _WORDS_FILE = "words.txt"
 _ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
 _LONGEST = 255
 
 
 class VocabularyEntries(msgspec.Struct, frozen=True):
-    """The texts of the vocabulary except products; each kind best known first."""
+    """The texts of the vocabulary except products; best known first within each kind."""
 
     format: int
     phrases: tuple[tuple[str, int], ...]
     """Phrases that shoppers might type, with their numbers of products."""
     brands: tuple[tuple[str, int], ...]
     categories: tuple[tuple[tuple[str, ...], int], ...]
-    """Whole paths, with their numbers of products, those below included."""
+    """Whole paths, with their numbers of products, including those of subcategories."""
     products: int
 
     @property
@@ -259,8 +259,8 @@ class _Format(msgspec.Struct, frozen=True):
 class CatalogWords:
     """The opened vocabulary, memory-mapped and thread-safe.
 
-    `letters` (words,) has the letter set of each correctable word, 0 for others; `lengths` (words,) its characters;
-    `rows` (products,) the row of each product, best known first.
+    `letters` (words,) has the letter set of each correctable word, 0 for others; `lengths` (words,) the number of
+    characters; `rows` (products,) the row of each product, best known first.
     """
 
     def __init__(self, entries: VocabularyEntries, postings: WordPostings, arrays: dict[str, NDArray[Any]]) -> None:
@@ -272,7 +272,7 @@ class CatalogWords:
 
     @classmethod
     def open(cls, folder: Path) -> CatalogWords:
-        """Opens what `write_words` wrote; raises StoreDamagedError for anything else."""
+        """Opens the files of `write_words`; raises StoreDamagedError for other contents."""
         try:
             entries = msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=VocabularyEntries)
             words = (folder / _WORDS_FILE).read_bytes()
@@ -283,7 +283,7 @@ class CatalogWords:
         ends, starts, texts = (arrays[name] for name in ("ends", "starts", "texts"))
         agrees = len(ends) == len(starts) == len(arrays["letters"]) + 1 == len(arrays["lengths"]) + 1
         if not agrees or ends[-1] != len(words) or starts[-1] != len(texts) or len(arrays["rows"]) != entries.products:
-            raise StoreDamagedError(f"{folder}: its files do not fit each other; rebuild the index")
+            raise StoreDamagedError(f"{folder}: its files do not match each other; rebuild the index")
         return cls(entries, WordPostings(words, ends, starts, texts, size), arrays)
 
     def __contains__(self, word: str) -> bool:
@@ -298,7 +298,7 @@ class CatalogWords:
         return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
 
     def frequency(self, place: int) -> int:
-        """The number of texts of a word."""
+        """The number of texts that contain a word."""
         return int(self.postings.starts[place + 1] - self.postings.starts[place])
 
     def count_together(self, words: Sequence[str]) -> int:
@@ -315,7 +315,7 @@ class CatalogWords:
 def write_words(
     folder: Path, entries: VocabularyEntries, postings: WordPostings, rows: Sequence[int] | Numbers
 ) -> None:
-    """Writes the words of a version to be."""
+    """Writes the words of a version that is being built."""
     folder.mkdir()
     words = [postings[place] for place in range(len(postings))]
     letters = [letter_set(word) if is_correctable(word) else 0 for word in words]

@@ -33,7 +33,7 @@ class Delete(msgspec.Struct, frozen=True, tag="delete"):
 
 
 class Patch(msgspec.Struct, frozen=True, tag="patch"):
-    """Changes some fields of a product, named as in `retrieval.updates.validation.validate_patch`."""
+    """Changes some fields of a product; names as in `retrieval.updates.validation.validate_patch`."""
 
     id: str
     values: Mapping[str, Any]
@@ -54,7 +54,7 @@ def validate_change(change: Change) -> Change:
 
 
 def apply_change(product: Product | None, change: Change) -> Product | None:
-    """The product after a change; None is no product, which a patch leaves as it is."""
+    """The product after a change; None means no product, and a patch leaves None as it is."""
     match change:
         case Upsert(upserted):
             return upserted
@@ -77,7 +77,7 @@ def change_to_json(change: Change) -> bytes:
         line = _encoder.encode(change)
     if len(line) > MAX_CHANGE_BYTES:
         message = (
-            f"product {change.id!r}: the change has {len(line):,} bytes, at most {MAX_CHANGE_BYTES:,} are allowed; "
+            f"product {change.id!r}: the change has {len(line):,} bytes; at most {MAX_CHANGE_BYTES:,} are allowed, so "
             "shorten its texts"
         )
         raise ChangeError(message, change.id)
@@ -85,7 +85,7 @@ def change_to_json(change: Change) -> bytes:
 
 
 def change_from_json(line: bytes) -> Change:
-    """The change that `change_to_json` wrote; raises StoreDamagedError when the bytes are anything else."""
+    """The change that `change_to_json` wrote; raises StoreDamagedError for other bytes."""
     try:
         return validate_change(_decoder.decode(line))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ChangeError) as error:

@@ -1,7 +1,7 @@
 """The journal of live changes: a change is durable before it is acknowledged.
 
-It is kept twice, in STORE/live.log and STORE/live.log.copy. Every append is under a checksum in both, so damage to one
-is noticed, read from the other, and repaired.
+It is kept twice, in STORE/live.log and STORE/live.log.copy. Each append has a checksum in both, so damage to one copy
+is detected, the other copy is read instead, and the damaged one is repaired.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from retrieval.updates.journal_files import (
 )
 
 MAX_CALL_BYTES = 1_000_000_000
-"""The most bytes of the changes of one append."""
+"""The largest size of the changes of one append, in bytes."""
 _WAIT_SECONDS = 10.0
-"""For others that write; each holds the journal for some milliseconds."""
+"""The wait for other writers, each of which holds the journal for some milliseconds."""
 _REPAIR_WAIT_SECONDS = 1.0
-"""For others that write, of who reads and finds one copy damaged."""
+"""The wait for other writers of a reader that finds one copy damaged."""
 _READER_WAIT_SECONDS = 0.1
-"""For an append that is under way, or was not finished."""
+"""The wait for an append that is in progress, or was not finished."""
 _NOTHING = Position(0, 0, 0)
 _ALL = 2**63
 
@@ -57,15 +57,15 @@ def _now() -> datetime:
 
 
 class OutrunError(Exception):
-    """Another process stored a change meanwhile; read it, and try again."""
+    """Another process stored a change first; read it and try again."""
 
 
 class Journal:
     """The live changes of a store, in order. No file is created before the first append.
 
-    Threads and processes may use it at once. Reading takes no lock while both copies are whole. All methods raise
-    StoreDamagedError where a change is damaged in both copies, StoreForeignError for a newer schema, StoreLockedError
-    when others write for longer than 10 seconds, else StoreError.
+    Threads and processes may use it at the same time. Reading takes no lock while both copies are intact. All methods
+    raise StoreDamagedError if a change is damaged in both copies, StoreForeignError for a newer schema,
+    StoreLockedError if others write for more than 10 seconds, and StoreError for other failures.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = _now) -> None:
@@ -75,28 +75,28 @@ class Journal:
         self._closed = False
         self._writing = threading.Lock()
         self._known = _NOTHING
-        """The furthest place that was read or written."""
+        """The furthest position that was read or written."""
         self._checked = _NOTHING
-        """The place up to which both copies were found to be whole before something was appended."""
+        """The position up to which both copies were found to be intact before an append."""
         self._notices: dict[str, None] = {}
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Damages of one copy, with their repair or the reason that it failed."""
+        """Damage to one copy, with its repair or the reason why the repair failed."""
         return tuple(self._notices)
 
     def append(self, changes: Sequence[Change], *, above: int = 0, after: int | None = None) -> list[int]:
         """Appends changes, all or none, and returns their numbers once they are durable in both copies.
 
-        Numbers continue behind `above`, the last change in the served version, even where the journal was lost. Raises
-        ChangeError for an invalid change, StoreError where nothing could be written, and OutrunError where there is a
-        change behind the one with the number `after`.
+        Numbers continue after `above`, the last change in the serving version, even if the journal was lost. Raises
+        ChangeError for an invalid change, StoreError if nothing could be written, and OutrunError if there is a change
+        after the one numbered `after`.
         """
         lines = [change_to_json(change) for change in changes]
         if not lines:
             return []
         if sum(map(len, lines)) > MAX_CALL_BYTES:
-            raise ChangeError(f"the changes of one call have more than {MAX_CALL_BYTES:,} bytes; use several")
+            raise ChangeError(f"the changes of one call have more than {MAX_CALL_BYTES:,} bytes; use several calls")
         with self._locked():
             end = self._find_end(above, create=True)
             if after is not None and end.last > max(after, above):
@@ -110,7 +110,7 @@ class Journal:
         return list(range(first, first + len(lines)))
 
     def since(self, seq: int) -> Iterator[JournalEntry]:
-        """The changes with higher numbers, in order; memory holds a few megabytes or one append."""
+        """The changes with higher numbers, in order; needs memory for a few megabytes or one append."""
         known = self._known
         place = known if seq >= known.last else _NOTHING
         while (part := self._next(place, seq)).frames:
@@ -120,11 +120,11 @@ class Journal:
             place = part.place
 
     def last(self) -> int:
-        """The highest number that was ever given, 0 before the first."""
+        """The highest number ever assigned, 0 before the first."""
         return self._next(self._known, _ALL).place.last
 
     def forget(self, up_to: int) -> int:
-        """Removes the changes up to a number and returns how many; numbers are never reused."""
+        """Removes the changes up to a number and returns their count; numbers are never reused."""
         with JournalCopies(self._root) as copies:
             self._check_open()
             if copies.none:
@@ -139,16 +139,16 @@ class Journal:
             return up_to - discarded
 
     def changed_stamp(self) -> tuple[int, int]:
-        """A value that changes with every append or discard by any process; costs some microseconds."""
+        """A value that changes with every append or discard by any process; takes some microseconds."""
         self._check_open()
-        # Of the first copy only whether it is the same file: while an append is under way, nothing is new yet.
+        # For the first copy, only whether it is the same file: during an append, nothing is new yet.
         first, second = map(_identity, self._paths)
         return first[0] if first else 0, hash(second) if second else 0
 
     def problems(self, above: int = 0) -> list[str]:
-        """Problems of the journal, for `shelfwise index verify`; both copies are read whole and not changed.
+        """Problems of the journal, for `shelfwise index verify`; reads both copies completely and changes nothing.
 
-        Damage to changes up to `above`, which the served version holds, is no problem.
+        Damage to changes up to `above`, which the serving version has, is not a problem.
         """
         try:
             with JournalCopies(self._root) as copies:
@@ -160,7 +160,7 @@ class Journal:
             return [str(error)]
 
     def close(self) -> None:
-        """Later calls are refused."""
+        """Closes the journal; later calls fail."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -181,11 +181,11 @@ class Journal:
             yield
 
     def _moment(self) -> int:
-        """The time as frames have it."""
+        """The time in the unit of frames."""
         return (self._clock() - _EPOCH) // timedelta(microseconds=1)
 
     def _find_end(self, skip: int, *, create: bool = False) -> Position:
-        """The position behind the last change, once both copies are whole and equal. Under the lock."""
+        """The position after the last change, once both copies are intact and equal. Needs the lock."""
         with JournalCopies(self._root) as copies:
             if not copies.none:
                 return self._end_of(copies, skip)
@@ -224,7 +224,7 @@ class Journal:
             raise StoreError(f"{path} cannot be rewritten ({error.strerror}); nothing is changed") from error
 
     def _next(self, place: Position, after: int) -> FrameBatch:
-        """The next frames with changes behind `after`; none only at the end."""
+        """The next frames with changes after `after`; none only at the end."""
         self._check_open()
         with JournalCopies(self._root) as copies:
             if copies.none:
@@ -255,7 +255,7 @@ class Journal:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """The identity of a file: changes when it is replaced or written."""
+    """The identity of a file, which changes when it is replaced or written."""
     try:
         state = path.stat()
     except OSError:
@@ -277,7 +277,7 @@ class JournalEntry:
 
 
 def frame_entries(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalEntry]:
-    """The changes of a frame behind a number; raises StoreDamagedError for invalid ones."""
+    """The changes of a frame after a number; raises StoreDamagedError for invalid ones."""
     head = frame.head
     lines = frame.payload.split(b"\n")
     if len(lines) != head.count:
@@ -296,10 +296,10 @@ _LONGEST_PAUSE_SECONDS = 0.002
 
 @contextmanager
 def lock_folder(folder: Path, wait_seconds: float | None, what: str = "the live changes") -> Iterator[None]:
-    """Holds the lock of the folder itself, so there is no lock file to lose; a kill frees it.
+    """Holds the lock of the folder itself, so there is no lock file to lose; the lock ends with the process.
 
-    Read access suffices. Without a limit to the wait, processes come in the order of their requests. Raises
-    StoreLockedError when the wait is over, StoreError where the folder cannot be locked.
+    Read access suffices. Without a time limit, processes get the lock in the order of their requests. Raises
+    StoreLockedError after the time limit, and StoreError if the folder cannot be locked.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -309,7 +309,7 @@ def lock_folder(folder: Path, wait_seconds: float | None, what: str = "the live 
         _lock(folder, descriptor, wait_seconds, what)
         yield
     finally:
-        # Not by closing it alone: a process that was forked meanwhile would hold the lock on.
+        # Closing is not enough: a process forked in the meantime would keep the lock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 

@@ -1,9 +1,9 @@
 """The two files of the journal of live changes: their format, reading, writing and repair.
 
-Each is a header, then a frame per append, with a checksum each (XXH3, 64 bits); numbers are little-endian. The header
-holds the last change that was discarded, and a generation that every rewriting raises. A frame holds the changes of one
-append, a line of JSON each. Both files hold the same bytes, except while one is written: an append, or a rewriting, is
-durable in the first before it begins in the second.
+Each has a header and then one frame per append, all with a checksum (XXH3, 64 bits); numbers are little-endian. The
+header has the number of the last discarded change, and a generation that each rewrite increases. A frame has the
+changes of one append, one line of JSON each. Both files have the same bytes, except during a write: an append or a
+rewrite is durable in the first file before it begins in the second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position between two frames, behind the change `last`; valid in one generation."""
+    """A position between two frames, after the change `last`; valid in one generation."""
 
     generation: int
     offset: int
@@ -38,7 +38,7 @@ class Position:
 
 
 class JournalCopy:
-    """One copy as it was when opened. `header` is None where it is unusable, for the reason in `fault`."""
+    """One copy, as of its opening. `header` is None if it is unusable, for the reason in `fault`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class JournalCopy:
         self._file = -1
         self._chunk, self._chunk_at = b"", 0
         try:
-            # Not to wait for whoever would write to a pipe that has the name.
+            # Opens without blocking, in case a pipe has the name.
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._open()
         except FileNotFoundError:
@@ -87,7 +87,7 @@ class JournalCopies:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # In this order: what is appended in between is then only in the first, as while somebody writes.
+        # In this order: a frame appended in between is then only in the first, as during an append.
         self.second = JournalCopy(root / COPY)
         try:
             self.first = JournalCopy(root / JOURNAL)
@@ -103,7 +103,7 @@ class JournalCopies:
     def sources(self) -> list[list[JournalCopy]]:
         """The readable copies by generation, newest first.
 
-        Raises StoreDamagedError where there are none, StoreError where they may not be read.
+        Raises StoreDamagedError if there are none, StoreError if reading them is not permitted.
         """
         usable = {copy.header.generation: [copy] for copy in self.both if copy.header}
         if all(copy.header for copy in self.both) and len(usable) == 1:
@@ -123,7 +123,7 @@ class JournalCopies:
 
 
 def beginning(sources: Sequence[JournalCopy]) -> Position:
-    """The place before the first frame."""
+    """The position before the first frame."""
     header = header_of(sources)
     return Position(header.generation, HEADER_BYTES, header.discarded)
 
@@ -146,7 +146,7 @@ def damaged(root: Path, what: str) -> StoreDamagedError:
 
 
 SCHEMA = 1
-"""Counts up when the form changes so that an older program could not read it."""
+"""Increased when the format changes in a way that older programs cannot read."""
 _MAGIC = b"SHLFLIVE"
 _SEAL = struct.Struct("<Q")
 _HEADER = struct.Struct("<8sQQQ")
@@ -156,7 +156,7 @@ HEAD_BYTES = _HEAD.size + _SEAL.size
 
 
 class UnreadableError(Exception):
-    """Bytes that are no header or frame; `short` where they may be the beginning of one."""
+    """Bytes that are not a header or frame; `short` if they may be the beginning of one."""
 
     def __init__(self, what: str, *, short: bool = False) -> None:
         super().__init__(what)
@@ -165,7 +165,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JournalHeader:
-    """The header of a copy: its frames begin behind the change `discarded`."""
+    """The header of a copy: its frames begin after the change `discarded`."""
 
     generation: int
     discarded: int
@@ -177,7 +177,7 @@ class JournalHeader:
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """The header of a frame: the length of its lines, the numbers of its changes, their time."""
+    """The header of a frame: the length of its lines, the numbers of its changes, their time, and a checksum."""
 
     length: int
     first: int
@@ -185,14 +185,14 @@ class FrameHeader:
     at: int
     """Microseconds since 1970, UTC."""
     seal: int
-    """Of the lines."""
+    """The checksum of the lines."""
 
     @property
     def last(self) -> int:
         return self.first + self.count - 1
 
     def pack(self) -> bytes:
-        """The head's bytes."""
+        """The header's bytes."""
         return _sealed(_HEAD.pack(self.length, self.first, self.count, self.at, self.seal))
 
     @property
@@ -207,19 +207,19 @@ def read_header(content: bytes) -> JournalHeader:
     if magic != _MAGIC:
         raise UnreadableError("it is not a journal of live changes")
     if schema > SCHEMA:
-        message = f"the journal is in schema {schema}, this program reads {SCHEMA}; use the program that wrote it"
+        message = f"the journal has schema {schema}, but this program reads {SCHEMA}; use the program that wrote it"
         raise StoreForeignError(message)
     return JournalHeader(generation, discarded)
 
 
 def pack_frame(first: int, at: int, lines: Sequence[bytes]) -> bytes:
-    """The frame of changes that are numbered from `first` on."""
+    """The frame of changes numbered from `first` on."""
     payload = b"\n".join(lines)
     return FrameHeader(len(payload), first, len(lines), at, xxhash.xxh3_64_intdigest(payload)).pack() + payload
 
 
 def read_head(content: bytes, first: int) -> FrameHeader:
-    """The frame header that begins with the change `first`; raises UnreadableError for anything else."""
+    """The frame header that begins with the change `first`; raises UnreadableError for other bytes."""
     head = FrameHeader(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
     if head.first != first:
         raise UnreadableError(f"found {head.names} in place of change {first:,}")
@@ -227,7 +227,7 @@ def read_head(content: bytes, first: int) -> FrameHeader:
 
 
 def check_lines(head: FrameHeader, payload: bytes) -> None:
-    """Raises UnreadableError for lines that are not those of a head."""
+    """Raises UnreadableError if the lines do not match their header."""
     if len(payload) != head.length:
         raise UnreadableError(f"{head.names} cannot be read")
     if xxhash.xxh3_64_intdigest(payload) != head.seal:
@@ -254,21 +254,21 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True, slots=True)
 class JournalCheck:
-    """The result of reading both copies from beginning to end."""
+    """The result of reading both copies completely."""
 
     sources: Sequence[JournalCopy]
-    """What to read from."""
+    """The copies to read from."""
     end: Position
     even: bool
-    """Whether both are the same, and whole."""
+    """Whether both copies are equal and intact."""
     faults: dict[Path, str]
-    """Damages of a copy that the other makes up for."""
+    """Damage to one copy that the other copy makes up for."""
     skip: int
-    """The changes up to here need not be right."""
+    """The number up to which changes need not be intact."""
 
 
 def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = id) -> JournalCheck:
-    """Reads both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
+    """Reads both copies; raises StoreDamagedError if a change after `skip` is in neither."""
     found: list[JournalCheck] = []
     faults: dict[Path, str] = {}
     errors: list[StoreDamagedError] = []
@@ -278,7 +278,7 @@ def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = i
         try:
             for frame in walk.frames():
                 visit(frame)
-            # A journal without changes whose second copy is missing: a writer was killed while it made them.
+            # A journal without changes and without a second copy: its writer was killed while creating it.
             fresh = walk.place.last == 0 and walk.place.offset == HEADER_BYTES
             unusable = {} if fresh else {copy.path: copy.fault for copy in copies.both if copy.fault}
             found.append(JournalCheck(sources, walk.place, walk.even, unusable | walk.faults, skip))
@@ -286,7 +286,7 @@ def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = i
             errors.append(error)
             faults[sources[0].path] = f"it cannot be read behind change {walk.place.last:,}"
         reached = max(reached, walk.place.last)
-    # A rewriting that was interrupted leaves the old copy, in which is all that should be in the new one.
+    # An interrupted rewrite leaves the old copy, which has everything that the new one should have.
     for checked in found:
         if checked.end.last == reached:
             checked.faults.update(faults)
@@ -296,10 +296,10 @@ def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = i
 
 
 def repair_copies(copies: JournalCopies, skip: int) -> tuple[JournalCheck, list[str], OSError | None]:
-    """Makes both copies whole and equal: rewrites a damaged one, cuts off an unfinished end.
+    """Makes both copies intact and equal: rewrites a damaged one, cuts off an unfinished end.
 
-    Returns the check, notices of damage, and the error that prevented the repair. Raises StoreDamagedError where a
-    change behind `skip` is in neither.
+    Returns the check, notices of damage, and the error that prevented the repair. Raises StoreDamagedError if a change
+    after `skip` is in neither.
     """
     checked = check(copies, skip)
     error = None
@@ -316,7 +316,7 @@ def repair_copies(copies: JournalCopies, skip: int) -> tuple[JournalCheck, list[
 
 
 def list_problems(checked: JournalCheck) -> list[str]:
-    """Problems of the copies, for callers that do not repair."""
+    """Problems of the copies, for callers that do not repair them."""
     return [
         f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next change "
         "repairs the file"
@@ -339,9 +339,9 @@ def _notice(path: Path, fault: str, error: OSError | None) -> str:
 
 
 def rewrite(copies: JournalCopies, forget: int, generation: int) -> Position:
-    """Rewrites both copies, one after the other, with the changes behind `forget` only; returns their end.
+    """Rewrites both copies, one after the other, with only the changes after `forget`; returns their end.
 
-    A crash in between leaves one of the old generation, to be repaired. Raises OSError.
+    After a crash in between, one copy has the old generation and will be repaired. Raises OSError.
     """
     checked = check(copies, forget)
     old = header_of(checked.sources)
@@ -352,7 +352,7 @@ def rewrite(copies: JournalCopies, forget: int, generation: int) -> Position:
 
 
 def make(root: Path, generation: int) -> None:
-    """Makes an empty journal; raises StoreError where it cannot be written."""
+    """Creates an empty journal; raises StoreError if it cannot be written."""
     try:
         for name in (JOURNAL, COPY):
             _replace(root / name, None, [JournalHeader(generation, 0).pack()])
@@ -364,7 +364,7 @@ def make(root: Path, generation: int) -> None:
 
 
 def append(root: Path, end: Position, frame: bytes) -> None:
-    """Makes a frame durable in one copy, then in the other; raises StoreError, and then it is in neither."""
+    """Makes a frame durable in one copy, then in the other; if it raises StoreError, the frame is in neither."""
     paths = (root / JOURNAL, root / COPY)
     try:
         for path in paths:
@@ -440,7 +440,7 @@ _BATCH_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The changes of one append; `payload` has a line each, or nothing where they were not read."""
+    """The changes of one append; `payload` has a line for each, or is empty if they were not read."""
 
     head: FrameHeader
     payload: bytes
@@ -448,7 +448,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Some frames, and the position behind them; `waits` where the next is unfinished."""
+    """Some frames, and the position after them; `waits` if the next frame is unfinished."""
 
     frames: tuple[Frame, ...]
     place: Position
@@ -459,8 +459,8 @@ class FrameBatch:
 class FrameReader:
     """Reads frames from one or two copies of one generation.
 
-    `strict` ends at the first difference: frames before it are in both copies, so no writer withdraws them. Without it,
-    which needs the lock, each frame is read from a copy that has it whole; StoreDamagedError is raised where neither
+    `strict` ends at the first difference: frames before it are in both copies, so no writer withdraws them. Otherwise,
+    which needs the lock, each frame is read from a copy that has it intact; StoreDamagedError is raised if neither
     has. Lines up to the change `skip` may be damaged; only a `thorough` reader reads them.
     """
 
@@ -471,16 +471,16 @@ class FrameReader:
         self.skip, self._strict, self._thorough = skip, strict, thorough
         self._lacking = 0
         self.place = place
-        """Behind the last frame that was given."""
+        """The position after the last frame that was returned."""
         self.even = len(copies) == 2
-        """Whether both copies were the same so far."""
+        """Whether both copies were equal so far."""
         self.behind = False
         """Whether the second copy ends early, as during an append."""
         self.faults: dict[Path, str] = {}
-        """The first damage of each copy that was read in its place from the other."""
+        """The first damage of each copy for which the other copy was read instead."""
 
     def frames(self) -> Iterator[Frame]:
-        """The frames from the place on."""
+        """The frames from the current position on."""
         while (frame := self._next()) is not None:
             offset = self.place.offset + HEAD_BYTES + frame.head.length
             self.place = Position(self.place.generation, offset, frame.head.last)
@@ -540,18 +540,18 @@ class FrameReader:
         second = copy is not self._copies[0]
         self._lacking += error.short and second
         self.behind = self._lacking == 1
-        # The last frame of the first copy is what a killed writer left: that is no damage of the second.
+        # The last frame of the first copy was left by a killed writer: the second copy is not damaged.
         if not self.behind:
             self.faults.setdefault(copy.path, f"it has lost its end ({error})" if error.short else str(error))
 
     def _end(self, errors: Sequence[UnreadableError]) -> None:
-        """Checks the end: no copy has another whole frame."""
+        """Checks the end: no copy has another complete frame."""
         offset = self.place.offset
         sizes = [copy.size for copy in self._copies]
         if all(size == offset for size in sizes):
             return
         self.even, self.behind = False, errors[-1].short
-        # What a killed writer began is cut off, or it is not in the second copy yet, which then ends here.
+        # A killed writer's unfinished frame is cut off, or it is not in the second copy yet, which ends here.
         unfinished = errors[-1].short and (errors[0].short or sizes[-1] >= offset)
         if not self._strict and not unfinished:
             what = " and ".join(f"in {copy.path.name} {each}" for copy, each in zip(self._copies, errors, strict=True))
@@ -563,7 +563,7 @@ class FrameReader:
 
 
 def read_frames(sources: Sequence[JournalCopy], place: Position, after: int, *, strict: bool = True) -> FrameBatch:
-    """The next batch of frames with changes behind `after`; from the beginning in another generation."""
+    """The next batch of frames with changes after `after`; starts from the beginning in another generation."""
     start = beginning(sources)
     walk = FrameReader(sources, place if place.generation == start.generation else start, skip=after, strict=strict)
     frames, entries, size = [], 0, 0

@@ -1,7 +1,7 @@
 """Three-way merge of live changes with the next feed, and the updates that stay pending in a version.
 
-A live change is pending until the feed's own value of that field changes. The merge takes three products: the feed's
-when the change was made (`base`), what the change made of it (`live`), and the feed's now (`feed`).
+A live change is pending until the feed's own value of that field changes. The merge has three inputs: the feed's
+product when the change was made (`base`), the product after the change (`live`), and the feed's product now (`feed`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MISSING = object()
 
 
 def merge_products(base: Product | None, live: Product | None, feed: Product | None) -> Product | None:
-    """The product after a rebuild, by three-way merge; None is no product.
+    """The product after a rebuild, by three-way merge; None means no product.
 
-    For each field, and each key of attributes and identifiers, the feed's value wins where it differs from the base's,
-    else the live one. A deleted product stays deleted until the feed's differs from the base; an upserted one that the
-    feed did not have stays until it has it; one that the feed dropped is gone.
+    For each field, and each key of attributes and identifiers, the feed's value wins if it differs from the base's,
+    else the live value. A deleted product stays deleted until the feed's product differs from the base. An upserted
+    product that the feed did not have stays until the feed has it. A product that the feed dropped is removed.
     """
     if same_product(base, feed):
         return live
@@ -57,20 +57,20 @@ def _merged_mapping(
 
 
 def same_product(one: Product | None, other: Product | None) -> bool:
-    """Whether two products are equal in every field; the attributes True and 1.0 are not. None is no product."""
+    """Whether two products are equal in every field; the attributes True and 1.0 differ. None means no product."""
     if one is None or other is None or one != other:
         return one is other
     return all(_same(value, other.attributes[name]) for name, value in one.attributes.items())
 
 
 def _same(one: object, other: object) -> bool:
-    """Equality of two values to which True is not 1.0."""
+    """Equality of two values in which True differs from 1.0."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingUpdate:
-    """The live changes of one product: `live`, from the feed's `base`. None is no product."""
+    """The live changes of one product: `live`, starting from the feed's `base`. None means no product."""
 
     id: str
     base: Product | None
@@ -82,12 +82,12 @@ class PendingUpdate:
         return not same_product(self.base, self.live)
 
     def rebase(self, feed: Product | None) -> PendingUpdate:
-        """The same changes on top of the feed's new product; `live` is what the next version holds."""
+        """The same changes applied to the feed's new product; `live` is the product of the next version."""
         return PendingUpdate(self.id, feed, merge_products(self.base, self.live, feed))
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """The id is that of the products, of which there is one at least."""
+    """A line of the file. The id is that of the products, at least one of which is present."""
 
     base: Product | None = None
     live: Product | None = None
@@ -97,9 +97,9 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def write_pending_updates(path: Path, updates: Iterable[PendingUpdate]) -> int:
-    """Writes the pending updates and returns their number; memory holds one at a time.
+    """Writes the pending updates and returns their number; needs memory for one at a time.
 
-    They must come in the order of their ids as UTF-8, each id once; raises ValueError otherwise.
+    They must be sorted by id as UTF-8, without duplicates; raises ValueError otherwise.
     """
     count, last = 0, b""
     with path.open("wb") as file:
@@ -121,9 +121,9 @@ def _line(update: PendingUpdate) -> bytes:
 
 
 def read_pending_updates(path: Path) -> Iterator[PendingUpdate]:
-    """The updates of a file in the order of their ids, one at a time.
+    """The updates of a file, ordered by id, one at a time.
 
-    Raises StoreDamagedError for a file that cannot be read or that `write_pending_updates` did not write.
+    Raises StoreDamagedError for a file that cannot be read or was not written by `write_pending_updates`.
     """
     last = b""
     try:

@@ -22,24 +22,24 @@ Check = Callable[[object], object]
 MAX_ID_BYTES = 512
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 EXACT = 2**53
-"""Whole numbers up to here are exact as floats."""
+"""The largest integer up to which all integers are exact as floats."""
 
 
 def id_problem(product_id: str) -> str:
-    """What makes a text invalid as a product id; empty for a valid one."""
+    """The reason why a text is invalid as a product id; empty for a valid one."""
     if not product_id or product_id != product_id.strip():
         return "has blanks around it" if product_id.strip() else "is empty"
     if CONTROL.search(product_id):
         return "has control characters"
     if not is_writable(product_id):
-        return "has characters that UTF-8 cannot write"
+        return "has characters that UTF-8 cannot encode"
     if len(product_id.encode()) > MAX_ID_BYTES:
         return f"is longer than {MAX_ID_BYTES} bytes"
     return ""
 
 
 def is_writable(text: str) -> bool:
-    """Whether UTF-8 can encode a text: half of a surrogate pair is no character."""
+    """Whether UTF-8 can encode a text; it cannot encode half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,7 +48,7 @@ def is_writable(text: str) -> bool:
 
 
 def text(value: object) -> str:
-    """A text that UTF-8 can write."""
+    """A text that UTF-8 can encode."""
     if not isinstance(value, str) or not is_writable(value):
         raise ValueError
     return str.__str__(value)  # the plain text of an enumeration's member
@@ -63,7 +63,7 @@ def nonblank_text(value: object) -> str:
 
 
 def code(value: object, pattern: str) -> str:
-    """A text of a pattern, or an empty one."""
+    """A text that matches a pattern, or an empty one."""
     found = text(value)
     if found and not re.fullmatch(pattern, found):
         raise ValueError
@@ -71,7 +71,7 @@ def code(value: object, pattern: str) -> str:
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Texts that are not blank. A single text is refused: it would be read letter by letter."""
+    """Texts that are not blank. A single text is rejected, since it would be read letter by letter."""
     if not isinstance(value, list | tuple):
         raise TypeError
     return tuple(map(nonblank_text, value))
@@ -85,20 +85,20 @@ _ADDRESS_NAME = re.compile(
 
 
 def is_web_address(address: str) -> bool:
-    """Whether a page may link to an address: it is of http or https, or relative. Browsers drop blanks and control
-    characters before they read the scheme."""
+    """Whether a page may link to an address: it is http, https or relative. Browsers drop blanks and control characters
+    before they read the scheme."""
     scheme = _SCHEME.match(_NOT_IN_SCHEMES.sub("", address))
     return scheme is None or scheme[1].lower() in ("http", "https")
 
 
 @lru_cache(maxsize=1 << 12)
 def is_address_name(name: str) -> bool:
-    """Whether an attribute of this name has addresses, such as `link`, `product_url` or `sizeChartUrl`."""
+    """Whether an attribute of this name contains addresses, such as `link`, `product_url` or `sizeChartUrl`."""
     return _ADDRESS_NAME.search(name) is not None
 
 
 def web_address(value: object) -> str:
-    """A relative address, or one of http or https; or an empty text."""
+    """A relative, http or https address, or an empty text."""
     found = text(value)
     if not is_web_address(found):
         raise ValueError
@@ -106,7 +106,7 @@ def web_address(value: object) -> str:
 
 
 def picture_address(value: object) -> str:
-    """The same, or the relative path of a file of the folder of pictures, such as `file:pictures/7.webp`."""
+    """A web address, or the relative path of a file in the folder of pictures, such as `file:pictures/7.webp`."""
     found = text(value)
     is_file = is_local(found) and not found[5:].startswith(("/", ".."))
     return found if is_file else web_address(found)
@@ -118,7 +118,7 @@ def picture_addresses(value: object) -> tuple[str, ...]:
 
 
 def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number between two bounds, both included."""
+    """A finite number between two bounds, inclusive."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise TypeError
     found = float(value)
@@ -128,12 +128,12 @@ def number(value: object, least: float = -math.inf, most: float = math.inf) -> f
 
 
 def price(value: object) -> float:
-    """A finite number from 0; that of -0.0 is 0.0."""
+    """A finite number of at least 0; -0.0 becomes 0.0."""
     return abs(number(value, 0))
 
 
 def count(value: object) -> int:
-    """A whole number from 0."""
+    """An integer of at least 0."""
     found = number(value, 0, EXACT)
     if not found.is_integer():
         raise ValueError
@@ -141,24 +141,24 @@ def count(value: object) -> int:
 
 
 def availability(value: object) -> Availability:
-    """One of the four, or its text in any case, with a blank for the underscore."""
+    """One of the four values, or its text in any case, in which a blank may replace the underscore."""
     return Availability(text(value).strip().lower().replace(" ", "_"))
 
 
 def moment(value: object) -> datetime:
-    """A time in UTC. A text without a zone is in UTC, as in feeds; a datetime needs one."""
+    """A time in UTC. A text without a zone is UTC, as in feeds; a datetime needs a zone."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
         value = value if value.tzinfo else value.replace(tzinfo=UTC)
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ValueError
-    # Not astimezone: it would keep a subclass (pandas has one) that JSON does not know.
+    # Not astimezone, which keeps subclasses (such as that of pandas) that JSON does not support.
     year, month, day, hour, minute, second, *_ = value.utctimetuple()
     return datetime(year, month, day, hour, minute, second, value.microsecond, UTC)
 
 
 def mapping(value: object, check: Check) -> dict[str, Any]:
-    """A mapping by names, without members that are None."""
+    """A mapping from names, without members that are None."""
     if not isinstance(value, Mapping):
         raise TypeError
     members = ((nonblank_text(name), None if member is None else check(member)) for name, member in value.items())
@@ -166,7 +166,7 @@ def mapping(value: object, check: Check) -> dict[str, Any]:
 
 
 def attribute(value: object) -> AttributeValue | None:
-    """A free attribute, None where it is empty. As in feeds, an integer that no float holds becomes a text."""
+    """A free attribute, None if it is empty. As in feeds, an integer that no float can represent becomes a text."""
     if isinstance(value, str):
         return text(value) if value.strip() else None
     if isinstance(value, bool):
@@ -177,7 +177,7 @@ def attribute(value: object) -> AttributeValue | None:
 
 
 def attributes(value: object) -> dict[str, Any]:
-    """Free attributes by name; those whose names say so hold addresses."""
+    """Free attributes by name; those whose names say so must contain addresses."""
     found = mapping(value, attribute)
     return {name: link(member) if is_address_name(name) else member for name, member in found.items()}
 
@@ -192,12 +192,12 @@ def link(value: object) -> AttributeValue | None:
 
 
 def identifier(value: object) -> tuple[str, ...] | None:
-    """The values of one kind of identifier, None where there is none."""
+    """The values of one kind of identifier, None if there are none."""
     return texts(value) or None
 
 
 def places(value: object) -> tuple[Place, ...]:
-    """Places, or one."""
+    """A list of places, or one place."""
     listed = [value] if isinstance(value, Mapping | Place) else value
     if not isinstance(listed, list | tuple):
         raise TypeError
@@ -205,7 +205,7 @@ def places(value: object) -> tuple[Place, ...]:
 
 
 def _place(value: object) -> Place:
-    if isinstance(value, Mapping):  # how JSON gives it
+    if isinstance(value, Mapping):  # as from JSON
         value = Place(**value)
     if not isinstance(value, Place):
         raise TypeError
@@ -213,14 +213,14 @@ def _place(value: object) -> Place:
 
 
 def variants(value: object) -> tuple[Variant, ...]:
-    """Variants, each value of them right for its field."""
+    """Variants, each with valid values."""
     if not isinstance(value, list | tuple):
         raise TypeError
     return tuple(map(_variant, value))
 
 
 def _variant(value: object) -> Variant:
-    if isinstance(value, Mapping):  # how JSON gives it
+    if isinstance(value, Mapping):  # as from JSON
         value = Variant(**value)
     if not isinstance(value, Variant):
         raise TypeError
@@ -292,9 +292,9 @@ _LINK = _FieldRule(link, "an address of http or https, such as https://shop.exam
 
 
 def validate_id(product_id: object) -> str:
-    """A valid product id; raises ChangeError for any other."""
+    """A valid product id; raises ChangeError for an invalid one."""
     if not isinstance(product_id, str):
-        raise ChangeError(f"the id of a product is a text, not {_short.repr(product_id)}", field="id")
+        raise ChangeError(f"the id of a product must be a text, not {_short.repr(product_id)}", field="id")
     problem = id_problem(product_id)
     if problem:
         raise ChangeError(f"product id {_short.repr(product_id)} {problem}; use the id of the feed", field="id")
@@ -304,24 +304,24 @@ def validate_id(product_id: object) -> str:
 def validate_product(product: object) -> Product:
     """A validated product: lists as tuples, numbers as floats, times in UTC, empty attributes dropped."""
     if not isinstance(product, Product):
-        raise ChangeError(f"a product is a shelfwise.Product, not {_short.repr(product)}")
+        raise ChangeError(f"a product must be a shelfwise.Product, not {_short.repr(product)}")
     product_id = validate_id(product.id)
     return Product(product_id, **{name: _validate_field(product_id, name, getattr(product, name)) for name in _RULES})
 
 
 def validate_patch(product_id: str, values: Mapping[str, object]) -> dict[str, object]:
-    """The validated values of a patch, in the order of the fields' names."""
+    """The validated values of a patch, in the order of its fields' names."""
     if not values:
-        raise ChangeError(f"product {product_id!r}: a patch without fields changes nothing; name one", product_id)
+        raise ChangeError(f"product {product_id!r}: a patch needs at least one field", product_id)
     unnamed = [name for name in values if not isinstance(name, str)]
     if unnamed:
-        message = f"product {product_id!r}: the name of a field is a text, not {_short.repr(unnamed[0])}"
+        message = f"product {product_id!r}: the name of a field must be a text, not {_short.repr(unnamed[0])}"
         raise ChangeError(message, product_id)
     return {name: _validate_field(product_id, name, values[name]) for name in sorted(values)}
 
 
 def apply_patch(product: Product, values: Mapping[str, object]) -> Product:
-    """The product with a patch applied; raises ChangeError as `validate_patch` does."""
+    """The product with a patch applied; raises ChangeError like `validate_patch`."""
     found = validate_patch(product.id, values)
     whole: dict[str, Any] = {name: value for name, value in found.items() if name in _RULES}
     for container in _MEMBERS:
@@ -350,10 +350,10 @@ def _rule(product_id: str, name: str) -> _FieldRule:
     if container in _MEMBERS and member.strip() and is_writable(member):
         return _LINK if container == "attributes" and is_address_name(member) else _MEMBERS[container]
     if name == "id":
-        message = f"product {product_id!r}: the id stays; delete the product and upsert it under the new one"
+        message = f"product {product_id!r}: the id cannot change; delete the product and upsert it under the new id"
         raise ChangeError(message, product_id, name)
     close = close_names(name, _RULES) if is_writable(name) else ()
-    listed = f"close ones are {', '.join(close)}" if close else f"there are {', '.join(_RULES)}"
+    listed = f"similar ones are {', '.join(close)}" if close else f"the fields are {', '.join(_RULES)}"
     message = (
         f"product {product_id!r}: a product has no field {_short.repr(name)}; {listed}; "
         "free ones are attributes.NAME and identifiers.KIND"

@@ -93,7 +93,7 @@ def test_damage_is_reported(tmp_path: Path, name: str) -> None:
         path.write_bytes(path.read_bytes()[:-3])
     else:
         np.save(path, np.zeros(7, np.uint32))
-    with pytest.raises(StoreDamagedError, match="rebuild the index" if name else "do not fit each other"):
+    with pytest.raises(StoreDamagedError, match="rebuild the index" if name else "do not match each other"):
         CatalogWords.open(tmp_path / "words")
 
 

@@ -73,7 +73,7 @@ def test_apply_change_returns_the_changed_product() -> None:
 def test_a_change_over_a_megabyte_is_refused() -> None:
     fits = Product("a1", "Drill", "x" * (MAX_CHANGE_BYTES - 1_000))
     assert len(change_to_json(Upsert(fits))) <= MAX_CHANGE_BYTES
-    with pytest.raises(ChangeError, match=r"product 'a1': the change has 1,000,0\d\d bytes, at most 1,000,000"):
+    with pytest.raises(ChangeError, match=r"product 'a1': the change has 1,000,0\d\d bytes; at most 1,000,000"):
         change_to_json(Upsert(dataclasses.replace(fits, description="x" * MAX_CHANGE_BYTES)))
 
 

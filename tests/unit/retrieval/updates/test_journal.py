@@ -462,7 +462,7 @@ class TestDamageToBothCopies:
             newer.setattr("retrieval.updates.journal_files.SCHEMA", 2)
             packed = JournalHeader(1, 0).pack()
         (root / JOURNAL).write_bytes(packed)
-        with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, this program reads 1"):
+        with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, but this program reads 1"):
             journal.last()
 
     def test_changes_contained_in_a_version_are_not_required(self, root: Path) -> None:

@@ -118,8 +118,8 @@ class TestIds:
             ("a\x85b", "control characters"),
             ("a\ud800", "UTF-8"),
             ("ä" * 257, "longer than 512 bytes"),
-            (None, "is a text, not"),
-            (5, "is a text, not"),
+            (None, "must be a text, not"),
+            (5, "must be a text, not"),
         ],
     )
     def test_invalid_ids_are_refused(self, spelled: object, problem: str) -> None:
@@ -224,12 +224,12 @@ class TestPatches:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("pric", "close ones are price"),
-            ("Price", "close ones are price"),
+            ("pric", "similar ones are price"),
+            ("Price", "similar ones are price"),
             ("colour", "free ones are attributes.NAME"),
             ("attributes.", "no field 'attributes.'"),
             ("variants.x", "no field"),
-            ("id", "the id stays"),
+            ("id", "the id cannot change"),
             ("\ud800", "no field"),
         ],
     )
@@ -238,7 +238,7 @@ class TestPatches:
             apply_patch(DRILL, {name: "x"})
         assert caught.value.field == name
 
-    @pytest.mark.parametrize(("names", "message"), [({}, "changes nothing"), ({5: 1}, "of a field is a text, not 5")])
+    @pytest.mark.parametrize(("names", "message"), [({}, "needs at least one field"), ({5: 1}, "of a field must be a text, not 5")])
     def test_a_patch_without_names_is_refused(self, names: Any, message: str) -> None:  # noqa: ANN401
         with pytest.raises(ChangeError, match=message):
             validate_patch("a1", names)

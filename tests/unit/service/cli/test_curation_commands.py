@@ -207,7 +207,7 @@ def test_proposals_are_accepted_and_declined(root: Path) -> None:
 
 
 def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(SynonymError, match="nothing to be a synonym of"):
+    with pytest.raises(SynonymError, match="has no synonym"):
         shown("synonyms", "put", root, "sofa")
     with pytest.raises(SynonymError, match="there is no proposal 'nowhere'"):
         shown("synonyms", "accept", root, "nowhere")

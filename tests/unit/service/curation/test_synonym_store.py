@@ -120,7 +120,7 @@ def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("couch", "nothing to be a synonym of"),
+        ("couch", "has no synonym"),
         ("couch, couch", "has 1 phrases"),
         ("a => b => c", "more than one"),
         ("a, => c", "is empty"),

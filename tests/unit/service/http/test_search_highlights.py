@@ -135,8 +135,8 @@ def test_post_and_multi_search_highlight(calling: TestClient) -> None:
     ("params", "field", "result"),
     [
         ({"highlight": "titel"}, "titel", "did you mean title?"),
-        ({"highlight": "price"}, "price", "no product has a text 'price'"),
-        ({"highlight": "watts"}, "watts", "no product has a text 'watts'"),
+        ({"highlight": "price"}, "price", "products have no text field 'price'"),
+        ({"highlight": "watts"}, "watts", "products have no text field 'watts'"),
         ({"highlight": "true"}, "true", "such as title, description, brand, category"),
         ({"highlight": ["title"] * (MOST_FIELDS + 1)}, "highlight", f"at most {MOST_FIELDS}"),
         ({"highlight": "title", "highlight_words": 0}, "highlight_words", "greater than or equal to 1"),
