@@ -1,7 +1,7 @@
 """The encoder and the vector index of a rebuild, chosen within a budget of time and memory.
 
-Before texts are encoded, the encoder is timed on a sample of them and an approximate index on random vectors. The other
-phases took the seconds a product that this machine needed when it last built an index, as `RATES_FILE` has them.
+Before texts are encoded, the encoder is timed on a sample of them, and an approximate index on random vectors. Other
+phases are estimated from the seconds per product of this machine's last build, which `RATES_FILE` stores.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from retrieval.memory import usable_memory
 from retrieval.store.files import write_durably
 
 SAMPLE = 256
-"""Texts that an encoder is timed on, at most."""
+"""The most texts on which an encoder is timed."""
 _TIMED_AT_ONCE, _TIMED_SECONDS = 64, 2.0
-"""Texts that are encoded at a time, and the seconds after which no more are."""
+"""The number of texts that are encoded at a time, and the seconds after which timing stops."""
 FEWEST = 5_000
-"""Products from which on a rebuild is estimated without a budget, and its phases are remembered."""
+"""The fewest products for which a rebuild is estimated without a budget, and for which its phases are remembered."""
 RATES_FILE = "rebuild_rates.json"
 _OF_READING = {"index": 3.0, "report": 0.4, "types": 1.2, "publish": 0.4}
-"""The seconds of each phase over those of reading the feed, until this machine's are known."""
+"""The time of each phase relative to reading the feed, until this machine's times are known."""
 _TEACHER_TEXTS, _TEACHER_PIECES = 1.75, 10_000
-"""A distillation takes as long as its teacher takes for so many texts for each product of its sample, and for so many
-more, the pieces of the vocabulary."""
+"""The time of a distillation in texts of its teacher: this many for each product of its sample, plus this many for the
+pieces of the vocabulary."""
 _FASTER = 100
 """How many times as fast as its teacher a table encodes, at least."""
 _TIMED_VECTORS = 4_096
 _MUCH_SHARE, _MUCH_SECONDS = 0.5, 60.0
-"""A static encoder is suggested where it saves this share of the time, and so many seconds."""
+"""A static encoder is suggested if it saves this share of the time and this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of a rebuild; None sets none."""
+    """Limits of a rebuild; None means no limit."""
 
     seconds: float | None = None
-    """From the start of the rebuild to its end."""
+    """The time from the start of the rebuild to its end."""
     memory: int | None = None
-    """Bytes of the machine or container that serves; half of them are for the vector index."""
+    """The memory of the machine or container that serves, in bytes; half of it is for the vector index."""
 
 
 NO_LIMITS = Budget()
@@ -60,20 +60,20 @@ NO_LIMITS = Budget()
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a rebuild takes."""
+    """The estimated work and time of a rebuild."""
 
     texts: int
-    """Texts to encode."""
+    """The number of texts to encode."""
     encoder: str
-    """The encoder's name, and how fast it is."""
+    """The encoder's name and speed."""
     seconds: float
-    """Of the whole rebuild, by this encoder."""
+    """The seconds of the whole rebuild with this encoder."""
     distilled: float
-    """The same by a table that is distilled from it; infinite for an encoder that is a table."""
+    """The seconds with a table distilled from it; infinite if the encoder is a table."""
 
 
 def time_encoder(encoder: Encoder, texts: Sequence[str], *, states: bool) -> float:
-    """Seconds of an encoder for a text, by those given; `states` says whether those of its tokens are needed, too."""
+    """The seconds per text of an encoder, measured on these texts; `states` says whether it also needs token states."""
     token_encoder = as_token_encoder(encoder) if states and not isinstance(encoder, TableEncoder) else None
     encode = token_encoder.encode_products_with_tokens if token_encoder else encoder.encode_products
     encode(texts[:16])  # the first run allocates
@@ -85,7 +85,7 @@ def time_encoder(encoder: Encoder, texts: Sequence[str], *, states: bool) -> flo
 
 
 def time_index(kind: VectorIndexKind, count: int, dimension: int) -> float:
-    """Seconds to build an index of this kind of `count` vectors, by one of a few random ones."""
+    """The seconds to build an index of this kind for `count` vectors, measured with a few random ones."""
     if kind is VectorIndexKind.EXACT:
         return 0.0
     with tempfile.TemporaryDirectory(prefix="shelfwise-") as folder:
@@ -98,7 +98,7 @@ def time_index(kind: VectorIndexKind, count: int, dimension: int) -> float:
 
 
 def phases_left(cache: Path, done: Mapping[str, float], products: int) -> float:
-    """Seconds of the phases that are not `done` yet, encoding excepted, by their rates on this machine."""
+    """The seconds of the phases that are not `done` yet, except encoding, from their rates on this machine."""
     try:
         rates = msgspec.json.decode((cache / RATES_FILE).read_bytes(), type=dict[str, float])
     except (OSError, msgspec.MsgspecError):
@@ -107,7 +107,7 @@ def phases_left(cache: Path, done: Mapping[str, float], products: int) -> float:
 
 
 def remember_phases(cache: Path, done: Mapping[str, float], products: int) -> None:
-    """Stores the seconds a product of the phases of a complete build, where the cache can be written."""
+    """Stores the seconds per product of the phases of a complete build, if the cache can be written."""
     rates = {phase: done[phase] / products for phase in _OF_READING}
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def remember_phases(cache: Path, done: Mapping[str, float], products: int) -> No
 
 
 def estimate(texts: int, name: str, text_seconds: float, others: float, *, is_table: bool) -> Estimate:
-    """The estimate for so many texts, by an encoder's seconds for a text and the seconds of all `others`."""
+    """The estimate for `texts`, from an encoder's seconds per text and the seconds of all `others`."""
     teacher_texts = _TEACHER_TEXTS * min(texts, MOST_PRODUCTS) + _TEACHER_PIECES
     distilled = math.inf if is_table else others + text_seconds * (teacher_texts + texts / _FASTER)
     encoder = f"{name}, {1 / text_seconds:,.0f} texts a second"
@@ -123,10 +123,10 @@ def estimate(texts: int, name: str, text_seconds: float, others: float, *, is_ta
 
 
 def choose_index(count: int, dimension: int, memory: int | None, before: str = "") -> tuple[VectorIndexKind, str]:
-    """The kind of index for `count` vectors and the reason, by the `memory` given or the machine's, and that it was
-    another kind `before`.
+    """The kind of index for `count` vectors and the reason, by `memory` or else the machine's; the reason mentions a
+    different kind `before`.
 
-    Raises SettingError for memory that no kind fits into, with the memory that would do.
+    Raises SettingError for memory that is too small for any kind, with the memory that would suffice.
     """
     there = usable_memory() if memory is None else memory
     kind = choose_kind(count, dimension, there)
@@ -138,16 +138,16 @@ def choose_index(count: int, dimension: int, memory: int | None, before: str = "
     if memory is not None and 2 * size > memory:
         raise SettingError(
             f"--memory {size_text(memory)} cannot be met: {count:,} vectors of {dimension} columns need "
-            f"{size_text(2 * size)}, half of it for their index; give that much, or cut the vectors with --dimension"
+            f"{size_text(2 * size)}, half of it for their index; allow that much, or cut the vectors with --dimension"
         )
     return kind, f"{reason}; it was {before} before" if before not in ("", kind) else reason
 
 
 def choose_static(made: Estimate, limit: float | None, *, is_static: bool, is_free: bool) -> tuple[bool, str]:
-    """Whether to distil the encoder to a table, and the reason with the seconds expected.
+    """Whether to distil the encoder to a table, and the reason with the expected seconds.
 
     `is_static` says that it was requested, `is_free` that the encoder may be chosen: none was named, and no version has
-    one. Raises SettingError where the rebuild takes longer than `limit`, with the time that can be met.
+    one. Raises SettingError if the rebuild takes longer than `limit`, with the time that can be met.
     """
     seconds = made.distilled if is_static else made.seconds
     about = f"about {seconds_text(seconds)} in all ({made.texts:,} texts by {made.encoder})"

@@ -78,10 +78,10 @@ from retrieval.text.synonyms import Synonyms
 from retrieval.text.vocabulary import is_current
 
 CHINESE_SHARE = 0.01
-"""From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
+"""A catalog with this share of Chinese titles gets the multilingual encoder unless one is named."""
 
 _PRODUCT_BYTES = 800
-"""What a rebuild's memory grows by with each product, of ten million: most of it while types are derived."""
+"""The memory of a rebuild per product, measured with ten million; most of it is used while types are derived."""
 _FEED_FOLDER = "feed"
 _DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
 T = TypeVar("T")
@@ -92,46 +92,46 @@ class RebuildOptions(FeedOptions):
     """The feeds of a rebuild, and how the version is built."""
 
     cache: Path
-    """Where exported models are kept between rebuilds of any index."""
+    """The folder of exported models, shared by rebuilds of any index."""
     encoder: str = ""
-    """A model's name or folder; empty keeps the one that was named for the previous version, or else chooses by the
-    catalog's language. "static" distils one from that choice, "static:NAME" from a model of this name."""
+    """A model's name or folder. Empty keeps the one named for the previous version, or else chooses by the catalog's
+    language. "static" distils a table from that choice, "static:NAME" from the model of this name."""
     runtime: str = "auto"
     dimension: int | None = None
-    """Columns to cut vectors to, of an encoder that is named; None for all."""
+    """The number of columns to which the vectors of a named encoder are cut; None for all."""
     synonyms: Path | None = None
-    """None keeps those of the previous version."""
+    """The file of synonyms; None keeps those of the previous version."""
     weights: FieldWeights = DEFAULT_WEIGHTS
     """The weights of the fields in the searchable text."""
     keep: int = 3
-    """Versions to keep, the new one among them."""
+    """The number of versions to keep, including the new one."""
     workers: int | None = None
-    """Processes that read and check; None takes one for each core."""
+    """The number of processes that read and check; None means one per core."""
     ray: str = ""
     """The address of the Ray cluster whose workers read, check and encode (`indexer.ray_workers`); empty for none."""
     full: bool = False
-    """Take nothing over from the previous version but vectors."""
+    """Reuse only vectors of the previous version."""
     force: bool = False
-    """Publish even where many rows were rejected or many products are missing."""
+    """Publish even if many rows were rejected or many products are missing."""
     budget: Budget = NO_LIMITS
-    """A first build without a named encoder may take a static one to keep to it; else a rebuild that cannot is
+    """To meet it, a first build without a named encoder may take a static one; a rebuild that cannot meet it is
     refused."""
     cluster: ClusterSettings | None = None
-    """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
+    """The Elasticsearch cluster for keyword search; None searches in the index directory."""
     vectors_in_cluster: bool = False
     pictures: PictureOptions = NO_CHANGE
     """The model of pictures, and how they are fetched."""
     state_dimension: int = DIMENSION
-    """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
+    """Columns of the products' token states, fewer if the encoder has fewer; 0 stores no states."""
 
 
 class RebuildReport(msgspec.Struct, frozen=True):
-    """The result of a rebuild. `published` is False when nothing had changed: the previous version still serves."""
+    """The result of a rebuild. `published` is False if nothing changed: the previous version still serves."""
 
     version: str
     published: bool
     resumed: list[str]
-    """The phases that a run which was stopped had finished."""
+    """The phases that an interrupted run had finished."""
     products: int
     read: int
     rejected: dict[str, int]
@@ -139,7 +139,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     cleaned: dict[str, int]
     changes: VersionChanges | None
     live: int
-    """Pending updates of live changes in the version."""
+    """The number of pending updates in the version."""
     encoder: str
     encoder_reason: str
     encoded: int
@@ -148,9 +148,9 @@ class RebuildReport(msgspec.Struct, frozen=True):
     """The kind of vector index: exact or quantised."""
     index_reason: str
     token_states: int
-    """0 where the encoder gives none, or none were requested."""
+    """The number of token states; 0 if the encoder has none, or none were requested."""
     pictures: PictureInfo | None
-    """None without a model of pictures."""
+    """None without a picture model."""
     findings: dict[str, int]
     """Findings of the quality report by severity."""
     bytes: int
@@ -160,10 +160,10 @@ class RebuildReport(msgspec.Struct, frozen=True):
 def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = None) -> RebuildReport:
     """Reads, checks, encodes, indexes and publishes a new version of the index at `root`.
 
-    Only texts that no earlier version and no interrupted run encoded are encoded, and only changed products are
-    analysed. A build that was stopped goes on after its last finished phase, if feeds, settings and program are the
-    same. Raises FeedError for a feed that cannot be read at all, EmptyCatalogError when no product is left,
-    PublishRefusedError where a publish would lose much of the catalog, StoreError or EncoderError. After an error the
+    Only texts that neither an earlier version nor an interrupted run encoded are encoded, and only changed products are
+    analysed. An interrupted build continues after its last finished phase if feeds, settings and program are the same.
+    Raises FeedError for a feed that cannot be read at all, EmptyCatalogError if no product is left,
+    PublishRefusedError if a publish would lose much of the catalog, StoreError or EncoderError. After an error the
     previous version still serves.
     """
     store = Store(root)
@@ -194,8 +194,8 @@ def _open_ray(options: RebuildOptions, store: Store) -> AbstractContextManager[W
 
 
 def create_index(root: Path, encoder: Encoder, name: str) -> None:
-    """Publishes the first version of an index, without products: live changes add them. `name` is that of the encoder's
-    model. Raises as `rebuild` does."""
+    """Publishes the first version of an index, without products: live changes add them. `name` is the name of the
+    encoder's model. Raises like `rebuild`."""
     store = Store(root)
     with (
         store.lock(),
@@ -208,8 +208,8 @@ def create_index(root: Path, encoder: Encoder, name: str) -> None:
 
 
 def _clear_leftovers(store: Store) -> None:
-    """Removes what an interrupted run read; its checkpoint and the vectors that it made stay. So do its rejected rows,
-    which may be a feed of this run, unless the file is unreadable."""
+    """Removes what an interrupted run read, but keeps its checkpoint and its vectors. It also keeps its rejected rows,
+    which may be a feed of this run, unless their file is unreadable."""
     store.staging.mkdir(exist_ok=True)
     shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
     if not os.access(store.root / REJECTED_FILE, os.R_OK):
@@ -229,7 +229,7 @@ class Rebuild:
         workers: Workers,
         ray: Workers | None = None,
     ) -> None:
-        """`ray` has the workers of a cluster, which read, clean and encode in the place of `workers`."""
+        """`ray` are the workers of a cluster, which read, clean and encode in place of `workers`."""
         self._store = store
         self._target = target
         self._options = options
@@ -252,7 +252,7 @@ class Rebuild:
         self._resumed: list[str] = []
 
     def run(self) -> RebuildReport:
-        # Before a long feed is read: the model may be missing.
+        # Before a long feed is read, since the model may be missing.
         teacher = teacher_name(self._options.encoder)
         named = self._options.encoder if teacher is None else teacher
         dimension = self._options.dimension if teacher is None else None
@@ -299,26 +299,26 @@ class Rebuild:
         return self._report(manifest, name, reason, catalog, encoded, published=True)
 
     def _key(self) -> str:
-        """Of all that the indexed catalog depends on; empty where feeds cannot be read again."""
+        """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
         options, previous = self._options, self._previous.manifest.version if self._previous else ""
         chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.budget)
         made_by = (self._pipeline.made_by, chosen, self._synonyms.text, previous, self._target.place)
         return feeds_key(options.feeds, made_by)
 
     def _found(self, phase: str, made_by: str, kind: type[T]) -> T | None:
-        """The result of a phase of the run that was stopped, unless it has to be done again."""
+        """The result of a phase of the interrupted run, unless it must be repeated."""
         if not self._checkpoint.has_more:
             return None
         self._progress.begin("resume", None, "")
         found = self._checkpoint.find(phase, made_by, kind)
         if found is None:
-            why = self._checkpoint.problem or "the run that was stopped had other feeds or settings"
-            self._progress.end(f"{phase} is done again: {why}")
+            why = self._checkpoint.problem or "the interrupted run had other feeds or settings"
+            self._progress.end(f"{phase} is repeated: {why}")
             return None
         result, seconds = found
         self._seconds |= seconds
         self._resumed.append(phase)
-        self._progress.end(f"{phase} was finished by the run that was stopped")
+        self._progress.end(f"{phase} was finished by the interrupted run")
         return result
 
     def _resumable(self, phase: str, made_by: str, kind: type[T], work: Callable[[], T]) -> T:
@@ -329,7 +329,7 @@ class Rebuild:
         return found
 
     def _read(self) -> tuple[int, int]:
-        """Reads the feeds; returns the number of usable rows, and of Chinese titles among them."""
+        """Reads the feeds; returns the number of usable rows and the number of Chinese titles among them."""
         self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
@@ -337,7 +337,7 @@ class Rebuild:
         return self._pipeline.usable, self._pipeline.chinese
 
     def _index_catalog(self, *, is_static: bool = False) -> IndexedCatalog:
-        """Indexes and reports the products that were read, in a new folder for the version."""
+        """Indexes the products that were read into a new folder for the version, and writes the quality report."""
         building = self._checkpoint.begin()
         writer = self._timed("index", lambda: self._index(building))
         quality = self._timed("report", lambda: self._report_quality(building))
@@ -363,14 +363,14 @@ class Rebuild:
         )
 
     def _collect_pictures(self, building: Path) -> Mapping[str, int]:
-        """Fetches the pictures of the products; returns how many cannot be used, by the reason."""
+        """Fetches the pictures of the products; returns the number that cannot be used, by reason."""
         pictures = self._pictures
         if pictures is None:
             return {}
         return self._timed("pictures", lambda: pictures.collect(ProductStore(building), self._progress)).failed
 
     def _encode_pictures(self, building: Path) -> PictureInfo | None:
-        """The description of the picture index, which is built; None without a model of pictures."""
+        """Builds the picture index and returns its description; None without a picture model."""
         if (pictures := self._pictures) is None:
             return None
         before, made_by = self._previous.manifest.version if self._previous else "", pictures.identity
@@ -395,7 +395,7 @@ class Rebuild:
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejects.path}"
 
     def _open_encoder(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
-        """An encoder, its name, and the reason for it."""
+        """Opens an encoder; returns it with its name and the reason for it."""
         self._progress.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
         self._progress.end(f"{name}: {reason}")
@@ -411,10 +411,10 @@ class Rebuild:
         *,
         is_static: bool = False,
     ) -> bool:
-        """Whether the encoder is to be distilled, as requested or to encode the texts of so many products, or of those
-        that changed, within the budget.
+        """Whether to distil the encoder, because it was requested or because it is needed to encode the texts of
+        `products`, or of the `changed` ones, within the budget.
 
-        Raises SettingError, and removes what is `building`, where time or memory do not suffice.
+        Raises SettingError, and removes the folder `building`, if time or memory do not suffice.
         """
         options, limits = self._options, self._options.budget
         dimension, previous = options.dimension or encoder.dimension, self._previous
@@ -430,7 +430,7 @@ class Rebuild:
                 else self._pipeline.sample(SAMPLE)
             )
             a_text = time_encoder(encoder, list(map(encoder_text, sample)), states=options.state_dimension > 0)
-            anew = texts if previous and not options.full else products  # the others are taken over
+            anew = texts if previous and not options.full else products  # the others are reused
             others = time.perf_counter() - self._started + phases_left(options.cache, self._seconds, anew)
             others += 0 if building else time_index(kind, products, dimension)
             made = estimate(texts, name, a_text, others, is_table=not is_static and isinstance(encoder, TableEncoder))
@@ -448,7 +448,7 @@ class Rebuild:
         return choose_index(count, dimension, self._options.budget.memory, before)
 
     def _count_changed(self, rows: CatalogRows) -> int:
-        """Products whose text is not that of the previous version."""
+        """The number of products whose text differs from that in the previous version."""
         if self._previous is None:
             return len(rows.keys)
         known = KeyTable(load_array(self._previous.folder / TEXT_KEYS_FILE))
@@ -461,9 +461,9 @@ class Rebuild:
         return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog{why}"
 
     def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
-        """The encoder of the previous version; one that was named for it, such as trained towers, as it is stored
-        there. Without a previous version, the one that suits the catalog's language: `chinese` is the share of such
-        titles."""
+        """The encoder of the previous version; a named one, such as trained towers, is the copy stored with that
+        version. Without a previous version, the encoder that suits the catalog's language: `chinese` is the share of
+        Chinese titles."""
         previous = self._previous.manifest if self._previous and as_before else None
         if previous and previous.encoder_name:
             name, reason = previous.encoder_name, "as for the previous version"
@@ -494,14 +494,14 @@ class Rebuild:
             self._progress.advance(len(batch.ids))
         fields = self._pipeline.published_fields(possible)
         writer.finish(fields, self._updates.pending)
-        # Not the file's copy: it may have been edited since its rules were read.
+        # Not the file's current content: it may have been edited since its rules were read.
         (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
         self._progress.end(f"{len(writer):,} products, {len(fields.fields):,} fields")
         return writer
 
     def _report_quality(self, building: Path) -> QualityReport:
-        """Writes the report into the index directory, for whoever repairs the feed, and into the version; and the
-        product groups that were found with the duplicates."""
+        """Writes the report into the index directory, for whoever repairs the feed, and into the version; also writes
+        the product groups that were found with the duplicates."""
         from indexer.quality.page import html
 
         failed = self._collect_pictures(building)
@@ -556,7 +556,7 @@ class Rebuild:
             return False
         if self._pictures and not self._pictures.is_as_before(made, previous.folder):
             return False
-        # The feed itself may now say what a live change said: then the update is no longer pending.
+        # The feed may now contain the live change: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
         are_updates_equal = updates.exists() and checksum(updates) == checksum(others)
         return are_updates_equal and is_current(previous.folder / WORDS_FOLDER)
@@ -600,7 +600,7 @@ class Rebuild:
         return bool(types.phrases)
 
     def _reusable_vectors(self, encoder: Encoder, rows: CatalogRows) -> PreviousVectors | None:
-        """The previous vectors of products whose text is unchanged."""
+        """The previous vectors of products with unchanged text."""
         if self._previous is None or self._previous.manifest.encoder != encoder.identity:
             return None
         keys, before = load_array(self._previous.folder / TEXT_KEYS_FILE), rows.previous
@@ -637,7 +637,7 @@ class Rebuild:
     def _publish(
         self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
     ) -> Manifest:
-        """Publishes the finished version, its pictures encoded; returns its manifest."""
+        """Encodes the pictures, publishes the finished version and returns its manifest."""
         self._made_pictures = self._encode_pictures(building)
         manifest = self._timed("publish", lambda: self._manifest(building, catalog, encoder, name, kind, encoded))
         if manifest.cluster:
@@ -653,7 +653,7 @@ class Rebuild:
         self._progress.end(f"{manifest.version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
 
     def _clear_up(self) -> list[str]:
-        """Removes what is of no more use, and returns the versions among it."""
+        """Removes everything that is no longer needed, and returns the removed versions."""
         damaged = self._previous.damaged if self._previous else ()
         shutil.rmtree(self._store.staging)
         return prune(self._store, self._target, self._options.keep, damaged)

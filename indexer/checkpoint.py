@@ -1,4 +1,4 @@
-"""Checkpoint of a rebuild: what its finished phases made, from which the same rebuild goes on after it was stopped."""
+"""Checkpoint of a rebuild: the results of its finished phases, from which an interrupted rebuild continues."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from retrieval.store.manifest import VersionChanges
 from retrieval.store.versions import Store
 
 LEAST_SECONDS = 10.0
-"""A checkpoint is written once so much work would be lost without it."""
+"""A checkpoint is written once this much work would be lost without it."""
 LONGEST = timedelta(days=1)
-"""The age at which a checkpoint is of no more use: sale prices hold and dates are old by the time of the build."""
+"""The age after which a checkpoint is not used: sale prices and ages of dates depend on the time of the build."""
 _STATE_FILE, _ROWS = "checkpoint.json", "rows"
 _MOST_BYTES = 1 << 26
 T = TypeVar("T")
 
 
 class IndexedCatalog(msgspec.Struct, frozen=True):
-    """What reading, indexing and reporting told of a catalog, beside the files of the version."""
+    """The results of reading, indexing and reporting a catalog that are not in files of the version."""
 
     is_static: bool
-    """Whether the encoder is to be distilled."""
+    """Whether the encoder will be distilled."""
     usable: int
-    """Rows of the feeds without rejected ones."""
+    """The number of rows of the feeds, without rejected ones."""
     chinese: int
-    """Titles with Chinese characters among them."""
+    """The number of usable rows with Chinese characters in the title."""
     read: int
     rejected: dict[str, int]
-    """Rows by reason, as `noted` has values."""
+    """The number of rejected rows by reason; `noted` counts values in the same way."""
     noted: dict[str, int]
     cleaned: dict[str, int]
     findings: dict[str, int]
-    """By severity."""
+    """The number of findings by severity."""
     products: int
     fingerprint: str
     """Equal for two catalogs exactly when they have the same products."""
     changes: VersionChanges | None
     last_merged_change: int
     live: int
-    """Pending updates of live changes."""
+    """The number of pending updates."""
 
 
 class CatalogRows(msgspec.Struct, frozen=True):
@@ -63,17 +63,17 @@ class CatalogRows(msgspec.Struct, frozen=True):
     previous: Rows
     """The row of the same product in the previous version (n,), or -1."""
     before: Rows
-    """That row where the second pass left the product as the previous version has it, or -1 (n,)."""
+    """The previous row if the second pass left the product as in the previous version, or -1 (n,)."""
 
     def save(self, folder: Path) -> None:
-        """Saves them into a folder, which is made."""
+        """Saves them into a folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in self.__struct_fields__:
             np.save(folder / f"{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path) -> CatalogRows:
-        """Raises StoreDamagedError."""
+        """Loads them from a folder; raises StoreDamagedError."""
         return cls(*(load_array(folder / f"{name}.npy") for name in cls.__struct_fields__))
 
 
@@ -82,9 +82,9 @@ class _Phase(msgspec.Struct):
     made_by: str
     result: msgspec.Raw
     seconds: dict[str, float]
-    """Of all phases up to this one."""
+    """The seconds of all phases up to this one."""
     files: dict[str, FileEntry | None]
-    """By name below the index; checksums are made when the checkpoint is written."""
+    """Files by name relative to the index; checksums are computed when the checkpoint is written."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -96,9 +96,9 @@ _FILE = SealedFile(1, "it is made again", "state", msgspec.json.Decoder(_State))
 
 
 class BuildCheckpoint:
-    """The checkpoint of the rebuild that holds the lock of a store. It lies in the staging folder.
+    """The checkpoint of the rebuild that holds the lock of a store. It is in the staging folder.
 
-    Phases are looked for and kept in their order; where one is not found, it and the later ones are done again.
+    Phases are looked up and kept in order; if one is not found, it and all later ones are repeated.
     """
 
     def __init__(self, store: Store) -> None:
@@ -109,7 +109,7 @@ class BuildCheckpoint:
         self.building = store.build_folder
         """The folder of the version that is being built."""
         self.problem = ""
-        """The damage for which the phase that was looked for last was not found."""
+        """The damage because of which the last phase was not found."""
         self._reused = 0
         self._saved = time.monotonic()
         self._state = self._load() or _State(datetime.now(UTC), [])
@@ -125,20 +125,20 @@ class BuildCheckpoint:
 
     @property
     def has_more(self) -> bool:
-        """Whether a phase of a run that was stopped may be found."""
+        """Whether there may be a phase of an interrupted run."""
         return self._reused < len(self._state.phases)
 
     def begin(self) -> Path:
-        """A new folder for the version, in the place of all that interrupted rebuilds left."""
+        """Creates a new folder for the version and removes everything that interrupted rebuilds left."""
         shutil.rmtree(self.rows, ignore_errors=True)
         self._path.unlink(missing_ok=True)
         self._state = _State(datetime.now(UTC), [])
         return self._store.create_build_folder()
 
     def find(self, name: str, made_by: str, kind: type[T]) -> tuple[T, dict[str, float]] | None:
-        """The result of the next phase, and the seconds that it and those before it took; None where it has to be done.
+        """The result of the next phase, and the seconds that it and those before it took; None if it must be run.
 
-        It is found if it was made by the same, and all its files are whole. Else what it left is removed.
+        It is found if its `made_by` is the same and all its files are intact. Otherwise its files are removed.
         """
         phases, found = self._state.phases, None
         self.problem = ""
@@ -163,7 +163,7 @@ class BuildCheckpoint:
         return False
 
     def _remove_others(self) -> None:
-        """Removes what phases left that were not finished."""
+        """Removes the files of unfinished phases."""
         known = self._known
         for path in sorted(self.building.rglob("*"), reverse=True):
             if path.is_dir() and not any(path.iterdir()):
@@ -183,8 +183,8 @@ class BuildCheckpoint:
         return path.relative_to(self._store.root).as_posix()
 
     def keep(self, name: str, made_by: str, result: object, seconds: Mapping[str, float]) -> None:
-        """Adds a phase that is done, with the files that are new since the one before; written with those before it
-        that are not yet, if together they took long."""
+        """Adds a finished phase with its new files. It is written, with earlier unwritten phases, once together they
+        took long enough."""
         known = self._known
         files = dict.fromkeys(set(map(self._name, self._files())) - known)
         self._state.phases.append(_Phase(name, made_by, msgspec.Raw(msgspec.json.encode(result)), dict(seconds), files))
@@ -192,15 +192,15 @@ class BuildCheckpoint:
         if time.monotonic() - self._saved < LEAST_SECONDS:
             return
         for phase in self._state.phases:
-            # A power failure that takes files with it is noticed by their checksums.
+            # If a power failure loses some of these files, their checksums show it.
             phase.files = {each: entry or file_entry(self._store.root / each) for each, entry in phase.files.items()}
         _FILE.write(self._path, self._state, datetime.now(UTC))
         self._saved = time.monotonic()
 
 
 def feeds_key(feeds: Iterable[str], *made_by: object) -> str:
-    """A fingerprint of feeds, by the stamps of their files, and of the settings that they are read by; empty where one
-    is no file, which cannot be read again."""
+    """A fingerprint of feeds, by the stamps of their files, and of the settings used to read them; empty if one is not
+    a file and so cannot be read again."""
     stamps = []
     for feed in feeds:
         path = Path(feed)

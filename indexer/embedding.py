@@ -28,20 +28,20 @@ from retrieval.text.analysis import chinese_words, contains_chinese, fold
 
 @dataclass(frozen=True, slots=True)
 class EncodingResult:
-    """The number of texts that were encoded, and the description of the token states, if there are any."""
+    """The number of encoded texts, and the description of the token states, if there are any."""
 
     texts: int
     states: TokenStatesInfo | None
 
 
 def state_columns(encoder: Encoder, wanted: int) -> int:
-    """Columns of the token states of an encoder's versions, at most `wanted`; 0 where it gives none."""
+    """Columns of the token states in versions of an encoder, at most `wanted`; 0 if it has none."""
     token_encoder = as_token_encoder(encoder) if wanted else None
     return min(wanted, token_encoder.state_dimension) if token_encoder else 0
 
 
 def saved_texts(store: Store, encoder: Encoder) -> int:
-    """Texts whose vectors an interrupted run has saved, at most."""
+    """The most texts whose vectors an interrupted run may have saved."""
     return CHUNK * len(list(_checkpoints_folder(store, encoder).glob("chunk-*.npz")))
 
 
@@ -50,12 +50,12 @@ def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
 
 
 class CatalogEncoder:
-    """Encodes the texts of one catalog by one encoder."""
+    """Encodes the texts of one catalog with one encoder."""
 
     def __init__(
         self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress, workers: Workers | None = None
     ) -> None:
-        """`state_dimension` is as `state_columns` gives it; where there are `workers`, they run a network."""
+        """`state_dimension` is the result of `state_columns`; `workers`, if given, run a network."""
         self._store = store
         self._encoder = encoder
         self._states = state_dimension
@@ -63,9 +63,9 @@ class CatalogEncoder:
         self._workers = workers
 
     def run(self, building: Path, keys: Keys, previous: str) -> EncodingResult:
-        """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
+        """Writes vectors, text keys and states into the version in `building`, which already has its products.
 
-        `keys` (n, 16) are those of its texts; `previous` names the version whose vectors are used first.
+        `keys` (n, 16) are the keys of its texts; `previous` names the version whose vectors are used first.
         """
         if isinstance(self._encoder, TableEncoder) and self._states:
             return self._encode_by_table(self._encoder, building, keys, previous)
@@ -93,7 +93,7 @@ class CatalogEncoder:
         return self._result(len(rows), len(keys) - len(rows), states)
 
     def _encode_by_table(self, encoder: TableEncoder, building: Path, keys: Keys, previous: str) -> EncodingResult:
-        """Encodes in the order of rows, and here: a table is faster than the disk or the way to a worker."""
+        """Encodes in the order of rows, in this process: a table is faster than the disk or a transfer."""
         tokens = TokenCache()
         cache = VectorCache(encoder.dimension, tokens)
         cache_version_vectors(self._store, encoder.identity, cache, previous, self._states)
@@ -149,7 +149,7 @@ _COPIED_ROWS = 16_384
 
 
 def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
-    """Rows of `keys` (n, 16) whose texts have to be encoded: the first of each text without a vector, ascending."""
+    """The rows of `keys` (n, 16) whose texts must be encoded: the first of each text without a vector, ascending."""
     missing = np.flatnonzero(~cache.contains(keys))
     _, first = np.unique(whole_keys(keys[missing]), return_index=True)
     return np.asarray(missing[np.sort(first)], dtype=np.int64)
@@ -176,7 +176,7 @@ def _text_of(products: ProductStore) -> Callable[[int], str]:
 
 
 def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows]:
-    """The `rows` (m,) in chunks of texts of one length: a batch costs what its longest text costs."""
+    """The `rows` (m,) in chunks of texts of similar length: the longest text determines the cost of a batch."""
     lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
     ordered = rows[np.argsort(lengths, kind="stable")]
     for start in range(0, len(ordered), CHUNK):
@@ -186,7 +186,7 @@ def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows
 def encode_texts(
     texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None] | None = None
 ) -> tuple[Vectors, TokenRuns | None]:
-    """The vectors of product texts (n, dimension), and their tokens where states have columns."""
+    """The vectors of product texts (n, dimension), and their tokens if states have columns."""
     token_encoder = as_token_encoder(encoder) if state_dimension else None
     if token_encoder is None:
         return encoder.encode_products(texts, advance), None
@@ -196,15 +196,15 @@ def encode_texts(
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """Vectors and tokens of texts. The lists have one item a text; those of tokens none where no tokens are kept."""
+    """Vectors and tokens of texts. Each list has one item per text; token lists may be empty."""
 
     vectors: list[NDArray[np.float32]]
     token_ids: list[NDArray[np.int32]]
     states: list[NDArray[np.int8]]
-    """Those of a text's tokens end to end."""
+    """The states of each text's tokens, concatenated."""
 
     def arrays(self, state_dimension: int) -> tuple[Vectors, TokenRuns | None]:
-        """As `encode_texts` gives them."""
+        """The result in the form of `encode_texts`."""
         vectors = np.stack(self.vectors).astype(np.float32, copy=False)
         if not self.token_ids:
             return vectors, None
@@ -215,7 +215,7 @@ class EncodedChunk:
 
 
 class ChunkEncoder:
-    """Encodes the texts of rows of the version that is `building`; runs in a worker, which holds the encoder."""
+    """Encodes the texts of rows of the version in `building`; runs in a worker, which holds the encoder."""
 
     def __init__(self, encoder: Path, building: Path, state_dimension: int) -> None:
         self._folder = encoder
@@ -255,17 +255,17 @@ def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
 _FEWEST_FOR_CUTOFF = 200
 _CUTOFF_QUERIES = 300
 _KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
-"""Quantiles: of queries made from the catalog one in a hundred may be lost; of meaningless ones 95 go."""
+"""Quantiles: the cutoff may lose 1% of the queries made from the catalog, and removes 95% of the meaningless ones."""
 _MOST_KNOWN_LOST = 0.2
-"""Where more queries made from the catalog would be lost, random letters are as near to products as these are, such as
-to a table's rare pieces, and none are lost for them."""
+"""If removing those would lose more queries made from the catalog than this, random letters are as near to products as
+real words are, such as to a table's rare pieces; then meaningless queries are not removed."""
 
 
 def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray, seed: int = 0) -> Cutoff:
-    """The cutoff of an encoder over a catalog's unit vectors (n, dimension); `title_of` gives the title of a row.
+    """The cutoff of an encoder over a catalog's unit vectors (n, dimension); `title_of` returns the title of a row.
 
-    Two measures of the cosine with the nearest product: of pairs of neighbouring words from titles, which the catalog
-    has something for, and of random letters, for which it has nothing. Raises EncoderError.
+    Two samples of the cosine with the nearest product determine it: pairs of neighbouring words from titles, for which
+    the catalog has products, and random letters, for which it has none. Raises EncoderError.
     """
     if len(vectors) < _FEWEST_FOR_CUTOFF:
         return NO_CUTOFF

@@ -27,13 +27,13 @@ def text_key(text: str) -> bytes:
 
 
 def key_array(keys: Sequence[bytes] | bytes | bytearray) -> Keys:
-    """Fingerprints, one by one or end to end, as an array (n, 16)."""
+    """Fingerprints, separate or concatenated, as an array (n, 16)."""
     flat = keys if isinstance(keys, bytes | bytearray) else b"".join(keys)
     return np.frombuffer(flat, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
 class KeyTable:
-    """Index of keys in an array of them."""
+    """An index of the keys in an array."""
 
     def __init__(self, keys: Keys) -> None:
         self._whole = whole_keys(keys)
@@ -44,16 +44,16 @@ class KeyTable:
     def find(self, keys: Keys) -> Rows:
         """For each key (n, 16) its place, the first of equal ones, or -1 (n,).
 
-        Of keys that agree in their first half alone, once in some 10^19 pairs, the first one is found.
+        If keys agree only in their first half, about once in 10^19 pairs, the first of them is found.
         """
-        # Numbers are found ten times as fast as whole keys.
+        # Lookup by number is ten times as fast as by whole key.
         at = np.searchsorted(self._sorted, _first_halves(keys)).clip(max=len(self._sorted) - 1)
         places = self._order[at]
         return np.where(self._whole[places] == whole_keys(keys), places, -1)
 
 
 def whole_keys(keys: Keys) -> NDArray[np.void]:
-    """Each key as one value, which compares by its bytes (n,)."""
+    """Each key as one value that compares by its bytes (n,)."""
     return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1)
 
 
@@ -63,29 +63,29 @@ def _first_halves(keys: Keys) -> NDArray[np.uint64]:
 
 _COPIED_ROWS = 16_384
 _BLOCK_ROWS = 4_096
-"""Products whose tokens are in memory at once: some ten megabytes."""
+"""The number of products whose tokens are in memory at once: some ten megabytes."""
 
 
 _NO_IDS = np.empty(0, np.int32)
 
 
 class TokenCache:
-    """Tokens of texts. Of two sources with the same text the first one counts."""
+    """Tokens of texts. If several sources have the same text, the first source counts."""
 
     def __init__(self) -> None:
         self._sources: list[tuple[KeyTable, TokenRuns]] = []
 
     def add(self, table: KeyTable, tokens: TokenRuns) -> None:
-        """Adds tokens (m texts) under the table of their keys."""
+        """Adds tokens (of m texts) with the table of their keys."""
         self._sources.append((table, tokens))
 
     def write(self, keys: Keys, writer: StatesWriter) -> None:
-        """Writes the tokens of the texts with these keys (n, 16) in their order; raises KeyError for one without."""
+        """Writes the tokens of the texts with these keys (n, 16), in order; raises KeyError for one without."""
         for start in range(0, len(keys), _BLOCK_ROWS):
             writer.add(*self._block(keys[start : start + _BLOCK_ROWS]))
 
     def ids(self, keys: Keys) -> list[NDArray[np.int32]]:
-        """The ids of the tokens of each text with these keys (n, 16); raises KeyError for one without."""
+        """The token ids of the texts with these keys (n, 16); raises KeyError for a text without tokens."""
         found = [_NO_IDS] * len(keys)
         for tokens, rows, places in self._locate(keys):
             ids, starts, lengths = np.asarray(tokens.ids), tokens.starts[places], tokens.lengths[places]
@@ -94,7 +94,7 @@ class TokenCache:
         return found
 
     def _block(self, keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
-        """Ids and states of the tokens of b texts end to end, and the number of each one's."""
+        """Ids and states of the tokens of b texts, concatenated, and the number of tokens of each text."""
         lengths, found = np.zeros(len(keys), np.int32), self._locate(keys)
         for tokens, rows, places in found:
             lengths[rows] = tokens.lengths[places]
@@ -107,7 +107,7 @@ class TokenCache:
         return ids, states, lengths
 
     def _locate(self, keys: Keys) -> list[tuple[TokenRuns, NDArray[np.int64], NDArray[np.int64]]]:
-        """Each source that is needed, with rows of `keys` and their places in it."""
+        """Each needed source, with rows of `keys` and their places in it."""
         found, rows = [], np.arange(len(keys))
         for table, tokens in self._sources:
             places = table.find(keys[rows])
@@ -124,13 +124,13 @@ class VectorCache:
     """Vectors by the fingerprint of their text."""
 
     def __init__(self, dimension: int, tokens: TokenCache | None = None) -> None:
-        """With `tokens`, a vector without tokens is ignored: one run of the encoder gives both."""
+        """With `tokens`, a vector without tokens is ignored, since one run of the encoder gives both."""
         self._dimension = dimension
         self.tokens = tokens
         self._sources: list[tuple[KeyTable, Vectors]] = []
 
     def add(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
-        """Adds vectors (n, dimension) and tokens with their keys (n, 16); those of another dimension are ignored."""
+        """Adds vectors (n, dimension) and tokens by their keys (n, 16); those of another dimension are ignored."""
         fits = len(keys) == len(vectors) and vectors.ndim == 2 and vectors.shape[1] == self._dimension
         if not (fits and len(keys)):
             return
@@ -142,14 +142,14 @@ class VectorCache:
         self._sources.append((table, vectors))
 
     def contains(self, keys: Keys) -> NDArray[np.bool_]:
-        """Which of the keys (n, 16) have a vector here (n,)."""
+        """Whether each of the keys (n, 16) has a vector here (n,)."""
         found = np.zeros(len(keys), dtype=bool)
         for table, _ in self._sources:
             found |= table.find(keys) >= 0
         return found
 
     def fill(self, keys: Keys, rows: Rows, into: Vectors) -> None:
-        """Copies the vectors of `keys` (n, 16) to the `rows` (n,) of `into`; the first source counts.
+        """Copies the vectors of `keys` (n, 16) to the `rows` (n,) of `into`, each from the first source that has it.
 
         Raises KeyError for a key without a vector.
         """
@@ -166,8 +166,8 @@ class VectorCache:
 
 @dataclass(frozen=True, slots=True)
 class ChunkTokens:
-    """The tokens of a chunk of texts in a token file: the number of the first token, the tokens of each text (m,), and
-    the XXH3 checksum of all (16 bytes)."""
+    """The position of a chunk's tokens in a token file: the number of the first token, the number of tokens of each
+    text (m,), and the XXH3 checksum of all (16 bytes)."""
 
     start: int
     lengths: NDArray[np.int32]
@@ -180,7 +180,7 @@ class ChunkTokens:
 
 
 class TokenFile:
-    """The tokens of encoded texts, chunk after chunk, memory-mapped. What a killed run wrote without a chunk is
+    """The tokens of encoded texts, chunk after chunk, memory-mapped. Tokens that a killed run wrote without a chunk are
     ignored."""
 
     def __init__(self, path: Path, dimension: int) -> None:
@@ -188,19 +188,19 @@ class TokenFile:
         self._kind = np.dtype([("id", np.int32), ("state", np.int8, (dimension,))])
 
     def append(self, tokens: TokenRuns) -> ChunkTokens:
-        """Adds tokens that lie end to end, as `retrieval.index.token_states.quantise_tokens` gives them."""
+        """Adds concatenated tokens, as returned by `retrieval.index.token_states.quantise_tokens`."""
         records = np.empty(len(tokens.ids), self._kind)
         records["id"], records["state"] = tokens.ids, tokens.states
         content = records.tobytes()
         with self._path.open("ab") as file:
-            # A killed run may have left a part of a record.
+            # A killed run may have left a partial record.
             file.write(bytes(-file.tell() % self._kind.itemsize))
             start = file.tell() // self._kind.itemsize
             file.write(content)
         return ChunkTokens(start, tokens.lengths, xxhash.xxh3_128_digest(content))
 
     def has(self, chunk: ChunkTokens, texts: int) -> bool:
-        """Whether the file has the tokens of a chunk of so many texts as they were written."""
+        """Whether the file has the tokens of a chunk of `texts` texts, as they were written."""
         lengths, size = chunk.lengths, self._kind.itemsize
         if lengths.shape != (texts,) or lengths.dtype != np.int32 or lengths.min(initial=0) < 0:
             return False
@@ -214,7 +214,7 @@ class TokenFile:
         return xxhash.xxh3_128_digest(content) == chunk.digest
 
     def runs(self, chunks: Sequence[ChunkTokens]) -> TokenRuns:
-        """The tokens of all texts of some chunks, in their order."""
+        """The tokens of all texts of some chunks, in order."""
         if count := self._count():
             records = np.asarray(np.memmap(self._path, self._kind, "r", shape=(count,)))
         else:
@@ -228,10 +228,10 @@ class TokenFile:
 
 
 class EncodingCheckpoints:
-    """A folder of encoded chunks, from which an interrupted run goes on."""
+    """A folder of encoded chunks, from which an interrupted run continues."""
 
     def __init__(self, folder: Path, dimension: int, state_dimension: int = 0) -> None:
-        """`dimension` is that of the vectors, `state_dimension` that of the tokens' states, 0 where none are kept."""
+        """`dimension` is that of the vectors; `state_dimension` is that of the token states, 0 if none are kept."""
         self._folder = folder
         self._dimension = dimension
         self.state_dimension = state_dimension
@@ -240,7 +240,7 @@ class EncodingCheckpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def load(self, cache: VectorCache) -> int:
-        """Adds every whole chunk to `cache` and returns the number of vectors; a damaged chunk is removed."""
+        """Adds each intact chunk to `cache` and returns the number of vectors; a damaged chunk is removed."""
         chunks = [chunk for path in sorted(self._folder.glob("chunk-*.npz")) if (chunk := self._chunk(path))]
         if not chunks:
             return 0
@@ -250,7 +250,7 @@ class EncodingCheckpoints:
         return len(keys)
 
     def save(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
-        """Keeps a chunk; a kill while it is written leaves no part of it."""
+        """Saves a chunk atomically: a kill during the write leaves no part of it."""
         name = f"chunk-{xxhash.xxh3_64_hexdigest(keys.tobytes())}.npz"
         arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": vectors}
         if self._tokens is not None and tokens is not None:
@@ -279,6 +279,6 @@ class EncodingCheckpoints:
             if is_whole and (self._tokens is None or (tokens and self._tokens.has(tokens, len(keys)))):
                 return keys, vectors, tokens
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
-            pass  # RuntimeError: a flipped bit makes an archive look encrypted, or packed by an unknown method
+            pass  # RuntimeError: a flipped bit makes an archive look encrypted or packed by an unknown method
         path.unlink()
         return None

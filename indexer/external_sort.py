@@ -1,7 +1,7 @@
 """External merge sort of products by id (Knuth, The Art of Computer Programming 3, section 5.4.1).
 
-Products are gathered up to a bound, sorted and written as a run; the runs are merged when they are read back, so memory
-does not grow with the feed. Of several products with one id the first comes first.
+Products are collected up to a size limit, sorted and written as a run; the runs are merged when they are read back, so
+memory does not grow with the feed. Of several products with the same id, the first to arrive comes first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 RUN_BYTES = 48_000_000
-"""Of lines that are held in memory before they are written as a run."""
+"""The size of the lines that are held in memory before they are written as a run."""
 MOST_RUNS = 64
-"""Runs merged at once: each is an open file with a buffer of its own."""
+"""The number of runs merged at once: each is an open file with its own buffer."""
 _HEAD = struct.Struct("<IIQIQ")
 _BUFFER = 1 << 18
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     """One product; entries compare by id, then by arrival."""
 
     id: bytes
-    """UTF-8."""
+    """The id as UTF-8."""
     number: int
     """Its number in the order of arrival, from 0."""
     line: bytes
@@ -43,12 +43,12 @@ class ExternalSorter:
         self._folder = folder
         self._run_bytes = run_bytes
         self._held: list[Entry] = []
-        """For the next run."""
+        """The entries for the next run."""
         self._runs: list[Path] = []
         self._held_bytes = self._count = self._written = 0
 
     def __len__(self) -> int:
-        """All products, those with a repeated id included."""
+        """The number of all products, including those with a repeated id."""
         return self._count
 
     def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
@@ -62,7 +62,7 @@ class ExternalSorter:
                 self._merge_runs()
 
     def sorted(self) -> Iterator[tuple[Entry, bool]]:
-        """Every product in the order of ids, and whether it is the first with its id."""
+        """Every product, ordered by id, and whether it is the first with its id."""
         last = None
         for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held)):
             yield entry, entry.id != last
@@ -96,7 +96,7 @@ _PLACE = struct.Struct("<iQ")
 
 
 class RowLocations:
-    """The number of the file and the line of each row, on disk: written in order, read back in any."""
+    """The file number and line of each row, on disk: written in order, read in any order."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

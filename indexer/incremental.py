@@ -1,4 +1,4 @@
-"""The previous version, what a rebuild takes over of it, and the live changes that it merges into the next one."""
+"""The previous version, what a rebuild reuses of it, and the live changes that are merged into the next one."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ from retrieval.updates.three_way_merge import PendingUpdate, read_pending_update
 
 
 class PreviousVersion:
-    """The version that serves, opened for reading."""
+    """The serving version, opened for reading."""
 
     def __init__(self, store: Store, serving: ServingVersion) -> None:
         self.manifest = serving.manifest
         self.damaged = serving.damaged
         """Versions that were skipped."""
         self.is_undamaged = not serving.notices
-        """Whether nothing damaged was skipped to find it."""
+        """Whether no damaged version was skipped to find it."""
         self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
         self.catalog = read_fields(self.folder / FIELDS_FILE)
@@ -84,7 +84,7 @@ class PreviousVersion:
         return made_by == (RULES, RECIPE, weights, catalog.category_roots) and (self.keyword / LINES_FILE).is_file()
 
     def product(self, product_id: str) -> Product | None:
-        """The product of this id, as it was published."""
+        """The published product with this id."""
         row = self.products.row_of(product_id)
         return None if row is None else self.products[row]
 
@@ -94,14 +94,14 @@ class PreviousVersion:
 
 
 class PreviousProducts:
-    """Cursor over the products of the previous version in the order of ids."""
+    """Cursor over the products of the previous version, ordered by id."""
 
     def __init__(self, previous: PreviousVersion | None) -> None:
         self._lines = enumerate(previous.products.lines()) if previous else iter(())
         self._head = next(self._lines, None)
 
     def at(self, product_id: bytes) -> tuple[int, bytes]:
-        """The row and the line of a product, or -1 and nothing; ids must come in ascending order."""
+        """The row and the line of a product, or -1 and an empty line; ids must be passed in ascending order."""
         while self._head is not None and self._head[1][0] < product_id:
             self._head = next(self._lines, None)
         if self._head is None or self._head[1][0] != product_id:
@@ -110,7 +110,7 @@ class PreviousProducts:
 
 
 def open_previous_version(store: Store) -> PreviousVersion | None:
-    """The version that serves, if any."""
+    """The serving version, if any."""
     try:
         return PreviousVersion(store, store.find_serving())
     except StoreError:
@@ -124,7 +124,7 @@ _FACTS_FILE, _BITS_FILE = "facts.json", "bits.npy"
 
 class _Facts(msgspec.Struct, frozen=True):
     made_by: str
-    """Of the program and the rules."""
+    """A fingerprint of the program and the rules."""
     now: float
     norms: list[tuple[CategoryPath, Norm]]
     filled: dict[str, int]
@@ -139,23 +139,23 @@ def _made_by(rules: Sequence[QualityRule]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
-    """What the inspection of all n products of a version found."""
+    """The findings of an inspection of all n products of a version."""
 
     folder: Path
-    """With the signatures of the products."""
+    """The folder with the signatures of the products."""
     names: Sequence[str]
-    """Of the rules."""
+    """The names of the rules."""
     now: float
-    """Its time in seconds since 1970."""
+    """The time of the inspection, in seconds since 1970."""
     norms: Norms
     counts: Findings
-    """Those over all products, without failures."""
+    """The findings over all products, without single failures."""
     bits: NDArray[np.uint8]
-    """(n, bytes) For each product whether its language was detected, then whether it fails each rule."""
+    """(n, bytes): for each product, one bit for whether its language was detected, then one per rule that it fails."""
 
     @classmethod
     def load(cls, version: Path, rules: Sequence[QualityRule]) -> Inspection | None:
-        """That of a version's folder; None where there is none by these rules."""
+        """The inspection in a version's folder; None if there is none with these rules."""
         folder = version / INSPECTION_FOLDER
         try:
             facts = msgspec.json.decode((folder / _FACTS_FILE).read_bytes(), type=_Facts)
@@ -179,7 +179,7 @@ class Inspection:
         return found
 
     def findings(self, rows_before: Rows, rows: Rows) -> Findings:
-        """The failures of some products (r,), which are at `rows` now; without examples."""
+        """The failures of some products (r,), whose new rows are `rows`; without examples."""
         found = Findings()
         for place, name in enumerate(self.names, 1):
             failing = rows[self.has(place, rows_before)]
@@ -198,15 +198,15 @@ class Reading(msgspec.Struct, frozen=True):
     """How the rows of a version were read."""
 
     made_by: str
-    """Of the program and the mapping."""
+    """A fingerprint of the program and the mapping."""
     unseen: list[str]
-    """The user's names that no row had."""
+    """The user's field names that no row had."""
     names: list[str]
-    """The names of rows, while some of the user's were unseen."""
+    """The field names of rows, if some of the user's were unseen."""
 
 
 def row_key(record: Record | RejectedRow) -> bytes:
-    """A fingerprint of a row as its feed has it; NO_ROW_KEY for one that has none."""
+    """A fingerprint of a row as it is in its feed; NO_ROW_KEY for a row without one."""
     if isinstance(record, RejectedRow) or record.format == "rejected":
         return NO_ROW_KEY
     try:
@@ -218,7 +218,7 @@ def row_key(record: Record | RejectedRow) -> bytes:
 
 @cache
 def program_key() -> str:
-    """A fingerprint of the code that makes products of rows and inspects them: another program does it again."""
+    """A fingerprint of the code that makes and inspects products: another program repeats the work."""
     digest = xxhash.xxh3_128()
     for package in (Path(__file__).parent, Path(retrieval.__file__).parent):
         for path in sorted([*package.rglob("*.py"), *package.rglob("*.toml")]):
@@ -227,7 +227,7 @@ def program_key() -> str:
 
 
 class KnownRows:
-    """The rows of feeds from which the previous version's products were made: these are not read again."""
+    """The rows of feeds from which the previous version's products were made; they are not read again."""
 
     def __init__(self, version: Path, reading: Reading) -> None:
         folder = version / INSPECTION_FOLDER
@@ -241,7 +241,7 @@ class KnownRows:
 
     @classmethod
     def load(cls, version: Path, made_by: str) -> KnownRows | None:
-        """Those of a version's folder; None where they were read otherwise, or there are none."""
+        """The rows in a version's folder; None if they were read with other settings, or there are none."""
         try:
             content = (version / INSPECTION_FOLDER / _READING_FILE).read_bytes()
             reading = msgspec.json.decode(content, type=Reading)
@@ -250,7 +250,7 @@ class KnownRows:
             return None
 
     def unknown(self, records: Sequence[Record | RejectedRow], files: Mapping[str, int]) -> list[Record | RejectedRow]:
-        """The records that must be read; where the others are is noted. `files` numbers the feeds."""
+        """The records that must be read; the places of the others are noted. `files` numbers the feeds."""
         keys = np.frombuffer(b"".join(map(row_key, records)), np.uint8).reshape(-1, ROW_KEY_BYTES)
         rows = np.where(keys.any(axis=1), self._table.find(keys), -1)
         rest: list[Record | RejectedRow] = []
@@ -263,26 +263,26 @@ class KnownRows:
 
     @cached_property
     def rows(self) -> Rows:
-        """The rows of the previous version whose products were met, ascending; known after all were."""
+        """The rows of the previous version whose products were found again, ascending; complete after all records."""
         return np.flatnonzero(self._lines)
 
     @property
     def undeclared(self) -> int:
-        """How many of these came without a language; some have none."""
+        """The number of these products without a declared language."""
         return int(self._detected[self.rows].sum())
 
     def key(self, row: int) -> bytes:
         return bytes(self._keys[row].tobytes())
 
     def entries(self) -> Iterator[Entry]:
-        """The products that were met, in the order of their ids."""
+        """The products that were found again, ordered by id."""
         for row in self.rows.tolist():
             file = 2 * int(self._files[row]) + int(self._detected[row])
             yield Entry(self._products.id_of(row).encode(), -1, self._products.line(row), file, int(self._lines[row]))
 
 
 def save_reading(version: Path, reading: Reading, keys: bytes | bytearray) -> None:
-    """Saves the keys of the rows from which products of a version were made, and how; called after
+    """Saves the keys of the rows from which a version's products were made, and how they were read; called after
     `save_inspection`."""
     folder = version / INSPECTION_FOLDER
     (folder / _READING_FILE).write_bytes(msgspec.json.encode(reading))
@@ -297,7 +297,7 @@ def save_inspection(
     now: datetime,
     detected: bytes | bytearray,
 ) -> None:
-    """Saves the findings of a version. `detected` has a byte for each product, 1 where its language was detected."""
+    """Saves the findings of a version. `detected` has a byte per product, 1 if its language was detected."""
     folder = version / INSPECTION_FOLDER
     folder.mkdir(exist_ok=True)
     bits = np.zeros((len(detected), len(rules) // 8 + 1), np.uint8)
@@ -319,7 +319,7 @@ def save_inspection(
 
 
 class _DatedProduct(msgspec.Struct, frozen=True):
-    """The fields of a product by which it is seen whether it must be inspected again."""
+    """The fields of a product that decide whether it must be inspected again."""
 
     brand: str = ""
     category: tuple[str, ...] = ()
@@ -335,10 +335,10 @@ _decode = msgspec.json.Decoder(_DatedProduct).decode
 
 
 class UnchangedProducts:
-    """Decides which products are as the version before has them, and what an inspection finds of them, too.
+    """Decides which products are the same as in the previous version and would have the same findings.
 
-    It finds something else where a norm of the category or the age of a date passed what a rule or the report asks
-    for. So the report is the one that an inspection of all products gives.
+    Findings differ if a norm of the category, or the age of a date, has crossed a limit of a rule or of the report. So
+    the report is the same as that of an inspection of all products.
     """
 
     def __init__(self, before: Inspection, normalizer: SpellingNormalizer, norms: Norms, now: datetime) -> None:
@@ -349,8 +349,8 @@ class UnchangedProducts:
         self._norms_of = cache(lambda category: (before.norms.of(category), norms.of(category)))
 
     def has(self, row: int, before: bytes, line: bytes, is_detected: int) -> bool:
-        """Whether a product is one of them, by its row before or -1, its line there and now, and 1 where its language
-        was detected."""
+        """Whether a product is unchanged, by its previous row or -1, its previous and current line, and 1 if its
+        language was detected."""
         if row < 0 or before != line or self._detected[row] != is_detected:
             return False
         judged = _decode(line)
@@ -358,7 +358,7 @@ class UnchangedProducts:
         if judged.brand in settler.brands or not settler.levels.keys().isdisjoint(judged.category):
             return False
         times = (time.timestamp() for time in (judged.created, judged.updated, judged.expires) if time)
-        # Between the bounds of an interval an odd number of bounds is at or below.
+        # Between the bounds of an interval, the number of bounds at or below is odd.
         if any(bisect_left(self._passed, time) % 2 or bisect_right(self._passed, time) % 2 for time in times):
             return False
         was, now = self._norms_of(judged.category)
@@ -387,10 +387,10 @@ def _union(intervals: Sequence[tuple[float, float]]) -> list[float]:
 def cache_version_vectors(
     store: Store, encoder: str, cache: VectorCache, first: str = "", state_dimension: int = 0
 ) -> None:
-    """Adds the vectors of every version that this encoder made, those of the version `first` before the others.
+    """Adds the vectors of every version with this encoder, those of the version `first` before the others.
 
-    Where states of `state_dimension` are wanted, only a version with such states is of use. A version with other damage
-    still gives its vectors where these are whole.
+    If states of `state_dimension` are needed, only a version with such states is used. A version with damage elsewhere
+    is used if its vectors are intact.
     """
     names = sorted(store.versions(), key=lambda name: (name == first, name), reverse=True)
     for name in names:
@@ -406,7 +406,7 @@ def cache_version_vectors(
 
 
 def _tokens(folder: Path, encoder: str, dimension: int) -> TokenRuns | None:
-    """The tokens of a version, where its states are such as would be made now."""
+    """The tokens of a version, if its states are like those of a new version."""
     states = StoredStates(folder)
     facts = states.info
     return states.runs if (facts.encoder, facts.dimension, facts.most) == (encoder, dimension, MOST_TOKENS) else None
@@ -429,7 +429,7 @@ _SPELLED: Mapping[str, Callable[[Any], object]] = {
 
 
 class UpdateMerge:
-    """Live changes, merged into the products of a feed: those pending in the previous version, and those since.
+    """Merges live changes into the products of a feed: those pending in the previous version, and those made since.
 
     `sequence` is the number of the last one.
     """
@@ -440,20 +440,20 @@ class UpdateMerge:
         self.ids = sorted(self._changes)
         self.sequence = sequence
         self.pending: list[PendingUpdate] = []
-        """Those that differ from the feed, in the order of ids, as far as `merge` was called."""
+        """The updates that differ from the feed, ordered by id, for the ids passed to `merge` so far."""
 
     def use_spelling(self, normalizer: SpellingNormalizer) -> UpdateMerge:
-        """Sets the spelling of the catalog; returns itself."""
+        """Sets the spelling of the catalog; returns this object."""
         self._normalizer = normalizer
         return self
 
     @property
     def products(self) -> Iterator[Product]:
-        """The changed products, without those that were deleted."""
+        """The changed products, without deleted ones."""
         return (change.live for change in self._changes.values() if change.live is not None)
 
     def merge(self, product_id: bytes, feed: bytes | None) -> bytes | None:
-        """The product of an id as JSON, given that of the feed; None where there is none. Call it once for each id."""
+        """The product of an id as JSON, given that of the feed; None if there is none. Call it once for each id."""
         rebased = self.rebase(product_id, feed)
         if rebased is None or not rebased.is_pending:
             return feed
@@ -461,7 +461,7 @@ class UpdateMerge:
         return None if rebased.live is None else product_to_json(rebased.live)
 
     def rebase(self, product_id: bytes, feed: bytes | None) -> PendingUpdate | None:
-        """The change of a product, rebased onto the product of the feed; None where there is no change."""
+        """The change of a product, rebased onto the product of the feed; None if there is no change."""
         change = self._changes.get(product_id)
         if change is None:
             return None
@@ -476,7 +476,7 @@ class UpdateMerge:
 def _respelled(
     base: Product | None, live: Product | None, feed: Product | None
 ) -> tuple[Product | None, Product | None]:
-    """`base` and `live` in the spelling of `feed`: another spelling in the catalog is no change of a value."""
+    """`base` and `live` in the spelling of `feed`: another spelling in the catalog is not a change of a value."""
     for name, key in _SPELLED.items():
         if base is None or feed is None:
             break
@@ -503,7 +503,7 @@ def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
 
 
 def prune_journal(root: Path, merged: list[int]) -> None:
-    """Removes from the journal what every kept version has merged; `merged` are the numbers of their last changes."""
+    """Removes from the journal the changes that every kept version contains; `merged` are their last change numbers."""
     with Journal(root) as journal:
         if merged and min(merged) > 0:
             journal.forget(min(merged))

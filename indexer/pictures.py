@@ -1,4 +1,4 @@
-"""Pictures of a catalog in a rebuild: fetched, encoded where they are new, and indexed beside the texts."""
+"""Pictures of a catalog in a rebuild: fetched, encoded if they are new, and indexed in addition to the texts."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from retrieval.encoders.pictures import PictureEncoder
 
 NONE = "none"
-"""The name of a model that leaves pictures out."""
+"""The model name that leaves pictures out."""
 _TOGETHER = 256
-"""Pictures that are in memory at once."""
+"""The number of pictures that are in memory at once."""
 _BACKGROUND_SAMPLE = 300
 
 
@@ -48,13 +48,13 @@ class PictureOptions:
     model: str = ""
     """A model's name or folder; empty keeps that of the previous version, and `NONE` leaves pictures out."""
     folder: Path | None = None
-    """Folder that pictures named by a file may be read from; None for none."""
+    """The folder from which pictures that are named by a file may be read; None for none."""
     cache_bytes: int = 2_000_000_000
-    """Size of the small pictures that are kept in the index directory."""
+    """The total size of the small pictures in the index directory."""
     parallel: int = 16
-    """Pictures that are fetched at once."""
+    """The number of pictures that are fetched at once."""
     per_host: int = 4
-    """Pictures that are fetched at once from one host."""
+    """The number of pictures that are fetched at once from one host."""
     make_fetcher: Callable[[int, int], PictureFetcher] = PictureFetcher
 
 
@@ -63,17 +63,17 @@ NO_CHANGE = PictureOptions()
 
 @dataclass(frozen=True, slots=True)
 class CollectedPictures:
-    """The pictures of a catalog, small and in the cache."""
+    """The pictures of a catalog: small, and in the cache."""
 
     rows: Rows
-    """The products that have one, ascending (m,)."""
+    """The products with a picture, ascending (m,)."""
     keys: Keys
-    """The fingerprint of each one's picture (m, 16)."""
+    """The fingerprint of each picture (m, 16)."""
     addresses: Sequence[str]
     failed: Mapping[str, int] = field(default_factory=dict)
-    """Pictures that cannot be used, by the reason."""
+    """The number of pictures that cannot be used, by reason."""
     old: int = 0
-    """Pictures whose server does not respond, which are as an earlier rebuild fetched them."""
+    """The number of pictures whose server does not respond; their copy of an earlier rebuild is used."""
 
     @property
     def fingerprint(self) -> str:
@@ -81,7 +81,7 @@ class CollectedPictures:
         return xxhash.xxh3_64_hexdigest(self.rows.tobytes() + self.keys.tobytes())
 
     def are_those_of(self, version: Path) -> bool:
-        """Whether a published version has the same ones."""
+        """Whether a published version has the same pictures."""
         try:
             rows, keys = (load_array(version / PICTURES_FOLDER / name) for name in (ROWS_FILE, KEYS_FILE))
             return np.array_equal(rows, self.rows) and np.array_equal(keys, self.keys)
@@ -90,7 +90,7 @@ class CollectedPictures:
 
 
 class CatalogPictureEncoder:
-    """Collects and encodes the pictures of one rebuild. The picture of a product is the first that it names."""
+    """Collects and encodes the pictures of one rebuild. A product's picture is the first one that it names."""
 
     def __init__(self, store: Store, encoder: PictureEncoder, name: str, options: PictureOptions) -> None:
         self._store = store
@@ -104,11 +104,11 @@ class CatalogPictureEncoder:
     def open(
         cls, store: Store, options: PictureOptions, previous: PreviousVersion | None, cache: Path
     ) -> CatalogPictureEncoder | None:
-        """That of the named model or of the previous version; None where there is none. Raises EncoderError."""
+        """The encoder of the named model or of the previous version; None if there is none. Raises EncoderError."""
         before = previous.manifest.pictures if previous else None
         if options.model == NONE or not (options.model or before):
             return None
-        # torch, which a rebuild without pictures may do without.
+        # Imports torch, which a rebuild without pictures does not need.
         from retrieval.encoders.pictures import load_picture_encoder, open_picture_encoder
 
         if options.model:
@@ -118,13 +118,13 @@ class CatalogPictureEncoder:
         return cls(store, encoder, name, options)
 
     def is_as_before(self, manifest: Manifest, version: Path) -> bool:
-        """Whether a version has the pictures that were collected by this encoder."""
+        """Whether a version has the pictures that were collected, by this encoder."""
         info = manifest.pictures
         return info is not None and info.encoder == self.encoder.identity and self._collected.are_those_of(version)
 
     @property
     def identity(self) -> str:
-        """Of the encoder and of the pictures that were collected."""
+        """The identity of the encoder and of the collected pictures."""
         return f"{self.encoder.identity} {self._collected.fingerprint}"
 
     def collect(self, products: ProductStore, progress: Progress) -> CollectedPictures:
@@ -146,8 +146,8 @@ class CatalogPictureEncoder:
         return self._collected
 
     def encode(self, building: Path, previous: str, progress: Progress) -> PictureInfo:
-        """Writes the vectors of the collected pictures, and their index, into the version that is `building`;
-        `previous` names the version whose vectors are used first."""
+        """Writes the vectors of the collected pictures, and their index, into the version in `building`; `previous`
+        names the version whose vectors are used first."""
         collected = self._collected
         folder, dimension, keys = building / PICTURES_FOLDER, self.encoder.dimension, collected.keys
         cache = VectorCache(dimension)
@@ -181,8 +181,8 @@ class CatalogPictureEncoder:
         )
 
     def _add_versions(self, cache: VectorCache, first: str, keys: Keys) -> PreviousVectors | None:
-        """Adds the vectors of every version that this encoder made, as `indexer.incremental` does those of texts.
-        Returns those of the first one that has any, for an index of the pictures with these fingerprints (n, 16)."""
+        """Adds the vectors of every version with this encoder, as `indexer.incremental` does for texts. Returns those
+        of the first version that has any, for an index of the pictures with these fingerprints (n, 16)."""
         before = None
         names = sorted(self._store.versions(), key=lambda name: (name == first, name), reverse=True)
         for name in names:

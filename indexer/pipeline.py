@@ -1,9 +1,9 @@
-"""Pipeline from feeds to the products of a catalog: rows are read, cleaned, sorted, spelled alike, and inspected.
+"""Pipeline from feeds to the products of a catalog: rows are read, cleaned, sorted, respelled, and inspected.
 
 Two passes run over batches that worker processes share. The first reads and cleans rows, counts what depends on all
-of them (spellings, prices, fields), and leaves the products sorted by id on disk. The second settles spellings and
-inspects the products in the order of ids. Batches give the same results however they are cut. Processes exchange plain
-lists: they cost a third of lists of objects.
+rows (spellings, prices, fields), and writes the products sorted by id to disk. The second normalises spellings and
+inspects the products in order of id. Results do not depend on the size of batches. Processes exchange plain lists,
+which cost a third of lists of objects.
 """
 
 from __future__ import annotations
@@ -85,24 +85,24 @@ if TYPE_CHECKING:
 
 
 ROWS = 2_000
-"""Rows of a batch of the first pass."""
+"""The number of rows in a batch of the first pass."""
 PRODUCTS = 8_192
-"""Products of a batch of the second pass: each rule costs some milliseconds a batch."""
+"""The number of products in a batch of the second pass: each rule costs some milliseconds per batch."""
 LIVE = "live change"
-"""In place of the feed's name, for a product that only live changes have."""
+"""The feed name of a product that only live changes have."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class FeedOptions:
-    """The feeds to read, and how."""
+    """The feeds to read, and how to read them."""
 
     feeds: tuple[str, ...]
     mapping: FeedMapping = field(default_factory=FeedMapping, kw_only=True)
     format: str = field(default="", kw_only=True)
-    """A feed format's name; empty recognises each feed's."""
+    """The name of a feed format; empty detects the format of each feed."""
     rules: tuple[QualityRule, ...] = field(default=(), kw_only=True)
-    """Quality rules; none means the built-in ones."""
+    """Quality rules; empty means the built-in ones."""
 
 
 class FeedPipeline:
@@ -134,40 +134,40 @@ class FeedPipeline:
         self._row_locations = RowLocations(folder / "places")
         self._cleaned: Counter[str] = Counter()
         self.notes = ReasonCounts()
-        """Values that were dropped."""
+        """Counts of dropped values."""
         self.rows = 0
-        """Rows of the feeds, rejected ones included."""
+        """The number of rows in the feeds, including rejected ones."""
         self.chinese = 0
-        """Titles with Chinese characters, of the usable rows."""
+        """The number of usable rows with Chinese characters in the title."""
         self.rows_before = array("q")
-        """For each product that the second pass left as the version before has it the row there, or -1."""
+        """For each product that the second pass left as in the previous version its row there, or -1."""
         self._detected = bytearray()
-        """For each product 1 where its language was detected."""
+        """One byte per product, 1 if its language was detected."""
         self._known: KnownRows | None = None
         self._field_names: FieldNames | None = None
         self._read_keys = bytearray()
         """The key of each row that was read, in the order of arrival."""
         self._row_keys = bytearray()
-        """The key of the row of each product; NO_ROW_KEY where more than that made it what it is."""
+        """The key of each product's row; NO_ROW_KEY if it depends on more than that row."""
         self.siblings = np.empty(0, np.int32)
         """The group of each product (n,), known after the report: see `DuplicateFindings`."""
 
     @property
     def usable(self) -> int:
-        """Rows that the first pass did not reject."""
+        """The number of rows that the first pass did not reject."""
         return len(self._sorter) + (len(self._known.rows) if self._known else 0)
 
     @property
     def products(self) -> int:
-        """Products that the second pass has given so far."""
+        """The number of products that the second pass has returned so far."""
         return len(self.rows_before)
 
     def sample(self, count: int) -> list[Product]:
-        """At most so many products of the first pass: those with the lowest ids."""
+        """At most `count` products of the first pass: those with the lowest ids."""
         return [product_from_json(entry.line) for entry, _ in itertools.islice(self._entries(), count)]
 
     def read(self, previous: PreviousVersion | None = None) -> None:
-        """Runs the first pass, but for rows that the previous version was made of. Raises FeedError for a feed that
+        """Runs the first pass, without rows from which the previous version was made. Raises FeedError for a feed that
         cannot be read."""
         options, note = self._options, self.notes.add_note
         self._progress.begin("read", total_size(options.feeds), "bytes")
@@ -188,7 +188,7 @@ class FeedPipeline:
 
     @property
     def made_by(self) -> str:
-        """A fingerprint of the program and the settings by which products are made of rows."""
+        """A fingerprint of the program and the settings with which products are made from rows."""
         mapping = self._options.mapping
         names = map(sorted, (mapping.user_names, mapping.user_fields))
         parts = (program_key(), self._options.format, mapping.rules, *names)
@@ -201,7 +201,7 @@ class FeedPipeline:
         return self._workers.map(work, self._unknown_batches(self._known, feeds))
 
     def _unknown_batches(self, known: KnownRows, feeds: Sequence[FeedRecords]) -> Iterator[RecordBatch]:
-        """The records that are to be read, in batches of many."""
+        """The records that must be read, in large batches."""
         waiting = RecordBatch([], [], 0)
         for batch in itertools.chain.from_iterable(feeds):
             for record in batch.records:
@@ -216,7 +216,7 @@ class FeedPipeline:
         yield waiting
 
     def _count_known(self, known: KnownRows, folder: Path, names: FieldNames | None) -> FieldNames:
-        """Counts the products of rows that were not read; returns the names of all rows."""
+        """Counts the products of rows that were not read; returns the field names of all rows."""
         detected = known.undeclared
         for batch, without_language in map_products(folder, self._workers, known.rows.tolist(), _count_cleaned):
             self._add_counts(batch)
@@ -228,7 +228,7 @@ class FeedPipeline:
         return names.merge(before) if names else before
 
     def _entries(self) -> Iterator[tuple[Entry, bool]]:
-        """Every product of the first pass in the order of ids, and whether it is the first with its id."""
+        """Every product of the first pass, ordered by id, and whether it is the first with its id."""
         if self._known is None:
             yield from self._sorter.sorted()
             return
@@ -262,7 +262,7 @@ class FeedPipeline:
         possible = self._fields_with(updates.products).catalog(previous, normalizer.levels)
         if possible.category_roots == self._fields_with(()).catalog(None, normalizer.levels).category_roots:
             return possible
-        # A root that only live changes bring is one while those changes are pending.
+        # A root that only live changes have is included while those changes are pending.
         pending = self._fields_with(self._merged_products(updates)).catalog(None, normalizer.levels)
         return FieldCatalog(possible.fields, pending.category_roots)
 
@@ -291,8 +291,8 @@ class FeedPipeline:
         previous: PreviousVersion | None = None,
         options: KeywordLineOptions | None = None,
     ) -> Iterator[PublishableBatch]:
-        """Runs the second pass: the products to publish in the order of their ids, batch by batch, without those that
-        `rows_before` has."""
+        """Runs the second pass: returns the products to publish, ordered by id, in batches, without those in
+        `rows_before`."""
         normalizer, norms = self._spellings.normalizer(), self._norms
         second_pass = SecondPass(normalizer, InspectionOptions(self._rules, norms, self._now), options)
         before: Inspection | None = None
@@ -316,7 +316,7 @@ class FeedPipeline:
         return self._categories.norms()
 
     def _take_over(self, products: ProductStore, before: Inspection, second_pass: SecondPass) -> None:
-        """Adds what the inspection before found of the products that stayed as they were."""
+        """Adds the findings of the previous inspection for unchanged products."""
         rows_before = np.array(self.rows_before, np.int64)
         rows = np.flatnonzero(rows_before >= 0)
         now_at = rows_now(rows_before, len(products))
@@ -341,7 +341,7 @@ class FeedPipeline:
         return RowLocation([*self._files, LIVE][file], line, bool(self._detected[row]))
 
     def save_inspection(self, version: Path) -> None:
-        """Saves what the report was made of for the next rebuild; called after it."""
+        """Saves the data of the report for the next rebuild; called after `report`."""
         save_inspection(version, self._findings, self._rules, self._norms, self._now, self._detected)
         names = self._field_names or FieldNames(frozenset(), frozenset())
         save_reading(version, Reading(self.made_by, sorted(names.unseen), sorted(names.names)), self._row_keys)
@@ -393,21 +393,21 @@ class FeedPipeline:
                 yield entry
                 continue
             self._recount(entry.line, None)
-            # The row is given as the product: what the feed had is no longer known.
+            # The row is reported as the product, since the feed's own values are no longer known.
             detail, product = repr(entry.id.decode()), msgspec.json.decode(entry.line)
             file = names[entry.file // 2]
             self._rejects.reject([RejectedRow(file, entry.row, "duplicate id", detail, "jsonl", product)])
 
     def _recount(self, counted: bytes | None, published: bytes | None) -> None:
-        """Corrects the counts of fields where another product than that of the feed, or none, is published."""
+        """Corrects the counts of fields if a product other than the feed's, or none, is published."""
         if counted is not None:
             self._fields.remove(product_from_json(counted))
         if published is not None:
             self._fields.add(product_from_json(published))
 
     def report(self, product_of: Callable[[int], Product], pictures: Mapping[str, int] | None = None) -> QualityReport:
-        """The quality report, known after the second pass; `product_of` gives a product by its row, `pictures` counts
-        those that cannot be used by the reason."""
+        """The quality report, known after the second pass; `product_of` returns a product by its row, `pictures` counts
+        unusable ones by reason."""
 
         def row_of(row: int) -> tuple[Product, RowLocation]:
             return product_of(row), self._location(row)
@@ -435,7 +435,7 @@ def _reason_counts(reasons: ReasonCounts) -> dict[str, ReasonCount]:
 
 
 def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
-    """The entries, merged with those ids that none of them has; both are in ascending order."""
+    """The entries, merged with the ids that none of them has; both are in ascending order."""
     at = 0
     for entry in entries:
         while at < len(ids) and ids[at] < entry.id:
@@ -449,31 +449,31 @@ def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[byte
 
 @dataclass(slots=True)
 class CleanedBatch:
-    """Result of the first pass over a batch. The lists have one item for each usable row."""
+    """The result of the first pass for a batch. Each list has one item per usable row."""
 
     ids: list[bytes] = field(default_factory=list)
-    """UTF-8."""
+    """The ids as UTF-8."""
     lines: list[bytes] = field(default_factory=list)
     """The products as JSON."""
     files: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    """Lines of the files, from 1."""
+    """The lines in the files, from 1."""
     has_detected_language: list[bool] = field(default_factory=list)
-    """Whether the language was detected, not declared."""
+    """Whether the language was detected and not declared."""
     keys: list[bytes] = field(default_factory=list)
-    """By `row_key`; NO_ROW_KEY where something was dropped or cleaned, or depends on the time."""
+    """Row keys, see `row_key`; NO_ROW_KEY if a value was dropped or cleaned, or depends on the time."""
     rejected: list[RejectedRow] = field(default_factory=list)
     notes: ReasonCounts = field(default_factory=ReasonCounts)
     cleaned: dict[str, int] = field(default_factory=dict)
-    """By cleaning rule: values that were changed."""
+    """The number of changed values by cleaning rule."""
     spellings: SpellingCensus = field(default_factory=SpellingCensus)
     categories: CategoryCensus = field(default_factory=CategoryCensus)
     fields: FieldCounter = field(default_factory=FieldCounter)
     chinese: int = 0
-    """Titles with Chinese characters."""
+    """The number of titles with Chinese characters."""
     names: FieldNames | None = None
     bytes: int = 0
-    """Bytes of the feed that were read for it."""
+    """The number of bytes of the feed that were read for it."""
 
     def count(self, products: Sequence[Product]) -> None:
         """Counts what depends on all products."""
@@ -485,14 +485,14 @@ class CleanedBatch:
 
 
 def _count_cleaned(products: Sequence[Product]) -> tuple[CleanedBatch, int]:
-    """The counts of products that were cleaned before, and how many of them have no language."""
+    """The counts of products that were cleaned earlier, and the number of products without a language."""
     batch = CleanedBatch()
     batch.count(products)
     return batch, sum(not product.language for product in products)
 
 
 class FirstPass:
-    """Makes cleaned products of raw records, and counts them; runs in a worker."""
+    """Makes cleaned products from raw records, and counts them; runs in a worker."""
 
     def __init__(self, mapping: FeedMapping, now: datetime) -> None:
         self._mapping = mapping
@@ -542,38 +542,38 @@ class FirstPass:
 
 @dataclass(slots=True)
 class SortedBatch:
-    """Products in the order of their ids. The lists are of one length."""
+    """Products ordered by id. The lists have equal lengths."""
 
     numbers: list[int] = field(default_factory=list)
-    """Their rows in the version to be."""
+    """The rows of the products in the new version."""
     ids: list[bytes] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    """The products as JSON: cleaned, live changes merged in."""
+    """The products as JSON: cleaned, with live changes merged."""
     files: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     has_detected_language: list[bool] = field(default_factory=list)
     previous_rows: list[int] = field(default_factory=list)
     """The row of the same id in the previous version, or -1."""
     previous_lines: list[bytes] = field(default_factory=list)
-    """The product there as JSON, or nothing."""
+    """The product with the same id in the previous version as JSON, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishableBatch:
-    """Result of the second pass over a batch: the products as they are published. The lists are of one length."""
+    """The result of the second pass for a batch: the products as published. The lists have equal lengths."""
 
     numbers: list[int]
     ids: list[bytes]
     lines: list[bytes]
     keys: list[bytes]
-    """Fingerprints of the texts that become vectors; empty where no index is built."""
+    """Fingerprints of the texts that become vectors; empty if no index is built."""
     previous_rows: list[int]
     is_unchanged: list[bool]
     is_respelled: list[bool]
     terms: list[bytes]
-    """Lines of the keyword index, each empty where that of the previous version stays; empty where none is built."""
+    """Lines of the keyword index, each empty if that of the previous version is kept; no lines if none is built."""
     spelling_counts: dict[str, int]
-    """By rule: values that were written in the catalog's spelling."""
+    """The number of values changed to the catalog's spelling, by rule."""
     findings: Findings
     signatures: Signatures
 
@@ -590,7 +590,7 @@ class KeywordLineOptions:
 
 @dataclass(frozen=True, slots=True)
 class InspectionOptions:
-    """The rules and norms that products are inspected by, as of a time."""
+    """The rules and norms for inspecting products, as of a time."""
 
     rules: tuple[QualityRule, ...]
     norms: Norms
@@ -598,9 +598,9 @@ class InspectionOptions:
 
 
 class SecondPass:
-    """Writes products in the catalog's spelling, inspects and analyses them; runs in a worker.
+    """Changes products to the catalog's spelling, inspects and analyses them; runs in a worker.
 
-    `options` is None where no index is built.
+    `options` is None if no index is built.
     """
 
     def __init__(
@@ -609,7 +609,7 @@ class SecondPass:
         self._normalizer = normalizer
         self._inspection = inspection
         self._options = options
-        self._analyzer = Analyzer()  # synonyms are for queries only
+        self._analyzer = Analyzer()  # without synonyms, which apply only to queries
 
     def __call__(self, batch: SortedBatch) -> PublishableBatch:
         cleaned = [product_from_json(line) for line in batch.lines]
@@ -643,12 +643,12 @@ class SecondPass:
         )
 
     def inspect(self, products: Sequence[Product], places: Sequence[RowLocation], rows: Rows) -> InspectionResult:
-        """What is found of products at `rows` (n,)."""
+        """The findings of products at `rows` (n,)."""
         return self._inspector.inspect(products, places, rows)
 
     @cached_property
     def _inspector(self) -> Inspector:
-        # Imported in workers only: the validation library takes a second to load.
+        # Imported only in workers: the validation library takes a second to load.
         from indexer.cleaning.language import detect
         from indexer.quality.checks import Inspector
 
@@ -675,9 +675,9 @@ def check_feeds(
 ) -> QualityReport:
     """The quality report of feeds, without publishing: reads, cleans and inspects them.
 
-    Rejected rows are written to the file `rejected` where one is named. `workers` processes share the work, one for
-    each core where it is None; ages are counted from `now`. Raises FeedError for a feed that cannot be read at all,
-    EmptyCatalogError for feeds without a row.
+    Rejected rows are written to the file `rejected` if it is given. `workers` processes share the work, one per core if
+    it is None; ages are counted from `now`. Raises FeedError for a feed that cannot be read at all, EmptyCatalogError
+    for feeds without rows.
     """
     progress = progress or NullProgress()
     with TemporaryDirectory(prefix="shelfwise-check-") as scratch, Workers(workers) as pool:

@@ -1,9 +1,9 @@
 """Workers of a Ray cluster: Ray Data reads the feeds, and runs both passes and the encoder on all of its machines.
 
-Batches of products travel as shards: Parquet files in the staging folder of the index, which all machines of the
-cluster see under one path. A shard is renamed into its place once it is whole and has the number of its batch, so that
-work which a lost worker had begun is done again elsewhere, with the same result. Ray Data schedules, restarts workers,
-and gives the results in the order of the batches.
+Batches of products are exchanged as shards: Parquet files in the staging folder of the index, which all machines of the
+cluster see under the same path. A shard is renamed to its final name once it is complete, and the name has the number
+of its batch. So work that a lost worker began is repeated elsewhere with the same result. Ray Data schedules the work,
+restarts workers, and returns the results in the order of the batches.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ Message = Mapping[str, NDArray[Any]]
 """Rows of a dataset: the number of a batch, and the batch or its result."""
 
 LOCAL = "local"
-"""In place of an address: a cluster for this run alone, on this machine."""
+"""The address value for a cluster on this machine for this run only."""
 LOST_AFTER = 900.0
-"""Seconds without any result after which a build is given up: no machine of the cluster is left that could work."""
+"""Seconds without any result after which a build stops: no machine of the cluster is left that can work."""
 TRIES = 4
-"""Times that a batch is begun: workers that end at it each time most likely lack memory."""
+"""The number of attempts at a batch: if workers end at it each time, they probably lack memory."""
 _ANSWER_WITHIN = 10.0
-"""Seconds."""
+"""Seconds to wait for a response of the cluster."""
 _BLOCK_BYTES = 1 << 16
-"""Less than a batch has, so that Ray Data passes each one on at once."""
+"""Smaller than a batch, so that Ray Data passes each batch on at once."""
 _END = attempt(lambda: None)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A batch whose lists, one item a product, are columns of a Parquet file; `others` is the batch without them."""
+    """A batch whose lists (one item per product) are columns of a Parquet file; `others` is the batch without them."""
 
     path: Path
     checksum: str
@@ -86,7 +86,7 @@ class Shard:
 
 
 def _items(column: pa.ChunkedArray) -> list[Any]:
-    """The items of a column: arrays where they are lists."""
+    """The items of a column: arrays if they are lists."""
     return list(column.to_numpy()) if pa.types.is_list(column.type) else cast(list[Any], column.to_pylist())
 
 
@@ -96,9 +96,9 @@ class RayWorkers(Workers):
     reads_sources = True
 
     def __init__(self, address: str, count: int | None, folder: Path) -> None:
-        """`count` limits the number of workers; shards go into `folder`.
+        """`count` limits the number of workers; shards are written to `folder`.
 
-        Raises SettingError where Ray is not installed, WorkerError where no cluster answers.
+        Raises SettingError if Ray is not installed, WorkerError if no cluster responds.
         """
         super().__init__(count)
         self._folder = folder
@@ -112,7 +112,7 @@ class RayWorkers(Workers):
         self._count = max(1, min(processors, count or processors))
 
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
-        """As that of the base class; all batches are written, or in memory, before the first one is worked on."""
+        """Like that of the base class; all batches are written, or in memory, before work on the first one begins."""
         folder = self._next_folder()
         packed = [self._pack(folder / f"batch-{number:08}.parquet", batch) for number, batch in enumerate(batches)]
         if not packed:
@@ -123,9 +123,9 @@ class RayWorkers(Workers):
             yield cast(R, result)
 
     def map_sources(self, work: Callable[[B], R], sources: Sequence[Iterable[B]]) -> Iterator[R]:
-        """As that of the base class; the workers read the sources, each of which is read by one of them."""
+        """Like that of the base class; each source is read by one of the workers."""
         packed = [pickle.dumps((True, source)) for source in sources]
-        # Reading waits for the disk and for workers that are busy: it occupies no processor.
+        # Reading waits for the disk and for busy workers, so no processor is reserved for it.
         read = self._dataset(packed).map_batches(_read, batch_size=1, num_cpus=0, fn_args=(Path.cwd(),))
         yield from cast(Iterator[R], self._results(read, work, self._next_folder(), self._count))
 
@@ -171,8 +171,8 @@ class RayWorkers(Workers):
         except (RayError, ExecutionTimeoutError) as error:
             reason = str(error).strip().split("\n")[0]
             raise WorkerError(
-                f"workers of the Ray cluster are lost for good ({reason}); nothing was published: check the memory and "
-                "the machines of the cluster (`ray status`), and run the command again: it reuses what was encoded"
+                f"the workers of the Ray cluster are lost ({reason}); nothing was published: check the memory and the "
+                "machines of the cluster (`ray status`), and run the command again: it reuses what was encoded"
             ) from error
 
 
@@ -193,15 +193,15 @@ class Actor:
     def _result(self, batch: object, number: str) -> object:
         if not self._folder.is_dir():
             raise StoreError(
-                f"{socket.gethostname()}, a machine of the Ray cluster, has no folder {self._folder}: the directory of "
-                "the index must be on a file system that all of its machines mount at one path"
+                f"{socket.gethostname()}, a machine of the Ray cluster, has no folder {self._folder}: the index "
+                "directory must be on a file system that all of its machines mount at the same path"
             )
         with (self._folder / f"begun-{number}").open("ab") as begun:
             begun.write(b".")
             if begun.tell() > TRIES:
                 raise WorkerError(
                     f"workers of the Ray cluster ended {TRIES} times at one batch of {type(self._work).__name__}; "
-                    "nothing was published: give them more memory, or take fewer --workers, and run the command again"
+                    "nothing was published: give them more memory, or use fewer --workers, and run the command again"
                 )
         result = self._work(batch.read() if isinstance(batch, Shard) else batch)
         path = self._folder / f"result-{number}.parquet"
@@ -209,7 +209,7 @@ class Actor:
 
 
 def _read(rows: Message, folder: Path) -> Iterator[dict[str, list[Any]]]:
-    """The batches of sources, and the error of one that breaks off; names of files are relative to `folder`."""
+    """The batches of sources, and the error of a source that breaks off; file names are relative to `folder`."""
     os.chdir(folder)
     for packed, source in zip(rows["batch"], rows["number"], strict=True):
         batches = iter(pickle.loads(packed)[1])
@@ -218,26 +218,26 @@ def _read(rows: Message, folder: Path) -> Iterator[dict[str, list[Any]]]:
 
 
 def _check_address(address: str) -> None:
-    """Raises SettingError for what is no address, WorkerError where nothing answers: Ray itself would wait for long."""
+    """Raises SettingError for an invalid address, WorkerError if nothing responds: Ray itself would wait for long."""
     if address in (LOCAL, "auto"):
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise SettingError(
-            f"--ray {address}: is no address of a Ray cluster; write HOST:PORT as `ray start --head` prints it, auto, "
-            "or --ray alone, after the feeds, for a cluster on this machine"
+            f"--ray {address}: this is not the address of a Ray cluster; write HOST:PORT as `ray start --head` prints "
+            "it, auto, or --ray alone, after the feeds, for a cluster on this machine"
         )
     try:
         socket.create_connection((host, int(port)), _ANSWER_WITHIN).close()
     except OSError as error:
         raise WorkerError(
-            f"--ray {address}: no Ray cluster answers ({error}); nothing was changed: start one by `ray start --head`, "
-            "or name the address that it printed"
+            f"--ray {address}: no Ray cluster responds ({error}); nothing was changed: start one with "
+            "`ray start --head`, or use the address that it printed"
         ) from error
 
 
 def _import_ray() -> Any:  # noqa: ANN401
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray's processes would report to its makers
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # otherwise Ray's processes report usage to its makers
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     try:
         import ray
@@ -255,7 +255,7 @@ def _import_ray() -> Any:  # noqa: ANN401
 
 def _connect(ray: Any, address: str, count: int) -> None:  # noqa: ANN401
     options = {"include_dashboard": False, "num_cpus": count} if address == LOCAL else {}
-    # Its processes say in the terminal that they log nothing there.
+    # Ray's processes print in the terminal that they do not log there.
     terminal = os.dup(2)
     try:
         with Path(os.devnull).open("w") as silence:

@@ -22,13 +22,13 @@ from retrieval.updates.journal import lock_folder
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10
-"""Rows that a report shows of one reason."""
+"""The most rows that a report shows for one reason."""
 _WAIT_SECONDS = 10.0
 _WHAT = "the files of rejected rows"
 
 
 class RejectExample(msgspec.Struct, frozen=True):
-    """The place of a row or value that was rejected, and why exactly."""
+    """The place of a rejected row or value, and the exact reason."""
 
     file: str
     line: int
@@ -52,7 +52,7 @@ class ReasonCounts:
         self.add(f"{note.field}: {note.reason}", RejectExample(printable(note.file), note.line, note.detail))
 
     def merge(self, later: ReasonCounts) -> None:
-        """Adds what was counted later."""
+        """Adds counts that were made later."""
         self.counts.update(later.counts)
         for reason, examples in later.examples.items():
             self._keep(reason, examples)
@@ -63,14 +63,14 @@ class ReasonCounts:
 
 
 class RejectLog:
-    """Writes rejected rows as JSON lines to a file, which takes its place when the log is flushed or closed.
+    """Writes rejected rows as JSON lines to a file, which is put in place when the log is flushed or closed.
 
-    Until then the file that was there before stays: it may be a feed that is being read. The log of a feed is there
-    without any row too, and an error leaves the old file. With `is_partial`, as for events, whose import is stored in
-    batches, a log without rows leaves no file, not even an old one, and after an error the rows so far are kept.
+    Until then the previous file stays: it may be a feed that is being read. The log of a feed is created even without
+    rows, and after an error the old file stays. With `is_partial`, as for events, whose import is stored in batches, a
+    log without rows leaves no file (an old one is removed), and after an error the rows so far are kept.
 
-    The scratch file is locked, so that `remove_unfinished` recognises those that a killed run left. Raises StoreError
-    where the file cannot be written, or another run writes it.
+    The temporary file is locked, so that `remove_unfinished` recognises those of killed runs. Raises StoreError if the
+    file cannot be written, or another run is writing it.
     """
 
     def __init__(self, path: Path, *, is_partial: bool = False, most_examples: int = EXAMPLES) -> None:
@@ -88,20 +88,20 @@ class RejectLog:
                 self._open()
 
     def reject(self, rows: Iterable[RejectedRow]) -> None:
-        """Takes rows of a feed."""
+        """Adds rows of a feed."""
         for row in rows:
             file = printable(row.file)
             example = RejectExample(file, row.line, row.detail)
             self.write(row.reason, example, dataclasses.replace(row, file=file))
 
     def write(self, reason: str, example: RejectExample, row: object) -> None:
-        """Takes a row as the JSON of its line, counted under a reason."""
+        """Adds a row as the JSON of its line, counted under a reason."""
         self.reasons.add(reason, example)
         with _write_errors(self.path):
             (self._file or self._open()).write(msgspec.json.encode(row) + b"\n")
 
     def take_over(self, path: Path) -> None:
-        """Takes the rows of the finished log at `path`, uncounted."""
+        """Adds the rows of the finished log at `path`, without counting them."""
         with _write_errors(self.path), path.open("rb") as rows:
             shutil.copyfileobj(rows, self._file or self._open())
 
@@ -128,7 +128,7 @@ class RejectLog:
 
     def close(self) -> None:
         self.flush()
-        # The scratch file has its final name before its lock ends.
+        # The temporary file gets its final name before its lock ends.
         if self._file is not None:
             self._file.close()
 
@@ -147,9 +147,9 @@ class RejectLog:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the scratch files of killed runs in a folder; those of running ones stay.
+    """Removes the temporary files of killed runs in a folder; those of running ones stay.
 
-    Raises StoreError where one cannot be removed.
+    Raises StoreError if one cannot be removed.
     """
     if not folder.is_dir():
         return
@@ -161,14 +161,14 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def printable(name: str) -> str:
-    """A file's name, which is bytes and need not be UTF-8, as UTF-8 can write it."""
+    """A file name, which is bytes and need not be UTF-8, in a form that UTF-8 can encode."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _open_locked(path: Path) -> BinaryIO:
-    """An empty scratch file for a path, locked until it is closed. Raises StoreError where another run has it."""
+    """An empty temporary file for a path, locked until it is closed. Raises StoreError if another run has it."""
     scratch = scratch_path(path)
-    # Under the folder's lock: another process could remove the scratch file before it is locked itself.
+    # Under the folder's lock: another process could remove the temporary file before it is locked itself.
     with lock_folder(path.parent, _WAIT_SECONDS, _WHAT):
         file: BinaryIO
         try:
@@ -179,7 +179,7 @@ def _open_locked(path: Path) -> BinaryIO:
             file.truncate(0)
             return file
         file.close()
-    raise StoreError(f"{path} is being written by another import; wait for its end, or name another file")
+    raise StoreError(f"{path} is being written by another import; wait for its end, or use another file")
 
 
 def _try_lock(file: BinaryIO) -> bool:
@@ -196,6 +196,6 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path}, the file of rejected rows, cannot be written ({error.strerror}); check the disk and the rights "
-            f"to its folder"
+            f"{path}, the file of rejected rows, cannot be written ({error.strerror}); check the disk and the "
+            f"permissions of its folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Static encoders of a catalog: distilled from a teacher on a sample of its texts and on queries made of its titles."""
+"""Static encoders of a catalog: distilled from a teacher on a sample of its texts and on title queries."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from retrieval.store.files import file_bytes
 from retrieval.store.products import ProductStore, encoder_text
 
 STATIC = "static"
-"""The name that asks for a static encoder; "static:NAME" names its teacher."""
+"""The name that requests a static encoder; "static:NAME" also names its teacher."""
 MOST_PRODUCTS = 20_000
-"""Products that are sampled."""
+"""The number of products that are sampled."""
 _CHUNK = 512
 _BYTES, _TIMES = 1_100_000_000, 5
-"""Of memory that distilling takes: for torch and the texts, and for each byte of the teacher's weights."""
+"""The memory of a distillation: bytes for torch and the texts, and bytes for each byte of the teacher's weights."""
 _RECIPE = "5"
-"""Another one makes tables anew that were made by an older program."""
+"""Changing it makes tables of older programs again."""
 
 
 def teacher_name(encoder: str) -> str | None:
-    """The teacher that an encoder's name asks for, empty for the default one; None for an encoder that has none."""
+    """The teacher that an encoder's name requests, empty for the default one; None if the name requests none."""
     prefix, colon, name = encoder.partition(":")
     if prefix != STATIC or (colon and not name):
         return None
@@ -48,14 +48,14 @@ def distil_encoder(
     *,
     dimension: int | None = None,
 ) -> Encoder:
-    """A static encoder of a catalog, by the teacher of this name; made once for the same texts, and kept in `cache`.
+    """A static encoder of a catalog, distilled from the teacher `name` once for the same texts, and kept in `cache`.
 
-    `dimension` cuts its vectors to the first so many columns. Raises SettingError for a teacher that is a table itself,
-    EncoderError or EncoderUnavailableError where it fails, StoreError where memory does not suffice.
+    `dimension` cuts its vectors to that many columns. Raises SettingError for a teacher that is a table itself,
+    EncoderError or EncoderUnavailableError if it fails, StoreError if memory does not suffice.
     """
     source = find_model(name, cache)
     if source.is_table:
-        raise SettingError(f"{name} is a table already: name it as the encoder, without {STATIC}:")
+        raise SettingError(f"{name} is already a table: use it as the encoder, without {STATIC}:")
     dice = random.Random(0)  # noqa: S311 - the same sample each time
     rows = sorted(dice.sample(range(len(products)), min(len(products), MOST_PRODUCTS)))
     sample = [products[row] for row in rows]

@@ -1,5 +1,5 @@
-"""Targets of a rebuild: a version's indexes among its own files, or in an Elasticsearch cluster; and publishing the
-version that serves once more, without its feed, with another encoder or in another backend."""
+"""Targets of a rebuild: a version's indexes among its own files, or in an Elasticsearch cluster; and republishing the
+serving version, without its feed, with another encoder or in another backend."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ from retrieval.store.versions import Store
 
 
 class Target:
-    """Place of the indexes; this one has them among the version's own files.
+    """The location of the indexes; this one keeps them among the version's own files.
 
-    Every method but the constructor raises ClusterError where a cluster cannot be used.
+    All methods except the constructor raise ClusterError if a cluster cannot be used.
     """
 
     builder: type[KeywordBuilder] = TantivyBuilder
     place: ClusterLocation | None = None
 
     def check(self) -> None:
-        """Raises ClusterError where the target cannot be used; called before long work."""
+        """Raises ClusterError if the target cannot be used; called before long work."""
 
     def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
-        """Makes the indexes of a version that are not among its own files, before it is published."""
+        """Makes those indexes of a version that are not among its own files, before it is published."""
 
     def serve(self, manifest: Manifest) -> None:
-        """Serves a version once it is published."""
+        """Makes a version the serving one after it is published."""
 
     def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:  # noqa: ARG002
-        """Makes again the indexes that a published version has lost; returns whether there were any."""
+        """Makes the indexes again that a published version has lost; returns whether there were any."""
         return False
 
     def prune(self) -> list[str]:
@@ -77,12 +77,12 @@ class Target:
 
 
 def open_target(cluster: ClusterSettings | None, store: Store, *, vectors: bool) -> Target:
-    """The cluster that is named, or the version's own files."""
+    """The target of the given cluster, or of the version's own files."""
     return Target() if cluster is None else ClusterTarget(cluster, store, vectors=vectors)
 
 
 class ClusterTarget(Target):
-    """Target in an Elasticsearch cluster, with or without vectors; the version's own files can fill it again."""
+    """Target in an Elasticsearch cluster, with or without vectors; it can be filled again from the version's files."""
 
     builder = KeywordBuilder
 
@@ -125,19 +125,19 @@ class ClusterTarget(Target):
 
 
 AcceptVectors = Callable[[Path], bool]
-"""Whether a version with the vectors in this folder may serve in the place of the one that does."""
+"""Whether a version with the vectors in this folder may replace the serving one."""
 
 
 class ReencodeReport(msgspec.Struct, frozen=True):
-    """Result of a re-encoding. `published` is False where the version that serves has these vectors already, or they
-    were not accepted."""
+    """Result of a re-encoding. `published` is False if the serving version has these vectors already, or they were not
+    accepted."""
 
     version: str
     published: bool
     products: int
     encoder: str
     encoded: int
-    """Texts; the others had a vector by this encoder."""
+    """The number of encoded texts; the others had a vector of this encoder."""
     seconds: float
 
 
@@ -151,11 +151,11 @@ def reencode(
     accepts: AcceptVectors = lambda _: True,
     keep: int = 3,
 ) -> ReencodeReport:
-    """Encodes the products of the version that serves by another encoder, of this name, and publishes them as the next
-    version where `accepts` agrees; it is called while nobody else can publish.
+    """Encodes the products of the serving version with another encoder, of this name, and publishes them as the next
+    version if `accepts` agrees; it is called while no other process can publish.
 
-    `cluster` is the one that the version is in, if any. What an interrupted run has encoded is not encoded again.
-    Raises StoreMissingError where nothing is published, StoreError for a version of a program that made other texts,
+    `cluster` is the version's cluster, if any. Texts that an interrupted run has encoded are not encoded again. Raises
+    StoreMissingError if nothing is published, StoreError for a version of a program that made other texts,
     EncoderError or ClusterError. After an error the previous version still serves.
     """
     store = Store(root)
@@ -166,7 +166,7 @@ def reencode(
         place = previous.cluster
         if previous.recipe != RECIPE:
             cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
-            raise StoreError(f"{previous.version} was built by a program that made other texts of products; {cure}")
+            raise StoreError(f"{previous.version} was built by a program that made other product texts; {cure}")
         in_cluster = cluster if place else None
         with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
             target.check()
@@ -187,12 +187,12 @@ def _publish_reencoded(
     accepts: AcceptVectors,
     keep: int,
 ) -> tuple[Manifest, int]:
-    """The manifest of the version that serves in the end, and how many texts were encoded."""
+    """The manifest of the version that serves in the end, and the number of encoded texts."""
     store.staging.mkdir(exist_ok=True)
     building, folder = store.create_build_folder(), store.version_folder(previous.version)
     progress.begin("copy", None, "")
     copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
-    progress.end(f"what does not depend on the encoder, from {previous.version}")
+    progress.end(f"files that do not depend on the encoder, from {previous.version}")
     columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
     keys = load_array(folder / TEXT_KEYS_FILE)
     made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
@@ -215,9 +215,9 @@ def _publish_reencoded(
 
 
 def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
-    """Copies the files of a version, except those and the folders named in `without`, which are created again.
+    """Copies the files of a version, except the files and folders in `without`, which are created again.
 
-    Copies and no links: a version that is damaged later leaves the other one whole.
+    Copies, not links: damage to one version then leaves the other intact.
     """
     left = {*without, MANIFEST, SEAL}
     for path in sorted(folder.rglob("*")):
@@ -228,7 +228,7 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
 
 
 def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
-    """The manifest of the files in `building` and of the `shared` ones: the same products under a new name."""
+    """The manifest of the files in `building` and of the `shared` ones: the same products as a new version."""
     name = store.next_version()
     if previous.pictures:
         prefix = f"{store.encoders.name}/{previous.pictures.encoder}/"
@@ -260,7 +260,7 @@ def encoding_fields(
 
 
 def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
-    """Stores an encoder with the versions, unless it is there and whole; returns the checksums of its files."""
+    """Stores an encoder with the versions, unless an intact copy is there; returns the checksums of its files."""
     store.drop_doubtful_encoder(encoder.identity)
     model = store_encoder(encoder, store.encoders / encoder.identity)
     return store.checksum_files(model, model.relative_to(store.root))
@@ -274,7 +274,7 @@ def publish(store: Store, target: Target, manifest: Manifest, building: Path, ke
 
 
 def prune(store: Store, target: Target, keep: int, damaged: Collection[str] = ()) -> list[str]:
-    """Removes what is no longer needed but `keep` versions, and returns the versions among it."""
+    """Removes what is no longer needed except `keep` versions, and returns the removed versions."""
     pruned = store.prune(keep, damaged=damaged)
     target.prune()
     prune_journal(store.root, store.last_merged_changes())
@@ -282,7 +282,7 @@ def prune(store: Store, target: Target, keep: int, damaged: Collection[str] = ()
 
 
 class MoveReport(msgspec.Struct, frozen=True):
-    """Result of a move. `published` is False where the version that serves was in the backend already."""
+    """Result of a move. `published` is False if the serving version was already in the backend."""
 
     version: str
     published: bool
@@ -296,10 +296,10 @@ class MoveReport(msgspec.Struct, frozen=True):
 def move(
     root: Path, cluster: ClusterSettings | None, progress: Progress, *, vectors: bool = False, keep: int = 3
 ) -> MoveReport:
-    """Publishes the version that serves once more, its indexes in a cluster, or, without one, among its own files.
+    """Publishes the serving version again, with its indexes in a cluster, or, without one, among its own files.
 
-    Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError
-    where nothing is published, ClusterError where the cluster cannot be used; the previous version still serves.
+    Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError if
+    nothing is published, ClusterError if the cluster cannot be used; the previous version still serves.
     """
     store = Store(root)
     store.check_ours()
@@ -320,7 +320,7 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
     building = store.create_build_folder()
     progress.begin("copy", None, "")
     copy_files(folder, building, {KEYWORD_FOLDER})
-    # The keyword index is made anew from its lines.
+    # The keyword index is made again from its lines.
     builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
     for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
         builder.add_line(row, line)
@@ -335,25 +335,25 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
 
 
 MOST_REJECTED = 0.05
-"""Share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
+"""The largest share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
 MOST_LOST = 0.20
-"""Share by which the number of products may fall below that of the version that serves."""
+"""The largest share by which the number of products may fall below that of the serving version."""
 
 
 def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:
-    """Raises PublishRefusedError, with both numbers, where a publish would lose more than it may.
+    """Raises PublishRefusedError, with both numbers, if a publish would lose more than it may.
 
-    `read` and `rejected` count rows, `products` and `served` products: of the new version and of the one that serves.
+    `read` and `rejected` count rows; `products` and `served` count products of the new and of the serving version.
     """
     if rejected > MOST_REJECTED * read:
         share = rejected / read
         raise PublishRefusedError(
             f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
-            "published: repair the feed (the rows are in rejected.jsonl), or publish all the same with --force"
+            "published: repair the feed (the rows are in rejected.jsonl), or publish anyway with --force"
         )
     if served is not None and products < (1 - MOST_LOST) * served:
         share = 1 - products / served
         raise PublishRefusedError(
-            f"the feed has {products:,} products, the version that serves has {served:,}: {share:.1%} would go, more "
-            f"than {MOST_LOST:.0%}; nothing was published: check the feed, or publish all the same with --force"
+            f"the feed has {products:,} products, but the serving version has {served:,}: {share:.1%} would be lost, "
+            f"more than {MOST_LOST:.0%}; nothing was published: check the feed, or publish anyway with --force"
         )

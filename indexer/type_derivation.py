@@ -1,7 +1,7 @@
 """The types of a catalog's products, decided over the whole catalog.
 
-The last word of a title is not always its head ("Hair Dryer Kelda"). Of the words that may be, the one is chosen whose
-products are alike: of one category where the feed has categories, else close to each other in meaning.
+The last word of a title is not always its head ("Hair Dryer Kelda"). Of the words that may be the head, the one is
+chosen whose products are most alike: of one category if the feed has categories, else close to each other in meaning.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from retrieval.text.named_values import MapProducts
 from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
 
 FEWEST = 3
-"""Products that make a phrase a type, and that a head needs for a mean vector."""
+"""The number of products that make a phrase a type, and that a head needs for a mean vector."""
 _MORE_KINDS = 5
-"""How many times as many kinds of titles have the head before a quantity as the one after it, where it is the head."""
+"""If a head before a quantity has this many times as many kinds of titles as the one after it, it is the head."""
 _ROUNDS = 2
 _MODEL_PENALTY = 1.0
-"""For each word cut, times the share of its phrases that it ends: a word that ends nearly all of them ("kit") is a
-head, one that stands anywhere is a model's name."""
+"""The penalty of each word that is cut, times the share of its phrases that it ends. A word that ends nearly all of its
+phrases ("kit") is a head; one that occurs anywhere is a model's name."""
 _SEGMENT_PENALTY = 0.06
 _UNKNOWN_AGREEMENT = 0.15
-"""Of a head with too few products."""
+"""The agreement of a head with too few products."""
 
 
 _TITLES_FILE, _LEAVES_FILE, _NAMES_FILE = "titles.npy", "leaves.npy", "titles.msgpack.zst"
@@ -52,30 +52,30 @@ class TitlePhrases:
     """The noun phrases of the titles of n products. The next rebuild reads only the titles that changed."""
 
     names: _Names
-    """Each phrase, and each last name of a category path, once."""
+    """The distinct phrases and last names of category paths."""
     table: NDArray[np.void]
-    """The phrases of each segment of each title, in their order."""
+    """The phrases of each segment of each title, in order."""
     leaves: NDArray[np.uint32]
-    """(n,) The category of each product."""
+    """(n,): the category of each product."""
 
     @classmethod
     def load(cls, folder: Path) -> TitlePhrases:
-        """Those that `save` wrote."""
+        """Loads the phrases that `save` wrote."""
         names = msgspec.msgpack.decode(zstandard.decompress((folder / _NAMES_FILE).read_bytes()), type=_Names)
         return cls(names, load_array(folder / _TITLES_FILE), load_array(folder / _LEAVES_FILE))
 
     def save(self, folder: Path) -> None:
-        """Writes them into the folder of a version's types."""
+        """Writes the phrases into the folder of a version's types."""
         (folder / _NAMES_FILE).write_bytes(zstandard.compress(msgspec.msgpack.encode(self.names), 1))
         np.save(folder / _TITLES_FILE, self.table)
         np.save(folder / _LEAVES_FILE, self.leaves)
 
 
 class TitleReader:
-    """Gathers the noun phrases of titles; memory holds each phrase and each name once, however many have it."""
+    """Collects the noun phrases of titles; memory holds each distinct phrase and name once."""
 
     def __init__(self, before: TitlePhrases | None = None, rows_before: Rows | None = None) -> None:
-        """`rows_before` (n,) has the row of each product in the version before, or -1 for those that are read."""
+        """`rows_before` (n,) has the row of each product in the previous version, or -1 for products that are read."""
         self._phrases: dict[Phrase, int] = {}
         self._leaves: dict[str, int] = {}
         self._table, self._read_rows, self._read_leaves = array("L"), array("L"), array("L")
@@ -94,7 +94,7 @@ class TitleReader:
         self._kept = np.array([kept, leaves])
 
     def add(self, rows: Sequence[int], titles: Sequence[Sequence[Sequence[Phrase]]], leaves: Sequence[str]) -> None:
-        """Adds products at some rows, by the phrases of their titles and their categories."""
+        """Adds products at some rows, with the phrases of their titles and their categories."""
         for row, title, leaf in zip(rows, titles, leaves, strict=True):
             self._read_rows.append(row)
             self._read_leaves.append(self._leaves.setdefault(leaf, len(self._leaves)))
@@ -103,7 +103,7 @@ class TitleReader:
                     self._table.extend((row, segment, self._phrases.setdefault(phrase, len(self._phrases))))
 
     def finish(self) -> TitlePhrases:
-        """The phrases of all products, in the order of their rows."""
+        """The phrases of all products, ordered by row."""
         read = np.array(self._table, np.int64).reshape(-1, 3)
         table = np.empty(len(read), _TITLE)
         table["row"], table["segment"], table["phrase"] = read.T
@@ -116,7 +116,7 @@ class TitleReader:
 
 
 def read_titles(over_products: MapProducts, rows: Iterable[int], reader: TitleReader) -> TitlePhrases:
-    """The phrases of all titles: those at `rows`, which `over_products` goes through, and those that `reader` has."""
+    """The phrases of all titles: `over_products` iterates over those at `rows`, and `reader` has the others."""
     remaining = iter(rows)
     for titles, leaves in over_products(_read_titles):
         reader.add([next(remaining) for _ in titles], titles, leaves)
@@ -135,20 +135,20 @@ class _Candidates:
 
     names: Sequence[Phrase]
     phrases: Numbers
-    """(m,) The number of each among the names."""
+    """(m,): the number of each phrase among the names."""
     products: Numbers
-    """(m,) The product of each, ascending."""
+    """(m,): the product of each phrase, ascending."""
     heads: Numbers
-    """(m,) The number of its head."""
+    """(m,): the number of its head."""
     penalties: NDArray[np.float64]
-    """(m,)."""
+    """(m,): the penalties of its cut words."""
     is_whole: NDArray[np.bool_]
-    """(m,) Whether no word was cut."""
+    """(m,): whether no word was cut."""
     head_count: int
 
 
 def derive_types(titles: TitlePhrases, vectors: Vectors) -> ProductTypes:
-    """The types of products with their unit vectors (n, dimension), in the order of their rows."""
+    """The types of products with unit vectors (n, dimension), ordered by row."""
     candidates = _candidates(titles.names.phrases, _phrase_of_each(titles))
     chosen = np.flatnonzero(candidates.is_whole)
     for _ in range(_ROUNDS):
@@ -160,8 +160,8 @@ def derive_types(titles: TitlePhrases, vectors: Vectors) -> ProductTypes:
 
 
 def _phrase_of_each(titles: TitlePhrases) -> NDArray[np.void]:
-    """One noun phrase of each segment of each title: what follows its last quantity, as in "4 ft. shop light", or what
-    precedes one, as in "notebook 39 cm 8 GB Windows", where that head has by far more words before it in titles."""
+    """One noun phrase for each segment of each title: the part after its last quantity, as in "4 ft. shop light", or
+    the part before one, as in "notebook 39 cm 8 GB Windows", if that head has far more kinds of titles."""
     table, phrases = titles.table, titles.names.phrases
     segments = table["row"].astype(np.int64) * 256 + table["segment"]
     starts = np.flatnonzero(np.diff(segments, prepend=-1))
@@ -172,7 +172,7 @@ def _phrase_of_each(titles: TitlePhrases) -> NDArray[np.void]:
     kinds = np.array([by_head[phrase[-1]] for phrase in phrases], np.int64)[table["phrase"]]
     most = np.maximum.reduceat(kinds, starts) if len(starts) else kinds
     sizes = np.diff(np.r_[starts, len(table)])
-    # The first of those with most kinds; that after the last quantity, unless it has far fewer.
+    # The first of those with most kinds; the part after the last quantity, unless it has far fewer.
     at_most = np.flatnonzero(kinds == np.repeat(most, sizes))
     best = at_most[np.searchsorted(at_most, starts)]
     is_other = most >= np.maximum(FEWEST, _MORE_KINDS * kinds[starts])
@@ -187,7 +187,7 @@ def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candida
         ending[phrase[-1]] += count
     names = {phrase: number for number, phrase in enumerate(phrases)}
     heads: dict[str, int] = {}
-    # The candidates of each phrase, however many titles have it.
+    # The candidates are computed once per phrase, however many titles have it.
     made, starts = list[tuple[int, int, float, bool]](), array("q", (0,))
     for phrase, count in zip(phrases, counts, strict=True):
         for candidate, cut, _ in head_candidates([phrase]) if count else ():
@@ -212,8 +212,8 @@ def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candida
 
 
 def _agreement(candidates: _Candidates, chosen: Numbers, titles: TitlePhrases, vectors: Vectors) -> NDArray[np.float64]:
-    """How alike each candidate's product is to the products whose head it was last (m,): the share of them in its
-    category, or without one the cosine with their mean vector."""
+    """How similar each candidate's product is to the products that had its head last (m,): the share of them in its
+    category, or, without categories, the cosine with their mean vector."""
     heads, products = candidates.heads[chosen], candidates.products[chosen]
     counts = np.bincount(heads, minlength=candidates.head_count)
     categories, kinds = titles.leaves.astype(np.int64), max(len(titles.names.leaves), 1)
@@ -231,8 +231,8 @@ def _agreement(candidates: _Candidates, chosen: Numbers, titles: TitlePhrases, v
 def _cosines(
     candidates: _Candidates, wanted: Numbers, heads: Numbers, products: Numbers, vectors: Vectors
 ) -> NDArray[np.float64]:
-    """The cosine of each wanted candidate's product with the mean of its head's products (w,), the catalog's mean taken
-    off first: encoders place all texts near to each other."""
+    """The cosine of each wanted candidate's product with the mean of its head's products (w,), after subtracting the
+    catalog's mean, since encoders place all texts close together."""
     from scipy.sparse import csr_array
 
     if not len(wanted):
@@ -259,14 +259,14 @@ def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
 
 
 def _best(products: NDArray[np.int64], agreement: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The places of the best candidate of each product, the earlier of equals."""
+    """The places of the best candidate of each product; of equal ones, the first."""
     order = np.lexsort((np.arange(len(products)), -agreement, products))
     return order[np.unique(products[order], return_index=True)[1]]
 
 
 def _numbered(names: Sequence[Phrase], titles: Numbers, read: TitlePhrases) -> ProductTypes:
     """Each product's type: the longest ending of its phrase that enough products share, or else its head. `titles` (n,)
-    are the numbers of the phrases of titles, -1 for none."""
+    are the numbers of the titles' phrases, -1 for none."""
     used, by_title = np.unique(titles, return_inverse=True)
     counts = np.bincount(by_title, minlength=len(used)).tolist()
     phrases = [names[at] if at >= 0 else () for at in used.tolist()]

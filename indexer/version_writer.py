@@ -1,4 +1,4 @@
-"""Writing of a version: records, terms, fingerprints and words of its products, batch by batch in the order of ids."""
+"""Writes a version: records, terms, fingerprints and words of its products, in batches ordered by id."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from retrieval.updates.three_way_merge import PendingUpdate, write_pending_updat
 
 
 class VersionWriter:
-    """Fills the folder of a new version; `builder` makes the keyword index, one in a cluster is filled later."""
+    """Fills the folder of a new version; `builder` makes the keyword index, and one in a cluster is filled later."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class VersionWriter:
         builder: type[KeywordBuilder] = TantivyBuilder,
         rows_before: Sequence[int] = (),
     ) -> None:
-        """`rows_before` grows with the batches: those rows of the previous version are copied, and -1 stands for each
-        product of a batch."""
+        """`rows_before` grows with the batches: its rows of the previous version are copied; -1 stands for a product of
+        a batch."""
         self._folder = folder
         self._previous = previous
         self._rows_before = rows_before
@@ -83,7 +83,7 @@ class VersionWriter:
         self._unchanged += sum(batch.is_unchanged)
 
     def _add_run(self, batch: PublishableBatch, part: slice) -> None:
-        """Adds products whose rows follow each other."""
+        """Adds products with consecutive rows."""
         lines, previous_rows = batch.lines[part], batch.previous_rows[part]
         columns = (batch.ids[part], lines, batch.terms[part], previous_rows)
         self._words.add(lines, len(self))
@@ -99,7 +99,7 @@ class VersionWriter:
         self._previous_rows.extend(previous_rows)
 
     def _copy(self, end: int) -> None:
-        """Copies rows of the previous version up to that before `end`."""
+        """Copies rows of the previous version up to the row before `end`."""
         if self._previous is None or end == len(self):
             return
         products, keys, signals = self._previous.products, self._previous.text_keys, self._previous.signals
@@ -131,7 +131,7 @@ class VersionWriter:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two catalogs exactly when they hold the same products."""
+        """Equal for two catalogs exactly if they have the same products."""
         return self._digest.hexdigest()
 
     @property
@@ -141,12 +141,12 @@ class VersionWriter:
 
     @property
     def previous_rows(self) -> Rows:
-        """For each row that of the same product in the previous version, or -1 (n,)."""
+        """For each row, the row of the same product in the previous version, or -1 (n,)."""
         return np.array(self._previous_rows, dtype=np.int64)
 
     @property
     def changes(self) -> VersionChanges | None:
-        """How many products are new, other or gone."""
+        """The numbers of new, changed and removed products."""
         if self._previous is None:
             return None
         known = int((self.previous_rows >= 0).sum())
@@ -160,17 +160,17 @@ class VersionWriter:
 
 MOST_PHRASES = 50_000
 MOST_COUNTED = 1_000_000
-"""Phrases that are counted at a time."""
+"""The most phrases that are counted at a time."""
 MOST_NAMES = 200_000
-"""Brands, and categories, that are kept: those of most products."""
+"""The most brands, and the most categories, that are kept: those of the most products."""
 _LONGEST_PHRASE = 3
-"""Words."""
+"""The most words of a phrase."""
 _UNSPACED = "\x1f"
-"""Stands between Chinese words while phrases are counted."""
+"""Separates Chinese words while phrases are counted."""
 _LEAST_PRODUCTS = 3
-"""Products that must share a run of words for it to be a phrase; a single word, and brand and category, need two."""
+"""The products that must share a run of words for it to be a phrase; a word, or a brand with a category, needs two."""
 _PIECE_SHARE = 0.8
-"""Of a phrase's products that one longer phrase must have for the phrase to be only a piece of it."""
+"""If one longer phrase has this share of a phrase's products, the phrase is only a part of it."""
 _LONGEST_TITLE = 1_000
 _LONGEST_NAME = 200
 
@@ -184,11 +184,11 @@ a an and are as at be by for from in into is it its of off on or our per the thi
 you your
 """
 _NO_END = frozenset(_NO_END_LIST.split())
-"""Words that no phrase begins or ends with."""
+"""Words with which no phrase begins or ends."""
 
 
 class _NamedProduct(msgspec.Struct, frozen=True):
-    """The fields of a product that have words."""
+    """The fields of a product that contain words."""
 
     title: str
     brand: str = ""
@@ -197,7 +197,7 @@ class _NamedProduct(msgspec.Struct, frozen=True):
 
 
 class _Counts(msgspec.Struct, frozen=True):
-    """How many products have each name and each phrase, rare ones too: a rebuild goes on from them."""
+    """The number of products with each name and each phrase, including rare ones: the next rebuild updates them."""
 
     phrases: dict[str, int]
     brands: list[tuple[str, int]]
@@ -209,10 +209,10 @@ _decoder = msgspec.json.Decoder(_NamedProduct)
 
 
 class WordsWriter:
-    """Counts the vocabulary, phrases, brands and categories of products in the order of rows, then writes them.
+    """Counts the vocabulary, phrases, brands and categories of products, ordered by row, then writes them.
 
     Phrases are runs of up to three words that several titles share, and brands with their categories. Memory holds the
-    numbers of each title's words, and of rare phrases only the newer ones.
+    numbers of each title's words, but only the newer ones of rare phrases.
     """
 
     def __init__(self) -> None:
@@ -229,7 +229,7 @@ class WordsWriter:
         self._brand_categories: Counter[tuple[str, str]] = Counter()
 
     def add(self, lines: Iterable[bytes], first: int = 0) -> None:
-        """`lines` are products as `product_to_json` writes them, at rows from `first` on."""
+        """Adds products in the format of `product_to_json`, at rows from `first` on."""
         for row, line in enumerate(lines, first):
             product = _decoder.decode(line)
             title, brand = fold(product.title[:_LONGEST_TITLE]), product.brand[:_LONGEST_NAME]
@@ -243,11 +243,10 @@ class WordsWriter:
             self._count_names(brand, product.category)
 
     def take_over(self, previous: PreviousVersion, rows_before: Rows) -> None:
-        """Adds the products of the previous version that are at rows of this one; `rows_before` (n,) has -1 for the
-        others."""
+        """Adds the products of the previous version that are in this one; `rows_before` (n,) has -1 for other rows."""
         before = CatalogWords.open(previous.folder / WORDS_FOLDER)
         now_at = rows_now(rows_before, len(previous.products))
-        # First what is gone, and then the rest of all that was counted.
+        # First subtract what is gone, then add the remaining counts.
         gone = WordsWriter()
         gone.add(previous.products.line(row) for row in np.flatnonzero(now_at < 0).tolist())
         self._add_counts(previous.folder / WORDS_FOLDER, gone)
@@ -295,7 +294,7 @@ class WordsWriter:
             self._brand_categories[brand, category[-1]] += 1
 
     def finish(self, folder: Path) -> None:
-        """Writes the files into a folder, which is made."""
+        """Writes the files into a folder, which is created."""
         entries = VocabularyEntries(
             FORMAT,
             tuple(_most_common(self._all_phrases(), MOST_PHRASES)),
@@ -306,7 +305,7 @@ class WordsWriter:
         named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
         texts = chain(named, (" ".join(path) for path, _ in entries.categories))
         numbers = [self._word_numbers(words_of(text)) for text in texts]
-        # As signals have them, in 32 bits.
+        # In 32 bits, like the signals.
         rating_counts = np.zeros(len(self._rated_rows), np.float32)
         rating_counts[np.array(self._rated_rows, np.int64)] = np.array(self._rating_counts)
         rows = np.argsort(-rating_counts, kind="stable")
@@ -316,7 +315,7 @@ class WordsWriter:
         named_texts = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers])
         places = np.concatenate([named_places, np.array(self._words, np.uint32)])
         numbered = np.concatenate([named_texts, len(numbers) + ranks[np.array(self._rows, np.int64)]])
-        # Words that no product has any more are left out.
+        # Words that no longer occur in a product are left out.
         used, places = np.unique(places, return_inverse=True)
         words = list(self._numbers)
         postings = numbered_postings([words[at] for at in used], places, numbered, len(numbers) + len(rows))
@@ -334,8 +333,8 @@ class WordsWriter:
 
 
 class PhraseCounter:
-    """Counts phrases in bounded memory: where too many are counted, the rarest are dropped (lossy counting: Manku &
-    Motwani 2002, Approximate Frequency Counts over Data Streams), by the order of products alone."""
+    """Counts phrases in bounded memory: if too many are counted, the rarest are dropped (lossy counting: Manku &
+    Motwani 2002, Approximate Frequency Counts over Data Streams). The result depends only on the order of products."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -349,8 +348,8 @@ class PhraseCounter:
             least += 1
 
     def common(self) -> Counter[str]:
-        """Those of enough products, with how many. Of pieces that hardly stand outside of one longer phrase only that
-        is left: "oil rubbed bronze", not "oil rubbed"."""
+        """The phrases of enough products, with their counts. Phrases that hardly occur outside of one longer phrase are
+        left out: "oil rubbed bronze" is kept, "oil rubbed" is not."""
         counts = {text: count for text, count in self.counts.items() if count >= _least(text)}
         longer: Counter[str] = Counter()
         for text, count in counts.items():
@@ -361,7 +360,7 @@ class PhraseCounter:
         for text, count in counts.items():
             words = _words_of_phrase(text)
             if words == 1 or (words <= _LONGEST_PHRASE and longer[text] < _PIECE_SHARE * count):
-                # Chinese may be cut in two ways, and is counted in one.
+                # Chinese may be segmented in two ways, but is counted in one.
                 written = text.replace(_UNSPACED, "")
                 found[written] = max(found[written], count)
         return found
@@ -390,8 +389,8 @@ def _phrases(title: str) -> set[str]:
 
 
 def _add_runs(found: set[str], words: list[str], between: str) -> None:
-    """Adds the words, and runs of a few, that begin and end with a word that can, and have no number. One word more
-    than a phrase may have: by these it is seen which phrases are pieces."""
+    """Adds the runs of a few words that begin and end with suitable words and contain no number. They may be one word
+    longer than phrases, to detect which phrases are parts of longer ones."""
     can_end = list(map(_can_end, words))
     for start, word in enumerate(words):
         if not can_end[start]:
@@ -409,11 +408,11 @@ def _add_runs(found: set[str], words: list[str], between: str) -> None:
 
 @lru_cache(maxsize=1 << 16)
 def _can_end(word: str) -> bool:
-    """Whether a phrase can begin and end with a word: one of letters that is more than a link or a unit."""
+    """Whether a phrase can begin and end with a word: it has only letters, and is not just a link or a unit."""
     is_of_letters = word.isalpha() or all(part.isalpha() for part in re.split("['-]", word))
     return is_of_letters and word not in _NO_END and word not in units.WORDS and (len(word) > 1 or not word.isascii())
 
 
 def _most_common(counts: Counter[Name], most: int) -> list[tuple[Name, int]]:
-    """Those of most products, in an order that does not depend on how they were counted."""
+    """The names of the most products, in an order that does not depend on how they were counted."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most]

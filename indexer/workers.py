@@ -1,7 +1,7 @@
-"""Worker processes: Python code over batches on as many cores as there are.
+"""Worker processes: Python code over batches on all available cores.
 
-Each worker is a fresh interpreter that gets its work over a pipe. It shares nothing with the program that started it,
-needs no guard in that program's main module, and ends when the program ends, however that ends.
+Each worker is a new interpreter that gets its work over a pipe. It shares nothing with the program that started it,
+needs no guard in that program's main module, and ends when the program ends, however that happens.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ B = TypeVar("B")
 R = TypeVar("R")
 
 INLINE_BATCHES = 4
-"""Starting processes pays only for more work than this."""
+"""Starting processes pays off only for more batches than this."""
 _PRODUCTS = 8_192
-"""Stored products of a batch."""
+"""The number of stored products in a batch."""
 _AHEAD = 2
-"""Batches for each worker: one at work, one to follow."""
+"""The number of batches per worker: one in progress, one to follow."""
 _LENGTH_BYTES = 8
 _WORKER_BYTES = 220_000_000
 _PIPE_BYTES = 1 << 20
-"""Each read of a pipe may wait for Python's lock; a pipe that holds a whole batch saves most of the waiting."""
+"""Each read of a pipe may wait for Python's lock; a pipe that holds a whole batch avoids most of the waiting."""
 _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
 
 
 class Workers:
-    """A pool for one run. The same batches give the same results in the same order, whatever `count` is."""
+    """A pool for one run. The same batches give the same results in the same order, for any `count`."""
 
     reads_sources = False
-    """Whether the workers read the sources, not this process."""
+    """Whether the workers, not this process, read the sources."""
 
     def __init__(self, count: int | None = None) -> None:
         self._count = len(os.sched_getaffinity(0)) if count is None else count
@@ -61,7 +61,7 @@ class Workers:
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
         """The results of `work`, which must be picklable, for each batch in order; few batches are in memory at once.
 
-        An error that `work` raises is raised here.
+        An error in `work` is raised here.
         """
         remaining = iter(batches)
         first = list(itertools.islice(remaining, INLINE_BATCHES))
@@ -101,7 +101,7 @@ class Workers:
             yield cast(R, waiting.popleft().result())
 
     def _run_in_process(self, packed: bytes, batch: object) -> object:
-        """Runs in one of our threads, which has one process of its own."""
+        """Runs in one of this process's threads, each of which has its own worker process."""
         process: WorkerProcess | None = getattr(self._local, "process", None)
         if process is None:
             count = len(self._processes) + 1
@@ -141,17 +141,17 @@ class WorkerProcess:
     def __init__(self) -> None:
         start = _START.format(path=sys.path)
         command = [sys.executable, "-c", start]
-        # There is one process for each core already.
+        # There is already one process per core.
         variables = {**os.environ, "POLARS_MAX_THREADS": "1"}
         self._process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._into, self._out_of = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         for pipe in (self._into, self._out_of):
-            with suppress(OSError):  # a user may have used up what the system allows
+            with suppress(OSError):  # the user may have reached a limit of the system
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._work = b""
 
     def run(self, packed: bytes, batch: object) -> object:
-        """The result of the work for a batch; raises its error, and WorkerError where the process ended."""
+        """The result of the work for a batch; raises its error, or WorkerError if the process ended."""
         try:
             if packed != self._work:
                 _send(self._into, b"w" + packed)
@@ -159,7 +159,7 @@ class WorkerProcess:
             _send(self._into, b"b" + pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
             answer = _receive(self._out_of)
         except (OSError, EOFError, ValueError) as error:
-            message = f"a worker process ended at its work ({error}); try again with --workers 1, or with more memory"
+            message = f"a worker process ended during its work ({error}); use --workers 1, or more memory"
             raise WorkerError(message) from error
         is_fine, result = pickle.loads(answer)
         if not is_fine:
@@ -173,13 +173,13 @@ class WorkerProcess:
 
 def serve() -> None:
     """Main loop of a worker process: reads batches and writes results until the pipe closes."""
-    # Ctrl-C reaches every process of a terminal; ours ends with the one that started it.
+    # Ctrl-C reaches every process of a terminal; this one ends with the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # What a library prints must not end up between the results.
+    # Output that a library prints must not get between the results.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work: Callable[[object], object] | None = None
-    # A batch makes many objects that live until its end, and no cycles: looking for some again and again is a waste.
+    # A batch creates many objects that live until its end, and no cycles, so garbage collection would be wasted.
     gc.disable()
     while True:
         gc.collect(1)
@@ -198,7 +198,7 @@ def _run_packed(work: Callable[[object], object], batch: bytes) -> object:
 
 
 def attempt(work: Callable[..., object], *arguments: object) -> bytes:
-    """Runs some work; pickled: True and its result, or False and the error that it raised."""
+    """Runs some work; returns, pickled, True and its result, or False and the error that it raised."""
     try:
         return pickle.dumps((True, work(*arguments)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
@@ -206,7 +206,7 @@ def attempt(work: Callable[..., object], *arguments: object) -> bytes:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it can be pickled; else one with the same message."""
+    """The error itself if it can be pickled; otherwise one with the same message."""
     with suppress(Exception):
         if str(pickle.loads(pickle.dumps(error))) == str(error):
             return error

@@ -1,4 +1,4 @@
-"""Cleaning of batches of products by every rule that needs no other product, with counts by rule."""
+"""Cleaning of batches of products by all rules that need no other product, with counts by rule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Identifiers = Mapping[str, tuple[str, ...]]
 
 
 def texts_are_plain(product: Product) -> bool:
-    """Whether no rule for texts would change the product; cheap, and right for nearly every product."""
+    """Whether no text rule would change the product; cheap, and correct for nearly every product."""
     one_liners = [product.title, *product.category]
     if product.brand:
         one_liners.append(product.brand)
@@ -48,9 +48,9 @@ def _attribute_texts(attributes: Mapping[str, AttributeValue]) -> list[str]:
 
 
 def clean_texts(product: Product, counts: Counter[str]) -> Product:
-    """The product with every text cleaned; each value counts once for each rule that changed it.
+    """The product with all texts cleaned; each value counts once for each rule that changed it.
 
-    A title that nothing would be left of stays as it was; what else is left empty goes.
+    A title that would become empty stays as it was; other texts that become empty are removed.
     """
     text = _TextCleaner(counts)
     cleaned = replace(
@@ -73,12 +73,12 @@ class _TextCleaner:
         self._counts = counts
 
     def cleaned(self, text: str, *, lines: bool = False, keep: bool = False) -> str:
-        """The text cleaned; with `keep` as it was where nothing would be left of it."""
+        """The cleaned text; with `keep`, a text that would become empty stays as it was."""
         if not text or (all_plain((), (text,)) if lines else all_plain((text,))):
             return text
         changed: set[str] = set()
         after = clean_text(text, changed, lines=lines)
-        if after == text or (keep and not after):  # what one rule did, another may have undone
+        if after == text or (keep and not after):  # one rule may have undone the change of another
             return text
         for rule in changed:
             self._counts[rule] += 1
@@ -115,7 +115,7 @@ _LANGUAGE = re.compile(r"\s*([a-z]{2})(?:[-_][a-z0-9_-]*)?\s*", re.IGNORECASE | 
 
 
 def clean_currency(text: str) -> str:
-    """The ISO 4217 code of a code in any case or of a symbol that only one currency has; else the text as it is."""
+    """The ISO 4217 code of a code in any case, or of a symbol of only one currency; else the text as it is."""
     return currency_code(text.strip()) or text
 
 
@@ -131,15 +131,15 @@ _BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
 
 
 def is_good_image(address: str) -> bool:
-    """Whether an address needs nothing."""
+    """Whether an address needs no cleaning."""
     return _GOOD.fullmatch(address) is not None
 
 
 def clean_image(address: str, changed: list[str]) -> str:
-    """The address with a scheme and without blanks, or "" for what is none; the rule that changed it is added."""
+    """The address with a scheme and without blanks, or "" if it is not one; adds the rule that changed it."""
     if is_good_image(address):
         return address
-    # A browser, too, drops line breaks inside an address and writes a blank as %20.
+    # Browsers, too, drop line breaks inside an address and write a blank as %20.
     repaired = _BLANK.sub("%20", _BREAKS.sub("", address).strip())
     if repaired.startswith("//"):
         repaired = f"https:{repaired}"
@@ -161,30 +161,30 @@ _ALL_ZEROS = re.compile("0{6,}")
 
 
 def is_plain_code(text: str) -> bool:
-    """Whether an identifier is all digits, and not all zeros: then no rule changes it."""
+    """Whether an identifier has only digits, not all of them zeros: then no rule changes it."""
     return text.isdigit() and text.isascii() and text.strip("0") != ""
 
 
 def digits_only(text: str) -> str:
-    """A code of digits (an ISBN-10 may end in X) without what was written between them; any other text as it is.
+    """A code of digits (an ISBN-10 may end in X) without the separators between them; any other text as it is.
 
-    No check digit is verified and no zero added: that is the checker's part.
+    No check digit is verified and no zero added: a quality rule checks them.
     """
     joined = _BETWEEN.sub("", _POINT_ZERO.sub("", unicodedata.normalize("NFKC", text).strip()))
     return joined.upper() if _IDENTIFIER_DIGITS.fullmatch(joined) else text
 
 
 def is_broken(text: str, kind: str) -> bool:
-    """Whether a spreadsheet wrote a code as a rounded number ("4.00638E+12"): its last digits are lost.
+    """Whether a spreadsheet wrote a code as a rounded number ("4.00638E+12"), so that its last digits are lost.
 
-    Other kinds than codes of digits may look like one ("1E10" is a good SKU), so there the plus sign must stand.
+    Identifiers other than codes of digits may look like one ("1E10" is a valid SKU), so they need the plus sign.
     """
     text = text.lstrip("'’ ")
     return _SPREADSHEET.fullmatch(text) is not None and (kind.lower() in _DIGIT_KINDS or "+" in text)
 
 
 def clean_identifier(kind: str, text: str, changed: list[str]) -> str:
-    """The identifier after every rule, "" where nothing is left; the rule that changed it is added."""
+    """The identifier after all rules, "" if nothing is left; adds the rule that changed it."""
     if is_plain_code(text):
         return text
     is_digital = kind.lower() in _DIGIT_KINDS
@@ -217,7 +217,7 @@ _ROOTS = frozenset(_ROOT_NAMES.split("|"))
 
 
 def drop_repeats(path: Path) -> Path:
-    """A path without empty levels and without a level that repeats the one before, whatever its case."""
+    """A path without empty levels and without a level that repeats the previous one, ignoring case."""
     kept: list[str] = []
     for level in filter(None, path):
         if not kept or fold_value(kept[-1]) != fold_value(level):
@@ -226,7 +226,7 @@ def drop_repeats(path: Path) -> Path:
 
 
 def _levels(path: Path) -> Iterable[str]:
-    """A path whose levels hold no separators: ("A > B", "C") is ("A", "B", "C")."""
+    """The levels of a path, split at separators: ("A > B", "C") is ("A", "B", "C")."""
     if not any(map(_MARKS.search, path)):
         return path
     return (join_lines(drop_invisible(part)) for level in path for part in _MARKS.split(level))
@@ -243,7 +243,7 @@ _PATH_RULES: tuple[tuple[str, Callable[[Path], Iterable[str]]], ...] = (
 
 @lru_cache(maxsize=1 << 14)
 def clean_path(path: Path) -> tuple[Path, frozenset[str]]:
-    """The path after every rule for paths, and the names of the rules that changed it."""
+    """The path after all rules for paths, and the names of the rules that changed it."""
     changed = set()
     for name, step in _PATH_RULES:
         after = tuple(step(path))
@@ -258,7 +258,7 @@ _DIGITS = frozenset("0123456789")
 
 @dataclass(frozen=True, slots=True)
 class CleaningResult:
-    """Products, as many and in the same order as they came, and how many values each rule changed."""
+    """The products in their original order, and the number of values that each rule changed."""
 
     products: list[Product]
     counts: dict[str, int] = field(default_factory=dict)
@@ -267,19 +267,19 @@ class CleaningResult:
 class Cleaner:
     """Applies the cleaning rules (the table in docs/cleaning.md) to products.
 
-    What comes out depends on each product alone, and cleaning it again changes nothing. A product that needs nothing
-    comes back as the same object.
+    The result depends only on the product itself, and cleaning it again changes nothing. A product that needs no
+    cleaning is returned as the same object.
     """
 
     def clean(self, products: Sequence[Product]) -> CleaningResult:
-        """The products cleaned; `counts` has the rules that changed something, in the order of their names."""
+        """The cleaned products; `counts` has the rules that changed something, ordered by name."""
         counts: Counter[str] = Counter()
         cleaned = [clean_product(product, counts) for product in products]
         return CleaningResult(_add_languages(cleaned, counts), dict(sorted(counts.items())))
 
 
 def clean_product(product: Product, counts: Counter[str]) -> Product:
-    """One product after every rule but the language's."""
+    """One product after all rules except the language rule."""
     if not texts_are_plain(product):
         product = clean_texts(product, counts)
     changes: dict[str, object] = {}
@@ -291,7 +291,7 @@ def clean_product(product: Product, counts: Counter[str]) -> Product:
 
 
 def _add_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
-    """The products, those without a language given that of their title, else that of their description's beginning."""
+    """The products; those without a language get the detected one of the title, or else of the description's start."""
     unknown = [place for place, product in enumerate(products) if not product.language]
     found = dict(zip(unknown, detect([products[place].title for place in unknown]), strict=True))
     described = [place for place in unknown if not found[place] and products[place].description]
@@ -342,7 +342,7 @@ def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
 
 
 def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
-    """The attributes, without what a link must not lead to."""
+    """The attributes without addresses to which a link must not lead."""
     unusable = {
         name
         for name, value in attributes.items()
@@ -358,7 +358,7 @@ def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Ma
 
 
 def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
-    """The attributes, with a number beside each text that is one quantity; what the feed has under that name stays."""
+    """The attributes with a number added for each text that is one quantity; an existing value of that name stays."""
     candidates = [name for name, value in attributes.items() if type(value) is str and value[:1] in _DIGITS]
     if not candidates:
         return attributes

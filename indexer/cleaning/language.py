@@ -1,7 +1,7 @@
-"""Language detection of titles: by script, by words and endings, and by lingua where those disagree.
+"""Language detection of titles: by script, by words and endings, and by lingua if those disagree.
 
-It is built for precision, for a wrong language makes a wrong finding and a wrong filter: model numbers and brand names
-have no language. docs/cleaning.md gives its accuracy.
+It is built for precision, since a wrong language causes a wrong finding and a wrong filter: model numbers and brand
+names have no language. docs/cleaning.md gives its accuracy.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ _SCRIPT_OF = {language: re.compile(f"[{letters}]") for language, letters in _SCR
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
 _ARABIC = re.compile("[\u0620-\u06ff]")
 _DEVANAGARI = re.compile("[\u0900-\u097f]")
-# Letters that one language of a script has and its neighbours have not; Persian's are shared with Urdu.
+# Letters that one language of a script has and its neighbours do not; Persian's are shared with Urdu.
 _UKRAINIAN, _RUSSIAN = re.compile("[іїєґІЇЄҐ]"), re.compile("[ыэёЫЭЁ]")
 _NEITHER = re.compile("[ўЎјљњћђџЈЉЊЋЂЏѓќ]")
 _PERSIAN, _URDU = re.compile("[پچژگ]"), re.compile("[ٹڈڑںے]")
 _FEWEST = 4
-"""A script decides from a quarter of the Latin letters on: brands and models are written in Latin everywhere."""
+"""A script decides if it has at least a quarter as many letters as Latin: brands and models are in Latin everywhere."""
 
 
 def script_language(text: str) -> str | None:
     """ISO 639-1 of the language that the script of a text belongs to; None for Latin script.
 
-    "" where the script is another one but does not say which language (Bulgarian or Russian, Hindi or Marathi), or
-    where there is too little of it beside Latin letters.
+    "" if another script does not determine the language (Bulgarian or Russian, Hindi or Marathi), or if there is too
+    little of it compared to Latin letters.
     """
     latin = len(_LATIN.findall(text))
     kana, han = len(_KANA.findall(text)), len(_HAN.findall(text))
     if han or kana:
-        return _if_enough("ja" if kana else "zh", 2 * (han + kana), latin)  # a character holds what two letters do
+        return _if_enough("ja" if kana else "zh", 2 * (han + kana), latin)  # a character counts as two letters
     for script, decide in ((_CYRILLIC, _of_cyrillic), (_ARABIC, _of_arabic), (_DEVANAGARI, None)):
         letters = len(script.findall(text))
         if letters:
             return _if_enough(decide(text), letters, latin) if decide else ""
     for language, script in _SCRIPT_OF.items():
         letters = len(script.findall(text))
-        if letters > 1:  # one alone is a symbol: Ω, µ, π
+        if letters > 1:  # a single one is a symbol: Ω, µ, π
             return _if_enough(language, letters, latin)
     return None
 
@@ -95,21 +95,21 @@ LATIN_LANGUAGES = tuple(slot for slot in _SLOTS if slot != _OTHER)
 _BITS = 8
 _COUNT = (1 << _BITS) - 1
 _MOST_LETTERS = 200
-"""Longer texts are read to here: a language shows within a few words, and its votes must fit their bits."""
+"""Longer texts are cut here: a few words show the language, and its votes must fit their bits."""
 _MARGIN = 2
 _SHORTEST_COMPOUND = 8
 _SURE = 0.5
 # Letters that none of our languages has, but Nordic, Czech, Slovak, Croatian, Baltic, Hungarian, Romanian, Turkish and
-# Vietnamese: such a title is in a language that nobody here can tell.
+# Vietnamese do: the title is in a language that is not supported.
 _ELSEWHERE = re.compile("[æøðþğışřěůžščťďľĺŕőűțșăđģķļņėāēīūơư\u1ea0-\u1ef9]")
 _PLAIN_WORD = re.compile(r"(?<![\w./-])[^\W\d_]{3,}(?![\w./])")
 _BETWEEN = str.maketrans(dict.fromkeys(",;:()[]{}!?\"'’“”„«»+&|", " "))
 
 
 def detect(titles: Sequence[str]) -> list[str]:
-    """The language of each title as ISO 639-1, "" where nothing sure can be said.
+    """The language of each title as ISO 639-1, "" if it is not certain.
 
-    The answer for a title depends on that title alone.
+    The result for a title depends only on that title.
     """
     return [_language(title) for title in titles]
 
@@ -128,7 +128,7 @@ def _language(title: str) -> str:
 
 
 def _packed(lists: Mapping[str, str], weight: int) -> dict[str, int]:
-    """Each word to its votes: `_BITS` bits a language, all in one integer, so that adding integers adds up votes."""
+    """The votes of each word: `_BITS` bits per language in one integer, so that adding integers adds up votes."""
     votes: dict[str, int] = {}
     for slot, words in lists.items():
         for word in words.split():
@@ -143,7 +143,7 @@ _ENDING_LENGTHS = tuple(sorted({len(ending) for ending in _ENDING_VOTES}, revers
 
 
 def _votes(text: str) -> int:
-    """What the different words and letters of a lower-case text say; 0 for nothing, or for letters from elsewhere."""
+    """The votes of the distinct words and letters of a lower-case text; 0 for none, or for foreign letters."""
     votes = 0
     if not text.isascii():
         if _ELSEWHERE.search(text):
@@ -165,9 +165,9 @@ def _ending_votes(word: str) -> int:
 
 @lru_cache(maxsize=1 << 14)
 def _decide(votes: int) -> tuple[str, frozenset[str]]:
-    """The language that wins clearly, or "" and those that lingua may choose from (none: it need not be asked).
+    """The language that wins clearly, or "" and the candidates for lingua (if empty, it is not used).
 
-    One English word alone decides nothing: product lines have English names in every country.
+    A single English word decides nothing: product lines have English names in every country.
     """
     counts = {slot: votes >> place * _BITS & _COUNT for place, slot in enumerate(_SLOTS)}
     ordered = sorted(counts.values())
@@ -180,7 +180,7 @@ def _decide(votes: int) -> tuple[str, frozenset[str]]:
 
 
 def _by_lingua(text: str, candidates: frozenset[str]) -> str:
-    """The candidate that lingua's trigrams find by themselves, over all our languages, with a clear lead; else ""."""
+    """The candidate that lingua's trigrams prefer with a clear lead over all our languages; else ""."""
     words = [word for word in _PLAIN_WORD.findall(text) if not word.isupper() or text.isupper()]
     if len(words) < 2:
         return ""
@@ -191,7 +191,7 @@ def _by_lingua(text: str, candidates: frozenset[str]) -> str:
 
 @cache
 def _detector() -> LanguageDetector:
-    """Trigrams only: the larger models take 250 MB and four times as long, and the words have had their say before."""
+    """Trigrams only: the larger models take 250 MB and four times as long, and the words have already voted."""
     from lingua import IsoCode639_1, LanguageDetectorBuilder
 
     codes = [getattr(IsoCode639_1, code.upper()) for code in LATIN_LANGUAGES]

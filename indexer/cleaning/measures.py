@@ -1,6 +1,6 @@
-"""Quantities in attributes as numbers: the text "1,5 kg" gets a number of grams. pint is imported here alone.
+"""Quantities in attributes as numbers: the text "1,5 kg" gets a number of grams. The only file that imports pint.
 
-The text stays as it is; the number goes under the attribute's name and its unit: `weight_g`, `height_mm`.
+The text stays as it is; the number is stored under the attribute's name and its unit: `weight_g`, `height_mm`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from retrieval.text.units import QUANTITIES, quantities
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-# The unit in the attribute's name: pint's name for it, and the units that are written in it, as retrieval.text.units
-# has them with pint's names where those differ. Horsepower (metric or mechanical), gauges and packs have no one factor.
+# The unit in the attribute's name: pint's name for it, and the units converted to it, named as in retrieval.text.units,
+# with pint's names where those differ. Horsepower (metric or mechanical), gauges and packs have no single factor.
 _BASES = {
     "mm": ("millimeter", "in=inch ft=foot yd=yard mm=millimeter cm=centimeter m=meter km=kilometer"),
     "m2": ("meter**2", "sqft=foot**2 sqin=inch**2 sqm=meter**2"),
@@ -54,7 +54,7 @@ _LONGEST = 40
 def parse_quantity(text: str) -> tuple[str, float] | None:
     """The unit and the number of a text that is one quantity ("16 GB": gb, 16); None for any other.
 
-    Never guessed: a range, dimensions, a unit with several meanings and a number that reads two ways are None.
+    It never guesses: ranges, dimensions, ambiguous units and numbers that can be read in two ways are None.
     """
     shape = _SHAPE.fullmatch(text) if len(text) <= _LONGEST else None
     if shape is None or _AMBIGUOUS.fullmatch(shape["number"]):
@@ -74,7 +74,7 @@ def parse_quantity(text: str) -> tuple[str, float] | None:
 
 @cache
 def _factors() -> dict[str, tuple[str, float]]:
-    """Each unit of `retrieval.text.units` to the unit that it is written in, and how many of that it is."""
+    """For each unit of `retrieval.text.units`, the unit to which it is converted, and the factor."""
     registry = _registry()
     factors: dict[str, tuple[str, float]] = {}
     for base, (name, units) in _BASES.items():

@@ -1,8 +1,8 @@
-"""Spellings of brands and category levels: counted in parts, merged, and normalized to the commonest spelling.
+"""Spellings of brands and category levels: counted in parts, merged, and normalised to the most frequent spelling.
 
-Memory is bounded by sampling, not by arrival: when there are too many spellings, those stay whose key has a hash with
-ever more leading zeros (adaptive sampling: Flajolet 1990, On Adaptive Sampling). So the spellings that are counted
-depend on the catalog alone, never on the order of its products or on how it was split, and those of one key stay
+Memory is bounded by sampling, not by arrival: if there are too many spellings, those are kept whose key has a hash with
+more and more leading zeros (adaptive sampling: Flajolet 1990, On Adaptive Sampling). So the counted spellings depend
+only on the catalog, not on the order of its products or on how it was split, and the spellings of one key stay
 together.
 """
 
@@ -31,9 +31,9 @@ class SpellingCounter:
         self._key = key
         self._most = most
         self.counts: dict[str, int] = {}
-        """Each spelling that is counted to its number of products."""
+        """The number of products of each counted spelling."""
         self.depth = 0
-        """How many leading zero bits the hash of a key needs to be counted; 0 counts all."""
+        """The number of leading zero bits that the hash of a counted key needs; 0 counts all."""
 
     def add(self, spelling: str, products: int = 1) -> None:
         if spelling in self.counts:
@@ -52,7 +52,7 @@ class SpellingCounter:
             self.add(spelling, products)
 
     def variants(self) -> dict[str, str]:
-        """Each spelling that is not the commonest of its key to the one that is; of equally common ones the first."""
+        """Maps each spelling that is not the most frequent of its key to the one that is; of equal ones, the first."""
         groups: dict[str, list[str]] = {}
         for spelling in self.counts:
             groups.setdefault(self._key(spelling), []).append(spelling)
@@ -93,22 +93,22 @@ class SpellingCensus:
         self.levels.merge(other.levels)
 
     def normalizer(self) -> SpellingNormalizer:
-        """The normalizer that writes each brand and level in its commonest spelling."""
+        """The normaliser that writes each brand and level in its most frequent spelling."""
         return SpellingNormalizer(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
 
 
 class SpellingNormalizer(msgspec.Struct, frozen=True):
     """Spellings that change, each with its replacement.
 
-    Normalizing twice changes nothing more; a product that needs nothing comes back as the same object.
+    Normalising twice changes nothing more; a product that needs no change is returned as the same object.
     """
 
     brands: dict[str, str]
-    """Each spelling of a brand that is written otherwise to the commonest one."""
+    """Maps other spellings of a brand to the most frequent one."""
     levels: dict[str, str]
-    """The same of category levels."""
+    """Maps other spellings of a category level to the most frequent one."""
     brand_depth: int = 0
-    """0 when every spelling was counted; else one key in 2 to this power was, and the others stay as they are."""
+    """0 if every spelling was counted; else one key in 2 to this power was, and the others stay as they are."""
     level_depth: int = 0
 
     def normalize(self, product: Product) -> Product:
@@ -122,7 +122,7 @@ class SpellingNormalizer(msgspec.Struct, frozen=True):
         return replace(product, brand=brand, category=category)
 
     def normalize_all(self, products: Sequence[Product]) -> CleaningResult:
-        """The products in the catalog's spelling, and how many brands and categories were written otherwise."""
+        """The products in the catalog's spelling, and the numbers of brands and categories that were changed."""
         settled = [self.normalize(product) for product in products]
         changed = [(before, after) for before, after in zip(products, settled, strict=True) if before is not after]
         counts = Counter(
@@ -148,7 +148,7 @@ _APART = re.compile(r"[\s,_\-/:;!()\[\]\"]+")
 def brand_key(brand: str) -> str:
     """A brand without case, accents, punctuation, blanks and legal forms: "Bosch GmbH" and "BOSCH" are "bosch".
 
-    "&" and "+" are "and", other signs stay ("C#"). A brand that is all punctuation or legal form is its own key.
+    "&" and "+" become "and", other signs stay ("C#"). A brand of only punctuation or legal form is its own key.
     """
     words = _words(brand)
     while (shorter := _LEGAL.sub("", words)) != words:

@@ -1,5 +1,5 @@
-"""Cleaning of one text: markup, mojibake, entities, invisible characters, composition and white space. selectolax is
-imported here alone."""
+"""Cleaning of one text: markup, mojibake, entities, invisible characters, composition and white space. The only file
+that imports selectolax."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = frozenset(_NAME_LIST.split())
 _BLOCKS = frozenset(_BLOCK_LIST.split())
 _CELLS = frozenset({"td", "th"})
 _ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?>(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?)"""
-# A "<" alone matches too, so that one pass sees every one of them.
+# A single "<" matches too, so that one pass sees all of them.
 _OPENING = re.compile(rf"<(?>(?:/?([a-z][a-z0-9]*+(?>(?::p)?))((?>(?:{_ATTRIBUTE})*))\s*+/?>)?)", re.IGNORECASE)
 _CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?>(?:\s[^<>=]*+=[^<>]*+)?))", re.IGNORECASE)
 _SCRIPT = re.compile(r"<(script|style|template)(?:\s[^<>]*+)?>", re.IGNORECASE)
@@ -32,7 +32,7 @@ _AMPERSANDS = re.compile(r"&(?>(?:(?:amp|#0{0,5}38|#x0{0,4}26);)+)", re.IGNORECA
 
 
 def strip_markup(text: str) -> str:
-    """A text without HTML: blocks and breaks become lines, scripts and comments go, entities stay as they are.
+    """A text without HTML: blocks and breaks become lines, scripts and comments are removed, entities stay as they are.
 
     Only tags of HTML count: "<3", "a < b" and "<new>" are text.
     """
@@ -44,9 +44,9 @@ def strip_markup(text: str) -> str:
 
 
 def decode_entities(text: str) -> str:
-    """A text with HTML's entities as characters, those that were escaped several times too.
+    """A text with HTML's entities as characters, including those escaped several times.
 
-    Only what ends with a semicolon counts: "AT&T" and "R&D" are text.
+    Only entities that end with a semicolon count: "AT&T" and "R&D" are text.
     """
     if "&" not in text or ";" not in text:
         return text
@@ -59,20 +59,20 @@ def _parsed(text: str) -> str:
     text = _without_cut_off(text)
     if any(found[1] and found[1].lower() in _BLOCKS for found in _OPENING.finditer(text)):
         text = text.replace("\n", " ")
-    # Each entity passes through the parser as it is.
+    # The parser must leave each entity as it is.
     guarded = _OPENING.sub(_guarded, text.replace("&", "&amp;").replace("\x00", ""))
     body = LexborHTMLParser(f"<body>{guarded}").body
     return body.text() if body is not None else ""
 
 
 def _is_tag(found: re.Match[str]) -> bool:
-    """Whether it is a tag of HTML. Those of one letter have real attributes: "a <b and c> d" is no markup."""
+    """Whether a match is a tag of HTML. Tags of one letter need real attributes: "a <b and c> d" is not markup."""
     name, attributes = found[1], found[2]
     return name is not None and name.lower() in _NAMES and (len(name) > 1 or not attributes or "=" in attributes)
 
 
 def _guarded(found: re.Match[str]) -> str:
-    """A tag with the line or the blank that it stands for before it; any other "<" written so that it stays."""
+    """A tag, preceded by the line or blank that it stands for; any other "<" escaped so that it stays."""
     if not _is_tag(found):
         return f"&lt;{found[0][1:]}"
     name = found[1].lower()
@@ -80,7 +80,7 @@ def _guarded(found: re.Match[str]) -> str:
 
 
 def _without_cut_off(text: str) -> str:
-    """A text without the tag at its end that the feed's limit of length cut in two."""
+    """A text without a tag at its end that the feed's length limit cut in two."""
     place = text.rfind("<")
     found = _CUT_OFF.fullmatch(text, place) if place >= 0 else None
     if found is None or (found[1] and found[1].lower() not in _NAMES):
@@ -108,20 +108,20 @@ def _without_scripts(text: str) -> str:
     return "".join((*kept, text[place:])) if place else text
 
 
-# A first byte of UTF-8 and a following one, both read as Windows-1252 or Latin-1; or a control character that only
-# Windows-1252's quotes and dashes turn into when they are read as Latin-1.
+# A first byte of UTF-8 and a following one, both read as Windows-1252 or Latin-1; or a control character that results
+# only from reading Windows-1252's quotes and dashes as Latin-1.
 _SUSPECT = re.compile("[\u00c2-\u00f4][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\u0080-\u009f]")
 
 
 def is_suspect(text: str) -> bool:
-    """Whether a text has anything that decoding with the wrong encoding leaves behind."""
+    """Whether a text has traces of decoding with the wrong encoding."""
     return _SUSPECT.search(text) is not None
 
 
 def fix_mojibake(text: str) -> str:
     """A text as it was before it was decoded with the wrong encoding: "CafÃ©" is "Café".
 
-    Only what ftfy is certain about: the text must be impossible as it stands and sensible as it becomes.
+    Changes only texts that ftfy is certain about: implausible before the change and plausible after it.
     """
     if text.isascii() or not is_suspect(text):
         return text
@@ -132,12 +132,12 @@ def fix_mojibake(text: str) -> str:
 
 
 _MOST_ROUNDS = 10
-# Control characters that are no white space, soft hyphen, zero-width and direction marks, lone surrogates.
+# Control characters other than white space, soft hyphen, zero-width and direction marks, lone surrogates.
 _INVISIBLE = (
     "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff"
 )
-# Joiners write Persian, Indic and emoji; beside an ASCII letter they are leftovers.
+# Joiners are used in Persian, Indic and emoji; next to an ASCII letter they are leftovers.
 _MAY_DROP = re.compile(f"[{_INVISIBLE}\u200c\u200d]")
 _DROPPED = re.compile(f"[{_INVISIBLE}]|(?:(?<=[\x20-\x7e])|^)[\u200c\u200d]+|[\u200c\u200d]+(?=[\x20-\x7e]|$)")
 _MARKS = re.compile("[<>&]+")
@@ -155,12 +155,12 @@ def compose(text: str) -> str:
 
 
 def join_lines(text: str) -> str:
-    """A text with each run of white space as one space, none around it."""
+    """A text with each run of white space as one space, none at its ends."""
     return " ".join(text.split())
 
 
 def tidy_lines(text: str) -> str:
-    """A text whose lines are each without needless white space; blank lines go."""
+    """A text whose lines have no needless white space; blank lines are removed."""
     return "\n".join(filter(None, map(join_lines, text.splitlines())))
 
 
@@ -179,11 +179,11 @@ _ONE_LINE, _LINES = _steps(join_lines), _steps(tidy_lines)
 
 
 def all_plain(one_liners: Collection[str], others: Collection[str] = ()) -> bool:
-    """Whether no rule would change any of these texts: the quick way, right for nearly all.
+    """Whether no rule would change any of these texts: a fast check, correct for nearly all.
 
-    True is certain; False asks for a closer look. An empty text is not plain.
+    True is certain; False requires a closer look. An empty text is not plain.
     """
-    # Between blanks, a blank or nothing at the edge of a text makes two blanks.
+    # Joined by blanks, so that a blank or nothing at the edge of a text makes two blanks.
     joined = f" {' '.join(one_liners)} " if one_liners else " "
     return _is_plain(f"{joined}{' '.join(others)} " if others else joined) or (
         bool(others) and _is_plain(joined) and all(map(_has_plain_lines, others))
@@ -195,9 +195,9 @@ def _has_plain_lines(text: str) -> bool:
 
 
 def _is_plain(padded: str) -> bool:
-    """Whether one line, with a blank before and behind it, is as it should be.
+    """Whether one line, with a blank before and after it, needs no change.
 
-    What is not printable for Python is every character that a rule drops or takes for white space, and a few more.
+    Python's non-printable characters include all that a rule drops or treats as white space, and a few more.
     """
     if "  " in padded or "<" in padded or not padded.isprintable():
         return False
@@ -207,7 +207,7 @@ def _is_plain(padded: str) -> bool:
 
 
 def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
-    """The text after every rule, again until none changes it; the names of those that did are added to `changed`.
+    """The text after all rules, repeated until none changes it; adds the names of the rules that did to `changed`.
 
     With `lines` it may have several lines, else it becomes one.
     """
@@ -221,7 +221,7 @@ def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
                 text = after
         if text == before or (all_plain((), (text,)) if lines else all_plain((text,))):
             return text
-    # Markup inside markup, many times over: nobody's description, so its marks go instead of being read for ever.
+    # Deeply nested markup is not a description, so its marks are removed instead of being parsed forever.
     return clean_text(_MARKS.sub(" ", text), changed, lines=lines)
 
 
@@ -240,7 +240,7 @@ _SAYS_NOTHING = frozenset(_WORDS.split("|"))
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a brand, an identifier, a category or a description says only that it is not there: "N/A", "-", "无"."""
+    """Whether a brand, identifier, category or description only says that it is missing: "N/A", "-", "无"."""
     if len(text) > _LONGEST:
         return False
     if text.isascii():

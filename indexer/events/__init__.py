@@ -1,1 +1,1 @@
-"""Logs of events: from files in many formats into the store of events."""
+"""Import of event logs: from files in many formats into the event store."""

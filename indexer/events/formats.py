@@ -27,7 +27,7 @@ _OWNERS = ("shopper", "session", "query_id")
 _VALUE = re.compile(r"[\W\d_]*\d[\W\d_]*|.*(?:\d[-/.]\d+[-/.]\d|\d:\d\d).*|\d{8}T\d+.*")
 """Not a column name: digits without a letter (a number, an IP address), or a date or a time of day."""
 _SHOWN = 60
-"""Characters of a first line that a message shows."""
+"""The number of characters of a first line that a message shows."""
 _SHOWN_NAMES = 20
 
 
@@ -50,7 +50,7 @@ EVENT_FORMATS: Mapping[str, FeedFormat] = {
 
 
 def event_format(feed: Feed, name: str, masker: Masker) -> FeedFormat:
-    """The format with a name, or without one that of the log (an empty log: JSON lines). Raises FeedError for none."""
+    """The format of this name, or without a name that of the log (JSON lines if empty). Raises FeedError if unknown."""
     if name:
         if name not in EVENT_FORMATS:
             advice = suggest_names(name, EVENT_FORMATS, f"the formats are {', '.join(EVENT_FORMATS)}")
@@ -68,8 +68,8 @@ def event_format(feed: Feed, name: str, masker: Masker) -> FeedFormat:
     if open_table(feed, fewest=2) is None:
         line = feed.source.head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
         raise FeedError(
-            f"{feed.source.path}: line 1: cannot be recognised: {mask_text(line, masker, _SHOWN)!r} begins no JSON "
-            f"and no table with a header; name its format with --format ({', '.join(EVENT_FORMATS)})"
+            f"{feed.source.path}: line 1: cannot be recognised: {mask_text(line, masker, _SHOWN)!r} does not begin "
+            f"JSON or a table with a header; set its format with --format ({', '.join(EVENT_FORMATS)})"
         )
     return EVENT_FORMATS["csv"]
 

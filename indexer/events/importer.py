@@ -1,6 +1,6 @@
-"""Import of event logs into a store of events: rows are read, mapped, checked, made anonymous, and appended in batches.
+"""Import of event logs into an event store: rows are read, mapped, checked, pseudonymised, and appended in batches.
 
-Each batch is durable when it is appended, and an event that is there already is counted as repeated, so an interrupted
+Each batch is durable once it is appended, and an event that is already stored is counted as repeated, so an interrupted
 import can be run again.
 """
 
@@ -31,15 +31,15 @@ from retrieval.progress import NullProgress, Progress
 from retrieval.records import Event
 
 BATCH = 10_000
-"""Events that are appended, and made durable, together."""
+"""The number of events that are appended, and made durable, together."""
 _ROWS = 2_000
-"""Rows of a batch that is parsed at once."""
+"""The number of rows that are parsed at once."""
 _BYTES = 4_000_000
-"""Bytes of such a batch: a row may have a megabyte."""
+"""The size of such a batch in bytes, since a row may have a megabyte."""
 _MOST_WAITING = 20
-"""Batches of rows that wait at most until their events are appended, however few these are."""
+"""The most batches of rows that wait until their events are appended, however few these are."""
 _EXAMPLES = 5
-"""Rows that a report shows of one reason."""
+"""The number of rows that a report shows for one reason."""
 _MOST_REASONS = 3
 
 
@@ -53,27 +53,27 @@ class RejectReason:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of the rows of event logs. A row may make several events, or none."""
+    """The results for the rows of event logs. A row may make several events, or none."""
 
     files: tuple[str, ...]
     rows: int
     events: Mapping[str, int]
-    """By kind, those that the store has now: added or repeated."""
+    """By kind, the events that are now stored: added or repeated."""
     added: int
-    """Events that were new."""
+    """The number of new events."""
     repeated: int
-    """Events that the store had already, word for word, or that came twice in these logs."""
+    """The number of events that were already stored with the same content, or occurred twice in these logs."""
     rejected: Mapping[str, RejectReason]
-    """Rows and events that cannot be used, by reason, the most frequent first."""
+    """Rows and events that cannot be used, by reason, most frequent first."""
     skipped: Mapping[str, int]
-    """Rows that the mapping leaves out on purpose, by reason."""
+    """Rows that the mapping skips on purpose, by reason."""
     notes: tuple[str, ...]
-    """Faults of whole logs."""
+    """Problems of whole logs."""
     first: datetime | None
-    """The time of the earliest event that the store has of these logs."""
+    """The time of the earliest stored event of these logs."""
     last: datetime | None
     products: int | None
-    """Different products; None where there are more than are counted."""
+    """The number of distinct products; None if there are too many to count."""
     shoppers: int | None
     sessions: int | None
     seconds: float
@@ -85,7 +85,7 @@ class ImportReport:
 
     @property
     def failure(self) -> str:
-        """Why nothing of the logs could be used; empty where something could. The command then ends with 1."""
+        """The reason why nothing in the logs could be used; empty otherwise. The command then exits with 1."""
         if self.events:
             return ""
         names = ", ".join(self.files)
@@ -101,15 +101,15 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How logs are read; by default each format is recognised, and fields have the names that are known."""
+    """How logs are read. By default each format is detected, and fields have their known names."""
 
     mapping: EventMapping = field(default_factory=EventMapping)
     format: str = ""
-    """The name of all logs' format (`indexer.events.formats.EVENT_FORMATS`); empty recognises each one's."""
+    """The name of all logs' format (`indexer.events.formats.EVENT_FORMATS`); empty detects each log's format."""
     clock: Callable[[], datetime] = utc_now
     batch: int = BATCH
     workers: int | None = None
-    """Processes that parse rows; None takes one for each core."""
+    """The number of processes that parse rows; None means one per core."""
 
 
 def import_events(
@@ -121,13 +121,13 @@ def import_events(
     rejected: Path,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Stores the events of several logs; what cannot be used is written to the file `rejected`, without personal data.
+    """Stores the events of several logs; unusable ones are written to the file `rejected`, without personal data.
 
-    Where nothing could be used, the report's `failure` says why. Where nothing is rejected there is no file.
+    If nothing could be used, the report's `failure` has the reason. If nothing is rejected, there is no file.
 
-    Raises FeedError for a log that cannot be opened (before the first row, when it is missing), is of no known format
-    or lacks a column, and for one that breaks off, after the events before the break are in the store. Raises
-    StoreError or ClusterError where the store cannot be written.
+    Raises FeedError for a log that cannot be opened (before the first row if it is missing), has no known format or
+    lacks a column; and for a log that breaks off, after the events before the break are stored. Raises StoreError or
+    ClusterError if the store cannot be written.
     """
     chosen, progress = options or ImportOptions(), progress or NullProgress()
     log = RejectLog(rejected, is_partial=True, most_examples=_EXAMPLES)
@@ -142,7 +142,7 @@ def import_events(
 
 @dataclass(slots=True)
 class RowBatch:
-    """Raw rows of one log with their lines, and those that were rejected when they were read."""
+    """Raw rows of one log with their line numbers, and the rows that were rejected while reading."""
 
     file: str
     format: str
@@ -168,7 +168,7 @@ class RowBatch:
 
 
 class EventImport:
-    """One import under way."""
+    """One running import."""
 
     def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, log: RejectLog) -> None:
         self._store = store
@@ -190,7 +190,7 @@ class EventImport:
         self._error: FeedError | None = None
 
     def run(self, paths: Sequence[str], progress: Progress, pool: Workers) -> None:
-        """Stores all events. A log that breaks off raises its FeedError when all before the break are in the store."""
+        """Stores all events. A log that breaks off raises FeedError once the events before the break are stored."""
         for parsed in pool.map(self._parser.parse, self._batches(paths, progress)):
             self._collect(self._under_way.popleft(), parsed)
         self._flush()
@@ -243,7 +243,7 @@ class EventImport:
             self._flush()
 
     def _flush(self) -> None:
-        """Appends the events that wait."""
+        """Appends the waiting events."""
         events, locations = self._events, self._row_locations
         self._events, self._row_locations, self._waiting_batches = [], [], 0
         if not events:
@@ -283,7 +283,7 @@ class EventImport:
 
 
 def _size(row: object) -> int:
-    """Roughly the bytes of a raw row: those of a line, or of a table's cells. Nested rows of Parquet count little."""
+    """The approximate size of a raw row: of a line, or of a table's cells. Nested rows of Parquet count little."""
     if isinstance(row, bytes):
         return len(row)
     return sum(len(value) for value in row.values() if type(value) is str) if isinstance(row, dict) else 0
@@ -298,7 +298,7 @@ class RefusedEvent:
     reason: str
     detail: str
     event: Mapping[str, object] | None
-    """What there is of the event's fields, as the log has it; None for a row that could not be read."""
+    """The known fields of the event, as the log has them; None for a row that could not be read."""
 
 
 @dataclass(slots=True)
@@ -306,17 +306,17 @@ class ParsedBatch:
     """The events of a batch of rows."""
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
-    """Stored events as plain tuples, which travel between processes in a third of the time."""
+    """Stored events as plain tuples, which pass between processes in a third of the time."""
     rows: list[int] = field(default_factory=list)
-    """The place in the batch, from 0, of the row that each event comes from."""
+    """The place in the batch, from 0, of each event's row."""
     refused: list[RefusedEvent] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     fields: FieldNames = field(default_factory=lambda: FieldNames(frozenset(), frozenset()))
-    """Names of the user's that no row had, of all batches that were parsed in this process so far."""
+    """The user's field names that no row had, over all batches that were parsed in this process so far."""
 
 
 class BatchParser:
-    """Makes stored events of rows by one mapping. It is pickled as its arguments."""
+    """Makes stored events from rows by one mapping. It is pickled as its arguments."""
 
     def __init__(self, mapping: EventMapping, intake: EventIntake, now: datetime) -> None:
         self._arguments = (mapping, intake, now)
@@ -328,7 +328,7 @@ class BatchParser:
         return BatchParser, self._arguments
 
     def parse(self, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
-        """The events of raw rows; the name of their format comes first."""
+        """The events of raw rows; the batch begins with the name of their format."""
         name, rows = batch
         decode = EVENT_FORMATS[name].rows
         parsed = ParsedBatch()
@@ -358,7 +358,7 @@ class BatchParser:
                 parsed.rows.append(place)
 
     def event(self, name: str, row: object, key: bytes) -> Event:
-        """The event with a key, of a row that was parsed before."""
+        """The event with this key, from a row that was parsed before."""
         events = self._rows.parse(EVENT_FORMATS[name].rows(row)[0])
         return next(event for event in events if self._has_key(event, key))
 
@@ -370,11 +370,11 @@ class BatchParser:
 
 
 MOST_COUNTED = 1_000_000
-"""Different products, shoppers or sessions that are counted: more would take too much memory."""
+"""The most distinct products, shoppers or sessions that are counted: more would take too much memory."""
 
 
 class DistinctCounter:
-    """The number of different texts, as long as they are not too many."""
+    """Counts distinct texts, unless there are too many."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -389,24 +389,24 @@ class DistinctCounter:
 
     @property
     def count(self) -> int | None:
-        """None where they are too many."""
+        """The number of distinct texts; None if there are too many."""
         return None if self._is_full else len(self._seen - {""})
 
 
 class ImportCounts:
-    """Counts over the events of the logs that the store has."""
+    """Counts over the stored events of the logs."""
 
     def __init__(self) -> None:
         self.added = 0
         self.repeated = 0
         self.kinds: Counter[str] = Counter()
         self.first: int | None = None
-        """As `StoredEvent.time`."""
+        """The earliest time, in the unit of `StoredEvent.time`."""
         self.last: int | None = None
         self.products, self.shoppers, self.sessions = DistinctCounter(), DistinctCounter(), DistinctCounter()
 
     def add(self, batch: Sequence[StoredEvent], appended: AppendResult) -> None:
-        """Counts a batch, without the events that were refused because another one has their id."""
+        """Counts a batch, without the events that were refused because a different event has their id."""
         self.added += appended.added
         self.repeated += appended.duplicates
         refused = set(appended.conflicts)

@@ -1,8 +1,7 @@
 """Event mapping: the log's fields of each event field, the events of a row, and the rows that are skipped.
 
 Mappings are TOML or JSON files, or shipped with the package; docs/events-import.md has all keys. A mapping replaces the
-default names field by field; the other fields keep theirs. A field of the row that no rule names is never kept
-anywhere.
+default names field by field; the other fields keep theirs. A field of the row that no rule names is never stored.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ _T = TypeVar("_T")
 
 
 def shipped_mappings() -> tuple[str, ...]:
-    """The names of the mappings that come with Shelfwise."""
+    """The names of the mappings that are shipped with Shelfwise."""
     return tuple(sorted(each.name.removesuffix(".toml") for each in _FOLDER.iterdir() if each.name.endswith(".toml")))
 
 
 def load_event_mapping(name: str | Path) -> EventMapping:
-    """The mapping in a TOML or JSON file (recognised by its first character), or a shipped one by its name.
+    """The mapping in a TOML or JSON file (detected by its first character), or a shipped one by its name.
 
-    Raises FeedError when there is none, or when it names what no event has, with the names it may have meant.
+    Raises FeedError if there is none, or if it names an unknown field; the message suggests names.
     """
     place = f"mapping {name}"
     return event_mapping(read_table_file(lambda: _content(str(name)), place), place)
@@ -52,13 +51,13 @@ def _content(name: str) -> str:
         return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     if not Path(name).exists():
         shipped = shipped_mappings()
-        advice = suggest_names(name, shipped, f"those that are shipped are {', '.join(shipped)}")
+        advice = suggest_names(name, shipped, f"the shipped ones are {', '.join(shipped)}")
         raise FeedError(f"mapping {name}: there is no such file; {advice}")
     return Path(name).read_text(encoding="utf-8-sig")
 
 
 def event_mapping(content: object, place: str) -> EventMapping:
-    """The mapping that a decoded file holds; `place` says whose it is. Raises FeedError as `load_event_mapping`."""
+    """The mapping in a decoded file; `place` names the file. Raises FeedError like `load_event_mapping`."""
     table = _table(content, place, _SECTIONS)
     rules = _fields(table.get("fields", {}), f"{place}: [fields]")
     return EventMapping(
@@ -140,7 +139,7 @@ def _option(key: str, value: object, place: str) -> object:
         case "pad" if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PAD:
             raise FeedError(f"{place}: pad is {value!r}; expected a number of characters from 0 to {_MAX_PAD}")
         case "format" if not isinstance(value, str) or "%" not in value:
-            raise FeedError(f"{place}: format is {value!r}; expected letters of strptime, such as %d/%m/%Y %H:%M")
+            raise FeedError(f"{place}: format is {value!r}; expected a strptime format, such as %d/%m/%Y %H:%M")
         case _:
             pass
     return value
@@ -167,7 +166,7 @@ def _skip(content: object, place: str) -> SkipRule:
     table = _table(content, place, ("reason", "when"))
     reason = table.get("reason")
     if not isinstance(reason, str) or not reason.strip() or "when" not in table:
-        raise FeedError(f"{place}: expected a reason, by which the rows are counted, and when")
+        raise FeedError(f"{place}: expected a reason, under which the rows are counted, and when")
     return SkipRule(reason.strip(), _conditions(table["when"], place))
 
 
@@ -186,7 +185,7 @@ def _condition(content: object, place: str) -> Condition:
     operand = table[tests[0]]
     values = operand if tests[0] == "among" else [operand]
     if not isinstance(values, list) or not values or not all(isinstance(one, str | int | float) for one in values):
-        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a text or a number, of among a list of them")
+        raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a text or a number, or a list of them for among")
     if tests[0] in ("above", "below") and (isinstance(operand, bool) or not isinstance(operand, int | float)):
         raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a number")
     return Condition(name, tests[0], tuple(values))
@@ -205,14 +204,14 @@ _NAMES = {
 ACTION_KINDS: Mapping[str, EventKind] = {
     name: kind for kind, names in _NAMES.items() for name in (kind.value, *names.split())
 }
-"""Names in small letters, with underscores between words.
+"""Names in lower case, with underscores between words.
 
-A bare `view` is an impression, the weakest reading: an impression counted as a click would mislead training.
+A bare `view` is an impression, the weakest meaning: an impression counted as a click would mislead training.
 """
 
 
 def normalize_action(name: str) -> str:
-    """A name as `KNOWN_ACTIONS` spells it: `Add to cart` and `add-to-cart` are add_to_cart."""
+    """A name as in `ACTION_KINDS`: `Add to cart` and `add-to-cart` are add_to_cart."""
     return "_".join(name.lower().replace("-", " ").split())
 
 
@@ -223,16 +222,16 @@ TESTS = ("equals", "among", "begins", "above", "below")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition on a row's field."""
+    """One condition on a field of the row."""
 
     field: str
     test: str = ""
     """One of `TESTS`; empty tests for true, 1, yes and the like."""
     operand: tuple[object, ...] = ()
-    """What the value is compared with; of `among` several."""
+    """The value to compare with; for `among`, several."""
 
     def compile(self) -> Callable[[Mapping[str, object]], bool]:
-        """The condition as a function of a row; false for a row without the field."""
+        """The condition as a function of a row; false if the row lacks the field."""
         field, test = self.field, _test(self.test, self.operand)
 
         def holds(row: Mapping[str, object]) -> bool:
@@ -261,14 +260,14 @@ def _test(name: str, operand: tuple[object, ...]) -> Callable[[object], bool]:
 
 
 def normalize_value(value: object) -> str:
-    """A value as texts are compared: without the blanks around it, true and false in small letters."""
+    """A value as a text for comparison: without surrounding blanks, true and false in lower case."""
     if type(value) is str:
         return value.strip()
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 def number(value: object) -> float:
-    """A number or a text that is one; else NaN, which is neither above, below nor equal to anything."""
+    """A number, or a text that is one; else NaN, which is neither above, below nor equal to anything."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     try:
@@ -282,31 +281,31 @@ EVENT_FIELDS = tuple(each.name for each in fields(Event))
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """Source of one field of an event, and the form of its values."""
+    """The source of one field of an event, and the format of its values."""
 
     names: tuple[str, ...] = ()
-    """Fields of the row, or paths with dots into its objects: the first with a value wins."""
+    """Fields of the row, or dotted paths into its objects; the first with a value is used."""
     is_joined: bool = False
-    """Whether all of them together make the value, and a row that lacks one has none."""
+    """Whether the values of all names are joined; a row that lacks one then has no value."""
     value: object = None
-    """The default where none has one."""
+    """The default if no name has a value."""
     first: int = 1
-    """Of a position: what the log calls the first one."""
+    """For a position: the number of the first position in the log."""
     pad: int = 0
-    """Of an id: shorter ones get zeros before them until they have so many characters."""
+    """For an id: shorter ones are padded with leading zeros to this many characters."""
     whole: bool = False
-    """Of an id: whether `17850.0` is 17850."""
+    """For an id: whether `17850.0` means 17850."""
     zone: str = ""
-    """Of a time: the zone (IANA) of those that name none."""
+    """For a time: the IANA zone of times that name none."""
     format: str = ""
-    """Of a time: its form, in the letters of strptime; by default ISO 8601, or a number since 1970."""
+    """For a time: its strptime format; by default ISO 8601, or a number since 1970."""
     unit: str = ""
-    """Of a time that is a number: seconds or milliseconds; by default recognised by its size."""
+    """For a time that is a number: seconds or milliseconds; by default detected from its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventRule:
-    """One event of a row, where all conditions hold; `kind` is empty where a field of the row has it."""
+    """One event of a row, if all conditions hold; `kind` is empty if a field of the row has it."""
 
     kind: EventKind | None = None
     when: tuple[Condition, ...] = ()
@@ -314,7 +313,7 @@ class EventRule:
 
 @dataclass(frozen=True, slots=True)
 class SkipRule:
-    """Rows that are skipped on purpose, where all conditions hold; they are counted under the reason."""
+    """Rows that are skipped on purpose, if all conditions hold; they are counted under the reason."""
 
     reason: str
     when: tuple[Condition, ...]
@@ -338,25 +337,25 @@ DEFAULT_FIELDS: Mapping[str, FieldRule] = {
 
 @dataclass(frozen=True, slots=True)
 class EventMapping:
-    """Rules that make events of rows; by default by the default names."""
+    """Rules that make events from rows; the default uses the default names."""
 
     fields: Mapping[str, FieldRule] = field(default_factory=lambda: DEFAULT_FIELDS)
     kinds: Mapping[str, EventKind] = field(default_factory=lambda: ACTION_KINDS)
-    """Values of the field that says the kind, as `plain_action` spells them."""
+    """Values of the field for the kind, as `normalize_action` spells them."""
     events: tuple[EventRule, ...] = (EventRule(),)
     skips: tuple[SkipRule, ...] = ()
     user_fields: frozenset[str] = frozenset()
-    """The event fields that the user gave rules for."""
+    """The event fields for which the user gave rules."""
 
     @property
     def user_names(self) -> frozenset[str]:
-        """The names that the user gave; one that no row has is noted."""
+        """The names that the user gave; a name that no row has is reported."""
         names = {name for target in self.user_fields for name in self.fields[target].names}
         conditions_of_rules = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
         return frozenset(names | {condition.field for conditions in conditions_of_rules for condition in conditions})
 
     @property
     def columns(self) -> FeedMapping:
-        """The names alone, for the readers of tables."""
+        """Only the names, for the readers of tables."""
         rules = {target: MappingRule(tuple(map(FieldSource, rule.names))) for target, rule in self.fields.items()}
         return FeedMapping(rules, self.user_names, self.user_fields)

@@ -1,4 +1,4 @@
-"""Masking of what an import shows of event logs: no personal data in messages, reports and the log of rejected rows."""
+"""Masking of event data: messages, reports and the log of rejected rows show no personal data."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from retrieval.events.stored import MAX_QUERY
 from retrieval.records import Event
 
 _LONGEST_ADDRESS = 254
-"""Characters of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 less its angle brackets)."""
+"""The most characters of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 without its angle brackets)."""
 
 
 def mask_text(text: str, masker: Masker, most: int) -> str:
-    """A text masked and then cut to so many characters: half an address would no longer look like one."""
+    """A text masked and then cut to `most` characters; half an address would no longer look like one."""
     masked = masker.mask(printable_text(text[:MAX_QUERY]))
     if len(text) > MAX_QUERY:
-        # At the end may be half an address.
+        # The end may be half an address.
         masked = masked[:-_LONGEST_ADDRESS]
     return masked if len(masked) <= most and len(text) <= MAX_QUERY else f"{masked[:most]}..."
 
 
 def printable_text(text: str) -> str:
-    """A text as UTF-8 can write it."""
+    """A text in a form that UTF-8 can encode."""
     return text.encode("utf-8", "replace").decode()
 
 
 _SHOWN = 200
-"""Characters that are kept of a text."""
+"""The number of characters of a text that are kept."""
 
 
 class RejectedEvents:
     """Logs rejected events and rows without personal data.
 
-    A line has `file`, `line`, `reason`, `detail` and `event`: only what the mapping took for fields of an event, never
-    another column, with the shopper and the session as pseudonyms and every text masked and shortened. Of a row that
-    could not be read there is no `event`.
+    A line has `file`, `line`, `reason`, `detail` and `event`. The event has only the fields that the mapping uses,
+    never other columns, with the shopper and the session as pseudonyms and all texts masked and shortened. A row that
+    could not be read has no `event`.
     """
 
     def __init__(self, log: RejectLog, pseudonyms: Pseudonyms, masker: Masker) -> None:
@@ -50,9 +50,9 @@ class RejectedEvents:
     def add(
         self, file: str, line: int, error: RowError | EventError, event: Mapping[str, object] | None = None
     ) -> None:
-        """Logs what was refused for an error; `event` is what there is of its fields, as the log has it.
+        """Logs an error; `event` has the known fields, as in the log.
 
-        Shopper and session are spelled as in an event, since their pseudonyms are made of them.
+        Shopper and session are spelled as in an event, since their pseudonyms are derived from them.
         """
         example = RejectExample(printable(file), line, self._text(error.detail))
         row = {"file": example.file, "line": line, "reason": error.reason, "detail": example.detail}
@@ -71,7 +71,7 @@ class RejectedEvents:
         if isinstance(value, float | bool) or (type(value) is int and abs(value) < 2**53):
             return value
         if isinstance(value, list):
-            # A session may be one of the values that are joined.
+            # A session may be one of the joined values.
             return f"{len(value):,} values"
         return self._text(str(value))
 

@@ -1,9 +1,9 @@
-"""Parser of event rows: a mapping compiled for the names of a row, and applied.
+"""Parser of event rows: a mapping is compiled for the names of a row, and applied.
 
 Rows of User Behavior Insights (UBI) are recognised. UBI has two kinds of rows. An event (`action_name`,
 `event_attributes`) is read by the default names of a mapping. A query (`query_response_hit_ids`) is one event, and an
-impression of each product that it returned. Both may be wrapped under `_source`, as a search engine exports documents.
-No message repeats a shopper's or a session's name.
+impression of each product that it returned. Both may be wrapped in `_source`, as search engines export documents.
+Messages never contain the name of a shopper or a session.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ONLY = {
     "product_id": frozenset(EventKind) - {EventKind.QUERY},
     "position": frozenset(EventKind) - {EventKind.QUERY},
 }
-"""Kinds that have a field; for the others it is not read: a click's row may have a shop's rating."""
+"""The kinds that have a field; it is not read for others: a click's row may contain a shop's rating."""
 _TEXTS = ("product_id", "query_id", "query", "shopper", "session", "event_id")
 _PLACE = {name: place - 1 for place, name in enumerate(EVENT_FIELDS)}
 _QUERY_ID, _QUERY, _SESSION = _PLACE["query_id"], _PLACE["query"], _PLACE["session"]
@@ -46,7 +46,7 @@ _REMEMBERED = 65_536
 
 
 class SkipError(Exception):
-    """A row that makes no event on purpose; the message is the reason that it is counted under."""
+    """A row that makes no event on purpose; the message is the reason under which it is counted."""
 
 
 class KeyedIds:
@@ -61,13 +61,13 @@ class KeyedIds:
 
 
 class EventPlan:
-    """Makes events of rows that have these names, and no others."""
+    """Makes events from rows with exactly these names."""
 
     def __init__(
         self, mapping: EventMapping, names: Collection[str], keyed: KeyedIds, *, is_query: bool = False
     ) -> None:
         self.is_query = is_query
-        """Whether these are the names of a query of UBI."""
+        """Whether these are the names of a UBI query."""
         self._keyed = keyed
         self._names = names
         self._kinds = mapping.kinds
@@ -114,7 +114,7 @@ class EventPlan:
         return made
 
     def event_values(self, row: Row) -> dict[str, object]:
-        """The raw values of an event's fields in a row; shopper and session are parsed, empty where they cannot be."""
+        """The raw values of an event's fields in a row; shopper and session are parsed, empty if they cannot be."""
         found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
         for field in self._owners.keys() & found.keys():
             try:
@@ -159,7 +159,7 @@ def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool],
 
 
 def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
-    """The reader of a rule's raw value for rows with these names; None where none can have one."""
+    """The reader of a rule's raw value for rows with these names; None if none of them can have one."""
     present = _present(rule, names)
     if rule.is_joined:
         return _joined(rule.names) if len(present) == len(rule.names) else None
@@ -194,7 +194,7 @@ def _joined(names: Collection[str]) -> _Reader:
 def _filled(value: object) -> object:
     if type(value) is str:
         return value.strip() or None
-    if isinstance(value, float) and math.isnan(value):  # as some writers put it for nothing
+    if isinstance(value, float) and math.isnan(value):  # some writers use it for a missing value
         return None
     return None if value is None or value in ([], {}) else value
 
@@ -249,7 +249,7 @@ _BULK_ACTIONS = frozenset({"index", "create"})
 
 
 class EventRowParser:
-    """Makes events of rows by one mapping."""
+    """Makes events from rows by one mapping."""
 
     def __init__(self, mapping: EventMapping, keyed: KeyedIds) -> None:
         self._mapping = mapping
@@ -268,7 +268,7 @@ class EventRowParser:
         return events
 
     def event_values(self, row: Row) -> dict[str, object]:
-        """As `EventPlan.event_values`."""
+        """See `EventPlan.event_values`."""
         row = unwrap_document(row)
         return self.plans.of(row).event_values(row)
 
@@ -291,8 +291,8 @@ def unwrap_document(row: Row) -> Row:
 
 
 def add_impressions(query: Event, hits: object) -> list[Event]:
-    """A query and an impression of each product that it returned, in their order from position 1."""
-    # Where only one product was returned, its id may stand alone.
+    """A query and an impression of each product that it returned, in order, from position 1."""
+    # If only one product was returned, its id may not be in a list.
     ids: list[Any] | None = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None
     if ids is None:
         return [query]
@@ -302,7 +302,7 @@ def add_impressions(query: Event, hits: object) -> list[Event]:
         replace(
             query,
             kind=EventKind.IMPRESSION,
-            product_id=str(product) if type(product) is int else product,  # what is no text is refused later
+            product_id=str(product) if type(product) is int else product,  # other types are refused later
             position=position,
             results=None,
             event_id=f"{query.event_id}:{position}" if query.event_id else "",
@@ -315,7 +315,7 @@ def add_impressions(query: Event, hits: object) -> list[Event]:
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 _SINCE = re.compile(r"\d{9,}(?:\.\d*)?|\d+\.\d*")
 _FIRST_MS = 1e11
-"""A number from here on is milliseconds: as seconds it would be past the year 5000, as milliseconds it is from 1973."""
+"""A number from here on is in milliseconds: as seconds it would be after the year 5000, as milliseconds after 1973."""
 
 
 def text_reader(field: str, rule: FieldRule) -> Callable[[object], str]:
@@ -336,12 +336,12 @@ def _text(field: str, value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise EventError(f"bad {field}", f"{field} is a text or a number, not {type(value).__name__}")
+        raise EventError(f"bad {field}", f"{field} must be a text or a number, not {type(value).__name__}")
     return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
 def whole_reader(field: str, plus: int = 0, *, is_absolute: bool = False) -> Callable[[object], int]:
-    """Reads a whole number, also one written as `3.0`, and adds `plus`."""
+    """Reads an integer, also one written as `3.0`, and adds `plus`."""
 
     def read(value: object) -> int:
         whole = value if type(value) is int else _whole(field, value)
@@ -361,7 +361,7 @@ def _whole(field: str, value: object) -> int:
             return int(value)
     except ValueError:
         pass
-    raise EventError(f"bad {field}", f"{quoted(value)}; {field} is a whole number")
+    raise EventError(f"bad {field}", f"{quoted(value)}; {field} must be a whole number")
 
 
 def stars(value: object) -> float:
@@ -371,7 +371,7 @@ def stars(value: object) -> float:
             return float(value)
         except (ValueError, OverflowError):
             pass
-    raise EventError("bad rating", f"{quoted(value)}; a rating is a number from 0 to 5")
+    raise EventError("bad rating", f"{quoted(value)}; a rating must be a number from 0 to 5")
 
 
 def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
@@ -385,12 +385,12 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
             moment = datetime.strptime(value, rule.format) if rule.format else datetime.fromisoformat(value)
             if moment.tzinfo is None and zone is not None:
                 moment = moment.replace(tzinfo=zone)
-            # Once: later conversions from a zone with summer time are slow.
+            # Converted once: later conversions from a zone with summer time are slow.
             return moment if moment.tzinfo is UTC or moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError, re.error):
             raise EventError("bad time", f"{quoted(value)}; {_expected(rule)}") from None
 
-    # Logs without zones have times without fractions, which repeat.
+    # Logs without zones have times without fractions, so times repeat.
     remembered = lru_cache(_REMEMBERED)(spelled) if zone or rule.format else spelled
 
     def read(value: object) -> datetime:
@@ -408,7 +408,7 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
 
 
 def _expected(rule: FieldRule) -> str:
-    return f"times are written {rule.format}" if rule.format else "a time is ISO 8601, or a number since 1970"
+    return f"the format of times is {rule.format}" if rule.format else "a time is ISO 8601, or a number since 1970"
 
 
 def _since(value: float, unit: str) -> datetime:
@@ -417,4 +417,4 @@ def _since(value: float, unit: str) -> datetime:
             return EPOCH + timedelta(milliseconds=value)
         return EPOCH + timedelta(seconds=value)
     except (ValueError, OverflowError):
-        raise EventError("bad time", f"{quoted(value)}; no date has this number") from None
+        raise EventError("bad time", f"{quoted(value)}; there is no date for this number") from None

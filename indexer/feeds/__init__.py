@@ -1,1 +1,1 @@
-"""Feeds: each format in one module, recognised by `reader`; rows mapped to products, values parsed."""
+"""Feeds: one module per format, detected by `reader`; rows are mapped to products, values are parsed."""

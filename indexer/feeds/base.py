@@ -1,6 +1,6 @@
 """Records and formats of feeds: how a feed is read, and how a record becomes a row for the mapping.
 
-Reading (`read`) happens once, in the process that opens the feed, and does as little for a row as it can. The rest
+Reading (`read`) happens once, in the process that opens the feed, and does as little per row as possible. The rest
 (`rows`, `assemble`) happens wherever products are made.
 """
 
@@ -18,28 +18,28 @@ from retrieval.errors import RowError
 from retrieval.records import Variant
 
 EXCERPT = 1_000
-"""Characters that are kept of a row that is too long to keep."""
+"""The number of characters that are kept of a row that is too long."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One row as its feed has it, or the rows that make one product; a struct, because it travels between processes.
+    """One row as in its feed, or the rows that make one product; a struct, because it is passed between processes.
 
-    `row` is the line's bytes for JSON, an object for a format of single rows, a list of objects (a product's own row
-    first, then those of its variants) for one of several.
+    `row` is the line's bytes for JSON, an object for a format of single rows, a list of objects (a product's own row,
+    then those of its variants) for a format of several rows.
     """
 
     file: str
     line: int
-    """Where it begins, counted from 1; in Parquet the number of the row."""
+    """The line where it begins, from 1; in Parquet the number of the row."""
     format: str
     row: object
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that cannot be used. `reason` is short and the same for every row with this fault, so that it counts.
+    """A row that cannot be used. `reason` is short and the same for all rows with this fault, for counting.
 
-    As one JSON object a line, these are a feed themselves (the format "rejected"): the repaired `row` is read again.
+    Written as JSON lines, these are a feed themselves (the format "rejected"): a repaired `row` is read again.
     """
 
     file: str
@@ -48,12 +48,12 @@ class RejectedRow:
     detail: str
     format: str
     row: object
-    """What JSON can hold: the decoded row, or the text of a line that cannot be decoded."""
+    """A JSON value: the decoded row, or the text of a line that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedNote:
-    """Something that was dropped while its row stayed, or that is true of a whole feed (line 0)."""
+    """A value that was dropped from a row, or a remark on a whole feed (line 0)."""
 
     file: str
     line: int
@@ -78,24 +78,24 @@ Row = Mapping[str, object]
 
 
 ColumnCheck = Callable[[str, Sequence[str], FeedMapping], None]
-"""Receives a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
+"""Receives a feed's path, its columns under known names, and the mapping; raises FeedError if one is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed about to be read: its bytes, the user's mapping, and the hook for what is dropped on the way."""
+    """A feed to be read: its bytes, the user's mapping, and the hook for dropped values."""
 
     source: FeedSource
     mapping: FeedMapping
     note: NoteHandler = ignore
     check_columns: ColumnCheck = ignore
-    """Of a table whose columns have any names."""
+    """The check of a table whose columns may have any names."""
 
 
 def object_row(row: object) -> Sequence[Row]:
-    """The rows of a record that holds one object, or a list of them.
+    """The rows of a record that contains an object or a list of objects.
 
-    Raises RowError for anything else.
+    Raises RowError for other values.
     """
     values = row if isinstance(row, list) and row else [row]
     rows = [one for one in values if isinstance(one, Mapping)]
@@ -110,15 +110,15 @@ class FeedFormat:
 
     name: str
     title: str
-    """What people call it."""
+    """The name to display."""
     read: Callable[[Feed], Iterator[Record | RejectedRow]]
     rules: Mapping[str, MappingRule] = field(default_factory=dict)
-    """What the columns of the format mean, over the names known by default; the user's mapping goes over both."""
+    """The meaning of the format's columns, which replaces the default names; the user's mapping replaces both."""
     rows: Callable[[object], Sequence[Row]] = object_row
-    """The decoded row or rows of a record. Raises RowError for what cannot be decoded."""
+    """The decoded row or rows of a record. Raises RowError if it cannot be decoded."""
     assemble: Callable[[Sequence[Row], DropHandler, datetime], tuple[Row, tuple[Variant, ...]]] = (
         lambda rows, _note, _now: (rows[0], ())
     )
-    """One row for the rules, and the product's variants, as of a time: it decides which sale prices hold."""
+    """One row for the rules, and the product's variants, as of a time, which decides the valid sale prices."""
     has_columns: Callable[[Collection[str]], bool] = lambda _names: True
     """Whether the columns of a table are those of this format."""

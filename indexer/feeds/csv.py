@@ -1,7 +1,7 @@
-"""Text tables: the delimiter and the escaping of a file, its header, and its rows with true line numbers.
+"""Text tables: the delimiter and the escaping of a file, its header, and its rows with correct line numbers.
 
-A row with more or fewer cells than the header is rejected. Where a stray quote has swallowed the lines after it, only
-its own line is rejected: reading continues at the next line that is a whole row.
+A row with more or fewer cells than the header is rejected. If a stray quote has swallowed the lines after it, only its
+own line is rejected: reading continues at the next line that is a whole row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DELIMITERS = ",;\t|"
 NOT_UTF_8 = "not UTF-8"
 WRONG_CELLS = "wrong number of cells"
 EXTRA = ""
-"""The key under which a row of another number of cells keeps what no column holds; a repaired row has it no more."""
+"""The key of surplus cells in a row with a wrong number of cells; a repaired row no longer has it."""
 
 _SAMPLE_ROWS = 2_000
 _MAX_NAME = 200
@@ -37,24 +37,24 @@ class Table:
     names: tuple[str, ...]
     delimiter: str
     escape: str | None = None
-    """None where a quote inside a cell is doubled, as the standard has it; else the backslash."""
+    """None if a quote inside a cell is doubled, as in the standard; else the backslash."""
     first: int = 2
-    """The line after the header."""
+    """The number of the line after the header."""
 
     def rename(self, names: Mapping[str, str]) -> Table:
-        """The same table with some columns under other names."""
+        """The same table with some columns renamed."""
         return replace(self, names=_unique([names.get(name, name) for name in self.names]))
 
 
 def detect_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
     """The table that a text begins with, if its first line is a header of at least `fewest` columns.
 
-    The delimiter is the one that divides the header most; the escaping is the one under which fewer of the first rows
-    have a wrong number of cells.
+    The delimiter is the one that splits the header into most columns; the escaping is the one with which fewer of the
+    first rows have a wrong number of cells.
     """
     lines = [f"{line}\n" for line in head.split("\n")]
     if not is_whole and len(lines) > 1:
-        del lines[-1]  # most likely a part
+        del lines[-1]  # probably incomplete
     start = next((number for number, line in enumerate(lines) if not line.isspace()), None)
     if start is None:
         return None
@@ -86,7 +86,7 @@ def _table(lines: list[str], start: int, delimiter: str) -> Table | None:
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
-    """The names, each once: a column without one, or with one that was there, gets its number."""
+    """The names, made unique: a column without a name, or with a repeated one, gets its number."""
     found: dict[str, None] = {}
     for place, name in enumerate(names, 1):
         unique = name or f"column {place}"
@@ -114,17 +114,17 @@ class _TooLongError(Exception):
 
 
 class _TableLines:
-    """The lines of a table, as csv takes them; those of the row at hand are kept, and can be given again."""
+    """The lines of a table for csv; those of the current row are kept, and can be returned again."""
 
     def __init__(self, source: FeedSource, first: int) -> None:
         self._lines = iterate_lines(source)
         self._first = first
         self._again: deque[tuple[int, str, bool]] = deque()
         self.budget = _FREE
-        """Characters of lines that may still be given again."""
+        """The number of characters of lines that may still be returned again."""
         self._size = 0
         self.row_lines: list[tuple[int, str, bool]] = []
-        """Number, text, and whether it could not be decoded."""
+        """Line number, text, and whether it could not be decoded."""
         self.is_broken = False
         """Whether one of the row's lines could not be decoded."""
 
@@ -159,14 +159,14 @@ class _TableLines:
         self.is_broken = False
 
     def give_back(self, count: int) -> None:
-        """Gives the last lines of the row again, within a bound on all lines that stray quotes swallow."""
+        """Returns the last lines of the row again, within a limit on all lines that stray quotes swallow."""
         self.budget -= sum(len(line[1]) for line in self.row_lines)
         self._again.extendleft(reversed(self.row_lines[-count:]))
         del self.row_lines[-count:]
 
 
 class TableReader:
-    """The rows of a table: a list of cells for each good one, as many as there are columns."""
+    """The rows of a table: a list of cells for each valid one, as many as there are columns."""
 
     def __init__(self, source: FeedSource, table: Table, named: str) -> None:
         self._source = source
@@ -175,7 +175,7 @@ class TableReader:
         self._lines = _TableLines(source, table.first)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]] | RejectedRow]:
-        """The line of each row and its cells, or what was rejected. Raises FeedError where the feed breaks off."""
+        """The line of each row and its cells, or the rejected row. Raises FeedError if the feed breaks off."""
         lines, width = self._lines, len(self._table.names)
         reader = _reader(self._table, lines)
         while True:
@@ -198,12 +198,12 @@ class TableReader:
         names, lines = self._table.names, self._lines
         extra = cells[len(names) :]
         if lines.is_broken:
-            detail = f"a byte of it is none in {self._source.encoding}"
+            detail = f"it has a byte that is not valid in {self._source.encoding}"
             yield self._rejected(NOT_UTF_8, detail, dict(zip(names, cells, strict=False)))
         elif extra and not any(map(str.strip, extra)):
             yield lines.row_lines[0][0], cells[: len(names)]
         elif len(cells) > 1 or cells[0].strip():
-            detail = f"{len(cells):,} cells where the header has {len(names):,}"
+            detail = f"{len(cells):,} cells, but the header has {len(names):,}"
             if self._go_back():
                 cells = next(_reader(self._table, iter([text for _, text, _ in lines.row_lines])), cells)
                 extra = cells[len(names) :]
@@ -211,7 +211,7 @@ class TableReader:
             yield self._rejected(WRONG_CELLS, detail, row)
 
     def _unreadable(self, error: Exception) -> RejectedRow:
-        """A row that csv cannot read: it or a cell is too long, or a carriage return is in the middle of a line."""
+        """A row that csv cannot read: it or a cell is too long, or a carriage return is inside a line."""
         text = shorten(self._lines.row_lines[0][1])
         self._go_back()
         if isinstance(error, _TooLongError) or "limit" in str(error):
@@ -223,7 +223,7 @@ class TableReader:
         return RejectedRow(self._source.path, self._lines.row_lines[0][0], reason, detail, self._format, row)
 
     def _go_back(self) -> bool:
-        """Goes back to the first line inside the row that is a whole row itself, if an unclosed quote began the row."""
+        """If an unclosed quote began the row, goes back to the first line inside it that is a whole row itself."""
         lines = self._lines
         if len(lines.row_lines) > 1 and lines.budget > 0:
             for count in range(len(lines.row_lines) - 1, 0, -1):
@@ -247,7 +247,7 @@ _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce":
 def open_table(feed: Feed, fewest: int = 1) -> Table | None:
     """The table at the beginning of a feed, whose encoding is detected first.
 
-    None where its first line is no header.
+    None if its first line is not a header.
     """
     source = feed.source
     encoding = detect_encoding(source.head)
@@ -259,9 +259,9 @@ def open_table(feed: Feed, fewest: int = 1) -> Table | None:
 def read_table(
     feed: Feed, named: str, renamed: Callable[[Table], Mapping[str, str]], required: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]] | RejectedRow]:
-    """The rows of a table, each with its line, under the names that `renamed` gives to columns.
+    """The rows of a table with their lines, under the names that `renamed` gives to columns.
 
-    Raises FeedError when the feed is no table, lacks one of the `required` columns, or breaks off.
+    Raises FeedError if the feed is not a table, lacks one of the `required` columns, or breaks off.
     """
     source = feed.source
     table = open_table(feed)
@@ -270,12 +270,12 @@ def read_table(
             raise FeedError(f"{source.path}: line 1: is not a table header: {first_line(source.head)}")
         return
     if source.encoding != "utf-8":
-        detail = f"the text is read as {source.encoding}; where that is wrong, convert the feed to UTF-8"
+        detail = f"the text is read as {source.encoding}; if that is wrong, convert the feed to UTF-8"
         feed.note(FeedNote(source.path, 0, "encoding", "not UTF-8", detail))
     user_names = feed.mapping.user_names
     table = table.rename({old: new for old, new in renamed(table).items() if old not in user_names})
     looks = f"{source.path}: looks like a {_TITLES.get(named)} feed but has no column"
-    cure = "add it to the export, or name another format with --format"
+    cure = "add it to the export, or set another format with --format"
     check_names(looks, table.names, required, cure)
     names = table.names
     for row in TableReader(source, table, named):
@@ -286,13 +286,13 @@ def read_table(
 
 
 def has_typical_columns(typical: str) -> Callable[[Collection[str]], bool]:
-    """The test whether columns are those of one shop software's export: at least two match the pattern `typical`."""
+    """A test whether columns are those of a shop software's export: at least two match the pattern `typical`."""
     pattern = re.compile(typical, re.IGNORECASE)
     return lambda names: sum(bool(pattern.fullmatch(name)) for name in names) >= _ENOUGH
 
 
 def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[str, Collection[str]]) -> bool:
-    """Whether no column has one of its `hidden` values; a product that is not for sale is noted."""
+    """Whether no column has one of its `hidden` values; a product that is not for sale is reported."""
     for name, values in hidden.items():
         if row.get(name, "").strip().lower() in values:
             feed.note(FeedNote(feed.source.path, line, name, "not for sale", row[name]))
@@ -306,7 +306,7 @@ def first_line(head: bytes) -> str:
 
 
 def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: str) -> None:
-    """Raises FeedError when a known format lacks a column or field that its rows cannot be read without.
+    """Raises FeedError if a known format lacks a column or field without which its rows cannot be read.
 
     `feed` and `cure` are the beginning and the end of the message.
     """
@@ -316,7 +316,7 @@ def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: 
 
 
 def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
-    """Raises FeedError when no column can be a product's id, or none its title."""
+    """Raises FeedError if no column can be a product's id, or none its title."""
     present = {*names, *(name.partition(".")[0] for name in names)}
     for target in _NEEDED:
         rule = mapping.rules[target]
@@ -330,7 +330,7 @@ def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping)
 
 
 def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:
-    """Columns that spell a known name in another way ("Product ID" for product_id), with that name."""
+    """Columns that spell a known name differently ("Product ID" for product_id), with that name."""
     known = {source.name for rule in mapping.rules.values() for source in rule.sources}
     found: dict[str, str] = {}
     for name in names:
@@ -356,7 +356,7 @@ def read_csv(feed: Feed) -> Iterator[Record | RejectedRow]:
 def table_rows(row: object) -> Sequence[Row]:
     """The rows of a record of a table.
 
-    Raises RowError for one that was rejected for its number of cells and is not yet repaired.
+    Raises RowError for a row that was rejected for its number of cells and is not yet repaired.
     """
     rows = object_row(row)
     if any(EXTRA in one for one in rows):

@@ -1,4 +1,4 @@
-"""Google Merchant product data: what its attributes mean, in whatever file they stand; and its text files.
+"""Google Merchant product data: the meaning of its attributes, in any file format; and its text files.
 
 The names are those of Google's product data specification.
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType
 
 REQUIRED = ("id", "title", "description", "link", "image_link", "availability", "price")
-"""What every offer must have."""
+"""The attributes that every offer must have."""
 _TYPICAL_LIST = """
 image_link additional_image_link google_product_category product_type gtin mpn condition item_group_id age_group
 sale_price sale_price_effective_date identifier_exists custom_label_0 shipping_weight
 """
 _TYPICAL = frozenset(_TYPICAL_LIST.split())
 _ENOUGH = 5
-# Terms of a sale: they do not describe the product, and differ for each buyer.
+# Terms of a sale: they do not describe the product, and differ between buyers.
 _TERM_LIST = """
 shipping tax installment subscription_cost loyalty_points loyalty_program free_shipping_threshold handling_cutoff_time
 minimum_order_value carrier_shipping
@@ -47,25 +47,25 @@ RULES: Mapping[str, MappingRule] = {
 
 
 def _resembles_google(columns: Collection[str]) -> bool:
-    """Whether most of the required columns are there, one with an address, and one that is typical."""
+    """Whether most of the required columns are there, one of them with an address, and a typical one."""
     names = set(map(google_name, columns))
     has_address = "link" in names or "image_link" in names
     return has_address and sum(name in names for name in REQUIRED) >= _ENOUGH and not _TYPICAL.isdisjoint(names)
 
 
 def google_name(name: str) -> str:
-    """An attribute's name as the specification has it: "g:Image Link" is image_link."""
+    """An attribute's name as in the specification: "g:Image Link" is image_link."""
     return "_".join(name.lower().removeprefix("g:").split())
 
 
 def assemble_google(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """One offer for the rules: details as attributes, several images in one text apart, without terms."""
+    """One offer for the rules: details become attributes, a text of several images is split, terms are removed."""
     row = {name: value for name, value in rows[0].items() if name not in _TERMS}
     details = row.pop("product_detail", None)
     if details is not None:
         row.update(_details(details, row))
     category = row.get("google_product_category")
-    # A number of Google's list says nothing to a shopper.
+    # A number of Google's list means nothing to a shopper.
     if isinstance(category, str) and category.strip().isdecimal():
         del row["google_product_category"]
         row["google_category_number"] = category
@@ -103,18 +103,18 @@ _NAMESPACE = "{http://base.google.com/ns/1.0}"
 _ITEMS = frozenset({"item", "entry"})
 _ROOTS = frozenset({"rss", "feed", "RDF"})
 _TEXTS = frozenset({"title", "description", "summary", "content"})
-"""Fields whose inner elements are markup of the text, not fields of their own."""
+"""Fields whose inner elements are markup of the text, not separate fields."""
 _MAX_DEPTH = 32
 _MAX_NAMES = 10_000
 
 
 class UnfitError(Exception):
-    """XML that no feed is: what is wrong with it."""
+    """XML that cannot be a feed; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item's line and its fields; only the first megabyte of them where it is too long."""
+    """An item's line and fields; if it is too long, only the first megabyte of them."""
 
     line: int
     fields: dict[str, object]
@@ -122,12 +122,12 @@ class Item:
 
 
 class ItemCollector:
-    """Takes the parser's events and makes rows of them: the field's name to its text, to an object, or to a list."""
+    """Makes rows from the parser's events: maps a field's name to its text, to an object, or to a list."""
 
     def __init__(self) -> None:
         self.expat: XMLParserType | None = None
         self.rows: list[Item] = []
-        """The items that are whole."""
+        """The complete items."""
         self.fed = 0
         self._names: dict[str, tuple[str, bool]] = {}
         self._depth = 0
@@ -162,7 +162,7 @@ class ItemCollector:
         name = self._names.get(tag)
         if name is None:
             if len(self._names) >= _MAX_NAMES:
-                raise UnfitError(f"it has more than {_MAX_NAMES:,} names of elements")
+                raise UnfitError(f"it has more than {_MAX_NAMES:,} different element names")
             name = self._names[tag] = (tag.rpartition("}")[2].strip(), tag.startswith(_NAMESPACE))
         return name
 
@@ -206,7 +206,7 @@ class ItemCollector:
 
 
 def _add(fields: dict[str, object], name: str, value: object) -> None:
-    """A field that comes again becomes a list."""
+    """Adds a field; one that occurs again becomes a list."""
     before = fields.get(name)
     if before is None:
         fields[name] = value
@@ -219,11 +219,11 @@ def _add(fields: dict[str, object], name: str, value: object) -> None:
 _PIECE = 1 << 16
 _MAX_MARKUP = 1 << 22
 _SAMPLE_ITEMS = 100
-"""Items that the fields of a feed are recognised by."""
+"""The number of items from which the fields of a feed are detected."""
 
 
 class _XmlParser(Protocol):
-    """ElementTree's parser with its expat one inside."""
+    """ElementTree's parser with its inner expat parser."""
 
     @property
     def parser(self) -> XMLParserType: ...
@@ -234,13 +234,13 @@ class _XmlParser(Protocol):
 def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each item or entry.
 
-    Raises FeedError for XML that is not well-formed, declares entities, is no RSS and no Atom, or whose items lack a
+    Raises FeedError for XML that is not well-formed, declares entities, is neither RSS nor Atom, or whose items lack a
     field that every offer has.
     """
     source = feed.source
     path = source.path
     looks = f"{path}: looks like a Google Merchant feed but its items have no"
-    if source.encoding == "utf-8":  # XML says its encoding itself; where it does not, it is detected
+    if source.encoding == "utf-8":  # XML declares its encoding; otherwise it is detected
         source.decode(declared_encoding(source.head) or detect_encoding(source.head))
     waiting: list[Record | RejectedRow] = []
     fields: set[str] = set()
@@ -281,7 +281,7 @@ def _items(source: FeedSource) -> Iterator[Item]:
 
 
 def _pieces(source: FeedSource) -> Iterator[bytes]:
-    """The text in pieces, and nothing (the end) after the last of a feed that is not empty."""
+    """The text in pieces, and an empty piece (the end) after the last one of a feed that is not empty."""
     is_empty = True
     for chunk in source.read_utf8():
         is_empty = False
@@ -292,7 +292,7 @@ def _pieces(source: FeedSource) -> Iterator[bytes]:
 
 
 def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, piece: bytes) -> FeedError | None:
-    """Gives the parser a piece; errors are raised after the items before them."""
+    """Passes a piece to the parser; errors are raised after the items before them."""
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 
     expat = parser.parser

@@ -1,4 +1,4 @@
-"""Input of a feed: its bytes, unpacked and in UTF-8, its first megabyte to recognise it by, and its lines."""
+"""Input of a feed: its bytes, unpacked and in UTF-8, its first megabyte for detecting the format, and its lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SAMPLE = 1 << 16
-# What programs of shops export in, the likelier first: among encodings that suit a text equally, the first is taken.
+# Encodings in which shop programs export, the likelier first: of encodings that suit a text equally, the first is used.
 _USUAL = ("cp1252", "cp1250", "cp1251", "gb18030", "cp932", "cp949", "big5", "cp1254", "cp1253", "cp1255", "cp1256")
 _RARE = ("cp1257", "koi8_r", "euc_jp")
 _MOST_CHAOS = 0.3
@@ -34,7 +34,7 @@ _ERRORS = "shelfwise.undecodable"
 
 
 def bom_encoding(head: bytes) -> str:
-    """The encoding that the byte order mark says, or that of ASCII with zeros between; empty without either."""
+    """The encoding given by the byte order mark, or by ASCII with zeros in between; empty without either."""
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return name
@@ -47,7 +47,7 @@ def bom_encoding(head: bytes) -> str:
 
 
 def declared_encoding(head: bytes) -> str:
-    """The encoding that an XML declaration names; empty where there is none, or one that Python does not know."""
+    """The encoding that an XML declaration names; empty if there is none, or one that Python does not know."""
     match = _DECLARED.match(head.lstrip())
     return _known(match[1].decode()) if match else ""
 
@@ -55,12 +55,12 @@ def declared_encoding(head: bytes) -> str:
 def _known(name: str) -> str:
     try:
         return codecs.lookup(name).name if "".encode(name) == b"" else ""
-    except (LookupError, ValueError, TypeError):  # a codec such as "hex" is none for text
+    except (LookupError, ValueError, TypeError):  # a codec such as "hex" is not for text
         return ""
 
 
 def detect_encoding(head: bytes) -> str:
-    """UTF-8 where most lines with more than ASCII are UTF-8 (the others are broken lines), else the likeliest one."""
+    """UTF-8 if most lines with more than ASCII are UTF-8 (the others are broken lines), else the likeliest encoding."""
     whole = head[: head.rfind(b"\n") + 1] or head
     lines = [line for line in whole.split(b"\n") if not line.isascii()]
     if not lines or sum(map(_is_utf8, lines)) * 2 > len(lines):
@@ -87,7 +87,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def decode_to_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """The text in UTF-8, without a byte order mark. An undecodable byte becomes FF, which UTF-8 never has."""
+    """The text in UTF-8, without a byte order mark. An undecodable byte becomes FF, which UTF-8 never contains."""
     if encoding == UTF_8:
         yield from _without_mark(chunks)
         return
@@ -120,11 +120,11 @@ codecs.register_error(_ERRORS, _undecodable)
 
 
 MAX_RATIO = 500
-"""Unpacked bytes for each packed one, over a whole feed. Texts of products pack to a fifth, seldom below a fiftieth."""
+"""The most unpacked bytes per packed byte of a feed. Product texts pack to a fifth, rarely to less than a fiftieth."""
 _FREE = 1 << 26
-"""Bytes that may come before the ratio counts: a small feed of equal rows packs very well."""
+"""The number of bytes before the ratio counts: a small feed of equal rows packs very well."""
 
-# What one call may unpack is bounded by what it is given: 64 KiB of gzip or 2 KiB of zstd hold 64 MiB at the worst.
+# The input limits what one call may unpack: 64 KiB of gzip or 2 KiB of zstd hold 64 MiB at worst.
 _GZIP_PIECE = 1 << 16
 _ZSTD_PIECE = 1 << 11
 _GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
@@ -144,7 +144,7 @@ class DecompressionBombError(Exception):
 
 
 class _Decompressor(Protocol):
-    """One member or frame of a compressed file, as zlib and zstandard both have it."""
+    """One member or frame of a compressed file, as in both zlib and zstandard."""
 
     def decompress(self, data: bytes, /) -> bytes: ...
     @property
@@ -154,7 +154,7 @@ class _Decompressor(Protocol):
 
 
 def foreign_format(head: bytes) -> str:
-    """What a file is that is no feed, and what to do with it; empty for anything else."""
+    """The kind of a file that is not a feed, and what to do with it; empty for anything else."""
     if head[_TAR_MARK] == b"ustar":
         return "is a tar archive; unpack it, and name the feeds in it"
     return next((fault for magic, fault in _FOREIGN.items() if head.startswith(magic)), "")
@@ -166,17 +166,17 @@ def is_packed(head: bytes) -> bool:
 
 
 def unpack(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The content in chunks, none of them empty; what is not packed as it is.
+    """The content in chunks, none of them empty; content that is not packed stays as it is.
 
-    Raises zlib.error, zstandard.ZstdError or EOFError for a broken file, BombError for one that unpacks to more than
-    MAX_RATIO times its size.
+    Raises zlib.error, zstandard.ZstdError or EOFError for a broken file, DecompressionBombError for one that unpacks to
+    more than MAX_RATIO times its size.
     """
     if head.startswith(_GZIP):
         return _bounded(blocks, _GZIP_PIECE, lambda: zlib.decompressobj(wbits=31))
     if is_packed(head):
         from zstandard import ZstdDecompressor
 
-        # Not zstandard's stream reader: it takes a truncated file for a whole one.
+        # Not zstandard's stream reader, which accepts a truncated file as complete.
         return _bounded(blocks, _ZSTD_PIECE, ZstdDecompressor().decompressobj)
     return blocks
 
@@ -200,7 +200,7 @@ def _bounded(blocks: Iterator[bytes], size: int, opened: Callable[[], _Decompres
 
 
 def _members(pieces: Iterator[bytes], opened: Callable[[], _Decompressor]) -> Iterator[bytes]:
-    """One member after another; zeros between and behind them are padding."""
+    """One member after another; zeros between and after them are padding."""
     member = opened()
     is_inside = False
     for piece in pieces:
@@ -218,22 +218,22 @@ def _members(pieces: Iterator[bytes], opened: Callable[[], _Decompressor]) -> It
 
 STANDARD_INPUT = "-"
 MAX_LINE = 1_000_000
-"""Bytes of one row, whatever its format. A longer line comes cut to a little more than this, so its length tells."""
+"""The most bytes of a row, in any format. A longer line is cut to a little more than this, so that it is recognised."""
 HEAD_BYTES = 1 << 20
-"""Bytes of a feed that its format is recognised by."""
+"""The number of bytes of a feed from which its format is detected."""
 
 _BLOCK = 1 << 17
 _FIRST = 512
 
 
 class _ByteCounter:
-    """A file that counts the bytes taken from it, and shows its first ones beforehand."""
+    """A file that counts the bytes read from it, and shows its first bytes before that."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.consumed = 0
         self.head = b""
-        while len(self.head) < _FIRST and (more := file.read(_FIRST - len(self.head))):  # a pipe gives what it has
+        while len(self.head) < _FIRST and (more := file.read(_FIRST - len(self.head))):  # a pipe returns what it has
             self.head += more
 
     def blocks(self) -> Iterator[bytes]:
@@ -245,18 +245,18 @@ class _ByteCounter:
 
 
 def total_size(paths: Sequence[str]) -> int | None:
-    """The bytes of several feeds together; None where one is standard input or a pipe.
+    """The total size of several feeds in bytes; None if one is standard input or a pipe.
 
-    Raises FeedError as `feed_size`.
+    Raises FeedError like `feed_size`.
     """
     sizes = [feed_size(path) for path in paths]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def feed_size(path: str) -> int | None:
-    """The bytes of a feed file; None for standard input or a pipe.
+    """The size of a feed file in bytes; None for standard input or a pipe.
 
-    Raises FeedError when there is no such file, so that a run over many feeds fails before its first one.
+    Raises FeedError if there is no such file, so that a run over many feeds fails before the first one.
     """
     if path == STANDARD_INPUT:
         return None
@@ -270,18 +270,18 @@ def feed_size(path: str) -> int | None:
 
 
 class FeedSource:
-    """One open feed. `head` is its beginning; `chunks` gives all of it once, as the format's reader asks for it."""
+    """One open feed. `head` is its beginning; `chunks` returns all of it once, in the form that the reader requests."""
 
     def __init__(self, path: str, file: BinaryIO, advance: Callable[[int], None]) -> None:
         self.path = path
         self.line = 0
-        """The last whole line: set by the format's reader, for the message when the file breaks off."""
+        """The number of the last complete line, set by the format's reader for the message if the file breaks off."""
         self._advance = advance
         self._counted = _ByteCounter(file)
         if fault := foreign_format(self._counted.head):
             raise FeedError(f"{path}: {fault}")
         self.is_plain = path != STANDARD_INPUT and not is_packed(self._counted.head) and Path(path).is_file()
-        """Whether the bytes lie in the file as they are, so that it can be opened by its path."""
+        """Whether the file is not packed, so that it can be opened by its path."""
         self._broken: Exception | None = None
         self._content = unpack(self._counted.head, self._counted.blocks())
         self._before = list(self._beginning())
@@ -307,12 +307,12 @@ class FeedSource:
             yield chunk
 
     def decode(self, encoding: str) -> None:
-        """Decodes the bytes by an encoding, from the first on."""
+        """Decodes the bytes with an encoding, from the first on."""
         self.encoding = encoding
         self.head = b"".join(decode_to_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
 
     def read_raw(self) -> Iterator[bytes]:
-        """The unpacked content in chunks as it is. Raises FeedError where it breaks off."""
+        """The unpacked content in chunks, not decoded. Raises FeedError if it breaks off."""
         chunks = chain(self._before, self._rest())
         self._before = []
         reported = 0
@@ -328,7 +328,7 @@ class FeedSource:
         yield from self._content
 
     def read_utf8(self) -> Iterator[bytes]:
-        """The content in chunks of UTF-8, without a byte order mark. Raises FeedError where it breaks off."""
+        """The content in chunks of UTF-8, without a byte order mark. Raises FeedError if it breaks off."""
         return decode_to_utf8(self.read_raw(), self.encoding)
 
     def _next(self, chunks: Iterator[bytes]) -> bytes:
@@ -342,12 +342,12 @@ class FeedSource:
             raise self.truncation_error(_why(error)) from error
 
     def report_all_read(self) -> None:
-        """Reports all bytes as read, where a reader opened the file by its path."""
+        """Reports all bytes as read, if a reader opened the file by its path."""
         if self.is_plain:
             self._advance(Path(self.path).stat().st_size)
 
     def truncation_error(self, why: str) -> FeedError:
-        """The error for a feed that breaks off after the line that was read last."""
+        """The error for a feed that breaks off after the last line that was read."""
         advice = "the rows up to there were read; fetch the file again"
         return FeedError(f"{self.path}: cannot be read after line {self.line:,}: {why}; {advice}")
 
@@ -356,7 +356,7 @@ class FeedSource:
 def open_source(path: str, advance: Callable[[int], None]) -> Iterator[FeedSource]:
     """An open feed: a file's path, or "-" for standard input. `advance` receives the bytes of each read.
 
-    Raises FeedError when it cannot be opened or is of a foreign format.
+    Raises FeedError if it cannot be opened or has a foreign format.
     """
     try:
         file: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else io.FileIO(path)
@@ -373,7 +373,7 @@ def open_source(path: str, advance: Callable[[int], None]) -> Iterator[FeedSourc
 def open_sources(paths: Sequence[str], advance: Callable[[int], None]) -> Iterator[FeedSource]:
     """Several feeds, each open until the next one is requested. `advance` receives the bytes of each read.
 
-    Raises FeedError as `open_source`, and before the first one where any is missing.
+    Raises FeedError like `open_source`, and before the first one if any is missing.
     """
     total_size(paths)
     for path in paths:
@@ -382,7 +382,7 @@ def open_sources(paths: Sequence[str], advance: Callable[[int], None]) -> Iterat
 
 
 def iterate_lines(source: FeedSource) -> Iterator[tuple[int, bytes]]:
-    """Every line with its number from 1, without its newline. Raises FeedError where the feed breaks off."""
+    """Every line with its number from 1, without its newline. Raises FeedError if the feed breaks off."""
     number = 0
     rest = b""
     for chunk in source.read_utf8():

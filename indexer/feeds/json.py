@@ -1,4 +1,4 @@
-"""JSON feeds: an array cut into its elements as it streams in, JSON lines, rejected rows, and variants of objects."""
+"""JSON feeds: an array split into its elements as it is read, JSON lines, rejected rows, and variants in objects."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CODES = ("sku", "gtin", "ean", "upc", "mpn")
 
 
 def assemble_objects(rows: Sequence[Row], note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """The row without its variants, and these: a list of objects with id, options, price, availability, identifiers
-    (or sku, gtin, ean, upc, mpn) and image. Anything else under that name is an attribute.
+    """The row without its variants, and the variants: a list of objects with id, options, price, availability,
+    identifiers (or sku, gtin, ean, upc, mpn) and image. Any other value under that name is an attribute.
 
     Raises RowError for a variant with a broken price or a value of the wrong type.
     """
@@ -80,7 +80,7 @@ _rejected_decoder = msgspec.json.Decoder(RejectedRow)
 
 
 def read_json_lines(feed: Feed, named: str = "jsonl") -> Iterator[Record | RejectedRow]:
-    """A record for each line that is not blank, its bytes not yet decoded."""
+    """A record for each line that is not blank, with its bytes not yet decoded."""
     path = feed.source.path
     for number, line in iterate_lines(feed.source):
         if len(line) > MAX_LINE:
@@ -96,9 +96,9 @@ def reject_too_long(path: str, line: int, named: str, row: bytes) -> RejectedRow
 
 
 def json_rows(row: object) -> Sequence[Row]:
-    """The object of a line: from its bytes, its text, or decoded already.
+    """The object of a line: from its bytes, its text, or already decoded.
 
-    Raises RowError for what is not UTF-8, not JSON or not an object.
+    Raises RowError if it is not UTF-8, not JSON or not an object.
     """
     line = row.encode(errors="surrogatepass") if isinstance(row, str) else row
     value = decode_line(line) if isinstance(line, bytes) else line
@@ -108,7 +108,7 @@ def json_rows(row: object) -> Sequence[Row]:
 
 
 def decode_line(line: bytes) -> object:
-    """The value of a line of JSON. Raises RowError where it has none."""
+    """The value of a line of JSON. Raises RowError if it has none."""
     try:
         return _decoder.decode(line)
     except UnicodeDecodeError as error:
@@ -118,9 +118,9 @@ def decode_line(line: bytes) -> object:
 
 
 def _lenient(line: bytes, error: Exception) -> object:
-    """JSON with NaN and Infinity, or numbers past a float's range, as some writers make it; the field is judged later.
+    """JSON with NaN and Infinity, or numbers beyond a float's range, as some writers make it; fields are checked later.
 
-    Lone surrogates are refused here: they could never be written again.
+    Lone surrogates are refused here, since they could never be written again.
     """
     try:
         text = line.decode()
@@ -135,7 +135,7 @@ def _lenient(line: bytes, error: Exception) -> object:
 
 
 def is_rejected(line: bytes) -> bool:
-    """Whether a line is one of a file of rejected rows."""
+    """Whether a line is from a file of rejected rows."""
     try:
         value = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -144,7 +144,7 @@ def is_rejected(line: bytes) -> bool:
 
 
 def unwrap_rejected(record: Record) -> Record:
-    """The record inside a line of rejected rows, with the place of that line. Raises RowError where there is none."""
+    """The record inside a line of rejected rows, with the place of that line. Raises RowError if there is none."""
     line = record.row if isinstance(record.row, bytes) else b""
     try:
         inner = _rejected_decoder.decode(line)
@@ -162,8 +162,8 @@ REJECTED = FeedFormat("rejected", "rejected rows", lambda feed: read_json_lines(
 _LONGEST = 16 * MAX_LINE
 _LONGEST_BEFORE = 1_000
 """Maximum bytes that may precede an array."""
-# A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
-# careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
+# A bracket or a comma, after any text without one: plain text and whole strings. JSON has no line ends inside strings,
+# but careless writers do: such a string ends at a quote followed by a structural character; if there is none, its first
 # quote is a stray one. Atomic, so that nothing is tried twice; and no choice depends on where a chunk ended.
 _STRINGS = (
     rb'"(?>(?:[^"\\\n]++|\\[^\n])*)"|"(?>(?:[^"\\]++|\\.)*)"(?=\s*+[,:}\]])|"(?=(?>(?:[^"\\]++|\\.)*)"\s*+[^\s,:}\]])'
@@ -175,8 +175,8 @@ _INNER = re.compile(rb'(?>(?:[^"{}\[\]]++|' + _STRINGS + rb")*)([{}\[\]])", re.D
 def read_json_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iterator[Record | RejectedRow]:
     """A record for each element, with the line on which it begins.
 
-    Where the array stands inside something else, `inside` matches what is before it, up to its bracket; arrays that
-    follow are read, too. Raises FeedError for what is no array, never ends, goes on behind its end, or has an element
+    If the array is inside something else, `inside` matches what is before it, up to its bracket; further arrays are
+    read, too. Raises FeedError for input that is not an array, never ends, continues after its end, or has an element
     over 16 MB.
     """
     path = feed.source.path
@@ -190,7 +190,7 @@ def read_json_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iter
 class _ArrayElements:
     """The elements of the array in a source, undecoded.
 
-    Brackets are counted outside strings, so that one malformed element is one bad row and not the end of the feed. The
+    Brackets are counted outside strings, so that a malformed element is one bad row and not the end of the feed. The
     buffer never holds more than one element and one chunk.
     """
 
@@ -200,9 +200,9 @@ class _ArrayElements:
         self._chunks = source.read_utf8()
         self._buffer = b""
         self._start = 0
-        """Where the element begins, or the text between two."""
+        """The start of the element, or of the text between two elements."""
         self._place = 0
-        """What lies before was looked at."""
+        """The position up to which the buffer was searched."""
         self._line = 1
         """The line of `_start`."""
         self._depth = 0
@@ -258,9 +258,9 @@ class _ArrayElements:
         self._start = self._place
 
     def _more(self) -> bool:
-        """Takes chunks until there is enough to look again: as much as there was, so that nothing is looked at often.
+        """Reads chunks until the buffer has doubled, so that nothing is searched often.
 
-        False at the end of the feed.
+        Returns False at the end of the feed.
         """
         self._buffer = self._buffer[self._start :]
         self._place -= self._start
@@ -281,7 +281,7 @@ class _ArrayElements:
             behind = rest.lstrip()
             self._line += rest[: len(rest) - len(behind)].count(b"\n")
             if behind:
-                raise FeedError(f"{self._source.path}: line {self._line:,}: more behind the end of the JSON array")
+                raise FeedError(f"{self._source.path}: line {self._line:,}: text after the end of the JSON array")
             self._start = self._place = len(self._buffer)
             if not self._more():
                 return

@@ -1,6 +1,6 @@
 """Feed mapping: the rows' fields of each product field, by default names, a mapping file or flags.
 
-A mapping file is TOML or JSON, its keys are fields of a product:
+A mapping file is TOML or JSON; its keys are fields of a product:
 
     title = "product_name"                      # another name
     brand = "maker.name"                        # inside an object of the row
@@ -34,7 +34,7 @@ from retrieval.updates.validation import EXACT
 
 @dataclass(frozen=True, slots=True)
 class FieldSource:
-    """The location of a value in a row: a field's name, or a path with dots into the objects of the row."""
+    """The location of a value in a row: a field's name, or a dotted path into the objects of the row."""
 
     name: str
     unit: str = ""
@@ -43,19 +43,19 @@ class FieldSource:
 
 @dataclass(frozen=True, slots=True)
 class MappingRule:
-    """The sources of one product field, the first with a value wins; `value` is the default."""
+    """The sources of one product field, of which the first with a value is used; `value` is the default."""
 
     sources: tuple[FieldSource, ...] = ()
     value: object = None
 
 
 def first_of(*names: str) -> MappingRule:
-    """The first of these names that has a value."""
+    """A rule that uses the first of these names that has a value."""
     return MappingRule(tuple(FieldSource(name, "cents" if name.endswith("_cents") else "") for name in names))
 
 
 SALE_PERIOD = "sale_period"
-"""No field of a product: when its sale price holds, as two times with a slash between them."""
+"""Not a field of a product: the period of its sale price, as two times separated by a slash."""
 
 DEFAULT_RULES: Mapping[str, MappingRule] = {
     "id": first_of("id", "product_id", "sku", "asin"),
@@ -96,36 +96,36 @@ _KEYS = {"field", "unit", "value"}
 
 @dataclass(frozen=True, slots=True)
 class FeedMapping:
-    """The rule of each product field; as it comes, the names that are known by default."""
+    """The rule of each product field; by default, the known names."""
 
     rules: Mapping[str, MappingRule] = field(default_factory=lambda: DEFAULT_RULES)
     user_names: frozenset[str] = frozenset()
-    """The source names that the user gave: one that no row has is worth a warning."""
+    """The source names that the user gave; a warning is given for one that no row has."""
     user_fields: frozenset[str] = frozenset()
-    """The product fields that the user gave rules for: these go over what a format's columns mean."""
+    """The product fields for which the user gave rules; these override the meaning of a format's columns."""
 
     def replace(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
-        """This mapping with the rules of some fields replaced by a user's."""
+        """This mapping with the user's rules for some fields."""
         names = {source.name for rule in rules.values() for source in rule.sources}
         return FeedMapping({**self.rules, **rules}, self.user_names | names, self.user_fields | rules.keys())
 
     def with_format_rules(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
-        """This mapping for a format whose columns mean `rules`, where the user has not said otherwise."""
+        """This mapping for a format whose columns mean `rules`, except for fields with a rule of the user."""
         known = {target: rule for target, rule in rules.items() if target not in self.user_fields}
         return FeedMapping({**self.rules, **known}, self.user_names, self.user_fields)
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
-    """The default mapping with what a TOML or JSON file (recognised by its first character) replaces.
+    """The default mapping with the replacements in a TOML or JSON file (detected by its first character).
 
-    Raises FeedError when the file cannot be read, names an unknown product field, or holds anything but rules.
+    Raises FeedError if the file cannot be read, names an unknown product field, or contains anything but rules.
     """
     table = read_table_file(lambda: Path(path).read_text(encoding="utf-8-sig"), f"mapping {path}")
     return FeedMapping().replace(dict(_rules(table, f"mapping {path}")))
 
 
 def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
-    """The content of a TOML or JSON file, recognised by its first character. Raises FeedError with the `place`."""
+    """The content of a TOML or JSON file, detected by its first character. Raises FeedError with the `place`."""
     try:
         content = read()
         return msgspec.json.decode(content) if content.lstrip().startswith("{") else tomllib.loads(content)
@@ -134,10 +134,10 @@ def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
 
 
 def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
-    """`mapping` (the default one when None) with what flags such as `title=product_name` replace.
+    """`mapping` (by default the default one) with the replacements of flags such as `title=product_name`.
 
-    What follows the first `=` is a name, or a rule as a TOML value: `price={field = "cost", unit = "cents"}`.
-    Raises FeedError for anything else, and for an unknown product field.
+    The text after the first `=` is a name, or a rule as a TOML value: `price={field = "cost", unit = "cents"}`. Raises
+    FeedError for anything else, and for an unknown product field.
     """
     result = mapping or FeedMapping()
     for flag in flags:
@@ -187,7 +187,7 @@ def _rule(content: object, place: str) -> MappingRule:
 
 
 DropHandler = Callable[[str, str, str], None]
-"""Receives the field, the reason and the detail of a value that was dropped."""
+"""Receives the field, the reason and the detail of a dropped value."""
 
 _MAX_DEPTH = 8
 
@@ -195,9 +195,9 @@ _MAX_DEPTH = 8
 def add_attributes(
     found: dict[str, AttributeValue], values: Mapping[str, object], note: DropHandler, prefix: str = ""
 ) -> None:
-    """Adds each value under its name; a name that is there already keeps its value.
+    """Adds each value under its name; an existing name keeps its value.
 
-    Dropped with a note: a number that is not finite, a list with objects in it, an object more than eight deep.
+    Dropped with a note: a number that is not finite, a list that contains objects, an object more than eight deep.
     """
     for key, value in values.items():
         name = prefix + key.strip()

@@ -1,4 +1,4 @@
-"""Parquet feeds, read batch by batch. Packed and piped input goes to disk first: Parquet is read from its end."""
+"""Parquet feeds, read in batches. Packed and piped input is first written to disk: Parquet is read from its end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from indexer.feeds.json import assemble_objects
 from retrieval.errors import FeedError, RowError
 
 MAX_SPOOLED = 16 << 30
-"""Bytes of a packed or piped Parquet feed that may lie on disk while it is read."""
+"""The most bytes of a packed or piped Parquet feed that are written to disk while it is read."""
 MAX_GROUP = 4 << 30
-"""Bytes, unpacked, of one row group: the piece that a Parquet file is read by."""
+"""The most unpacked bytes of a row group, the unit in which a Parquet file is read."""
 
 _BATCH = 500
 _BUFFER = 1 << 20
@@ -56,7 +56,7 @@ def _check_groups(path: str, metadata: object) -> None:
         size = metadata.row_group(number).total_byte_size  # type: ignore[attr-defined]
         if size > MAX_GROUP:
             raise FeedError(
-                f"{path}: row group {number + 1} unpacks to {size:,} bytes; one may have {MAX_GROUP:,}: "
+                f"{path}: row group {number + 1} unpacks to {size:,} bytes; at most {MAX_GROUP:,} are allowed: "
                 f"write the file with smaller row groups"
             )
 
@@ -68,9 +68,7 @@ def _spooled(source: FeedSource) -> BinaryIO:
         size += len(chunk)
         if size > MAX_SPOOLED:
             file.close()
-            raise FeedError(
-                f"{source.path}: unpacks to more than {MAX_SPOOLED:,} bytes; hand over the Parquet file itself"
-            )
+            raise FeedError(f"{source.path}: unpacks to more than {MAX_SPOOLED:,} bytes; pass the Parquet file itself")
         file.write(chunk)
     file.seek(0)
     return file
@@ -79,7 +77,7 @@ def _spooled(source: FeedSource) -> BinaryIO:
 def parquet_rows(row: object) -> Sequence[Row]:
     """The row of a record with times, decimals and bytes as texts.
 
-    Raises RowError for bytes that are no text.
+    Raises RowError for bytes that are not a text.
     """
     one = object_row(row)[0]
     try:

@@ -1,9 +1,9 @@
 """Reading of feeds: raw records in the process that reads, products wherever they are made.
 
-`read_records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader`
-makes a product of one of them. `read_products` does both in one process. A row that cannot be used is rejected with its
-line and its reason (see `indexer.feeds.row_parser`); a file that breaks off raises FeedError after the rows before the
-break: a broken file must never look like a small catalog.
+`read_records` opens the feeds, detects each one's format and returns its raw rows with their lines; `RecordReader`
+makes a product from one of them. `read_products` does both in one process. A row that cannot be used is rejected with
+its line and the reason (see `indexer.feeds.row_parser`). A file that breaks off raises FeedError after the rows before
+the break: a broken file must never look like a small catalog.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from retrieval.records import Product
 
 @dataclass(frozen=True, slots=True)
 class NumberedProduct:
-    """A product with the line of its feed, counted from 1."""
+    """A product with the line of its feed, from 1."""
 
     line: int
     product: Product
@@ -46,12 +46,12 @@ def read_records(
     note: NoteHandler = ignore,
     advance: Callable[[int], None] = ignore,
 ) -> Iterator[Record | RejectedRow]:
-    """The rows of several feeds, one after the other, undecoded; and those that are none already here.
+    """The rows of several feeds, one after the other, undecoded; rows that are already found invalid are rejected.
 
-    `format` is the name of all feeds' format; empty recognises each one's. `note` receives what is true of a whole feed
-    and which products are not for sale, `advance` the bytes that are read. Raises FeedError for a feed that cannot be
-    opened (before the first row, when it is missing), is of no known format, lacks a column, or breaks off (after its
-    rows before that).
+    `format` is the name of all feeds' format; empty detects each one's. `note` receives remarks on a whole feed and the
+    products that are not for sale, `advance` the number of bytes read. Raises FeedError for a feed that cannot be
+    opened (before the first row if it is missing), has no known format, lacks a column, or breaks off (after its rows
+    before that).
     """
     named = get_format(format) if format else None
     for source in open_sources(paths, advance):
@@ -61,7 +61,7 @@ def read_records(
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """Records of a feed, with what was noted and how many bytes were read for them."""
+    """Records of a feed, with their notes and the number of bytes that were read for them."""
 
     records: list[Record | RejectedRow]
     notes: list[FeedNote]
@@ -70,7 +70,7 @@ class RecordBatch:
 
 @dataclass(frozen=True, slots=True)
 class FeedRecords:
-    """The records of one feed in batches of `size`; each iteration reads the feed. Raises as `read_records` does."""
+    """The records of one feed in batches of `size`; each iteration reads the feed. Raises like `read_records`."""
 
     feed: str
     mapping: FeedMapping
@@ -89,19 +89,19 @@ class FeedRecords:
 
 
 class RecordReader:
-    """Makes products of records, by a mapping and as of a time: it decides which sale prices hold."""
+    """Makes products from records, by a mapping and as of a time, which decides the valid sale prices."""
 
     def __init__(self, mapping: FeedMapping, *, now: datetime | None = None) -> None:
         self._mapping = mapping
         self._now = now or datetime.now(UTC)
         self._readers: dict[str, RowReader] = {}
         self.depends_on_time = False
-        """Whether another time might make another product of the last record."""
+        """Whether another time might give another product for the last record."""
 
     def read_product(self, record: Record, note: NoteHandler = ignore) -> Product:
         """The product of a record; `note` receives each dropped value.
 
-        Raises RowError when the row has to be rejected.
+        Raises RowError if the row must be rejected.
         """
         record = _inner(record)
         known = FORMATS[record.format]
@@ -118,7 +118,7 @@ class RecordReader:
         return add_variants(product, variants) if variants else product
 
     def reject(self, record: Record, error: RowError) -> RejectedRow:
-        """The rejected row of a record, with the row as JSON can hold it: decoded, or the text of what cannot be."""
+        """The rejected row of a record, with the row as a JSON value: decoded, or as text if it cannot be."""
         try:
             inner = _inner(record)
         except RowError:  # a rejected row without a format is kept as it is
@@ -127,7 +127,7 @@ class RecordReader:
 
     @property
     def fields(self) -> FieldNames:
-        """The user's names that no row had so far, and the names of the rows."""
+        """The user's names that no row had so far, and the names in the rows."""
         fields = FieldNames(self._mapping.user_names, frozenset())
         for reader in self._readers.values():
             fields = fields.merge(reader.plans.fields)
@@ -135,7 +135,7 @@ class RecordReader:
 
 
 def _inner(record: Record) -> Record:
-    """The record itself, or the one inside a rejected row. Raises RowError where that has no format."""
+    """The record itself, or the one inside a rejected row. Raises RowError if the latter has no format."""
     if record.format == "rejected":
         record = unwrap_rejected(record)
         if record.format not in FORMATS or record.format == "rejected":
@@ -167,9 +167,9 @@ def read_products(
     advance: Callable[[int], None] = ignore,
     now: datetime | None = None,
 ) -> Iterator[NumberedProduct]:
-    """The products of several feeds as one catalog, in one process. The first of equal ids stays, across feeds too.
+    """The products of several feeds as one catalog, in one process. Of equal ids the first is kept, also across feeds.
 
-    See `records` for the hooks, and for what it raises. The ids are held in memory.
+    See `read_records` for the hooks and the errors. The ids are held in memory.
     """
     reader = RecordReader(mapping, now=now)
     ids: set[str] = set()
@@ -197,7 +197,7 @@ FORMATS: Mapping[str, FeedFormat] = {
 
 
 def get_format(name: str) -> FeedFormat:
-    """A format by its name. Raises FeedError for an unknown one, naming those that there are."""
+    """A format by its name. Raises FeedError for an unknown one, with the known names."""
     if name in FORMATS:
         return FORMATS[name]
     advice = suggest_names(name, FORMATS, f"the formats are {', '.join(FORMATS)}")
@@ -205,7 +205,7 @@ def get_format(name: str) -> FeedFormat:
 
 
 def detect_format(feed: Feed) -> FeedFormat:
-    """The format of a feed. An empty one is JSON lines without a line. Raises FeedError for what is none."""
+    """The format of a feed. An empty one is JSON lines without lines. Raises FeedError if none is detected."""
     source = feed.source
     if source.head.startswith(b"PAR1"):
         return PARQUET
@@ -221,7 +221,7 @@ def detect_format(feed: Feed) -> FeedFormat:
     table = open_table(feed, fewest=2)
     if table is None:
         raise FeedError(
-            f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} begins no JSON, no XML and no "
-            f"table with a header; name its format with --format ({', '.join(FORMATS)})"
+            f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} does not begin JSON, XML or "
+            f"a table with a header; set its format with --format ({', '.join(FORMATS)})"
         )
     return next(each for each in (SHOPIFY, WOOCOMMERCE, GOOGLE_TEXT, CSV_FORMAT) if each.has_columns(table.names))

@@ -6,7 +6,7 @@ Values that cannot be used:
 |--------------------------------------|-----------------|---------------------------------------------------------|
 | id                                   | row rejected    | missing, blank, over 512 bytes, control characters: row |
 | title                                | row rejected    | missing or blank: row rejected                          |
-| price                                | row rejected    | no number, negative, NaN, infinite: row rejected        |
+| price                                | row rejected    | not a number, negative, NaN, infinite: row rejected     |
 | description, brand, category, images | row rejected    | every text is usable                                    |
 | identifiers                          | row rejected    | a number that is not finite: dropped with a note        |
 | currency, language                   | row rejected    | an unknown code: dropped with a note                    |
@@ -17,11 +17,11 @@ Values that cannot be used:
 | places                               | dropped         | no two numbers, no place, 0 and 0: dropped with a note  |
 | attributes                           | row rejected    | NaN, lists of objects, too deep: dropped with a note    |
 
-A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field of
-the row that no rule used becomes an attribute, with three exceptions: a name known for a product field is dropped when
-it has the value that was used; a `name` next to the title becomes the identifier "model" when it looks like a model
-number (a digit, no blanks), and is dropped when the title contains it; and the regular price next to a sale price
-becomes the attribute "regular_price". A sale price counts only inside the period that the row gives for it.
+A null, a blank text, an empty list and an empty object count as missing: the next name of the mapping is tried. A field
+of the row that no rule used becomes an attribute, with three exceptions. A known name of a product field is dropped if
+it has the value that was used. A `name` next to the title becomes the identifier "model" if it looks like a model
+number (a digit, no blanks), and is dropped if the title contains it. The regular price next to a sale price becomes the
+attribute "regular_price". A sale price counts only within the period that the row gives for it.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ _MODEL = re.compile(r"(?=\D*\d)\S+")
 
 
 class RowPlan:
-    """The rules for rows with the same names, without the sources that none of them has."""
+    """The rules for rows with the same names, without sources that none of them has."""
 
     def __init__(self, rules: Mapping[str, MappingRule], targets: Mapping[str, str], names: frozenset[str]) -> None:
         self.targets = targets
-        """The first product field of each name of the mapping."""
+        """The first product field of each name in the mapping."""
         self.rules: dict[str, MappingRule] = {}
         for target, rule in rules.items():
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
@@ -90,7 +90,7 @@ class RowPlan:
 
 
 class RowReading:
-    """One row on its way: what was found for which product field, and which names of the row were used."""
+    """The reading of one row: the values found for product fields, and the names of the row that were used."""
 
     __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_used")
 
@@ -113,7 +113,7 @@ class RowReading:
     def optional(
         self, target: str, parse: Callable[[str, object], T], found: tuple[FieldSource, object] | None = None
     ) -> T | None:
-        """The parsed value of a field, by default the first one found; None where there is none that is usable."""
+        """The parsed value of a field, by default the first one found; None if none is usable."""
         found = found or self.find(target)
         try:
             return parse(found[0].name, found[1]) if found else None
@@ -122,7 +122,7 @@ class RowReading:
             return None
 
     def identity(self) -> str:
-        """The id. Raises RowError without one, and for one that could not be a key."""
+        """The id. Raises RowError if it is missing, or could not be a key."""
         found = self.find("id")
         if found is None:
             raise RowError("no id")
@@ -134,27 +134,27 @@ class RowReading:
         return spelled.strip()
 
     def title(self) -> str:
-        """The title. Raises RowError without one."""
+        """The title. Raises RowError if it is missing."""
         found = self.find("title")
         if found is None:
             raise RowError("no title")
         return values.text(found[0].name, found[1])
 
     def price(self, now: datetime) -> tuple[float | None, str]:
-        """The price, a sale's before the regular one, and the currency it spells. Raises RowError for a broken one."""
+        """The price (a sale price before the regular one), and the currency in it. Raises RowError for a broken one."""
         is_over = SALE_PERIOD in self._plan.rules and not self._is_sale_time(now)
         for source, value in self._candidates("price"):
             is_sale = source.name.startswith("sale_price")
             amount, currency = _amount(source, value)
             self._take(source)
             if is_sale and (is_over or not amount):
-                continue  # zero is how feeds say that there is no sale
+                continue  # feeds write zero if there is no sale
             self._is_on_sale = is_sale
             return amount, currency
         return None, ""
 
     def _is_sale_time(self, now: datetime) -> bool:
-        """Whether the row's sale price holds: always, where it says no period; never, where that cannot be read."""
+        """Whether the row's sale price is valid: always without a period, never with one that cannot be read."""
         found = self.find(SALE_PERIOD)
         if found is None:
             return True
@@ -170,7 +170,7 @@ class RowReading:
         return found
 
     def places(self) -> tuple[Place, ...]:
-        """The places of one column, or the one of two."""
+        """The places of one column, or the place given by two columns."""
         for source, value in self._candidates(PLACES):
             if source.name != PLACES or not isinstance(value, str):  # a text there may be anything
                 self._take(source)
@@ -219,7 +219,7 @@ class RowReading:
             found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
 
     def attributes(self, title: str) -> dict[str, AttributeValue]:
-        """The attributes, with all values that nothing else used: call it last."""
+        """The attributes, including all values that nothing else used: call it last."""
         found: dict[str, AttributeValue] = {}
         for name in self._plan.named:
             one = self.find(f"attributes.{name}")
@@ -228,7 +228,7 @@ class RowReading:
         container = self.find("attributes")
         if container is not None:
             add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
-        # Cheaper than a difference of sets, and most of what is left is nothing.
+        # Cheaper than a difference of sets, and usually nothing is left.
         used = self._used
         rest = {name: value for name, value in self._row.items() if name not in used and not _is_blank(value)}
         if rest:
@@ -252,7 +252,7 @@ _CONSTANT = FieldSource("value")
 
 
 def value_at(row: Mapping[str, object], name: str) -> object:
-    """What a row has under a name, or under a path with dots into its objects; None where there is nothing."""
+    """The value of a row under a name, or under a dotted path into its objects; None if there is none."""
     value = row.get(name)
     if value is not None or "." not in name:
         return value
@@ -283,7 +283,7 @@ def _amount(source: FieldSource, value: object) -> tuple[float, str]:
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """The user's names that no row had, and the names of the rows; those of several readers merge."""
+    """The user's names that no row had, and the names of the rows; several readers' can be merged."""
 
     unseen: frozenset[str]
     names: frozenset[str]
@@ -292,24 +292,24 @@ class FieldNames:
         return FieldNames(self.unseen & other.unseen, self.names | other.names)
 
     def notes(self, files: str) -> Iterator[FeedNote]:
-        """A note for each unseen name: most likely it is misspelled."""
+        """A note for each name that no row has: it is probably misspelled."""
         for name in sorted(self.unseen):
             advice = suggest_names(name, sorted(self.names), "the mapping has no effect there")
             yield FeedNote(files, 0, name, "no row has this field", advice)
 
 
 _MAX_NAMES = 10_000
-"""How many names of rows are kept, to say what a misspelled one may have meant."""
+"""The most names of rows that are kept to suggest a correction of a misspelled name."""
 _MAX_PLANS = 1_000
 
 
 class PlansByNames(Generic[T]):
-    """Plans for rows by their names (logs and feeds have few sets of names), and the user's names not seen in a row."""
+    """Plans for rows by their names (feeds and logs have few sets of names), and the user's names not seen in a row."""
 
     def __init__(self, user_names: frozenset[str], make_plan: Callable[[frozenset[str]], T]) -> None:
         self._unseen = user_names
         self._names: set[str] = set()
-        """The names of the rows, gathered while some of the user's are still unseen."""
+        """The names of the rows, collected while some of the user's names are still unseen."""
         self._plan_of = lru_cache(_MAX_PLANS)(lambda names: make_plan(frozenset(names)))
 
     def of(self, row: Mapping[str, object]) -> T:
@@ -327,9 +327,9 @@ class PlansByNames(Generic[T]):
 
 
 class RowReader:
-    """Makes products of rows by one mapping.
+    """Makes products from rows by one mapping.
 
-    `now` is the time that decides which sale prices hold.
+    `now` is the time that decides which sale prices are valid.
     """
 
     def __init__(self, mapping: FeedMapping, now: datetime) -> None:
@@ -340,10 +340,10 @@ class RowReader:
                 targets.setdefault(source.name, target)
         self.plans = PlansByNames(mapping.user_names, lambda names: RowPlan(mapping.rules, targets, names))
         self.has_sale_period = False
-        """Whether the last row names the period of a sale."""
+        """Whether the last row has a sale period."""
 
     def read(self, row: Mapping[str, object], note: DropHandler) -> Product:
-        """The product of a row. Raises RowError when the row has to be rejected."""
+        """The product of a row. Raises RowError if the row must be rejected."""
         plan = self.plans.of(row)
         reading = RowReading(plan, row, note)
         self.has_sale_period = SALE_PERIOD in plan.rules and reading.find(SALE_PERIOD) is not None

@@ -1,7 +1,7 @@
-"""Shopify's product CSV: one row a variant or an image, the rows of a product after each other with the same Handle.
+"""Shopify's product CSV: one row per variant or image; the rows of a product are consecutive, with the same Handle.
 
 Products that are not for sale (Status draft or archived, Published false) are skipped with a note. Headers of newer
-exports are read as the old ones.
+exports are read like the old ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from retrieval.errors import RowError
 from retrieval.records import Availability, Variant
 
 _TRACKER = "Variant Inventory Tracker"
-"""The counter of a variant's stock. A blank cell means none; other blank cells mean nothing."""
+"""The counter of a variant's stock. Only here does a blank cell have a meaning: stock is not counted."""
 REQUIRED = ("Handle", "Title", "Variant Price")
 _ALIASES = {
     "url handle": "Handle",
@@ -57,7 +57,7 @@ _KNOWN_NAMES = (
 )
 _BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN_NAMES.split("|")}}
 _TYPICAL = r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src"
-# Columns of a variant, an image or the shop that no shopper needs; costs are confidential.
+# Columns of a variant, an image or the shop that shoppers do not need; costs are confidential.
 _LEFT_OUT = re.compile(
     r"Variant .*|Option\d .*|Image .*|Published|Status|Gift Card|SEO .*|Cost per item|Unit price.*|Included / .*"
     r"|(Price|Compare At Price) / .*|Charge tax|Tax code|Requires shipping|Fulfillment service|Weight .*"
@@ -95,7 +95,7 @@ def shopify_columns(table: Table) -> dict[str, str]:
 
 
 def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
-    """A record for each product, with all its rows, without blank cells."""
+    """A record for each product, with all of its rows, without blank cells."""
     path = feed.source.path
     product: VariantRows | None = None
     for row in read_table(feed, "shopify", shopify_columns, REQUIRED):
@@ -120,9 +120,9 @@ def is_shopify_product_hidden(row: Row) -> bool:
 
 
 def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]]:
-    """A product of the Admin API, as webhooks send it, as the rows of the CSV: each variant's, then those of images.
+    """A product of the Admin API, as sent by webhooks, as rows of the CSV: those of variants, then those of images.
 
-    Raises RowError without a handle; other values that are missing are blank cells.
+    Raises RowError without a handle; other missing values become blank cells.
     """
     if not product.get("handle"):
         raise RowError("no id", "a product of Shopify needs its handle; send all fields")
@@ -166,7 +166,7 @@ def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[str, object]) -
 
 
 def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """The product's own row with what it takes from its variants, and these.
+    """The product's own row with values from its variants, and the variants.
 
     Raises RowError for a broken price of a variant.
     """
@@ -188,7 +188,7 @@ def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) ->
 
 
 def _images(rows: Sequence[Row]) -> list[object]:
-    """The images of all rows, by their position where they have one."""
+    """The images of all rows, ordered by position if they have one."""
     pictured = [row for row in rows if row.get("Image Src")]
     return [row["Image Src"] for row in sorted(pictured, key=lambda row: count_of(row.get("Image Position")) or 0.0)]
 
@@ -214,12 +214,12 @@ def _variant(handle: str, place: int, row: Row, names: Mapping[int, str]) -> Var
 
 
 def _code(row: Row, name: str) -> str:
-    """A number as a code: spreadsheets get an apostrophe before it, so that they leave it alone."""
+    """A number as a code: for spreadsheets, it is written with a leading apostrophe."""
     return str(row.get(name) or "").strip().removeprefix("'")
 
 
 def _stock(row: Row) -> Availability | None:
-    """Availability by the inventory columns: a variant that is not counted is always in stock."""
+    """Availability by the inventory columns: a variant whose stock is not counted is always in stock."""
     count = count_of(row.get("Variant Inventory Qty"))
     if count is None:
         return None

@@ -1,8 +1,8 @@
-"""Parsers of a feed's values: pure functions, each for one kind of product field.
+"""Parsers of a feed's values: pure functions, one for each kind of product field.
 
-A value of the wrong type (a list where a text belongs) raises RowError: the row is rejected. A value of the right type
-that is not usable (an unreadable date) raises UnusableValueError: the row stays, without the field. A null, a blank
-text and an empty list are no value at all, and are never given to these functions.
+A value of the wrong type (a list instead of a text) raises RowError: the row is rejected. A value of the right type
+that is not usable (an unreadable date) raises UnusableValueError: the row is kept without the field. A null, a blank
+text and an empty list count as missing, and are never passed to these functions.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _IMAGE_KEYS = ("url", "src", "link", "href")
 
 
 class UnusableValueError(RowError):
-    """A value that is dropped while its row stays; `reason` is the same for every value with this fault."""
+    """A value that is dropped while its row is kept; `reason` is the same for all values with this fault."""
 
 
 def wrong_type(field: str, value: object) -> RowError:
-    """The error that rejects a row because a field holds something of another type."""
+    """The error that rejects a row because a field has a value of another type."""
     kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
     return RowError(BAD_TYPE, f"{field} is {kinds.get(type(value), 'a number')}")
 
 
 def text(field: str, value: object) -> str:
-    """A text without the blanks around it; a number as its digits."""
+    """A text without surrounding blanks; a number as its digits."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -60,19 +60,19 @@ def text(field: str, value: object) -> str:
 
 
 def digits(value: float) -> str:
-    """A number as a person writes it: `95205603217`, whether the feed has it as an integer or as 95205603217.0."""
+    """A number as a person writes it: `95205603217`, whether the feed has an integer or 95205603217.0."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UnusableValueError(NOT_FINITE, str(value))
     return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
 def paragraphs(field: str, value: object) -> str:
-    """A text, or a list of texts one under the other."""
+    """A text, or a list of texts as paragraphs."""
     return "\n".join(texts(field, value)) if isinstance(value, list) else text(field, value)
 
 
 def texts(field: str, value: object) -> tuple[str, ...]:
-    """A text or a list of them, blank ones left out, each once."""
+    """A text or a list of texts, without blank and repeated ones."""
     if type(value) is str:
         return (value.strip(),) if value and not value.isspace() else ()
     values = value if isinstance(value, list) else [value]
@@ -83,7 +83,7 @@ def texts(field: str, value: object) -> tuple[str, ...]:
 
 
 def images(field: str, value: object) -> tuple[str, ...]:
-    """Addresses as texts, or as objects that have one under `url`, `src`, `link` or `href`."""
+    """Addresses as texts, or as objects with an address under `url`, `src`, `link` or `href`."""
     if type(value) is str:
         return texts(field, value)
     values = value if isinstance(value, list) else [value]
@@ -115,7 +115,7 @@ def _place(value: object) -> Place:
         swapped = "latitude and longitude swapped" if "swapped" in problem else "no place on the earth"
         raise UnusableValueError(swapped, detail)
     if lat == lng == 0:
-        raise UnusableValueError("latitude and longitude are 0", "how many feeds write that they know no place")
+        raise UnusableValueError("latitude and longitude are 0", "many feeds write this for an unknown place")
     return Place(lat, lng)
 
 
@@ -128,14 +128,14 @@ def _degrees(value: object) -> float:
 
 
 def brand(field: str, value: object) -> str:
-    """A text, or an object with the brand's name, as schema.org has it."""
+    """A text, or an object with the brand's name, as in schema.org."""
     return text(field, value["name"] if isinstance(value, dict) and "name" in value else value)
 
 
 def category(field: str, value: object) -> tuple[str, ...]:
-    """A path from a list of levels, or from a text with `>`, `›`, `»`, `|` or `/` between them.
+    """A path from a list of levels, or from a text in which `>`, `›`, `»`, `|` or `/` separates levels.
 
-    Of several paths (a list of lists, or a list of texts with `>`) the first one is taken.
+    Of several paths (a list of lists, or a list of texts with `>`), the first is used.
     """
     if isinstance(value, list) and value:
         if isinstance(value[0], list) or (isinstance(value[0], str) and ">" in value[0]):
@@ -152,7 +152,7 @@ def _path(path: str) -> tuple[str, ...]:
 
 
 def number(field: str, value: object) -> float:
-    """A finite number, from a number or a text that spells one."""
+    """A finite number, from a number or a text."""
     if isinstance(value, str):
         spelled = decimal_of(value)
         if spelled is None:
@@ -179,7 +179,7 @@ def rating(field: str, value: object) -> float:
 
 
 def count(field: str, value: object) -> int:
-    """A whole number from 0."""
+    """An integer of at least 0."""
     result = number(field, value)
     if result < 0 or not result.is_integer():
         raise UnusableValueError("not a count", str(result))
@@ -202,7 +202,7 @@ def availability(field: str, value: object) -> Availability:
 
 
 def currency(field: str, value: object) -> str:
-    """An ISO 4217 code, from a code or from a symbol that only one currency has."""
+    """An ISO 4217 code, from a code or from a symbol of only one currency."""
     spelled = text(field, value)
     code = currency_code(spelled)
     if not code:
@@ -220,10 +220,10 @@ def language(field: str, value: object) -> str:
 
 
 def time(field: str, value: object) -> datetime:
-    """A time in UTC (which no zone means): ISO 8601, RFC 2822, YYYYMMDD, seconds or milliseconds since 1970."""
+    """A time in UTC (also if it has no zone): ISO 8601, RFC 2822, YYYYMMDD, seconds or milliseconds since 1970."""
     if not isinstance(value, str):
         return _epoch(number(field, value))
-    if value[-1:] == "Z" and value[4:5] == "-":  # nearly always, so it goes the shortest way
+    if value[-1:] == "Z" and value[4:5] == "-":  # nearly always, so it takes the shortest path
         try:
             return datetime.fromisoformat(value)
         except ValueError:
@@ -239,9 +239,9 @@ Period = tuple[datetime | None, datetime | None]
 
 
 def period(field: str, value: object) -> Period:
-    """Two times with a slash between them, the second after the first; one of them may be missing (no bound there).
+    """Two times separated by a slash, the second after the first; one of them may be missing (no bound there).
 
-    An end without a time of day means the whole of that day.
+    An end without a time of day includes the whole of that day.
     """
     start, slash, end = text(field, value).partition("/")
     if slash and start.count("-") < 2 and "/" in end:  # a date that is written with slashes
@@ -255,7 +255,7 @@ def period(field: str, value: object) -> Period:
 
 
 def is_in_period(period: Period, now: datetime) -> bool:
-    """Whether a time lies in a period; its end is no part of it."""
+    """Whether a time is in a period; the end is not included."""
     start, end = period
     return (start is None or start <= now) and (end is None or now < end)
 
@@ -286,19 +286,19 @@ def _epoch(value: float) -> datetime:
     raise UnusableValueError("not a date", digits(value))
 
 
-# Prices and currencies as feeds spell them: `12.99 USD`, `$12.99`, `1.299,00 €`, `CHF 1'299.-`.
+# Prices and currencies as in feeds: `12.99 USD`, `$12.99`, `1.299,00 €`, `CHF 1'299.-`.
 #
 # Rows are independent, so each price is read by itself:
 #
-# | a price has                                  | so it is                                                         |
+# | a price has                                  | meaning                                                          |
 # |----------------------------------------------|------------------------------------------------------------------|
 # | a point and a comma                          | the last of them is before the decimals: `1.299,00`, `1,299.00`  |
-# | one mark two or more times, by threes        | that mark is between thousands: `1.299.000`, `1,29,900` in India |
-# | a comma before three digits                  | a thousand: `1,299`; but `0,500` is a half                       |
-# | a point before three digits, and a currency  | a thousand: `1.299 €`, unless that currency has three decimals   |
-# | a point before three digits, and no currency | a little over one: `1.299`, as JSON has it                       |
-# | blanks or apostrophes                        | they are between thousands: `1 299,00`, `1'299.-`                |
-# | a dash for the decimals                      | none: `12.-`, `12,--`                                            |
+# | one mark two or more times, by threes        | it separates thousands: `1.299.000`, `1,29,900` in India         |
+# | a comma before three digits                  | thousands: `1,299`; but `0,500` is a half                        |
+# | a point before three digits, and a currency  | thousands: `1.299 €`, unless that currency has three decimals    |
+# | a point before three digits, and no currency | a little over one: `1.299`, as in JSON                           |
+# | blanks or apostrophes                        | they separate thousands: `1 299,00`, `1'299.-`                   |
+# | a dash for the decimals                      | no decimals: `12.-`, `12,--`                                     |
 
 BROKEN_PRICE = "broken price"
 
@@ -311,10 +311,10 @@ SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX 
 XPF YER ZAR ZMW
 """
 _CODES = frozenset(_CODE_LIST.split())
-# "$", "¥" and "kr" belong to several currencies, so they name none.
+# "$", "¥" and "kr" are used by several currencies, so they do not determine one.
 _SYMBOLS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "₽": "RUB", "₺": "TRY", "US$": "USD", "R$": "BRL"}
 _SHARED = frozenset({"KR", "RS", "ZŁ", "元", "円"})
-# "'" and "’" stand between thousands, a dash for decimals that are none.
+# "'" and "’" separate thousands; a dash stands for missing decimals.
 _PRICE = re.compile(r"([^\d\s.,+-]*)\s*([-+]?[\d.,'’\s]*\d)(?:[.,](?:--?|–|—))?\s*([^\d\s.,+–—-]*)")
 _GROUP_MARKS = re.compile(r"[\s'’]")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*|[-+]?[1-9]\d?(?:,\d{2})+,\d{3}")
@@ -324,9 +324,9 @@ _MAX_LENGTH = 64
 
 
 def price(field: str, value: str | float) -> tuple[float, str]:
-    """The amount and, where the text says so, its ISO 4217 currency; else an empty text.
+    """The amount and, if the text contains it, its ISO 4217 currency; else an empty text.
 
-    Raises RowError for what is no number, negative, or not finite.
+    Raises RowError if it is not a number, negative, or not finite.
     """
     amount, currency = _spelled_price(value) if isinstance(value, str) else (value, "")
     try:
@@ -334,7 +334,7 @@ def price(field: str, value: str | float) -> tuple[float, str]:
     except OverflowError:
         result = math.inf
     if not math.isfinite(result) or result < 0:
-        raise RowError(BROKEN_PRICE, f"{field} is {str(value)[:80]!r}; a price is a number from 0")
+        raise RowError(BROKEN_PRICE, f"{field} is {str(value)[:80]!r}; a price must be a number from 0")
     return abs(result), currency
 
 
@@ -360,15 +360,15 @@ def _is_currency(unit: str) -> bool:
 
 
 def currency_code(spelled: str) -> str:
-    """The ISO 4217 code of a code or of a symbol that only one currency has; else an empty text."""
+    """The ISO 4217 code of a code or of a symbol of only one currency; else an empty text."""
     upper = spelled.upper()
     return upper if upper in _CODES else _SYMBOLS.get(upper, "")
 
 
 def decimal_of(spelled: str) -> float | None:
-    """The number that a text spells, with a point or a comma before the decimals and marks between thousands, or None.
+    """The number in a text, with a point or a comma before the decimals and separators of thousands, or None.
 
-    `1,299` is a thousand (a comma, three digits); `1.299` is a little over one, as JSON has it.
+    `1,299` is over a thousand (a comma, three digits); `1.299` is a little over one, as in JSON.
     """
     if len(spelled) > _MAX_LENGTH:
         return None

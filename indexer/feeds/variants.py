@@ -12,16 +12,16 @@ from retrieval.errors import RowError
 from retrieval.records import Availability, Product, Variant
 
 MAX_VARIANTS = 5_000
-"""Rows of one product's variants. Shop software allows fewer: a feed with more has lost its product ids."""
+"""The most rows of a product's variants. Shop software allows fewer: a feed with more has lost its product ids."""
 MAX_CHARACTERS = 16 * MAX_LINE
-"""Text of all rows of one product."""
+"""The most characters of all rows of a product."""
 TOO_MANY = "too many variants"
 
 _BEST_FIRST = (Availability.IN_STOCK, Availability.PREORDER, Availability.BACKORDER, Availability.OUT_OF_STOCK)
 
 
 class VariantRows:
-    """The rows of one product, within bounds; rows past them are not kept."""
+    """The rows of one product, within limits; rows beyond them are not kept."""
 
     def __init__(self, line: int, row: dict[str, str]) -> None:
         self.line = line
@@ -39,7 +39,7 @@ class VariantRows:
         return len(self.rows) > MAX_VARIANTS + 1 or self._size > MAX_CHARACTERS
 
     def record(self, path: str, named: str) -> Record | RejectedRow:
-        """The rows as a record; rejected where they are too many or too long."""
+        """The rows as a record; rejected if they are too many or too long."""
         if not self.is_full:
             return Record(path, self.line, named, self.rows)
         detail = f"a product may have {MAX_VARIANTS:,} rows and {MAX_CHARACTERS:,} characters"
@@ -49,14 +49,14 @@ class VariantRows:
 
 @dataclass(frozen=True, slots=True)
 class VariantPrice:
-    """A price, and the price before a sale where there is one."""
+    """A price, and the price before a sale if there is one."""
 
     price: float
     regular: float | None = None
 
 
 def price_columns(column: str, offers: Iterable[VariantPrice | None]) -> dict[str, object]:
-    """The cheapest offer, the first of equal ones, as values of `column` and regular_price; empty without any."""
+    """The cheapest offer (of equal ones, the first) as values of `column` and regular_price; empty without offers."""
     offer = min((offer for offer in offers if offer), key=lambda offer: offer.price, default=None)
     if offer is None:
         return {}
@@ -65,12 +65,12 @@ def price_columns(column: str, offers: Iterable[VariantPrice | None]) -> dict[st
 
 
 def count_of(value: object) -> float | None:
-    """The number that a cell spells; None for anything else."""
+    """The number in a cell; None for anything else."""
     return decimal_of(value) if isinstance(value, str) else None
 
 
 def amount(field: str, value: object) -> float | None:
-    """A price as a feed's cell spells it; None for a blank one. Raises RowError for a broken one."""
+    """The price in a feed's cell; None for a blank one. Raises RowError for a broken one."""
     if value is None or value == "" or (isinstance(value, str) and value.isspace()):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -79,13 +79,13 @@ def amount(field: str, value: object) -> float | None:
 
 
 def best_availability(variants: Iterable[Variant]) -> Availability | None:
-    """The best availability of the variants; None where none has one."""
+    """The best availability of the variants; None if none has one."""
     found = {variant.availability for variant in variants}
     return next((value for value in _BEST_FIRST if value in found), None)
 
 
 def option_values(variants: Iterable[Variant]) -> dict[str, list[str]]:
-    """Each option's name to its values, in the order of the variants."""
+    """The values of each option, in the order of the variants."""
     found: dict[str, dict[str, None]] = {}
     for variant in variants:
         for name, value in variant.options.items():
@@ -94,7 +94,7 @@ def option_values(variants: Iterable[Variant]) -> dict[str, list[str]]:
 
 
 def check_count(rows: Sequence[object]) -> None:
-    """Raises RowError for a product of more than MAX_VARIANTS rows."""
+    """Raises RowError for a product with more than MAX_VARIANTS rows."""
     if len(rows) > MAX_VARIANTS + 1:
         raise RowError(TOO_MANY, f"{len(rows):,} rows; a product may have {MAX_VARIANTS:,}")
 
@@ -118,5 +118,5 @@ def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
 
 
 def unique_texts(*values: object) -> list[str]:
-    """The texts that are not blank, each once."""
+    """The distinct texts that are not blank."""
     return list(dict.fromkeys(value.strip() for value in values if isinstance(value, str) and value.strip()))

@@ -1,7 +1,7 @@
-"""WooCommerce's product CSV: variations are rows of their own that name their parent, anywhere in the file.
+"""WooCommerce's product CSV: variations are separate rows that name their parent, anywhere in the file.
 
-A product that may have variations waits with these in a private SQLite database, which goes to disk when it grows;
-other products are yielded at once. What is not for sale (Published 0 or -1, hidden in catalog) is skipped with a note.
+A product that may have variations waits with them in a private SQLite database, which uses the disk when it grows;
+other products are yielded at once. Products not for sale (Published 0 or -1, hidden) are skipped with a note.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ITS_OWN = "FROM variations WHERE line NOT IN joined AND ((id = ?1 AND ?1 <> '')
 
 
 class VariationStore:
-    """Products and variations until the end of the feed, on disk where they are many."""
+    """Products and variations until the end of the feed, on disk if they are many."""
 
     def __init__(self) -> None:
         import sqlite3
 
-        self._rows = sqlite3.connect("", isolation_level=None)  # a private file, gone with the connection
+        self._rows = sqlite3.connect("", isolation_level=None)  # a private file, deleted with the connection
         self._rows.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32000; BEGIN;"
             "CREATE TABLE parents (line INTEGER PRIMARY KEY, id TEXT, sku TEXT, row BLOB);"
@@ -53,7 +53,7 @@ class VariationStore:
         self._rows.close()
 
     def add(self, line: int, row: dict[str, str], is_parent: bool) -> None:
-        """Keeps a row under its own id and SKU, or under those by which it names its parent."""
+        """Stores a row under its own id and SKU, or under those with which it names its parent."""
         insert = "INSERT INTO parents VALUES (?, ?, ?, ?)"
         identity, sku, parent = (row.get(name, "").strip() for name in ("ID", "SKU", "Parent"))
         if not is_parent:
@@ -63,7 +63,7 @@ class VariationStore:
         self._rows.execute(insert, (line, identity, sku, msgspec.json.encode(row)))
 
     def products(self) -> Iterator[VariantRows]:
-        """Each product's own row with those of its variations behind it."""
+        """Each product's own row, followed by those of its variations."""
         self._rows.executescript(
             "CREATE INDEX variations_by_id ON variations (id); CREATE INDEX variations_by_sku ON variations (sku);"
             "CREATE TABLE joined (line INTEGER PRIMARY KEY);"
@@ -78,7 +78,7 @@ class VariationStore:
             yield product
 
     def orphans(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """The variations that no product took."""
+        """The variations that belong to no product."""
         orphans = self._rows.execute("SELECT line, row FROM variations WHERE line NOT IN joined ORDER BY line")
         for line, content in orphans:
             yield line, _decode_row(content)
@@ -132,7 +132,7 @@ def woocommerce_columns(table: Table) -> dict[str, str]:
 
 
 def read_woocommerce(feed: Feed) -> Iterator[Record | RejectedRow]:
-    """A record for each product, with its variations behind its own row, blank cells left out."""
+    """A record for each product: its own row, then its variations, without blank cells."""
     import sqlite3
 
     try:
@@ -173,7 +173,7 @@ _STOCK_CELLS = {"instock": "1", "outofstock": "0", "onbackorder": "backorder"}
 
 
 def row_of_woocommerce_object(product: Mapping[str, Any]) -> dict[str, object]:
-    """A product of the REST API, as webhooks send it, as its own row of the CSV; it holds no variations."""
+    """A product of the REST API, as sent by webhooks, as its own row of the CSV, without variations."""
     attributes = enumerate(product.get("attributes") or [], 1)
     cells = {
         "ID": str(product.get("id") or ""),
@@ -208,7 +208,7 @@ def row_of_woocommerce_object(product: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _cell(values: Iterable[object]) -> str:
-    """Several values in a cell, as `_several` reads it."""
+    """Several values in a cell, in the format that `_several` reads."""
     return ", ".join(str(value).replace(",", "\\,") for value in values if value)
 
 
@@ -217,9 +217,9 @@ def _utc(time: object) -> str:
 
 
 def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """The product's own row with what it takes from its variations, and these.
+    """The product's own row with values from its variants, and the variants.
 
-    Raises RowError for a broken price, and for a variation without its product.
+    Raises RowError for a broken price, and for a variant without its product.
     """
     check_count(rows)
     own = rows[0]
@@ -243,13 +243,13 @@ def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) 
 
 
 def _several(value: object) -> list[str]:
-    """The values of a cell with commas between them; a comma that belongs to a value has a backslash."""
+    """The values of a cell separated by commas; a comma inside a value has a backslash."""
     parts = _COMMA.split(value) if isinstance(value, str) else []
     return unique_texts(*(part.replace("\\,", ",") for part in parts))
 
 
 def _attributes(row: Row) -> dict[str, object]:
-    """The values of each attribute that has a name: one as a text, several as a list."""
+    """The values of each named attribute: a single one as a text, several as a list."""
     found: dict[str, object] = {}
     for column, name in row.items():
         match = _ATTRIBUTE.fullmatch(column)

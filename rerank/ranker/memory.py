@@ -128,8 +128,7 @@ class QueryMemory:
 
     @classmethod
     def of_rows(cls, rows: MemoryRows, catalog: Sequence[tuple[str, str, str]] = ()) -> Self:
-        """Builds the memory from rows, and from triples of a catalog product's id, a kind, and the product's member of
-        that kind."""
+        """From rows, and from triples of a catalog product's id, a kind, and its member of that kind."""
         hashes: dict[tuple[str, str], int] = {}
         named = zip(rows.scopes, rows.keys, strict=True)
         of_row = np.array([hashes.setdefault(each, _hash(*each)) for each in named], np.uint64)

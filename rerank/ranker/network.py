@@ -221,8 +221,7 @@ class RankerNetwork(nn.Module):
         )
 
     def attended(self, inputs: Inputs, matching: Matching) -> Tensor:
-        """The output of attention for each candidate (B, c, 2d): the weighted mean and the maximum over query
-        tokens."""
+        """The attention's output per candidate (B, c, 2d): the weighted mean and the maximum over query tokens."""
         products = inputs.product_states.float() / 127
         query = inputs.query_states[:, None].expand(-1, inputs.features.shape[1], -1, -1)
         for layer in self.attention:
@@ -294,8 +293,7 @@ class Constant(nn.Module):
 class HistoryAttention(nn.Module):
     """Target attention (Zhou et al. 2018, Deep Interest Network, section 4.3): each candidate attends to the shopper's
     earlier acts. An additional zero vector lets it attend to none of them (Ai et al. 2019, A Zero Attention Model for
-    Personalized Product Search, section 3.3). The last layer starts at zero: without training, a history has no
-    effect."""
+    Personalized Product Search, section 3.3). The last layer starts at zero: untrained, a history has no effect."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()

@@ -20,9 +20,8 @@ _HISTORY = Inputs._fields.index("candidate_vectors")
 
 
 def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
-    """Writes the graph to `path`. It takes the arrays of `rerank.ranker.features.RankerInputs` that the network reads
-    and returns scores (B, c, 3). `rerank.model_store` lists the allowed operators. Raises ModelError like
-    `export_module`.
+    """Writes the graph to `path`. It takes the arrays of `rerank.ranker.features.RankerInputs` that the network reads,
+    and returns scores (B, c, 3). Operators are those in `rerank.model_store`. Raises ModelError like `export_module`.
     """
     count = len(Inputs._fields) if network.history is not None else _HISTORY
     lists, candidates, history = (

@@ -1,5 +1,4 @@
-"""Bots and click fraud: a score for each session, with reasons, from how its behaviour deviates from the rest of the
-log."""
+"""Bots and click fraud: a score for each session, with reasons, from how its behaviour deviates from the log's."""
 
 from __future__ import annotations
 
@@ -137,8 +136,7 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bo
 
 
 def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
-    """One row a product of an answer. A click counts for its answer; browsed lists without an id form one answer of
-    their session."""
+    """One row a product of an answer, with its clicks; browsed lists without an id form one answer a session."""
     keys = ["session_number", "query_id", "product_id"]
     shown = kept.filter((pl.col("kind") == "impression") & (pl.col("position") >= 1))
     shown = shown.unique(keys, keep="first", maintain_order=True)
@@ -353,8 +351,7 @@ def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> 
 
 
 def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array, pl.Series]:
-    """Sources by products: which were clicked (1), and the log ratio of the click, or its absence, for what was
-    shown."""
+    """Sources by products: which were clicked (1), and the log ratio of clicking, or not, what was shown."""
     pairs = acts.shown.group_by("source", "product_id").agg(pl.col("clicked").any())
     shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))
     shares = shares.with_row_index("_product")
@@ -377,10 +374,9 @@ _PROMOTED = 2.0
 def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> dict[Signal, Floats]:
     """For each of `units` (sessions or sources), in bans (n,): the evidence that it buys to promote a product.
 
-    A look before a purchase costs a forger only one more event, so a purchase counts as direct also if its source
-    looked at nothing but what it bought. `PROMOTED`: a product has more direct purchases than the looks of others
-    explain. `DIRECT`: all purchases are direct; worth the inverse share of direct purchases of products that are not
-    promoted.
+    A look before a purchase costs a forger one more event, so purchases of a source that looked only at what it bought
+    count as direct, too. `PROMOTED`: a product has more direct purchases than the looks of others explain. `DIRECT`:
+    all purchases are direct; worth the inverse share of direct purchases of products that are not promoted.
     """
     ordinary = acts.bought.filter(pl.col("promotion") < _PROMOTED)
     share = _share(float(ordinary["direct"].sum()), float(len(ordinary)), EXPECTED)

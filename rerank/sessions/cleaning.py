@@ -25,8 +25,7 @@ class ClockOptions:
     agreement: timedelta = timedelta(seconds=10)
     """The largest difference between the offsets of one client's events."""
     least: timedelta = timedelta(seconds=30)
-    """The shortest time over which a client's events must have been received: events imported at once have equal
-    offsets, too."""
+    """The shortest time in which events must have been received: events imported at once have equal offsets, too."""
     gap: timedelta = timedelta(minutes=30)
     """A longer pause between two received events begins a new group, since a clock can be set meanwhile."""
 

@@ -1,5 +1,4 @@
-"""Crowds: accounts directed to promote or bury products. Each one acts like a shopper; only their number shows
-them.
+"""Crowds: accounts directed to promote or bury products. Each acts like a shopper; their number shows them.
 
 Three tests look for them, each over all sources of a log (a source is a shopper, or a session of an unknown shopper).
 They compare products or queries with each other and return the odds that a click on one is a crowd's.
@@ -53,11 +52,9 @@ _ATTRACTIVE = 0.2
 _TEMPER = 0.5
 """The weight of a click, as the clicks of an answer depend on each other."""
 _HEARD = 10
-"""The number of a product's sources that count in full; those of a product shown to more count together as this
-many."""
+"""The sources of a product that count in full; those of a product shown to more count together as this many."""
 _SCRAMBLE = 2_654_435_761
-"""A multiplier that puts numbers into a pseudo-random order (Knuth 1998, The Art of Computer Programming 3, section
-6.4)."""
+"""Puts numbers into a pseudo-random order (Knuth 1998, The Art of Computer Programming 3, section 6.4)."""
 _ALIKE = 3.0
 """The shape of the negative binomial distribution of the sources that click much around a product."""
 

@@ -77,8 +77,7 @@ class DeriveOptions:
     cleaning: CleaningOptions = field(default_factory=CleaningOptions)
     bots: BotOptions = field(default_factory=BotOptions)
     sessions_per_batch: int = 5_000
-    """The approximate number of sessions that are scored together. More give a better baseline, but are scored again
-    more often."""
+    """About how many sessions are scored together: more give a better baseline, but are scored again more often."""
 
     def __post_init__(self) -> None:
         positive = (

@@ -239,8 +239,7 @@ class Context:
     window: Window
     options: DeriveOptions
     products: pl.DataFrame | None
-    """product_id, category (path, such as "Tools > Drills"), created, brand, price; None if the catalog is not
-    known."""
+    """product_id, category (path, such as "Tools > Drills"), created, brand, price; None without a catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +307,7 @@ SUFFIX = ".parquet"
 def write_folder(
     folder: Path, frames: Mapping[str, pl.DataFrame], facts: Mapping[str, bytes], metadata: Mapping[str, str]
 ) -> None:
-    """Writes a folder with one Parquet file per frame and one file per fact; all are on disk before the folder is
-    renamed.
+    """Writes a folder with a Parquet file per frame and a file per fact; all are on disk before it gets its name.
 
     `metadata` is written into each Parquet file. An existing folder of this name is replaced. Raises StoreError if the
     folder cannot be written.
@@ -356,10 +354,9 @@ _NEAR = timedelta(minutes=30)
 class DaySessions:
     """The events of a day's sessions (numbered from 0), the rejected events, and the keys that the day claims.
 
-    A session belongs, as a whole, to the day (UTC) on which it begins. A day is cleaned together with those events of
-    the next day that may continue its sessions. Events that do continue them are claimed, and the next day is cleaned
-    without them. So each event belongs to one day, and a day depends only on the events of two days and on the claims
-    of the previous day.
+    A session belongs, as a whole, to the day (UTC) on which it begins. A day is cleaned with those events of the next
+    day that may continue its sessions. Those that do are claimed, and the next day is cleaned without them. So each
+    event belongs to one day, and a day depends only on the events of two days and on the claims of the previous day.
     """
 
     events: pl.DataFrame
@@ -369,8 +366,7 @@ class DaySessions:
 
 
 def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
-    """The next day's events that share a session, shopper or query with the day's own events, directly or
-    indirectly."""
+    """The next day's events that share a session, shopper or query with the day's own, directly or indirectly."""
     known = {column: _names(own, column) for column in _WHOSE}
     found = following.clear()
     while True:

@@ -187,9 +187,8 @@ def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
 
     `probability` is the pair's share of the weight of all pairs of its product, including rare ones. A pair weighs less
     the longer its pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain
-    over the acts of each shopper. The purchases of a session are one basket, followed by the basket of the shopper's
-    next session with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains,
-    section 4).
+    over the acts of each shopper. Purchases of a session are one basket, followed by that of the shopper's next session
+    with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
     """
     options = context.options
     acts = read(ACT_PARTIAL)
@@ -214,8 +213,7 @@ def _views(acts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _baskets(acts: pl.DataFrame) -> pl.DataFrame:
-    """Each product of a basket with each other product of the shopper's next basket: who, product_id, next_id,
-    pause."""
+    """Each product of a basket with each other one of the shopper's next basket: who, product_id, next_id, pause."""
     bought = acts.filter(pl.col("kind") == "purchase")
     items = bought.group_by(WHO, "day", "session_number", "product_id").agg(pl.col("time").min())
     began = pl.col("time").min().over(WHO, "day", "session_number")

@@ -100,8 +100,7 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
 ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
 """One row an answer: session, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its
 first event), searched (it has a query or impressions), empty (nothing was found), impressions, clicks, first_click
-(position), carts, purchases, following (the next different query of the same need, or null). Browsed pages are left
-out."""
+(position), carts, purchases, following (the need's next different query, or null). Browsed pages are left out."""
 QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=2)
 """Acts on the answers of a query: query (normalised), product_id, who, clicks, consultations, carts, purchases."""
 

@@ -106,9 +106,8 @@ def refresh(
 ) -> RefreshResult:
     """Updates the derived tables of a folder, which is created if needed, from a store of events.
 
-    `products` is the catalog (`products.product_table`), or None if it is not known; events are then not checked
-    against it. `purge` also removes the previous generation: after a shopper is erased, no file contains the shopper's
-    data.
+    `products` is the catalog (`products.product_table`), or None: then events are not checked against it. `purge` also
+    removes the previous generation: after a shopper is erased, no file has the shopper's data.
 
     Raises StoreLockedError while another refresh runs in the folder, and StoreError if something cannot be read or
     written. The old tables stay until the new ones are complete, also if the process is killed.

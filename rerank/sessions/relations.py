@@ -63,20 +63,18 @@ _MOST_NAMED = 20
 _BLOCK = 100_000
 
 _BIAS, _BY_COSINE, _BY_TYPE, _BY_HEAD, _BY_CATEGORY = -3.0, 1.0, 1.0, 1.0, 1.0
-"""Coefficients of the logistic regression of whether two products are alike. Its features: the cosine of their texts,
-in deviations above that of unrelated products, and whether their types, the heads of their types, and their categories
-are the same. Chosen in docs/relations.md."""
+"""Coefficients of the logistic regression of whether two products are alike: by the cosine of their texts, in
+deviations above that of unrelated products, and whether types, heads of types and categories are equal. Chosen in
+docs/relations.md."""
 _ALIKE = 0.5
 _LEAST_LIFT = 2.0
 """The lowest ratio of a type pair's shoppers to the number expected by chance."""
 _CHEAPER, _LATER = 0.5, 0.6
-"""The highest price of an accessory as a share of the main product's, and the lowest share of shoppers who chose it
-with or after the main product."""
+"""An accessory: the highest share of the main product's price, and the lowest share of shoppers who chose it with or after that."""
 _BACK = 0.5
 """The most shoppers who went from the accessory's type to the main product's, per shopper who went the other way."""
 _LEAST_TITLES, _LEAST_SHARE = 3, 0.1
-"""A type is an accessory of another if at least this many of its titles, and this share of them, say "for" the
-other."""
+"""A type is an accessory of another if this many of its titles, and this share of them, say "for" the other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,8 +246,7 @@ class _Work:
     context: Context
 
     def complements(self) -> pl.DataFrame:
-        """Pairs of products that are not alike, chosen by the same shoppers in one visit or bought by them at any
-        time."""
+        """Pairs of products that are not alike, chosen by the same shoppers in one visit or bought at any time."""
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS))
         pairs = pl.concat([_pairs(wants, _SESSION), _pairs(wants.filter(pl.col("kind") == "purchase"), (WHO,))])
         table = pairs.group_by("row", "other").agg(shoppers=pl.col(WHO).n_unique(), later=pl.col("later").mean())
@@ -290,8 +287,7 @@ class _Work:
         return self._table(best.with_columns(strength=pl.col("strength") * pl.col("alike")))
 
     def types(self) -> pl.DataFrame:
-        """Pairs of types, and of categories: shoppers chose a product of the one and acted on a product of the
-        other."""
+        """Pairs of types, and of categories: shoppers chose a product of the one and acted on one of the other."""
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS)).group_by(*_SESSION, "row").agg(pl.col("time").min())
         acts = self.acts.group_by(*_SESSION, "row").agg(pl.col("time").max())
         acts = acts.filter(pl.len().over(_SESSION) <= _LARGEST_VISIT)
@@ -332,8 +328,7 @@ class _Work:
         ).cast(_TYPES_SCHEMA)
 
     def _in_one_language(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Removes pairs in two languages: the names of their types and categories do not show whether they are
-        alike."""
+        """Removes pairs in two languages: names of types and categories do not show whether they are alike."""
         languages = pl.Series(self.catalog.languages, dtype=pl.String)
         one, other = (languages.gather(table[side]) for side in ("row", "other"))
         return table.filter((one == other) | (one == "") | (other == ""))
@@ -420,8 +415,7 @@ _BY_ATTRIBUTE, _BY_TEXT = 1.0, 0.8
 
 def _text_relations(catalog: RelationCatalog) -> pl.DataFrame:
     """Relations from texts: a product fits, is a part of or contains another. Products that are alike do not fit each
-    other. Nothing fits a product that is made for others, such as a toner cartridge with a printer's model in its
-    title."""
+    other; nothing fits a product made for others, such as a toner cartridge with a printer's model in its title."""
     if not catalog.named:
         return pl.DataFrame(schema=_SCHEMA)
     rows, others = (np.array([each[side] for each in catalog.named], np.int64) for side in (0, 1))

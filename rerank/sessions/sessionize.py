@@ -133,12 +133,11 @@ class NeedOptions:
 def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
     """The events (with `session_number`, ordered by session and time) with `need` (UInt32), unique over the table.
 
-    Two successive searches of a session belong to one need if one contains the other's words (generalised,
-    specialised), they share enough words (reformulated), one is a misspelling of the other (the kinds of Jansen, Booth
-    & Spink 2009, Patterns of Query Reformulation During Web Searching), or their answers show the same products. Such
-    cues and a short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to
-    Search Mission Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the event
-    before it.
+    Two successive searches of a session are of one need if one contains the other's words (generalised, specialised),
+    they share enough words (reformulated), one is a misspelling of the other (the kinds of Jansen, Booth & Spink 2009,
+    Patterns of Query Reformulation During Web Searching), or their answers show the same products. Such cues and a
+    short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to Search Mission
+    Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the one before it.
     """
     options = options or NeedOptions()
     searched = events.with_row_index("_row").with_columns(_text=_texts())
@@ -211,8 +210,7 @@ def same_need(one: str, other: str, options: NeedOptions | None = None) -> bool:
         return bool(first and second) or one == other
     if len(first & second) >= options.shared_words * len(first | second):
         return True
-    # Unspaced text has no long words: one character more or less changes the meaning, and its pairs were compared
-    # above.
+    # Unspaced text has no long words: one character more or less changes the meaning, and its pairs were compared.
     long_enough = min(len(one), len(other)) >= _SHORTEST and not _UNSPACED.search(one + other)
     return long_enough and OSA.normalized_similarity(one, other) >= options.spelling
 

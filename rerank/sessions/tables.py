@@ -101,8 +101,7 @@ class DerivedTables:
         return add_own_ids(self._part(LIST_PARTIAL))
 
     def acts(self) -> pl.DataFrame:
-        """The acts of known shoppers in the window: shopper (pseudonym), product_id, kind, time. Raises like
-        `lists`."""
+        """Acts of known shoppers in the window: shopper (pseudonym), product_id, kind, time. Raises like `lists`."""
         return self._part(ACT_PARTIAL).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
 
     def popularity_before(self, end: datetime) -> pl.DataFrame:

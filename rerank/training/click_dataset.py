@@ -105,8 +105,7 @@ class Displays:
     acts: NDArray[np.float32]
     """(k, depth, 3): counts of clicks, carts and purchases."""
     shoppers: NDArray[np.int64] | None = None
-    """(k,): the number of each display's shopper, if the training distinguishes shoppers; only displays of one shopper
-    are then merged."""
+    """(k,): each display's shopper, if the training distinguishes them; only displays of one are then merged."""
 
     def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
         """Displays (j,) of some lists and the place (j,) of their list in `numbers`; at most `most` of each list,

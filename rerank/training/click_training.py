@@ -247,8 +247,7 @@ def train_federated(
 
 
 def _with_common_scale(network: RankerNetwork, federation: Federation, lists: int) -> RankerNetwork:
-    """The network with the scale of features that all stores share; a constant feature's scale would hide it
-    everywhere."""
+    """The network with the stores' common scale of features; a constant feature's scale would hide it everywhere."""
     varies = (~network.constant_features).numpy().astype(np.float32)
     own = {"centre": network.centre.numpy() * varies, "spread": network.spread.numpy() * varies, "varies": varies}
     mean = federation.average(own, lists)
@@ -498,8 +497,7 @@ class Mixing:
 
 
 def choose_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
-    """The mixing with the highest nDCG@10, including the bonuses that serving adds; of equal ones the first, which is
-    the simplest."""
+    """The mixing with the highest nDCG@10, bonuses of serving included; of equal ones the first, the simplest."""
     merged = merged_scores(validation.data.lists)[validation.places]
     bonus = validation.data.lists.bonus[validation.places]
     made = outputs_of(network, full_batches(validation.data, validation.numbers))

@@ -99,8 +99,7 @@ class Objective:
     loss: Callable[[Tensor, ListBatch], Tensor]
     """The loss of scores (B, c) of one kind of event."""
     quality: Callable[[ListData, NDArray[np.int64], NDArray[np.floating]], NDArray[np.float64]]
-    """The quality (n,) of lists, from their numbers (n,) and the scores of their candidates, concatenated; higher is
-    better."""
+    """The quality (n,) of lists, from their numbers (n,) and all candidates' scores; higher is better."""
 
 
 def distil(
@@ -165,8 +164,7 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
 
 
 def graded_quality(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """nDCG@10 of each list in `numbers` (n,) by its candidates' gains, which are its targets; scores as in
-    `agreement`."""
+    """nDCG@10 of each list in `numbers` (n,) by its candidates' gains (the targets); scores as in `agreement`."""
     return ndcg(scores, data.targets[data.lists.places(numbers)], np.cumsum([0, *data.lists.lengths[numbers]]))
 
 

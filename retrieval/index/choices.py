@@ -62,8 +62,7 @@ def guided_choices(
 ) -> tuple[Choice, ...]:
     """The best fields to choose by, at most `most`, except `without`, with their values.
 
-    `products` (n,) are the candidates of `ranks` (n,), from 1; `count` returns the number of hits that pass each
-    filter.
+    `products` (n,) are the candidates of `ranks` (n,), from 1; `count` returns the number of hits per filter.
     """
     weights = 1 / np.log2(ranks + 1)
     weights /= weights.sum()

@@ -222,9 +222,8 @@ def _reduced(facet: Facet, repeated: Mapping[str, int], size: int) -> Facet:
 def diversify(
     relevance: NDArray[np.float64], similarity: NDArray[np.float64], leading: int, diversity: float
 ) -> NDArray[np.int64]:
-    """The order of c products by maximal marginal relevance (Carbonell & Goldstein 1998, section 2): the next product
-    has the highest (1 - diversity) * relevance - diversity * similarity to the most similar one before it; ties stay in
-    order.
+    """The order of c products by maximal marginal relevance (Carbonell & Goldstein 1998, section 2): the next has the
+    highest (1 - diversity) * relevance - diversity * similarity to the most similar one before it; ties keep order.
 
     `relevance` (c,) and `similarity` (c, c) are between 0 and 1; the first `leading` products keep their places.
     """

@@ -78,8 +78,7 @@ def quantile_bounds(facet: Facet) -> tuple[float, ...]:
 
 
 def _rounded_down(number: float, most: float) -> float:
-    """The number rounded down to a multiple of the largest of 1, 2 and 5 times a power of ten that is at most
-    `most`."""
+    """Rounds down to a multiple of the largest of 1, 2 and 5 times a power of ten that is at most `most`."""
     digits = math.floor(math.log10(most))
     step = float(_STEPS[_STEPS * 10.0**digits <= most * (1 + 1e-9)].max(initial=1.0))
     # Computed with integer powers of ten, so that 0.3 does not become 0.30000000000000004.

@@ -31,8 +31,7 @@ class NearestRows:
 class Background:
     """The mean and deviation of the cosine of unrelated products.
 
-    It differs widely between encoders (from 0 to 1, or from 0.7 to 0.95), so cosines are comparable only relative to
-    it.
+    It differs widely between encoders (from 0 to 1, or from 0.7 to 0.95): cosines are comparable only relative to it.
     """
 
     mean: float

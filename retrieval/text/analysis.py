@@ -125,8 +125,7 @@ def chunks(folded: str) -> Iterator[Chunk]:
 
 @lru_cache(maxsize=2**15)
 def word_term(word: str) -> str:
-    """The term of one word: its unit's name, else its English stem. A word with characters other than a to z is its own
-    term.
+    """The term of one word: its unit's name, else its English stem. A word with characters beyond a to z is its own.
 
     Stems are stemmed again until they no longer change, so a term is always its own term.
     """

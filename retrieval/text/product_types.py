@@ -76,8 +76,7 @@ def head_phrases(text: str, brand: str = "") -> list[Phrase]:
 
 
 def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
-    """The noun phrases of each segment of a title or query: first the part after its last quantity, then the part
-    before."""
+    """The noun phrases of each segment of a title or query: the part after its last quantity, then the one before."""
     folded = _BRACKETED.sub(" ", _CONTAINER.sub("", fold(text)))
     folded = _QUANTITY.sub(lambda found: found[0] if found[0].isdigit() else f" {_GAP} ", folded)
     own = fold(brand).split()

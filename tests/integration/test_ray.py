@@ -231,7 +231,7 @@ def test_cluster_without_a_machine_is_an_error_and_what_serves_stays(
     (node,) = nodes.worker_nodes
     write_feed(Path(shop.feeds[0]), (replace(each, title=f"{each.title} red") for each in PRODUCTS[::2]))
     monkeypatch.setattr(indexer.ray_workers, "LOST_AFTER", 90.0)
-    with pytest.raises(WorkerError, match=r"lost for good .* run the command again"):
+    with pytest.raises(WorkerError, match=r"are lost .* run the command again"):
         shop.rebuild("local", shop.address, ActingProgress(lambda: nodes.remove_node(node)))
     assert shop.fingerprints("local") == serving
     report = shop.rebuild("local")

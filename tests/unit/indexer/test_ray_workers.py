@@ -79,7 +79,7 @@ def test_machine_without_the_index_directory_is_named(tmp_path: Path) -> None:
     "address", ["products.jsonl", "host", "host:", ":6379", "host:0", "host:65536", "ray://host:1"]
 )
 def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
-    with pytest.raises((SettingError, WorkerError), match=f"--ray {address}: (is no address|no Ray cluster answers)"):
+    with pytest.raises((SettingError, WorkerError), match=f"--ray {address}: (this is not|no Ray cluster)"):
         RayWorkers(address, None, tmp_path)
 
 
@@ -87,5 +87,5 @@ def test_address_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(WorkerError, match=f"--ray {address}: no Ray cluster answers .*refused"):
+        with pytest.raises(WorkerError, match=f"--ray {address}: no Ray cluster responds .*refused"):
             RayWorkers(address, None, tmp_path)

@@ -134,7 +134,7 @@ def test_the_stored_table_is_a_model_of_sentence_transformers(shop: Shop) -> Non
 
 def test_a_table_is_no_teacher(shop: Shop, fresh: Shop) -> None:
     folder = shop.store.encoders / shop.store.serving()[0].encoder / TORCH_FOLDER
-    with pytest.raises(SettingError, match="is a table already: name it as the encoder, without static:"):
+    with pytest.raises(SettingError, match="is already a table: use it as the encoder, without static:"):
         fresh.rebuild(CATALOG, encoder=f"static:{folder}", runtime="auto")
 
 

@@ -28,7 +28,7 @@ def test_columns_of_any_name_are_mapped() -> None:
     assert outcome.products["1"].price == 1299.0
     assert [product.title for product in outcome.products.values()] == ['Bohrmaschine "Profi"', "Säge; fein", "Hammer"]
     assert outcome.reasons == [(4, "wrong number of cells"), (5, "wrong number of cells")]
-    assert outcome.rejected[0].detail == "6 cells where the header has 5"
+    assert outcome.rejected[0].detail == "6 cells, but the header has 5"
     assert not outcome.noted
 
 
@@ -173,8 +173,8 @@ def test_json_array_of_any_size_is_read(tmp_path: Path, indent: int | None) -> N
         ('[{"id":"1","title":"a"},]', ["1"], [], ""),
         ('[{"id":"1","title":"a"}', [], [], "cannot be read after line 0: the array is not closed"),
         ('[{"id":"1","title":"a"},\n{"id":', ["1"], [], "cannot be read after line 0: the array is not closed"),
-        ('[{"id":"1","title":"a"}]\n x', ["1"], [], "line 2: more behind the end of the JSON array"),
-        ('[{"id":"1","title":"a"}]\n[]', ["1"], [], "line 2: more behind the end"),
+        ('[{"id":"1","title":"a"}]\n x', ["1"], [], "line 2: text after the end of the JSON array"),
+        ('[{"id":"1","title":"a"}]\n[]', ["1"], [], "line 2: text after the end"),
         ('[\n{"id":"1","title":"a\n"},\n{"id":"2","title":"b"}]', ["2"], [(2, "not JSON")], ""),
         ('[\n[1],\n"x",\nnull,\n{"id":"2","title":"b"}]', ["2"], [(n, "not an object") for n in (2, 3, 4)], ""),
         ('[\n{"id":"1","title":"a\\\n"},\n{"id":"2","title":"b"}]', ["2"], [(2, "not JSON")], ""),

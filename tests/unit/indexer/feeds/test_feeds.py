@@ -206,7 +206,7 @@ class TestRejected:
     def test_rejected_row_is_logged_verbatim_with_detail(self, tmp_path: Path) -> None:
         (rejected,) = read_rows(tmp_path, {"id": "1", "title": "a", "price": "call"}).rejected
         assert rejected.row == {"id": "1", "title": "a", "price": "call"}
-        assert rejected.detail == "price is 'call'; a price is a number from 0"
+        assert rejected.detail == "price is 'call'; a price must be a number from 0"
         (rejected,) = read_bytes(tmp_path, b"\x1b[31m\xff", format="jsonl").rejected
         assert (rejected.format, rejected.row) == ("jsonl", "\x1b[31m\ufffd")
         line = b'{"id": "1", "title": "a", "price": NaN}'

@@ -64,7 +64,7 @@ def test_costs_unpublished_products_and_invalid_variants_are_left_out() -> None:
     ]
     (rejected,) = outcome.rejected
     assert (rejected.line, rejected.reason) == (10, "broken price")
-    assert rejected.detail == "Variant Price is 'call'; a price is a number from 0"
+    assert rejected.detail == "Variant Price is 'call'; a price must be a number from 0"
 
 
 def test_headers_of_newer_exports_are_read() -> None:

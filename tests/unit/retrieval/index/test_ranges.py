@@ -67,7 +67,7 @@ def test_ranges_of_no_hits_are_empty(engine: SearchEngine) -> None:
     [
         ("pric", "did you mean price"),
         ("brand", "brand has no numbers; use a numeric field, such as"),
-        ("created:1,2", "created holds no numbers"),
+        ("created:1,2", "created has no numbers"),
         ("price:50,20", "the bounds must be ascending numbers, such as price:0,50,100"),
         ("price:", "the bounds must be ascending numbers"),
         ("price:0,nan", "the bounds must be ascending numbers"),

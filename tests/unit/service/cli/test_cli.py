@@ -283,7 +283,7 @@ class TestErrors:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
         done = run("rebuild", built.index, write_feed(tmp_path / "half.jsonl", CATALOG[:2]), "--encoder", ENCODER)
-        assert_refused(done, "2 products, the version that serves has 4: 50.0% would go, more than 20%", "--force")
+        assert_refused(done, "2 products, but the serving version has 4: 50.0% would be lost, more than 20%", "--force")
 
     @pytest.mark.parametrize("option", ["--html", "--rejected"])
     def test_an_unwritable_file_is_named_before_the_feed_is_read(
