@@ -56,7 +56,7 @@ class InspectionResult:
 
 
 class Inspector:
-    """Inspects products by rules, the norms of their catalog and the time. Picklable when `detect` is."""
+    """Inspects products by rules, the norms of their catalog and the time. Picklable if `detect` is."""
 
     def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime, detect: Detect) -> None:
         self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
@@ -68,7 +68,7 @@ class Inspector:
     def inspect(
         self, products: Sequence[Product], places: Sequence[RowLocation], rows: NDArray[np.int64]
     ) -> InspectionResult:
-        """Inspects a batch; `rows` (n,) are the positions of its products in the order of ids.
+        """Inspects a batch; `rows` (n,) are the positions of its products in order of id.
 
         Raises SettingError for a rule that cannot be evaluated.
         """
@@ -90,7 +90,7 @@ class Inspector:
     ) -> None:
         for rule, failing in failing_rows(frame, self._rules):
             findings.failing[rule.name] = [rows[failing].astype(np.int32)]
-            # The products with the smallest ids, which need not stand first in a batch that a test made.
+            # The products with the smallest ids, which need not come first in a batch of a test.
             chosen: list[int] = failing.tolist()
             if len(chosen) < 100:
                 chosen.sort(key=lambda row: batch.products[row].id)
@@ -105,7 +105,7 @@ def _example(product: Product, place: RowLocation, value: str) -> Example:
 
 
 def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
-    """The value that failed, for people."""
+    """The value that failed, for display."""
     if rule.check is QualityCheck.NOT_NULL:
         return ""
     value = _spelled(rule.field, frame[rule.name][row])
@@ -123,20 +123,20 @@ def _spelled(field: str, value: object) -> str:
 
 
 _ROW = "_row_num_"
-"""The column in which pointblank numbers the rows of an extract, from 1."""
+"""The column with pointblank's numbers of the rows of an extract, from 1."""
 
 
 def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[tuple[QualityRule, NDArray[np.int64]]]:
     """Each rule that rows fail, with their positions in the frame, ascending.
 
-    Each rule is one step of pointblank. A step costs a millisecond whatever the number of rows, so frames of many
-    thousand rows are cheapest.
+    Each rule is one step of pointblank. A step costs a millisecond for any number of rows, so frames of many thousand
+    rows are cheapest.
 
     Raises SettingError for a rule that the library cannot evaluate over the frame.
     """
     for rule in rules:
         nulls = frame[rule.name].null_count()
-        # Most rules have nothing to look at in most batches, and a step is not free.
+        # Most rules do not apply to most batches, and each step costs time.
         can_fail = nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < frame.height
         if can_fail and len(rows := _failing(frame, rule)):
             yield rule, rows
@@ -144,7 +144,7 @@ def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[
 
 def _failing(frame: pl.DataFrame, rule: QualityRule) -> NDArray[np.int64]:
     columns = [rule.name, other_column(rule)] if rule.other else [rule.name]
-    # A frame of only these columns: the library copies the frame's schema many times a step.
+    # A frame of only these columns: the library copies the frame's schema many times per step.
     validation = _declare(pb.Validate(frame.select(columns)), rule)
     validation = validation.interrogate(collect_tbl_checked=False, extract_limit=frame.height)
     if validation.validation_info[0].eval_error:
@@ -161,7 +161,7 @@ def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
     match rule.check:
         case QualityCheck.NOT_NULL:
             return validation.col_vals_not_null(column)
-        case QualityCheck.NULL | QualityCheck.NOT_REGEX:  # the frame holds what not_regex found
+        case QualityCheck.NULL | QualityCheck.NOT_REGEX:  # the frame has the matches of not_regex
             return validation.col_vals_null(column)
         case QualityCheck.BETWEEN:
             low, high = map(float, rule.values)
@@ -175,7 +175,7 @@ def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
         case QualityCheck.COMPARE:
             return _declare_comparison(validation, rule)
         case _:
-            raise ValueError(f"{rule.check} is answered by no batch alone")
+            raise ValueError(f"{rule.check} cannot be evaluated on a single batch")
 
 
 _STEPS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
@@ -209,7 +209,7 @@ def _counts(base: pl.DataFrame, now: datetime) -> Findings:
 
 
 def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
-    """Products by the time since they were updated."""
+    """The number of products by the time since their last update."""
     days = (now.timestamp() - base[column("updated")]) / DAY
     found = Counter({NO_DATE: days.null_count()})
     before = -math.inf
@@ -220,7 +220,7 @@ def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
 
 
 def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
-    """By currency, products in each quarter of a decade of price."""
+    """By currency, the number of products in each quarter of a decade of price."""
     place = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("place")
     currency = pl.col(column("currency")).fill_null("").alias("currency")
     counted = base.filter(pl.col(column("price")) > 0).group_by(currency, place).len()
@@ -231,6 +231,6 @@ def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
 
 
 def languages(base: pl.DataFrame) -> Counter[str]:
-    """Products by language."""
+    """The number of products by language."""
     counted = base.group_by(pl.col(column("language")).fill_null("")).len().sort(column("language"))
     return Counter(dict(counted.iter_rows()))

@@ -1,4 +1,4 @@
-"""Fields of the quality rules that are derived from a product, or from a batch of products with its norms."""
+"""Fields of the quality rules that are computed from a product, or from a batch of products with its norms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indexer.quality.norms import Norm, Norms, UsualValue
 from retrieval.records import AttributeValue, Product, Variant
 
 TradeNumber = tuple[int, str, str]
-"""The place of its product in a batch, the kind, the number as the feed spells it."""
+"""The index of its product in a batch, the kind, and the number as in the feed."""
 
 KINDS = ("ean", "gtin", "upc", "isbn")
 _LENGTHS = frozenset({8, 12, 13, 14})
@@ -57,7 +57,7 @@ def are_broken(numbers: Sequence[TradeNumber]) -> list[bool]:
 
 
 def _wrong_check_digits(values: Sequence[int]) -> list[bool]:
-    """From the right, digits weigh one and three in turn; leading zeros weigh nothing, so length does not matter."""
+    """From the right, digits have the weights one and three in turn; leading zeros add nothing, so any length works."""
     left = np.array(values, dtype=np.int64)
     total = np.zeros_like(left)
     for place in range(max(_LENGTHS)):
@@ -77,9 +77,9 @@ def _isbn10_is_broken(digits: str) -> bool:
 
 T = TypeVar("T")
 Values = Sequence[object]
-"""One value a product, None where it has none."""
+"""One value per product, None if it has none."""
 Detect = Callable[[Sequence[str]], Sequence[str]]
-"""Titles to ISO 639-1 codes, empty where unsure."""
+"""Maps titles to ISO 639-1 codes, empty if unsure."""
 
 _IDENTIFYING = ("ean", "gtin", "upc", "isbn", "mpn", "asin", "model")
 _STOCK_NAMES = ("stock", "stock_quantity", "stock_level", "quantity", "qty", "inventory", "inventory_quantity")
@@ -88,13 +88,13 @@ _STOCK = frozenset(
 )
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,10})?")
 _VARIANT_FACTOR = 20.0
-"""Variants of one product that differ more in price are rather an error."""
+"""If the variants of a product differ more in price, it is probably an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProductBatch:
-    """Products with what they are judged by: for each the norm of its category, and whether its language was detected
-    rather than declared. Made by `batch_of`.
+    """Products with the norm of the category of each, and whether its language was detected rather than declared. Made
+    by `make_batch`.
     """
 
     products: Sequence[Product]
@@ -103,7 +103,7 @@ class ProductBatch:
     now: datetime
     detect: Detect
     numbers: Sequence[TradeNumber] = ()
-    """Every trade number of all products, in their order."""
+    """All trade numbers of the products, in order."""
 
     def pairs(self) -> Iterator[tuple[Product, Norm]]:
         return zip(self.products, self.norms, strict=True)
@@ -112,27 +112,27 @@ class ProductBatch:
 def make_batch(
     products: Sequence[Product], guessed: Sequence[bool], norms: Norms, now: datetime, detect: Detect
 ) -> ProductBatch:
-    """The batch of some products; what several fields need is worked out once."""
+    """The batch of some products; values that several fields need are computed once."""
     norm_of = cache(norms.of)
     each = [norm_of(product.category) for product in products]
     return ProductBatch(products, guessed, each, now, detect, trade_numbers(products))
 
 
 def number(value: AttributeValue | None) -> float | None:
-    """A number as it is, or as a text spells it in digits with a point; None for anything else."""
+    """A number, also from a text of digits with a point; None for anything else."""
     if isinstance(value, str):
         return float(value) if _NUMBER.fullmatch(value.strip()) else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def stock(product: Product) -> float | None:
-    """Pieces in stock."""
+    """The number of pieces in stock."""
     names = product.attributes.keys() & _STOCK
     return number(product.attributes[min(names)]) if names else None
 
 
 def identifier(product: Product) -> str | None:
-    """The first identifier that a maker, not the store, gave."""
+    """The first identifier given by the maker, not the store."""
     return next((values[0] for kind in _IDENTIFYING if (values := product.identifiers.get(kind))), None)
 
 
@@ -145,7 +145,7 @@ def trade_number(batch: ProductBatch) -> Values:
 
 
 def broken_gtin(batch: ProductBatch) -> Values:
-    """The first trade number that cannot be right, with its kind."""
+    """The first trade number that is invalid, with its kind."""
     found: list[str | None] = [None] * len(batch.products)
     for (place, kind, number), is_broken in zip(batch.numbers[::-1], are_broken(batch.numbers)[::-1], strict=True):
         if is_broken:
@@ -154,7 +154,7 @@ def broken_gtin(batch: ProductBatch) -> Values:
 
 
 def variant_fault(product: Product) -> str | None:
-    """What is wrong between the variants of a product."""
+    """The inconsistency between the variants of a product, if any."""
     variants = product.variants
     if not variants:
         return None
@@ -202,12 +202,12 @@ def _odd_price(product: Product, norm: Norm) -> str | None:
 
 
 def odd_currency(batch: ProductBatch) -> Values:
-    """Currencies that are not their category's."""
+    """Currencies that differ from that of their category."""
     return [_odd(product.currency, norm.currency) for product, norm in batch.pairs()]
 
 
 def odd_language(batch: ProductBatch) -> Values:
-    """Languages that are not their category's; one that was detected counts only where the title confirms it."""
+    """Languages that differ from that of their category; a detected one counts only if the title confirms it."""
     found = [_odd(product.language, norm.language) for product, norm in batch.pairs()]
     unsure = [place for place, odd in enumerate(found) if odd and batch.has_detected_language[place]]
     languages = [batch.products[place].language for place in unsure]
@@ -224,7 +224,7 @@ def _odd(value: str, usual: UsualValue | None) -> str | None:
 
 
 def other_language(batch: ProductBatch) -> Values:
-    """The languages of titles that are not the declared ones; a title that tells no language passes."""
+    """The languages of titles that differ from the declared ones; a title without a clear language passes."""
     declared = [
         place
         for place, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
@@ -241,7 +241,7 @@ def other_language(batch: ProductBatch) -> Values:
 
 
 def _confirm_languages(batch: ProductBatch, places: Sequence[int], languages: Sequence[str]) -> list[bool]:
-    """Whether both halves of each title are in the language. Made-up brands sound like some language once in a thousand
+    """Whether both halves of each title are in the language. Invented brands look like some language once in a thousand
     titles, but hardly ever in both halves.
     """
     titles = [batch.products[place].title for place in places]

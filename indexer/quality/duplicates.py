@@ -1,7 +1,7 @@
 """Duplicates in a catalog: equal values of a field that should be unique, copies of products, groups of variants.
 
-Hashes are written to files, each for a part of their range, and read back one file at a time: memory is that of one
-part and some bytes for each row. Candidates for copies are compared in full; no estimate is reported.
+Hashes are written to files, each for a part of their range, and read back one file at a time, so memory holds one part
+and some bytes per row. Candidates for copies are compared completely; no estimate is reported.
 
 Signatures of sets (MinHash) agree in each place with the probability of the sets' Jaccard similarity (Broder 1997, "On
 the resemblance and containment of documents"). They are cut into bands; sets that agree in whole bands become
@@ -34,13 +34,13 @@ from retrieval.store.files import load_array
 from retrieval.text.analysis import HAN, identifier_key
 
 RowOf = Callable[[int], tuple[Product, RowLocation]]
-"""The product of a row, by its position in the order of ids, and where it stood."""
+"""Returns the product of a row, by its position in order of id, and its place in the feed."""
 
 EXACT, NEAR = QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES
 """The checks that copies of a product fail."""
 _VERDICTS = (None, EXACT, NEAR)
 MOST_PAIRS = 500_000
-"""Candidate pairs that are compared; a report says when there were more."""
+"""The most candidate pairs that are compared; a report says if there were more."""
 _PARTS = 32
 _BUFFERED = 1 << 16
 _RECORDS = "*.rows"
@@ -48,7 +48,7 @@ _NEIGHBOURS = 4
 _SHIFT, _LOW = 31, (1 << 31) - 1
 _MOST_MEETINGS = 8_000_000
 _LEAST_BANDS = 2
-"""How many bands two rows share before they are compared."""
+"""The number of common bands from which two rows are compared."""
 _RECORD = np.dtype([("hash", "<u8"), ("row", "<u4")])
 _SIGNS_FILE, _PAIRS_FILE, _LEADERS_FILE = "signs.npy", "pairs.npy", "leaders.npy"
 _SIGNS = np.dtype([("claims", "<u4", 2), ("variants", "<u8", 2)])
@@ -66,9 +66,9 @@ class DuplicateFinder:
         self._count = 0
         self._waiting: dict[str, list[NDArray[np.void]]] = {}
         self._signs: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
-        """Rows with what is compared of them."""
+        """Rows with the values to compare."""
         self._compared = np.empty(0, _PAIRS)
-        """The pairs of another catalog that were compared, by their rows in this one."""
+        """The pairs that were compared in another catalog, by their rows in this one."""
         self._known: KnownLeaders | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -84,9 +84,8 @@ class DuplicateFinder:
                 self._write(key)
 
     def take_over(self, folder: Path, rows: NDArray[np.int64]) -> None:
-        """Takes the signatures of another catalog, and what was found by comparing its products, from the folder of its
-        finder. `rows` (n,) has the row of each of its products in this one, ascending, or -1. Called once, after all
-        batches were added."""
+        """Reuses the signatures and comparisons of another catalog, from the folder of its finder. `rows` (n,) has the
+        row of each of its products in this catalog, ascending, or -1. Called once, after all batches were added."""
         signs = load_array(folder / _SIGNS_FILE, mapped=True)
         is_here = rows >= 0
         variants = [signs["variants"][~is_here, 0], *(each["variants"][:, 0] for _, each in self._signs)]
@@ -106,7 +105,7 @@ class DuplicateFinder:
                     file.write(records.tobytes())
 
     def groups(self, row_of: RowOf) -> DuplicateFindings:
-        """Reads everything back and compares the candidates. The rows must be those of all batches, from 0 on."""
+        """Reads all signatures back and compares the candidates. Rows are those of all batches, from 0 on."""
         for key in self._waiting:
             self._write(key)
         signs = np.empty(self._count, _SIGNS)
@@ -159,7 +158,7 @@ class DuplicateFinder:
             found.groups[name] = groups
 
     def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> list[tuple[int, int]]:
-        """Reports the copies, and returns each with the product that it is a copy of."""
+        """Reports the copies, and returns each with the product of which it is a copy."""
         pairs, copies = self._candidates(found), []
         known, verdicts = self._known_verdicts(pairs).tolist(), np.full(len(pairs), _NOT_COMPARED, np.int8)
         judge = CopyComparer(lambda row: row_of(row)[0])
@@ -191,7 +190,7 @@ class DuplicateFinder:
         return copies
 
     def _known_verdicts(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
-        """For each of sorted pairs (p,) what comparing it gave, or _NOT_COMPARED."""
+        """For sorted pairs (p,), the result of each comparison, or _NOT_COMPARED."""
         verdicts = np.full(len(pairs), _NOT_COMPARED, np.int8)
         if len(self._compared):
             places = np.searchsorted(self._compared["pair"], pairs).clip(max=len(self._compared) - 1)
@@ -200,11 +199,11 @@ class DuplicateFinder:
         return verdicts
 
     def _candidates(self, found: DuplicateFindings) -> NDArray[np.int64]:
-        """Pairs of rows that share a band, each as one number with the later row first, ascending; bounded."""
+        """Pairs of rows that share a band, each as one number with the later row first, ascending; limited."""
         met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         for runs in self._parts(COPIES):
             pairs = runs.pairs()
-            # Trade numbers, or makers' numbers, that are both there and not the same.
+            # Pairs that both have trade numbers, or makers' numbers, which differ.
             later, earlier = self._claims[pairs >> _SHIFT], self._claims[pairs & _LOW]
             met.append(pairs[~((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)])
             if sum(map(len, met)) > _MOST_MEETINGS:
@@ -235,12 +234,12 @@ def row_hashes(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[n
 
 
 class _Runs:
-    """The records of one part in the order of their hashes and rows; a run is the rows that share a hash."""
+    """The records of one part, ordered by hash and row; a run has the rows with the same hash."""
 
     def __init__(self, records: NDArray[np.void]) -> None:
         order = np.lexsort((records["row"], records["hash"]))
         hashes, rows = records["hash"][order], records["row"][order].astype(np.int64)
-        is_new = np.r_[True, (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])]  # a row may have met itself
+        is_new = np.r_[True, (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])]  # a row may repeat a hash
         hashes, self._rows = hashes[is_new], rows[is_new]
         starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
         self._sizes = np.diff(np.r_[starts, len(hashes)])
@@ -250,15 +249,15 @@ class _Runs:
         """The runs of several rows."""
 
     def first_groups(self) -> list[NDArray[np.int64]]:
-        """Of the runs of several rows those with the smallest first rows, each cut to what a report shows."""
+        """The runs of several rows with the smallest first rows, each cut to the length that a report shows."""
         firsts = np.argsort(self._rows[self._starts[self.shared]], kind="stable")[:MOST_EXAMPLES]
         starts = self._starts[self.shared[firsts]]
         ends = starts + np.minimum(self._sizes[self.shared[firsts]], MOST_EXAMPLES + 1)
         return [self._rows[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def pairs(self) -> NDArray[np.int64]:
-        """Each row with the four before it in its run and the first, as one number: all pairs of a small run, few of a
-        large one.
+        """Each row with the first row and the four before it in its run, as one number: all pairs of a small run, few
+        of a large one.
         """
         places = np.arange(len(self._rows))
         starts = np.repeat(self._starts, self._sizes)
@@ -275,7 +274,7 @@ class _Runs:
 
 
 def _limit_pairs(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
-    """The first of sorted pairs; which ones does not depend on the order in which they came."""
+    """The first of sorted pairs; which ones does not depend on the order in which they were found."""
     found.unchecked += max(0, len(pairs) - most)
     return pairs[:most]
 
@@ -303,7 +302,7 @@ _KEPT = 4_096
 
 
 class CopyComparer:
-    """Compares rows of a catalog; it caches the latest products, because candidates come in the order of rows."""
+    """Compares rows of a catalog; it caches the latest products, because candidates are ordered by row."""
 
     def __init__(self, product_of: Callable[[int], Product]) -> None:
         @lru_cache(maxsize=_KEPT)
@@ -314,10 +313,10 @@ class CopyComparer:
         self._read = read
 
     def compare(self, one: int, other: int) -> QualityCheck | None:
-        """The check that two rows fail; None where they are no copies.
+        """The check that two rows fail; None if they are not copies.
 
-        EXACT when everything but id, SKU and dates is equal. NEAR when the words agree by a Jaccard similarity of 0.9,
-        brand and numbers of the title are the same, and no identifier or attribute says otherwise.
+        EXACT if everything but id, SKU and dates is equal. NEAR if the words have a Jaccard similarity of 0.9, brand
+        and numbers of the title are equal, and no identifier or attribute differs.
         """
         product, words, numbers = self._read(one)
         second, second_words, second_numbers = self._read(other)
@@ -329,7 +328,7 @@ class CopyComparer:
 
 
 def _content(product: Product) -> Product:
-    """A product without what differs between two entries of it."""
+    """A product without the fields that may differ between two entries of it."""
     identifiers = {kind: values for kind, values in product.identifiers.items() if kind != "sku"}
     return replace(product, id="", identifiers=identifiers, created=None, updated=None, expires=None)
 
@@ -352,14 +351,14 @@ _SEED = 42
 _FOLDED = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", b"abcdefghijklmnopqrstuvwxyz" + b" " * 32
 )
-"""Of the ASCII letters and signs; over bytes, because that is ten times as fast as over text."""
+"""Folds ASCII letters and signs; over bytes, because that is ten times as fast as over text."""
 _HAN_RUN = re.compile(f"[{HAN}]{{2,}}")
 _NUMBERED = re.compile(r"[a-z]*\d[a-z0-9]*")
 
 
 def shingles(product: Product) -> list[bytes]:
-    """The words of title, brand and description, without case and ASCII signs; of Chinese, every two neighbouring
-    characters. In UTF-8.
+    """The words of title, brand and description as UTF-8, without case and ASCII signs; for Chinese, every pair of
+    neighbouring characters.
     """
     text = f"{product.title} {product.brand} {product.description}"
     if text.isascii():
@@ -371,12 +370,12 @@ def shingles(product: Product) -> list[bytes]:
 
 
 def _pairs(chinese: str) -> list[bytes]:
-    encoded = chinese.encode()  # three bytes a character, but for the rare ones past the basic plane
+    encoded = chinese.encode()  # three bytes per character, except rare ones beyond the basic plane
     return [encoded[at : at + 6] for at in range(0, len(encoded) - 3, 3)]
 
 
 def copy_key(product: Product) -> bytes:
-    """The brand and the words of the title that have a digit, which copies must share exactly: models of a series often
+    """The brand and the words of the title with a digit, which copies must share exactly: models of a series often
     differ in nothing else.
     """
     title, brand = product.title, product.brand
@@ -389,7 +388,7 @@ def copy_key(product: Product) -> bytes:
 
 
 def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
-    """One hash for each product (row) and band (column). Copies of a product share all, near copies mostly one."""
+    """One hash for each product (row) and band (column). Copies of a product share all, near copies usually one."""
     if not products:
         return np.empty((0, BANDS), dtype=np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_token_byte_sets(list(map(shingles, products)), BANDS * _ROWS, _SEED)
@@ -404,32 +403,32 @@ def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the result."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input affects every bit of the result."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 COPIES = "copies"
-"""The key of the MinHash bands; every other key is the name of a rule with check unique."""
+"""The key of the MinHash bands; every other key is the name of a rule with the check unique."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """Of one batch: for each purpose the hashes of its rows, as `row_hashes` gives them."""
+    """The hashes of one batch's rows for each purpose, as returned by `row_hashes`."""
 
     rows: NDArray[np.int64]
     hashes: Mapping[str, NDArray[np.void]]
     identifier_hashes: NDArray[np.uint32]
-    """For each row (columns: trade number, maker's number) a hash of the only one that it has, or 0: rows with
+    """For each row (columns: trade number, maker's number), a hash of its number if it has exactly one, or 0: rows with
     different ones are different products.
     """
     variant_hashes: NDArray[np.uint64]
-    """(n, 2) By `indexer.quality.siblings.variant_hashes`."""
+    """(n, 2): see `indexer.quality.siblings.variant_hashes`."""
 
 
 def signatures(batch: ProductBatch, rules: Sequence[QualityRule], rows: NDArray[np.int64]) -> Signatures:
-    """The hashes for the rules across rows; `rows` (n,) are those of the batch."""
+    """The hashes for the rules that compare rows; `rows` (n,) are those of the batch."""
     meetings = {}
     if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
         hashes = band_hashes(batch.products)
@@ -452,7 +451,7 @@ def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
 
 
 def _values(field: str, batch: ProductBatch, rows_of: NDArray[np.int64]) -> NDArray[np.void]:
-    """Hashes of a field's values; two spellings of one value have the same."""
+    """Hashes of a field's values; equal for two spellings of one value."""
     places, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))
     says_something = (text.str.len_bytes() > 0).to_numpy()
@@ -464,5 +463,5 @@ def _same_for_spellings(values: Sequence[str], *, of_identifiers: bool) -> pl.Se
     text = pl.Series(values, dtype=pl.String).str.to_lowercase()
     if not of_identifiers:
         return text.str.replace_all(r"\s+", " ").str.strip_chars()
-    # Leading zeros tell the UPC, EAN and GTIN of one product apart, and nothing else.
+    # The UPC, EAN and GTIN of one product differ only in leading zeros.
     return text.str.replace_all(r"[^\pL\pN]", "").str.strip_chars_start("0")

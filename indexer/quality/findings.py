@@ -25,17 +25,17 @@ AGES: Mapping[str, float] = {
     "5 years": 1826,
     "older": math.inf,
 }
-"""Labels ("up to ...") and most days."""
+"""Labels ("up to ...") and the largest number of days."""
 NO_DATE = "no date"
 _FIELD_LIST = "title price currency category brand description image identifier availability language updated rating"
 COMPLETENESS_FIELDS = tuple(_FIELD_LIST.split())
 PRICE_STEPS = 4
-"""Bins a decade."""
+"""Bins per decade."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowLocation:
-    """The feed and line of a product, and whether its language was detected, not declared."""
+    """The feed and line of a product, and whether its language was detected and not declared."""
 
     file: str
     line: int
@@ -43,7 +43,7 @@ class RowLocation:
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A row that fails a rule, and the value that does."""
+    """A row that fails a rule, and the failing value."""
 
     id: str
     title: str
@@ -53,14 +53,14 @@ class Example(msgspec.Struct, frozen=True):
 
 
 def shorten(text: str) -> str:
-    """The beginning of a text, for people, on one line and without control characters."""
+    """The beginning of a text for display, on one line and without control characters."""
     shown = "".join(mark if mark.isprintable() else " " for mark in text[: _MOST_TEXT + 1])
     return shown if len(shown) <= _MOST_TEXT else f"{shown[: _MOST_TEXT - 1]}…"
 
 
 @dataclass(slots=True)
 class Failures:
-    """The products that fail one rule: how many, and the first of them by id."""
+    """The products that fail one rule: their number, and the first of them by id."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
@@ -76,17 +76,17 @@ class Findings:
 
     products: int = 0
     failures: dict[str, Failures] = field(default_factory=dict)
-    """By the rule's name; rules that nothing fails are not there."""
+    """Failures by the rule's name; rules that no product fails are missing."""
     filled: Counter[str] = field(default_factory=Counter)
-    """How many products have a value in each of the fields that completeness looks at."""
+    """The number of products with a value in each of the fields that completeness checks."""
     ages: Counter[str] = field(default_factory=Counter)
-    """Products by the time since they were updated, under the labels of `AGES`."""
+    """The number of products by the time since their last update, under the labels of `AGES`."""
     prices: dict[str, Counter[int]] = field(default_factory=dict)
-    """By currency: products in each quarter of a decade of price."""
+    """By currency, the number of products in each quarter of a decade of price."""
     languages: Counter[str] = field(default_factory=Counter)
-    """By ISO 639-1 code; empty where unknown."""
+    """The number of products by ISO 639-1 code; empty if unknown."""
     failing: dict[str, list[NDArray[np.int32]]] = field(default_factory=dict)
-    """By the rule's name: the rows of the products that fail it, in parts."""
+    """By the rule's name, the rows of the products that fail it, in parts."""
 
     def merge(self, other: Findings) -> None:
         self.products += other.products
@@ -101,7 +101,7 @@ class Findings:
             self.failing.setdefault(name, []).extend(rows)
 
     def subtract_counts(self, other: Findings) -> None:
-        """Takes products out of the counts, whose failures are not among these."""
+        """Subtracts products from the counts, whose failures are not included here."""
         self.products -= other.products
         self.filled -= other.filled
         self.ages -= other.ages
@@ -112,7 +112,7 @@ class Findings:
                 del self.prices[currency]
 
     def count_failing(self, rules: Iterable[str], rows: Iterable[NDArray[np.int64]] = ()) -> int:
-        """How many products fail one of the rules with these names; `rows` are further ones that do."""
+        """The number of products that fail one of these rules, or are in `rows`."""
         failing = (self.failing.get(name, ()) for name in rules)
         parts: list[NDArray[np.signedinteger]] = [*chain.from_iterable(failing), *rows]
         is_failing = np.zeros(max((int(part.max(initial=-1)) for part in parts), default=-1) + 1, bool)
@@ -123,15 +123,15 @@ class Findings:
 
 @dataclass(slots=True)
 class DuplicateFindings:
-    """What was found across rows: failures by rule, and the rows that fail each, ascending."""
+    """The findings across rows: failures by rule, and the rows that fail each, ascending."""
 
     failures: dict[str, Failures] = field(default_factory=dict)
     rows: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
-    """By rule, how many groups of rows meet."""
+    """The number of groups of matching rows, by rule."""
     pairs: int = 0
-    """Candidate pairs that were compared."""
+    """The number of candidate pairs that were compared."""
     unchecked: int = 0
-    """Candidate pairs past the bound on comparisons, which were not."""
+    """The number of candidate pairs beyond the limit, which were not compared."""
     siblings: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    """(n,) The group of each product, its variants and copies: the first row in it."""
+    """(n,): the group of each product with its variants and copies, as the first row in it."""

@@ -1,8 +1,8 @@
 """Norms of each category: the median price and its spread, the usual currency and language.
 
-A census counts the whole catalog before any product is inspected. Its memory is bounded: where a catalog has more
-categories than it keeps, the narrowest levels are counted with the level above. Counts of any split of the rows merge
-to the same census.
+A census counts the whole catalog before any product is inspected. Its memory is limited: if a catalog has more
+categories than it keeps, the lowest levels are counted with the level above. Counts of any split of the rows merge to
+the same census.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ CategoryPath = tuple[str, ...]
 
 MOST_CATEGORIES = 5_000
 LEAST_PRODUCTS = 20
-"""A category with fewer products has no norm of its own and uses that of its parent."""
+"""A category with fewer products has no own norm and uses that of its parent."""
 OUTLIER = 20.0
-"""A price is never an outlier within this factor of the median of its category."""
+"""Within this factor of the median of its category, a price is never an outlier."""
 WIDE_OUTLIER = 100.0
-"""Nor within this one of the median of a wider category: shoes and laces are both under Shoes."""
+"""The factor for the median of a wider category: shoes and laces are both under Shoes."""
 _DEVIATIONS = 5.0
 _USUAL_SHARE = 0.95
 _STEP = 0.05
-"""Width of a bin of prices in natural logarithms: medians are right to five percent."""
+"""Width of a bin of prices in natural logarithms: medians are accurate to five percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriceNorm:
-    """Prices of one category in one currency; a price further from the median than by the factor is an outlier."""
+    """Prices of one category in one currency; a price is an outlier beyond this factor from the median."""
 
     category: str
     median: float
@@ -54,15 +54,15 @@ class UsualValue:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Usual values of a category; None where fewer than 95% agree, or there are too few products."""
+    """Usual values of a category; None if fewer than 95% agree, or there are too few products."""
 
     currency: UsualValue | None = None
     language: UsualValue | None = None
     prices: Mapping[str, PriceNorm] = field(default_factory=dict)
-    """By currency."""
+    """The price norm by currency."""
 
     def inherit(self, wider: Norm) -> Norm:
-        """This norm, with what it lacks taken from that of a wider category, which may be unlike this one."""
+        """This norm, with missing values taken from a wider category, which may be less similar."""
         prices = {
             currency: replace(norm, factor=max(norm.factor, WIDE_OUTLIER)) for currency, norm in wider.prices.items()
         }
@@ -71,12 +71,12 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Norms:
-    """The norms of a catalog, by folded category path; picklable, and bounded as the census is."""
+    """The norms of a catalog, by folded category path; picklable, and limited like the census."""
 
     categories: Mapping[CategoryPath, Norm]
 
     def of(self, category: CategoryPath) -> Norm:
-        """The norm of a category, with what it lacks taken from the narrowest level above that has it."""
+        """The norm of a category, with missing values taken from the nearest level above that has them."""
         path = folded_path(category)
         norm = Norm()
         for depth in range(1, len(path) + 1):
@@ -150,7 +150,7 @@ class CategoryCensus:
 
 @lru_cache(maxsize=20_000)
 def folded_path(category: CategoryPath) -> CategoryPath:
-    """A category in the form in which two spellings of it are equal."""
+    """A category in a form in which two spellings of it are equal."""
     return tuple(map(fold_value, category))
 
 
@@ -174,7 +174,7 @@ def _usual(name: str, values: Counter[str]) -> UsualValue | None:
 
 
 def _price_norm(name: str, bins: Mapping[int, int]) -> PriceNorm | None:
-    """Median and median absolute deviation of the logarithms, which a tenth of wrong prices cannot move (Leys et al.
+    """Median and median absolute deviation of the logarithms, which a tenth of wrong prices cannot change (Leys et al.
     2013, "Detecting outliers: do not use standard deviation around the mean"). 1.4826 makes the deviation comparable
     with a standard deviation.
     """

@@ -1,4 +1,4 @@
-"""Quality report as one HTML page without scripts or outside resources, with its plots inside.
+"""Quality report as one HTML page without scripts or external resources, including its plots.
 
 Everything from a feed is escaped, and control characters are replaced.
 """
@@ -49,7 +49,7 @@ _PRICE_COLOURS = (BLUE, AMBER, GREY)
 
 
 def plots(report: QualityReport) -> Mapping[str, str]:
-    """Each plot's title and SVG element; a plot without anything to show is not there."""
+    """Each plot's title and SVG element; plots without data are left out."""
     charts = report.charts
     drawn = {
         "Findings by measure": _findings(report.findings),

@@ -1,4 +1,4 @@
-"""Quality report: what was read, what was wrong with it, and the four scores. Its JSON is its schema."""
+"""Quality report: what was read, the problems found, and the four scores. Its JSON is its schema."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ class ReasonCount(msgspec.Struct, frozen=True):
 
 
 class FeedSummary(msgspec.Struct, frozen=True):
-    """What was read and cleaned before inspection."""
+    """The results of reading and cleaning, before inspection."""
 
     created: datetime
     feeds: tuple[str, ...]
     read: int
     rejected: Mapping[str, ReasonCount] = {}
-    """By reason: rows that were rejected."""
+    """Rejected rows, by reason."""
     noted: Mapping[str, ReasonCount] = {}
-    """By field and reason: values that were dropped while their rows stayed."""
+    """Values that were dropped while their rows were kept, by field and reason."""
     cleaned: Mapping[str, int] = {}
-    """By cleaning rule: values that were changed."""
+    """Changed values, by cleaning rule."""
     pictures: Mapping[str, int] = {}
-    """By reason: pictures that cannot be used, where a model of pictures was named."""
+    """Pictures that cannot be used, by reason, if a picture model was named."""
 
 
 class Score(msgspec.Struct, frozen=True):
-    """One of the four measures: a share from 0 to 1, and how it is worked out. None for a catalog without products."""
+    """One of the four measures: a share from 0 to 1, and how it is computed. None for a catalog without products."""
 
     measure: Measure
     score: float | None
@@ -71,9 +71,9 @@ class Finding(msgspec.Struct, frozen=True):
     says: str
     advice: str
     examples: tuple[Example, ...]
-    """Those with the smallest ids."""
+    """The examples with the smallest ids."""
     groups: int = 0
-    """For rules across rows: how many groups of products meet."""
+    """For rules across rows, the number of groups of matching products."""
 
 
 class PriceBin(msgspec.Struct, frozen=True):
@@ -88,27 +88,27 @@ class Charts(msgspec.Struct, frozen=True):
     """The numbers of the plots."""
 
     filled: Mapping[str, float]
-    """By field: the share of products that have it."""
+    """The share of products that have each field."""
     ages: Mapping[str, int]
-    """By "up to ..." since the last update, youngest first."""
+    """The number of products by "up to ..." since the last update, youngest first."""
     prices: Mapping[str, tuple[PriceBin, ...]]
-    """By currency."""
+    """The price bins by currency."""
     languages: Mapping[str, int]
-    """By ISO 639-1 code, most frequent first; empty where unknown."""
+    """The number of products by ISO 639-1 code, most frequent first; empty if unknown."""
 
 
 class QualityReport(FeedSummary, frozen=True, kw_only=True):
-    """The report; of the summary, the most frequent first."""
+    """The report; the counts of the summary are ordered by frequency."""
 
     schema: int
     products: int
     scores: tuple[Score, ...]
     findings: tuple[Finding, ...]
-    """Errors first, then warnings, then infos; in each the most frequent first."""
+    """Errors, then warnings, then infos; most frequent first within each."""
     charts: Charts
     pairs_compared: int = 0
     pairs_unchecked: int = 0
-    """Candidates for copies past the bound on comparisons; 0 but in odd catalogs."""
+    """Candidates for copies beyond the limit of comparisons; 0 except in unusual catalogs."""
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2)

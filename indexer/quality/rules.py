@@ -1,7 +1,7 @@
 """Rules of the quality report: their fields and checks, and the TOML files that declare them.
 
-The built-in rules are in `rules.toml`; a store's own are in a file of the same form. Only the closed lists of checks
-and fields can be named: nothing of a rule file is run as code.
+The built-in rules are in `rules.toml`; a store's own rules are in a file of the same format. Only the predefined checks
+and fields can be named: no part of a rule file is run as code.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Severity(StrEnum):
 
 
 class QualityCheck(StrEnum):
-    """Check of a field. A field without a value passes every check but `not_null`."""
+    """Check of a field. A field without a value passes every check except `not_null`."""
 
     NOT_NULL = "not_null"
     NULL = "null"
@@ -63,8 +63,8 @@ ACROSS_ROWS = frozenset({QualityCheck.UNIQUE, QualityCheck.NO_COPIES, QualityChe
 
 
 class RuleScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The products that a rule is about: those with a value in `field` that equals, or starts with, a text (case does
-    not count); with neither text, those with any value.
+    """The products to which a rule applies: those with a value in `field` that equals, or starts with, a text (ignoring
+    case); with neither text, those with any value.
     """
 
     field: str
@@ -84,13 +84,13 @@ class QualityRule:
     says: str
     advice: str = ""
     values: tuple[str | float, ...] = ()
-    """The set of in_set and not_in_set; least and most of between; the number or text of compare."""
+    """The set of in_set and not_in_set; minimum and maximum of between; the number or text of compare."""
     pattern: str = ""
-    """Of regex and not_regex, in the syntax of Rust's regex crate, which has no back references and no slow cases."""
+    """For regex and not_regex, in the syntax of Rust's regex crate, which has no back references and no slow cases."""
     op: str = ""
-    """Of compare: one of < <= > >= = !=."""
+    """For compare: one of < <= > >= = !=."""
     other: str = ""
-    """The field that compare holds against, where it is no value."""
+    """For compare: the field to compare with, instead of a value."""
     when: RuleScope | None = None
 
     @property
@@ -105,7 +105,7 @@ _NUMERIC = frozenset({QualityCheck.BETWEEN, QualityCheck.COMPARE})
 
 
 class FieldKind(StrEnum):
-    """What the values of a field are. A time is in seconds since 1970, UTC."""
+    """The type of a field's values. A time is in seconds since 1970, UTC."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -114,14 +114,14 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleField:
-    """A field of known name: its kind, and how its values are read off a batch (None: no value)."""
+    """A known field: its kind, and how its values are read from a batch (None: no value)."""
 
     kind: FieldKind
     values: Callable[[ProductBatch], Values]
 
 
 def _each(kind: FieldKind, read: Callable[[Product], object]) -> RuleField:
-    """A field whose value depends on the product alone."""
+    """A field whose value depends only on the product."""
     return RuleField(kind, lambda batch: [read(product) for product in batch.products])
 
 
@@ -134,12 +134,12 @@ def _timestamp(name: str) -> Callable[[Product], float | None]:
 
 
 def _text(name: str) -> Callable[[Product], str | None]:
-    """Reads a text of the product itself; an empty one is no value."""
+    """Reads a text of the product itself; an empty text counts as no value."""
     return lambda product: getattr(product, name) or None
 
 
 MOMENTS = {"now": 0, "soon": 1, "year_ago": -365}
-"""Fields that are a time, in days from the inspection; "soon" is a day later, for time zones."""
+"""Fields that are a time, in days from the inspection; "soon" is a day later, because of time zones."""
 _TEXTS = ("id", "title", "description", "brand", "currency", "availability", "language")
 FIELDS: Mapping[str, RuleField] = {
     **{name: _each(FieldKind.TEXT, _text(name)) for name in _TEXTS},
@@ -148,7 +148,7 @@ FIELDS: Mapping[str, RuleField] = {
     "text": _each(FieldKind.TEXT, lambda product: f"{product.title}\n{product.description}"),
     "category": _each(FieldKind.TEXT, lambda product: " > ".join(product.category) or None),
     "image": _each(FieldKind.TEXT, lambda product: product.images[0] if product.images else None),
-    # In bytes: a Chinese character is three.
+    # In bytes: a Chinese character has three.
     "title_length": _each(FieldKind.NUMBER, lambda product: len(product.title.encode())),
     "description_length": _each(FieldKind.NUMBER, lambda product: len(product.description.encode()) or None),
     "category_depth": _each(FieldKind.NUMBER, lambda product: len(product.category) or None),
@@ -169,7 +169,7 @@ FIELDS: Mapping[str, RuleField] = {
 
 
 def kind_of(name: str, check: QualityCheck, *, number: bool = True) -> FieldKind:
-    """What a field's values are for a check: a free attribute is a number where numbers are compared, unless `number`
+    """The kind of a field's values for a check: a free attribute is a number if numbers are compared, unless `number`
     is false, else a text.
     """
     if name in FIELDS:
@@ -178,7 +178,7 @@ def kind_of(name: str, check: QualityCheck, *, number: bool = True) -> FieldKind
 
 
 def read_field(name: str, kind: FieldKind, batch: ProductBatch) -> Values:
-    """The values of a field over a batch, None where a product has none."""
+    """The values of a field over a batch, None if a product has none."""
     if name in FIELDS:
         return FIELDS[name].values(batch)
     container, _, key = name.partition(".")
@@ -189,8 +189,8 @@ def read_field(name: str, kind: FieldKind, batch: ProductBatch) -> Values:
 
 
 def all_values(name: str, batch: ProductBatch) -> tuple[list[int], list[str]]:
-    """All texts that the products have in a field, for uniqueness (a product may have several identifiers), and before
-    them the place of each one's product in the batch.
+    """All texts that the products have in a field, for uniqueness (a product may have several identifiers), preceded by
+    the index of each one's product in the batch.
     """
     container, _, key = name.partition(".")
     if name == "gtin":
@@ -240,9 +240,9 @@ def built_in_rules() -> tuple[QualityRule, ...]:
 
 
 def merge_custom_rules(path: str | Path) -> tuple[QualityRule, ...]:
-    """The built-in rules and a store's own; an own rule with a built-in name takes that one's place.
+    """The built-in rules and a store's own; an own rule replaces the built-in rule of its name.
 
-    Raises SettingError for a file that cannot be read or says anything else than rules.
+    Raises SettingError for a file that cannot be read or contains anything but rules.
     """
     return tuple({rule.name: rule for rule in (*built_in_rules(), *load_rules(path))}.values())
 
@@ -250,7 +250,7 @@ def merge_custom_rules(path: str | Path) -> tuple[QualityRule, ...]:
 def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     """The rules of one TOML file.
 
-    Raises SettingError naming file, rule and key, with what is right, when anything in it cannot be used.
+    Raises SettingError for invalid content, with file, rule, key and the correction.
     """
     try:
         table = tomllib.loads(Path(path).read_text("utf-8-sig"))
@@ -260,19 +260,19 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
         raise SettingError(f"rules {path}: is not a TOML file: {error}") from error
     entries = table.get("rule")
     if table.keys() != {"rule"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-        raise SettingError(f"rules {path}: expected nothing but [[rule]] tables, one for each rule")
+        raise SettingError(f"rules {path}: expected only [[rule]] tables, one for each rule")
     if len(entries) > _MOST_RULES:
         raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MOST_RULES} are allowed")
     rules = tuple(_RuleReader(path, number, entry).rule() for number, entry in enumerate(entries, 1))
     names = [rule.name for rule in rules]
     name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
     if count > 1:
-        raise SettingError(f"rules {path}: rule {name!r} is there {count} times; give each its own name")
+        raise SettingError(f"rules {path}: rule {name!r} occurs {count} times; give each rule its own name")
     return rules
 
 
 class _RuleReader:
-    """One table of a rule file on its way to a Rule."""
+    """Converts one table of a rule file to a rule."""
 
     def __init__(self, path: str | Path, number: int, table: Mapping[str, object]) -> None:
         self._table = table
@@ -281,7 +281,7 @@ class _RuleReader:
     def rule(self) -> QualityRule:
         name = self._text("name")
         if not _NAME.fullmatch(name):
-            raise self._fault("name", f"is {name!r}; a name has small letters, digits and underscores")
+            raise self._fault("name", f"is {name!r}; a name has lower-case letters, digits and underscores")
         check = QualityCheck(self._one_of("check", tuple(QualityCheck)))
         self._check_keys(check)
         field = self._field("field", self._text("field"), check)
@@ -304,7 +304,7 @@ class _RuleReader:
         right = (*_COMMON, *_OPERANDS.get(check, ()))
         for key in self._table:
             if key not in right:
-                raise self._fault(key, f"is no key of a rule with check {check.value!r}; {_advice(key, right)}")
+                raise self._fault(key, f"is not a key of a rule with check {check.value!r}; {_advice(key, right)}")
 
     def _values(self, check: QualityCheck, field: str) -> tuple[str | float, ...]:
         match check:
@@ -316,7 +316,7 @@ class _RuleReader:
             case QualityCheck.IN_SET | QualityCheck.NOT_IN_SET:
                 return self._set(kind_of(field, check))
             case QualityCheck.COMPARE if ("value" in self._table) == ("other" in self._table):
-                raise self._fault("value", "and other: a compare has one of them")
+                raise self._fault("value", "and other: a compare rule has only one of them")
             case QualityCheck.COMPARE if "value" in self._table:
                 return (self._operand("value", self._compared(field)),)
             case _:
@@ -350,7 +350,7 @@ class _RuleReader:
         try:
             pl.select(pl.lit("").str.extract(pattern, 0))
         except pl.exceptions.ComputeError as error:
-            raise self._fault("pattern", f"is no regular expression: {' '.join(str(error).split())}") from error
+            raise self._fault("pattern", f"is not a regular expression: {' '.join(str(error).split())}") from error
         return pattern
 
     def _when(self) -> RuleScope:
@@ -366,7 +366,7 @@ class _RuleReader:
     def _field(self, key: str, name: str, check: QualityCheck) -> str:
         if check in (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES):
             if name != "product":
-                raise self._fault(key, f"is {name!r}; {check.value} is about a whole 'product'")
+                raise self._fault(key, f"is {name!r}; {check.value} needs the field 'product'")
             return name
         if name not in FIELDS and not _FREE_FIELD.fullmatch(name):
             names = (*FIELDS, "attributes.NAME", "identifiers.KIND")
@@ -406,11 +406,11 @@ def _advice(name: str, right: Sequence[str]) -> str:
 
 _TYPES = {FieldKind.TEXT: pl.String, FieldKind.NUMBER: pl.Float64, FieldKind.TIME: pl.Float64}
 _STAND_IN = {FieldKind.TEXT: pl.lit("-"), FieldKind.NUMBER: pl.lit(0.0), FieldKind.TIME: pl.lit(0.0)}
-"""What not_null sees where its rule says nothing."""
+"""The value that not_null sees if its rule does not apply."""
 
 
 def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequence[str]) -> pl.DataFrame:
-    """A column for each field that a rule reads or that `fields` names, under `column_of` it."""
+    """A column for each field that a rule reads or that `fields` names, named by `column_of`."""
     wanted = {column_of(name, FIELDS[name].kind): (name, FIELDS[name].kind) for name in fields}
     for rule in rules:
         for name in rule.fields:
@@ -427,14 +427,14 @@ def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequen
 def rule_frame(base: pl.DataFrame, rules: Sequence[QualityRule]) -> pl.DataFrame:
     """One column for each rule, under its name, and one under `other_column` for a rule that compares two fields.
 
-    All columns are made in one fused pass. Conditions (`when`, the other field of a comparison) empty the column where
-    the rule does not apply, so every check is a plain one.
+    All columns are computed in one fused pass. Conditions (`when`, the other field of a comparison) clear the column
+    where the rule does not apply, so every check is simple.
     """
     return base.select(expression for rule in rules for expression in _expressions(rule))
 
 
 def column_of(name: str, kind: FieldKind) -> str:
-    """The name of a field's column in the base frame; a free attribute can be there as a text and as a number."""
+    """The name of a field's column in the base frame; a free attribute can be there both as a text and as a number."""
     return f"{name}:{kind.value}"
 
 
@@ -453,7 +453,7 @@ def _expressions(rule: QualityRule) -> list[pl.Expr]:
     kind = _kind(rule.field, rule)
     value = pl.col(column_of(rule.field, kind))
     if rule.check is QualityCheck.NOT_REGEX:
-        value = value.str.extract(rule.pattern, 0)  # what is found is what the report shows
+        value = value.str.extract(rule.pattern, 0)  # the report shows the match
     if rule.when is not None:
         concerned = _is_in_scope(rule.when, _kind(rule.when.field, rule))
         stand_in = _STAND_IN[kind] if rule.check is QualityCheck.NOT_NULL else pl.lit(None)
@@ -461,7 +461,7 @@ def _expressions(rule: QualityRule) -> list[pl.Expr]:
     if not rule.other:
         return [value.alias(rule.name)]
     other = pl.col(column_of(rule.other, _kind(rule.other, rule)))
-    # A comparison with nothing says nothing; the library would take it for a failure.
+    # A comparison with a missing value passes; the library would count it as a failure.
     value = pl.when(other.is_not_null()).then(value)
     return [value.alias(rule.name), other.alias(other_column(rule))]
 

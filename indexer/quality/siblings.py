@@ -1,7 +1,7 @@
 """Product groups: variants and near copies of one product, found over the whole catalog.
 
-Variants share the words of their titles but those that name a size, a colour, a capacity or a count: "Torvane Hose,
-50 ft, Red" and "Torvane Hose, 25 ft, Green". A feed that names groups itself (Google's `item_group_id`) is followed.
+Variants share the words of their titles except those for a size, a colour, a capacity or a count: "Torvane Hose, 50 ft,
+Red" and "Torvane Hose, 25 ft, Green". Groups that a feed names itself (Google's `item_group_id`) are used as they are.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from retrieval.text.analysis import HAN, fold
 
 GROUP_ATTRIBUTE = "item_group_id"
 FEWEST_WORDS = 3
-"""Words that variants share at least, the brand's among them: fewer name a kind of product. Two Chinese characters
-count as a word."""
+"""The fewest words that variants share, including those of the brand: fewer name a kind of product. Two Chinese
+characters count as a word."""
 LEAST_AGREEMENT = 0.4
-"""The Jaccard similarity of variants' words, descriptions included: below it two models share a title."""
+"""The least Jaccard similarity of variants' words, including descriptions: below it, two models share a title."""
 _MOST_LEADERS = 50
-"""Products of a run that others are compared with."""
+"""The number of products of a run with which others are compared."""
 
 _OPTION_LIST = "color colour size pattern material flavor flavour scent"
 _OPTIONS = frozenset(_OPTION_LIST.split())
@@ -45,7 +45,7 @@ light dark bright pale deep matte matt gloss glossy satin brushed polished antiq
 aged hot lime metallic
 """
 _SHADES = frozenset(_SHADE_LIST.split())
-"""Words that belong to a colour where they stand before one."""
+"""Words that belong to a colour that follows them."""
 _SIZE_LIST = "xs s m l xl xxl xxxl 2xl 3xl 4xl small medium large x-large xx-large king queen twin full"
 _SIZES = frozenset(_SIZE_LIST.split())
 _SKIPPED_LIST = """
@@ -64,9 +64,9 @@ _WORD = re.compile(rf"\"[a-z]\"|[a-z0-9][a-z0-9.'&/#-]*|[{HAN}]+")
 
 
 def variant_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
-    """For each product (row) a hash of what its variants share, and one of what tells it from them (n, 2).
+    """For each product (row) a hash of what its variants share, and a hash of what distinguishes it from them (n, 2).
 
-    The first is 0 for a title of too few words; the second is 0 where the feed names the group.
+    The first is 0 for a title of too few words; the second is 0 if the feed names the group.
     """
     return np.array([_hashes(product) for product in products], np.uint64).reshape(-1, 2)
 
@@ -85,7 +85,7 @@ def _hash(words: Sequence[str]) -> int:
 
 
 def split_title(product: Product) -> tuple[frozenset[str], Sequence[str]]:
-    """The words that a product shares with its variants, those of the brand among them, and what is its own."""
+    """The words that a product shares with its variants, including those of the brand, and its own ones."""
     own: list[str] = []
     text = fold(product.title)
     has_model = bool(_MODEL.search(text))
@@ -125,17 +125,17 @@ NO_LEADER = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownLeaders:
-    """The leaders of another catalog, for products that both have."""
+    """The leaders in another catalog, for products that are in both."""
 
     leaders: NDArray[np.int32]
-    """(n,) By row there."""
+    """(n,): by row of the other catalog."""
     rows: NDArray[np.int64]
-    """(n,) The row of each product here, ascending, or -1."""
+    """(n,): the row of each product in this catalog, ascending, or -1."""
     changed: NDArray[np.uint64]
     """The first hashes of products that only one of the catalogs has, sorted."""
 
     def fill(self, shared: NDArray[np.uint64], leaders: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Fills in the leaders of products whose hash `shared` (m,) no changed product has; returns which (m,)."""
+        """Sets the leaders of products whose hash in `shared` (m,) no changed product has; returns which (m,)."""
         places = np.searchsorted(self.changed, shared).clip(max=max(len(self.changed) - 1, 0))
         is_known = self.changed[places] != shared if len(self.changed) else np.ones(len(shared), bool)
         is_here = self.rows >= 0
@@ -149,7 +149,7 @@ class KnownLeaders:
 def group_products(leaders: NDArray[np.int32], copies: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
     """The group of each product, as the first row in it (n,).
 
-    `leaders` (n,) are those of variants, `copies` pairs of rows that are copies.
+    `leaders` (n,) are those of variants, `copies` are pairs of rows that are copies.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -165,9 +165,9 @@ def group_products(leaders: NDArray[np.int32], copies: Sequence[tuple[int, int]]
 def variant_leaders(
     hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]], known: KnownLeaders | None = None
 ) -> NDArray[np.int32]:
-    """For each product the row of a variant before it that stands for its group, or NO_LEADER (n,).
+    """For each product, the row of an earlier variant that represents its group, or NO_LEADER (n,).
 
-    `hashes` (n, 2) are `variant_hashes`; `words_of` gives the words of a row.
+    `hashes` (n, 2) are `variant_hashes`; `words_of` returns the words of a row.
     """
     leaders = np.full(len(hashes), NO_LEADER, np.int32)
     is_known = known.fill(hashes[:, 0], leaders) if known else np.zeros(len(hashes), bool)
@@ -182,7 +182,7 @@ def variant_leaders(
             continue
         if not own[start]:
             leaders[rows[1:]] = rows[0]
-        # Equal titles that name no option are copies, or two products of one name.
+        # Equal titles without an option are copies, or two products of one name.
         elif (own[start:end] != own[start]).any():
             for row, leader in _agreeing(rows.tolist(), words_of):
                 leaders[row] = leader
@@ -190,7 +190,7 @@ def variant_leaders(
 
 
 def _agreeing(rows: Sequence[int], words_of: Callable[[int], frozenset[bytes]]) -> Iterator[tuple[int, int]]:
-    """Each row with the first one before it whose words agree."""
+    """Each row with the first earlier row whose words agree."""
     leaders: list[tuple[int, frozenset[bytes]]] = []
     for row in rows:
         words = words_of(row)
@@ -202,6 +202,6 @@ def _agreeing(rows: Sequence[int], words_of: Callable[[int], frozenset[bytes]]) 
 
 
 def jaccard(one: frozenset[bytes], other: frozenset[bytes]) -> float:
-    """The share of common shingles among all; 1 where neither has any."""
+    """The share of common shingles among all; 1 if neither has any."""
     common = len(one & other)
     return common / (len(one) + len(other) - common) if one or other else 1.0
