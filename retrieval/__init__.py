@@ -1,1 +1,1 @@
-"""Records, text analysis, encoders, indexes, merging and the published index: everything that answers a query."""
+"""Records, text analysis, encoders, indexes, fusion and the published index: everything that answers a query."""

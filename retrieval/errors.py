@@ -1,4 +1,4 @@
-"""Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
+"""All errors that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
 
 ShelfwiseError
 ├── InputError     FeedError, RowError, QueryError > PictureError > PictureUnavailableError, FilterError,
@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable
 
 
 class ShelfwiseError(Exception):
-    """The root: catching it catches everything that Shelfwise refuses on purpose."""
+    """The root: catching it catches every error that Shelfwise raises on purpose."""
 
 
 class InputError(ShelfwiseError):
-    """What the caller handed over cannot be used."""
+    """The caller's input cannot be used."""
 
 
 class _ReasonedError(InputError):
@@ -39,19 +39,19 @@ class FeedError(InputError):
 
 
 class RowError(_ReasonedError):
-    """One row of a feed cannot be used; `reason` is short and the same for every row with this fault."""
+    """One row of a feed cannot be used; `reason` is short and the same for all rows with this fault."""
 
 
 class QueryError(InputError):
-    """A search request is outside what can be answered."""
+    """A search request that cannot be answered."""
 
 
 class PictureError(QueryError):
-    """A picture that cannot be fetched, or cannot be decoded within bounds; the message says why, without a subject."""
+    """A picture that cannot be fetched, or decoded within limits; the message is the reason, without a subject."""
 
 
 class PictureUnavailableError(PictureError):
-    """A picture whose server does not respond for now; `wait` are the seconds that it asks to be left alone for."""
+    """A picture whose server does not respond at present; `wait` is the pause that it requests, in seconds."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
@@ -59,9 +59,9 @@ class PictureUnavailableError(PictureError):
 
 
 class FilterError(InputError):
-    """A filter expression that cannot be read.
+    """A filter expression that cannot be parsed.
 
-    `column` counts characters of the expression from 1; `expected` says what could stand there.
+    `column` counts characters of the expression from 1; `expected` lists what could be there.
     """
 
     def __init__(self, message: str, column: int, expected: tuple[str, ...] = ()) -> None:
@@ -70,7 +70,7 @@ class FilterError(InputError):
 
 
 class UnknownFieldError(InputError):
-    """A field that the catalog does not have; `close` holds the nearest names that it does have."""
+    """A field that the catalog does not have; `close` has the most similar names that it does have."""
 
     def __init__(self, message: str, field: str, close: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -78,7 +78,7 @@ class UnknownFieldError(InputError):
 
 
 class UnknownProductError(InputError):
-    """A product id that the index does not hold."""
+    """A product id that is not in the index."""
 
 
 class OutsideFilterError(InputError):
@@ -86,7 +86,7 @@ class OutsideFilterError(InputError):
 
 
 class ChangeError(InputError):
-    """A live change is invalid; `product` is the id that it names, `field` the field that is wrong, if one is."""
+    """A live change is invalid; `product` is the id that it names, `field` the invalid field, if any."""
 
     def __init__(self, message: str, product: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -94,7 +94,7 @@ class ChangeError(InputError):
 
 
 class RuleError(InputError):
-    """A merchandising rule is invalid; `rule` is its id, `field` the field that is wrong, if one is."""
+    """A merchandising rule is invalid; `rule` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, rule: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -102,7 +102,7 @@ class RuleError(InputError):
 
 
 class SynonymError(InputError):
-    """A stored synonym is invalid or missing; `synonym` is its id, `field` the field that is wrong, if one is."""
+    """A stored synonym is invalid or missing; `synonym` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -110,8 +110,7 @@ class SynonymError(InputError):
 
 
 class RelationError(InputError):
-    """A correction of a relation is invalid or missing; `relation` is its id, `field` the field that is wrong, if one
-    is."""
+    """A correction of a relation is invalid or missing; `relation` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, relation: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -119,7 +118,7 @@ class RelationError(InputError):
 
 
 class RelevanceError(InputError):
-    """Relevance settings are invalid; `field` is the field that is wrong, if one is."""
+    """Relevance settings are invalid; `field` is the invalid field, if any."""
 
     def __init__(self, message: str, document: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -127,7 +126,7 @@ class RelevanceError(InputError):
 
 
 class FaqError(InputError):
-    """A text for answers is invalid or missing; `entry` is its id, `field` the field that is wrong, if one is."""
+    """A text for answers is invalid or missing; `entry` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, entry: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -135,8 +134,8 @@ class FaqError(InputError):
 
 
 class ExperimentError(InputError):
-    """An experiment is invalid or missing; `experiment` is the id of a missing one, `field` the field that is wrong, if
-    one is."""
+    """An experiment is invalid or missing; `experiment` is the id of a missing one, `field` the invalid field, if
+    any."""
 
     def __init__(self, message: str, experiment: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -144,7 +143,7 @@ class ExperimentError(InputError):
 
 
 class CampaignError(InputError):
-    """A sponsored campaign is invalid or missing; `campaign` is its id, `field` the field that is wrong, if one is."""
+    """A sponsored campaign is invalid or missing; `campaign` is its id, `field` the invalid field, if any."""
 
     def __init__(self, message: str, campaign: str = "", field: str = "") -> None:
         super().__init__(message)
@@ -152,7 +151,7 @@ class CampaignError(InputError):
 
 
 class EventError(_ReasonedError):
-    """An event is invalid; `reason` is short and the same for every event with this fault."""
+    """An event is invalid; `reason` is short and the same for all events with this fault."""
 
 
 class UnknownTaskError(InputError):
@@ -164,23 +163,23 @@ class JudgmentsError(InputError):
 
 
 class SettingError(InputError):
-    """A setting or an option with a value that cannot be used."""
+    """A setting or option with an invalid value."""
 
 
 class StoreError(ShelfwiseError):
-    """The index directory cannot be used as asked."""
+    """The index directory cannot be used as requested."""
 
 
 class StoreMissingError(StoreError):
-    """Nothing is published at this place."""
+    """Nothing is published in this directory."""
 
 
 class StoreForeignError(StoreError):
-    """The directory holds something that Shelfwise did not write, or wrote in a schema it no longer reads."""
+    """The directory has content that Shelfwise did not write, or wrote in a schema that it no longer reads."""
 
 
 class StoreDamagedError(StoreError):
-    """A file of a version is missing, short or has another checksum than its manifest says."""
+    """A file of a version is missing or short, or its checksum differs from the manifest."""
 
 
 class StoreLockedError(StoreError):
@@ -188,7 +187,7 @@ class StoreLockedError(StoreError):
 
 
 class UnknownVersionError(StoreError):
-    """A version that the index does not hold; the message names those that it does."""
+    """A version that the index does not have; the message lists those that it has."""
 
 
 class EmptyCatalogError(StoreError):
@@ -200,19 +199,19 @@ class PublishRefusedError(StoreError):
 
 
 class ClusterError(ShelfwiseError):
-    """The Elasticsearch cluster cannot be used as asked."""
+    """The Elasticsearch cluster cannot be used as requested."""
 
 
 class ClusterUnavailableError(ClusterError):
-    """The cluster does not respond, or not before its deadline; what was asked may be tried again."""
+    """The cluster does not respond, or not before its deadline; the request may be retried."""
 
 
 class ClusterRefusedError(ClusterError):
-    """The cluster answers and refuses; trying again does not help before something is put right."""
+    """The cluster responds and refuses; retrying does not help until the cause is corrected."""
 
 
 class WorkerError(ShelfwiseError):
-    """A worker process ended before its work was done, most likely for want of memory."""
+    """A worker process ended before its work was done, probably for lack of memory."""
 
 
 class TaskFailedError(ShelfwiseError):
@@ -220,7 +219,7 @@ class TaskFailedError(ShelfwiseError):
 
 
 class EncoderError(ShelfwiseError):
-    """The model that makes vectors cannot be used as asked."""
+    """The model that computes vectors cannot be used as requested."""
 
 
 class EncoderUnavailableError(EncoderError):
@@ -228,7 +227,7 @@ class EncoderUnavailableError(EncoderError):
 
 
 class EncoderMismatchError(EncoderError):
-    """The model makes vectors of another dimension or kind than the index holds."""
+    """The model's vectors have another dimension or kind than those of the index."""
 
 
 RANKER, USER_TOWER, EXPANSION = "ranker", "user_tower", "expansion"
@@ -236,7 +235,7 @@ RANKER, USER_TOWER, EXPANSION = "ranker", "user_tower", "expansion"
 
 
 class ModelError(ShelfwiseError):
-    """A stored model cannot be used as asked; `family` is RANKER, USER_TOWER or EXPANSION."""
+    """A stored model cannot be used as requested; `family` is RANKER, USER_TOWER or EXPANSION."""
 
     def __init__(self, message: str = "", family: str = RANKER) -> None:
         super().__init__(message)
@@ -244,11 +243,11 @@ class ModelError(ShelfwiseError):
 
 
 class UnknownModelError(ModelError):
-    """The index does not hold the model; the message names those that it holds."""
+    """A model that the index does not have; the message lists those that it has."""
 
 
 class ModelDamagedError(ModelError):
-    """A file of a model is missing, short or unreadable, or has another checksum than when it was written."""
+    """A file of a model is missing, short or unreadable, or its checksum has changed."""
 
 
 class ModelMismatchError(ModelError):
@@ -256,19 +255,19 @@ class ModelMismatchError(ModelError):
 
 
 class ModelRefusedError(ModelError):
-    """A model that was rejected, as it was not better than the one that served; the message says why."""
+    """A model that was rejected because it was not better than the serving one; the message has the reason."""
 
 
 class RankerLateError(ModelError):
-    """A ranker gave no scores by the deadline: results keep the merged order."""
+    """A ranker returned no scores before the deadline: results keep the merged order."""
 
 
 class TrainingError(ModelError):
-    """A ranker cannot be trained on what is there; the message says what is missing."""
+    """A ranker cannot be trained with the available data; the message says what is missing."""
 
 
 class NothingBetterError(TrainingError):
-    """A training ended, or its loss became infinite, and no epoch was better than the model that it began with."""
+    """A training ended, or its loss became infinite, and no epoch was better than the model that it started from."""
 
 
 _LEAST_ALIKE = 65
@@ -276,9 +275,9 @@ _MOST = 3
 
 
 def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = str) -> tuple[str, ...]:
-    """Up to three known names that are spelled nearly so, nearest first; case does not count.
+    """Up to three known names with similar spelling, most similar first; case does not count.
 
-    `typed` gives the part of a name that people type, by which names are compared.
+    `typed` returns the part of a name that people type, by which names are compared.
     """
     from rapidfuzz import fuzz, process
 
@@ -290,6 +289,6 @@ def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = s
 
 
 def suggest_names(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The advice of an error message: "did you mean drills?", or `otherwise` where no known name is close."""
+    """The advice of an error message: "did you mean drills?", or `otherwise` if no known name is similar."""
     close = close_names(name, known)
     return f"did you mean {' or '.join(close)}?" if close else otherwise

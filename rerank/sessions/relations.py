@@ -70,8 +70,7 @@ _ALIKE = 0.5
 _LEAST_LIFT = 2.0
 """The lowest ratio of a type pair's shoppers to the number expected by chance."""
 _CHEAPER, _LATER = 0.5, 0.6
-"""An accessory's highest price as a share of the main product's, and the least share of shoppers who chose it with or
-after that."""
+"""An accessory's highest share of the main price, and the least share of shoppers who chose it with or after that."""
 _BACK = 0.5
 """The most shoppers who went from the accessory's type to the main product's, per shopper who went the other way."""
 _LEAST_TITLES, _LEAST_SHARE = 3, 0.1

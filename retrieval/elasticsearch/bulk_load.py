@@ -1,4 +1,4 @@
-"""Bulk loading of an Elasticsearch index: created, filled, counted, and later checked by its metadata."""
+"""Bulk loading of an Elasticsearch index: it is created, filled, counted, and later checked by its metadata."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.errors import ClusterError, ClusterUnavailableError, StoreDamagedError
 
 WHOLE = "whole"
-"""The metadata key of an index whose documents are complete."""
+"""The metadata key that marks an index with all of its documents."""
 _ATTEMPTS = 3
 _COPIES_SECONDS = 30.0
 
@@ -24,7 +24,7 @@ def fill_index(
 ) -> None:
     """Creates an index, writes all documents, counts them, and adds replicas.
 
-    There are no replicas before, so a lost node loses documents: then all is begun again.
+    There are no replicas before that, so a lost node loses documents; then everything is loaded again.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -44,7 +44,7 @@ def check_index(cluster: Cluster, name: str, made_of: Mapping[str, object]) -> N
     differing = [key for key, value in made_of.items() if state.meta.get(key) != value]
     if differing:
         differences = ", ".join(f"{key} is {state.meta.get(key)!r}, not {made_of[key]!r}" for key in differing)
-        raise StoreDamagedError(f"the cluster's index {name} is another one: {differences}")
+        raise StoreDamagedError(f"the cluster's index {name} is a different one: {differences}")
 
 
 def _fill_once(
@@ -75,7 +75,7 @@ def _fill_once(
     _check_count(cluster, name, written)
     cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **cluster.settings.copies})
     cluster.wait_for_copies(name, _COPIES_SECONDS)
-    # Again: the node with the only copy may have been lost before there was another.
+    # Repeated, since the node with the only copy may have been lost before there was another.
     _check_count(cluster, name, written)
     cluster.describe(name, {**made_of, WHOLE: True})
 

@@ -1,8 +1,8 @@
 """One Elasticsearch cluster: its connections, deadlines, retries and errors. The only file that imports elasticsearch.
 
-What is safe to try again is tried on another node. A cluster that keeps failing is left alone for a while, so that a
-search without it costs no deadline; after that one request at a time tries it again. Live changes that it cannot take
-leave searches as they are.
+Requests that are safe to repeat are retried on another node. If the cluster keeps failing, requests to it are paused
+for a while, so that searches without it do not wait for a deadline; after that, one request at a time tries it again.
+Live changes that it cannot accept do not affect searches.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _CONFLICT = 409
 _NOT_FOUND = 404
 _FAILURES_TO_OPEN = 3
 _REST_SECONDS = 2
-"""How long a cluster that failed is left alone."""
+"""The pause after the cluster failed."""
 _SLOW_SECONDS = 60.0
-"""For requests other than searches."""
+"""The deadline of requests other than searches."""
 _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
 _ALIAS_TRIES = 5
 _SENDERS = 2
-"""Parallel bulk requests: a shard takes one with one thread."""
+"""Parallel bulk requests: a shard processes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
-"""Statuses of a server that is no Elasticsearch."""
+"""Statuses of a server that is not Elasticsearch."""
 
 T = TypeVar("T")
 Document = tuple[str, int, bytes | None]
-"""An id, a version, and the document as JSON; None deletes it."""
+"""An id, a version, and the document as JSON; None deletes the document."""
 Body = Mapping[str, Any] | list[bytes] | None
 
 
@@ -61,15 +61,15 @@ class IndexState:
 class Cluster:
     """A cluster. Thread-safe.
 
-    Every method raises ClusterUnavailableError where the cluster does not respond in time, and ClusterRefusedError
-    where it refuses.
+    Every method raises ClusterUnavailableError if the cluster does not respond in time, and ClusterRefusedError if it
+    refuses.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
         self.settings = settings
         self._circuit = _Circuit()
         self._changing = _Circuit()
-        """The circuit of live changes: a cluster that is too busy for them can still be searched."""
+        """The circuit breaker of live changes: a cluster that is too busy for them can still be searched."""
         urls = list(map(_with_port, settings.urls))
         secrets: dict[str, Any] = {}
         if settings.api_key:
@@ -117,12 +117,12 @@ class Cluster:
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
 
     def bytes(self, index: str) -> int:
-        """The bytes of an index on disk, with its replicas."""
+        """The size of an index on disk in bytes, including its replicas."""
         stats = self._guarded(lambda: self._client.indices.stats(index=index, metric="store").body)
         return int(stats["_all"]["total"]["store"]["size_in_bytes"])
 
     def state(self, index: str) -> IndexState | None:
-        """The state of an index, or None without one of this name; before the deadline, as a search."""
+        """The state of an index, or None if it does not exist; within the deadline of a search."""
         states = self._states(index, self._search)
         return next((state for state in states if state.name == index), None)
 
@@ -145,7 +145,7 @@ class Cluster:
         return self._guarded(ask)
 
     def check_server(self) -> None:
-        """Raises ClusterRefusedError for a server that is too old or no Elasticsearch."""
+        """Raises ClusterRefusedError for a server that is too old or not Elasticsearch."""
 
         def ask() -> str:
             found = self._client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")
@@ -155,7 +155,7 @@ class Cluster:
             version = self._guarded(ask)
         except ClusterRefusedError as error:
             if isinstance(error.__cause__, elasticsearch.AuthorizationException):
-                return  # who may not look at nodes may still read and write indexes
+                return  # users who may not read node information may still read and write indexes
             raise
         parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if parts and parts < OLDEST_SERVER:
@@ -163,7 +163,7 @@ class Cluster:
             raise ClusterRefusedError(f"{self._place()} runs Elasticsearch {version}; {wanted} or newer is needed")
 
     def check_writable(self, index: str, document_id: str) -> None:
-        """Raises unless documents of an index can be written; writes nothing."""
+        """Raises an error unless documents of an index can be written; writes nothing."""
 
         def ask() -> None:
             self._search.options(ignore_status=404).update(index=index, id=document_id, doc={}, refresh=False)
@@ -171,7 +171,7 @@ class Cluster:
         self._guarded(ask, self._changing)
 
     def create(self, index: str, settings: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
-        """Creates an index; one of this name is removed first."""
+        """Creates an index; an existing one of this name is removed first."""
         self.delete([index])
         self._guarded(lambda: self._client.indices.create(index=index, settings=settings, mappings=mappings))
 
@@ -192,7 +192,7 @@ class Cluster:
         self._guarded(lambda: self._client.indices.flush(index=index))
 
     def wait_for_copies(self, index: str, seconds: float) -> bool:
-        """Waits until every shard has its replicas; returns whether it has."""
+        """Waits until every shard has its replicas; returns whether this succeeded in time."""
         try:
             health = self._guarded(
                 lambda: self._client.options(request_timeout=seconds + 5, ignore_status=408).cluster.health(
@@ -200,7 +200,7 @@ class Cluster:
                 )
             )
         except ClusterRefusedError:
-            return False  # not everybody may ask for it
+            return False  # not every user may request it
         return bool(health.body.get("status") == "green")
 
     def point_alias(self, alias: str, index: str) -> None:
@@ -209,7 +209,7 @@ class Cluster:
             try:
                 return self._point(alias, index)
             except ClusterRefusedError as error:
-                # Another process may have moved the alias, or removed an index that it named, in between.
+                # Another process may have moved the alias, or removed an index that it named, in the meantime.
                 if not isinstance(error.__cause__, elasticsearch.NotFoundError):
                     raise
         return self._point(alias, index)
@@ -222,9 +222,9 @@ class Cluster:
         self._guarded(lambda: self._client.indices.update_aliases(actions=actions))
 
     def load(self, index: str, documents: Iterable[Document]) -> Iterator[int]:
-        """Writes documents in bulk and yields how many more were written; waits where the cluster is busy.
+        """Writes documents in bulk and yields the number of further ones written; waits if the cluster is busy.
 
-        A document whose version is there already counts as written.
+        A document whose version already exists counts as written.
         """
         client, rest = self._client.options(retry_on_timeout=True), iter(documents)
         with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-load") as senders:
@@ -242,9 +242,9 @@ class Cluster:
         return len(documents)
 
     def write(self, index: str, documents: Sequence[Document]) -> None:
-        """Writes documents that searches find when it returns; older versions are ignored.
+        """Writes documents, which searches find when it returns; older versions are ignored.
 
-        A user without write access succeeds where another process has written them.
+        A user without write access succeeds if another process has written them.
         """
         client = self._client.options(request_timeout=_WRITE_SECONDS, max_retries=len(self.settings.urls))
         try:
@@ -256,7 +256,7 @@ class Cluster:
                 raise
 
     def _holds(self, index: str, documents: Sequence[Document]) -> bool:
-        """Whether each document is there in this version or a later one, or deleted as it should be."""
+        """Whether each document exists in this version or a later one, or is deleted as it should be."""
         wanted = {name: (version, content) for name, version, content in documents}
         found = self._guarded(lambda: self._client.mget(index=index, ids=list(wanted), source=False).body["docs"])
         return all(
@@ -275,9 +275,9 @@ class Cluster:
         is_write: bool = False,
         seconds: float = _SLOW_SECONDS,
     ) -> dict[str, Any]:
-        """The response to an idempotent request; statuses in `fine` are no errors.
+        """The response to an idempotent request; statuses in `fine` are not errors.
 
-        A list is sent as lines, as in bulks.
+        A list is sent as lines, as in bulk requests.
         """
         kind = "application/x-ndjson" if isinstance(body, list) else "application/json"
         headers = {"accept": "application/json", "content-type": kind}
@@ -298,7 +298,7 @@ class Cluster:
     def _bulk(
         self, index: str, documents: Iterable[Document], client: Elasticsearch, max_retries: int, *, refresh: bool
     ) -> Iterator[tuple[bool, dict[str, Any]]]:
-        # The helper's types know documents as dicts only; it sends bytes as they are.
+        # The helper's types allow documents only as dicts, but it also accepts bytes.
         actions: Any = documents
         expand: Any = _action
         with self._translate_errors():
@@ -311,7 +311,7 @@ class Cluster:
                 expand_action_callback=expand,
                 initial_backoff=0.5,
                 max_backoff=20,
-                # Not 503: for a shard that was lost the server has waited itself, for as long as `timeout` says.
+                # Not 503: after the loss of a shard, the server has already waited for the time of `timeout`.
                 retry_on_status=BUSY,
                 raise_on_error=False,
                 timeout="30s",
@@ -344,12 +344,12 @@ class Cluster:
         except elastic_transport.TlsError as error:
             cure = "its certificate is not trusted ({}); set elasticsearch.ca_certificate"
             if "WRONG_VERSION_NUMBER" in str(error.message):
-                cure = "it speaks no TLS ({}); elasticsearch.url should begin with http://"
+                cure = "it does not use TLS ({}); elasticsearch.url should begin with http://"
             raise ClusterRefusedError(f"{self._place()}: {cure.format(error.message)}") from error
         except elastic_transport.TransportError as error:
             cure = ""
             if "Remote end closed connection" in str(error) and any(map(_is_plain, self.settings.urls)):
-                cure = "; where it speaks TLS, elasticsearch.url must begin with https://"
+                cure = "; if it uses TLS, elasticsearch.url must begin with https://"
             message = f"{self._place()} does not respond: {abbreviate(str(error))}{cure}"
             raise ClusterUnavailableError(message) from error
 
@@ -401,7 +401,7 @@ def _action(document: Document) -> tuple[dict[str, Any], bytes | None]:
     return {what: {"_id": name, "version": version, "version_type": "external"}}, content
 
 
-# What a cluster's answers mean where they are none: the error for each, with what to do about it.
+# The meaning of a cluster's error responses: the error for each, and what to do about it.
 
 OLDEST_SERVER = (8, 19)
 BUSY = 429
@@ -409,17 +409,17 @@ _FLOOD = "read-only-allow-delete"
 
 
 def check_whole(answer: Mapping[str, Any]) -> None:
-    """Raises for a response of some of the shards, which would miss documents."""
+    """Raises an error for a response from only some of the shards, which would miss documents."""
     if "error" in answer:
         status = int(answer.get("status", 500))
         raise status_error("Elasticsearch", error_reason(answer), status)
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
-        raise ClusterUnavailableError("Elasticsearch answers from a part of its shards only")
+        raise ClusterUnavailableError("Elasticsearch responds from only a part of its shards")
 
 
 def status_error(place: str, reason: str, status: int) -> ClusterError:
-    """The error for a status, with its cure."""
-    is_full = _FLOOD in reason  # with the status of one that is busy, and waiting does not help
+    """The error for a status, with what to do about it."""
+    is_full = _FLOOD in reason  # the status is that of a busy cluster, but waiting does not help
     if not is_full and (status in (408, BUSY) or status >= 500):
         return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
     cure = ""
@@ -437,7 +437,7 @@ def status_error(place: str, reason: str, status: int) -> ClusterError:
 
 
 def error_reason(body: object) -> str:
-    """The reason in an error response, in one line."""
+    """The reason in an error response, on one line."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
         causes = error.get("root_cause") or [error]
@@ -450,6 +450,6 @@ def error_reason(body: object) -> str:
 
 
 def abbreviate(text: str, most: int = 300) -> str:
-    """A text in one line, cut off where it is long."""
+    """A text on one line, cut if it is long."""
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 3]}..."

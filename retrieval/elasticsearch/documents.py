@@ -1,4 +1,4 @@
-"""Documents in Elasticsearch that are written once: bulk creation, reading from a point in time, removal for good."""
+"""Documents in Elasticsearch that are written once: bulk creation, reading from a point in time, permanent removal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_INDEX = 404
 BULK_DOCUMENTS = 1_000
 _OK = 200
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Pauses in seconds while the cluster is too busy."""
+"""Pauses while the cluster is too busy, in seconds."""
 _KEEP_ALIVE = "10m"
 """The time a reader may take for one page."""
 _WRITE_SECONDS = 30.0
@@ -30,7 +30,7 @@ _IF_THERE = {"ignore_unavailable": "true"}
 
 
 class NewDocument(NamedTuple):
-    """A document to create, as JSON. `alias` names the one index that it goes to."""
+    """A document to create, as JSON. `alias` names the one index to which it is written."""
 
     alias: str
     id: str
@@ -65,7 +65,7 @@ def make_index(
 def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
     """Creates documents durably; returns CREATED, THERE_ALREADY or NO_INDEX for each.
 
-    Indexes are never created by it. THERE_ALREADY may be the result of a retry after a lost connection.
+    It never creates indexes. THERE_ALREADY may be the result of a retry after a lost connection.
     """
     lines = [
         [msgspec.json.encode({"create": {"_index": each.alias, "_id": each.id, "require_alias": True}}), each.content]
@@ -75,7 +75,7 @@ def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
 
 
 def remove(cluster: Cluster, documents: Iterable[tuple[str, str]]) -> int:
-    """Removes documents by index and id, durably; returns how many were there."""
+    """Removes documents by index and id, durably; returns the number that existed."""
     lines = [[msgspec.json.encode({"delete": {"_index": index, "_id": name}})] for index, name in documents]
     return _sent(cluster, lines, (_OK, NO_INDEX)).count(_OK)
 
@@ -87,7 +87,7 @@ def sources(cluster: Cluster, index: str, ids: Sequence[str]) -> dict[str, Mappi
 
 
 def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...]) -> list[int]:
-    """The status of each action of a bulk; rejected actions of a busy cluster are retried."""
+    """The status of each action of a bulk request; actions that a busy cluster rejected are retried."""
     statuses = [BUSY] * len(lines)
     params = {"timeout": "20s", "filter_path": "items.*.status,items.*.error"}
     for pause in (*_PAUSES, None):
@@ -107,12 +107,12 @@ def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...])
 
 
 def _is_busy(result: Mapping[str, Any]) -> bool:
-    # A disk that is full has the same status.
+    # A full disk has the same status.
     return bool(result["status"] == BUSY and result["error"]["type"] == "es_rejected_execution_exception")
 
 
 class PointInTime:
-    """A point in time of indexes. Missing indexes have no documents."""
+    """A point in time of indexes. Missing indexes count as empty."""
 
     def __init__(self, cluster: Cluster, indexes: Sequence[str]) -> None:
         self._cluster = cluster
@@ -124,7 +124,7 @@ class PointInTime:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ClusterError):  # it ends by itself
+        with suppress(ClusterError):  # it also expires by itself
             self._cluster.request("DELETE", "/_pit", {"id": self._id}, fine=[404])
 
     def count(self, query: Mapping[str, Any]) -> int:
@@ -157,7 +157,7 @@ class PointInTime:
 
 
 def search(cluster: Cluster, indexes: Sequence[str], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The response to a search of indexes; missing ones have no documents."""
+    """The response to a search of indexes; missing ones count as empty."""
     answer = cluster.request("POST", f"/{','.join(indexes)}/_search", body, params=_IF_THERE)
     check_whole(answer)
     return answer
@@ -186,7 +186,7 @@ def drop_empty(cluster: Cluster, index: str) -> bool:
 
 
 def expunge(cluster: Cluster, indexes: Sequence[str], seconds: float) -> bool:
-    """Rewrites the files that still hold removed documents; returns whether it succeeded in time.
+    """Rewrites the files that still contain removed documents; returns whether it succeeded in time.
 
     Elasticsearch keeps removed documents until no replica may need them, which it checks every 30 seconds.
     """

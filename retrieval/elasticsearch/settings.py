@@ -14,22 +14,22 @@ _LONGEST_DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Connection settings; secrets are left out of its repr."""
+    """Connection settings; its repr does not contain secrets."""
 
     urls: tuple[str, ...]
     alias: str = "shelfwise"
-    """Names the index that serves; the index of a version is named `ALIAS-VERSION`."""
+    """The alias of the serving index; the index of a version is named `ALIAS-VERSION`."""
     username: str = ""
     password: str = field(default="", repr=False)
     api_key: str = field(default="", repr=False)
     ca_certificate: Path | None = None
     deadline: float = 1.0
-    """Seconds that one request of a search may take."""
+    """The time limit of one request of a search, in seconds."""
     connections: int = 16
-    """To each node."""
+    """Connections per node."""
     shards: int = 1
     replicas: int | None = None
-    """None keeps one where there are two nodes or more."""
+    """The number of replicas; None means one if there are two or more nodes."""
 
     @property
     def copies(self) -> dict[str, object]:
@@ -46,15 +46,15 @@ class ClusterSettings:
             _check_url(url)
         if not _NAME.fullmatch(self.alias):
             raise SettingError(
-                f"elasticsearch.alias is {self.alias!r}; it can have small letters, digits, '.', '_' and '-', and "
-                f"begins with a letter or a digit"
+                f"elasticsearch.alias is {self.alias!r}; it may have lower-case letters, digits, '.', '_' and '-', and "
+                f"must begin with a letter or a digit"
             )
         if self.api_key and self.password:
             raise SettingError("elasticsearch.api_key and elasticsearch.password are both set; leave one of them out")
         if bool(self.username) != bool(self.password):
             raise SettingError("elasticsearch.username and elasticsearch.password go together; one of them is not set")
         if self.ca_certificate and not self.ca_certificate.is_file():
-            raise SettingError(f"elasticsearch.ca_certificate names {self.ca_certificate}, where there is no file")
+            raise SettingError(f"elasticsearch.ca_certificate is {self.ca_certificate}, which does not exist")
         if not 0 < self.deadline <= _LONGEST_DEADLINE:
             raise SettingError(
                 f"elasticsearch.deadline is {self.deadline}; it can be up to {_LONGEST_DEADLINE:g} seconds"
@@ -62,9 +62,9 @@ class ClusterSettings:
 
 
 def _check_url(url: str) -> None:
-    if "@" in url:  # shown nowhere: what stands before it may be a password
+    if "@" in url:  # never shown: the part before it may be a password
         raise SettingError(
-            "elasticsearch.url holds a name or a password; set elasticsearch.username and elasticsearch.password"
+            "elasticsearch.url has a name or a password; set elasticsearch.username and elasticsearch.password"
         )
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[^/:\s]+)(:\d+)?(/\S*)?", url):
-        raise SettingError(f"elasticsearch.url is {url!r}; it must be such as https://search.example:9200")
+        raise SettingError(f"elasticsearch.url is {url!r}; it must be like https://search.example:9200")

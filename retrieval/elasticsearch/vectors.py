@@ -1,7 +1,7 @@
-"""The vector index in Elasticsearch: HNSW over 8-bit vectors proposes rows, exact scores are computed here.
+"""The vector index in Elasticsearch: HNSW over 8-bit vectors proposes rows, exact scores are computed locally.
 
 Scores are computed from the version's own vectors, so they equal those of FAISS (HNSW: Malkov & Yashunin 2018). A
-product is the document of its row; only the row is read of it.
+product is the document of its row; only the row is read from it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from retrieval.encoders.base import unit_rows
 from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, map_vectors
 
 MOST_SCANNED = 50_000
-"""A filter that passes no more rows is answered by a local scan, which is faster."""
+"""If a filter passes at most this many rows, they are scanned locally, which is faster."""
 MOST_TERMS = 1_000_000
-"""The most rows in a filter (index.max_terms_count); they take the cluster about 0.2 s."""
+"""The most rows in a filter (index.max_terms_count); the cluster takes about 0.2 s for them."""
 MOST_CANDIDATES = 10_000
-"""Elasticsearch refuses a larger k or num_candidates."""
+"""Elasticsearch rejects a larger k or num_candidates."""
 GRAPH_NEIGHBOURS = 32
 GRAPH_CONSTRUCTION = 200
 GRAPH_SEARCH = 2_000
-"""HNSW's M, efConstruction and ef (Malkov & Yashunin 2018, section 4), the last for each shard. Half the ef misses
-products that a query of few words, unlike any product's text, should find."""
+"""HNSW's M, efConstruction and ef (Malkov & Yashunin 2018, section 4), the last per shard. With half the ef, a query of
+few words, which is unlike any product's text, misses products that it should find."""
 _DECIMALS = 5
-"""Of a vector's numbers as they are sent: a hundredth of the step to which the cluster rounds them for its graph."""
+"""Decimals of the vectors as sent: a hundredth of the step to which the cluster rounds them for its graph."""
 _BLOCK_ROWS = 1_024
 
 Query = dict[str, Any]
@@ -46,7 +46,7 @@ MAPPINGS: Mapping[str, Any] = {
     "_source": {"enabled": False},
     "properties": {"row": {"type": "long"}, "vector": _VECTOR},
 }
-"""Without `dims`, which `load_vectors` adds."""
+"""The mappings without `dims`, which `load_vectors` adds."""
 
 
 def load_vectors(
@@ -58,9 +58,9 @@ def load_vectors(
 ) -> None:
     """Recreates the index `name` from the vectors (n, dimension) in a folder and counts it.
 
-    `advance` receives the number of further rows. Raises StoreDamagedError where the vectors cannot be read,
-    ClusterUnavailableError where the cluster is lost, and ClusterRefusedError for vectors that it refuses, such as
-    those that are not of length 1 or have more than 4,096 dimensions.
+    `advance` receives the number of further rows. Raises StoreDamagedError if the vectors cannot be read,
+    ClusterUnavailableError if the cluster is lost, and ClusterRefusedError for vectors that it rejects, such as those
+    that do not have length 1 or have more than 4,096 dimensions.
     """
     vectors = map_vectors(folder)
     column = {**_VECTOR, "dims": vectors.shape[1]}
@@ -78,8 +78,8 @@ def _documents(vectors: Vectors) -> Iterator[Document]:
 class ElasticsearchVectors(StoredVectors):
     """An opened vector index. Thread-safe.
 
-    `folder` holds the vectors that filled the cluster's index `name`; an index whose metadata is not `made_of` is
-    refused with StoreDamagedError by the first request. A search raises ClusterUnavailableError or ClusterRefusedError;
+    `folder` has the vectors that filled the cluster's index `name`; if the metadata of that index is not `made_of`, the
+    first request raises StoreDamagedError. A search raises ClusterUnavailableError or ClusterRefusedError;
     `similarity`, `vector` and `without_cluster` need no cluster. A filter that passes at most `most_scanned` rows, and
     a search with too few results, are answered by a local scan.
     """
@@ -107,12 +107,12 @@ class ElasticsearchVectors(StoredVectors):
         return self._here
 
     def check(self) -> None:
-        """Raises StoreDamagedError unless the cluster holds this very index, whole."""
+        """Raises StoreDamagedError unless the cluster has exactly this index, complete."""
         check_index(self._cluster, self.name, self._made_of)
         self._is_checked = True
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
-        # More than the limit, so that the cluster's rounding does not cost any of the nearest.
+        # More than the limit, so that the cluster's rounding loses none of the nearest.
         wanted = limit + limit // 2 + 50
         if wanted > MOST_CANDIDATES or (allowed is not None and self._is_scanned(len(allowed))):
             return None
@@ -126,7 +126,7 @@ class ElasticsearchVectors(StoredVectors):
         return allowed <= self._most_scanned or min(allowed, self.size - allowed) > MOST_TERMS
 
     def _within(self, allowed: Rows | None) -> list[Query]:
-        """A filter of the allowed rows: it lists them or the others, whichever are fewer."""
+        """A filter for the allowed rows: it lists them or the others, whichever are fewer."""
         if allowed is None:
             return []
         if len(allowed) <= self.size // 2:
@@ -138,7 +138,7 @@ class ElasticsearchVectors(StoredVectors):
 def _nearest(query: Vectors, wanted: int, within: list[Query]) -> dict[str, Any]:
     """A search for the `wanted` rows nearest to a query; its hits have the sort values (score, row).
 
-    It is a query, not the search's own `knn` part, which allows no search_type.
+    It is a query, not the search's separate `knn` part, which allows no search_type.
     """
     knn = {
         "field": "vector",

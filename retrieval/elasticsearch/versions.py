@@ -1,7 +1,7 @@
-"""The versions of an index directory in a cluster: an index of terms for each, one of vectors for all versions with the
-same texts and encoder, and an alias for the version that serves.
+"""The versions of an index directory in a cluster: an index of terms for each version, an index of vectors for all
+versions with the same texts and encoder, and an alias for the serving version.
 
-An engine searches the index of the version that it has open, by name: row numbers belong to a version. The directory's
+An engine searches the index of its opened version by name, since row numbers belong to a version. The directory's
 pointer decides which version serves; the alias follows it, and shows people which index that is.
 """
 
@@ -27,14 +27,14 @@ from retrieval.store.versions import Store
 
 
 class ClusterVersions:
-    """The versions of a store in a cluster. Every method raises ClusterError where the cluster cannot be used."""
+    """The versions of a store in a cluster. Every method raises ClusterError if the cluster cannot be used."""
 
     def __init__(self, cluster: Cluster, store: Store) -> None:
         self.cluster = cluster
         self._store = store
 
     def check_usable(self, place: ClusterLocation) -> None:
-        """Raises ClusterRefusedError unless an index can be created and the alias is free or ours.
+        """Raises ClusterRefusedError unless an index can be created and the alias is unused or belongs to this store.
 
         A rebuild checks this before it reads a feed.
         """
@@ -44,8 +44,8 @@ class ClusterVersions:
                 is_named = place.alias in state.aliases
                 what = f"the alias {place.alias} names {state.name}" if is_named else f"there is an index {state.name}"
                 raise ClusterRefusedError(
-                    f"{what}, which is not of {self._store.root}; set elasticsearch.alias to a name that nothing else "
-                    f"has, or remove that index if nothing needs it"
+                    f"{what}, which does not belong to {self._store.root}; set elasticsearch.alias to an unused name, "
+                    f"or remove that index if nothing needs it"
                 )
         probe = f"{place.alias}-{self._store.next_version()}"
         self.cluster.create(probe, {"number_of_replicas": 0}, {"_meta": {"store": place.store}})
@@ -54,7 +54,7 @@ class ClusterVersions:
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
         """Creates the indexes of a version from its folder; `advance` receives the number of further products.
 
-        Vectors that an earlier version has in the cluster are not written again.
+        Vectors that an earlier version already has in the cluster are not written again.
         """
         (name, made_of), *vectors = _indexes(manifest)
         load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, ProductStore(folder).lines, made_of, advance)
@@ -82,7 +82,7 @@ class ClusterVersions:
             check_index(self.cluster, name, {**made_of, WHOLE: True})
 
     def sync_alias(self, manifest: Manifest) -> str:
-        """Moves the alias to the version that serves; returns why it could not, or nothing."""
+        """Moves the alias to the serving version; returns the reason if that failed, else ""."""
         place, name = _place(manifest), keyword_name(manifest)
         named = [state.name for state in self.cluster.states(place.alias)]
         if named == [name]:
@@ -95,12 +95,12 @@ class ClusterVersions:
         return ""
 
     def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
-        """The vectors of a version; no request is sent yet."""
+        """The vectors of a version; sends no request yet."""
         _, (name, made_of) = _indexes(manifest)
         return ElasticsearchVectors(self.cluster, name, folder / VECTORS_FOLDER, {**made_of, WHOLE: True})
 
     def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
-        """The keyword index of a version; no request is sent yet."""
+        """The keyword index of a version; sends no request yet."""
         name, made_of = _indexes(manifest)[0]
         return ElasticsearchIndex(self.cluster, name, catalog, manifest.products, {**made_of, WHOLE: True})
 
@@ -109,10 +109,10 @@ class ClusterVersions:
         return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
 
     def prune(self, places: Iterable[ClusterLocation]) -> list[str]:
-        """Removes the indexes of versions that the store no longer holds; returns their names."""
+        """Removes the indexes of versions that are no longer in the store; returns their names."""
         manifests = list(self._store.manifests())
         if len(manifests) < len(self._store.versions()):
-            return []  # whose index is whose cannot be told
+            return []  # the owners of the indexes are not known
         kept = {name for manifest in manifests if manifest.cluster for name in index_names(manifest)}
         gone: list[str] = []
         for place in places:
@@ -145,7 +145,7 @@ def _indexes(manifest: Manifest) -> list[tuple[str, dict[str, object]]]:
     terms = {each: getattr(manifest, each) for each in ("version", "catalog", "analyzer")}
     indexes = [(keyword_name(manifest), made_of | terms)]
     if place.vectors:
-        # Equal texts in equal rows have equal vectors, whatever prices and stock are.
+        # Equal texts in equal rows have equal vectors, also if prices and stock differ.
         texts = manifest.files[f"versions/{manifest.version}/{TEXT_KEYS_FILE}"].xxh3
         digest = xxhash.xxh3_64_hexdigest(f"{manifest.encoder} {texts}".encode())
         indexes.append((f"{place.alias}-vectors-{digest}", made_of | {"encoder": manifest.encoder, "texts": texts}))
@@ -154,12 +154,12 @@ def _indexes(manifest: Manifest) -> list[tuple[str, dict[str, object]]]:
 
 def _place(manifest: Manifest) -> ClusterLocation:
     if manifest.cluster is None:
-        raise ValueError(f"{manifest.version} is in no cluster")
+        raise ValueError(f"{manifest.version} is not in a cluster")
     return manifest.cluster
 
 
 SCHEMA = 2
-"""Of the mapping. An index of another schema is refused; a rebuild recreates it."""
+"""The schema of the mapping. An index of another schema is refused; a rebuild recreates it."""
 
 
 def load_keyword(
@@ -172,7 +172,7 @@ def load_keyword(
 ) -> None:
     """Recreates the index `name` from the lines of a version and its products, as ids and JSON, and counts it.
 
-    Raises ClusterError where it cannot be filled; `products` is called again after a lost node.
+    Raises ClusterError if it cannot be filled; `products` is called again after a lost node.
     """
 
     def documents() -> Iterator[Document]:

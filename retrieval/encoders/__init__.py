@@ -1,1 +1,1 @@
-"""Encoders of texts: what each does, the registry, torch, ONNX Runtime, and where weights come from."""
+"""Encoders of texts: protocols, registry, torch, ONNX Runtime and tables, and the sources of weights."""

@@ -1,4 +1,4 @@
-"""Encoder protocols: texts to unit vectors and, for token encoders, a state of each token. Light to import."""
+"""Encoder protocols: texts to unit vectors and, for token encoders, the state of each token. Light to import."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8", "static-fp32", "static-int8"]
-"""The runtime of a model. Each has an identity of its own, since the last digits of vectors differ."""
+"""The runtime of a model. Each has its own identity, since the last digits of vectors differ."""
 
 DEFAULT_MAX_LENGTH = 128
-"""The tokens of a text that are read, prompt and special tokens included, unless the model reads fewer."""
+"""The tokens of a text that are read, including prompt and special tokens, unless the model reads fewer."""
 NO_STATES = "produces no token states; rebuild the index to export the encoder again"
 _CHARACTERS_PER_TOKEN = 24
-"""More than any tokenizer puts into a token of real text, so the cut by characters loses no word."""
+"""More than any tokenizer puts into a token of real text, so that cutting by characters loses no word."""
 _WHITESPACE_ALLOWANCE = 8
 
 
@@ -25,9 +25,9 @@ class Encoder(Protocol):
 
     @property
     def identity(self) -> str:
-        """The identity of weights, tokenizer, pooling, prompts, runtime and length, fit for a folder's name.
+        """The identity of weights, tokenizer, pooling, prompts, runtime and length; valid as a folder name.
 
-        Vectors of encoders with one identity may be mixed.
+        Vectors of encoders with the same identity may be mixed.
         """
 
     @property
@@ -37,7 +37,7 @@ class Encoder(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of queries, (n, dimension).
 
-        No text is refused; raises EncoderError when the device or the runtime fails.
+        Accepts any text; raises EncoderError if the device or the runtime fails.
         """
 
     def encode_products(
@@ -76,7 +76,7 @@ class TokenSpans:
 
 
 class TextTokens(Protocol):
-    """The tokens of a text before the model, as `tokenizers.Encoding` has them."""
+    """The tokens of a text before the model, in the form of `tokenizers.Encoding`."""
 
     @property
     def ids(self) -> list[int]: ...
@@ -88,27 +88,27 @@ class TextTokens(Protocol):
 
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
-    """An encoder that also gives the states of tokens, from the same run of the model and with the same vectors."""
+    """An encoder that also returns token states, from the same run of the model and with the same vectors."""
 
     @property
     def state_dimension(self) -> int:
-        """Columns of the states; 0 where the model gives none."""
+        """Columns of the states; 0 if the model has none."""
 
     @property
     def vocabulary(self) -> int:
-        """All token ids are below it."""
+        """A bound above all token ids."""
 
     def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Vectors of queries (n, dimension) and the tokens of each; raises EncoderError as `encode_queries` does, and
-        EncoderUnavailableError where `state_dimension` is 0."""
+        """Vectors of queries (n, dimension) and the tokens of each; raises EncoderError like `encode_queries`, and
+        EncoderUnavailableError if `state_dimension` is 0."""
 
     def encode_products_with_tokens(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Vectors of product texts (n, dimension) and the tokens of each; memory holds the states of all."""
+        """Vectors of product texts (n, dimension) and the tokens of each; all states are held in memory."""
 
     def query_spans(self, text: str) -> TokenSpans:
-        """The spans of a query's tokens; the model is not run."""
+        """The spans of a query's tokens; does not run the model."""
 
     def product_spans(self, text: str) -> TokenSpans:
         """The spans of a product text's tokens."""
@@ -116,18 +116,18 @@ class TokenEncoder(Encoder, Protocol):
 
 @runtime_checkable
 class TableEncoder(TokenEncoder, Protocol):
-    """A token encoder whose token has one state, whatever the text."""
+    """A token encoder whose tokens have the same state in all texts."""
 
     def token_states(self) -> NDArray[np.float32]:
         """The state of each token (vocabulary, state_dimension), of length 1."""
 
     def product_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-        """The ids of the tokens of product texts, those of the prompt excepted."""
+        """The token ids of product texts, without those of the prompt."""
 
 
 def as_token_encoder(encoder: Encoder) -> TokenEncoder | None:
-    """The encoder if it gives states of tokens, else None."""
-    # By its class: isinstance reads every property, and to count a vocabulary takes 50 ms.
+    """The encoder if it returns token states, else None."""
+    # By its class: isinstance reads every property, and counting a vocabulary takes 50 ms.
     if not hasattr(type(encoder), TokenEncoder.encode_queries_with_tokens.__name__):
         return None
     giving = cast(TokenEncoder, encoder)
@@ -142,7 +142,7 @@ def empty_tokens(dimension: int) -> Tokens:
 def prepare_text(text: str, prompt: str, max_length: int) -> str:
     """A text for the tokenizer: whitespace normalised, lone surrogates replaced, cut.
 
-    The cost is the same for any length of text.
+    The cost does not depend on the length of the text.
     """
     limit = max_length * _CHARACTERS_PER_TOKEN
     short = " ".join(text[: limit * _WHITESPACE_ALLOWANCE].split())[:limit]
@@ -164,14 +164,14 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def text_token_indices(encoding: TextTokens, prompt: str) -> list[int]:
     """The positions of the text's own tokens in an encoding of `prompt` and text.
 
-    A token over the boundary belongs to the text.
+    A token across the boundary belongs to the text.
     """
     covered = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     return [place for place, ((_, end), is_special) in enumerate(covered) if end > len(prompt) and not is_special]
 
 
 def token_spans(encoding: TextTokens, ready: str, prompt: str) -> TokenSpans:
-    """The spans of the own tokens of `ready`, which is prompt and text."""
+    """The spans of the text's own tokens in `ready`, which is the prompt followed by the text."""
     own = text_token_indices(encoding, prompt)
     spans = np.array([encoding.offsets[place] for place in own], np.int64).reshape(len(own), 2) - len(prompt)
     return TokenSpans(ready[len(prompt) :], np.array(encoding.ids, np.int32)[own], spans.clip(min=0))

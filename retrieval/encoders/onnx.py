@@ -24,11 +24,11 @@ from retrieval.encoders.tokenizer import StoredTokenizer
 from retrieval.errors import EncoderError, EncoderUnavailableError
 
 _BATCH_TOKENS = 320
-"""The tokens of one run: their activations fit a core's second-level cache."""
+"""The number of tokens of one run: their activations fit into a core's second-level cache."""
 _CHUNK = 1_024
-"""Texts tokenized at a time."""
+"""The number of texts tokenized at a time."""
 _TokenBatch = tuple[list[int], NDArray[np.int64]]
-"""Rows of texts, and the ids of their tokens (rows, tokens)."""
+"""Indices of texts, and the ids of their tokens (rows, tokens)."""
 _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 """Fused kernels of ONNX Runtime that are slower on a CPU than the operators they replace."""
 
@@ -36,15 +36,15 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 class OnnxEncoder(StoredEncoder):
     """A model exported by `retrieval.encoders.onnx_export`, in float32 or int8.
 
-    A batch holds texts of equal length in tokens, so nothing is padded, and int8 activations have a scale for each
-    token: an int8 vector does not depend on the other texts of its batch, to the last bit.
+    A batch has texts of equal length in tokens, so nothing is padded, and int8 activations have one scale per token: an
+    int8 vector does not depend on the other texts of its batch, to the last bit.
 
-    Every run uses the calling thread alone, so that searches do not wait for each other; products are spread over all
-    cores by a thread pool. Thread-safe.
+    Each run uses only the calling thread, so that searches do not wait for each other; a thread pool spreads products
+    over all cores. Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+        """Opens an exported folder; raises EncoderUnavailableError with the name of a missing or damaged file."""
         self.spec = read_spec(folder)
         self._folder = folder
         self._tokenizer = StoredTokenizer(folder, self.spec.max_length)
@@ -62,7 +62,7 @@ class OnnxEncoder(StoredEncoder):
         tokens: list[list[int]] = []
         for start in range(0, len(texts), _CHUNK):
             ready = self._prepare(texts[start : start + _CHUNK], prompt)
-            # A tokenizer without special tokens gives an empty text none; the graph needs one.
+            # A tokenizer without special tokens returns no tokens for an empty text, but the graph needs one.
             tokens += [encoding.ids or [0] for encoding in self._tokenize(ready)]
 
         def run(batch: _TokenBatch) -> int:
@@ -105,7 +105,7 @@ class OnnxEncoder(StoredEncoder):
         try:
             outputs = self._session.run(names, {"input_ids": ids}, _NOTHING_ELSE)
         except Exception as error:
-            # ONNX Runtime's exceptions have no common base but Exception.
+            # ONNX Runtime's exceptions have no common base class except Exception.
             raise EncoderError(f"{self._folder}: the model failed on a text ({str(error)[:300]})") from error
         return [np.asarray(output, np.float32) for output in outputs]
 
@@ -113,8 +113,8 @@ class OnnxEncoder(StoredEncoder):
         vectors = self._run(np.array([self._tokenize(["a"])[0].ids or [0]], np.int64))
         if vectors.shape != (1, self.dimension):
             message = (
-                f"{self._folder}: its graph produces vectors of dimension {vectors.shape[-1]}, its encoder.json has "
-                f"{self.dimension}; export the model again"
+                f"{self._folder}: its graph produces vectors of dimension {vectors.shape[-1]}, but its encoder.json "
+                f"has {self.dimension}; export the model again"
             )
             raise EncoderUnavailableError(message)
 
@@ -133,34 +133,34 @@ def _batches(tokens: Sequence[list[int]]) -> Iterable[_TokenBatch]:
 
 
 WEIGHTS_FILE = "model.weights"
-"""Beside a stored graph: the tensors that are large. ONNX Runtime maps it, so that processes share it, and of the
-vocabulary only the rows that queries read are in memory."""
+"""The large tensors of a stored graph, in a file next to it. ONNX Runtime maps it, so that processes share it, and only
+those rows of the vocabulary that queries read are in memory."""
 
 
 def open_session(path: Path) -> ort.InferenceSession:
-    """A stored graph, run by the calling thread alone; raises EncoderUnavailableError naming a damaged file."""
+    """A stored graph, run only by the calling thread; raises EncoderUnavailableError for a damaged file."""
     try:
         return open_graph(path, without=_SLOW_FUSIONS)
     except Exception as error:
-        # ONNX Runtime's exceptions have no common base but Exception.
+        # ONNX Runtime's exceptions have no common base class except Exception.
         raise EncoderUnavailableError(describe_damage(path, error)) from error
 
 
 _NOTHING_ELSE = ort.RunOptions()
 _NOTHING_ELSE.only_execute_path_to_fetches = True
-"""Requests for vectors alone do not compute states."""
+"""Requests for vectors only do not compute states."""
 
 
 def open_graph(path: Path, *, without: Sequence[str] = ()) -> ort.InferenceSession:
-    """A stored graph, run by the calling thread alone; `without` names optimizers to disable.
+    """A stored graph, run only by the calling thread; `without` names optimizers to disable.
 
-    Raises whatever ONNX Runtime raises: its exceptions have no common base but Exception.
+    Raises whatever ONNX Runtime raises: its exceptions have no common base class except Exception.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     if not _has_vnni():
-        # There, sums of uint8 x int8 products would saturate at 16 bits; this mode is exact, at half the speed.
+        # Otherwise sums of uint8 x int8 products would saturate at 16 bits; this mode is exact, at half the speed.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without))
 

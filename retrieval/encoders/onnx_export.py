@@ -1,8 +1,8 @@
 """Export of a sentence-transformers model to ONNX, in float32 or int8, with its tokenizer.
 
-The graph takes token ids and gives unit vectors and states of the tokens. Quantisation to int8 keeps each text's vector
-a pure function of the text: ONNX Runtime's own dynamic quantiser takes one activation scale for a whole batch; here
-every token (row) of an activation and every column of a weight matrix has its own scale, x W = diag(s) (q_x q_W)
+The graph takes token ids and returns unit vectors and states of the tokens. Quantisation to int8 keeps each text's
+vector independent of other texts. ONNX Runtime's own dynamic quantiser uses one activation scale for a whole batch;
+here every token (row) of an activation and every column of a weight matrix has its own scale, x W = diag(s) (q_x q_W)
 diag(t) with s = max|row of x|: the vector-wise quantisation of Dettmers et al. 2022, LLM.int8(), section 3.1.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "int8"]
 OPSET = 20
 _LEAST_SPLIT = 1_024
-"""Bytes of a tensor that is stored beside the graph."""
+"""The size in bytes from which a tensor is stored outside the graph."""
 _LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
 
 
@@ -56,9 +56,9 @@ def export_onnx(
 ) -> EncoderSpec:
     """Exports a model to `folder`, atomically: model.onnx and its weights, tokenizer.json and encoder.json.
 
-    The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
-    `states` (batch, tokens, at most 128) float32, projected, each of length 1. Without padding there is no attention
-    mask, and a vector does not depend on the lengths of other texts. `dimension` cuts vectors to their first columns.
+    The graph takes `input_ids` (batch, tokens) int64 without padding and returns `vectors` (batch, dimension) float32
+    and `states` (batch, tokens, at most 128) float32, projected, each of length 1. Without padding no attention mask is
+    needed, and a vector does not depend on other texts' lengths. `dimension` cuts vectors to their first columns.
     Raises EncoderUnavailableError for a model that cannot be loaded or exported, SettingError for too many dimensions.
     """
     from retrieval.encoders.torch import load_model, model_length, model_spec, token_projection
@@ -83,7 +83,7 @@ def export_onnx(
 
 
 class _Outputs(torch.nn.Module):
-    """Token ids to unit vectors and to projected states of the tokens."""
+    """Maps token ids to unit vectors and to projected states of the tokens."""
 
     projection: torch.Tensor
 
@@ -101,7 +101,7 @@ class _Outputs(torch.nn.Module):
         features = {"token_embeddings": tokens, "attention_mask": torch.ones_like(input_ids)}
         for module in self.rest:
             if getattr(module, "pooling_mode", "") == "mean":
-                # A product of matrices: ONNX Runtime's sums add up in another order for one text than for many.
+                # A matrix product: ONNX Runtime's sums add up in a different order for one text than for many.
                 ones = torch.ones_like(input_ids, dtype=tokens.dtype).unsqueeze(1)
                 features["sentence_embedding"] = torch.bmm(ones, tokens).squeeze(1) / input_ids.shape[1]
             else:
@@ -116,7 +116,7 @@ def export_graph(
     """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where possible.
 
     Each input is (batch, tokens) int64, the first the ids; `longest` is the most tokens, `name` the model's name for
-    messages. Raises EncoderUnavailableError where the export fails.
+    messages. Raises EncoderUnavailableError if the export fails.
     """
     size = {0: torch.export.Dim("batch", min=1, max=4_096), 1: torch.export.Dim("tokens", min=2, max=longest)}
     examples = tuple(torch.full((2, 16), 0 if place else 5, dtype=torch.long) for place in range(len(inputs)))
@@ -131,7 +131,7 @@ def export_graph(
                 output_names=list(outputs),
                 dynamic_shapes=tuple(size for _ in inputs),
                 verbose=False,
-                optimize=False,  # _fused does it, and comes to the same graph
+                optimize=False,  # _fused does it, with the same result
             )
             if program is None:
                 raise EncoderUnavailableError(f"{name} cannot be exported to ONNX; run it with runtime torch")
@@ -142,7 +142,7 @@ def export_graph(
 
 
 def _fused(model: ir.Model) -> ir.Model:
-    """Fuses scaled dot-product attention into one MultiHeadAttention node a layer.
+    """Fuses scaled dot-product attention into one MultiHeadAttention node per layer.
 
     SkipLayerNormalization takes four times as long on a CPU as the nodes that it replaces; BiasGelu gains nothing.
     """
@@ -173,13 +173,13 @@ def quiet() -> Iterator[None]:
 _MICROSOFT = "com.microsoft"
 _LEVELS = 127
 _SMALLEST = 1e-9
-"""A row of zeros has no scale of its own; anything positive serves."""
+"""The scale of a row of zeros, for which any positive value works."""
 _TABLE_ROWS = 1_000
-"""Lookup tables with at least so many rows (the vocabulary) are stored as int8, one scale a row."""
+"""Lookup tables with at least this many rows (the vocabulary) are stored as int8, with one scale per row."""
 
 
 def quantise_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` with constant weight matrices and the vocabulary in int8, all else in float32."""
+    """A copy of `model` with constant weight matrices and the vocabulary in int8, the rest in float32."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _Quantiser(result.graph).run()
@@ -197,7 +197,7 @@ class _Quantiser:
         self._rows: dict[str, tuple[str, str]] = {}
 
     def run(self) -> None:
-        """Replaces the nodes, then drops the constants that none of them reads any more."""
+        """Replaces the nodes, then drops the constants that are no longer used."""
         for node in list(self._graph.node):
             if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
                 self._matmul(node)
@@ -234,7 +234,7 @@ class _Quantiser:
         self._add("Mul", [f"{output}_unscaled", row_scale], output)
 
     def _quantised_rows(self, name: str) -> tuple[str, str]:
-        """The names of an activation's rows in uint8 around 128 and of their scales, created once."""
+        """The names of an activation's rows as uint8 around 128 and of their scales, created once."""
         if name not in self._rows:
             axes = self._constant("last_axis", np.array([-1], np.int64))
             magnitude = self._add("Abs", [name], f"{name}_magnitude")
@@ -270,7 +270,7 @@ class _Quantiser:
 
 
 def _int8(matrix: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Values in int8 and their scales: `axis` 0 gives one a column, (1, columns), and 1 one a row, (rows, 1)."""
+    """Values in int8 and their scales: `axis` 0 gives one per column, (1, columns), and 1 one per row, (rows, 1)."""
     largest = np.maximum(matrix.max(axis=axis, keepdims=True), -matrix.min(axis=axis, keepdims=True))
     scales = np.maximum(largest, _SMALLEST) / _LEVELS
     values = np.empty(matrix.shape, np.int8)

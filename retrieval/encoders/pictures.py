@@ -1,4 +1,4 @@
-"""Picture encoders: CLIP-like models (Radford et al. 2021), of pictures and texts to unit vectors of one space."""
+"""Picture encoders: CLIP-like models (Radford et al. 2021) that map pictures and texts to unit vectors of one space."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _TORCH_BYTES = 300_000_000
 
 
 class PictureEncoder(TorchEncoder):
-    """A sentence-transformers model that reads texts and pictures, run by torch, on a GPU where there is one."""
+    """A sentence-transformers model that reads texts and pictures, run by torch, on a GPU if there is one."""
 
     def __init__(self, source: ModelSource) -> None:
-        """Raises EncoderUnavailableError for a model that cannot be loaded, or reads no pictures."""
+        """Raises EncoderUnavailableError for a model that cannot be loaded or does not read pictures."""
         weights = file_bytes(source.folder.rglob("*"))
         require_memory(_TORCH_BYTES + weights, f"{source.folder}: the model of pictures runs with", "a smaller model")
         super().__init__(source)
         model: Any = self._model
         if not (model.supports("image") and model.supports("text")):
             message = f"{source.name} does not read pictures and texts, but {', '.join(map(str, model.modalities))}"
-            raise EncoderUnavailableError(f"{message}; name a model such as clip-ViT-B-32")
+            raise EncoderUnavailableError(f"{message}; use a model such as clip-ViT-B-32")
 
     @property
     def state_dimension(self) -> int:
         return 0
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        """Unit vectors of RGB pictures, (n, dimension); raises EncoderError where the runtime fails."""
+        """Unit vectors of RGB pictures, (n, dimension); raises EncoderError if the runtime fails."""
         if not pictures:
             return np.empty((0, self.dimension), np.float32)
         model: Any = self._model
@@ -55,7 +55,7 @@ class PictureEncoder(TorchEncoder):
 
 
 def open_picture_encoder(name_or_folder: str, cache: Path) -> PictureEncoder:
-    """The picture encoder of a model's name or folder, found as `retrieval.encoders.weights.find_model` does; raises
+    """The picture encoder of a model's name or folder, found by `retrieval.encoders.weights.find_model`; raises
     EncoderUnavailableError."""
     return PictureEncoder(find_model(name_or_folder, cache))
 
@@ -65,7 +65,7 @@ def load_picture_encoder(folder: Path) -> PictureEncoder:
     spec = read_spec(folder)
     encoder = PictureEncoder(ModelSource(spec.name, folder / TORCH_FOLDER))
     if encoder.identity != spec.identity:
-        message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
+        message = f"{folder} has the model {encoder.identity}, but its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
 
@@ -75,7 +75,7 @@ _SHARING = threading.Lock()
 
 
 def shared_picture_encoder(folder: Path) -> PictureEncoder:
-    """The same, loaded once for all folders with one identity as long as one of them is in use."""
+    """A stored picture encoder, loaded once for all folders with the same identity while one of them is in use."""
     identity = read_spec(folder).identity
     with _SHARING:
         known = _SHARED.get(identity)

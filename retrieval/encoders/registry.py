@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 RUNTIMES = get_args(Runtime)
 TABLE_RUNTIMES = ("static-fp32", "static-int8")
-"""Of models that are a table."""
+"""The runtimes of models that are a table."""
 EXPORTED_RUNTIMES = ("onnx-fp32", "onnx-int8")
 EXACT_OF: Mapping[Runtime, Runtime] = {"onnx-int8": "onnx-fp32", "static-int8": "static-fp32"}
-"""The runtime in float32 of each one in int8."""
+"""The float32 runtime of each int8 runtime."""
 _EXPORT_BYTES, _EXPORT_TIMES = 600_000_000, 4
-"""Of memory that an export takes: for torch, and for each byte of the model's files."""
+"""The memory of an export: bytes for torch, and bytes per byte of the model's files."""
 NETWORK_RUNTIMES = tuple(each for each in RUNTIMES if each not in TABLE_RUNTIMES)
 
 
@@ -63,11 +63,11 @@ def open_encoder(
 ) -> Encoder:
     """The encoder of a model's name or folder (see `retrieval.encoders.weights.find_model`), or of a stored encoder.
 
-    "auto" is "static-int8" for a model that is a table, else torch where it sees a GPU, else ONNX in int8. An export is
-    made once, cached by the fingerprint of the model's files, and opened without torch; a second process waits for it.
-    `dimension` cuts vectors to their first columns, for models trained for it (Matryoshka). Raises
-    EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for an unknown runtime or
-    too many dimensions.
+    "auto" means "static-int8" for a model that is a table, else torch if it finds a GPU, else ONNX in int8. An export
+    is made once, cached by the fingerprint of the model's files, and opened without torch; a second process waits for
+    it. `dimension` cuts vectors to their first columns, for models trained for it (Matryoshka). Raises
+    EncoderUnavailableError if the model cannot be found, loaded or exported, SettingError for an unknown runtime or too
+    many dimensions.
     """
     wanted = parse_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
@@ -75,7 +75,7 @@ def open_encoder(
         encoder = load_encoder(stored)
         if dimension not in (None, encoder.dimension):
             there = f"{stored} was stored with {encoder.dimension} columns"
-            raise SettingError(f"{there}, not {dimension}: name the model that it was exported from")
+            raise SettingError(f"{there}, not {dimension}: use the model from which it was exported")
         return encoder
     source = find_model(name_or_folder, cache)
     chosen = runtime_of(source, wanted)
@@ -93,19 +93,19 @@ def runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
             raise SettingError(f"runtime {wanted!r} is for models that are a table; {source.name} is a network")
         return wanted or detect_runtime()
     if wanted not in (None, *TABLE_RUNTIMES):
-        raise SettingError(f"{source.name} is a table, its runtime is {' or '.join(TABLE_RUNTIMES)}, not {wanted!r}")
+        raise SettingError(f"{source.name} is a table; its runtime is {' or '.join(TABLE_RUNTIMES)}, not {wanted!r}")
     return wanted or "static-int8"
 
 
 def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
-    """The runtime of this name; None for "auto". Raises SettingError for one that is not `known`."""
+    """The runtime of this name; None for "auto". Raises SettingError for a name that is not in `known`."""
     if name not in ("auto", *known):
         raise SettingError(f"runtime {name!r} does not exist; it is one of auto, {', '.join(known)}")
     return None if name == "auto" else cast(Runtime, name)
 
 
 def load_encoder(folder: Path) -> _Stored:
-    """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+    """A stored encoder; raises EncoderUnavailableError with the name of a missing or damaged file."""
     spec = read_spec(folder)
     require_memory(_resident_bytes(spec, folder), f"{folder}: the encoder {spec.name} runs with", "a smaller model")
     if spec.runtime in EXPORTED_RUNTIMES:
@@ -121,14 +121,14 @@ def load_encoder(folder: Path) -> _Stored:
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
     encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension)
     if encoder.identity != spec.identity:
-        message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
+        message = f"{folder} has the model {encoder.identity}, but its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
 
 
 def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
-    """The bytes that running a stored encoder takes: of a table hardly any, since it is mapped. So is the vocabulary of
-    an ONNX model, and ONNX Runtime copies the rest."""
+    """The memory for running a stored encoder, in bytes: hardly any for a table, since it is mapped, as is the
+    vocabulary of an ONNX model; ONNX Runtime copies the rest."""
     if spec.runtime in TABLE_RUNTIMES:
         return 20_000_000
     is_exported = spec.runtime in EXPORTED_RUNTIMES
@@ -141,7 +141,7 @@ _SHARING = threading.Lock()
 
 
 def shared_encoder(folder: Path) -> _Stored:
-    """The same, loaded once for all folders with one identity as long as one of them is in use."""
+    """A stored encoder, loaded once for all folders with the same identity while one of them is in use."""
     identity = read_spec(folder).identity
     with _SHARING:
         known = _SHARED.get(identity)
@@ -152,9 +152,9 @@ def shared_encoder(folder: Path) -> _Stored:
 
 
 class LazyEncoder(StoredEncoder):
-    """A stored encoder that is loaded when it first encodes: loading takes a second, a change of a price needs none.
+    """A stored encoder that is loaded on first use: loading takes a second, and a price change does not need it.
 
-    Raises EncoderUnavailableError at once for a folder without a spec, and later as `load_encoder` does.
+    Raises EncoderUnavailableError at once for a folder without a spec, and later like `load_encoder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -186,9 +186,9 @@ class LazyEncoder(StoredEncoder):
 
 
 def store_encoder(encoder: Encoder, folder: Path) -> Path:
-    """Stores an encoder in `folder`, atomically, unless it is there; returns `folder`.
+    """Stores an encoder in `folder`, atomically, unless it exists; returns `folder`.
 
-    Raises EncoderUnavailableError for an encoder without files, StoreError where they cannot be written.
+    Raises EncoderUnavailableError for an encoder without files, StoreError if they cannot be written.
     """
     if (folder / SPEC_FILE).is_file():
         return folder
@@ -203,19 +203,19 @@ def store_encoder(encoder: Encoder, folder: Path) -> Path:
 
 
 def _reason(error: OSError) -> str:
-    """The system's message; the first one of several files."""
+    """The system's message; for several files, the first one."""
     copied = error.args[0] if isinstance(error, shutil.Error) else ()
     return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
 
 
 def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:
-    """The folder of the model's export, exported now unless it is cached."""
-    # Keyed by what was asked for: what the model allows is known only once it is loaded.
+    """The folder of the model's export, which is made now unless it is cached."""
+    # Keyed by the requested values: the model's limits are known only once it is loaded.
     folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # An export takes half a minute: nobody is to make the same at the same time.
+    # An export takes half a minute, so no other process should make the same one at the same time.
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             if runtime in TABLE_RUNTIMES:
@@ -242,7 +242,7 @@ def detect_runtime() -> Runtime:
 
 
 def _has_nvidia_driver() -> bool:
-    """Whether the driver finds a GPU, in a millisecond; importing torch to ask takes a second."""
+    """Whether the driver finds a GPU; takes a millisecond, whereas importing torch takes a second."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,9 +1,9 @@
-"""The encoder that is a table: a text's vector is the sum of its tokens' rows, normalised. It needs no model to run.
+"""Static encoder: a text's vector is the normalised sum of its tokens' rows in a table. It runs no model.
 
 A folder of sentence-transformers' StaticEmbedding, or of model2vec, is stored as
 
   table.npy      (vocabulary, dimension) int8 or float32: the rows
-  scales.npy     (vocabulary,) float32: what each row is multiplied by
+  scales.npy     (vocabulary,) float32: the factor of each row
   states.npy     (vocabulary, at most 128) int8: the states of tokens, unit vectors times 127
 
 with tokenizer.json, its mapped form, encoder.json and model/, a copy of that folder for training. The table and the
@@ -52,16 +52,16 @@ if TYPE_CHECKING:
 _TABLE_FILE, _SCALES_FILE, _STATES_FILE = "table.npy", "scales.npy", "states.npy"
 _SCALE = 127
 _CHUNK = 4_096
-"""Texts that are summed at a time."""
+"""The number of texts that are summed at a time."""
 _MOST_WORDS = 1 << 18
-"""Words whose tokens are kept."""
+"""The number of words whose tokens are cached."""
 
 
 class StaticEncoder(StoredEncoder):
-    """A table that `store_table` wrote. A text's vector does not depend on the texts encoded with it. Thread-safe."""
+    """A table written by `store_table`. A text's vector does not depend on other texts. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens a folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+        """Opens a folder; raises EncoderUnavailableError with the name of a missing or damaged file."""
         self.spec = read_spec(folder)
         self._folder = folder
         tokenizer = StoredTokenizer(folder, self.spec.max_length)
@@ -75,7 +75,7 @@ class StaticEncoder(StoredEncoder):
         self.state_dimension = self._states.shape[-1]
         shapes = (self._table.shape, self._scales.shape, self._states.shape)
         if shapes != ((self.vocabulary, self.dimension), (self.vocabulary,), (self.vocabulary, self.state_dimension)):
-            raise EncoderUnavailableError(f"{folder}: {_TABLE_FILE}, {_SCALES_FILE} and {_STATES_FILE} do not fit")
+            raise EncoderUnavailableError(f"{folder}: {_TABLE_FILE}, {_SCALES_FILE} and {_STATES_FILE} do not match")
 
     def token_states(self) -> Vectors:
         return unit_rows(self._states)
@@ -119,7 +119,7 @@ class StaticEncoder(StoredEncoder):
         return self._words.encode(ready)
 
     def _sums(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        """The normalised sums (n, dimension) of the rows of each text's tokens, added in their order."""
+        """The normalised sums (n, dimension) of the rows of each text's tokens, added in order."""
         ends = np.zeros(len(ids) + 1, np.int64)
         np.cumsum([len(each) for each in ids], out=ends[1:])
         tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int64, ends[-1])
@@ -132,8 +132,8 @@ class StaticEncoder(StoredEncoder):
 
 
 class _WordTokens:
-    """The tokens of texts, without special tokens. Those of a word are looked up once where the tokenizer reads each
-    word by itself: a hundred times as fast."""
+    """The tokens of texts, without special tokens. If the tokenizer reads each word by itself, the tokens of a word are
+    looked up once, which is a hundred times as fast."""
 
     def __init__(self, tokenizer: StoredTokenizer, max_length: int, *, reads_words: bool) -> None:
         self._tokenizer = tokenizer
@@ -199,14 +199,14 @@ def export_table(
             np.save(scratch / name, np.ascontiguousarray(array))
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_pieces(scratch)
-        # For training: what was exported, as sentence-transformers opens it.
+        # For training: the exported model, as sentence-transformers opens it.
         shutil.copytree(source.folder, scratch / TORCH_FOLDER)
         write_spec(spec, scratch)
     return spec
 
 
 def _reads_words(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer cuts each word of a text as it cuts the word alone."""
+    """Whether a tokenizer cuts each word of a text in the same way as the word alone."""
 
     def ids(texts: list[str]) -> list[int]:
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -217,7 +217,7 @@ def _reads_words(tokenizer: Tokenizer) -> bool:
 
 
 def quantise_rows(rows: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Rows (n, d) as int8 and a scale for each (n,), the largest value of a row being 127."""
+    """Rows (n, d) as int8 and a scale for each (n,); the largest value of a row becomes 127."""
     scales = np.abs(rows).max(axis=1, initial=0) / _SCALE
     scales[scales == 0] = 1
     return np.rint(rows / scales[:, None]).astype(np.int8), scales
@@ -243,13 +243,13 @@ def _read_model(source: ModelSource, max_length: int) -> tuple[Vectors, Tokenize
         raise EncoderUnavailableError(message)
     if others := [each["type"] for each in modules[1:] if not str(each["type"]).endswith(".Normalize")]:
         raise EncoderUnavailableError(
-            f"{source.folder} has {', '.join(others)} behind its table, which is not supported"
+            f"{source.folder} has {', '.join(others)} after its table, which is not supported"
         )
     return np.nan_to_num(np.asarray(rows, np.float32)), tokenizer, prompts
 
 
 def _model2vec_rows(weights: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """The row of each token of model2vec's weights, which may share rows among tokens and weigh them."""
+    """The row of each token in model2vec's weights, which may share rows among tokens and weight them."""
     rows = weights["embeddings"]
     rows = rows[weights["mapping"]] if "mapping" in weights else rows
     return rows * weights["weights"][:, None] if "weights" in weights else rows

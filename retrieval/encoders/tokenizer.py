@@ -24,47 +24,47 @@ if TYPE_CHECKING:
 
 
 def open_tokenizer(path: Path, max_length: int) -> Tokenizer:
-    """A stored tokenizer that cuts to `max_length` tokens; raises EncoderUnavailableError naming a damaged file."""
+    """A stored tokenizer that cuts to `max_length` tokens; raises EncoderUnavailableError for a damaged file."""
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
-        # The Rust library raises bare Exception for every fault.
+        # The Rust library raises a bare Exception for every fault.
         raise EncoderUnavailableError(describe_damage(path, error)) from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
     return tokenizer
 
 
-# `tokenizers` keeps a unigram vocabulary as a trie: a quarter of a gigabyte for 250,000 pieces. Which pieces a text is
-# cut into depends only on those that occur in it (Kudo 2018, Subword Regularization, section 3.2: the Viterbi path) and
-# on the lowest score, from which that of an unknown character follows. So a tokenizer of these few pieces is made for
-# a few texts; it takes less than a millisecond, and cuts the texts in the same way.
+# `tokenizers` keeps a unigram vocabulary as a trie: a quarter of a gigabyte for 250,000 pieces. The pieces into which a
+# text is cut depend only on those that occur in it (Kudo 2018, Subword Regularization, section 3.2: the Viterbi path)
+# and on the lowest score, which determines that of an unknown character. So for a few texts, a tokenizer of only these
+# pieces is created; this takes less than a millisecond, and it cuts the texts in the same way.
 
 _PIECES_FILE = "pieces.npy"
 _FRAME_FILE = "pieces.json"
 _FEW = 16
-"""Texts for which the vocabulary is not loaded."""
+"""The number of texts up to which the vocabulary is not loaded."""
 _BYTES_LOADED = 27
-"""Of memory for a byte of the file of a unigram vocabulary, and for the batches that follow."""
+"""Bytes of memory per byte of a unigram vocabulary's file, including the batches that follow."""
 _PIECE = np.dtype([("hash", "<u8"), ("id", "<u4"), ("score", "<f8")])
 
 
 class _Frame(msgspec.Struct, frozen=True):
-    """All of a tokenizer but its pieces."""
+    """Everything of a tokenizer except its pieces."""
 
     tokenizer: dict[str, Any]
     """tokenizer.json with the pieces that every text needs: added ones, the unknown one, one of the lowest score."""
     ids: list[int]
-    """Of these pieces."""
+    """The ids of these pieces."""
     longest: int
-    """Characters of a piece."""
+    """The most characters of a piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """The tokens of a text, as `tokenizers.Encoding` has them."""
+    """The tokens of a text, in the form of `tokenizers.Encoding`."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -74,16 +74,16 @@ class TokenizedText:
 class StoredTokenizer:
     """The tokenizer of a stored encoder, which cuts to `max_length` tokens. Thread-safe.
 
-    A unigram vocabulary is loaded for many texts only: few are cut by its mapped form.
+    A unigram vocabulary is loaded only for many texts; few texts are cut by its mapped form.
     """
 
     def __init__(self, folder: Path, max_length: int) -> None:
-        """Raises EncoderUnavailableError naming a missing or damaged file."""
+        """Raises EncoderUnavailableError with the name of a missing or damaged file."""
         self._folder = folder
         self._max_length = max_length
         self._unigrams = self._open_unigrams()
         if self._unigrams is None:
-            self._whole  # noqa: B018 - raises what is wrong with it
+            self._whole  # noqa: B018 - raises an error if it is damaged
 
     def _open_unigrams(self) -> UnigramTokenizer | None:
         path = self._folder / _PIECES_FILE
@@ -101,7 +101,7 @@ class StoredTokenizer:
 
     @cached_property
     def vocabulary(self) -> int:
-        """All token ids are below it."""
+        """A bound above all token ids."""
         if self._unigrams:
             return self._unigrams.vocabulary
         return max(self._whole.get_vocab().values(), default=0) + 1
@@ -114,7 +114,7 @@ class StoredTokenizer:
 
 
 def write_pieces(folder: Path) -> None:
-    """Writes the mapped form of a stored tokenizer beside it, if it is a unigram tokenizer."""
+    """Writes the mapped form of a stored tokenizer next to it, if it is a unigram tokenizer."""
     content = msgspec.json.decode((folder / TOKENIZER_FILE).read_bytes())
     model = content["model"]
     if model.get("type") != "Unigram" or (folder / _PIECES_FILE).exists():
@@ -133,7 +133,7 @@ def write_pieces(folder: Path) -> None:
 
 
 class UnigramTokenizer:
-    """The tokenizer of a folder that `write_pieces` wrote. Thread-safe."""
+    """The tokenizer in a folder of `write_pieces`. Thread-safe."""
 
     def __init__(self, folder: Path, max_length: int) -> None:
         from tokenizers import AddedToken, Tokenizer
@@ -156,7 +156,7 @@ class UnigramTokenizer:
             bare.post_processor,
         )
         self.vocabulary: int = 1 + max(len(self._pieces) - 1, *self._added_ids.values())
-        """All token ids are below it."""
+        """A bound above all token ids."""
 
     def encode_batch(self, texts: list[str], *, add_special_tokens: bool = True) -> list[TokenizedText]:
         """The tokens of each text; never raises."""
@@ -177,7 +177,7 @@ class UnigramTokenizer:
         tokenizer.enable_truncation(self._max_length)
         ids += [self._added_ids[tokenizer.id_to_token(place)] for place in range(len(ids), tokenizer.get_vocab_size())]
         cut = []
-        for text in texts:  # faster than a batch of few
+        for text in texts:  # faster than a batch for few texts
             encoding = tokenizer.encode(text, add_special_tokens=add_special_tokens)
             mask = encoding.special_tokens_mask
             own = [token if special else ids[token] for token, special in zip(encoding.ids, mask, strict=True)]
@@ -185,7 +185,7 @@ class UnigramTokenizer:
         return cut
 
     def _occurring(self, texts: Sequence[str]) -> list[tuple[str, int, float]]:
-        """The pieces that occur in texts, with their ids and scores, each once."""
+        """The distinct pieces that occur in texts, with their ids and scores."""
         parts = list(
             {
                 word[start:end]: None

@@ -1,4 +1,4 @@
-"""The encoder on torch through sentence-transformers, on a GPU where there is one."""
+"""The encoder on torch through sentence-transformers, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from retrieval.store.files import atomic_folder
 
 _BATCH_CPU, _BATCH_GPU = 32, 256
 _CHUNK = 4_096
-"""Texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
+"""The number of texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
 _TOKEN_CHUNK = 512
-"""Smaller with states of tokens, which stay in the device's memory until the chunk is done."""
+"""The same with token states, which stay in the device's memory until the chunk is done."""
 _LOG = logging.getLogger(__name__)
 _Made = TypeVar("_Made")
 _Input = TypeVar("_Input")
@@ -102,7 +102,7 @@ class TorchEncoder(PromptedEncoder):
         result = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _CHUNK):
             chunk = self._prepare(texts[start : start + _CHUNK], prompt)
-            # An empty prompt, or sentence-transformers would add the model's default one to ours.
+            # An empty prompt; otherwise sentence-transformers would add the model's default one.
             vectors = self._in_batches(self._vectors, chunk)
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
@@ -144,8 +144,8 @@ class TorchEncoder(PromptedEncoder):
         return self._model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False)
 
     def _in_batches(self, run: Callable[[list[_Input], int], _Made], ready: list[_Input]) -> _Made:
-        """The result of `run` for inputs and their number in a batch: half as many, from then on, each time that the
-        GPU has no memory for them."""
+        """The result of `run` for inputs and the batch size, which is halved, from then on, each time that the GPU runs
+        out of memory."""
         with self._translate_errors():
             while True:
                 try:
@@ -154,13 +154,13 @@ class TorchEncoder(PromptedEncoder):
                     if self._batch == 1:
                         raise
                     self._batch //= 2
-                # Here, the error no longer holds the tensors of the batch.
+                # At this point, the error no longer holds the tensors of the batch.
                 torch.cuda.empty_cache()
                 _LOG.warning("the GPU's memory was full: %d inputs are encoded at a time", self._batch)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Raises EncoderError for a failure of the runtime, such as a GPU that is lost or full."""
+        """Raises EncoderError for a failure of the runtime, such as a lost or full GPU."""
         try:
             yield
         except RuntimeError as error:
@@ -177,7 +177,7 @@ class _TokenOutput:
 
 
 def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_TokenOutput]:
-    # An empty prompt, or sentence-transformers would add the model's default one to ours.
+    # An empty prompt; otherwise sentence-transformers would add the model's default one.
     outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
     for output, encoding in zip(outputs, _read(model, ready), strict=True):
         own = text_token_indices(encoding, prompt)
@@ -208,21 +208,21 @@ def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.flo
 
 
 def _has_tokens(model: SentenceTransformer) -> bool:
-    """Whether it is a transformer with a tokenizer that gives spans."""
+    """Whether it is a transformer with a tokenizer that returns spans."""
     return hasattr(model[0], "auto_model") and getattr(model.tokenizer, "backend_tokenizer", None) is not None
 
 
 def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTransformer:
-    """The model in float32, ready to run; `device` None takes the GPU where there is one.
+    """The model in float32, ready to run; `device` None means the GPU if there is one.
 
-    Raises EncoderUnavailableError where sentence-transformers cannot load the folder.
+    Raises EncoderUnavailableError if sentence-transformers cannot load the folder.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with no_progress_bar():
             return SentenceTransformer(str(source.folder), device=place, local_files_only=True).float().eval()
     except Exception as error:
-        # What loading raises depends on the file that is broken: OSError, ValueError, KeyError, safetensors' own.
+        # The type of error depends on the broken file: OSError, ValueError, KeyError, or one of safetensors.
         message = f"{source.folder} cannot be loaded ({type(error).__name__}: {str(error)[:300]}); fetch it again"
         raise EncoderUnavailableError(message) from error
 
@@ -241,12 +241,12 @@ def no_progress_bar() -> Iterator[None]:
 
 
 def gpu_ready() -> bool:
-    """Whether torch can run on a GPU here."""
+    """Whether torch can run on a GPU of this machine."""
     return bool(torch.cuda.is_available())
 
 
 def prompts(model: SentenceTransformer) -> tuple[str, str]:
-    """The prompts of queries and of product texts, empty where the model has none."""
+    """The prompts of queries and of product texts, empty if the model has none."""
     return choose_prompts(model.prompts, model.default_prompt_name)
 
 
@@ -257,7 +257,7 @@ def model_length(model: SentenceTransformer) -> int:
 
 
 def set_length(model: SentenceTransformer, tokens: int) -> None:
-    """Lets the model read at most so many tokens of a text."""
+    """Sets the most tokens of a text that the model reads."""
     if isinstance(model[0], StaticEmbedding):
         model[0].tokenizer.enable_truncation(tokens)
     else:
@@ -301,5 +301,5 @@ def model_spec(
 
 
 def vector_dimension(model: SentenceTransformer) -> int:
-    """The dimension of the model's vectors, from encoding a word."""
+    """The dimension of the model's vectors, determined by encoding a word."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])

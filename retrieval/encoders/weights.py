@@ -18,11 +18,11 @@ from retrieval.store.files import atomic_folder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
-"""The default for catalogs with Chinese; reads about a hundred languages."""
+"""The default for catalogs with Chinese; it reads about a hundred languages."""
 MODULES_FILE = "modules.json"
-"""The file of sentence-transformers that names the parts of a model."""
+"""The file of sentence-transformers that lists the parts of a model."""
 ORIGIN_FILE = "origin.txt"
-"""In the folder of a model that was trained or distilled from another one: the name of the pretrained one."""
+"""File of a model that was trained or distilled from another one, with the name of the pretrained model."""
 _REACH_SECONDS = 3.0
 
 
@@ -40,19 +40,19 @@ class ModelSource:
 
     @cached_property
     def origin(self) -> str:
-        """The name of the pretrained model that its weights began from; empty for a pretrained model."""
+        """The name of the pretrained model from which its weights were trained; empty for a pretrained model."""
         try:
             return (self.folder / ORIGIN_FILE).read_text("utf-8").strip()
         except (OSError, ValueError):
             return ""
 
     def write_origin(self, folder: Path) -> None:
-        """Writes to the folder of a model that begins from this one what it began from."""
+        """Writes the origin into the folder of a model that is trained from this one."""
         (folder / ORIGIN_FILE).write_text(f"{self.origin or self.name}\n", "utf-8")
 
     @cached_property
     def is_table(self) -> bool:
-        """Whether it is a table of rows for tokens, sentence-transformers' StaticEmbedding, and no network."""
+        """Whether it is a table of token rows (sentence-transformers' StaticEmbedding) and not a network."""
         try:
             modules = json.loads((self.folder / MODULES_FILE).read_bytes())
             return str(modules[0]["type"]).endswith(".StaticEmbedding")
@@ -61,10 +61,10 @@ class ModelSource:
 
 
 def find_model(name: str, cache: Path) -> ModelSource:
-    """The model of this name: a folder's path, a name that an installed package ships, or one on the model hub.
+    """The model of this name: a folder's path, a name in an installed package, or one on the model hub.
 
-    Expanded and downloaded models are kept under `cache`, safely with several processes. Raises
-    EncoderUnavailableError, which says what was tried.
+    Expanded and downloaded models are stored under `cache`, safely for several processes. Raises
+    EncoderUnavailableError with everything that was tried.
     """
     folder = Path(name).expanduser()
     if (folder / MODULES_FILE).is_file():
@@ -80,7 +80,7 @@ def find_model(name: str, cache: Path) -> ModelSource:
 
 
 def resolve_model_name(name: str) -> str:
-    """A name of the model that is valid in any working directory: the absolute path of a folder, else the name."""
+    """A model name that is valid in any working directory: a folder's absolute path, or the name itself."""
     folder = Path(name).expanduser()
     return str(folder.resolve()) if (folder / MODULES_FILE).is_file() else name
 
@@ -101,7 +101,7 @@ _SHIPPED = {
 
 
 def _from_package(name: str, cache: Path) -> Path | None:
-    """The folder of a model in an installed package; one that ships as a file is expanded once."""
+    """The folder of a model in an installed package; one that is shipped as a file is expanded once."""
     spec = find_spec(_SHIPPED[name].module) if name in _SHIPPED else None
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -129,7 +129,7 @@ def _from_hub(name: str, cache: Path) -> Path:
 def fetch_model(name: str, target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
     """The folder `target`, filled by `download` from the model hub unless it exists, atomically.
 
-    Raises EncoderUnavailableError with the message that `not_found` makes of the hub's error.
+    Raises EncoderUnavailableError with the message that `not_found` makes from the hub's error.
     """
     if target.is_dir():
         return target
@@ -139,7 +139,7 @@ def fetch_model(name: str, target: Path, download: Callable[[Path], None], not_f
         with atomic_folder(target) as scratch:
             download(scratch)
     except Exception as error:
-        # The hub's client raises dozens of unrelated types, for want of a network alone.
+        # The hub's client raises dozens of unrelated types, even just for a missing network.
         answer = " ".join(str(error).split())[:200]
         reason = f"the download from the model hub failed ({type(error).__name__}: {answer})"
         raise EncoderUnavailableError(not_found(reason)) from error
@@ -147,8 +147,8 @@ def fetch_model(name: str, target: Path, download: Callable[[Path], None], not_f
 
 
 def hub_problem(name: str) -> str:
-    """The reason why the model hub cannot give a model, found within seconds; its client retries for minutes. Empty
-    where it may, also through a proxy."""
+    """The reason why the model hub cannot provide a model, determined within seconds, since its client retries for
+    minutes. Empty if it may, also through a proxy."""
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -157,9 +157,9 @@ def hub_problem(name: str) -> str:
         if any(isinstance(try_to_load_from_cache(each, "config.json"), str) for each in names if each.count("/") == 1):
             return ""
     except HFValidationError:
-        return "the model hub has no such names"
+        return "the model hub has no names of this form"
     if constants.HF_HUB_OFFLINE:
-        return "the model hub is not asked, since HF_HUB_OFFLINE is set"
+        return "the model hub is not used, since HF_HUB_OFFLINE is set"
     hub = urlsplit(constants.ENDPOINT)
     if getproxies() or hub.hostname is None:
         return ""

@@ -145,7 +145,7 @@ class TestRefused:
         settings = settings_for(elasticsearch, url=elasticsearch.url.replace("http:", "https:"))
         with (
             contextlib.closing(Cluster(settings.cluster)) as cluster,
-            pytest.raises(ClusterRefusedError, match=r"it speaks no TLS .* should begin with http://"),
+            pytest.raises(ClusterRefusedError, match=r"it does not use TLS .* should begin with http://"),
         ):
             cluster.check_server()
 

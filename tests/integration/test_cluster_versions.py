@@ -336,20 +336,20 @@ class TestRefused:
     def test_alias_of_another_store_is_refused(self, served: Shop, empty: Shop) -> None:
         empty.settings, empty.alias = served.settings, served.alias
         result = self.refused(empty)
-        assert f"the alias {served.alias} names {served.index(V2)}, which is not of {empty.root}" in result
+        assert f"the alias {served.alias} names {served.index(V2)}, which does not belong to {empty.root}" in result
         assert served.named() == [served.index(V2)]
 
     def test_index_with_the_alias_name_is_refused(self, empty: Shop) -> None:
         empty.ask("PUT", f"/{empty.alias}")
         try:
-            assert f"there is an index {empty.alias}, which is not of {empty.root}" in self.refused(empty)
+            assert f"there is an index {empty.alias}, which does not belong to {empty.root}" in self.refused(empty)
         finally:
             empty.ask("DELETE", f"/{empty.alias}")
 
     @pytest.mark.parametrize("version", [V1, V3, "vectors-0123456789abcdef"])
     def test_foreign_index_with_our_name_is_refused(self, empty: Shop, version: str) -> None:
         empty.ask("PUT", f"/{empty.index(version)}/_doc/1", {"title": "not ours"})
-        assert f"there is an index {empty.index(version)}, which is not of" in self.refused(empty)
+        assert f"there is an index {empty.index(version)}, which does not belong to" in self.refused(empty)
         assert empty.ask("GET", f"/{empty.index(version)}/_doc/1")["_source"] == {"title": "not ours"}
 
 
@@ -376,9 +376,9 @@ class TestLostIndex:
         ("lose", "message"),
         [
             (is_deleted, "the cluster has no index {name}"),
-            (is_half_loaded, "index {name} is another one: whole is False, not True"),
-            (is_older, "index {name} is another one: schema is 0, not 2"),
-            (make_foreign, f"index {{name}} is another one: products is 7, not {COUNT}"),
+            (is_half_loaded, "index {name} is a different one: whole is False, not True"),
+            (is_older, "index {name} is a different one: schema is 0, not 2"),
+            (make_foreign, f"index {{name}} is a different one: products is 7, not {COUNT}"),
         ],
     )
     @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)

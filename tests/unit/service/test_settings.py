@@ -230,7 +230,7 @@ class TestUrls:
     )
     def test_url_with_a_password_is_refused_and_not_shown(self, url: str) -> None:
         settings = load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": f"{URLS[0]},{url}"})
-        with pytest.raises(SettingError, match=r"elasticsearch\.url holds a name or a password; set elastic") as caught:
+        with pytest.raises(SettingError, match=r"elasticsearch\.url has a name or a password; set elastic") as caught:
             _ = settings.cluster
         assert SECRET not in str(caught.value)
 

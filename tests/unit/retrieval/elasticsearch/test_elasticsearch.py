@@ -27,9 +27,9 @@ URL = ("http://localhost:9200",)
     ("given_settings", "message"),
     [
         ({"urls": ()}, "elasticsearch.url is not set"),
-        ({"urls": ("localhost:9200",)}, "must be such as"),
-        ({"urls": ("ftp://localhost",)}, "must be such as"),
-        ({"urls": ("http://me:secret@localhost:9200",)}, "holds a name or a password"),
+        ({"urls": ("localhost:9200",)}, "must be like"),
+        ({"urls": ("ftp://localhost",)}, "must be like"),
+        ({"urls": ("http://me:secret@localhost:9200",)}, "has a name or a password"),
         ({"urls": URL, "alias": "Shop"}, "elasticsearch.alias is 'Shop'"),
         ({"urls": URL, "alias": "_shop"}, "elasticsearch.alias"),
         ({"urls": URL, "alias": "a,b"}, "elasticsearch.alias"),

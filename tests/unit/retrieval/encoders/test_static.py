@@ -87,7 +87,7 @@ def test_rows_are_quantised_by_their_largest_value() -> None:
 
 
 def test_runtimes_of_networks_and_tables_are_not_mixed(table: Path, cache: Path) -> None:
-    with pytest.raises(SettingError, match="is a table, its runtime is static-fp32 or static-int8, not 'torch'"):
+    with pytest.raises(SettingError, match="is a table; its runtime is static-fp32 or static-int8, not 'torch'"):
         open_encoder(str(table), "torch", cache)
     with pytest.raises(SettingError, match="'static-int8' is for models that are a table"):
         open_encoder("all-MiniLM-L6-v2", "static-int8", cache)
