@@ -1,7 +1,7 @@
 """HTML reports: one self-contained page from a template, plots as SVG elements, and the formats of their values.
 
-matplotlib and jinja2 are imported in the functions that need them, here alone. All values that are put into a page are
-escaped, and characters that could do harm in it are replaced. The same report gives the same bytes.
+Only this file imports matplotlib and jinja2, in the functions that need them. All values in a page are escaped, and
+characters that could be harmful in it are replaced. The same report gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INK, QUIET, RULE, SOFT = "#27313d", "#6b7785", "#e3e7ec", "#f1f3f6"
 BLUE, AMBER, RED, GREY = "#3f6f9f", "#c98a1b", "#b4453f", "#9aa5b1"
 NOTHING = "–"
-"""Stands for a value that is not known."""
+"""Shown in place of an unknown value."""
 
 _WIDTH = 6.2
 _STYLE: Any = {
@@ -40,7 +40,7 @@ _STYLE: Any = {
     "xtick.color": QUIET,
     "ytick.color": INK,
 }
-# Signs that turn the direction of the text around them could make a row say something else than it does.
+# Signs that change the direction of text could make a row appear to say something else.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -67,7 +67,7 @@ def _template(path: Path) -> Template:
 
 
 def _replace_harmful(value: object) -> object:
-    """A text without characters that a page cannot hold or that would turn its text around."""
+    """A text without characters that a page cannot contain or that would change its direction."""
     if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
         return value
     return "".join("\ufffd" if _is_harmful(mark) else mark for mark in value)
@@ -80,17 +80,17 @@ def _is_harmful(mark: str) -> bool:
 
 
 def isolate(text: str) -> Markup:
-    """A text from outside as an element whose direction does not touch what is around it."""
+    """An external text as an element whose text direction does not affect its surroundings."""
     return Markup("<bdi>{}</bdi>").format(_replace_harmful(text))
 
 
 def printable(text: str) -> str:
-    """Text from a feed as a terminal may see it: without control characters, which could do anything there."""
+    """Text from a feed for a terminal: without control characters, which could have any effect there."""
     return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)
 
 
 def share_text(share: float | None) -> str:
-    """A share in percent, 100% or 0% only where it is exactly that."""
+    """A share in percent; 100% or 0% only if it is exactly that."""
     if share is None:
         return NOTHING
     if share in (0.0, 1.0):
@@ -99,7 +99,7 @@ def share_text(share: float | None) -> str:
 
 
 def count_text(value: int) -> str:
-    """A whole number with its thousands apart."""
+    """An integer with separated thousands."""
     return f"{value:,}"
 
 
@@ -130,7 +130,7 @@ def seconds_text(value: float) -> str:
 
 
 def size_text(count: int) -> str:
-    """Bytes as people read them."""
+    """A number of bytes in a readable unit."""
     size, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1_000:
@@ -140,7 +140,7 @@ def size_text(count: int) -> str:
 
 
 def times_text(value: float) -> str:
-    """How many times as much."""
+    """A factor, as a number of times."""
     return f"×{value:.2f}"
 
 
@@ -150,7 +150,7 @@ def plural(count: int, one: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share, given in percent, that is 100% only when nothing is missing."""
+    """A share, given in percent; 100% only if nothing is missing."""
     return "100%" if share >= 100 else f"{min(share, 99.9):.1f}%".replace(".0%", "%")
 
 
@@ -160,7 +160,7 @@ def file_name(path: str) -> str:
 
 
 def capitalize_first(text: str) -> str:
-    """A text with its first letter in upper case and the others as they are."""
+    """A text with its first letter in upper case and the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
@@ -178,13 +178,13 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "times": times_text,
     "plural": plural,
 }
-"""What every template has beside the filters of jinja2."""
+"""The filters of all templates in addition to those of jinja2."""
 
 
 def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
-    """A plot as an SVG element, 6.2 inches wide; `label` says to a screen reader what is drawn.
+    """A plot as an SVG element, 6.2 inches wide; `label` describes it for screen readers.
 
-    Text stays text, so the page's font shows it and a reader can search it.
+    Text stays text, so that it uses the page's font and can be searched.
     """
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     document = _plot(height, draw, format="svg", transparent=True, metadata=metadata).decode("utf-8")
@@ -193,7 +193,7 @@ def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
 
 
 def png(height: float, draw: Callable[[Axes], None]) -> bytes:
-    """The same plot as the bytes of a PNG file, at 160 dots an inch."""
+    """The plot as the bytes of a PNG file, at 160 dots per inch."""
     return _plot(height, draw, format="png", dpi=160)
 
 
@@ -214,7 +214,7 @@ def _plot(height: float, draw: Callable[[Axes], None], **options: Any) -> bytes:
 
 
 def show_counts(axis: Axis, most: int | None = None) -> None:
-    """Labels an axis with counts in short, at no more than `most` whole numbers where that is given."""
+    """Labels an axis with short counts, at no more than `most` integers if that is given."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if most is not None:
@@ -241,7 +241,7 @@ def short_count(value: float) -> str:
 
 
 def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, Any] | None = None) -> None:
-    """Lines of a grid behind what is drawn; with the arguments of a legend, that too."""
+    """Draws grid lines behind the plot and, if its arguments are given, a legend."""
     axes.grid(axis=lines, color=RULE)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     if legend is not None:
@@ -251,16 +251,16 @@ def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, Any] | None = N
 ABOVE: Mapping[str, Any] = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
 """A legend above the plot, on the right."""
 INSIDE: Mapping[str, Any] = {"ncols": 2, "loc": "best"}
-"""A legend where it covers least."""
+"""A legend where it hides least."""
 
 
 def label_bar(axes: Axes, text: str, at: tuple[float, float], offset: int = 4) -> None:
-    """A text to the right of a horizontal bar."""
+    """Writes a text to the right of a horizontal bar."""
     axes.annotate(text, at, (offset, 0), textcoords="offset points", va="center", color=QUIET)
 
 
 def draw_share_bars(axes: Axes, places: Sequence[float], shares: Sequence[float], colours: Sequence[str]) -> None:
-    """Horizontal bars of shares, given in percent, before bars of the whole; the first on top."""
+    """Horizontal bars of shares, given in percent, in front of bars of 100%; the first on top."""
     axes.barh(places, [100] * len(places), color=SOFT, height=0.66)
     axes.barh(places, shares, color=colours, height=0.66)
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""The memory of the machine, of its container and of this program, by files of Linux (proc(5), cgroups(7))."""
+"""The memory of the machine, of its container and of this program, from Linux files (proc(5), cgroups(7))."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _CONTROL_GROUPS = {
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
 }
 _REST = 60_000_000
-"""What libraries take that are loaded later, and searches."""
+"""The memory of libraries that are loaded later, and of searches."""
 
 
 def usable_memory() -> int:
-    """The bytes of memory of the machine, or of its container where that has less."""
+    """The memory of the machine in bytes, or that of its container if it is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in _limit_files():
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number
             limits.append(int(path.read_text("ascii")))
     return min(limits)
 
 
 def _limit_files() -> Iterator[Path]:
-    """Where the limits of this process's control groups are, of version 1 and 2."""
+    """The files with the limits of this process's control groups, version 1 and 2."""
     groups = Path("/proc/self/cgroup")
     for line in groups.read_text("utf-8").splitlines() if groups.exists() else ():
         _, controllers, path = line.split(":", 2)
@@ -38,9 +38,9 @@ def _limit_files() -> Iterator[Path]:
 
 
 def process_memory(line: str = "RssAnon", process: int | str = "self") -> int:
-    """The bytes of memory of a process, without pages of mapped files, or another line of its status.
+    """The memory of a process in bytes, without pages of mapped files, or another line of its status.
 
-    0 where the system or the process is not there to say.
+    0 if the system does not provide it or the process does not exist.
     """
     with contextlib.suppress(OSError):
         status = dict(each.split(":", 1) for each in Path(f"/proc/{process}/status").read_text("utf-8").splitlines())
@@ -49,7 +49,7 @@ def process_memory(line: str = "RssAnon", process: int | str = "self") -> int:
 
 
 def require_memory(needed: int, what: str, cure: str) -> None:
-    """Raises StoreError, before the system kills the program without a word, where it cannot take so many bytes more.
+    """Raises StoreError if the machine does not have so many more bytes, before the system kills the program.
 
     `what` says what they are for, up to the verb, and `cure` what needs less.
     """
@@ -57,5 +57,5 @@ def require_memory(needed: int, what: str, cure: str) -> None:
     if own + needed + _REST > limit:
         raise StoreError(
             f"{what} {size_text(needed)} of memory beside {size_text(own + _REST)} of the program, and the machine "
-            f"or its container has {size_text(limit)}; give it more, or take {cure}"
+            f"or its container has {size_text(limit)}; give it more, or use {cure}"
         )

@@ -74,9 +74,8 @@ class PartImportance:
 
 def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> PartImportance:
     """Runs a trained network on a sample; `weights` are those of the kinds of events in its score. Raises ModelError
-    for a network without a cross-attention layer, InputError for one without candidates."""
+    for a network without a cross-attention layer, InputError for a sample without candidates."""
     # What a history adds does not depend on the other parts.
-    # What a history adds depends on no other part.
     base = deepcopy(network).eval()
     base.history = None
     columns = _layer(base).shape.head_columns

@@ -1,8 +1,8 @@
 """The keyword index in Elasticsearch, with the terms, scores, filters and facets of the local one.
 
-A product is the document of its row. Terms come analysed, so the text field is split at blanks only. Filters and facets
-are three flattened fields whose keys are the slots of a catalog's fields (`t7` for texts, `n7` for numbers): a catalog
-of thousands of attributes needs no mapping for each. Numbers are sixteen digits that sort as the numbers do.
+A product is the document of its row. Terms are already analysed, so the text field is split only at blanks. Filters and
+facets are three flattened fields whose keys are the slots of a catalog's fields (`t7` for texts, `n7` for numbers), so
+a catalog of thousands of attributes needs no mapping for each. Numbers become sixteen digits with the same sort order.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ MAPPINGS: Mapping[str, Any] = {
         "facet": {"type": "flattened", "index": False},
         "numbers": {"type": "flattened"},
         "places": {"type": "geo_point"},
-        # For people who look with Kibana: the product as the feed has it. Nothing here is asked for by a search.
+        # For people who use Kibana: the product as in the feed. Searches do not use it.
         "product": {
             "type": "object",
             "dynamic": False,
@@ -118,13 +118,13 @@ MAPPINGS: Mapping[str, Any] = {
 
 
 def sortable(number: float) -> str:
-    """Sixteen hexadecimal digits that sort as the numbers do."""
-    bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]  # + 0.0 makes one zero of two
+    """Sixteen hexadecimal digits with the same sort order as the numbers."""
+    bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]  # + 0.0 turns -0.0 into 0.0
     return f"{bits ^ 0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else bits | 1 << 63:016x}"
 
 
 def number_of(digits: str) -> float:
-    """The number of digits by `sortable`."""
+    """The number of digits made by `sortable`."""
     bits = int(digits, 16)
     number: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63) if bits >> 63 else bits ^ (1 << 64) - 1))[0]
     return number
@@ -157,8 +157,8 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
 class ElasticsearchIndex:
     """An opened keyword index. Thread-safe.
 
-    It has `size` products in the rows from 0 on. An index whose metadata is not `made_of` is refused with
-    StoreDamagedError by the first request.
+    It has `size` products in the rows from 0 on. If the metadata of the index is not `made_of`, the first request
+    raises StoreDamagedError.
     """
 
     def __init__(
@@ -172,10 +172,9 @@ class ElasticsearchIndex:
         self._rows = size
         """Rows from here on belong to later changes."""
         self._gone: Rows = NO_ROWS
-        """Rows without a product here; the cluster may be ahead or behind."""
+        """Rows without a product in this index; the cluster may be ahead or behind."""
         self._frequencies: dict[str, int] = {}
-        """The numbers of products of terms that have synonyms or expansions, or are synonyms, as far as they were asked
-        for."""
+        """The numbers of products of terms that have, or are, synonyms or expansions, as far as they were requested."""
         self._made_of = made_of
         self._is_checked = False
 
@@ -184,12 +183,12 @@ class ElasticsearchIndex:
         self._is_checked = True
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
-        """This index with changed rows, for every process that has it open.
+        """This index with changed rows, for all processes that have it open.
 
         A row keeps a later change that another process wrote.
         """
         if not self._is_checked:
-            self.check()  # the cluster would make an index of its own for what is written to none
+            self.check()  # otherwise the cluster would create a missing index with a guessed mapping
         self._cluster.write(self.name, [_document(each, catalog) for each in changes])
         newer = copy(self)
         newer._catalog = catalog
@@ -288,7 +287,7 @@ class ElasticsearchIndex:
         return self._group(group, is_scored=True)
 
     def _group(self, group: TermGroup, *, is_scored: bool = False) -> Query:
-        """What matches a group, or what scores for it: expansions score alone, unless no product has the word."""
+        """The query for a group's matches, or for its score: expansions only score, unless no product has the word."""
         typed, *others = map(_conjunction, group.alternatives)
         if group.synonyms:
             boosts = synonym_boosts(group, self._frequencies, self.size)
@@ -303,7 +302,7 @@ class ElasticsearchIndex:
         return {"dis_max": {"queries": [typed, *others]}} if others else typed
 
     def _count(self, terms: Iterable[str]) -> None:
-        """Asks for the frequencies of terms, once: live changes alter them little."""
+        """Requests the frequencies of terms, once: live changes hardly alter them."""
         unknown = sorted({*terms} - self._frequencies.keys())
         answers = self._ask([_rows_only({"term": {"text": term}}, 0) for term in unknown])
         self._frequencies |= zip(unknown, map(_total, answers), strict=True)
@@ -335,7 +334,7 @@ class ElasticsearchIndex:
 
     def _key(self, key: SortKey) -> dict[str, Any]:
         if key.place:
-            # A product without a place is infinitely far away.
+            # A product without a place counts as infinitely far away.
             return {"_geo_distance": {PLACES: _longitude_first(key.place), "unit": "m", "mode": "min"}}
         order = {"order": "desc" if key.descending else "asc", "mode": "min", "missing": "_last"}
         return {f"numbers.n{self._catalog.fields[key.field].slot}": order}
@@ -419,13 +418,13 @@ def _longitude_first(place: Place) -> list[float]:
 def _in_area(area: Area) -> Query:
     match area:
         case Circle(center, metres):
-            # No radius may be 0.
+            # A radius may not be 0.
             return {"geo_distance": {"distance": f"{max(metres, 0.01)}m", PLACES: _longitude_first(center)}}
         case Box(south, west, north, east):
             corners = {"top_left": [west, north], "bottom_right": [east, south]}
             return {"geo_bounding_box": {PLACES: corners}}
         case Polygon(corners):
-            # No corner may follow itself, as the last one does of a polygon that is closed already.
+            # A corner may not repeat the previous one, as in the last corner of a polygon that is closed already.
             kept = [one for one, other in pairwise((*corners, corners[0])) if one != other]
             ring = list(map(_longitude_first, (*kept, kept[0])))
             return {"geo_shape": {PLACES: {"shape": {"type": "Polygon", "coordinates": [ring]}}}}
@@ -439,7 +438,7 @@ def _document(change: DocumentChange, catalog: FieldCatalog) -> Document:
 
 
 def _rows_only(query: Query, size: int) -> Search:
-    """A search that returns sort values only, without reading documents."""
+    """A search that returns only sort values, without reading documents."""
     return {"query": query, "size": size, "track_total_hits": True, "_source": False, "stored_fields": "_none_"}
 
 

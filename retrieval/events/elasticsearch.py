@@ -3,10 +3,10 @@
 There are two indexes a month (UTC), of queries and of other events. Attributes that UBI does not define are below
 `event_attributes` or `query_attributes`; what only the store needs is below `shelfwise`.
 
-Ids are unique in one index only, and a resent event may have another time. So an event's key is claimed first, in an
-index of the keys of all months, with a digest of the event's content; then the event is written under the key. A client
-that is interrupted in between sends again, finds the claim, and goes on. Reads follow a refresh, so an acknowledged
-event is always found.
+Ids are unique only within one index, and a resent event may have another time. So an event's key is claimed first, in
+an index of the keys of all months, with a digest of the event's content; then the event is written under the key. A
+client that is interrupted in between sends again, finds the claim, and continues. Reads follow a refresh, so an
+acknowledged event is always found.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Call:
         self._events = events
         self._digests = [content_digest(event) for event in events]
         self.places: dict[str, list[int]] = {}
-        """The positions of each key's events, by key in hexadecimal."""
+        """The positions of the events of each key (in hexadecimal)."""
         for place, event in enumerate(events):
             self.places.setdefault(event.key.hex(), []).append(place)
 
@@ -87,7 +87,7 @@ class _Call:
         return AppendResult(added, sum(map(len, equal.values())) - added, tuple(differing))
 
     def _claim(self, claims: Mapping[str, _Claim]) -> dict[str, _Claim]:
-        """Claims keys; returns the claim that the store holds for each, this one or an earlier one."""
+        """Claims keys; returns the stored claim of each, which is this one or an earlier one."""
         index = self._indexes.keys
         statuses = self._indexes.write([(index, key, msgspec.json.encode(each)) for key, each in claims.items()])
         there = [key for key, status in zip(claims, statuses, strict=True) if status == THERE_ALREADY]
@@ -95,13 +95,13 @@ class _Call:
         return {**claims, **{key: _Claim(source["digest"], source["time"]) for key, source in found.items()}}
 
     def _write(self, events: Mapping[str, StoredEvent]) -> int:
-        """Creates events; returns how many were new."""
+        """Creates events; returns the number of new ones."""
         application = self._indexes.application
         named = [(self._indexes.name_of(event), key, event) for key, event in events.items()]
         statuses = self._indexes.write([(name, key, document(event, application)) for name, key, event in named])
         there = {name for (name, *_), status in zip(named, statuses, strict=True) if status == THERE_ALREADY}
         if there:
-            # Whoever writes it may not have it on the disk yet.
+            # The process that writes it may not have it on disk yet.
             flush(self._cluster, sorted(there))
         return statuses.count(CREATED)
 
@@ -116,8 +116,8 @@ _KEYS_MAPPING: Mapping[str, Any] = {
 }
 _SETTINGS: Mapping[str, Any] = {
     "translog.durability": "request",
-    # So that what is forgotten leaves the files: a merge takes segments with a single removed document, and a copy
-    # that was away asks for files instead of for the history that removed documents are kept for.
+    # Erased events must leave the files: merges select segments with a single removed document, and a replica that was
+    # away requests files instead of the history for which removed documents are kept.
     "merge.policy.expunge_deletes_allowed": 0,
     "soft_deletes.retention_lease.period": "0ms",
 }
@@ -125,7 +125,7 @@ _SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class MonthIndex:
-    """The index of a month's queries, or of its other events. Days are since 1970, both included."""
+    """The index of a month's queries, or of its other events. Days are since 1970, inclusive."""
 
     name: str
     first_day: int
@@ -135,8 +135,8 @@ class MonthIndex:
 class EventIndexes:
     """The indexes of a store: `ubi_events-ALIAS-2026-11`, `ubi_queries-ALIAS-2026-11` and `ubi_keys-ALIAS`.
 
-    Those of all months have the aliases `ubi_events-ALIAS` and `ubi_queries-ALIAS`. Each is written through an alias of
-    its own, so that Elasticsearch never recreates a removed index with a guessed mapping.
+    The aliases `ubi_events-ALIAS` and `ubi_queries-ALIAS` cover all months. Each index is written through its own
+    alias, so that Elasticsearch never recreates a removed index with a guessed mapping.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -154,7 +154,7 @@ class EventIndexes:
     def write(self, documents: Sequence[tuple[str, str, bytes]]) -> list[int]:
         """Creates documents, given by index, id and content, and missing indexes; see `create`.
 
-        Raises ClusterRefusedError for an index of this name that is not ours.
+        Raises ClusterRefusedError for an index of this name that does not belong to this store.
         """
         new = [NewDocument(_written_by(index), name, content) for index, name, content in documents]
         statuses = create(self._cluster, new)
@@ -166,14 +166,14 @@ class EventIndexes:
             for place, status in zip(missing, again, strict=True):
                 if status == NO_INDEX:
                     raise ClusterRefusedError(
-                        f"there is an index {documents[place][0]} that was not made here: remove it if nothing needs "
-                        f"it, or set elasticsearch.alias to another name"
+                        f"there is an index {documents[place][0]} that was not created here: remove it if nothing "
+                        f"needs it, or set elasticsearch.alias to another name"
                     )
                 statuses[place] = status
         return statuses
 
     def months(self) -> list[MonthIndex]:
-        """The existing indexes by month; raises ClusterRefusedError where one of them is not ours."""
+        """The existing indexes by month; raises ClusterRefusedError if one of them does not belong to this store."""
         states = self._cluster.states(",".join(self.aliases))
         return sorted((self._month_index(state) for state in states), key=lambda month: (month.first_day, month.name))
 
@@ -219,7 +219,7 @@ SCHEMA = 1
 """The schema of the documents, in the mapping of each index."""
 DAY, KEY, TIME, SHOPPER, SESSION = "shelfwise.day", "shelfwise.key", "timestamp", "client_id", "session_id"
 MARKS = ("shelfwise.mark_low", "shelfwise.mark_high")
-"""Hashes below 2^24 of an event: their sums over up to 2^29 events are exact in floats."""
+"""Hashes of an event below 2^24: their sums over up to 2^29 events are exact in floats."""
 FIELDS = (
     "action_name",
     SHOPPER,
@@ -230,7 +230,7 @@ FIELDS = (
     "query_attributes",
     "shelfwise.received",
 )
-"""The fields that an event is read from, besides time and key."""
+"""The fields from which an event is read, in addition to time and key."""
 
 _ACTIONS = {kind.value: kind.value for kind in EventKind} | {
     EventKind.CART.value: "add_to_cart",
@@ -322,12 +322,12 @@ def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def content_digest(event: StoredEvent) -> str:
-    """A digest of the content that the client sent; two events with one key differ in it."""
+    """A digest of the content that the client sent; it distinguishes two events with the same key."""
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(_plain(event).content))
 
 
 def _plain(event: StoredEvent) -> StoredEvent:
-    """The event with a float rating: 5 and 5.0 are equal."""
+    """The event with its rating as a float, so that 5 and 5.0 are equal."""
     return event if event.rating is None else event._replace(rating=float(event.rating))
 
 
@@ -352,10 +352,10 @@ _NAMED = {"exists": {"field": SHOPPER}}
 
 
 class ElasticsearchEvents:
-    """The events of a cluster's alias; see `retrieval.events.store.EventStore`. Closes the cluster with it.
+    """The events of a cluster's alias; see `retrieval.events.store.EventStore`. Closing it closes the cluster.
 
     A failed append acknowledges nothing, and a retry recognises what was written. With `waits_for_files`, `forget`
-    returns once the cluster's files no longer hold the removed events: in about half a minute.
+    returns once the cluster's files no longer contain the removed events, after about half a minute.
     """
 
     def __init__(self, cluster: Cluster, *, waits_for_files: bool = True) -> None:
@@ -369,7 +369,7 @@ class ElasticsearchEvents:
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Appends events; they are durable in all replicas when it returns.
 
-        One that was retried after a lost connection may count as a duplicate although it is new.
+        After a retry because of a lost connection, a new event may be counted as a duplicate.
         """
         call = _Call(self._cluster, self._indexes, events)
         with self._own_turn(), ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
@@ -418,7 +418,7 @@ class ElasticsearchEvents:
     def forget(self, shoppers: Collection[str]) -> int:
         """Removes a shopper's events, and the nameless ones of the same sessions.
 
-        Raises ClusterUnavailableError where the cluster's files still hold them: call it again.
+        Raises ClusterUnavailableError if the cluster's files still contain them; call it again then.
         """
         self._refresh()
         theirs = [_any(SHOPPER, some) for some in batches(set(shoppers), _TERMS)]
@@ -427,12 +427,12 @@ class ElasticsearchEvents:
         nameless = [
             {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in batches(sessions, _TERMS)
         ]
-        # The shopper's own go last: whoever is broken off before finds the sessions again.
+        # The shopper's own events are removed last: after an interruption, the sessions can be found again.
         removed = sum(self._remove(query) for query in (*nameless, *theirs))
         is_gone = expunge(self._cluster, self._indexes.aliases, _EXPUNGE_SECONDS if self._waits_for_files else 0)
         if self._waits_for_files and not is_gone:
             raise ClusterUnavailableError(
-                f"{removed:,} events were removed, but files of the cluster still hold them; forget them again later"
+                f"{removed:,} events were removed, but files of the cluster still contain them; erase them again later"
             )
         return removed
 
@@ -458,7 +458,7 @@ class ElasticsearchEvents:
         """Delays `close` during an append."""
         with self._turns:
             if self._closed:
-                raise StoreError("the store of events is closed; open it again")
+                raise StoreError("the event store is closed; open it again")
             self._appending += 1
         try:
             yield
@@ -480,16 +480,16 @@ class ElasticsearchEvents:
                 yield from page
 
     def _remove(self, query: Mapping[str, Any], expected: int | None = None) -> int:
-        """Removes the events of a query; raises StoreError, and removes none, where their number is not `expected`."""
-        self._indexes.months()  # raises where one is behind our aliases that is not ours
+        """Removes the events of a query; raises StoreError and removes none if their number is not `expected`."""
+        self._indexes.months()  # raises an error if our aliases have a foreign index
         removed = 0
         with PointInTime(self._cluster, self._indexes.aliases) as now:
             if expected is not None:
                 found = now.count(query)
                 if found != expected:
-                    raise StoreError(f"there are {found:,} events, not {expected:,}; nothing was removed, try again")
+                    raise StoreError(f"there are {found:,} events, not {expected:,}; nothing was removed; try again")
             for page in now.pages(query, BULK_DOCUMENTS):
-                # Claims go first: whoever is broken off before the events finds these again.
+                # Claims are removed first: after an interruption, the events can be found again.
                 remove(self._cluster, [(self._indexes.keys, found.id) for found in page])
                 removed += remove(self._cluster, [(found.index, found.id) for found in page])
         self._refresh()

@@ -1,18 +1,18 @@
 """Privacy of events: personal data in queries is masked, ids of shoppers and sessions become pseudonyms.
 
-E-mail addresses, phone and card numbers and IP addresses are masked. Numbers under which shops sell products stay:
+E-mail addresses, phone and card numbers and IP addresses are masked. Numbers with which shops sell products are kept:
 
 - article numbers (GTIN, EAN, UPC of 12 to 14 digits, ISBN), bare or grouped, by their check digit;
 - digits without the prefix, the length and the check digit of a card;
-- lists of sizes: phone numbers count only in groups as their country writes them, and rising numbers are no card;
-- a bare run of digits, unless it begins with 0, with a country's or a trunk prefix, or is a mobile number of a region
-  that sets these apart (as China does, the United States and Canada do not): most part numbers have ten digits.
+- lists of sizes: phone numbers count only in groups as written in their country, and rising numbers are not a card;
+- a bare run of digits, unless it begins with 0, with a country or trunk prefix, or is a mobile number of a region that
+  distinguishes these (China does, the United States and Canada do not): most part numbers have ten digits.
 
-In doubt a number is masked: a lost query costs less than a leak.
+In case of doubt a number is masked: a lost query costs less than a leak.
 
-Pseudonyms are a keyed HMAC of the id. Without the key file nobody can tell whose an event is, nor try ids until one
-fits. After a rotation, events under the old and the new key are not linked. An old key stays while events are under it:
-without it a shopper's events could not be found to be erased.
+Pseudonyms are a keyed HMAC of the id. Without the key file, nobody can tell whose an event is, or find out by trying
+ids. After a rotation, events under the old and the new key are not linked. An old key is kept while it has events:
+without it, a shopper's events could not be found and erased.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ _PLAIN = str.maketrans(
     | dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE63, 0xFF0D), "-")
     | {"\uff20": "@", "\ufe6b": "@", "\uff0e": ".", "\uff0f": "/"}
 )
-"""Full width, blanks that do not break and dashes of every length, in ASCII: one character for one."""
+"""Maps full width, non-breaking blanks and dashes of all lengths to ASCII, one character to one."""
 
 _MAY_HOLD = re.compile(
     r"[@\uff20\ufe6b]|(?:\d\D{0,3}){7}|\d[.\uff0e]\d+[.\uff0e]\d+[.\uff0e]\d|:[0-9a-fA-F\uff10-\uff46]{0,4}:"
 )
-"""A quick test for queries that may hold personal data: nearly none does."""
+"""A fast test for queries that may contain personal data: very few do."""
 
 _LOCAL = re.compile(r"[!-;=?A-~\u00c0-\u1fff]+")
-"""An e-mail address's local part: letters of scripts with blanks between words, since a Chinese text has none."""
+"""The local part of an e-mail address: letters of scripts that put blanks between words, so not Chinese."""
 
 _TOP = r"[.\u3002][a-zA-Z\u00c0-\u1fff][a-zA-Z0-9\u00c0-\u1fff-]+"
 _DOMAIN = rf"[\w-]+(?:(?:[.\u3002][\w-]+)*?(?:{_TOP})+|(?:[.\u3002][^\W\d][\w-]*)+)"
 _AT_DOMAIN = re.compile(rf"(?: {{0,2}}@ {{0,2}}{_DOMAIN})+")
-"""Up to a top-level domain that ends before Chinese, if there is one: else up to the end of the word."""
+"""Up to a top-level domain that is followed by Chinese, if there is one; else up to the end of the word."""
 
 _ARTICLE = re.compile(
     r"(?<![\d+])(?<!\+\d[ -])(?<!\+\d\d[ -])(?<!\+\d\d\d[ -])"
@@ -88,14 +88,14 @@ _CARD = re.compile(
     r"|(?:50|5[6-8]|6[37])\d{11,17}"  # Maestro
 )
 _CARD_DIGITS = range(13, 20)
-_CARD_DIGITS_AFTER_PLUS = range(16, 20)  # phone numbers have 15 at most (ITU-T E.164)
+_CARD_DIGITS_AFTER_PLUS = range(16, 20)  # phone numbers have at most 15 (ITU-T E.164)
 
 _ADDRESS = re.compile(
     r"(?<![0-9A-Za-z_.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"
     r"|(?<![0-9A-Za-z_.:])(?:[0-9a-fA-F]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4})(?!\.?[0-9A-Za-z_:])"
 )
 _MOST_TRIES = 50
-"""The most false candidates before the phone matcher gives up on a query."""
+"""The most false candidates in a query before the phone matcher gives up."""
 _REMEMBERED = 16_384
 
 _Span = tuple[int, int]
@@ -111,20 +111,20 @@ class Masker:
             ("[email]", _emails),
             ("[card]", _cards),
             ("[address]", _addresses),
-            # Numbers with a country's prefix are known without a region, too.
+            # Numbers with a country prefix are recognised without a region, too.
             *(("[phone]", partial(_phones, region)) for region in self.regions or (None,)),
         ]
 
     def _mask(self, query: str) -> str:
         before = ""
-        # Again, since a mask lays bare what stood against it: the part of a number, a second address.
+        # Repeated, since a mask exposes what was next to it: the rest of a number, a second address.
         while query != before and _MAY_HOLD.search(query):
             before, query = query, self._mask_once(query)
         return query
 
     def _mask_once(self, query: str) -> str:
         for mask, find in self._finders:
-            # From the last one on, so that what is left to do keeps its place.
+            # From the last one on, so that the positions of the others stay valid.
             for start, end in reversed(list(find(_plain(query)))):
                 query = f"{query[:start]}{mask}{query[end:]}"
         return query
@@ -136,7 +136,7 @@ def is_region(name: str) -> bool:
 
 
 def _plain(query: str) -> str:
-    """The query with signs in ASCII and article numbers blotted out, character by character."""
+    """The query with signs in ASCII and article numbers blanked, character by character."""
     plain = query if query.isascii() else _DIGITS.sub(_ascii_digits, query.translate(_PLAIN))
     return _ARTICLE.sub(_blotted, plain)
 
@@ -153,7 +153,7 @@ def _blotted(match: re.Match[str]) -> str:
 def _emails(text: str) -> Iterator[_Span]:
     searched = 0
     for match in _AT_DOMAIN.finditer(text):
-        # Backwards from the sign: a search forwards would begin anew at each letter.
+        # Backwards from the sign: a forward search would start again at each letter.
         local = _LOCAL.match(text[searched : match.start()][::-1])
         if local:
             yield match.start() - local.end(), match.end()
@@ -187,7 +187,7 @@ def _is_card(window: str) -> bool:
     digits = "".join(groups)
     if not _CARD.fullmatch(digits) or not luhn.is_valid(digits):
         return False
-    # Cards have five groups at most, the last one short: five that rise are sizes.
+    # Cards have at most five groups, the last one short; five rising ones are sizes.
     return len(groups) < 5 or any(int(one) >= int(other) for one, other in pairwise(groups))
 
 
@@ -233,9 +233,9 @@ class PseudonymKey(msgspec.Struct, frozen=True):
 
 class _KeyFile(msgspec.Struct, frozen=True):
     salt: bytes
-    """Never replaced: event keys derive from it, so resent events are recognised after a rotation."""
+    """Never replaced: event keys are derived from it, so that resent events are recognised after a rotation."""
     keys: tuple[PseudonymKey, ...]
-    """The last one is used."""
+    """The keys; the last one is in use."""
 
 
 _MOST_KEY_BYTES = 1 << 20
@@ -244,10 +244,10 @@ _KEYS = SealedFile(1, _CURE, "content", msgspec.json.Decoder(_KeyFile))
 
 
 class Pseudonyms:
-    """Pseudonyms by the keys of a file, which is reloaded when it changes. Thread-safe.
+    """Pseudonyms with the keys of a file, which is reloaded when it changes. Thread-safe.
 
-    With `make` a missing file is created, readable by its owner only; without it StoreError is raised: other keys would
-    find no shopper's events.
+    With `make`, a missing file is created, readable only by its owner. Without it StoreError is raised, since other
+    keys would not find any shopper's events.
     """
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
@@ -261,7 +261,7 @@ class Pseudonyms:
         return self._made("shopper", name) if name else ""
 
     def session(self, name: str) -> str:
-        """The pseudonym of a session under the newest key; empty for none."""
+        """The pseudonym of a session under the newest key; empty for an empty id."""
         return self._made("session", name) if name else ""
 
     def key(self, name: str) -> bytes:
@@ -274,7 +274,7 @@ class Pseudonyms:
             self._load()
 
     def all_pseudonyms(self, shopper: str) -> tuple[str, ...]:
-        """Every pseudonym of a shopper, under each of the keys."""
+        """All pseudonyms of a shopper, one for each key."""
         self.reload_if_changed()
         return tuple(_pseudonym(key, "shopper", shopper) for key in self._keys.keys)
 
@@ -319,7 +319,7 @@ class Pseudonyms:
         self._stamp = file_stamp(self.path)
         found = _KEYS.read(self.path, _MOST_KEY_BYTES)
         if found is None:
-            message = f"the keys {self.path} do not exist; without them events have no shopper"
+            message = f"the keys {self.path} do not exist; without them, events have no shopper"
             raise StoreError(f"{message}: restore the file, or set events.keys")
         if not found.keys or not found.salt:
             raise StoreDamagedError(f"{self.path} has no key; {_CURE}")
@@ -340,7 +340,7 @@ def _pseudonym(key: PseudonymKey, what: str, name: str) -> str:
 
 
 def _make(path: Path) -> None:
-    """Creates the file with one key; one that another process created meanwhile stays."""
+    """Creates the file with one key; a file that another process created in the meantime is kept."""
     first = PseudonymKey("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -358,7 +358,7 @@ def _write_keys(path: Path, keys: _KeyFile) -> None:
 
 
 _BETWEEN = "\x1f"
-"""Separates the values of an event's content; no id has it."""
+"""Separates the values of an event's content; ids do not contain it."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -369,10 +369,10 @@ class EventIntake:
         self.pseudonyms = pseudonyms
         self.masker = masker
         self._received = (_NEVER, 0)
-        """The last time of arrival and its milliseconds: many events share it."""
+        """The last time of arrival and its milliseconds, since many events share it."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A worker process opens the same keys; what is remembered stays here.
+        # A worker process opens the same keys; caches are not copied.
         return _opened, (self.pseudonyms.path, self.masker.regions)
 
     def prepare(self, event: Event, now: datetime) -> StoredEvent:
@@ -405,13 +405,13 @@ def _opened(keys: Path, regions: tuple[str, ...]) -> EventIntake:
 
 
 def conflict_error(event: Event) -> EventError:
-    """The error for an event whose id another event has."""
+    """The error for an event whose id another event already has."""
     what = f"event_id {event.event_id!r}" if event.event_id else "an event"
     return EventError("another event's id", f"{what} was already stored with other content; give each event its own id")
 
 
 def utc_now() -> datetime:
-    """The clock that events are taken by."""
+    """The clock for the arrival of events."""
     return datetime.now(UTC)
 
 

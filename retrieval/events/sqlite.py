@@ -1,8 +1,8 @@
 """The event store on one machine: a SQLite file with a write-ahead log.
 
-A committed transaction is on the disk (`synchronous = FULL`). Threads that append at the same time share a transaction:
+A committed transaction is on disk (`synchronous = FULL`). Threads that append at the same time share a transaction:
 group commit (DeWitt et al., Implementation Techniques for Main Memory Database Systems, 1984, section 5). Processes
-take turns by a lock. A process that was forked while the file was open is refused: SQLite's locks are not inherited.
+take turns with a lock. A process forked while the file was open is refused, since SQLite's locks are not inherited.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _WAIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _READ_ROWS = 50_000
 _CACHE_KB = 64_000
-"""Keys are random, so their index is best kept in memory."""
+"""Keys are random, so their index should fit into memory."""
 _OPENED: Counter[tuple[Path, int]] = Counter()
 """The number of open stores by file and process, to detect a fork."""
 
 _COLUMNS = ", ".join(EVENT_SCHEMA)
-# In order of time, so that a day is read in one go and new events come to the end.
+# Ordered by time, so that a day is read sequentially and new events are added at the end.
 _SCHEMA = """
 CREATE TABLE events (
     key BLOB NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL, shopper TEXT NOT NULL,
@@ -114,7 +114,7 @@ class SqliteEvents:
             return connection.execute(query, (begin, begin)).fetchone() is not None
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes a shopper's events, and the nameless ones of the same sessions; overwrites them with zeros."""
+        """Removes a shopper's events and nameless events of the same sessions; overwrites them with zeros."""
         theirs = f"shopper IN ({_marks(shoppers)})"
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
@@ -153,7 +153,7 @@ class SqliteEvents:
             if not is_busy:
                 return
             if time.monotonic() > until:
-                raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; try again")
+                raise StoreError(f"events were removed, but {self.path}-wal still has them for a reader; try again")
             time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class SqliteEvents:
                 sync(self.path.parent)
 
     def _version(self) -> int:
-        """The schema version, 0 for a new file. One query: another process may be creating it."""
+        """The schema version, 0 for a new file. A single query, since another process may be creating it."""
         query = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
         counts: tuple[int, int, int] = self._connection.execute(f"{query} FROM sqlite_master").fetchone()
         tables, application, version = counts
@@ -248,15 +248,15 @@ def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[Appe
 
 
 def row_checksum(event: StoredEvent) -> int:
-    """XXH3 of an event, as SQLite gives it back: an integer of 63 bits."""
+    """XXH3 of an event as SQLite returns it: an integer of 63 bits."""
     if event.rating is not None:  # it may be an integer before it is stored
         event = event._replace(rating=float(event.rating))
     return xxh3_64_intdigest(msgspec.msgpack.encode(event)) >> 1
 
 
 def find_damage(path: Path) -> str:
-    """Reads every event of a file; returns what is wrong with the first that is not as it was stored, or with the first
-    day that has not its number of events, and an empty text where nothing is."""
+    """Reads every event of a file. Returns the problem of the first event that is not as it was stored, or of the first
+    day that does not have its number of events, else ""."""
     counts = Counter[int]()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
@@ -267,7 +267,7 @@ def find_damage(path: Path) -> str:
             counts[event.day] += 1
         days = _days(connection.cursor())
     differing = sorted(day for day in days.keys() | counts if day not in days or days[day].count != counts[day])
-    return f"{moment(differing[0] * DAY_MS):%Y-%m-%d} has not as many events as were stored" if differing else ""
+    return f"{moment(differing[0] * DAY_MS):%Y-%m-%d} does not have as many events as were stored" if differing else ""
 
 
 def _days(cursor: sqlite3.Cursor) -> dict[int, DayState]:
@@ -284,11 +284,11 @@ def _marks(values: Collection[object]) -> str:
 
 
 _MOST_TOGETHER = 2_000
-"""The most events of one transaction, to bound the wait of the last."""
+"""The most events of one transaction, which limits the wait of the last append."""
 
 
 class GroupCommit:
-    """Group commit: a thread that has the lock writes the appends of all that wait. `commit` gives each its result."""
+    """Group commit: the thread that has the lock writes all waiting appends. `commit` returns a result for each."""
 
     def __init__(self, commit: Callable[[Sequence[Sequence[StoredEvent]]], Sequence[AppendResult]]) -> None:
         self._commit = commit
@@ -305,7 +305,7 @@ class GroupCommit:
         return mine.result()
 
     def _write_next(self) -> None:
-        """Writes the first append that waits, and those behind it that fit into one transaction."""
+        """Writes the first waiting append, and those after it that fit into one transaction."""
         part = [self.queue.popleft()]
         size = len(part[0][0])
         while self.queue and (size := size + len(self.queue[0][0])) <= _MOST_TOGETHER:

@@ -32,7 +32,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "results": pl.Int32,
 }
 EVENT_SCHEMA = pl.Schema(_COLUMNS)
-"""The columns of a table of events, as read, exported and trained on."""
+"""The columns of a table of events: for reading, export and training."""
 
 
 def event_table(events: Iterable[tuple[object, ...]]) -> pl.DataFrame:
@@ -46,16 +46,16 @@ class AppendResult:
     """The result of an append: new events are durable, earlier ones unchanged."""
 
     added: int
-    """How many were new."""
+    """The number of new events."""
     duplicates: int
-    """How many were there already with equal content."""
+    """The number of events that already existed with equal content."""
     conflicts: tuple[int, ...] = ()
-    """Positions, from 0, of events whose id another event has: they were rejected."""
+    """Positions, from 0, of events whose id a different event has: they were rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """One day of events (UTC) in a store. Two states of a day are equal only where its events are the same."""
+    """The state of a day of events (UTC) in a store. Two states of a day are equal only if its events are the same."""
 
     count: int
     mark: str
@@ -65,11 +65,11 @@ class DayState:
 class EventStore(Protocol):
     """A store of events: thread-safe, and several processes may use it at once.
 
-    Methods raise StoreError where the store cannot be read or written, ClusterError where a cluster cannot.
+    Methods raise StoreError if the store cannot be read or written, ClusterError if a cluster cannot be used.
     """
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Appends events, durable when it returns. Each key is stored once, also within a call."""
+        """Appends events, durably. Each key is stored once, also within a call."""
 
     def count(self) -> int:
         """The number of events."""
@@ -78,21 +78,21 @@ class EventStore(Protocol):
         """The state of each day that has events, by days since 1970, ascending."""
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
-        """The events of some days, both included, in tables of `EVENT_SCHEMA` ordered by time, then by key."""
+        """The events of some days, inclusive, in tables of `EVENT_SCHEMA` ordered by time, then by key."""
 
     def holds(self, shoppers: Collection[str]) -> int:
         """The number of events under any of these pseudonyms."""
 
     def holds_key(self, name: str) -> bool:
-        """Whether any event has a pseudonym, of a shopper or a session, that a key of this name made."""
+        """Whether any event has a pseudonym, of a shopper or a session, made with the key of this name."""
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes the events under these pseudonyms, and the nameless ones of the same sessions; returns how many."""
+        """Removes the events of these pseudonyms, and nameless events of the same sessions; returns the count."""
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-        """Removes the events of all days before one; returns how many.
+        """Removes the events of all days before one; returns the count.
 
-        Raises StoreError, and removes none, where the state of these days is not `expected`.
+        Raises StoreError and removes none if the state of these days is not `expected`.
         """
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class EventStore(Protocol):
 
 
 def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapping[int, DayState]) -> None:
-    """Raises StoreError where the state of the days before one is not `expected`."""
+    """Raises StoreError if the state of the days before one is not `expected`."""
     if {day: state for day, state in days.items() if day < before_day} != dict(expected):
         raise StoreError("events were recorded or removed in the meantime, so nothing was removed; try again")
 
@@ -110,16 +110,16 @@ _GROUP_ROWS = 250_000
 
 @dataclass(frozen=True, slots=True)
 class EventExport:
-    """The exported files with their numbers of events, and the bytes of all."""
+    """The exported files with their numbers of events, and the total size in bytes."""
 
     files: Mapping[str, int]
     bytes: int
 
 
 def export_events(store: EventStore, folder: Path, advance: Callable[[int], None] = lambda _: None) -> EventExport:
-    """Writes `events-2026-11.parquet` and so on, one file a month (UTC), each atomically.
+    """Writes `events-2026-11.parquet` and so on, one file per month (UTC), each atomically.
 
-    Raises StoreError where the folder cannot be written.
+    Raises StoreError if the folder cannot be written.
     """
     files: dict[str, int] = {}
     size = 0

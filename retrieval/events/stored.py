@@ -16,13 +16,13 @@ DAY_MS = 86_400_000
 
 
 SPONSORED_MARK = "~ad:"
-"""In the query id of a sponsored hit, between the id of its answer and a sealed offer (service/sponsored/ledger.py). A
-click on one is recorded and looked at for bots and fraud, and counts in no other table: what is paid for teaches no
+"""Separates the id of the answer and a sealed offer in the query id of a sponsored hit (service/sponsored/ledger.py). A
+click on one is recorded and checked for bots and fraud, but is used in no other table: paid placements must not train a
 ranking."""
 
 
 class StoredEvent(NamedTuple):
-    """One row of a store of events. Times are milliseconds since 1970, UTC."""
+    """One row of an event store. Times are milliseconds since 1970, UTC."""
 
     key: bytes
     """16 bytes of a keyed hash of its id."""
@@ -50,7 +50,7 @@ class StoredEvent(NamedTuple):
     def content(self) -> tuple[object, ...]:
         """The content that the client sent; a resent event has the same.
 
-        Pseudonyms are left out, as a new key changes them, and a time that is that of arrival, as the client sent none.
+        It does not include pseudonyms, which a new key changes, or a time of arrival, which the client did not send.
         """
         return self._replace(received=0, shopper="", session="", time=0 if self.time == self.received else self.time)
 
@@ -61,17 +61,17 @@ def milliseconds(moment: datetime) -> int:
 
 
 def moment(ms: int) -> datetime:
-    """The time, in UTC, of milliseconds since 1970."""
+    """The time, in UTC, from milliseconds since 1970."""
     return EPOCH + timedelta(milliseconds=ms)
 
 
 MAX_QUERY = 1_000
-"""Characters of a query."""
+"""The most characters of a query."""
 MAX_POSITION = 100_000
 MAX_QUANTITY = 1_000_000
 MAX_RESULTS = 2**31 - 1
 SKEW = timedelta(minutes=5)
-"""The tolerated skew of a client's clock."""
+"""The tolerated deviation of a client's clock."""
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 _COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
@@ -81,9 +81,7 @@ _IDS = ("event_id", "query_id", "shopper", "session", "product_id")
 def validate_event(event: Event, now: datetime) -> Event:
     """The event with time and quantity filled in; raises EventError for an invalid one."""
     if not isinstance(event, Event):
-        raise EventError(
-            "no event", f"expected an Event, not {type(event).__name__}; several are handed over one by one"
-        )
+        raise EventError("no event", f"expected an Event, not {type(event).__name__}; pass several one by one")
     kind = event.kind if type(event.kind) is EventKind else _kind(event.kind)
     if not _are_plain(event):
         for name in _IDS:
@@ -114,16 +112,16 @@ def validate_event(event: Event, now: datetime) -> Event:
 def quoted(value: object) -> str:
     """A value for a message, cut to the length of a query.
 
-    Not shorter: personal data is masked later, and half an address would not be recognised.
+    Not shorter, since personal data is masked later, and half an address would not be recognised.
     """
     try:
         return f"{value!r:.{MAX_QUERY}}"
-    except ValueError:  # more digits than Python writes
+    except ValueError:  # more digits than Python prints
         return "a number of thousands of digits"
 
 
 def _are_plain(event: Event) -> bool:
-    """Whether all ids are short printable ASCII, as nearly all are: then none needs a check of its own."""
+    """Whether all ids are short printable ASCII, as nearly all are; then they need no separate checks."""
     try:
         ids = event.event_id + event.query_id + event.shopper + event.session + event.product_id
         return len(ids) <= MAX_ID_BYTES and ids.isascii() and ids.isprintable()
@@ -141,23 +139,23 @@ def _kind(kind: object) -> EventKind:
 
 def _check_id(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise EventError(f"bad {name}", f"{name} is a text, not {type(value).__name__}")
+        raise EventError(f"bad {name}", f"{name} must be a text, not {type(value).__name__}")
     if not value:
         return
     if len(value) > MAX_ID_BYTES or not is_writable(value) or len(value.encode()) > MAX_ID_BYTES:
-        raise EventError(f"bad {name}", f"over {MAX_ID_BYTES} bytes, or no text{_shown(name, value)}")
+        raise EventError(f"bad {name}", f"over {MAX_ID_BYTES} bytes, or not a text{_shown(name, value)}")
     if CONTROL.search(value):
         raise EventError(f"bad {name}", f"it has control characters{_shown(name, value)}")
 
 
 def _shown(name: str, value: str) -> str:
-    """An id for a message; that of a shopper or a session is left out."""
+    """An id for a message; empty for the id of a shopper or a session."""
     return "" if name in ("shopper", "session") else f": {quoted(value)}"
 
 
 def _query(query: object) -> str:
     if not isinstance(query, str) or not is_writable(query):
-        raise EventError("bad query", "a query is a text that UTF-8 can write")
+        raise EventError("bad query", "a query must be a text that UTF-8 can encode")
     if len(query) > MAX_QUERY:
         raise EventError("query too long", f"{len(query):,} characters; a query may have {MAX_QUERY:,}")
     return " ".join(CONTROL.sub(" ", query).split())
@@ -165,23 +163,23 @@ def _query(query: object) -> str:
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise EventError(f"bad {name}", f"{quoted(value)}; {name} is a whole number from {least:,} to {most:,}")
+        raise EventError(f"bad {name}", f"{quoted(value)}; {name} must be a whole number from {least:,} to {most:,}")
 
 
 def _check_rating(rating: object) -> None:
     if isinstance(rating, bool) or not isinstance(rating, int | float):
         raise EventError("bad rating", f"{quoted(rating)}; a rating event needs a number from 0 to 5")
     if not 0 <= rating <= 5:
-        raise EventError("bad rating", f"{quoted(rating)}; stars are from 0 to 5")
+        raise EventError("bad rating", f"{quoted(rating)}; stars must be from 0 to 5")
 
 
 def _time(time: object, now: datetime) -> datetime:
     if time is None:
         return now
     if not isinstance(time, datetime) or time.utcoffset() is None:
-        raise EventError("bad time", f"{quoted(time)}; a time has a date, a time of day and a zone")
+        raise EventError("bad time", f"{quoted(time)}; a time needs a date, a time of day and a zone")
     if time - now > SKEW:
         raise EventError("in the future", f"{time.isoformat()} is after {now.isoformat(timespec='seconds')}")
     if time < OLDEST:
-        raise EventError("too old", f"{time.isoformat()}; events are from {OLDEST.date()} on")
+        raise EventError("too old", f"{time.isoformat()}; events must be from {OLDEST.date()} on")
     return time

@@ -1,1 +1,1 @@
-"""The filter language: its parser, its tree, a catalog's fields, and a filter checked against them."""
+"""The filter language: its parser, its syntax tree, a catalog's fields, and filters compiled against them."""

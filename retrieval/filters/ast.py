@@ -1,7 +1,7 @@
 """The syntax tree of a filter expression, and its formatting as text.
 
-A backend translates the nodes and never sees the text. Every leaf has the column of its field, so that an error
-that only a backend finds (text compared with a numeric field) names the place.
+A backend translates the nodes and never sees the text. Every leaf has the column of its field, so that an error found
+only by a backend (a text compared with a numeric field) shows the place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CODE = re.compile(r"[-+]?0\d", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`price < 100`. `=` and `!=` take any value; the others are for numbers and for dates in ISO 8601."""
+    """`price < 100`. `=` and `!=` accept any value; the other operators need numbers or dates in ISO 8601."""
 
     field: str
     operator: Operator
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """`colour IN (red, "dark blue")`: equal to any of the values, of which there is at least one."""
+    """`colour IN (red, "dark blue")`: equal to any of the values; there is at least one."""
 
     field: str
     values: tuple[Value, ...]
@@ -50,7 +50,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """`colour EXISTS`: the product has a value there."""
+    """`colour EXISTS`: the product has a value in the field."""
 
     field: str
     column: int = dataclasses.field(default=0, compare=False)
@@ -67,14 +67,14 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """`NOT ...`: every product that the operand does not match, those without the field among them."""
+    """`NOT ...`: every product that the operand does not match, including products without the field."""
 
     operand: Filter
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of two or more operands. `price 10 TO 20` is one: `price >= 10 AND price <= 20`."""
+    """All of two or more operands. `price 10 TO 20` is parsed as `price >= 10 AND price <= 20`."""
 
     operands: tuple[Filter, ...]
 
@@ -104,9 +104,9 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
 
 
 def number_of(word: str) -> float | None:
-    """The number of a bare word, or None.
+    """The number that a bare word stands for, or None.
 
-    A code stays text: one with leading zeros, or with more digits than a float holds.
+    A code stays a text: a number with leading zeros, or with more digits than a float has.
     """
     if not _NUMBER.fullmatch(word) or _CODE.match(word):
         return None
@@ -118,9 +118,9 @@ def number_of(word: str) -> float | None:
 
 
 def stray_mark(word: str) -> str:
-    """The first character that may not stand in a bare word, or the empty string.
+    """The first character that is not allowed in a bare word, or the empty string.
 
-    Letters of any script with their marks, digits, and `_ - . / +` may.
+    Letters of any script with their marks, digits, and `_ - . / +` are allowed.
     """
     for mark in word:
         if mark not in WORD_MARKS and mark not in _JOINERS and unicodedata.category(mark)[0] not in "LMN":
@@ -129,7 +129,7 @@ def stray_mark(word: str) -> str:
 
 
 def value_text(value: Value) -> str:
-    """A value as a text field would spell it: `100001` and not `100001.0`, `true` and not `True`."""
+    """A value as a text field spells it: `100001` and not `100001.0`, `true` and not `True`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -138,7 +138,7 @@ def value_text(value: Value) -> str:
 
 
 def format_filter(tree: Filter) -> str:
-    """The text of a tree. Parsing it gives an equal tree, as long as the text stays within the parser's limits."""
+    """The text of a tree. Parsing it gives an equal tree if the text is within the parser's limits."""
     match tree:
         case Comparison():
             return f"{_name(tree.field)} {tree.operator} {_literal(tree.value)}"
@@ -173,7 +173,7 @@ def _bracketed(tree: Filter, looser: tuple[type, ...]) -> str:
 
 
 def _range(tree: And) -> str:
-    """`field low TO high` for what that was parsed from: written as two comparisons it would need brackets."""
+    """`field low TO high` for a node parsed from it, since two comparisons would need brackets."""
     match tree.operands:
         case (Comparison(name, ">=", low), Comparison(other, "<=", high)) if name == other:
             if isinstance(low, bool) or isinstance(high, bool):

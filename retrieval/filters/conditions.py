@@ -1,4 +1,4 @@
-"""Compiled filters: names resolved, values folded and typed. Eight kinds of test under NOT, AND, OR and a minimum."""
+"""Compiled filters: names resolved, values folded and typed. Eight kinds of tests under NOT, AND, OR and a minimum."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class HasTerm:
 
 @dataclass(frozen=True, slots=True)
 class HasPhrase:
-    """Some searched field has these terms, one after the other."""
+    """Some searched field has these terms consecutively."""
 
     terms: tuple[str, ...]
 
@@ -121,13 +121,13 @@ Condition = (
 
 
 def all_of(condition: Condition | None, others: Iterable[Condition]) -> Condition | None:
-    """The conjunction of a condition, where there is one, and of others."""
+    """The conjunction of a condition, if given, and others."""
     parts = (*(() if condition is None else (condition,)), *others)
     return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def fields_of(condition: Condition) -> frozenset[str]:
-    """The fields that a condition compares the values of."""
+    """The fields whose values a condition compares."""
     match condition:
         case AllOf(operands) | AnyOf(operands) | AtLeast(_, operands):
             return frozenset[str]().union(*map(fields_of, operands))
@@ -140,7 +140,7 @@ def fields_of(condition: Condition) -> frozenset[str]:
 
 
 def reads_terms(condition: Condition) -> bool:
-    """Whether a condition is about the terms of searched fields."""
+    """Whether a condition tests terms of searched fields."""
     match condition:
         case AllOf(operands) | AnyOf(operands) | AtLeast(_, operands):
             return any(map(reads_terms, operands))
@@ -156,9 +156,9 @@ class ProductColumns:
 
     numbers: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     texts: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    """Folded: what a filter compares with."""
+    """Folded texts, with which filters compare."""
     display: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    """The product's own spelling, for facets; one for each folded text."""
+    """The product's own spelling of each folded text, for facets."""
     places: Sequence[Place] = ()
     terms: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     """The terms of each searched field."""

@@ -1,13 +1,13 @@
-"""The filter language: text to a tree, parsed once and handed to every backend.
+"""The filter language: text to a syntax tree, parsed once for all backends.
 
     price < 100 AND brand = Bosch
     colour IN (red, "dark blue") OR NOT category = "Tools > Drills"
     distance(52.5, 13.4) < 10 km OR box(48, 11, 49, 12)
     price 10 TO 20 AND attributes.voltage EXISTS AND created >= "2024-01-31"
 
-AND binds tighter than OR, brackets group, keywords may be in any case. A bare word holds letters of any script, digits
-and `_ - . / +`; anything else stands in quotes, in which a backslash takes the next character as it is. A bare number
-is a number, unless it is a code (leading zeros, or more digits than a float holds); a quoted one is text.
+AND binds tighter than OR, brackets group, and keywords may be in any case. A bare word has letters of any script,
+digits and `_ - . / +`; other text needs quotes, in which a backslash escapes the next character. A bare number is a
+number, unless it is a code (leading zeros, or more digits than a float has); a quoted one is a text.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ WORD: /(?:[\w\-.\/+]|[^\x00-\x7f\s])+/
 
 
 class _Parser(Protocol):
-    """The used part of lark's interactive parser, which is untyped."""
+    """The part of lark's interactive parser, which is untyped, that is used."""
 
     def iter_parse(self) -> Iterator[Token]: ...
     def feed_token(self, token: Token) -> object: ...
@@ -91,14 +91,14 @@ class _Name(NamedTuple):
 
 
 def parse_filter(text: str) -> Filter | None:
-    """The tree of a filter expression; None when it is blank.
+    """The syntax tree of a filter expression; None if it is blank.
 
-    Raises FilterError with the column of the fault and what was expected there, or with the limit that was passed.
+    Raises FilterError with the column of the error and what was expected there, or with the limit that was exceeded.
     """
     if not text.strip():
         return None
     if len(text) > MAX_CHARACTERS:
-        message = f"a filter may have at most {MAX_CHARACTERS:,} characters, this one has {len(text):,}"
+        message = f"a filter may have at most {MAX_CHARACTERS:,} characters; this one has {len(text):,}"
         raise FilterError(message, MAX_CHARACTERS + 1)
     tree = _parse(text)
     _check_count(tree)
@@ -110,7 +110,7 @@ def _check_count(tree: Filter) -> None:
     for leaf in leaves(tree):
         count += len(leaf.values) if isinstance(leaf, In) else 1
         if count > MAX_VALUES:
-            message = f"column {leaf.column}: a filter may have at most {MAX_VALUES:,} values, this one has more"
+            message = f"column {leaf.column}: a filter may have at most {MAX_VALUES:,} values; this one has more"
             raise FilterError(message, leaf.column)
 
 
@@ -121,7 +121,7 @@ def _parse(text: str) -> Filter:
     nesting = _Nesting()
     read: list[Token] = []
     try:
-        for token in parser.iter_parse():  # handed over before the parser takes it
+        for token in parser.iter_parse():  # returned before the parser processes it
             nesting.take(token)
             read.append(token)
         return parser.feed_eof(read[-1])
@@ -132,7 +132,7 @@ def _parse(text: str) -> Filter:
 
 
 class _Nesting:
-    """Counts open brackets and pending NOTs, and raises at the limit."""
+    """Counts open brackets and pending NOTs, and raises an error at the limit."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -142,7 +142,7 @@ class _Nesting:
         if token.type in ("LPAR", "_NOT"):
             self._depth += 1
             if self._depth > MAX_NESTING:
-                message = f"column {_column(token)}: brackets and NOTs may be nested {MAX_NESTING} deep, not deeper"
+                message = f"column {_column(token)}: brackets and NOTs may be nested at most {MAX_NESTING} deep"
                 raise FilterError(message, _column(token))
         if token.type == "LPAR":
             self._outer.append(self._depth)
@@ -155,11 +155,11 @@ class _Nesting:
 
 @functools.cache
 def _grammar() -> Lark:
-    """The grammar, built on first use: that takes a tenth of a second."""
+    """The grammar, built on first use, which takes a tenth of a second."""
     from lark import Lark
 
-    # Called as the parser reduces, from the bottom up, so no depth of input can exhaust the stack. lark takes any
-    # object whose attributes are named after the rules.
+    # Called bottom-up as the parser reduces, so that no nesting can exhaust the stack. lark accepts any object whose
+    # attributes have the names of the rules.
     builder: Any = SimpleNamespace(**{rule: _spread(function) for rule, function in _BUILDERS.items()})
     callbacks = {"WORD": _classified}
     return Lark(_GRAMMAR, start="any", parser="lalr", lexer="basic", transformer=builder, lexer_callbacks=callbacks)
@@ -170,7 +170,7 @@ def _spread(function: Callable[..., object]) -> Callable[[list[object]], object]
 
 
 def _classified(token: Token) -> Token:
-    """A bare word is a keyword, a boolean, a number or itself."""
+    """Classifies a bare word as a keyword, a boolean, a number or a word."""
     upper = token.upper()
     if upper in KEYWORDS:
         kind = f"_{upper}"
@@ -307,7 +307,7 @@ def _unexpected(token: Token, read: list[Token], text: str) -> FilterError:
 
 
 def _accepted(before: list[Token]) -> set[str]:
-    """The terminals that may follow, by a fresh parser: the failed one has reduced past them."""
+    """The terminals that may follow, from a new parser: the failed one has already reduced."""
     parser: _Parser = _grammar().parse_interactive("")
     for token in before:
         parser.feed_token(token)
@@ -333,7 +333,7 @@ _EXPECTED = {
 def syntax_error(column: int, found: str, before: Sequence[str], accepted: set[str]) -> FilterError:
     """The error for a misplaced token at a column.
 
-    `before` are the tokens up to there, `accepted` the grammar's terminals that may follow them.
+    `before` are the tokens before it, `accepted` the grammar's terminals that may follow them.
     """
     expected = _expected(accepted)
     *others, final = expected
@@ -343,7 +343,7 @@ def syntax_error(column: int, found: str, before: Sequence[str], accepted: set[s
 
 
 def abbreviate(token: str) -> str:
-    """A token, cut where it would swamp a message."""
+    """A token, cut if it is too long for a message."""
     return token if len(token) <= 40 else f"{token[:40]}..."
 
 
@@ -368,9 +368,9 @@ MAX_LISTED = 20
 
 
 def resolve_field(leaf: Leaf, known: Collection[str]) -> str:
-    """The known field that a leaf names: `colour` is `attributes.colour` where only that is known.
+    """The known field that a leaf names: `colour` means `attributes.colour` if only that is known.
 
-    Raises UnknownFieldError with the column and up to three close names.
+    Raises UnknownFieldError with the column and up to three similar names.
     """
     for name in (leaf.field, f"attributes.{leaf.field}"):
         if name in known:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from retrieval.records import Place
 
 EARTH_RADIUS = 6_371_008.7714
-"""The mean radius in metres, which Elasticsearch calculates with."""
+"""The mean radius in metres, as in Elasticsearch."""
 MOST_CORNERS = 200
 UNITS = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344}
 """Units of distance in metres."""
@@ -21,9 +21,9 @@ Degrees = NDArray[np.float64]
 
 
 def place_problem(lat: float, lng: float) -> str:
-    """What makes two numbers no place; empty for a place."""
+    """The reason why two numbers are not a place; empty for a place."""
     if not (math.isfinite(lat) and math.isfinite(lng)):
-        return "a latitude and a longitude are finite numbers"
+        return "a latitude and a longitude must be finite numbers"
     if abs(lat) <= 90 and abs(lng) <= 180:
         return ""
     swapped = abs(lat) <= 180 and abs(lng) <= 90
@@ -45,25 +45,25 @@ def distances(place: Place, lat: Degrees, lng: Degrees) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """What is at most so many metres from a place."""
+    """The points within a distance of a place."""
 
     center: Place
     metres: float
 
     @property
     def problem(self) -> str:
-        """What makes it no area; empty for an area."""
-        radius = "" if self.metres >= 0 and math.isfinite(self.metres) else "a radius is a number from 0"
+        """The reason why it is not a valid area; empty for a valid one."""
+        radius = "" if self.metres >= 0 and math.isfinite(self.metres) else "a radius must be a number from 0"
         return place_problem(self.center.lat, self.center.lng) or radius
 
     def contains(self, lat: Degrees, lng: Degrees) -> NDArray[np.bool_]:
-        """Which places (n,) are in it."""
+        """Whether each place (n,) is in it."""
         return distances(self.center, lat, lng) <= self.metres
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What is between two latitudes and two longitudes; where `west` is above `east`, it crosses the 180th meridian."""
+    """The points between two latitudes and two longitudes; if `west` is above `east`, it crosses the 180th meridian."""
 
     south: float
     west: float
@@ -83,14 +83,14 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """What is inside a line of corners, in order, which is closed and straight in degrees."""
+    """The points inside a closed line of corners, whose sides are straight in degrees."""
 
     corners: tuple[Place, ...]
 
     @property
     def problem(self) -> str:
         if not 3 <= len(self.corners) <= MOST_CORNERS:
-            return f"a polygon has 3 to {MOST_CORNERS} corners, each a latitude and a longitude"
+            return f"a polygon needs 3 to {MOST_CORNERS} corners, each a latitude and a longitude"
         if found := next(filter(None, (place_problem(each.lat, each.lng) for each in self.corners)), ""):
             return found
         lngs = [each.lng for each in self.corners]
@@ -99,7 +99,7 @@ class Polygon:
         edges = list(pairwise((*self.corners, self.corners[0])))
         is_crossed = any(_cross(*one, *other) for one, other in combinations(edges, 2))
         has_area = any(_side(self.corners[0], self.corners[1], each) for each in self.corners[2:])
-        return "the sides of a polygon may not cross" if is_crossed else "" if has_area else "a polygon has an area"
+        return "the sides of a polygon may not cross" if is_crossed else "" if has_area else "a polygon needs an area"
 
     def contains(self, lat: Degrees, lng: Degrees) -> NDArray[np.bool_]:
         """By the parity of the sides to the east of a place (Shimrat 1962)."""
@@ -115,12 +115,12 @@ Area = Circle | Box | Polygon
 
 
 def _side(one: Place, other: Place, place: Place) -> float:
-    """On which side of a line a place is: the sign; 0 on it."""
+    """The side of a line on which a place is, as a sign; 0 on the line."""
     return (other.lng - one.lng) * (place.lat - one.lat) - (other.lat - one.lat) * (place.lng - one.lng)
 
 
 def _cross(one: Place, other: Place, start: Place, end: Place) -> bool:
-    """Whether two sides cross within both."""
+    """Whether two sides cross inside both."""
     return (
         _side(one, other, start) * _side(one, other, end) < 0 and _side(start, end, one) * _side(start, end, other) < 0
     )

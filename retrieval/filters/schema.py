@@ -1,7 +1,7 @@
 """The fields of a catalog: their kinds, the columns of a product, and the compilation of filters against them.
 
-A field holds text, numbers, or both (a feed may have "12" in one row and 12 in another). Booleans are the texts "true"
-and "false", times are seconds since 1970, so a backend stores two kinds of column.
+A field has texts, numbers, or both (a feed may have "12" in one row and 12 in another). Booleans are the texts "true"
+and "false", times are seconds since 1970, so a backend stores two kinds of columns.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from retrieval.records import AttributeValue, Product
 
 CATEGORY_SEPARATOR = " > "
 LONGEST_VALUE = 256
-"""Longer texts are prose: searched, but neither filtered by nor counted as facets."""
+"""Longer texts are prose: they are searched, but not used in filters and facets."""
 SEARCHED_CORE = ("title", "brand", "category", "description")
-"""The searched fields besides attributes."""
+"""The searched fields other than attributes."""
 SORTABLE_CORE = ("price", "rating", "rating_count", "created", "updated")
 
 _YEAR = re.compile(r"\d{4}", re.ASCII)
 
 
 class FieldKind(StrEnum):
-    """What a field holds."""
+    """The kind of a field's values."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -98,7 +98,7 @@ class FieldInfo:
     kinds: frozenset[FieldKind]
     products: int
     slot: int = 0
-    """Its column in the keyword index; kept by later versions, so that unchanged products can be copied."""
+    """Its column in the keyword index; later versions keep it, so that unchanged products can be copied."""
 
     @property
     def is_numeric(self) -> bool:
@@ -115,7 +115,7 @@ class FieldCatalog:
 
     fields: Mapping[str, FieldInfo]
     category_roots: frozenset[str] = frozenset()
-    """Folded root categories: such a name means the root, never a deeper level of another path."""
+    """Folded root categories: such a name means the root, not a deeper level of another path."""
 
     def compile(self, tree: Filter) -> Condition:
         """Compiles a filter: checks names and types, folds values.
@@ -126,31 +126,31 @@ class FieldCatalog:
         return _condition(tree, named)
 
     def resolve(self, name: str) -> FieldInfo:
-        """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
+        """The field or attribute of this name; raises UnknownFieldError with similar names."""
         return self.fields[resolve_field(Exists(name), self.fields)]
 
     def resolve_searched(self, name: str) -> str:
-        """The field to search of this name: one of SEARCHED_CORE, or an attribute; raises UnknownFieldError."""
+        """The searched field of this name: one of SEARCHED_CORE, or an attribute; raises UnknownFieldError."""
         known = (*SEARCHED_CORE, *(each for each, info in self.fields.items() if _is_attribute_text(info)))
         return resolve_field(Exists(name), known)
 
     def tag_of(self, name: str) -> str:
-        """The tag of a searched field's terms in a keyword index, empty for a field that `resolve_searched` does not
-        know. Of an attribute it is the slot, since a name may have any characters."""
+        """The tag of a searched field's terms in a keyword index; empty for a field unknown to `resolve_searched`. For
+        an attribute it is the slot, since a name may have any characters."""
         info = self.fields.get(name)
         return name if name in SEARCHED_CORE else str(info.slot) if info else ""
 
     def tagged_terms(self, fields: Iterable[str], term: str) -> list[str]:
-        """A term of each of these searched fields, as a keyword index stores it."""
+        """A term in each of these searched fields, as a keyword index stores it."""
         return [f"{self.tag_of(name)}:{term}" for name in fields]
 
     def resolve_sortable(self, name: str) -> FieldInfo:
-        """The numeric field of this name; raises UnknownFieldError for any other."""
+        """The numeric field of this name; raises UnknownFieldError for other fields."""
         info = self.resolve(name)
         if not info.is_numeric:
             numeric = [each.name for each in self.fields.values() if each.is_numeric]
             close = tuple(dict.fromkeys([core for core in SORTABLE_CORE if core in numeric] + numeric))[:8]
-            message = f"sort: {info.name} holds text; sort by a number, such as {', '.join(close) or 'none here'}"
+            message = f"sort: {info.name} has text; sort by a number, such as {', '.join(close) or 'none here'}"
             raise UnknownFieldError(message, name, close)
         return info
 
@@ -162,7 +162,7 @@ def _is_attribute_text(info: FieldInfo) -> bool:
 def product_columns(
     product: Product, category_roots: Collection[str], only: Collection[str] | None = None
 ) -> ProductColumns:
-    """The columns of a product, or of the fields `only`, each value once; of the catalog they depend on its roots."""
+    """The columns of a product, or only of the fields `only`, each value once; they depend on the catalog's roots."""
     made = ProductColumns()
     for name, kind, value in field_values(product):
         if only is not None and name not in only:
@@ -192,26 +192,26 @@ def _add_text(made: ProductColumns, name: str, text: str, *, facet: bool) -> Non
 
 @lru_cache(maxsize=2**14)
 def _text_forms(name: str, text: str) -> tuple[str, str]:
-    """A value as filters compare it and as facets show it. Most values are those of many products."""
+    """A value in the forms for filters and for facets; cached, since many products share their values."""
     return _folded_value(name, text), normalize_space(text)
 
 
 def normalize_space(text: str) -> str:
-    """Text with white space normalised, and without what UTF-8 cannot encode."""
+    """A text with white space normalised, and without characters that UTF-8 cannot encode."""
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     return " ".join(text.split())
 
 
 def fold_value(text: str) -> str:
-    """The form in which two spellings of a value are equal: width, case and white space do not count."""
+    """A form in which two spellings of a value are equal: width, case and white space do not count."""
     if text.isascii():
         return " ".join(text.lower().split())
     return normalize_space(unicodedata.normalize("NFKC", text)).casefold()
 
 
 def field_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
-    """Every value of a product that can be filtered by: field, kind, value."""
+    """Every value of a product that filters can use: field, kind, value."""
     core = (
         ("id", product.id),
         ("brand", product.brand),
@@ -239,7 +239,7 @@ def field_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
 
 
 def attribute_kinds(value: AttributeValue) -> Iterator[tuple[FieldKind, Value]]:
-    """The values of an attribute that can be filtered by, each with its kind."""
+    """The values of an attribute that filters can use, each with its kind."""
     for one in value if isinstance(value, tuple) else (value,):
         if isinstance(one, bool):
             yield FieldKind.BOOLEAN, one
@@ -284,7 +284,7 @@ def _any_of(conditions: Sequence[Condition]) -> Condition:
 
 
 def _equal(leaf: Comparison | In, info: FieldInfo, values: Sequence[Value]) -> Condition:
-    """Equal to any of the values, in whichever columns the field has."""
+    """Equal to any of the values, in all columns that the field has."""
     _check_values(leaf, info)
     either: list[Condition] = []
     if info.is_textual:
@@ -299,13 +299,13 @@ def _folded_value(name: str, value: Value) -> str:
     text = fold_value(value_text(value))
     if name != "category":
         return text
-    # "Tools>Drills" is how a person may type the path that is shown as "Tools > Drills".
+    # "Tools>Drills" is how a person may type the path that is displayed as "Tools > Drills".
     return CATEGORY_SEPARATOR.join(level.strip() for level in text.split(CATEGORY_SEPARATOR.strip()))
 
 
 def _check_values(leaf: Comparison | In, info: FieldInfo) -> None:
     if FieldKind.PLACE in info.kinds:
-        message = f"column {leaf.column}: {info.name} holds places; write such as distance(52.5, 13.4) < 10 km"
+        message = f"column {leaf.column}: {info.name} has places; use a form such as distance(52.5, 13.4) < 10 km"
         raise FilterError(message, leaf.column, ("distance(", "box(", "polygon("))
 
 
@@ -313,7 +313,7 @@ def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
     _check_values(leaf, info)
     if not info.is_numeric:
         raise FilterError(
-            f"column {leaf.column}: {info.name} holds text, so '{leaf.operator}' cannot compare it; "
+            f"column {leaf.column}: {info.name} has text, so '{leaf.operator}' cannot compare it; "
             f"use = or IN, for example {info.name} = ...",
             leaf.column,
             ("=", "IN"),
@@ -327,7 +327,7 @@ def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
 
 
 def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: bool) -> float | None:
-    """The value as a number of the field; where it is none, FilterError if `strict`, else None."""
+    """The value as a number of the field; if it is not one, FilterError if `strict`, else None."""
     if not isinstance(value, str | bool) and FieldKind.NUMBER in info.kinds:
         return float(value)
     parsed = _parsed(value_text(value), info)
@@ -341,7 +341,7 @@ def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: boo
 def _parsed(text: str, info: FieldInfo) -> float | None:
     try:
         if FieldKind.TIME in info.kinds:
-            # A bare year is read as its first day.
+            # A bare year means its first day.
             return _seconds(datetime.fromisoformat(f"{text}-01-01" if _YEAR.fullmatch(text) else text))
         number = float(text)
     except (ValueError, OverflowError):
@@ -354,23 +354,23 @@ _MOST_SHAPES = 4_096
 
 
 class FieldCounter:
-    """Counts the fields of a catalog while it is read; counters over parts of it add up to one over all."""
+    """Counts the fields of a catalog while it is read; counters over its parts can be merged to one over all."""
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[str, FieldKind]] = Counter()
         self._products: Counter[str] = Counter()
         self._roots: Counter[str] = Counter()
         self._shapes: Counter[_Shape] = Counter()
-        """Products by their set of fields: far fewer than products, and counted together."""
+        """Products by their set of fields: these are far fewer than products, and counted together."""
 
     def add(self, product: Product) -> None:
-        """Takes one more product into account."""
+        """Adds a product to the counts."""
         self._shapes[_shape(product)] += 1
         if len(self._shapes) > _MOST_SHAPES:
             self._count_shapes()
 
     def remove(self, product: Product) -> None:
-        """Takes a product that was added out of account."""
+        """Removes an added product from the counts."""
         self._shapes[_shape(product)] -= 1
 
     def _count_shapes(self) -> None:
@@ -386,7 +386,7 @@ class FieldCounter:
         self._shapes.clear()
 
     def merge(self, other: FieldCounter) -> None:
-        """Takes what another one counted into account."""
+        """Adds the counts of another counter."""
         other._count_shapes()
         self._kinds.update(other._kinds)
         self._products.update(other._products)
@@ -399,7 +399,7 @@ class FieldCounter:
     def catalog(
         self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
     ) -> FieldCatalog:
-        """The counted catalog, fields in the order of their names; those of `before` keep their slots.
+        """The counted catalog, with fields ordered by name; fields of `before` keep their slots.
 
         `spelling` maps category roots to their final spelling.
         """
@@ -421,7 +421,7 @@ class FieldCounter:
 
 
 def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog:
-    """A catalog extended by the fields of more products; counts stay."""
+    """A catalog with the additional fields of more products; counts are not changed."""
     counter = FieldCounter()
     for product in products:
         counter.add(product)
@@ -436,7 +436,7 @@ def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldC
 
 
 def _shape(product: Product) -> _Shape:
-    """The fields that `field_values` gives of a product, its root category, and the kinds of its attributes."""
+    """The fields of a product by `field_values`, its root category, and the kinds of its attributes."""
     attributes: list[tuple[str, FieldKind]] = []
     for name, value in product.attributes.items():
         kind = _OF_ONE_KIND.get(type(value))

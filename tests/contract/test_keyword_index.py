@@ -560,7 +560,7 @@ class TestKeywordIndex:
 
     def test_filter_of_wrong_type_reports_its_column(self, backend: Backend) -> None:
         with backend([Product("a", "x", brand="Bosch", price=1.0)]) as (_, catalog):
-            with pytest.raises(FilterError, match="column 1: brand holds text") as raised:
+            with pytest.raises(FilterError, match="column 1: brand has text") as raised:
                 condition(catalog, "brand < 3")
             assert raised.value.column == 1
             with pytest.raises(FilterError, match="price is compared with a number, not with 'cheap'"):

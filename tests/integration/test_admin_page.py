@@ -103,7 +103,7 @@ def test_relevance_settings_are_previewed_saved_and_restored(
         visit.page.get_by_label("Field", exact=True).fill("brand")
         visit.page.get_by_label("Try it on").fill("drill")
         visit.page.get_by_role("button", name="What would this change?").click()
-        visit.page.get_by_role("alert").filter(has_text="holds text").wait_for()
+        visit.page.get_by_role("alert").filter(has_text="has text").wait_for()
         visit.page.get_by_label("Field", exact=True).fill("price")
         visit.page.get_by_label("Weight").fill("10")
         visit.page.get_by_role("button", name="What would this change?").click()

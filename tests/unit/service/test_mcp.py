@@ -96,7 +96,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("search", {"page": 0}, "page: Input should be greater than or equal to 1"),
     ("search", {"q": "drill"}, "there is no field q"),
     ("search", {"filters": "price <"}, "column 8: expected a value"),
-    ("search", {"sort": "brand"}, "sort: brand holds text"),
+    ("search", {"sort": "brand"}, "sort: brand has text"),
     ("search", {"facets": ["brnd"]}, "did you mean brand?"),
     ("search", {"facets": ["brand"] * 11}, "facets: List should have at most 10 items"),
     ("product", {}, "id: Field required"),

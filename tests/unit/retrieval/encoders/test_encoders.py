@@ -248,7 +248,7 @@ def test_encoder_that_a_container_has_no_memory_for_is_refused(
 ) -> None:
     limit_memory(monkeypatch, tmp_path, "100000000")
     with pytest.raises(
-        StoreError, match=r"the encoder .*e5-small runs with .* has 100\.0 MB; give it more, or take a smaller model"
+        StoreError, match=r"the encoder .*e5-small runs with .* has 100\.0 MB; give it more, or use a smaller model"
     ):
         load_encoder(stored_e5._folder)
 

@@ -111,7 +111,7 @@ def more_behind(folder: Path) -> None:
         (lambda folder: save_file({"other": np.zeros(3)}, folder / WEIGHTS), "(KeyError: 'embeddings'"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json cannot be loaded"),
         (too_few_rows, "has a table of 100x384, and a tokenizer of 30,522 tokens"),
-        (more_behind, "has sentence_transformers.models.Dense behind its table"),
+        (more_behind, "has sentence_transformers.models.Dense after its table"),
     ],
 )
 def test_a_damaged_model_is_named(damage: Callable[[Path], object], message: str, copied: Path, cache: Path) -> None:

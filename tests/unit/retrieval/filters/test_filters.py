@@ -132,7 +132,7 @@ def test_expected_tokens_are_a_tuple_and_leaves_have_columns() -> None:
 
 
 def test_filter_over_a_limit_is_refused_with_the_limit() -> None:
-    assert "at most 10,000 characters, this one has 10,001" in str(refused("a = 1" + " " * 9_995 + "b"))
+    assert "at most 10,000 characters; this one has 10,001" in str(refused("a = 1" + " " * 9_995 + "b"))
     assert "at most 1,000 values" in str(refused(f"a IN ({','.join('1' * 1_001)})"))
     assert "at most 1,000 values" in str(refused(" or ".join(["a=1"] * 1_001)))
     assert "nested 50 deep" in str(refused("(" * 51 + "a = 1" + ")" * 51))

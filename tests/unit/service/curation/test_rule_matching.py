@@ -174,7 +174,7 @@ def test_boosts_and_burials_have_opposite_signs() -> None:
     [
         (Rule("a", (Boost("colr = red"),)), "actions[0].filters: column 1: no field 'colr'; did you mean"),
         (Rule("a", GO, When(filters="size = 3")), "when.filters: column 1: no field 'size'"),
-        (Rule("a", (*GO, Restrict("brand < 3"))), "actions[1].filters: column 1: brand holds text"),
+        (Rule("a", (*GO, Restrict("brand < 3"))), "actions[1].filters: column 1: brand has text"),
         (Rule("a", (Hide(filters="price = cheap"),)), "actions[0].filters: column 1: price is compared with a number"),
         (Rule("a", GO, When("!?", Match.CONTAINS)), "holds no word"),
     ],

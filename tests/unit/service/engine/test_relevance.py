@@ -120,7 +120,7 @@ def test_a_preview_changes_nothing(live: SearchEngine) -> None:
     assert ids(found.after) != ids(found.before)
     assert found.gained or found.moved
     assert live.relevance.revision == 0
-    with pytest.raises(RelevanceError, match="signals: brand holds text"):
+    with pytest.raises(RelevanceError, match="signals: brand has text"):
         live.relevance.preview("drill", Relevance(signals=(Signal("brand"),)))
 
 
