@@ -1,8 +1,8 @@
-"""Pictures of products: fetched from other servers or read from a folder, decoded within bounds, and cached on disk.
+"""Pictures of products: fetched from other servers or read from a folder, decoded within limits, and cached on disk.
 
-All addresses of a host must be public, and the connection is made to one that was checked, also after a redirect: a
-name that resolves to another address later leads nowhere else. A server that is busy, or does not respond, is left
-alone for a while, and is asked again only whether a picture has changed (RFC 9110, sections 10.2.3, 13.1 and 15.6.4).
+All addresses of a host must be public, and the connection uses an address that was checked, also after a redirect. So a
+name that later resolves to another address leads nowhere else. A server that is busy or does not respond is not
+contacted for a while; then it is asked only whether a picture has changed (RFC 9110, sections 10.2.3, 13.1 and 15.6.4).
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _MOST_ADDRESS = 2_000
 _MOST_REDIRECTS = 3
 _FETCH_SECONDS = 10.0
-"""For all of a picture, redirects included."""
+"""The time limit for fetching a picture, including redirects."""
 _CONNECT_SECONDS = 4.0
 MOST_BYTES = 10_000_000
 MOST_PIXELS = 40_000_000
-"""Of a picture: it takes four bytes for each while it is made smaller."""
+"""The most pixels of a picture: it takes four bytes per pixel while it is made smaller."""
 _TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "application/octet-stream"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-"""AVIF is missing: its decoder would use all processors. SVG is missing: it is a program that draws, and may name other
+"""AVIF is missing because its decoder would use all processors, SVG because it is a drawing program that may name other
 files."""
 _KNOWN = "JPEG, PNG, WebP or GIF"
 _QUALITY = 80
 _FRESH_SECONDS = 7 * 86_400.0
 _FAILED_SECONDS = 600.0
-"""After which a picture that failed is tried again, and a host that does not respond."""
+"""The time after which a failed picture, or a host that does not respond, is tried again."""
 _MOST_FAILURES = 8
-"""Requests in a row that a host does not respond to, after which it gets none for a while."""
+"""The number of successive requests without a response after which a host gets none for a while."""
 PATIENCE = 60.0
-"""Seconds that a rebuild waits for a host that asks for it; a longer wait fails."""
+"""The seconds that a rebuild waits for a host that requests it; a longer wait fails."""
 _WAIT_SECONDS, _MOST_WAITS = 5.0, 3
-"""What a busy host that names no time is left alone for, and how often a picture waits for its host."""
+"""The pause of a busy host that gives no time, and the number of times that a picture waits for its host."""
 _MOST_VALIDATOR = 500
 _VALIDATORS = ".http"
-"""The end of the name of a file beside a cached picture, with what its server said of it."""
+"""The suffix of the file next to a cached picture that has its server's validators."""
 _FAILURE = b"!"
-"""The first byte of a cached failure, whose message follows: no picture begins so."""
+"""The first byte of a cached failure, followed by its message; no picture begins with it."""
 _CHECKED_SHARE = 0.05
-"""Share of the cache that is written before its size is measured again."""
+"""The share of the cache that is written before its size is measured again."""
 
 # Larger pictures are refused before they are decoded; Pillow would print a warning about some of them.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -83,8 +83,8 @@ def resolve_host(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(address: str, port: int) -> bool:
-    """Whether an address is one of the public internet, and the port one of web servers. An address of IPv6 that holds
-    one of IPv4, which may be an inner one, is not."""
+    """Whether an address is on the public internet and the port is one of web servers. An IPv6 address that contains an
+    IPv4 address, which may be internal, is not public."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address) and (found not in _GLOBAL_UNICAST or found.sixtofour):
         return False
@@ -92,18 +92,18 @@ def is_public(address: str, port: int) -> bool:
 
 
 class Validators(msgspec.Struct, frozen=True):
-    """What a server said of the state of a picture (RFC 9110, section 8.8), so that it can be asked for changes."""
+    """A server's validators of a picture (RFC 9110, section 8.8), with which it can be asked for changes."""
 
     address: str
-    """Where the picture was found, after redirects: of another address it says nothing."""
+    """The address of the picture after redirects; the validators do not apply to other addresses."""
     tag: str = ""
     modified: str = ""
     copy: str = ""
-    """The fingerprint of the small picture that was made of it."""
+    """The fingerprint of the small picture made from it."""
 
     @classmethod
     def of(cls, address: str, headers: httpx2.Headers) -> Validators:
-        """Those of a response."""
+        """The validators of a response."""
         texts = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
         return cls(
             address,
@@ -112,7 +112,7 @@ class Validators(msgspec.Struct, frozen=True):
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The headers of a request for the picture if it has changed."""
+        """The headers of a request that returns the picture only if it has changed."""
         named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
         return {name: value for name, value in named.items() if value}
 
@@ -121,14 +121,14 @@ class Validators(msgspec.Struct, frozen=True):
 class _Host:
     slots: asyncio.Semaphore
     ready: float = 0.0
-    """The time of the event loop from which on it gets requests."""
+    """The time, in the event loop's clock, from which it gets requests."""
     failures: int = 0
-    """Requests in a row that it did not respond to."""
+    """The number of successive requests without a response."""
 
 
 class PictureFetcher:
-    """Fetches pictures: so many at once, of them so many from one host. A picture waits at most `patience` seconds for
-    a host that asks to be left alone."""
+    """Fetches pictures, with limits on how many at once in total and per host. A picture waits at most `patience`
+    seconds for a host that requests a pause."""
 
     def __init__(
         self,
@@ -148,14 +148,14 @@ class PictureFetcher:
 
     @cached_property
     def _transport(self) -> httpx2.AsyncHTTPTransport:
-        """Made when it is needed: it loads the certificates."""
+        """Created on first use, since it loads the certificates."""
         limits = httpx2.Limits(max_connections=self._parallel, max_keepalive_connections=0)
         return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
 
     async def fetch(self, address: str, known: Validators | None = None) -> tuple[bytes, Validators] | None:
-        """The content of a picture's file, and what its server says of it; None where it is still as it was `known`.
+        """The content of a picture's file and its validators; None if it has not changed since `known`.
 
-        Raises PictureError, for a server that does not respond for now PictureUnavailableError.
+        Raises PictureError, or PictureUnavailableError if the server does not respond at present.
         """
         host, waits = self._hosts[(urlsplit(address).hostname or "") if address.isprintable() else ""], 0
         async with host.slots:
@@ -177,7 +177,7 @@ class PictureFetcher:
                     return found
 
     async def _wait_for(self, host: _Host) -> None:
-        """Waits until a host may get a request; raises PictureUnavailableError where that takes too long."""
+        """Waits until a host may get a request; raises PictureUnavailableError if that takes too long."""
         now = asyncio.get_running_loop().time
         while (wait := host.ready - now()) > 0:
             if wait > self._patience:
@@ -187,12 +187,12 @@ class PictureFetcher:
     @staticmethod
     def _note_failure(host: _Host, error: PictureUnavailableError) -> None:
         now = asyncio.get_running_loop().time()
-        host.failures += now >= host.ready  # requests at the same time are refused for the same reason
+        host.failures += now >= host.ready  # concurrent requests fail for the same reason and count once
         wait = _FAILED_SECONDS if host.failures >= _MOST_FAILURES else error.wait or 0.0
         host.ready = max(host.ready, now + wait)
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if "_transport" in self.__dict__:
             await self._transport.aclose()
@@ -216,15 +216,15 @@ class PictureFetcher:
         except socket.gaierror as error:
             raise PictureUnavailableError("the name of its server is not known") from error
         except (httpx2.HTTPError, OSError) as error:
-            raise PictureUnavailableError("its server does not respond as a web server does") from error
+            raise PictureUnavailableError("its server does not respond like a web server") from error
         except (httpx2.InvalidURL, ValueError) as error:
-            raise PictureError("its address is none of the web") from error
+            raise PictureError("its address is not a web address") from error
         raise PictureError("its server redirects too often")
 
     async def _request(self, url: httpx2.URL, conditions: Mapping[str, str]) -> httpx2.Response:
         """The head of a response, from an address that was checked."""
         if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MOST_ADDRESS:
-            raise PictureError("its address is none of the web")
+            raise PictureError("its address is not a web address")
         host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._resolve, host, port))
         if not found or not all(self._allows(each, port) for each in found):
@@ -259,12 +259,12 @@ async def _read(response: httpx2.Response) -> bytes:
 
 
 def _requested_wait(text: str) -> float | None:
-    """The seconds that a server asks to wait for (`Retry-After`), by a number or a date; None where it names none."""
+    """The seconds that a server asks to wait (`Retry-After`), as a number or a date; None if it gives no time."""
     if text.isascii() and text.isdecimal():
         return float(text[:9])
     try:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without its zone
+    except (ValueError, TypeError):  # not a date, or one without a zone
         return None
 
 
@@ -277,7 +277,7 @@ def _too_large() -> PictureError:
 
 
 def local_path(address: str, folder: Path | None) -> Path:
-    """The file of a local address, inside the folder that pictures may be read from; raises PictureError."""
+    """The file of a local address, inside the folder of pictures; raises PictureError."""
     if folder is None:
         raise PictureError("it is a file, and no folder of pictures is set")
     parts = urlsplit(address)
@@ -291,7 +291,7 @@ def read_file(path: Path) -> bytes:
     """The content of a picture's file; raises PictureError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise PictureError("it is no file")
+            raise PictureError("it is not a file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -303,8 +303,8 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(content: bytes, width: int) -> Image.Image:
-    """A picture within a square of `width` pixels, RGB or RGBA, upright and without metadata; of an animation the first
-    picture. Raises PictureError for more than MOST_BYTES or MOST_PIXELS, and for anything that is no picture."""
+    """A picture within a square of `width` pixels, RGB or RGBA, upright and without metadata; for an animation, its
+    first frame. Raises PictureError for more than MOST_BYTES or MOST_PIXELS, and for anything that is not a picture."""
     if len(content) > MOST_BYTES:
         raise _too_long()
     try:
@@ -320,13 +320,13 @@ def decode(content: bytes, width: int) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise _too_large() from error
-    except Exception as error:  # the readers of Pillow raise errors of many kinds
-        raise PictureError(f"it is no {_KNOWN}, or damaged") from error
+    except Exception as error:  # Pillow's readers raise errors of many types
+        raise PictureError(f"it is not {_KNOWN}, or it is damaged") from error
     return small
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """The picture in RGB, what is transparent of it white."""
+    """The picture in RGB, with transparent parts in white."""
     if picture.mode != "RGBA":
         return picture
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -341,17 +341,17 @@ def resize(content: bytes, width: int, kind: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _OldPicture:
-    """A small picture that is too old to be used without asking; empty where there is none."""
+    """A small picture that must be checked for changes before its use; empty if there is none."""
 
     content: bytes = b""
     validators: Validators | None = None
-    """None where its server said nothing."""
+    """None if its server sent none."""
 
 
 class PictureCache:
-    """Files of small pictures; those that were not used for longest go first. Processes may share a folder.
+    """Files of small pictures; the least recently used are removed first. Processes may share a folder.
 
-    With `keeps_used`, those that this object read or wrote stay, whatever their size: a rebuild needs all of its own.
+    With `keeps_used`, files that this object read or wrote stay, whatever their size: a rebuild needs all of its own.
     """
 
     def __init__(self, folder: Path, most_bytes: int, *, keeps_used: bool = False) -> None:
@@ -359,10 +359,10 @@ class PictureCache:
         self._most = most_bytes
         self._used_since = time.time() if keeps_used else math.inf
         self._unmeasured = most_bytes
-        """Bytes since the size was measured."""
+        """Bytes written since the size was measured."""
 
     def read(self, name: str, since: float = 0.0) -> bytes | None:
-        """A picture that is new enough, and not older than `since`, in seconds since 1970; None where there is none.
+        """A picture that is new enough, and not older than `since`, in seconds since 1970; None if there is none.
         Raises PictureError for one that failed."""
         path = self._folder / name
         try:
@@ -379,11 +379,11 @@ class PictureCache:
         return content
 
     def write_failure(self, name: str, error: PictureError) -> None:
-        """Remembers that a picture failed, for some minutes."""
+        """Stores the failure of a picture, for some minutes."""
         self.write(name, _FAILURE + str(error).encode())
 
     def read_old(self, name: str) -> _OldPicture:
-        """A picture of any age; empty where there is none, or it failed."""
+        """A picture of any age; empty if there is none or it failed."""
         content = b""
         try:
             content = (self._folder / name).read_bytes()
@@ -392,18 +392,18 @@ class PictureCache:
             validators = msgspec.json.decode((self._folder / f"{name}{_VALIDATORS}").read_bytes(), type=Validators)
         except (OSError, ValueError):
             return _OldPicture(content)
-        # Another process may have written one of the two files since.
+        # Another process may have written one of the two files in the meantime.
         return _OldPicture(content, validators if validators.copy == xxhash.xxh3_128_hexdigest(content) else None)
 
     def postpone(self, name: str) -> None:
-        """Lets an old picture be used for some minutes more."""
+        """Allows the use of an old picture for some more minutes."""
         now = time.time()
         with suppress(OSError):
             os.utime(self._folder / name, (now, now - _FRESH_SECONDS + _FAILED_SECONDS))
 
     def write(self, name: str, content: bytes, validators: Validators | None = None) -> None:
-        """Adds a file, and what its server said of it; a disk that is full or cannot be written is no error, the
-        picture is then fetched again."""
+        """Adds a file with its validators. A full or unwritable disk is not an error: the picture is then fetched
+        again."""
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
             self._write(name, content)
@@ -438,7 +438,7 @@ class PictureCache:
 
 @dataclass(frozen=True, slots=True)
 class SmallPictures:
-    """Pictures of other servers, made small and kept in a cache. The threads read and write files, and decode."""
+    """Pictures of other servers, made small and cached. Threads read and write files, and decode."""
 
     cache: PictureCache
     fetcher: PictureFetcher
@@ -446,8 +446,8 @@ class SmallPictures:
     decoder: ThreadPoolExecutor
 
     async def refresh(self, name: str, address: str, width: int, kind: str) -> tuple[bytes, bool]:
-        """The small picture of an address that the cache has not, or only an old one, under this name; and whether it
-        is an old one, whose server does not respond. Raises PictureError, which the cache remembers."""
+        """The small picture of an address that is not in the cache under this name, or only an old one; and whether it
+        is an old one whose server does not respond. Raises PictureError, which is stored in the cache."""
         run = asyncio.get_running_loop().run_in_executor
         old = await run(self.files, partial(self.cache.read_old, name))
         try:
@@ -466,7 +466,7 @@ class SmallPictures:
 
 
 CATALOG_FOLDER, CATALOG_WIDTH = "picture_cache", 320
-"""The folder of an index directory with the pictures that a rebuild encoded, and the pixels of their longer side."""
+"""The folder in an index directory with the pictures encoded by rebuilds, and the pixels of their longer side."""
 
 
 def catalog_name(address: str) -> str:
@@ -476,19 +476,19 @@ def catalog_name(address: str) -> str:
 
 @dataclass(slots=True)
 class PictureKeys:
-    """The pictures of a catalog by their fingerprints."""
+    """The pictures of a catalog by fingerprint."""
 
     keys: dict[str, bytes] = field(default_factory=dict)
     """The fingerprint of each small picture (16 bytes), by its address."""
     failed: Counter[str] = field(default_factory=Counter)
-    """Pictures that cannot be used, by the reason."""
+    """The number of pictures that cannot be used, by reason."""
     old: int = 0
-    """Pictures whose server does not respond, which are as an earlier rebuild fetched them."""
+    """The number of pictures whose server does not respond; their copy of an earlier rebuild is used."""
 
 
 class CatalogPictures:
-    """The pictures of a catalog, made small once: fetched, or read from a folder. What an interrupted run has fetched
-    is not fetched again."""
+    """The pictures of a catalog, made small once: fetched, or read from a folder. Pictures that an interrupted run has
+    fetched are not fetched again."""
 
     def __init__(
         self, cache: PictureCache, folder: Path | None, make_fetcher: Callable[[], PictureFetcher], parallel: int

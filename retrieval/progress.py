@@ -1,4 +1,4 @@
-"""Progress of long work, phase by phase: a command draws it, a library call may ignore it."""
+"""Progress of long work by phases: a command displays it, a library call may ignore it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ class Progress(Protocol):
     """Receives the phases of long work, one after the other."""
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """A phase begins; `total` is None where it is not known."""
+        """Begins a phase; `total` is None if it is not known."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more units of the phase are done."""
+        """Reports that `amount` more units of the phase are done."""
 
     def end(self, summary: str) -> None:
-        """The phase is over; `summary` says what it did."""
+        """Ends the phase; `summary` says what it did."""
 
 
 class NullProgress:

@@ -32,28 +32,28 @@ class EventKind(StrEnum):
 class Event:
     """An event of a shopper, after the schema of User Behavior Insights (UBI).
 
-    Required are the kind, a product (of a query: its text and id), and a shopper, session or query id. `shopper` and
+    Required are the kind, a product (for a query: its text and id), and a shopper, session or query id. `shopper` and
     `session` are the store's ids; pseudonyms replace them before anything is written.
     """
 
     kind: EventKind
     product_id: str = ""
     query_id: str = ""
-    """The search that it belongs to; shared by a query, its impressions, clicks and what follows."""
+    """The search that it belongs to; shared by a query, its impressions, clicks and later events."""
     query: str = ""
-    """The text of the search; empty on a page that was browsed."""
+    """The text of the search; empty for a browsed page."""
     shopper: str = ""
     session: str = ""
     position: int | None = None
     """The product's rank, from 1, over all pages of the response."""
     time: datetime | None = None
-    """Its time, with a zone; by default now."""
+    """The time of the event, with a zone; by default now."""
     event_id: str = ""
-    """The client's id, to count a resent event once; by default made of the other fields."""
+    """The client's id, to count a resent event once; by default derived from the other fields."""
     quantity: int | None = None
     """The number of items of a cart, removal or purchase; by default 1."""
     rating: float | None = None
-    """Of a rating: stars, 0 to 5."""
+    """For a rating: stars, 0 to 5."""
     results: int | None = None
     """The number of products that a query found."""
 
@@ -84,12 +84,12 @@ class Place:
 class Variant:
     """A variant of a product: a size, a colour.
 
-    The product answers searches for all variants: with the lowest price, every identifier and every option's value.
+    The product is found by all of its variants: it has the lowest price, every identifier and every option's value.
     """
 
     id: str
     options: Mapping[str, str] = field(default_factory=dict)
-    """The name of each option ("Size") to this variant's value ("XL")."""
+    """Option name ("Size") to this variant's value ("XL")."""
     price: float | None = None
     availability: Availability | None = None
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Product:
     price: float | None = None
     """In units of `currency` (dollars, not cents)."""
     currency: str = ""
-    """ISO 4217, or empty where the feed does not say."""
+    """ISO 4217; empty if the feed does not have it."""
     availability: Availability | None = None
     rating: float | None = None
     """Mean rating, 0 to 5."""
@@ -118,25 +118,25 @@ class Product:
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kind ("sku", "ean", "mpn", ...) to values as in the feed."""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-    """Free attributes: a number or a boolean where the feed has one, else text or several texts."""
+    """Free attributes: a number or a boolean if the feed has one, else a text or several texts."""
     created: datetime | None = None
     updated: datetime | None = None
     language: str = ""
-    """ISO 639-1, or empty where it is not known."""
+    """ISO 639-1; empty if not known."""
     variants: tuple[Variant, ...] = ()
     expires: datetime | None = None
-    """The offer holds until then."""
+    """The time until which the offer is valid."""
     places: tuple[Place, ...] = ()
-    """Where the product is, such as the shops that have it."""
+    """The places of the product, such as the shops that have it."""
 
 
 def is_local(address: str) -> bool:
-    """Whether the address of a picture names a file, as `file:pictures/7.webp` does in the folder that is set."""
+    """Whether the address of a picture names a file, as `file:pictures/7.webp` does in the folder of pictures."""
     return address[:5].lower() == "file:"
 
 
 def images_of(product: Product) -> Sequence[str]:
-    """The addresses of a product's pictures in the order of their numbers: its own, then others of its variants."""
+    """The addresses of a product's pictures in order of their numbers: its own, then further ones of its variants."""
     return tuple(dict.fromkeys((*product.images, *(each.image for each in product.variants if each.image))))
 
 
@@ -148,12 +148,12 @@ class PastAct:
     kind: EventKind = EventKind.CLICK
     """A consultation, a click, a cart or a purchase."""
     at: datetime | None = None
-    """Its time, with a zone; None for just now."""
+    """Its time, with a zone; None means just now."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """The rank and score of a product in one stage; the rank counts from 1, None past the stage's depth."""
+    """The rank and score of a product in one stage; the rank counts from 1, None beyond the stage's depth."""
 
     rank: int | None
     score: float
@@ -189,7 +189,7 @@ class TermMatch:
     similarity: float
     """Cosine of the two in their contexts, -1 to 1."""
     exact: bool
-    """Whether it is the same word."""
+    """Whether they are the same word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +210,21 @@ class ReasonKind(StrEnum):
     TYPE = "type"
     """It is of the type of product that the query asks for; the value is its type."""
     VALUE = "value"
-    """It has a price, brand, colour or size that the query names; the values are as the query has them."""
+    """It has a price, brand, colour or size that the query names; the values are those in the query."""
     WORDS = "words"
     """It has words of the query; the values are these words."""
     MEANING = "meaning"
     """It is similar to the query in meaning."""
     LOOKS = "looks"
-    """Its picture looks like what the query says."""
+    """Its picture looks like the query."""
     CHOSEN = "chosen"
     """Shoppers with this query chose it more often than the query's other products."""
     POPULAR = "popular"
-    """Many shoppers chose it of late, whatever their query."""
+    """Many shoppers chose it recently, whatever their query."""
     RATED = "rated"
     """It is well rated; the value is the mean rating."""
     HISTORY = "history"
-    """It is like what this shopper viewed before."""
+    """It is similar to products that this shopper viewed before."""
     SIGNALS = "signals"
     """The signals of the store's relevance settings move it up."""
     BOOSTED = "boosted"
@@ -244,7 +244,7 @@ class Reason:
     kind: ReasonKind
     values: tuple[str, ...] = ()
     ranks: int = 0
-    """Ranks that the hit would lose without it; 0 for a kind that is named whatever it does to the order."""
+    """Ranks that the hit would lose without it; 0 for a kind that is listed whatever its effect on the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,23 +261,23 @@ class Hit:
     reasons: tuple[Reason, ...] = ()
     """The reasons for its rank, if requested, strongest first."""
     reason_line: str = ""
-    """The reasons as one line for the shopper; empty where there are none."""
+    """The reasons as one line for the shopper; empty if there are none."""
     rule: str = ""
     """The id of the merchandising rule that pinned, boosted or buried it."""
     group_size: int = 1
-    """The number of candidates in the hit's group, including itself, where results are grouped."""
+    """The number of candidates in the hit's group, including itself, if results are grouped."""
     siblings: tuple[str, ...] = ()
-    """The ids of the others, in their order; at most 100."""
+    """The ids of the others, in order; at most 100."""
     group_rank: int = 1
     """Its rank in its group."""
     distance: float | None = None
-    """Metres from the place that the search sorts or filters by to the nearest one of the product."""
+    """Metres from the place by which the search sorts or filters to the product's nearest place."""
     product_type: str = ""
-    """The type of the product, where a search found it: "cordless drill"."""
+    """The type of the product, if the search determined it: "cordless drill"."""
     explored: bool = False
     """Whether it is at this rank by exploration."""
     propensity: float | None = None
-    """The probability with which exploration put it at this rank, where it did."""
+    """The probability with which exploration put it at this rank; None if it did not."""
 
 
 class RelationKind(StrEnum):
@@ -286,11 +286,11 @@ class RelationKind(StrEnum):
     COMPLEMENT = "complement"
     """Shoppers choose both for one purpose, and they are not alike. Symmetrical."""
     SUBSTITUTE = "substitute"
-    """Shoppers choose one of both, and they are alike: `other` instead of the product."""
+    """Shoppers choose one of the two, and they are alike: `other` instead of the product."""
     ACCESSORY = "accessory"
     """The product is an accessory of the other."""
     FITS = "fits"
-    """The product names the other, or its model, among what it is compatible with."""
+    """The product lists the other, or its model, among the products that it is compatible with."""
     PART_OF = "part_of"
     """The other is a bundle or set that contains the product."""
 
@@ -299,9 +299,9 @@ class RelationEvidence(StrEnum):
     """Sources of relations."""
 
     SHOPPERS = "shoppers"
-    """What shoppers chose together, or instead of each other."""
+    """Shoppers' choices of both together, or of one instead of the other."""
     TYPES = "types"
-    """What shoppers chose together of both product types, or titles that name the other type ("case for phone")."""
+    """Shoppers' choices of both product types together, or titles that name the other type ("case for phone")."""
     ATTRIBUTES = "attributes"
     """An attribute, such as `compatibility`."""
     TEXTS = "texts"
@@ -312,21 +312,21 @@ class RelationEvidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One relation of a product, as seen from it."""
+    """A relation of a product, from its point of view."""
 
     kind: RelationKind
     evidence: RelationEvidence
     strength: float
-    """0 to 1: of shoppers' choices, the share beyond chance, less where few made them."""
+    """0 to 1: the share of shoppers' choices beyond chance, shrunk for small numbers."""
     shoppers: int = 0
-    """How many shoppers support it; 0 for texts, attributes and the owner's."""
+    """The number of shoppers that support it; 0 for texts, attributes and the owner's."""
     reverse: bool = False
-    """Whether it is the other product that is an accessory, fits, or is a part."""
+    """Whether the other product is the accessory, fits, or is the part."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelatedHit(Hit):
-    """A hit that is related to a product, and how."""
+    """A hit that is related to a product, and the relation."""
 
     relation: Relation | None = None
 
@@ -344,9 +344,9 @@ class SponsoredHit:
     relevance: float
     """Its similarity to the query, in deviations above that of unrelated products."""
     price: float
-    """The cost of a click on it to the advertiser."""
+    """The cost of a click to the advertiser."""
     ratio: float = 1.0
-    """How often shoppers click it for such queries when they look at it, relative to other products."""
+    """The rate of clicks on it per examined impression for such queries, relative to other products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class ExposureGoal:
     rule: str
     """The id of the merchandising rule that sets it."""
     filters: str
-    """Lets the products through."""
+    """The filter of its products."""
     at_least: float | None = None
     """The floor, 0 to 1; None for a ceiling."""
     at_most: float | None = None
@@ -364,21 +364,21 @@ class ExposureGoal:
 
     @property
     def share(self) -> float:
-        """The floor or the ceiling."""
+        """The floor or the ceiling, whichever is set."""
         return self.at_least or self.at_most or 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ControlledExposure:
-    """What a search did for an exposure goal."""
+    """The effect of an exposure goal on a search."""
 
     goal: ExposureGoal
     strength: float
-    """What was added to the scores of the goal's products, in standard deviations of the scores of the best hits."""
+    """The addition to the scores of the goal's products, in standard deviations of the scores of the best hits."""
     products: tuple[str, ...]
     """The ids of the page's hits that are among the goal's products."""
     pinned: tuple[str, ...]
-    """The ids of the page's hits that rules pinned: they count for no goal."""
+    """The ids of the page's hits that rules pinned: they do not count for any goal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,12 +412,12 @@ class RangeCount:
     """None for no upper end."""
     count: int
     filter: str
-    """The products in it: `price >= 50 AND price < 100`."""
+    """The filter for its products: `price >= 50 AND price < 100`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceValue:
-    """A value that a broad query can be narrowed to, or a range of numbers, and the number of hits with it."""
+    """A value, or a range of numbers, to which a broad query can be narrowed, and the number of hits with it."""
 
     value: str | float | bool | None
     """None for a range."""
@@ -425,7 +425,7 @@ class ChoiceValue:
     high: float | None
     count: int
     filter: str
-    """The products that have it: `brand IN (Bosch)`, `price >= 50 AND price < 100`."""
+    """The filter for products with it: `brand IN (Bosch)`, `price >= 50 AND price < 100`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,11 +438,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Values of a field that a query names: the products that have one come first, and others after them."""
+    """Values of a field that a query names: products with one come first, the others after them."""
 
     field: str
     filter: str
-    """The products that have it: `brand IN (HP)`, `price <= 100`."""
+    """The filter for products with them: `brand IN (HP)`, `price <= 100`."""
     values: tuple[str, ...] = ()
     """Empty for a range."""
     low: float | None = None
@@ -451,7 +451,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of results. `total`, `facets` and `ranges` are about all hits: groups, where results are grouped."""
+    """A page of results. `total`, `facets` and `ranges` cover all hits; if results are grouped, they count groups."""
 
     hits: tuple[Hit, ...]
     total: int
@@ -462,38 +462,37 @@ class Page:
     degraded: tuple[str, ...] = ()
     """Stages that failed; empty for a complete response."""
     nearest: tuple[Hit, ...] = ()
-    """Where a filter leaves no hit, or fewer than ten: the other products closest in meaning that it lets through, best
-    first. Where nothing fits, the closest ones."""
+    """If a filter leaves no hit, or fewer than ten: the other products that pass it, closest in meaning first. If
+    nothing fits the query, the closest ones."""
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Stage to milliseconds."""
+    """The milliseconds of each stage."""
     version: str = ""
     """The published version that answered."""
     fit: float | None = None
-    """The probability that the best hit fits the query; None without a ranker that gives it."""
+    """The probability that the best hit fits the query; None without a ranker that estimates it."""
     nothing_fits: bool = False
     """Whether the whole catalog has nothing for the query: neither its words nor a similar product."""
     doubtful: bool = False
-    """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
+    """Whether no product has all words of the query and the ranker doubts that the best hit is relevant."""
     suggestion: str = ""
-    """The corrected query, where a word is misspelled."""
+    """The corrected query, if a word is misspelled."""
     corrected: bool = False
-    """Whether the hits are those of `suggestion`, as no product has the words of the query."""
+    """Whether the hits are those of `suggestion`, because no product has the words of the query."""
     choices: tuple[Choice, ...] = ()
-    """What a broad query is best narrowed by, the best field first, where it was requested."""
+    """The fields by which a broad query is best narrowed, best first, if requested."""
     preferred: tuple[Preference, ...] = ()
     """The price, brand, colour and size that the query names and hits have."""
     completion: str = ""
-    """The query with its last word completed, where it was still being typed."""
+    """The query with its last word completed, if it was still being typed."""
     rules: tuple[str, ...] = ()
     """The ids of the merchandising rules that matched, in order of precedence."""
     redirect: str = ""
-    """The page that a rule redirects to; hits are present all the same."""
+    """The page to which a rule redirects; the hits are present anyway."""
     data: tuple[Mapping[str, object], ...] = ()
     """The objects that merchandising rules add."""
     product_type: str = ""
-    """The type of all hits, where an order other than relevance left out products of other types; empty where it did
-    not."""
+    """The type of all hits, if an order other than by relevance left out products of other types; otherwise empty."""
     sponsored: tuple[SponsoredHit, ...] = ()
-    """Products of advertisers; they are no hits, and hits, total, facets and ranges are the same without them."""
+    """Products of advertisers. They are not hits; hits, total, facets and ranges are the same without them."""
     exposure_goals: tuple[ControlledExposure, ...] = ()
-    """What rules did for the exposure of products, where the hits are ranked."""
+    """The effects of rules on the exposure of products, if the hits are ranked."""

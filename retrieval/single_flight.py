@@ -1,4 +1,4 @@
-"""A value that several threads request is made once, and kept for those that request it later."""
+"""A value that several threads request is computed once, and kept for later requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class SingleFlight(Generic[K, V]):
-    """Makes a value once for all threads that request it, such as the vector of a query that several searches share.
+    """Computes a value once for all threads that request it, such as the vector of a query that several searches share.
     It keeps the `most` values that were requested last."""
 
     def __init__(self, most: float = math.inf) -> None:
@@ -23,8 +23,8 @@ class SingleFlight(Generic[K, V]):
         self._made: OrderedDict[K, Future[V]] = OrderedDict()
 
     def get(self, key: K, make: Callable[[], V], *, rather: K | None = None) -> V:
-        """The value of a key, or of `rather` where that is made or being made. All callers that wait for it get what
-        `make` raises; the next one has it made again."""
+        """The value of a key, or of `rather` if that exists or is being computed. All waiting callers get the error
+        that `make` raises; the next caller computes it again."""
         with self._lock:
             chosen = rather if rather is not None and rather in self._made else key
             known = self._made.get(chosen)

@@ -1,1 +1,1 @@
-"""A store on disk: its versions, their manifest, products and signals, the difference of two, the one writer."""
+"""The store on disk: versions, their manifests, products and signals, differences of versions, the writer lock."""

@@ -1,4 +1,4 @@
-"""The difference of two versions of an index: products, fields, settings, encoder, rows of the feed."""
+"""The differences between two versions of an index: products, fields, settings, encoder, rows of the feed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class VersionSummary(msgspec.Struct, frozen=True):
 
 
 class ProductList(msgspec.Struct, frozen=True):
-    """Products of one kind of change: how many, and the ids of the first."""
+    """Products of one kind of change: their number, and the ids of the first."""
 
     count: int = 0
     examples: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class ProductChanges(msgspec.Struct, frozen=True):
     removed: ProductList
     changed: ProductList
     fields: dict[str, int]
-    """Field to the number of products in which it changed, most often changed first."""
+    """The number of products in which each field changed, highest first."""
 
 
 class FieldChanges(msgspec.Struct, frozen=True):
@@ -65,11 +65,11 @@ class FieldChanges(msgspec.Struct, frozen=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     retyped: dict[str, tuple[str, str]] = {}
-    """Field to its kinds before and after, such as ("number", "number, text")."""
+    """The kinds of a field before and after, such as ("number", "number, text")."""
 
 
 class SettingChange(msgspec.Struct, frozen=True):
-    """A setting that is another."""
+    """A setting that changed."""
 
     name: str
     before: str
@@ -77,7 +77,7 @@ class SettingChange(msgspec.Struct, frozen=True):
 
 
 class VersionDiff(msgspec.Struct, frozen=True):
-    """Everything in which two versions differ."""
+    """All differences between two versions."""
 
     before: VersionSummary
     after: VersionSummary
@@ -88,14 +88,14 @@ class VersionDiff(msgspec.Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the two give equal answers."""
+        """Whether both versions give equal results."""
         made = self.products
         products = made.added.count + made.removed.count + made.changed.count
         return not products and not self.settings and self.fields == FieldChanges()
 
 
 def compare_versions(store: Store, before: str, after: str, *, examples: int = EXAMPLES) -> VersionDiff:
-    """Compares two versions in one pass over each; memory holds one product of each."""
+    """Compares two versions in one pass over each; needs memory for one product of each."""
     for name in (before, after):
         store.check_known(name)
     one, other = store.manifest(before), store.manifest(after)
@@ -143,7 +143,7 @@ def _side_by_side(before: ProductStore, after: ProductStore) -> Iterator[tuple[b
 
 
 def _changed_fields(before: bytes, after: bytes) -> Iterator[str]:
-    """The fields in which two stored products differ; identifiers and attributes one by one."""
+    """The fields in which two stored products differ; identifiers and attributes are compared one by one."""
     one, other = _record(before), _record(after)
     for name in one.keys() | other.keys():
         if one.get(name) == other.get(name):

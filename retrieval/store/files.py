@@ -1,7 +1,7 @@
-"""Atomic, durable and sealed files: replaced whole, on the disk when a call returns, verified by checksum when read.
+"""Atomic, durable and sealed files: replaced as a whole, on disk when a call returns, verified by checksum when read.
 
-A file is written under a scratch name beside it, synced, and renamed; then its folder is synced. So a reader, or a
-crash at any time, meets the old content or the new one, never a part. Sealed files hold a checksum of what is in them.
+A file is written under a temporary name next to it, synced, and renamed; then its folder is synced. So readers, also
+after a crash, find the old content or the new content, never a part. Sealed files contain a checksum of their content.
 Checksums are XXH3.
 """
 
@@ -34,12 +34,12 @@ _POINTER_BYTES = 256
 
 
 def scratch_path(path: Path) -> Path:
-    """The name that `atomic_file` writes under before the file takes its own."""
+    """The temporary name under which `atomic_file` writes."""
     return path.with_name(f".{path.name}.new")
 
 
 def open_scratch(scratch: Path) -> BinaryIO:
-    """Opens a scratch file for writing; one that a killed process left and that cannot be opened is removed first."""
+    """Opens a temporary file for writing; one of a killed process that cannot be opened is removed first."""
     try:
         return scratch.open("wb")
     except OSError:
@@ -49,10 +49,10 @@ def open_scratch(scratch: Path) -> BinaryIO:
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[BinaryIO]:
-    """A new file that takes its place at `path` on leaving; on an error the old file stays.
+    """A new file that replaces `path` on leaving; after an error the old file stays.
 
-    It is on the disk then, unless `durable` is false: that is for caches, which a power failure may damage. A `private`
-    file can be read by its owner only.
+    It is then on disk, unless `durable` is false, which is for caches that a power failure may damage. A `private` file
+    can be read only by its owner.
     """
     scratch = scratch_path(path)
     if private:
@@ -73,17 +73,17 @@ def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> I
 
 
 def write_durably(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Replaces a file by this content, atomically and durably; raises OSError."""
+    """Replaces a file with this content, atomically and durably; raises OSError."""
     with atomic_file(path, private=private) as file:
         file.write(content)
 
 
 @contextmanager
 def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its name on leaving, at once and complete.
+    """A temporary folder next to `target` that gets its name on leaving, at once and complete.
 
-    Its files are not synced, the name is. A folder that has the name already is removed first where `replace` is set;
-    else it stays and this one, which holds the same, is dropped. On an error nothing stays.
+    Its name is synced, its files are not. An existing folder of this name is removed first if `replace` is set; else it
+    stays, and this one, which has the same content, is dropped. After an error nothing stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -103,7 +103,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of names, is on the disk."""
+    """Waits until a file, or the list of names of a folder, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -112,7 +112,7 @@ def sync(path: Path) -> None:
 
 
 def file_stamp(path: Path) -> tuple[int, int, int]:
-    """A file's time of change in ns, inode and size: a value that changes with the file; zeros where there is none."""
+    """The change time of a file in ns, its inode and size, which change with the file; zeros if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -121,7 +121,7 @@ def file_stamp(path: Path) -> tuple[int, int, int]:
 
 
 def format_json(content: object) -> bytes:
-    """JSON that people can read: indented by one blank."""
+    """Readable JSON, indented by one blank."""
     return msgspec.json.format(msgspec.json.encode(content), indent=1)
 
 
@@ -142,17 +142,17 @@ def checksum(path: Path) -> str:
 
 
 def file_entry(path: Path) -> FileEntry:
-    """The length and checksum of a file as it is now."""
+    """The current length and checksum of a file."""
     return FileEntry(path.stat().st_size, checksum(path))
 
 
 def file_bytes(paths: Iterable[Path]) -> int:
-    """The bytes of those that are files, in all."""
+    """The total size in bytes of those paths that are files."""
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def file_problem(path: Path, entry: FileEntry) -> str:
-    """What is wrong with a file that should be as `entry` says; empty where nothing is."""
+    """The difference between a file and its `entry`; empty if there is none."""
     try:
         length = path.stat().st_size
         if length != entry.bytes:
@@ -163,12 +163,12 @@ def file_problem(path: Path, entry: FileEntry) -> str:
 
 
 SEAL_FILE = "seal.json"
-"""In a sealed folder: the length and checksum of each file beside it."""
+"""File of a sealed folder with the length and checksum of each other file."""
 
 
 def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
-    """Completes a folder: writes `documents` as JSON by file name, then the seal over all files, those in folders too,
-    and syncs them."""
+    """Completes a folder: writes `documents` as JSON by file name, then the seal over all files, including those in
+    subfolders, and syncs them."""
     for name, content in documents.items():
         (folder / name).write_bytes(format_json(content))
     sealed = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
@@ -182,7 +182,7 @@ MOST_SEAL_BYTES = 1 << 20
 
 
 def read_seal(folder: Path) -> dict[str, FileEntry]:
-    """The files of a sealed folder; raises ValueError where its seal cannot be read."""
+    """The files of a sealed folder; raises ValueError if its seal cannot be read."""
     try:
         return read_json(folder / SEAL_FILE, dict[str, FileEntry], MOST_SEAL_BYTES)
     except ValueError as error:
@@ -190,12 +190,12 @@ def read_seal(folder: Path) -> dict[str, FileEntry]:
 
 
 def sealed_problem(path: Path, entry: FileEntry) -> str:
-    """What is wrong with a file of a sealed folder; empty where nothing is."""
+    """The problem of a file in a sealed folder; empty if there is none."""
     return "is a link" if path.is_symlink() else file_problem(path, entry)
 
 
 def read_json(path: Path, kind: type[T], most_bytes: int) -> T:
-    """The content of a JSON file; raises ValueError, which says what is wrong, for any other file or a longer one."""
+    """The content of a JSON file; raises ValueError with the problem for any other file or a longer one."""
     try:
         content = _read_bounded(path, most_bytes)
         if content is not None:
@@ -206,7 +206,7 @@ def read_json(path: Path, kind: type[T], most_bytes: int) -> T:
 
 
 def _read_bounded(path: Path, most_bytes: int, *, mapped: bool = False) -> bytes | mmap.mmap | None:
-    """All of a file, read or mapped; None where it is longer."""
+    """The whole content of a file, read or mapped; None if it is longer."""
     with path.open("rb") as file:
         if mapped and (size := os.fstat(file.fileno()).st_size) > 0:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size <= most_bytes else None
@@ -215,19 +215,19 @@ def _read_bounded(path: Path, most_bytes: int, *, mapped: bool = False) -> bytes
 
 
 def text_seal(text: str) -> str:
-    """The checksum that a small text file carries of its own content (64 bits, hexadecimal)."""
+    """The checksum that a small text file has of its own content (64 bits, hexadecimal)."""
     return xxhash.xxh3_64_hexdigest(text.encode())
 
 
 def write_pointer(path: Path, name: str) -> None:
-    """Writes the name of what serves, with a checksum: a flipped bit is never read as another name."""
+    """Writes the name of the serving version or model with a checksum, so that a flipped bit cannot change the name."""
     write_durably(path, f"{name} {text_seal(name)}\n".encode())
 
 
 def read_pointer(path: Path, names: re.Pattern[str]) -> str:
     """The name in a pointer file; a person may write it without a checksum.
 
-    Raises OSError, or ValueError, which quotes the content, for content that is none of `names`.
+    Raises OSError, or ValueError with the content if it does not match `names`.
     """
     with path.open("rb") as file:
         content = file.read(_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
@@ -243,22 +243,22 @@ class _Schema(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SealedFile(Generic[T]):
-    """A kind of file that is replaced whole, of bounded size.
+    """A kind of file that is replaced as a whole, of limited size.
 
-    It is a JSON object: "schema", "made", "xxh3" of the bytes that follow, and the content by `field`.
+    It is a JSON object: "schema", "made", "xxh3" of the bytes that follow, and the content under `field`.
     """
 
     schema: int
-    """Counts up when the file changes so that an older program could not read it."""
+    """Increased when the file changes in a way that older programs cannot read."""
     cure: str
-    """End of every error message: how to recreate the file."""
+    """The end of every error message: how to recreate the file."""
     field: str
     decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T]
     codec: Any = msgspec.json
     """The module of the encoding: msgspec.json or msgspec.msgpack."""
 
     def write(self, path: Path, content: T, made: datetime, *, private: bool = False) -> None:
-        """Replaces the file, as `write_durably` does; raises StoreError where it cannot be written."""
+        """Replaces the file, like `write_durably`; raises StoreError if it cannot be written."""
         encoded = self.codec.encode(content)
         header = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(encoded)}
         try:
@@ -271,10 +271,10 @@ class SealedFile(Generic[T]):
     def read(
         self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "", *, mapped: bool = False
     ) -> T | None:
-        """The content of a file of at most so many bytes, memory-mapped if need be; None where there is none.
+        """The content of a file of at most `most_bytes`, memory-mapped if requested; None if there is none.
 
-        `problem` says what is wrong with the content, or nothing. Raises StoreDamagedError for a file that cannot be
-        read or is not whole, StoreForeignError for one of another schema.
+        `problem` returns the problem of the content, or "". Raises StoreDamagedError for a file that cannot be read or
+        is incomplete, StoreForeignError for a file of another schema.
         """
         fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
         try:
@@ -283,7 +283,7 @@ class SealedFile(Generic[T]):
                 raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {self.cure}")
             found = self.codec.decode(content, type=_Schema).schema
             if found != self.schema:
-                raise StoreForeignError(f"{path} is in schema {found}, this program reads {self.schema}; {self.cure}")
+                raise StoreForeignError(f"{path} has schema {found}, but this program reads {self.schema}; {self.cure}")
             sealed = self.codec.decode(content, type=msgspec.defstruct("Sealed", fields))
             encoded = getattr(sealed, self.field)
             decoded = self.decoder.decode(encoded)
@@ -302,9 +302,9 @@ _PACKED: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[
 
 
 class SealedArrays:
-    """A kind of sealed file, in MessagePack, that holds arrays of one axis, read without a copy.
+    """A kind of sealed file, in MessagePack, that contains arrays of one axis, read without a copy.
 
-    `dtypes` gives the arrays by name: numpy's name of their type, with the order of bytes.
+    `dtypes` gives numpy's type name of each array, including the byte order.
     """
 
     def __init__(self, schema: int, cure: str, dtypes: Mapping[str, str]) -> None:
@@ -312,12 +312,12 @@ class SealedArrays:
         self._dtypes = dtypes
 
     def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
-        """Replaces the file; raises StoreError where it cannot be written."""
+        """Replaces the file; raises StoreError if it cannot be written."""
         packed = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in self._dtypes.items()}
         self._file.write(path, packed, made)
 
     def read(self, path: Path, most_bytes: int, *, mapped: bool = False) -> dict[str, NDArray[Any]] | None:
-        """The arrays of a file, read-only; None and errors as of `SealedFile.read`."""
+        """The arrays of a file, read-only; returns None and raises errors like `SealedFile.read`."""
         packed = self._file.read(path, most_bytes, mapped=mapped)
         if packed is None:
             return None
@@ -328,18 +328,18 @@ class SealedArrays:
 
 
 def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
-    """The array that numpy saved at `path`, read or mapped; raises StoreDamagedError for anything else."""
+    """The array saved by numpy at `path`, read or mapped; raises StoreDamagedError for other contents."""
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        # numpy reads a header as Python source and lets that parser's errors through.
+        # numpy parses the header as Python source and does not catch that parser's errors.
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
-    # A plain view of the mapped file: numpy's own memmap class makes every look-up slower.
+    # A plain view of the mapped file: numpy's own memmap class makes every access slower.
     return np.asarray(array)
 
 
 class GrowingArray:
-    """An array on disk in numpy's format that rows are appended to; its header is completed by `close`."""
+    """An array on disk in numpy's format to which rows are appended; `close` completes its header."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], columns: int | None = None) -> None:
         """`columns` is the length of a row; None makes an array of one axis."""
@@ -359,11 +359,11 @@ class GrowingArray:
         self._count += len(rows)
 
     def close(self) -> None:
-        """Writes the number of rows into the header, for which numpy leaves room."""
+        """Writes the number of rows into the header, in which numpy leaves room."""
         self._file.seek(0)
         self._write_header()
         if self._file.tell() != self._begin:
-            raise ValueError(f"{self._file.name} holds more rows than its header has room for")
+            raise ValueError(f"{self._file.name} has more rows than its header has room for")
         self._file.close()
 
     def _write_header(self) -> None:

@@ -1,6 +1,6 @@
 """The lock of an index directory: one writer at a time, with a note that names it.
 
-The lock decides; the note is for messages, so a stale one that a killed process left does no harm.
+The lock decides; the note is only for messages, so a stale note of a killed process does no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from retrieval.store.files import write_durably
 LOCK = "lock"
 HOLDER = "lock.json"
 _NOTE_SECONDS = 0.5
-"""Seconds to wait for the note of a process that has just taken the lock."""
+"""The seconds to wait for the note of a process that has just taken the lock."""
 
 
 class LockHolder(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class LockHolder(msgspec.Struct, frozen=True):
         if self.pid < 1:
             return False
         try:
-            # One of another user may not be asked, so it is there.
+            # A process of another user may not be signalled, so it exists.
             with suppress(PermissionError):
                 os.kill(self.pid, 0)
         except (ProcessLookupError, OverflowError):
@@ -61,8 +61,7 @@ class LockHolder(msgspec.Struct, frozen=True):
 def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Holds the lock of a directory.
 
-    Raises StoreLockedError, which names the holder, when it is not free within `wait` seconds, StoreError where it
-    cannot be taken.
+    Raises StoreLockedError with the holder if it is not free within `wait` seconds, StoreError if it cannot be taken.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
@@ -76,7 +75,7 @@ def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
         raise StoreError(message) from error
     note = folder / HOLDER
     try:
-        # A full disk is no reason to refuse what may free it: the lock holds without its note.
+        # A full disk is no reason to refuse work that may free it: the lock works without its note.
         with suppress(OSError):
             write_durably(note, msgspec.json.encode(_this_process(purpose)))
         yield
@@ -87,7 +86,7 @@ def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> LockHolder | None:
-    """The holder by the note beside a lock; None without a note, or where the process is gone."""
+    """The holder according to the lock's note; None without a note, or if the process has ended."""
     try:
         holder = msgspec.json.decode((folder / HOLDER).read_bytes(), type=LockHolder)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -100,8 +99,8 @@ def _held_by_another(folder: Path) -> str:
     while not (holder := lock_holder(folder)) and time.monotonic() < until:
         time.sleep(_NOTE_SECONDS / 10)
     if holder is None:
-        return f"another program is at work in {folder}; wait for it to end"
-    return f"a {holder.purpose} is at work in {folder}: {holder}; wait for it to end"
+        return f"another program is using {folder}; wait for it to end"
+    return f"a {holder.purpose} is running in {folder}: {holder}; wait for it to end"
 
 
 def _this_process(purpose: str) -> LockHolder:
@@ -115,5 +114,5 @@ def _this_process(purpose: str) -> LockHolder:
 
 
 def _writable(name: str) -> str:
-    """A name of a program or a machine is bytes and need not be UTF-8."""
+    """A name of a program or machine, which is bytes and need not be UTF-8, in a form that UTF-8 can encode."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The manifest of a version and the names of its files, and the marker of an index directory."""
+"""The manifest of a version and the names of its files, and the marker file of an index directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
-"""The file beside a manifest with its checksum."""
+"""The file with the checksum of a manifest."""
 
 
 class VersionChanges(msgspec.Struct, frozen=True):
@@ -35,11 +35,11 @@ class ClusterLocation(msgspec.Struct, frozen=True):
     """The indexes of a version in an Elasticsearch cluster; settings say which cluster that is."""
 
     alias: str
-    """Names the keyword index of the version that serves."""
+    """The alias of the serving version's keyword index."""
     store: str
     """The id of the index directory."""
     vectors: bool = False
-    """Whether its vectors are there, too."""
+    """Whether its vectors are in the cluster, too."""
 
 
 class PictureInfo(msgspec.Struct, frozen=True):
@@ -48,18 +48,18 @@ class PictureInfo(msgspec.Struct, frozen=True):
     encoder: str
     """Identity of the picture encoder; its files are under encoders/ of the store."""
     encoder_name: str
-    """As it was named: a model or a folder."""
+    """The name as given: a model or a folder."""
     dimension: int
     pictures: int
-    """Products with a picture."""
+    """The number of products with a picture."""
     vectors: str
-    """How the nearest pictures are found: exact or quantised."""
+    """The search for the nearest pictures: exact or quantised."""
     background: Background
-    """The cosine of titles with pictures of other products, from which a query's cosine is measured."""
+    """The cosine of titles with pictures of other products, relative to which a query's cosine is measured."""
     failed: Mapping[str, int] = {}
-    """Pictures that cannot be used, by the reason."""
+    """The number of pictures that cannot be used, by reason."""
     old: int = 0
-    """Pictures whose server did not respond, which are as an earlier rebuild fetched them."""
+    """The number of pictures whose server did not respond; their copy of an earlier rebuild is used."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -70,19 +70,19 @@ class Manifest(msgspec.Struct, frozen=True):
     created: str
     products: int
     catalog: str
-    """Fingerprint of all products in the order of their ids."""
+    """Fingerprint of all products, ordered by id."""
     analyzer: str
     encoder: str
     """Identity of the encoder that made the vectors; its files are under encoders/ of the store."""
     encoder_name: str
-    """As it was named: a model, a folder, or "static:" and the teacher of a table."""
+    """The name as given: a model, a folder, or "static:" and the teacher of a table."""
     dimension: int
     vectors: str
-    """How the nearest vectors are found: exact or quantised."""
+    """The search for the nearest vectors: exact or quantised."""
     files: Mapping[str, FileEntry]
     """Paths relative to the store."""
     background: Background = DEFAULT_BACKGROUND
-    """The cosine of unrelated products, from which similarity is measured."""
+    """The cosine of unrelated products, relative to which similarity is measured."""
     cutoff: Cutoff = NO_CUTOFF
     """The similarity below which nothing fits a query."""
     recipe: str = ""
@@ -94,31 +94,31 @@ class Manifest(msgspec.Struct, frozen=True):
     changes: VersionChanges | None = None
     """None for the first version."""
     last_merged_change: int = 0
-    """The last live change in it; later ones of the journal are applied on top."""
+    """The last live change that it contains; later ones in the journal are applied in addition."""
     cluster: ClusterLocation | None = None
-    """None where its indexes are among its own files."""
+    """The cluster of its indexes; None if they are among its own files."""
     states: TokenStatesInfo | None = None
-    """Its token states; None where its encoder gives none."""
+    """Its token states; None if its encoder has none."""
     pictures: PictureInfo | None = None
-    """Its picture index; None where it was built without a model of pictures."""
+    """Its picture index; None if it was built without a picture model."""
     encoder_origin: str = ""
-    """The pretrained model that a trained encoder began from; empty where nothing was trained."""
+    """The pretrained model from which the encoder was trained; empty if it was not trained."""
 
 
 SCHEMA = 1
-"""Counts up when a version's files change so that an older program could not read them."""
+"""Increased when a version's files change in a way that older programs cannot read."""
 MARKER = "shelfwise.json"
 EVENTS_FOLDER = "events"
 POPULARITY_FILE = "popularity.json"
-"""Made of events, for the ranker: service/engine/hot_reload.py."""
+"""For the ranker, computed from events: service/engine/hot_reload.py."""
 RELATIONS_FILE = "relations.bin"
-"""Made of events and texts, for similar and related products: service/engine/hot_reload.py."""
+"""For similar and related products, computed from events and texts: service/engine/hot_reload.py."""
 MEMORY_FILE = "query_memory.bin"
-"""Made of events, for the ranker: service/engine/hot_reload.py."""
+"""For the ranker, computed from events: service/engine/hot_reload.py."""
 POPULAR_QUERIES_FILE = "popular_queries.json"
-"""Made of events, for suggestions: service/engine/query_log.py."""
+"""For suggestions, computed from events: service/engine/query_log.py."""
 PROPOSALS_FILE = "synonym_proposals.json"
-"""Made of events, for a person to accept: service/curation/synonym_mining.py."""
+"""For review by a person, computed from events: service/curation/synonym_mining.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 
@@ -134,7 +134,7 @@ def marker_content() -> bytes:
 
 
 def read_marker(path: Path) -> int:
-    """The schema that a marker names; raises OSError, or ValueError for content that is damaged."""
+    """The schema in a marker file; raises OSError, or ValueError for damaged content."""
     try:
         marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -147,35 +147,34 @@ def read_marker(path: Path) -> int:
 FIELDS_FILE = "fields.json"
 QUALITY_FILE = "quality.json"
 QUALITY_PAGE = "quality.html"
-"""The quality report for programs and for people."""
+"""The quality report as a page for people; the other file is for programs."""
 SYNONYMS_FILE = "synonyms.txt"
 KEYWORD_FOLDER = "keyword"
 VECTORS_FOLDER = "vectors"
 PICTURES_FOLDER = "pictures"
-"""The vectors of the products' pictures, where a model of pictures was named: retrieval/index/pictures.py."""
+"""The vectors of the products' pictures, if a picture model was named: retrieval/index/pictures.py."""
 STATES_FOLDER = "states"
-"""The token states of the products, where the encoder gives any: retrieval/index/token_states.py."""
+"""The token states of the products, if the encoder has any: retrieval/index/token_states.py."""
 TYPES_FOLDER = "types"
 """The types of the products: retrieval/text/product_types.py."""
 GROUPS_FILE = "groups.npy"
-"""The group of each product, its variants and near copies, as the first row in it (n,) int32:
+"""The group of each product with its variants and near duplicates, as the first row in it (n,) int32:
 indexer/quality/siblings.py."""
 WORDS_FOLDER = "words"
-"""What suggestions and corrections are made of: retrieval/text/vocabulary.py."""
+"""The vocabulary for suggestions and corrections: retrieval/text/vocabulary.py."""
 PENDING_UPDATES_FILE = "pending_updates.jsonl"
 """Live changes that are pending in the version: the feed does not have them."""
 TEXT_KEYS_FILE = "text_keys.npy"
-"""For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second
-encoding."""
+"""For each row the fingerprint of the text of its vector (n, 16) uint8: equal texts are encoded once."""
 
 
 def write_fields(catalog: FieldCatalog, path: Path) -> None:
-    """Writes a catalog's fields as JSON that people can read."""
+    """Writes a catalog's fields as readable JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(catalog, order="sorted"), indent=1))
 
 
 def read_fields(path: Path) -> FieldCatalog:
-    """Reads what `write_fields` wrote; raises StoreDamagedError for anything else."""
+    """Reads the file of `write_fields`; raises StoreDamagedError for other contents."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=FieldCatalog)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

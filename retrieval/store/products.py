@@ -1,4 +1,4 @@
-"""The products of a version on disk: one JSON line each in the order of ids, memory-mapped; their terms and texts."""
+"""The products of a version on disk: one JSON line each, ordered by id, memory-mapped; their terms and texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OFFSETS_FILE = "offsets.npy"
 
 
 class ProductWriter:
-    """Writes products in the order of their ids; memory holds none of them."""
+    """Writes products, which must be ordered by id, without holding them in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class ProductWriter:
         self._ends = array("q", (0,)), array("q", (0,))
 
     def add(self, product_id: bytes, line: bytes) -> None:
-        """Adds the next product: its id in UTF-8 and its line by `product_to_json`."""
+        """Adds the next product: its id in UTF-8 and its line in the format of `product_to_json`."""
         product_ends, id_ends = self._ends
         product_ends.append(product_ends[-1] + self._records.write(line + b"\n"))
         id_ends.append(id_ends[-1] + self._ids.write(product_id + b"\n"))
@@ -54,7 +54,7 @@ class ProductWriter:
         return lines
 
     def finish(self) -> int:
-        """Ends the files and returns how many products there are."""
+        """Closes the files and returns the number of products."""
         self._records.close()
         self._ids.close()
         np.save(self._folder / OFFSETS_FILE, np.array([np.frombuffer(ends, np.int64) for ends in self._ends]))
@@ -69,7 +69,7 @@ class ProductStore:
         self._ids = _mapped(folder / IDS_FILE)
         offsets = _offsets(folder / OFFSETS_FILE)
         if offsets[0][-1] != len(self._records) or offsets[1][-1] != len(self._ids):
-            raise StoreDamagedError(f"{folder}: {OFFSETS_FILE} does not fit {PRODUCTS_FILE}; rebuild the index")
+            raise StoreDamagedError(f"{folder}: {OFFSETS_FILE} does not match {PRODUCTS_FILE}; rebuild the index")
         self._product_ends, self._id_ends = offsets
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class ProductStore:
         return product_from_json(self.line(row))
 
     def line(self, row: int) -> bytes:
-        """One product as it is stored. Equal lines are equal products."""
+        """One product as stored. Equal lines mean equal products."""
         return self._records[self._product_ends[row] : self._product_ends[row + 1] - 1]
 
     @property
@@ -88,15 +88,15 @@ class ProductStore:
         return self._product_ends, self._id_ends
 
     def lines_of(self, first: int, end: int) -> bytes:
-        """The products of rows in a run, each with a line feed."""
+        """The products of consecutive rows, each with a line feed."""
         return bytes(self._records[self._product_ends[first] : self._product_ends[end]])
 
     def ids_of(self, first: int, end: int) -> bytes:
-        """The ids of rows in a run, each with a line feed."""
+        """The ids of consecutive rows, each with a line feed."""
         return bytes(self._ids[self._id_ends[first] : self._id_ends[end]])
 
     def lines(self) -> Iterator[tuple[bytes, bytes]]:
-        """Each product's id and line, in the order of ids; memory holds one at a time."""
+        """Each product's id and line, ordered by id; memory holds one at a time."""
         for row in range(len(self)):
             yield self._id_bytes(row), self.line(row)
 
@@ -105,7 +105,7 @@ class ProductStore:
         return self._id_bytes(row).decode()
 
     def row_of(self, product_id: str) -> int | None:
-        """The row of a product id, or None where there is no such product."""
+        """The row of a product id, or None if it does not exist."""
         # A lone surrogate becomes bytes that no stored id has.
         wanted = product_id.encode("utf-8", "surrogatepass")
         row = bisect.bisect_left(range(len(self)), wanted, key=self._id_bytes)
@@ -118,7 +118,7 @@ class ProductStore:
 def _mapped(path: Path) -> mmap.mmap | bytes:
     try:
         with path.open("rb") as file:
-            is_empty = os.fstat(file.fileno()).st_size == 0  # of which there is no map
+            is_empty = os.fstat(file.fileno()).st_size == 0  # an empty file cannot be mapped
             return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
@@ -137,7 +137,7 @@ def _member(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
 
 
 def _compact(record: type) -> Any:  # noqa: ANN401 - a class that is made here
-    """A struct with the fields of a dataclass: msgspec leaves defaults out of the JSON of its own structs only."""
+    """A struct with the fields of a dataclass: msgspec omits defaults from the JSON only of its own structs."""
     required = [each.name for each in dataclasses.fields(record) if each.name in ("id", "title")]
     optional = [_member(each) for each in dataclasses.fields(record) if each.name not in required]
     return msgspec.defstruct(record.__name__, [*required, *optional], omit_defaults=True, frozen=True)
@@ -146,13 +146,13 @@ def _compact(record: type) -> Any:  # noqa: ANN401 - a class that is made here
 _CompactProduct, _CompactVariant = _compact(Product), _compact(Variant)
 _product_values = attrgetter(*(field.name for field in dataclasses.fields(Product)))
 _variant_values = attrgetter(*(field.name for field in dataclasses.fields(Variant)))
-# A read-only mapping is written as the dict it shows, its names sorted: equal products are equal lines.
+# A read-only mapping is written as a dict with sorted names: equal products give equal lines.
 _encoder = msgspec.json.Encoder(order="deterministic", enc_hook=dict)
 _decoder = msgspec.json.Decoder(Product)
 
 
 def product_to_json(product: Product) -> bytes:
-    """One line of JSON without the fields that have their default. Numbers are finite, as every reader makes sure."""
+    """One line of JSON without fields that have their default. Numbers are finite, as all readers ensure."""
     changed: dict[str, Any] = {name: time.astimezone(UTC) for name, time in _odd_times(product)}
     if product.variants:
         changed["variants"] = tuple(_CompactVariant(*_variant_values(variant)) for variant in product.variants)
@@ -161,7 +161,7 @@ def product_to_json(product: Product) -> bytes:
 
 
 def _odd_times(product: Product) -> Iterator[tuple[str, datetime]]:
-    """Times whose offset has seconds, as some historical time zones have it and JSON has not."""
+    """Times whose offset has seconds, as in some historical time zones, which JSON does not allow."""
     for name in ("created", "updated", "expires"):
         time: datetime | None = getattr(product, name)
         if time and (offset := time.utcoffset()) and offset % timedelta(minutes=1):
@@ -171,7 +171,7 @@ def _odd_times(product: Product) -> Iterator[tuple[str, datetime]]:
 def product_from_json(line: bytes) -> Product:
     """The product that `product_to_json` wrote.
 
-    Raises StoreDamagedError when the bytes are anything else.
+    Raises StoreDamagedError for other bytes.
     """
     try:
         return _decoder.decode(line)
@@ -182,7 +182,7 @@ def product_from_json(line: bytes) -> Product:
 HEAVIEST = 10
 Weight = Annotated[int, msgspec.Meta(ge=0, le=HEAVIEST)]
 ATTRIBUTE_WEIGHT = 1
-"""Of an attribute that `FieldWeights.attributes` does not name."""
+"""The weight of an attribute that `FieldWeights.attributes` does not name."""
 
 
 class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,7 +195,7 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     category: Weight = 2
     description: Weight = 2
     attributes: dict[str, Weight] = {}
-    """By the name of an attribute."""
+    """The weights of attributes by name."""
 
     def weight_of(self, field: str) -> int:
         """The weight of a searched field."""
@@ -206,8 +206,8 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 DEFAULT_WEIGHTS = FieldWeights()
 RECIPE = "6"
-"""Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`, or of how types and values
-are derived: versions of another recipe are rebuilt."""
+"""Increased by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`, or in the derivation of
+types and values: versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 
@@ -225,14 +225,14 @@ def encoder_text(product: Product) -> str:
 
 
 def keyword_terms(product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS) -> list[str]:
-    """The terms that BM25 counts, each field's as often as the field weighs."""
+    """The terms that BM25 counts, those of each field repeated by its weight."""
     return [term for _, weight, terms in searched_fields(product, analyzer, weights) for term in (*terms,) * weight]
 
 
 def searched_fields(
     product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS
 ) -> list[SearchedField]:
-    """The searched fields of a product that weigh something and have terms."""
+    """The searched fields of a product that have a weight and terms."""
     texts = [
         ("title", product.title, weights.title),
         ("brand", product.brand, weights.brand),
@@ -248,7 +248,7 @@ def searched_fields(
 def keyword_document(
     row: int, product: Product, analyzer: Analyzer, catalog: FieldCatalog, weights: FieldWeights = DEFAULT_WEIGHTS
 ) -> KeywordDocument:
-    """The product as a keyword index takes it. It depends on the catalog's category roots and on nothing else of it."""
+    """The product as input of a keyword index. Of the catalog, it depends only on the category roots."""
     return KeywordDocument(
         row,
         searched_fields(product, analyzer, weights),
@@ -258,13 +258,13 @@ def keyword_document(
 
 
 def identifier_keys(product: Product) -> list[str]:
-    """The identifiers that name a product when they are typed, its id among them, folded, each once."""
+    """The distinct folded identifiers that name a product when they are typed, including its id."""
     values = (value for values in product.identifiers.values() for value in values)
     return sorted({identifier_key(value) for value in (product.id, *values)} - {""})
 
 
 def _attribute_texts(product: Product, weights: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Attribute values that are words: bare numbers and yes or no match too much and mean too little without a name."""
+    """Attribute values that are words: bare numbers and yes or no match too much and mean little without a name."""
     for name, value in product.attributes.items():
         values = value if isinstance(value, tuple) else (value,)
         words = "\n".join(each for each in values if isinstance(each, str))

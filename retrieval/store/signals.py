@@ -1,6 +1,6 @@
 """Signals of products that do not depend on the query: price, ratings, age, availability, in columns by row.
 
-A keyword index holds these too, but for filters: it gives them for all matches of a query, not for a hundred rows.
+A keyword index has these too, but for filters: it returns them for all matches of a query, not for a hundred rows.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class SignalColumns:
-    """The signals of c products, each (c,); NaN for unknown."""
+    """The signals of c products, each (c,); NaN if unknown."""
 
     price: Floats
-    """As the feed has it, in the product's own currency."""
+    """As in the feed, in the product's own currency."""
     rating: Floats
     """Mean rating, 0 to 5."""
     rating_count: Floats
     created: Floats
     """Days since 1970."""
     availability: Floats
-    """1 where a shopper can have it now, -1 where not."""
+    """1 if a shopper can have it now, -1 if not."""
 
 
 class ProductSignals(Protocol):
-    """The signals of a snapshot's products. Read-only; is thread-safe."""
+    """The signals of a snapshot's products. Read-only and thread-safe."""
 
     def at(self, rows: Rows) -> SignalColumns:
-        """Those of the products at `rows` (c,), in their order."""
+        """The signals of the products at `rows` (c,), in order."""
 
 
 def signal_row(product: Product) -> Floats:
@@ -61,21 +61,21 @@ def columns_of(table: Floats) -> SignalColumns:
 
 
 class SignalsWriter:
-    """Writes the signals of products, which come in the order of their rows; memory holds none of them."""
+    """Writes the signals of products, which must be ordered by row, without holding them in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._file = GrowingArray(folder / SIGNALS_FILE, np.dtype(np.float32), len(COLUMNS))
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Takes the next products, as `retrieval.store.products` writes them."""
+        """Adds the next products, in the format of `retrieval.store.products`."""
         self._file.add(_table([_decode(line) for line in lines]))
 
     def copy(self, table: Floats) -> None:
-        """Takes the next products' signals (n, 5) of another version."""
+        """Adds the next products' signals (n, 5) of another version."""
         self._file.add(table)
 
     def finish(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
 
 
@@ -83,11 +83,11 @@ class StoredSignals:
     """The signals of a version, memory-mapped."""
 
     def __init__(self, folder: Path, products: int) -> None:
-        """Raises StoreDamagedError for a file that is not of so many products."""
+        """Raises StoreDamagedError if the file does not have this number of products."""
         path, shape = folder / SIGNALS_FILE, (products, len(COLUMNS))
         self._table: Floats = load_array(path, mapped=True)
         if self._table.shape != shape or self._table.dtype != np.float32:
-            message = f"{path} holds {self._table.dtype}{self._table.shape}, not float32{shape}; rebuild the index"
+            message = f"{path} has {self._table.dtype}{self._table.shape}, not float32{shape}; rebuild the index"
             raise StoreDamagedError(message)
 
     def at(self, rows: Rows) -> SignalColumns:
@@ -121,7 +121,7 @@ def _table(products: list[_Signals]) -> Floats:
         )
         for each in products
     ]
-    # What is too large for a float is no price.
+    # A number that is too large for a float is not a price.
     with np.errstate(over="ignore"):
         table = np.array(rows, np.float64).astype(np.float32).reshape(len(rows), len(COLUMNS))
     table[~np.isfinite(table)] = np.nan

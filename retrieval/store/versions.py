@@ -1,14 +1,14 @@
 """The published index: a directory of immutable versions and one pointer, replaced atomically.
 
 STORE/
-  shelfwise.json            says that this directory is ours, and in which schema: retrieval/store/manifest.py
-  CURRENT                   the name of the version that serves, with a checksum
+  shelfwise.json            marks this directory as an index, with its schema: retrieval/store/manifest.py
+  CURRENT                   the name of the serving version, with a checksum
   identity                  id of the directory in a cluster that it shares
   lock, lock.json           the lock of the writer, and its holder
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
   live.log, live.log.copy   the journal of live changes: retrieval/updates/journal.py
-  events/                   what shoppers did, and tables made of it: service/events/event_log.py
+  events/                   shoppers' events, and tables derived from them: service/events/event_log.py
   rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
   picture_cache/            small pictures that rebuilds encoded: retrieval/pictures.py
   rejected.jsonl            rows that the last rebuild rejected
@@ -72,7 +72,7 @@ _OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """What pruning removes: versions, oldest first, encoders that only they used, and the bytes of both."""
+    """The items that pruning removes: versions, oldest first, encoders used only by them, and the bytes of both."""
 
     versions: tuple[str, ...]
     encoders: tuple[str, ...]
@@ -81,16 +81,16 @@ class Surplus:
 
 @dataclass(frozen=True, slots=True)
 class ServingVersion:
-    """The version to serve, with notices of what had to be passed over."""
+    """The version to serve, with notices of versions that were skipped."""
 
     manifest: Manifest
     notices: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
-    """Versions that were passed over."""
+    """Versions that were skipped because of damage."""
     encoder_problem: str = ""
-    """The damage of its stored encoder, where everything else of it is whole."""
+    """The damage of its stored encoder, if everything else is intact."""
     pictures_problem: str = ""
-    """The same of its stored picture encoder."""
+    """The damage of its stored picture encoder, if everything else is intact."""
 
 
 class Store:
@@ -120,17 +120,17 @@ class Store:
             raise UnknownVersionError(f"{self.root} has no version {name!r}; {there}")
 
     def size(self, name: str) -> int:
-        """The bytes of a version's own files, without its encoder."""
+        """The size of a version's own files in bytes, without its encoder."""
         return _folder_size(self.version_folder(name))
 
     def encoders_size(self) -> int:
-        """The bytes of all stored encoders."""
+        """The size of all stored encoders in bytes."""
         return _folder_size(self.encoders)
 
     def current(self) -> str:
-        """The name of the version that serves.
+        """The name of the serving version.
 
-        Raises StoreMissingError where nothing is published, StoreForeignError where the directory is not ours.
+        Raises StoreMissingError if nothing is published, StoreForeignError if the directory is not an index.
         """
         self.check_ours()
         path = self.root / CURRENT
@@ -147,7 +147,7 @@ class Store:
         self.marker_problem()
 
     def marker_problem(self) -> str:
-        """The damage of a marker that the versions make up for; empty for a whole one. Raises as `check_ours` does."""
+        """The damage of a marker that the versions make up for; empty for an intact one. Raises like `check_ours`."""
         if not self.root.is_dir():
             if self.root.exists():
                 raise StoreMissingError(f"{self.root} is not a directory; choose another path for the index")
@@ -166,7 +166,7 @@ class Store:
                 else StoreForeignError(f"{path} cannot be read ({error}); {_REPAIR_MARKER}")
             ) from error
         if schema != SCHEMA:
-            message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
+            message = f"{self.root} has schema {schema}, but this program reads {SCHEMA}; rebuild into a new directory"
             raise StoreForeignError(message)
         return ""
 
@@ -174,18 +174,18 @@ class Store:
         """The error for a directory without a marker and without versions of this schema."""
         if self.versions():
             return StoreForeignError(f"{self.root / MARKER} is missing although there are versions; {_REPAIR_MARKER}")
-        # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
-        # Events may come before the first rebuild, and what is made of them.
+        # A rebuild that was killed while it created the index leaves a marker that is not in place yet. Events, and
+        # what is derived from them, may come before the first rebuild.
         ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
         if names - {EVENTS_FOLDER, *_OF_EVENTS}:
             message = f"{self.root} is not an index (no {MARKER}); choose another directory"
             return StoreForeignError(message)
-        what = "holds events and no index yet" if names else "is empty"
+        what = "has events but no index yet" if names else "is empty"
         return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of a version; raises StoreDamagedError when it cannot be read."""
+        """The manifest of a version; raises StoreDamagedError if it cannot be read."""
         path = self.version_folder(name) / MANIFEST
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -197,14 +197,14 @@ class Store:
         return manifest
 
     def verify(self, name: str) -> Manifest:
-        """The manifest of a version whose every file is there with its checksum; else raises StoreDamagedError."""
+        """The manifest of a version whose files all exist with their checksums; else raises StoreDamagedError."""
         manifest, *problems = self._verified(name)
         if any(problems):
             raise StoreDamagedError("; ".join(filter(None, problems)))
         return manifest
 
     def _verified(self, name: str) -> tuple[Manifest, str, str]:
-        """The manifest of a version with whole files of its own, and the damage of both of its encoders."""
+        """The manifest of a version whose own files are intact, and the damage of both of its encoders."""
         manifest, lost_encoder, lost_pictures = self.manifest(name), "", ""
         for relative, path, entry in self.listed_files(name, manifest):
             problem = file_problem(path, entry)
@@ -222,7 +222,7 @@ class Store:
     def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
         """The files of a version: name in the manifest, path, expected length and checksum.
 
-        Raises StoreDamagedError for a manifest of another version, or one that no version could have.
+        Raises StoreDamagedError for a manifest of another version, or an impossible one.
         """
         if manifest.version != name:
             raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
@@ -236,9 +236,9 @@ class Store:
         return found.manifest, found.notices
 
     def find_serving(self) -> ServingVersion:
-        """The version to serve, verified: the current one, else the newest whole one, else one with a damaged encoder.
+        """The version to serve, verified: the current one, else the newest intact one, else one with a damaged encoder.
 
-        Raises StoreDamagedError where there is none.
+        Raises StoreDamagedError if there is none.
         """
         notices = [problem] if (problem := self.marker_problem()) else []
         damaged: list[str] = []
@@ -272,7 +272,7 @@ class Store:
         return first + [name for name in reversed(self.versions()) if name not in first]
 
     def _inside(self, name: str, relative: str) -> Path:
-        """The path of a listed file; a manifest can name nothing outside its store."""
+        """The path of a listed file; a manifest cannot name files outside its store."""
         path = self.root / relative
         if ".." in Path(relative).parts or Path(relative).is_absolute():
             raise StoreDamagedError(f"version {name} is damaged: its manifest lists {relative}, outside the store")
@@ -282,8 +282,8 @@ class Store:
     def lock(self, purpose: str = "rebuild") -> Iterator[None]:
         """Makes the directory a store and holds its lock for a purpose.
 
-        Raises StoreLockedError when another process holds it, StoreForeignError for a foreign directory,
-        StoreMissingError when it cannot be created.
+        Raises StoreLockedError if another process holds it, StoreForeignError for a foreign directory,
+        StoreMissingError if it cannot be created.
         """
         try:
             is_marked = not self.marker_problem()
@@ -301,16 +301,16 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             write_durably(self.root / MARKER, marker_content())
         except OSError as error:
-            message = f"{self.root} cannot be made ({error.strerror}); name a directory that you may write to"
+            message = f"{self.root} cannot be created ({error.strerror}); use a directory that you may write to"
             raise StoreMissingError(message) from error
 
     @property
     def build_folder(self) -> Path:
-        """The folder to build the next version in."""
+        """The folder in which the next version is built."""
         return self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
 
     def create_build_folder(self) -> Path:
-        """That folder, empty."""
+        """The build folder, emptied."""
         self._sweep()
         folder = self.build_folder
         folder.mkdir(parents=True)
@@ -321,7 +321,7 @@ class Store:
         return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
 
     def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
-        """Syncs all files below `folder`; their entries, named as below `prefix` of the store."""
+        """Syncs all files below `folder`; returns their entries, with names relative to the store under `prefix`."""
         entries = {}
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -332,7 +332,7 @@ class Store:
         return entries
 
     def publish(self, building: Path, manifest: Manifest) -> None:
-        """Publishes a finished folder as the version that serves. A crash leaves the old version or the new one."""
+        """Publishes a finished folder as the serving version. After a crash, the old or the new version serves."""
         write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
         folder = self.version_folder(manifest.version)
@@ -343,7 +343,7 @@ class Store:
     def identity(self) -> str:
         """The random id of the directory in a cluster that it shares with others.
 
-        It outlives interrupted rebuilds and the versions that were in the cluster. The caller holds the lock.
+        It persists over interrupted rebuilds and the versions in the cluster. The caller holds the lock.
         """
         path = self.root / IDENTITY
         kept = path.read_text("ascii", "replace").strip() if path.exists() else ""
@@ -354,12 +354,12 @@ class Store:
         return known
 
     def reopen(self) -> None:
-        """Makes engines reopen the version that serves."""
+        """Makes engines reopen the serving version."""
         with suppress(FileNotFoundError):
             os.utime(self.root / CURRENT)
 
     def rollback(self, name: str) -> Manifest:
-        """Makes another version serve, verified first.
+        """Makes another version serve, after verifying it.
 
         Raises UnknownVersionError or StoreDamagedError; the pointer then stays as it is.
         """
@@ -373,7 +373,7 @@ class Store:
         self._sweep()
         surplus = self.surplus(keep, spare, damaged)
         for name in surplus.versions:
-            # Renamed first, so that a crash leaves no part of a version under a version's name.
+            # Renamed first, so that a crash does not leave a partial version under a version's name.
             going = self.version_folder(_GOING + name)
             self.version_folder(name).rename(going)
             shutil.rmtree(going)
@@ -382,9 +382,9 @@ class Store:
         return list(surplus.versions)
 
     def surplus(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> Surplus:
-        """All versions but the `keep` newest, the serving one and those of `spare`; and unused encoders.
+        """All versions except the `keep` newest, the serving one and those in `spare`; and unused encoders.
 
-        Versions known to be `damaged` are included, and not counted among those to keep.
+        Versions known to be `damaged` are included, and do not count among those to keep.
         """
         names = self.versions()
         whole = [name for name in names if name not in damaged]
@@ -398,7 +398,7 @@ class Store:
         return Surplus(versions, encoders, sum(map(_folder_size, freed)))
 
     def drop_doubtful_encoder(self, identity: str) -> None:
-        """Removes a stored encoder unless all its files match a manifest: a rebuild then stores it again."""
+        """Removes a stored encoder unless all its files match a manifest; a rebuild then stores it again."""
         folder = self.encoders / identity
         prefix = f"{folder.relative_to(self.root).as_posix()}/"
         for manifest in self.manifests():
@@ -408,7 +408,7 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)
 
     def last_merged_changes(self) -> list[int]:
-        """The last merged change of each version; empty where a manifest cannot be read."""
+        """The last merged change of each version; empty if a manifest cannot be read."""
         manifests = list(self.manifests())
         return [each.last_merged_change for each in manifests] if len(manifests) == len(self.versions()) else []
 
@@ -419,7 +419,7 @@ class Store:
                 yield self.manifest(name)
 
     def _sweep(self) -> None:
-        """Removes what interrupted rebuilds and prunings left."""
+        """Removes the remains of interrupted rebuilds and prunings."""
         for pattern in (_UNFINISHED, _GOING):
             for leftover in (self.root / "versions").glob(f"{pattern}*"):
                 shutil.rmtree(leftover)
@@ -429,7 +429,7 @@ def _folder_size(folder: Path) -> int:
     size = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            # A rebuild may be removing the very folder.
+            # A rebuild may be removing this folder at the same time.
             with suppress(OSError):
                 size += Path(place, name).lstat().st_size
     return size

@@ -134,8 +134,8 @@ def test_pictures_that_cannot_be_used_are_counted_with_their_reasons(shop: Shop)
     assert report.pictures.pictures == 6
     expected = {
         "it is a file outside the folder of pictures": 4,
-        "it is no JPEG, PNG, WebP or GIF, or damaged": 1,
-        "it is no file": 1,
+        "it is not JPEG, PNG, WebP or GIF, or it is damaged": 1,
+        "it is not a file": 1,
         "its file cannot be read (No such file or directory)": 1,
     }
     assert report.pictures.failed == expected

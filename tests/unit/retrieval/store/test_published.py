@@ -162,7 +162,9 @@ class TestForeignDirectories:
 
     def test_error_names_directory_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(StoreMissingError, match=r"file/store cannot be made \(.*\); name a directory that you may"):
+        with pytest.raises(
+            StoreMissingError, match=r"file/store cannot be created \(.*\); use a directory that you may"
+        ):
             Store(tmp_path / "file" / "store").lock().__enter__()
 
     def test_foreign_directory_is_refused_and_unchanged(self, store: Store) -> None:
@@ -176,7 +178,7 @@ class TestForeignDirectories:
     def test_other_schema_error_has_both_numbers(self, store: Store) -> None:
         publish(store)
         (store.root / MARKER).write_text(f'{{"schema": {SCHEMA + 1}}}')
-        with pytest.raises(StoreForeignError, match=f"schema {SCHEMA + 1}, this program reads {SCHEMA}; rebuild"):
+        with pytest.raises(StoreForeignError, match=f"schema {SCHEMA + 1}, but this program reads {SCHEMA}; rebuild"):
             store.serving()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema": "1"}', b"\xff\xfe", b'{"\xff": 1}'])
@@ -348,7 +350,7 @@ class TestDamage:
 class TestLock:
     def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
         rival = Store(store.root).lock()
-        with store.lock(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
+        with store.lock(), pytest.raises(StoreLockedError, match=r"a rebuild is running in .*store: .*; wait"):
             rival.__enter__()
         with Store(store.root).lock():
             assert store.root.is_dir()

@@ -56,7 +56,7 @@ def test_lock_error_names_purpose_process_user_host_and_time(tmp_path: Path) -> 
         holder = lock_holder(tmp_path)
         assert holder is not None
         assert (holder.purpose, holder.pid, holder.host) == ("prune", process.pid, socket.gethostname())
-        words = rf"a prune is at work in .*: -c, process {process.pid} of \S+ on {holder.host}, since \d{{4}}-\S+; wait"
+        words = rf"a prune is running in .*: -c, process {process.pid} of \S+ on {holder.host}, since \d{{4}}-\S+; wait"
         assert_refused(tmp_path, words)
 
 
@@ -77,7 +77,7 @@ def test_lock_error_does_not_name_an_ended_process(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "rebuild"):
         note(tmp_path, pid=dead_process())
-        assert_refused(tmp_path, "another program is at work in .*; wait for it to end")
+        assert_refused(tmp_path, "another program is using in .*; wait for it to end")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"pid": 1}', b'{"purpose": "x", "pid": "1"}'])
@@ -85,7 +85,7 @@ def test_unreadable_note_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "rebuild"):
         (tmp_path / HOLDER).write_bytes(content)
-        assert_refused(tmp_path, "another program is at work")
+        assert_refused(tmp_path, "another program is using")
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**40, 10**18])
@@ -111,7 +111,7 @@ def test_lock_is_available_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(lock, "write_durably", full)
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "prune"):
-        assert_refused(tmp_path, "another program is at work")
+        assert_refused(tmp_path, "another program is using")
 
 
 def test_error_names_lock_that_cannot_be_acquired(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ class TestLock:
         with holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            with pytest.raises(StoreLockedError, match=rf"a rebuild is at work in .*, process {holder.pid} of "):
+            with pytest.raises(StoreLockedError, match=rf"a rebuild is running in .*, process {holder.pid} of "):
                 run("index", command[0], root, *command[1:])
             assert Store(root).versions() == list(NAMES)
             assert [run("index", name, root).code for name in ("versions", "verify", "compare")] == [0, 0, 0]

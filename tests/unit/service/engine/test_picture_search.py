@@ -224,7 +224,7 @@ def test_route_takes_a_picture_as_its_body(shop: TestClient) -> None:
     assert len(hits) == 2
     refused = shop.post("/v1/search/picture", content=b"<svg/>")
     assert refused.status_code == 400
-    reason = "the picture cannot be used: it is no JPEG, PNG, WebP or GIF, or damaged"
+    reason = "the picture cannot be used: it is not JPEG, PNG, WebP or GIF, or it is damaged"
     assert refused.json()["error"]["message"] == reason
 
 

@@ -68,7 +68,7 @@ FILES = {
         (lambda _: b"\xff\xfe", StoreDamagedError, "cannot be read"),
         (lambda _: b"[1, 2]", StoreDamagedError, "cannot be read"),
         (lambda content: content.replace(b"schema", b"schemb"), StoreDamagedError, "cannot be read"),
-        (None, StoreForeignError, "is in schema 2, this program reads 1"),
+        (None, StoreForeignError, "has schema 2, but this program reads 1"),
     ],
     ids=["cut off", "changed", "empty", "no text", "no object", "no schema", "newer"],
 )
@@ -95,7 +95,7 @@ def test_unwritable_directory_raises(tmp_path: Path, name: str) -> None:
 def test_directory_with_only_popularity_is_an_event_directory(tmp_path: Path, name: str) -> None:
     FILES[name][0](tmp_path, made=MADE)
     scratch_path(tmp_path / name).write_bytes(b"left by a kill")
-    with pytest.raises(StoreMissingError, match="holds events and no index yet"):
+    with pytest.raises(StoreMissingError, match="has events but no index yet"):
         Store(tmp_path).check_ours()
 
 
