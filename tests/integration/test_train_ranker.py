@@ -167,7 +167,7 @@ class TestRefused:
         (root / TRAINING_FOLDER).mkdir()
         with (
             hold_lock(root / TRAINING_FOLDER, "training"),
-            pytest.raises(StoreLockedError, match="a training is at work"),
+            pytest.raises(StoreLockedError, match="a training is running in"),
         ):
             run(root, teacher)
 

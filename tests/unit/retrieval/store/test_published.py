@@ -162,9 +162,7 @@ class TestForeignDirectories:
 
     def test_error_names_directory_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(
-            StoreMissingError, match=r"file/store cannot be created \(.*\); use a directory that you may"
-        ):
+        with pytest.raises(StoreMissingError, match=r"file/store cannot be created \(.*\); use a directory that you"):
             Store(tmp_path / "file" / "store").lock().__enter__()
 
     def test_foreign_directory_is_refused_and_unchanged(self, store: Store) -> None:
