@@ -1,7 +1,7 @@
 """Learned query expansion: the terms of products that stand for a word of a query, and the family of such models.
 
-expansions.json   by the term of a typed word the terms that are met in its place, each with its strength
-expansion.json    ExpansionSpec: the text analysis whose terms they are, and the counts of the training
+expansions.json   by the term of a typed word, the terms that match in its place, each with its strength
+expansion.json    ExpansionSpec: the text analysis of the terms, and the counts of the training
 report.json       ExpansionReport: its measures, and whether it may serve
 seal.json         length and XXH3 checksum of each file
 """
@@ -26,13 +26,13 @@ EXPANSIONS_FILE, SPEC_FILE = "expansions.json", "expansion.json"
 _MAX_BYTES = 64 << 20
 _ROUNDS = 5
 _SMOOTHING = 0.5
-"""Added to the count of each term of products: one that stands in few pairs is not sure of any word."""
+"""Added to the count of each term of products: one that occurs in few pairs predicts no word surely."""
 _LEAST_PAIRS = 3
-"""Pairs of a query and a product that a word must occur in."""
+"""The fewest pairs of a query and a product in which a word must occur."""
 _LEAST_STRENGTH, _LEAST_OF_STRONGEST = 0.1, 0.05
 _MOST_TERMS = 64
-"""Expansions of one word: those of strength .1, and its five strongest from .05 on, which match where no product has
-the word (docs/decisions/0028-query-expansion.md)."""
+"""The most expansions of one word: those with strength .1, and its five strongest from .05 on, which match if no
+product has the word (docs/decisions/0028-query-expansion.md)."""
 _MOST_PAIRS = 200_000
 
 
@@ -41,11 +41,11 @@ class ExpansionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     rules: str = RULES
-    """The text analysis whose terms the table has."""
+    """The text analysis that made the table's terms."""
     words: int = 0
-    """Words of queries with an expansion."""
+    """The number of query words with an expansion."""
     pairs: int = 0
-    """Pairs of a query and a relevant product that it was trained on."""
+    """The number of pairs of a query and a relevant product on which it was trained."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, queries: informational."""
 
@@ -54,7 +54,7 @@ class ExpansionReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out queries."""
 
     examples: Mapping[str, Sequence[str]] = {}
-    """Words of queries, each with the terms that are met in its place."""
+    """Query words, each with the terms that match in its place."""
 
 
 def _check(path: Path, spec: ExpansionSpec) -> None:
@@ -80,7 +80,7 @@ EXPANSION_MODELS = ModelFamily(
     max_file_bytes=_MAX_BYTES,
     max_json_bytes=_MAX_BYTES,
     train=_TRAIN,
-    fallback="words are met by themselves and their synonyms alone",
+    fallback="words match only by themselves and their synonyms",
     keep=5,
     misfit=lambda _spec, _index: "",
     columns=lambda _spec: {},
@@ -101,8 +101,8 @@ def write_expansions(folder: Path, expansions: Expansions) -> None:
 
 
 def serving_expansions(root: Path) -> tuple[Expansions, tuple[str, ...]]:
-    """The table that serves an index directory, empty where none does, and why none serves although one was
-    published, or nothing."""
+    """The table that serves an index directory, empty if there is none, and the reason why none serves although one was
+    published, if so."""
     found = expansion_store(root).serving(None)
     if found.model is None:
         return NO_EXPANSIONS, found.notices
@@ -120,7 +120,7 @@ class RelevantPair:
     words: Sequence[str]
     terms: Sequence[str]
     weight: float
-    """Above 0: how relevant it is, as a share of the highest gain."""
+    """Above 0: its relevance as a share of the highest gain."""
 
 
 def learn_expansions(pairs: Sequence[RelevantPair]) -> Expansions:
@@ -128,7 +128,7 @@ def learn_expansions(pairs: Sequence[RelevantPair]) -> Expansions:
     (1993), The Mathematics of Statistical Machine Translation, as Berger & Lafferty (1999) use it in Information
     Retrieval as Statistical Translation: expectation maximisation over all pairs, with a term that every product has.
 
-    Words of few pairs and weak expansions are left out. Of more than 200,000 pairs the most relevant are read.
+    Words of few pairs and weak expansions are left out. Of more than 200,000 pairs, the most relevant are used.
     """
     if len(pairs) > _MOST_PAIRS:
         pairs = sorted(pairs, key=lambda pair: -pair.weight)[:_MOST_PAIRS]

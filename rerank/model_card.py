@@ -1,7 +1,7 @@
 """Model cards (Mitchell et al. 2019, Model Cards for Model Reporting): a Markdown file beside each trained model.
 
 Each training writes one: the data, the options, the gate's figures with their intervals, the slices, the limits, and
-what the model is not to be used for. It is made of what the model's spec and report hold, so that it says nothing else.
+the uses to avoid. It is made only from the model's spec and report, so that it agrees with them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """What a family of models is for."""
+    """The intended use of a family of models."""
 
     purpose: str
     limits: tuple[str, ...]
     misuses: tuple[str, ...]
-    """What it is not to be used for."""
+    """Uses to avoid."""
 
 
 _LIMITS = (
-    "It knows the catalog, the shoppers and the encoder of its training. Of products and queries that came later it "
-    "knows what they share with earlier ones.",
+    "It knows the catalog, the shoppers and the encoder of its training. About later products and queries it knows "
+    "only what they have in common with earlier ones.",
     "A slice of fewer than 50 held-out queries decides nothing; it has no interval.",
     "An interval is of 95%: one in forty of models that are no better seems to be better by chance.",
 )
@@ -43,7 +43,7 @@ _MISUSES = (
 
 
 def model_use(purpose: str, *limits: str) -> ModelUse:
-    """A use with the limits of all families, and further ones."""
+    """A use with the limits of all families, and additional ones."""
     return ModelUse(purpose, (*limits, *_LIMITS), _MISUSES)
 
 
@@ -55,18 +55,18 @@ class ModelCard:
     use: ModelUse
     created: str
     against: str
-    """What the gate compared the model with; empty where it did not."""
+    """The reference of the gate; empty if the model was not compared."""
     reasons: Sequence[str]
-    """Why it may serve, or may not."""
+    """The reasons why it may serve, or may not."""
     is_rejected: bool
     facts: Facts
-    """The model itself: encoder, parent."""
+    """Facts about the model: encoder, parent."""
     data: Facts
     options: Facts
     measured_on: str = ""
     measures: Mapping[str, float] = field(default_factory=dict)
     comparisons: Sequence[MeasureComparison] = ()
-    """The gate's, those over everything first."""
+    """The gate's comparisons, those over all data first."""
 
     def markdown(self) -> str:
         """The text of the card."""
@@ -123,7 +123,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, without what would end a cell or begin markup: names come from catalogs."""
+    """A text on one line, without characters that end a cell or begin markup: names come from catalogs."""
     return printable(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
@@ -133,7 +133,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def read_card(folder: Path) -> str:
-    """The text of a model's card; raises ModelDamagedError where it cannot be read."""
+    """The text of a model's card; raises ModelDamagedError if it cannot be read."""
     try:
         return (folder / CARD_FILE).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

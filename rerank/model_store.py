@@ -1,13 +1,13 @@
-"""Store of trained models of one family: immutable folders, a pointer to the one that serves, retention and rollback.
+"""Store of trained models of one family: immutable folders, a pointer to the serving one, retention and rollback.
 
 STORE/FAMILY/
-  CURRENT              name of the model that serves, or "off", with a checksum
+  CURRENT              name of the serving model, or "off", with a checksum
   ranker-0001/         one model; rejected ones are numbered with the others, in the order of training
   lock, lock.json      held by the program that writes
 
-A model's folder holds its graph and weights, its spec and report as JSON, its card (card.md), and seal.json, which has
-the length and the XXH3 checksum of each file. Reading needs no lock: a model is complete before the pointer names it,
-and stays while it is named. A program that is killed while it adds a model leaves nothing of it, or all of it.
+A model's folder has its graph and weights, its spec and report as JSON, its card (card.md), and seal.json with the
+length and the XXH3 checksum of each file. Reading needs no lock: a model is complete before the pointer names it, and
+stays while it is named. A program that is killed while it adds a model leaves nothing of it, or all of it.
 """
 
 from __future__ import annotations
@@ -50,36 +50,37 @@ from retrieval.store.files import (
 from retrieval.store.manifest import CURRENT
 
 FORMAT = 1
-"""Counts up when a model's files change so that an older program could not use them. The seal stays as it is."""
+"""Increased when a model's files change in a way that older programs cannot use. The seal's format does not change."""
 MODEL_FILE, WEIGHTS_FILE, REPORT_FILE = "model.onnx", "weights.safetensors", "report.json"
 DEFAULT_MODEL = "default"
-"""The name of the model that the program ships, where the family has one for the index's encoder."""
+"""The name of the model that is part of the program, if the family has one for the index's encoder."""
 OFF = "off"
-"""What the pointer and searches name where no model is to serve."""
+"""The name, in the pointer and in searches, for no model."""
 _PATIENCE_SECONDS = 60.0
-"""Training took long: a program that adds a model waits while another adds one, which takes a few seconds."""
+"""The wait of a program that adds a model while another adds one, which takes a few seconds: training took long."""
 _REMOVED = ".removed-"
 
 Build = Callable[[Path], None]
-"""Puts a model's weights and graph into an empty folder."""
+"""Writes a model's weights and graph into an empty folder."""
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The encoder and the dimensions of an index, which a model has to fit."""
+    """The encoder and the dimensions of an index, which a model must match."""
 
     encoder: str
     """Identity of the encoder."""
     vector_dimension: int
     state_dimension: int | None = None
-    """Dimension of token states; None where it is not known, or where there are none."""
+    """Dimension of token states; None if it is not known, or there are none."""
     origin: str = ""
-    """The pretrained model that a trained encoder began from: shipped models are for its encoders, too."""
+    """The pretrained model from which the encoder was trained: shipped models also serve its encoders."""
 
 
 def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
-    """Why a model of one encoding cannot serve an index of another, or nothing; `train` is the command that trains."""
+    """The reason why a model of one encoding cannot serve an index of another, or ""; `train` is the training
+    command."""
     if trained_on.encoder != index.encoder:
         why = f"it was trained on the encoder {trained_on.encoder}, the index has {index.encoder}"
     elif trained_on.vector_dimension != index.vector_dimension:
@@ -92,30 +93,30 @@ def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What every family's report.json holds."""
+    """The content of report.json in all families."""
 
     created: str
     """ISO 8601, UTC."""
     against: str = ""
-    """What the model was compared with: a model's name, or what serves without one."""
+    """The reference of the comparison: a model's name, or what serves without one."""
     rejection_reasons: tuple[str, ...] = ()
     """Empty for a model that was published."""
     options: Mapping[str, str] = {}
     """The options of the training, by dotted names."""
     measured_on: str = ""
-    """The held-out data: figures compare only between equal ones."""
+    """The held-out data: figures can be compared only if it is equal."""
     measures: Mapping[str, float] = {}
-    """By name, such as nDCG@10, in the order of display."""
+    """Measures by name, such as nDCG@10, in the order of display."""
     decision: Decision | None = None
-    """The gate's, if it decided by comparisons of measures."""
+    """The gate's decision, if it compared measures."""
 
     @property
     def comparisons(self) -> Sequence[MeasureComparison]:
-        """What the gate compared, over everything and on slices."""
+        """The gate's comparisons, over all data and on slices."""
         return self.decision.comparisons if self.decision else ()
 
 
-# Of the generic dataclasses below only those without slots can be called by their aliases, such as StoredRanker.
+# Of the generic dataclasses below, only those without slots can be called by their aliases, such as StoredRanker.
 Spec = TypeVar("Spec", bound=msgspec.Struct)
 Report = TypeVar("Report", bound=ModelReport)
 
@@ -139,18 +140,18 @@ class ModelFamily(Generic[Spec, Report]):
     """The layout and the rules of one family of models."""
 
     name: str
-    """As `ModelError.family` has it."""
+    """As in `ModelError.family`."""
     noun: str
-    """Names a model in messages, and begins the names of models."""
+    """The word for a model in messages, and the prefix of the names of models."""
     folder: str
-    """Under the index directory."""
+    """The folder in the index directory."""
     spec_type: type[Spec]
     report_type: type[Report]
     spec_file: str
     network_files: tuple[str, ...] = (MODEL_FILE, WEIGHTS_FILE)
     """The graph and the weights; none for a family without a network."""
     extra_files: tuple[str, ...] = ()
-    """Files that every model has besides those, spec and report."""
+    """Files that every model has in addition to those, spec and report."""
     use: ModelUse
     """For the cards of its models."""
     max_file_bytes: int
@@ -158,15 +159,15 @@ class ModelFamily(Generic[Spec, Report]):
     train: str
     """The command that trains a model."""
     fallback: str
-    """What happens where none serves, for notices."""
+    """What happens if none serves, for notices."""
     keep: int
-    """How many stay of those that may serve, and of those that may not."""
+    """The number of models to keep of those that may serve, and of those that may not."""
     misfit: Callable[[Spec, Encoding], str]
-    """Why a model cannot serve an index, or nothing."""
+    """The reason why a model cannot serve an index, or ""."""
     columns: Callable[[Spec], Mapping[str, int]]
     """The last axes of the graph's inputs, by name."""
     prepare: Callable[[Path, Spec, Report], Spec] = lambda _folder, spec, _report: spec
-    """Completes the spec of a folder that is about to be sealed; raises InputError."""
+    """Completes the spec of a folder before it is sealed; raises InputError."""
     check: Callable[[Path, Spec], None] = lambda _path, _spec: None
     """Raises ModelMismatchError or ModelDamagedError for the spec of a file that this program cannot run."""
     shipped: Callable[[Encoding], StoredModel[Spec, Report] | None] = lambda _encoding: None
@@ -175,7 +176,7 @@ class ModelFamily(Generic[Spec, Report]):
 
     @property
     def pattern(self) -> str:
-        """Matches the names of stored models."""
+        """A pattern for the names of stored models."""
         return rf"{self.noun}-[0-9]{{4,}}"
 
     def is_name(self, name: str) -> bool:
@@ -186,10 +187,10 @@ class ModelFamily(Generic[Spec, Report]):
         return f"roll back to another one (shelfwise models rollback) or train it again: {self.train}"
 
     def write(self, folder: Path, spec: Spec, report: Report, name: str = "") -> Spec:
-        """Completes a folder that holds a model's other files: writes spec, report and card, seals and syncs all files;
+        """Completes a folder that has a model's other files: writes spec, report and card, seals and syncs all files;
         `name` is the model's, by default the folder's.
 
-        Raises ModelDamagedError or ModelMismatchError where `verify` refuses the folder then.
+        Raises ModelDamagedError or ModelMismatchError if `verify` then refuses the folder.
         """
         spec = self.prepare(folder, spec, report)
         write_card(folder, self._card(name or folder.name, spec, report))
@@ -216,13 +217,13 @@ class ModelFamily(Generic[Spec, Report]):
         )
 
     def open(self, folder: Path) -> StoredModel[Spec, Report]:
-        """The verified model of a folder, by the folder's name; raises as `verify`."""
+        """The verified model of a folder, by the folder's name; raises like `verify`."""
         return StoredModel(folder.name, folder, self.verify(folder), self.read_report(folder))
 
     def read_spec(self, folder: Path) -> Spec:
-        """The spec alone: the model files are not read.
+        """Only the spec: the model files are not read.
 
-        Raises ModelDamagedError where the file or the seal cannot be read or do not agree, ModelMismatchError for
+        Raises ModelDamagedError if the file or the seal cannot be read or they do not match, ModelMismatchError for
         another format.
         """
         path = folder / self.spec_file
@@ -230,22 +231,22 @@ class ModelFamily(Generic[Spec, Report]):
         found = self.read_json(path, _Format).format
         if found != FORMAT:
             age = "a newer" if found > FORMAT else "an older"
-            message = f"{path} is of format {found}, made by {age} program; this one reads {FORMAT}: {self._cure}"
+            message = f"{path} has format {found}, made by {age} program; this one reads {FORMAT}: {self._cure}"
             raise ModelMismatchError(message, self.name)
         spec = self.read_json(path, self.spec_type)
         self.check(path, spec)
         return spec
 
     def read_report(self, folder: Path) -> Report:
-        """The report alone; raises ModelDamagedError."""
+        """Only the report; raises ModelDamagedError."""
         self._check_sealed(folder / REPORT_FILE, self._entries(folder))
         return self.read_json(folder / REPORT_FILE, self.report_type)
 
     def verify(self, folder: Path) -> Spec:
-        """The spec of a model whose every file has its checksum, and whose model files hold nothing that runs code.
+        """The spec of a model whose files all have their checksums, and whose model files cannot run code.
 
-        Files beyond those of the layout are checked by their endings. Raises ModelDamagedError or ModelMismatchError,
-        which name the file.
+        Files beyond those of the layout are checked by their extension. Raises ModelDamagedError or ModelMismatchError
+        with the name of the file.
         """
         spec, entries = self.read_spec(folder), self._entries(folder)
         for name in entries:
@@ -271,11 +272,11 @@ class ModelFamily(Generic[Spec, Report]):
         for name in (*needed, *entries):
             if name not in entries or name != Path(name).name or name == "..":
                 sealed = ", ".join(entries) or "nothing"
-                raise self.damaged(path, f"seals {sealed}; it has to seal {', '.join(needed)}")
+                raise self.damaged(path, f"seals {sealed}, but must seal {', '.join(needed)}")
             limit = self.max_json_bytes if name.endswith(".json") else self.max_file_bytes
             if (size := entries[name].bytes) > limit:
                 message = (
-                    f"{folder / name} has {size:,} bytes; a {self.noun}'s file has {limit:,} at most: {self._cure}"
+                    f"{folder / name} has {size:,} bytes; a {self.noun}'s file may have at most {limit:,}: {self._cure}"
                 )
                 raise ModelMismatchError(message, self.name)
         return entries
@@ -294,7 +295,7 @@ class ModelFamily(Generic[Spec, Report]):
 
 @dataclass(frozen=True)
 class ServingModel(Generic[Spec, Report]):
-    """The model to serve, None where there is none, and what a user should know of it."""
+    """The model to serve, None if there is none, and notices for the user."""
 
     model: StoredModel[Spec, Report] | None
     notices: tuple[str, ...] = ()
@@ -309,15 +310,15 @@ class AddResult(Generic[Spec, Report]):
     removed: tuple[str, ...] = ()
     """Names of older models that retention removed, oldest first."""
     notices: tuple[str, ...] = ()
-    """Why it does not serve although it was published, or why older ones were not removed."""
+    """The reason why it does not serve although it was published, or why older ones were not removed."""
 
 
 @dataclass(frozen=True)
 class RollbackResult(Generic[Spec, Report]):
-    """The model that serves after a rollback."""
+    """The serving model after a rollback."""
 
     previous: str
-    """The name of the one that served; empty where none did."""
+    """The name of the previously serving one; empty if there was none."""
     model: StoredModel[Spec, Report]
     passed_over: tuple[str, ...] = ()
     """Those between that cannot serve, with the reason."""
@@ -327,7 +328,7 @@ class ModelStore(Generic[Spec, Report]):
     """The models of one family in one index directory. Nothing is written before a model is added."""
 
     def __init__(self, root: Path, family: ModelFamily[Spec, Report], keep: int | None = None) -> None:
-        """`keep` replaces the family's retention. Raises InputError for less than 1."""
+        """`keep` replaces the family's retention. Raises InputError if it is less than 1."""
         self.keep = family.keep if keep is None else keep
         if self.keep < 1:
             raise InputError(f"keep is {keep}: at least 1 {family.noun} must be kept")
@@ -337,29 +338,29 @@ class ModelStore(Generic[Spec, Report]):
         self._pointer = self.folder / CURRENT
 
     def names(self) -> list[str]:
-        """All models, oldest first, rejected ones included."""
+        """All models, oldest first, including rejected ones."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(filter(self.family.is_name, names), key=_number)
 
     def stamp(self) -> tuple[int, int, int]:
-        """Changes whenever the pointer is written."""
+        """A value that changes whenever the pointer is written."""
         return file_stamp(self._pointer)
 
     def current(self) -> str:
-        """The name in the pointer, nothing where there is none; raises ModelDamagedError for any other content."""
+        """The name in the pointer, empty if there is none; raises ModelDamagedError for any other content."""
         name = self._read_pointer()
         return "" if name == OFF else name
 
     def is_off(self) -> bool:
-        """Whether the family was switched off; False where the pointer cannot be read."""
+        """Whether the family was switched off; False if the pointer cannot be read."""
         with suppress(ModelDamagedError):
             return self._read_pointer() == OFF
         return False
 
     def open(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
-        """The verified model of this name; "default" is the one that the program ships for the encoding.
+        """The verified model of this name; "default" is the shipped one for the encoding.
 
-        Raises UnknownModelError, which names those that there are, ModelDamagedError or ModelMismatchError.
+        Raises UnknownModelError with the existing names, ModelDamagedError or ModelMismatchError.
         """
         if name == DEFAULT_MODEL and encoding and (shipped := self.family.shipped(encoding)):
             return shipped
@@ -369,8 +370,8 @@ class ModelStore(Generic[Spec, Report]):
         return self.family.open(self.folder / name)
 
     def servable(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
-        """The model of this name that may serve an index, "default" among them; raises as `rollback`, and ModelError
-        while the family is switched off."""
+        """The model of this name, or "default", if it may serve an index; raises like `rollback`, and ModelError while
+        the family is switched off."""
         if self.is_off():
             cure = "to serve one again: shelfwise models rollback"
             message = f"{self.family.noun}s are switched off, {name[:100]} too; {cure}"
@@ -378,22 +379,22 @@ class ModelStore(Generic[Spec, Report]):
         return self.open(name, encoding) if name == DEFAULT_MODEL else self._fitting(name, encoding)
 
     def serving(self, encoding: Encoding | None = None) -> ServingModel[Spec, Report]:
-        """The verified model that serves an index: the one of the pointer, else the shipped one.
+        """The verified model that serves an index: the one in the pointer, else the shipped one.
 
-        Where the pointer's model is damaged or does not fit the encoding, none serves, or the newest older one that
-        can, and in the end the shipped one, as the family says. Without `encoding` every model fits.
+        If the pointer's model is damaged or does not match the encoding, then, depending on the family, none serves, or
+        the newest older one that can, or else the shipped one. Without `encoding`, every model matches.
         """
         while True:
             stamp = self.stamp()
             found = self._find_serving(encoding)
-            # A model that was removed while it was read is no damage: the pointer has moved on.
+            # A model that was removed while it was read is not damaged: the pointer has changed.
             if not found.notices or stamp == self.stamp():
                 return found
 
     def add(
         self, files: Path, spec: Spec, report: Report, rejection_reasons: Sequence[str] = ()
     ) -> AddResult[Spec, Report]:
-        """Adds the weights and the graph in a folder as a model, which serves where nothing is said against it."""
+        """Adds the weights and the graph in a folder as a model, which serves if there are no rejection reasons."""
 
         def build(folder: Path) -> None:
             shutil.copytree(files, folder, dirs_exist_ok=True)
@@ -403,11 +404,10 @@ class ModelStore(Generic[Spec, Report]):
         return self.publish(build, spec, report)
 
     def publish(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
-        """Adds a model and lets it serve, unless the family is switched off; then removes those that are too many.
+        """Adds a model and makes it serve, unless the family is switched off; then removes surplus models.
 
-        Waits up to a minute for another program that writes. Raises StoreLockedError where that takes longer,
-        StoreError where the folder cannot be written, and what `ModelFamily.write` and `build` raise: then nothing is
-        added.
+        Waits up to a minute for another program that writes. Raises StoreLockedError if that takes longer, StoreError
+        if the folder cannot be written, and the errors of `ModelFamily.write` and `build`; then nothing is added.
         """
         with self._locked("publish", _PATIENCE_SECONDS):
             added = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
@@ -420,7 +420,8 @@ class ModelStore(Generic[Spec, Report]):
             return self._prune_after(added, serves=True)
 
     def add_rejected(self, build: Build, spec: Spec, report: Report, reasons: Sequence[str]) -> AddResult[Spec, Report]:
-        """Adds a model that does not serve, with why. Raises as `publish`, InputError without a reason."""
+        """Adds a model that does not serve, with the reasons. Raises like `publish`, and InputError without a
+        reason."""
         if not any(reasons):
             raise InputError(f"a rejected {self.family.noun} needs a reason")
         with self._locked("publish", _PATIENCE_SECONDS):
@@ -428,11 +429,11 @@ class ModelStore(Generic[Spec, Report]):
             return self._prune_after(self._add(build, spec, report), serves=False)
 
     def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec, Report]:
-        """Lets the model of this name serve, or the newest before the current one that can; "default" is the shipped
+        """Makes the model of this name serve, or the newest before the current one that can; "default" is the shipped
         one.
 
-        Raises UnknownModelError where there is none, ModelRefusedError for a rejected one, ModelMismatchError for one
-        that does not fit the encoding, ModelDamagedError; the pointer then stays.
+        Raises UnknownModelError if there is none, ModelRefusedError for a rejected one, ModelMismatchError for one that
+        does not match the encoding, ModelDamagedError; the pointer then stays.
         """
         with self._locked("rollback"):
             previous = self._readable()
@@ -458,16 +459,16 @@ class ModelStore(Generic[Spec, Report]):
         raise UnknownModelError(message, self.family.name)
 
     def off(self) -> str:
-        """Lets none serve; returns the name of the one that did, or nothing."""
+        """Switches the family off; returns the name of the previously serving model, or ""."""
         with self._locked("switch-off"):
             previous = self._readable()
             write_pointer(self._pointer, OFF)
         return previous
 
     def prune(self) -> tuple[str, ...]:
-        """Removes all but the one that serves, the newest `keep` that can, and as many that cannot.
+        """Removes all models except the serving one, the newest `keep` that can serve, and as many that cannot.
 
-        Returns the names of those removed, oldest first. Raises as `publish`.
+        Returns the removed names, oldest first. Raises like `publish`.
         """
         with self._locked("prune"):
             return self._prune()
@@ -490,7 +491,7 @@ class ModelStore(Generic[Spec, Report]):
     def _prune_after(
         self, added: StoredModel[Spec, Report], *, serves: bool, notices: tuple[str, ...] = ()
     ) -> AddResult[Spec, Report]:
-        """The model is added, whatever happens when others are removed."""
+        """The result for an added model, which stays added even if removing others fails."""
         try:
             return AddResult(added, serves, self._prune(), notices)
         except OSError as error:
@@ -500,7 +501,7 @@ class ModelStore(Generic[Spec, Report]):
         names = self.names()
         removed = surplus(names, [name for name in names if self._can_serve(name)], self._readable(), self.keep)
         for name in removed:
-            # Renamed first, so that a crash leaves no part of a model under a model's name.
+            # Renamed first, so that a crash does not leave a partial model under a model's name.
             (self.folder / name).rename(self.folder / f"{_REMOVED}{name}")
         sync(self.folder)
         sweep(self.folder, self.family.noun)
@@ -534,7 +535,7 @@ class ModelStore(Generic[Spec, Report]):
         return model
 
     def _fitting(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
-        """A model that may serve; raises as `rollback`."""
+        """A model that may serve; raises like `rollback`."""
         model = self.open(name)
         if reasons := model.report.rejection_reasons:
             raise ModelRefusedError(f"{name} was rejected: {'; '.join(reasons)}", self.family.name)
@@ -543,7 +544,7 @@ class ModelStore(Generic[Spec, Report]):
         return model
 
     def _older(self, name: str) -> list[str]:
-        """The models that are older than this one, oldest first; all of them without a name."""
+        """The models that are older than this one, oldest first; without a name, all models."""
         return [each for each in self.names() if not name or _number(each) < _number(name)]
 
     def _can_serve(self, name: str) -> bool:
@@ -552,7 +553,7 @@ class ModelStore(Generic[Spec, Report]):
         return False
 
     def _readable(self) -> str:
-        """As `current`, and nothing where the pointer cannot be read."""
+        """Like `current`, but empty if the pointer cannot be read."""
         with suppress(ModelDamagedError):
             return self.current()
         return ""
@@ -576,15 +577,15 @@ def _number(name: str) -> int:
 
 
 def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
-    """The names, oldest first, of the models that are too many: all but the current one, the newest `keep` of those
-    `able` to serve, one of which may have to replace it, and as many of the others, for people to look at."""
+    """The names of surplus models, oldest first: all except the current one, the newest `keep` of those `able` to
+    serve, one of which may have to replace it, and as many of the others, for inspection."""
     others = [name for name in names if name not in able]
     stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
     return tuple(name for name in names if name not in stay)
 
 
 def sweep(folder: Path, noun: str) -> None:
-    """Removes what killed programs had begun to write or to remove; the caller holds the lock."""
+    """Removes what killed programs had begun to write or to remove; the caller must hold the lock."""
     for prefix in (f".{noun}-", _REMOVED):
         for leftover in folder.glob(f"{prefix}*"):
             if leftover.is_dir() and not leftover.is_symlink():
@@ -594,7 +595,7 @@ def sweep(folder: Path, noun: str) -> None:
 
 
 class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):
-    """One model in a list. Of one that cannot be opened only its name and size are known."""
+    """One model in a list. If it cannot be opened, only its name and size are known."""
 
     name: str
     serves: bool
@@ -602,9 +603,9 @@ class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):
     spec: Spec | None = None
     report: Report | None = None
     problem: str = ""
-    """Why it cannot be opened; empty for a whole one."""
+    """The reason why it cannot be opened; empty for an intact one."""
     misfit: str = ""
-    """Why it cannot serve the version that the index serves, which others could."""
+    """The reason why it cannot serve the index's serving version, if others could."""
 
     @property
     def is_rejected(self) -> bool:
@@ -615,21 +616,21 @@ class ModelList(msgspec.Struct, Generic[Spec, Report], frozen=True):
     """All models of a family in an index, oldest first."""
 
     serving: str
-    """Name of the one that an engine would open; empty where none serves."""
+    """Name of the model that an engine would open; empty if none serves."""
     is_off: bool
     """Whether the family was switched off."""
     notices: tuple[str, ...]
-    """Why another one serves than was published last, or none."""
+    """The reasons why another one serves than the last published one, if so."""
     models: tuple[ModelEntry[Spec, Report], ...]
 
     def to_document(self, key: str) -> dict[str, Any]:
-        """For JSON, the models under the family's own `key`."""
+        """The list as JSON values, with the models under the family's `key`."""
         document: dict[str, Any] = msgspec.to_builtins(self)
         return document | {key: document.pop("models")}
 
 
 def list_models(store: ModelStore[Spec, Report], encoding: Encoding | None = None) -> ModelList[Spec, Report]:
-    """Reads every file of every model; `encoding` is the index's, where that is known."""
+    """Reads every file of every model; `encoding` is the index's, if it is known."""
     found = store.serving(encoding)
     serving = found.model.name if found.model else ""
     entries = tuple(_entry(store, name, encoding, serves=name == serving) for name in store.names())

@@ -1,1 +1,1 @@
-"""From what shoppers clicked to what they wanted: click logs, click models, simulated shoppers, labels."""
+"""Estimates of relevance from clicks: click logs, click models, simulated shoppers, labels."""

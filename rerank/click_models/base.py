@@ -23,38 +23,38 @@ class PairPrior:
     mean: Floats
     """(pairs,)"""
     strength: float
-    """How many examinations it is worth."""
+    """The weight of the prior, in examinations."""
 
     @classmethod
     def ordinary(cls, hits: Floats, trials: Floats, strength: float) -> PairPrior:
-        """The same for all: the mean share of hits, each pair counting the more the more trials it has.
+        """The same prior for all pairs: the mean share of hits, in which pairs with more trials weigh more.
 
-        An empirical Bayes prior, with one hit and one miss added for logs that are all but empty.
+        An empirical Bayes prior, with one hit and one miss added for nearly empty logs.
         """
         reliable = 1.0 / (trials + strength)
         mean = (float(hits @ reliable) + 1.0) / (float(trials @ reliable) + 2.0)
         return cls(np.full(len(hits), mean), strength)
 
     def posterior(self, hits: Floats, trials: Floats) -> Floats:
-        """(pairs,): the means after so many hits (pairs,) in so many trials (pairs,)."""
+        """(pairs,): the means after this many hits (pairs,) in this many trials (pairs,)."""
         return np.asarray((hits + self.strength * self.mean) / (trials + self.strength))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitOptions:
-    """How models are fitted."""
+    """Options of fitting click models."""
 
     prior: PairPrior | None = None
-    """Of attractiveness; an ordinary one without."""
+    """The prior of attractiveness; None means the ordinary one."""
     strength: float = 2.0
-    """How many examinations that ordinary one is worth."""
+    """The weight of the ordinary prior, in examinations."""
     stop_strength: float = 1.0
     """The same for stopping at a click; less, because most of what follows a click is hidden."""
     iterations: int = 200
-    """The most. Models that fit the log need a third of them; the DCM and the SDBN converge slowly where shoppers stop
-    after no click at all."""
+    """The most iterations. Models that fit the log need a third of them; the DCM and the SDBN converge slowly if
+    shoppers stop after no click at all."""
     tolerance: float = 1e-5
-    """Iterating ends once no estimate changes by more, in the mean over its observations."""
+    """Iteration ends when no estimate changes by more, averaged over its observations."""
 
 
 DEFAULTS = FitOptions()
@@ -62,19 +62,19 @@ DEFAULTS = FitOptions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairEstimates:
-    """A model's estimate of each pair and its evidence; arrays (pairs,), counts in sessions."""
+    """A model's estimate for each pair, and its evidence; arrays (pairs,), counts in sessions."""
 
     attractiveness: Floats
     """The probability that a shopper who examines the product clicks it."""
     impressions: Floats
     clicks: Floats
     examinations: Floats
-    """The expected number of impressions that were examined, all clicked ones among them."""
+    """The expected number of examined impressions, including all clicked ones."""
     effective: Floats
     """The number of certain examinations with the same information; fewer than `examinations` (the observed information
     of Louis 1982, Finding the observed information matrix when using the EM algorithm, section 3)."""
     strength: float
-    """How many examinations the prior is worth."""
+    """The weight of the prior, in examinations."""
 
     @property
     def click_share(self) -> Floats:
@@ -84,8 +84,8 @@ class PairEstimates:
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """The equal-tailed credible interval of each attractiveness: lower and upper ends, (pairs,) each.
 
-        Of the beta posterior with the estimate as its mean and effective examinations plus prior as its count, widened
-        to hold the estimate. It does not cover the error of the estimated examination.
+        It is that of the beta posterior with the estimate as its mean and effective examinations plus prior as its
+        count, widened to contain the estimate. It does not cover the error of the estimated examination.
         """
         count = self.effective + self.strength
         shapes = self.attractiveness * count, (1.0 - self.attractiveness) * count
@@ -114,12 +114,12 @@ class ClickModel(Protocol):
 
     @property
     def estimates(self) -> PairEstimates:
-        """Of each pair."""
+        """The estimates of all pairs."""
         ...
 
     @property
     def examination(self) -> Floats:
-        """(depth,): how often each position is examined, in the mean over the lists that it was fitted on."""
+        """(depth,): the mean examination of each position over the lists on which the model was fitted."""
         ...
 
     @classmethod
@@ -128,7 +128,7 @@ class ClickModel(Protocol):
         ...
 
     def click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): the marginal probability of a click at each position; 0 where nothing was shown."""
+        """(n, depth): the marginal probability of a click at each position; 0 if nothing was shown."""
         ...
 
     def conditional_examination(self, log: ClickLog) -> Floats:
@@ -141,13 +141,13 @@ class ClickModel(Protocol):
 
 
 def attraction(estimates: PairEstimates, log: ClickLog, depth: int) -> Floats:
-    """(n, depth): the attractiveness of the product at each position, 0 where there is none.
+    """(n, depth): the attractiveness of the product at each position, 0 if there is none.
 
     Raises InputError for a log of more pairs or positions than the model was fitted on.
     """
     known = len(estimates.attractiveness)
     if log.count > known:
-        raise InputError(f"the log counts {log.count:,} pairs, the model was fitted on {known:,}: number them alike")
+        raise InputError(f"the log has {log.count:,} pairs, the model was fitted on {known:,}: number them alike")
     if log.depth > depth:
         raise InputError(f"the log has {log.depth} positions, the model was fitted on {depth}: fit it on as many")
     # The pair -1 of an empty place reads the last entry, which is this 0.

@@ -1,4 +1,4 @@
-"""Click logs: shown result lists and their clicks as two matrices, with the carts and purchases that followed."""
+"""Click logs: shown result lists and their clicks as two matrices, with the resulting carts and purchases."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Flags = npt.NDArray[np.bool_]
 
 
 def sums(places: npt.NDArray[np.integer], values: Floats, count: int) -> Floats:
-    """(count,): the sum of the values at each place."""
+    """(count,): the sum of the values at each index in `places`."""
     return np.asarray(np.bincount(places, values, count), np.float64)
 
 
 NOTHING = -1
-"""Stands in `ClickLog.pairs` where no product was shown."""
+"""The value in `ClickLog.pairs` where no product was shown."""
 _CELL = ["query_id", "position"]
 
 
@@ -33,28 +33,28 @@ _CELL = ["query_id", "position"]
 class ClickLog:
     """Result lists that were shown, earliest first, and their clicks.
 
-    Raises InputError where the matrices do not fit each other, or a pair is not below `count`.
+    Raises InputError if the matrices have different shapes, or a pair is not below `count`.
     """
 
     pairs: Ints
     """(n, depth): the number of the pair of query and product at each position; -1 in gaps and past the end."""
     clicks: Flags
-    """(n, depth): never where nothing was shown."""
+    """(n, depth): never true where nothing was shown."""
     count: int
-    """The number of pairs; those of a part of a log are numbered as in the whole."""
+    """The number of pairs; a part of a log keeps the numbering of the whole."""
     weights: npt.NDArray[np.float32] | None = None
-    """(n,): number of sessions of each row; 1 by default."""
+    """(n,): the number of sessions of each row; 1 by default."""
 
     def __post_init__(self) -> None:
         if self.pairs.ndim != 2 or self.pairs.shape != self.clicks.shape:
             raise InputError(
-                f"a click log has pairs {self.pairs.shape} and clicks {self.clicks.shape}: (n, depth) both"
+                f"a click log has pairs {self.pairs.shape} and clicks {self.clicks.shape}: both must be (n, depth)"
             )
         if self.weights is not None and self.weights.shape != self.pairs.shape[:1]:
             raise InputError(f"a click log has {len(self.pairs):,} rows and weights {self.weights.shape}: one a row")
         if self.pairs.size and not NOTHING <= self.pairs.min() <= self.pairs.max() < self.count:
             highest = int(self.pairs.max())
-            raise InputError(f"a click log counts {self.count:,} pairs and holds number {highest:,}: count from 0")
+            raise InputError(f"a click log counts {self.count:,} pairs and has number {highest:,}: count from 0")
         if bool((self.clicks & ~self.shown).any()):
             raise InputError("a click log has a click where nothing was shown: leave such clicks out")
 
@@ -68,12 +68,12 @@ class ClickLog:
 
     @property
     def shown(self) -> Flags:
-        """(n, depth): where a product was shown."""
+        """(n, depth): whether a product was shown."""
         return np.asarray(self.pairs != NOTHING)
 
     @property
     def row_weights(self) -> Floats:
-        """(n,): the weights, ones where there are none."""
+        """(n,): the weights; ones if there are none."""
         return np.ones(self.size) if self.weights is None else self.weights.astype(np.float64)
 
     @property
@@ -82,27 +82,27 @@ class ClickLog:
         return np.broadcast_to(self.row_weights[:, None], self.pairs.shape)
 
     def by_pair(self, chosen: Flags, values: Floats | None = None) -> Floats:
-        """(pairs,): weighted sums of `values` (n, depth) over the chosen places (n, depth); weighted counts without."""
+        """(pairs,): weighted sums of `values` (n, depth), or weighted counts, over the chosen places (n, depth)."""
         weights = self.place_weights[chosen]
         return sums(self.pairs[chosen], weights if values is None else values[chosen] * weights, self.count)
 
     def rows(self, chosen: slice | Flags) -> ClickLog:
-        """The chosen lists, pairs numbered as before."""
+        """The chosen lists; pairs keep their numbers."""
         weights = None if self.weights is None else self.weights[chosen]
         return ClickLog(self.pairs[chosen], self.clicks[chosen], self.count, weights)
 
 
 def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
-    """The log without its last `share` of lists, and those."""
+    """The log without its last `share` of lists, and these lists."""
     cut = log.size - round(log.size * share)
     return log.rows(slice(0, cut)), log.rows(slice(cut, None))
 
 
 def query_texts(events: pl.DataFrame) -> pl.DataFrame:
-    """The text of each `query_id` that an event has one for: query_id, query; ordered by query_id.
+    """The text of each `query_id` for which an event has one: query_id, query; ordered by query_id.
 
-    `events` has the columns query_id (empty: none), query (empty: not recorded) and time. Of different texts of one id
-    the earliest holds, of equally early ones the first in alphabetical order.
+    `events` has the columns query_id (empty: none), query (empty: not recorded) and time. If an id has different texts,
+    the earliest is used, of equally early ones the first in alphabetical order.
     """
     import polars as pl
 
@@ -112,16 +112,16 @@ def query_texts(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataFrame]:
-    """The log of cleaned events, one row for each `query_id` with impressions, in the order of their first.
+    """The log of cleaned events: one row for each `query_id` with impressions, ordered by the first impression.
 
-    `events` has the columns kind ("impression", "click"; of others only the words count), query_id (one shown answer;
-    pages without one were browsed, and are left out), query, product_id, position (from 1) and time. A list's query is
-    what `query_texts` says, empty where no event of it does. Positions past `depth` are left out. Of a list that was
-    shown again, the first product of each position counts. A product may be at two positions: a click counts at its own
-    position, or at the product's highest where it has none or another product's. Clicks on products that were not shown
+    `events` has the columns kind ("impression", "click"; only the query text of others is used), query_id (one shown
+    answer; browsed pages have none, and are left out), query, product_id, position (from 1) and time. A list's query is
+    that of `query_texts`, empty if no event has it. Positions beyond `depth` are left out. If a list was shown again,
+    the first product of each position counts. A product may have two positions: a click counts at its own position, or
+    at the product's highest one if its position is missing or another product's. Clicks on products that were not shown
     are left out.
 
-    Gives also the table of pairs: pair (its number in the log), query, product_id.
+    Also returns the table of pairs: pair (its number in the log), query, product_id.
     """
     import polars as pl
 
@@ -150,14 +150,14 @@ def shown_places(events: pl.DataFrame, depth: int = 20) -> pl.DataFrame:
         .unique(_CELL, keep="first", maintain_order=True)
     )
     rows = first.select(pl.col("query_id").unique(maintain_order=True)).with_row_index("row")
-    # A list is one answer to one query: what else its events say the query was is passed over.
+    # A list is one answer to one query; other query texts in its events are ignored.
     joined = first.drop("query").join(rows, on="query_id").join(query_texts(events), on="query_id", how="left")
     joined = joined.with_columns(pl.col("query").fill_null(""))
     return joined.sort("row", "position").select("row", *_CELL, "query", "product_id")
 
 
 def _clicked(events: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
-    """The places that were clicked, each once."""
+    """The distinct places that were clicked."""
     import polars as pl
 
     clicks = events.filter(pl.col("kind").cast(pl.String) == "click").select("query_id", "product_id", "position")
@@ -177,15 +177,15 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """The carts and purchases that a log's lists led to."""
+    """The carts and purchases that resulted from a log's lists."""
 
     log: ClickLog
     pairs: pl.DataFrame
     """pair, query, product_id: in the order of the pairs."""
     query: Ints
-    """(pairs,): the number of each pair's query."""
+    """(pairs,): the query number of each pair."""
     cart_rows: Indices
-    """(carts,): from which list each came; one a list and product."""
+    """(carts,): the list of each cart; at most one per list and product."""
     cart_pairs: Indices
     """(carts,)"""
     purchase_rows: Indices
@@ -193,7 +193,7 @@ class Outcomes:
     purchase_pairs: Indices
     """(purchases,)"""
     unattributed: int
-    """Carts and purchases of products that their list did not show, or of no list: left out."""
+    """Carts and purchases of products that their list did not show, or without a list: left out."""
 
     @property
     def acts(self) -> Flags:
@@ -208,16 +208,16 @@ class Outcomes:
         return acts
 
     def carts(self, begin: int, end: int) -> Floats:
-        """(pairs,): how many carts the lists from row `begin` to before `end` led to."""
+        """(pairs,): the number of carts from the lists of rows `begin` to before `end`."""
         return _counted(self.cart_rows, self.cart_pairs, begin, end, self.log.count)
 
     def purchases(self, begin: int, end: int) -> Floats:
-        """(pairs,): the same of purchases."""
+        """(pairs,): the number of purchases from these lists."""
         return _counted(self.purchase_rows, self.purchase_pairs, begin, end, self.log.count)
 
 
 def outcomes(events: pl.DataFrame, depth: int = 20) -> Outcomes:
-    """Reads events of the columns that `click_log` takes; kinds "cart" and "purchase" count here."""
+    """Reads events with the columns of `click_log`; here the kinds "cart" and "purchase" count."""
     log, pairs = click_log(events, depth)
     places = (
         shown_places(events, depth)
@@ -232,7 +232,7 @@ def outcomes(events: pl.DataFrame, depth: int = 20) -> Outcomes:
 
 
 def _attributed(events: pl.DataFrame, kind: str, places: pl.DataFrame) -> tuple[tuple[Indices, Indices], int]:
-    """The rows and pairs of one kind of event, and how many have none."""
+    """The rows and pairs of one kind of event, and the number of events without any."""
     import polars as pl
 
     made = events.filter(pl.col("kind").cast(pl.String) == kind).select("query_id", "product_id").unique()

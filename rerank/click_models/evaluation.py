@@ -19,7 +19,7 @@ from rerank.click_models.models import BASELINES, MODELS, PositionBased, Positio
 from retrieval.errors import InputError
 
 _LEAST = 1e-10
-"""No probability is taken for smaller: one click thought impossible would make every mean infinite."""
+"""The lower bound of probabilities: one click considered impossible would make every mean infinite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,12 +28,12 @@ class PredictionQuality:
 
     log_likelihood: float
     """Natural logarithm of the probability of a session's clicks, each given those above it; the mean over sessions
-    (Dupret & Piwowarski 2008, section 5; Chuklin et al. 2015, section 5.1). Nearer 0 is better."""
+    (Dupret & Piwowarski 2008, section 5; Chuklin et al. 2015, section 5.1). Closer to 0 is better."""
     perplexity: float
     """The mean of `position_perplexity` over the positions that were shown."""
     position_perplexity: Floats
     """(depth,): 2 to the mean binary surprise at clicks and their absence, each from its full probability (Chuklin et
-    al. 2015, section 5.2). 1 is perfect, 2 a coin; NaN where nothing was shown."""
+    al. 2015, section 5.2). 1 is perfect, 2 is a coin toss; NaN if nothing was shown."""
 
 
 def evaluate(model: ClickModel, log: ClickLog) -> PredictionQuality:
@@ -59,7 +59,7 @@ def compare(
     options: FitOptions = DEFAULTS,
     models: Mapping[str, type[ClickModel]] = {**MODELS, **BASELINES},
 ) -> pl.DataFrame:
-    """Every model fitted on one log and tried on another of the same pairs, the best log-likelihood first.
+    """Fits every model to one log and evaluates it on another with the same pairs; best log-likelihood first.
 
     Columns: model, log_likelihood, perplexity, position_perplexity (an array a row).
     """
@@ -77,14 +77,14 @@ def compare(
 
 
 def _log_probability(clicks: Floats, log: ClickLog) -> Floats:
-    """(n, depth): the natural logarithm of the probability of what happened."""
+    """(n, depth): the natural logarithm of the probability of the observed clicks."""
     happened = np.where(log.clicks, clicks, 1.0 - clicks)
     return np.log(np.maximum(happened, _LEAST))
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutFit:
-    """A model's figures on later lists, as `PredictionQuality` has them; None where nothing was shown."""
+    """A model's figures on later lists, as in `PredictionQuality`; None if nothing was shown."""
 
     model: str
     """A name in `MODELS` or `BASELINES`."""
@@ -98,7 +98,7 @@ class HeldOutFit:
 def evaluate_later(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOptions) -> tuple[HeldOutFit, ...]:
     """The options' model and the baselines, each fitted to earlier events and evaluated on later ones.
 
-    Pairs that only later lists show have the attractiveness that the model gives to a pair without clicks.
+    Pairs that only later lists show get the attractiveness that the model gives to a pair without clicks.
     """
     happened = outcomes(pl.concat([earlier, later]), options.depth)
     is_later = _is_later(earlier, later, options.depth)
@@ -119,20 +119,15 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# Interpolated click likelihood: how well a ranker's scores predict the clicks of later sessions.
-#
-# For a session whose list showed the products d_1 ... d_K, with c_k = 1 where position k was clicked:
-#
-#     P_k = (1 - m) * e_k * sigmoid(a * s(d_k) + b) + m * r_k
-#     likelihood = sum over k of  c_k ln P_k + (1 - c_k) ln(1 - P_k)
-#
-# e_k is the examination of position k by the position-based model (Craswell et al. 2008, section 4.2), s the ranker's
-# score, (a, b) its calibration to clicks, r_k the click-through rate of position k in the logged order, whatever
-# its product. The weight m interpolates the two linearly (Jelinek & Mercer 1980), so that one confident mistake of a
-# calibration cannot outweigh a thousand sessions. The sum over positions is the log-likelihood of Chuklin, Markov &
-# de Rijke 2015 (Click Models for Web Search, section 5.1). With m = 1 it is that of the logged order, the yardstick.
-#
-# Everything but s and its calibration is fitted to earlier sessions, and is the same for all rankers that are compared.
+# Interpolated click likelihood: how well a ranker's scores predict the clicks of later sessions.  For a session whose
+# list showed the products d_1 ... d_K, with c_k = 1 where position k was clicked:      P_k = (1 - m) * e_k * sigmoid(a
+# * s(d_k) + b) + m * r_k     likelihood = sum over k of  c_k ln P_k + (1 - c_k) ln(1 - P_k)  e_k is the examination of
+# position k by the position-based model (Craswell et al. 2008, section 4.2), s the ranker's score, (a, b) its
+# calibration to clicks, r_k the click-through rate of position k in the logged order, for any product. The weight m
+# interpolates the two linearly (Jelinek & Mercer 1980), so that one confident mistake of a calibration cannot outweigh
+# a thousand sessions. The sum over positions is the log-likelihood of Chuklin, Markov & de Rijke 2015 (Click Models for
+# Web Search, section 5.1). With m = 1 it is that of the logged order, the reference.  Everything except s and its
+# calibration is fitted to earlier sessions, and is the same for all compared rankers.
 
 Calibration = tuple[float, float]
 """Slope and intercept: sigmoid(slope * score + intercept) is the probability that an examined product is clicked."""
@@ -159,10 +154,10 @@ class ClickLikelihood:
         return cls(PositionBased.fit(earlier).examination, rates, interpolation)
 
     def calibration(self, earlier: ClickLog, scores: Floats) -> Calibration:
-        """The most likely calibration of a ranker's scores (n, depth) to the clicks of the lists that they are of.
+        """The most likely calibration of a ranker's scores (n, depth) to the clicks of their lists.
 
-        The slope is not negative: a ranker that puts the worst first is not helped by turning it round. It has a
-        standard normal prior in deviations of the scores, which keeps it finite where a few clicks all agree.
+        The slope is not negative: a ranker that puts the worst first must not gain by being reversed. It has a standard
+        normal prior in deviations of the scores, which keeps it finite if a few clicks all agree.
         """
         examined, shown = self._examined(earlier, scores), earlier.shown
         values, clicks = scores[shown].astype(np.float64), earlier.clicks[shown]
@@ -174,9 +169,9 @@ class ClickLikelihood:
         return fitted[0] / deviation, fitted[1] - fitted[0] * mean / deviation
 
     def of(self, log: ClickLog, scores: Floats, calibration: Calibration) -> Floats:
-        """(n,): the natural logarithm of the probability of each session's clicks; nearer 0 is better.
+        """(n,): the natural logarithm of the probability of each session's clicks; closer to 0 is better.
 
-        `scores` (n, depth) are of what the log shows at each place; those of empty places do not count. Raises
+        `scores` (n, depth) are those of the product that the log shows at each place; empty places do not count. Raises
         InputError for scores of another shape, or more positions than this was fitted on.
         """
         slope, intercept = calibration
@@ -186,9 +181,9 @@ class ClickLikelihood:
         return np.asarray(np.where(log.shown, np.log(np.maximum(happened, _LEAST)), 0.0).sum(axis=1))
 
     def _examined(self, log: ClickLog, scores: Floats) -> Floats:
-        """(n, depth), once the shapes are found to fit."""
+        """(n, depth): the examinations, after checking the shapes."""
         if scores.shape != log.pairs.shape:
-            raise InputError(f"scores have the shape {scores.shape}, the log {log.pairs.shape}: one score a place")
+            raise InputError(f"scores have shape {scores.shape}, but the log has {log.pairs.shape}: one score a place")
         if log.depth > len(self.examination):
             known = len(self.examination)
             raise InputError(f"the log has {log.depth} positions, examination was fitted to {known}: fit it on as many")

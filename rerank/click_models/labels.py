@@ -14,9 +14,9 @@ from rerank.click_models.models import BASELINES, MODELS
 from rerank.click_models.priors import prior_strength, rank_prior
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
-"""The columns of the signals: each a probability for a product that is examined."""
+"""The columns of the signals, each a probability for a product that is examined."""
 DEFAULT_WEIGHTS = np.array([1.0, 10.0, 25.0]) / 36.0
-"""Used where there are too few purchases to fit: a convention that has not been measured."""
+"""Used if there are too few purchases to fit weights: a convention that has not been measured."""
 LEAST_PURCHASES = 50
 _FOLDS = 5
 _LEAST_RATE = 1e-9
@@ -24,24 +24,24 @@ _LEAST_RATE = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelWeights:
-    """The weights of `SIGNALS`, whose weighted sum is the expected purchases for each examination."""
+    """The weights of `SIGNALS`, whose weighted sum is the expected number of purchases per examination."""
 
     values: Floats
     """(3,), none negative."""
     errors: Floats
-    """(3,): standard errors; NaN where the weights were not fitted."""
+    """(3,): standard errors; NaN if the weights were not fitted."""
     fitted: bool
-    """False for `DEFAULT_WEIGHTS`, which are no rates: only their order has a meaning."""
+    """False for `DEFAULT_WEIGHTS`, which are not rates: only their order has a meaning."""
     purchases: int
-    """Later purchases that they were fitted to."""
+    """The number of later purchases to which they were fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurchasePrediction:
-    """How well the weights predict purchases of queries that they were not fitted to, and how well clicks alone do.
+    """How well the weights, and how well clicks alone, predict purchases of queries to which they were not fitted.
 
-    Log-likelihoods are of Poisson counts, the mean over the pairs that were examined later, without the constant part;
-    correlations are Spearman's, of predicted and actual rates over the same pairs, None where either does not vary.
+    Log-likelihoods are of Poisson counts, the mean over the pairs that were examined later, without the constant part.
+    Correlations are Spearman's, of predicted and actual rates over the same pairs, None if either does not vary.
     """
 
     log_likelihood: float
@@ -52,24 +52,24 @@ class PurchasePrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LaterPurchases:
-    """The later purchases that labels predict; arrays of pairs in the first dimension."""
+    """The later purchases that labels predict; the first dimension of the arrays is the pairs."""
 
     signals: Floats
-    """(pairs, 3): `SIGNALS` of the earlier part."""
+    """(pairs, 3): `SIGNALS` in the earlier part."""
     examinations: Floats
     """(pairs,): expected examinations in the later part."""
     purchases: Floats
-    """(pairs,): in the later part."""
+    """(pairs,): purchases in the later part."""
     query: Ints
     """(pairs,)"""
 
 
 def fit_weights(later: LaterPurchases) -> LabelWeights:
-    """Non-negative weights by Poisson regression with an identity link, each in purchases for one examination.
+    """Non-negative weights by Poisson regression with an identity link, each in purchases per examination.
 
-    Standard errors are those of the expected information, widened by the square root of Pearson's dispersion where
-    purchases vary more than Poisson counts do (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3).
-    With fewer than `LEAST_PURCHASES`, or without examinations, gives the default weights, marked as not fitted.
+    Standard errors are those of the expected information, widened by the square root of Pearson's dispersion if
+    purchases vary more than Poisson counts (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3). With
+    fewer than `LEAST_PURCHASES`, or without examinations, returns the default weights, marked as not fitted.
     """
     purchases = round(float(later.purchases.sum()))
     if purchases < LEAST_PURCHASES or not later.examinations.any():
@@ -87,7 +87,7 @@ def fit_weights(later: LaterPurchases) -> LabelWeights:
 def cross_validate(later: LaterPurchases) -> PurchasePrediction | None:
     """Cross-validates the weights over five folds of the queries.
 
-    None where all later purchases of examined products are of one fold: nothing is left to fit weights to.
+    None if all later purchases of examined products are in one fold, so that no data is left to fit weights to.
     """
     fold = later.query % _FOLDS
     seen = later.examinations > 0
@@ -117,7 +117,7 @@ def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
 
 
 def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
-    """(signals,): the non-negative weights of the highest Poisson likelihood."""
+    """(signals,): the non-negative weights with the highest Poisson likelihood."""
     # Scaled signals, so that one step length fits all of them.
     scale = np.maximum(looks @ signals, 1e-12) / max(float(purchases.sum()), 1.0)
 
@@ -137,7 +137,7 @@ def _mean_log_likelihood(rate: Floats, looks: Floats, purchases: Floats) -> floa
 
 
 _FIRST_STRENGTH = 20.0
-"""How many clicks the mean conversion is worth before its strength is estimated."""
+"""The weight of the mean conversion, in clicks, before its strength is estimated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,13 +149,13 @@ class LabelOptions:
     depth: int = 20
     """Positions further down are left out."""
     later: float = 0.3
-    """The share of lists, the last ones, whose purchases the weights are fitted to."""
+    """The share of lists, the last ones, to whose purchases the weights are fitted."""
     fit: FitOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLabels:
-    """Labels with the weights that they were made with."""
+    """Labels, and the weights with which they were made."""
 
     table: pl.DataFrame
     """query, product_id, impressions, examinations, clicks, carts, purchases, attractiveness, lower and upper (its 95%
@@ -163,15 +163,15 @@ class ClickLabels:
     (0 to 1: how much of the attractiveness comes from clicks and not from the prior)."""
     weights: LabelWeights
     prediction: PurchasePrediction | None
-    """None where the weights were not fitted, or to too few queries to cross-validate them."""
+    """None if the weights were not fitted, or to too few queries to cross-validate them."""
     unattributed: int
-    """Carts and purchases without a list, each once a list and product; they are not in the table."""
+    """Carts and purchases without a list, counted once per list and product; they are not in the table."""
 
 
 def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -> ClickLabels:
     """Makes labels from cleaned events (see `click_log` for the columns; kinds impression, click, cart, purchase).
 
-    The weights are fitted to purchases of the last lists by signals of the lists before; the labels are made from all.
+    The weights are fitted to purchases of the last lists by signals of the earlier lists; the labels use all lists.
     """
     happened = outcomes(events, options.depth)
     later = _later(happened, options)
@@ -187,7 +187,7 @@ def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -
 
 
 def fit_twice(log: ClickLog, happened: Outcomes, options: LabelOptions) -> ClickModel:
-    """The click model, fitted again with the prior that its first fit and the ranking give."""
+    """The click model, fitted again with the prior from its first fit and the ranking."""
     model = {**MODELS, **BASELINES}[options.model]
     first = model.fit(log, options.fit)
     return model.fit(log, replace(options.fit, prior=rank_prior(log, first, happened.query)))
@@ -204,10 +204,10 @@ def _later(happened: Outcomes, options: LabelOptions) -> LaterPurchases:
 
 
 def signal_rates(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:
-    """(pairs, 3): attractiveness, and the rates of carts and purchases for a product that is examined.
+    """(pairs, 3): attractiveness, and the rates of carts and purchases, for a product that is examined.
 
-    A rate is attractiveness times the share of clicks with that outcome, so all three are free of position bias, and
-    pairs with few clicks convert as the mean does.
+    A rate is attractiveness times the share of clicks with that outcome, so all three are free of position bias. Pairs
+    with few clicks convert like the mean.
     """
     made = model.estimates
     counts = happened.carts(begin, end), happened.purchases(begin, end)
@@ -216,8 +216,8 @@ def signal_rates(happened: Outcomes, model: ClickModel, begin: int, end: int) ->
 
 
 def _shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
-    """(pairs,): hits by clicks, smoothed towards the mean where clicks are few."""
-    # A cart may come from a list without a click there, by a button beside the product.
+    """(pairs,): hits per click, smoothed towards the mean for few clicks."""
+    # A cart may come from a list without a click, by a button next to the product.
     trials = np.maximum(clicks, hits)
     first = PairPrior.ordinary(hits, trials, _FIRST_STRENGTH)
     strength = prior_strength(hits, trials, trials, first.mean)

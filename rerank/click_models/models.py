@@ -26,7 +26,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class _BaseModel:
-    """The methods that models share."""
+    """Methods that all models share."""
 
     estimates: PairEstimates
     examination: Floats
@@ -36,14 +36,14 @@ class _BaseModel:
         return attraction(self.estimates, log, len(self.examination))
 
     def conditional_examination(self, log: ClickLog) -> Floats:
-        """See `ClickModel`; by position alone where a model does not say otherwise."""
+        """See `ClickModel`; depends only on the position unless a model overrides it."""
         return np.broadcast_to(self.examination[: log.depth], log.pairs.shape)
 
     def conditional_click_probabilities(self, log: ClickLog) -> Floats:
         return self.attraction(log) * self.conditional_examination(log)
 
     def click_probabilities(self, log: ClickLog) -> Floats:
-        """See `ClickModel`; clicks do not depend on each other where a model does not say otherwise."""
+        """See `ClickModel`; clicks are independent of each other unless a model overrides it."""
         return self.conditional_click_probabilities(log)
 
 
@@ -51,7 +51,7 @@ class _BaseModel:
 class PositionBased(_BaseModel):
     """PBM: Craswell et al. 2008; Chuklin, Markov & de Rijke 2015 (Click Models for Web Search, sections 3.3, 4.3).
 
-    A click is an examined position times an attractive product. The first position is always examined, which sets the
+    A click needs an examined position and an attractive product. The first position is always examined, which sets the
     scale of the others: a product's attractiveness is its click rate there.
     """
 
@@ -79,8 +79,8 @@ class UserBrowsing(_BaseModel):
     examination: Floats
     """(depth,)"""
     gamma: Floats
-    """(depth, depth): how often position r + 1 is examined when the last click above was at position c, or nowhere for
-    c = 0; 0 for c > r."""
+    """(depth, depth): the examination of position r + 1 if the last click above was at position c, or nowhere for c =
+    0; 0 for c > r."""
 
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
@@ -90,12 +90,12 @@ class UserBrowsing(_BaseModel):
         estimates, examined = _fit_cells(cells, options, progress)
         gamma = np.tril(examined.reshape(depth, depth))
         shown = cells.by_slot(cells.impressions).reshape(depth, depth)
-        # A position that was never shown counts as one where nothing above was clicked.
+        # A position that was never shown counts as one without a click above.
         shown[shown.sum(axis=1) == 0, :1] = 1.0
         return cls(estimates, (gamma * shown).sum(axis=1) / np.maximum(shown.sum(axis=1), 1e-300), gamma)
 
     def click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): over all that could have been clicked above."""
+        """(n, depth): averaged over all possible clicks above."""
         attracted = self.attraction(log)
         clicks = np.zeros(attracted.shape)
         last = np.zeros((log.size, log.depth + 1))
@@ -113,7 +113,7 @@ class UserBrowsing(_BaseModel):
 
 
 def last_click(log: ClickLog) -> Indices:
-    """(n, depth): the position, from 1, of the last click above each position; 0 where there is none."""
+    """(n, depth): the position, from 1, of the last click above each position; 0 if there is none."""
     clicked = np.where(log.clicks, np.arange(1, log.depth + 1), 0)
     last = np.zeros(clicked.shape, np.int64)
     np.maximum.accumulate(clicked[:, :-1], axis=1, out=last[:, 1:])
@@ -123,9 +123,9 @@ def last_click(log: ClickLog) -> Indices:
 def _fit_cells(cells: Cells, options: FitOptions, progress: Progress | None) -> tuple[PairEstimates, Floats]:
     """The pairs' estimates and the examination of each slot (slots,), by expectation maximisation.
 
-    The missing data are the examinations of what was not clicked. Whether something unexamined would have attracted is
-    left out of them, unlike in Chuklin et al. 2015, section 4.3: the fixed points are the same, and fewer iterations
-    lead there (Meng & van Dyk 1997, The EM algorithm: an old folk-song sung to a fast new tune).
+    The missing data are the examinations of impressions that were not clicked. Unlike in Chuklin et al. 2015, section
+    4.3, they do not include whether an unexamined product would have been attractive: the fixed points are the same,
+    and fewer iterations are needed (Meng & van Dyk 1997, The EM algorithm: an old folk-song sung to a fast new tune).
     """
     examination = slot_examination(cells)
     clicked = cells.by_pair(cells.clicks)
@@ -154,7 +154,7 @@ def _fit_cells(cells: Cells, options: FitOptions, progress: Progress | None) -> 
 
 
 def _unclicked(cells: Cells, attractiveness: Floats, examination: Floats) -> Floats:
-    """(cells,): the probability that what was not clicked was examined."""
+    """(cells,): the probability that an impression without a click was examined."""
     attracted, examined = attractiveness[cells.pair], examination[cells.slot]
     return np.asarray(examined * (1.0 - attracted) / (1.0 - examined * attracted))
 
@@ -178,9 +178,9 @@ class _Cascade(_BaseModel):
 class DependentClick(_Cascade):
     """DCM: Guo, Liu & Wang 2009 (Efficient multiple-click models in web search, section 3).
 
-    Shoppers go down the list, and stop only after a click, by a probability that depends on the position.
-    `FitOptions(iterations=0)` gives the estimator of the paper's section 3.2, which maximises a lower bound; the
-    iterations climb to the likelihood's maximum.
+    Shoppers go down the list, and stop only after a click, with a probability that depends on the position.
+    `FitOptions(iterations=0)` gives the estimator of the paper's section 3.2, which maximises a lower bound; iterations
+    increase the likelihood up to its maximum.
     """
 
     name: ClassVar[str] = "dcm"
@@ -188,11 +188,11 @@ class DependentClick(_Cascade):
     examination: Floats
     """(depth,)"""
     continuation: Floats
-    """(depth,): the probability of going on after a click at each position."""
+    """(depth,): the probability of continuing after a click at each position."""
 
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
-        """Fits by expectation maximisation over the sessions' ends."""
+        """Fits by expectation maximisation over the ends of sessions."""
         slots = np.broadcast_to(np.arange(log.depth), log.pairs.shape)
         estimates, continuation = fit_cascade(gather(log, slots, log.depth), options, progress)
         seen = examined(attraction(estimates, log, log.depth), 1.0 - continuation)
@@ -207,8 +207,8 @@ class SimplifiedDBN(_Cascade):
     """SDBN: Chapelle & Zhang 2009 (A dynamic Bayesian network click model for web search ranking, section 5).
 
     Shoppers go down the list until a product that they clicked satisfies them. `FitOptions(iterations=0)` gives the
-    counts of the paper's algorithm 1, which takes everybody who clicked for satisfied in the end; the iterations climb
-    to the likelihood's maximum.
+    counts of the paper's algorithm 1, which assumes that every last click satisfied; iterations increase the likelihood
+    up to its maximum.
     """
 
     name: ClassVar[str] = "sdbn"
@@ -220,7 +220,7 @@ class SimplifiedDBN(_Cascade):
 
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
-        """Fits by expectation maximisation over the sessions' ends."""
+        """Fits by expectation maximisation over the ends of sessions."""
         estimates, continuation = fit_cascade(gather(log, log.pairs.astype(np.int64), log.count), options, progress)
         satisfaction = 1.0 - continuation
         seen = examined(attraction(estimates, log, log.depth), _at_places(satisfaction, log))
@@ -231,7 +231,7 @@ class SimplifiedDBN(_Cascade):
 
 
 def _at_places(values: Floats, log: ClickLog) -> Floats:
-    """(n, depth): the value (pairs,) of the pair at each position, 0 where there is none."""
+    """(n, depth): the value (pairs,) of the pair at each position, 0 if there is none."""
     return np.append(values, 0.0)[log.pairs]
 
 
@@ -239,9 +239,9 @@ def _at_places(values: Floats, log: ClickLog) -> Floats:
 class CascadeEvidence:
     """A log's sufficient statistics for models in which shoppers go down the list and may stop at a click.
 
-    Everything down to the last click was examined for certain, and the whole list where nothing was clicked. Below the
-    last click either the shopper had stopped, or went on and found nothing: that is the missing datum of a session.
-    Going on after a click depends on its slot: the position, or the pair.
+    Everything down to the last click was certainly examined; without clicks, the whole list was. Below the last click,
+    the shopper either had stopped, or continued and found nothing: that is the missing datum of a session. Continuing
+    after a click depends on its slot: the position, or the pair.
     """
 
     impressions: Floats
@@ -249,13 +249,13 @@ class CascadeEvidence:
     clicks: Floats
     """(pairs,)"""
     certain: Floats
-    """(pairs,): impressions that were examined for certain."""
+    """(pairs,): impressions that were certainly examined."""
     went_on: Floats
-    """(slots,): clicks after which there was another."""
+    """(slots,): clicks that were followed by another."""
     tail_pair: Indices
     """(tail,): the pairs below the last clicks, session by session."""
     tail_start: Indices
-    """(sessions,): where each session begins in `tail_pair`; sessions without a tail are left out."""
+    """(sessions,): the start of each session in `tail_pair`; sessions without a tail are left out."""
     tail_length: Indices
     """(sessions,)"""
     tail_slot: Indices
@@ -288,10 +288,10 @@ def gather(log: ClickLog, slots: Indices, count: int) -> CascadeEvidence:
 def fit_cascade(
     evidence: CascadeEvidence, options: FitOptions, progress: Progress | None = None
 ) -> tuple[PairEstimates, Floats]:
-    """The pairs' estimates, and the probability of going on after a click in each slot (slots,).
+    """The pairs' estimates, and the probability of continuing after a click in each slot (slots,).
 
-    Begins with the estimators of the models' papers, which take every shopper for gone after the last click: too many
-    stops, and too much attractiveness. Iterating from there climbs to the maximum of the likelihood itself (with beta
+    Begins with the estimators of the models' papers, which assume that every shopper stopped after the last click: this
+    overestimates stops and attractiveness. Iterations increase the likelihood itself up to its maximum (with beta
     priors, whose means are the log's own).
     """
     clicks, slots = evidence.clicks, len(evidence.went_on)
@@ -329,7 +329,7 @@ def _mean_change(after: Floats, before: Floats, weights: Floats) -> float:
 
 
 def _continued(evidence: CascadeEvidence, attractiveness: Floats, continuation: Floats) -> Floats:
-    """(sessions,): the probability that the shopper went on after the last click, as nothing more was clicked."""
+    """(sessions,): the probability that the shopper continued after the last click, given no further click."""
     if not len(evidence.tail_start):
         return np.zeros(0)
     silence = np.exp(np.add.reduceat(np.log1p(-attractiveness)[evidence.tail_pair], evidence.tail_start))
@@ -338,16 +338,16 @@ def _continued(evidence: CascadeEvidence, attractiveness: Floats, continuation: 
 
 
 def _by_pair(evidence: CascadeEvidence, sessions: Floats) -> Floats:
-    """(pairs,): the sum over the tails that have each pair."""
+    """(pairs,): the sum over the tails that contain each pair."""
     spread = np.repeat(sessions * evidence.tail_weight, evidence.tail_length)
     return sums(evidence.tail_pair, spread, len(evidence.impressions))
 
 
 def examined(attracted: Floats, stopping: Floats) -> Floats:
-    """(n, depth): the probability that each position is examined, whatever is clicked.
+    """(n, depth): the probability that each position is examined, over all clicks.
 
-    `attracted` (n, depth) is each position's attractiveness, `stopping` (n, depth) the probability of ending there once
-    it was clicked.
+    `attracted` (n, depth) is each position's attractiveness, `stopping` (n, depth) the probability of stopping there
+    after a click.
     """
     onward = np.ones(attracted.shape)
     np.cumprod((1.0 - attracted * stopping)[:, :-1], axis=1, out=onward[:, 1:])
@@ -355,7 +355,7 @@ def examined(attracted: Floats, stopping: Floats) -> Floats:
 
 
 def examined_given_clicks(attracted: Floats, stopping: Floats, log: ClickLog) -> Floats:
-    """(n, depth): the same, given the clicks above each position."""
+    """(n, depth): the probability that each position is examined, given the clicks above it."""
     seen = np.ones(attracted.shape)
     for position in range(log.depth - 1):
         here, above = attracted[:, position], seen[:, position]
@@ -365,8 +365,7 @@ def examined_given_clicks(attracted: Floats, stopping: Floats, log: ClickLog) ->
 
 
 def mean_examination(seen: Floats, log: ClickLog) -> Floats:
-    """(depth,): the mean of `seen` (n, depth) over the lists that show something at each position; 1 where none
-    does."""
+    """(depth,): the mean of `seen` (n, depth) over the lists that show a product at each position; 1 if none does."""
     shown = log.shown * log.row_weights[:, None]
     total = shown.sum(axis=0)
     return np.where(total > 0, (seen * shown).sum(axis=0) / np.where(total > 0, total, 1.0), 1.0)
@@ -383,7 +382,7 @@ class ProductRate(_BaseModel):
 
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:  # noqa: ARG003
-        """Counts; nothing is iterated."""
+        """Counts clicks, without iterations."""
         impressions, clicks = log.by_pair(log.shown), log.by_pair(log.clicks)
         prior = options.prior or PairPrior.ordinary(clicks, impressions, options.strength)
         rate = prior.posterior(clicks, impressions)
@@ -392,9 +391,9 @@ class ProductRate(_BaseModel):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PositionRate(_BaseModel):
-    """Every position has its click rate, whatever it shows (RCTR; Chuklin et al. 2015, section 3.2.1).
+    """Every position has its click rate, for any product (RCTR; Chuklin et al. 2015, section 3.2.1).
 
-    Products are all alike to it, so their attractiveness is that of the first position.
+    It does not distinguish products, so their attractiveness is that of the first position.
     """
 
     name: ClassVar[str] = "position"
@@ -404,7 +403,7 @@ class PositionRate(_BaseModel):
 
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:  # noqa: ARG003
-        """Counts; nothing is iterated."""
+        """Counts clicks, without iterations."""
         weights = log.row_weights
         clicks, shown = weights @ log.clicks, weights @ log.shown
         rate = (clicks + 1.0) / (shown + 2.0)
@@ -415,7 +414,7 @@ class PositionRate(_BaseModel):
 
 
 def _certain_estimates(rate: Floats, impressions: Floats, clicks: Floats, strength: float) -> PairEstimates:
-    """Estimates where every impression counts as an examination."""
+    """Estimates in which every impression counts as an examination."""
     return pair_estimates(rate, impressions, clicks, impressions, np.zeros(len(rate)), strength)
 
 

@@ -14,7 +14,7 @@ from rerank.click_models.click_log import ClickLog, Floats, Ints, sums
 _ROUNDS = 20
 _CLOSE = 0.01
 _QUERY_CLICKS = 10.0
-"""How many clicks it takes until a query's own level counts as much as that of all."""
+"""The number of clicks at which a query's own level counts as much as that of all queries."""
 _PAST_THE_END = 1.1
 _MEANS = (1e-4, 0.98)
 _STRENGTHS = (0.5, 1_000.0)
@@ -22,25 +22,25 @@ _STRENGTHS = (0.5, 1_000.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exposure:
-    """The evidence that the prior is fitted to; arrays (pairs,)."""
+    """The evidence to which the prior is fitted; arrays (pairs,)."""
 
     clicks: Floats
     looks: Floats
-    """Sum of the probabilities that an impression is examined, before it is known whether it was clicked."""
+    """Sum of the probabilities that an impression is examined, without knowing whether it was clicked."""
     squares: Floats
     """The sum of their squares."""
     rank: Floats
-    """Mean place in the query's lists since the pair was first shown, as a share of their length; past the end of lists
-    that lack it, or what only a shuffled list shows would pass for middling."""
+    """Mean place in the query's lists since the pair was first shown, as a share of their length. Lists that lack the
+    pair count as beyond their end; otherwise products shown only in shuffled lists would seem average."""
 
 
 def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
     """The empirical Bayes prior of attractiveness, for a second fit.
 
-    `model` was fitted to the log, `query` (pairs,) numbers each pair's query. The mean falls with the rank, by isotonic
-    regression over all pairs, times the level of the query's own products; the strength is that with which clicks vary
-    around it (by moments, as for beta-binomial counts). A pair with few clicks keeps about the place that the ranking
-    gave it.
+    `model` was fitted to the log; `query` (pairs,) is each pair's query number. The mean falls with the rank, by
+    isotonic regression over all pairs, times the level of the query's products. The strength follows from how clicks
+    vary around the mean (by moments, as for beta-binomial counts). A pair with few clicks about keeps its place in the
+    ranking.
     """
     exposure = _exposure(log, model, query)
     strength = PairPrior.ordinary(exposure.clicks, exposure.looks, 2.0).strength
@@ -72,7 +72,7 @@ def _rank(log: ClickLog, query: Ints) -> Floats:
     count = sums(pairs, np.ones(len(pairs)), log.count)
     first = np.full(log.count, log.size)
     np.minimum.at(first, pairs, row)
-    # The number that each list has among its query's, so that those since the first are counted by a difference.
+    # The number of each list among its query's lists; a difference then counts the lists since the first.
     list_query = np.where(shown.any(axis=1), np.append(query, -1)[log.pairs.max(axis=1, initial=-1)], -1)
     order = np.argsort(list_query, kind="stable")
     total = np.bincount(list_query + 1, minlength=int(query.max(initial=-1)) + 2)
@@ -100,7 +100,7 @@ def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
 
 
 def _query_level(exposure: _Exposure, by_rank: Floats, strength: float, query: Ints) -> Floats:
-    """(pairs,): the factor by which the query's products are clicked more than products of their ranks."""
+    """(pairs,): the factor by which the query's products are clicked more often than products of their ranks."""
     share = strength / (exposure.looks + strength)
     queries = int(query.max(initial=-1)) + 1
     clicks = sums(query, exposure.clicks * share, queries)
@@ -109,10 +109,10 @@ def _query_level(exposure: _Exposure, by_rank: Floats, strength: float, query: I
 
 
 def prior_strength(hits: Floats, trials: Floats, squares: Floats, mean: Floats) -> float:
-    """The count of the beta distribution whose variance explains how far hits lie from `mean`; arrays (pairs,).
+    """The count of the beta distribution whose variance explains the distance of hits from `mean`; arrays (pairs,).
 
-    A trial may be there by a probability only: `squares` sums those probabilities' squares, so it is `trials` again
-    where all are certain.
+    A trial may have a probability: `squares` sums the squares of these probabilities, and equals `trials` if all are
+    certain.
     """
     weights = 1.0 / (1.0 + trials) ** 2
     excess = (hits - mean * trials) ** 2 - mean * trials + mean**2 * squares
@@ -130,7 +130,7 @@ _SLOTS_CLOSE = 1e-9
 class Cells:
     """Impressions by pair and slot: arrays (cells,), ordered by pair, then slot.
 
-    A slot is what examination depends on: the position, or the position and that of the last click above.
+    A slot is what examination depends on: the position, or the position and the position of the last click above.
     """
 
     pair: npt.NDArray[np.int64]
@@ -178,11 +178,11 @@ def slot_examination(cells: Cells) -> Floats:
     """(slots,): the examination of each slot, from 0 to 1.
 
     A log determines only the product of attractiveness and examination, so the first slot that was shown is set to 1.
-    The others maximise the Poisson likelihood of each pair's clicks by slot, given their sum, in which attractiveness
-    no longer appears. The only assumption is that expected clicks are attractiveness times examination (Wooldridge
+    The others maximise the Poisson likelihood of each pair's clicks by slot, given their sum, which no longer depends
+    on attractiveness. The only assumption is that expected clicks are attractiveness times examination (Wooldridge
     1999, Distribution-free estimation of some nonlinear panel data models, section 3), so few impressions or a good
-    ranking do not bias it. Like Agarwal et al. 2019 (Estimating position bias without intrusive interventions,
-    section 4), it learns from pairs that were shown in several slots alone. The prior, worth one click, is each slot's
+    ranking do not bias it. Like Agarwal et al. 2019 (Estimating position bias without intrusive interventions, section
+    4), it uses only pairs that were shown in several slots. The prior, with the weight of one click, is each slot's
     click rate.
     """
     expected = _click_rates(cells)
@@ -209,7 +209,7 @@ def slot_examination(cells: Cells) -> Floats:
 
 
 def _click_rates(cells: Cells) -> Floats:
-    """(slots,): click rates over that of the first slot shown, at most 1; 1/2 where a slot was never shown."""
+    """(slots,): click rates relative to the first slot shown, at most 1; 1/2 for a slot that was never shown."""
     clicks, shown = cells.by_slot(cells.clicks), cells.by_slot(cells.impressions)
     rate = (clicks + 1.0) / (shown + 2.0)
     if not (shown > 0).any():

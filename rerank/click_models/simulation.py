@@ -18,15 +18,15 @@ from retrieval.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Conditions that a simulated log is recorded under."""
+    """Conditions under which a simulated log is recorded."""
 
     depth: int = 10
-    """Positions that are shown."""
+    """The number of positions that are shown."""
     days: float = 28.0
-    """Over which the sessions are spread evenly."""
+    """The period over which the sessions are spread evenly."""
     exploration: float = 0.05
-    """The share of sessions whose whole list is shuffled. Without any, and with one ranking, no model can separate a
-    position from its product."""
+    """The share of sessions whose whole list is shuffled. Without it, and with a single ranking, no model can separate
+    a position from its product."""
 
 
 DEFAULT_CONDITIONS = Conditions()
@@ -34,11 +34,11 @@ DEFAULT_CONDITIONS = Conditions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """Sessions, the earliest first, with what a log does not record."""
+    """Sessions, earliest first, including what a log does not record."""
 
     log: ClickLog
     day: Floats
-    """(n,): when, in days from the beginning of the window."""
+    """(n,): the time, in days from the beginning of the window."""
     query: Ints
     """(n,): the query's place in the store."""
     examined: Flags
@@ -57,7 +57,7 @@ def simulate(
     conditions: Conditions = DEFAULT_CONDITIONS,
     seed: int = 0,
 ) -> Simulation:
-    """Draws sessions; the same seed gives the same."""
+    """Draws sessions; the same seed gives the same sessions."""
     random = np.random.default_rng(seed)
     day = np.sort(random.random(sessions)) * conditions.days
     query = random.choice(len(store.traffic), sessions, p=store.traffic).astype(np.int32)
@@ -71,7 +71,7 @@ def simulate(
 def _lists(
     store: SimulatedStore, query: Ints, passed: Floats, conditions: Conditions, random: np.random.Generator
 ) -> Ints:
-    """(n, depth): what each session is shown."""
+    """(n, depth): the list shown in each session."""
     periods = len(store.rankings)
     period = np.minimum((passed * periods).astype(np.int64), periods - 1)
     depth = min(conditions.depth, store.rankings.shape[2])
@@ -79,7 +79,7 @@ def _lists(
     shown[:, :depth] = store.rankings[period, query, :depth]
     explored = random.random(len(query)) < conditions.exploration
     whole = store.rankings[period[explored], query[explored]]
-    # What is past the end of a list sorts behind everything.
+    # Places after the end of a list sort last.
     order = np.argsort(np.where(whole == NOTHING, 2.0, random.random(whole.shape)), axis=1)
     shown[explored, :depth] = np.take_along_axis(whole, order[:, :depth], axis=1)
     return shown
@@ -87,7 +87,7 @@ def _lists(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedStore:
-    """The truth that shoppers act by; arrays (pairs,) unless said otherwise, of probabilities."""
+    """The true behaviour of shoppers; probabilities in arrays (pairs,) unless said otherwise."""
 
     rankings: Ints
     """(periods, queries, length): the pairs that each query lists, best first, in each of the equally long periods
@@ -95,29 +95,29 @@ class SimulatedStore:
     traffic: Floats
     """(queries,): the share of each; sums to 1."""
     attractiveness: Floats
-    """Of a click, once the product is examined."""
+    """The probability of a click on an examined product."""
     satisfaction: Floats
-    """Of ending the search, once clicked."""
+    """The probability that a click ends the search."""
     cart: Floats
-    """Of going into the cart, once clicked."""
+    """The probability that a clicked product goes into the cart."""
     purchase: Floats
-    """Of being bought, once in the cart."""
+    """The probability that a product in the cart is bought."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradedStoreOptions:
-    """How grades show in what shoppers do. Each range runs from the lowest grade's probability to the highest's,
-    along the gain 2^grade - 1 (as in Ai et al. 2018, Unbiased learning to rank with unbiased propensity estimation,
-    section 5.1)."""
+    """The effect of grades on shoppers. Each range extends from the lowest grade's probability to the highest's, along
+    the gain 2^grade - 1 (as in Ai et al. 2018, Unbiased learning to rank with unbiased propensity estimation, section
+    5.1)."""
 
     attractiveness: tuple[float, float] = (0.05, 0.6)
     satisfaction: tuple[float, float] = (0.1, 0.7)
     cart: tuple[float, float] = (0.05, 0.3)
     purchase: tuple[float, float] = (0.2, 0.5)
     ranking_noise: float = 0.3
-    """Deviation of the ranker's score from the gain, which runs from 0 to 1: 0 ranks by grade."""
+    """Deviation of the ranker's score from the gain, which is 0 to 1: a deviation of 0 ranks by grade."""
     periods: int = 3
-    """How many rankings follow each other; half of the noise's variance is drawn again for each."""
+    """The number of successive rankings; half of the noise's variance is drawn again for each."""
     zipf: float = 0.8
     """The n-th most frequent query has 1 / n^zipf times the traffic of the first."""
 
@@ -127,8 +127,8 @@ def graded_store(
 ) -> tuple[SimulatedStore, pl.DataFrame]:
     """A store whose shoppers prefer products by grade, and its table of pairs.
 
-    `grades` is query to product to grade. The table has the columns pair, query, product_id, grade, and stands in the
-    order of the pairs. Raises InputError without any grade.
+    `grades` is query to product to grade. The table has the columns pair, query, product_id, grade, ordered by pair.
+    Raises InputError if there are no grades.
     """
     table = pl.DataFrame(
         [(query, product, float(grade)) for query, judged in grades.items() for product, grade in judged.items()],
@@ -157,7 +157,7 @@ def graded_store(
 
 
 def _relative_gain(grades: Floats) -> Floats:
-    """2^(grade - lowest) - 1 as a share of the highest; ones where all grades are the same."""
+    """2^(grade - lowest) - 1 as a share of the highest; ones if all grades are equal."""
     gain = np.exp2(grades - grades.min()) - 1.0
     highest = gain.max()
     return np.asarray(gain / highest if highest > 0 else np.ones(len(gain)))
@@ -178,10 +178,10 @@ def _rankings(gain: Floats, lengths: Ints, behaviour: GradedStoreOptions, random
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownLists:
-    """The lists that shoppers are shown; arrays (n, depth), 0 for empty places."""
+    """The lists shown to shoppers; arrays (n, depth), 0 for empty places."""
 
     attractiveness: Floats
-    """The probability of a click on what is examined."""
+    """The probability of a click on an examined product."""
     satisfaction: Floats
     """The probability that a click ends the search."""
 
@@ -212,7 +212,7 @@ class PositionShopper:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DependentShopper:
-    """Goes down the list, and on after a click with a probability that depends on the position (the DCM)."""
+    """Goes down the list, continuing after a click with a probability that depends on the position (the DCM)."""
 
     continuation: Floats
     """(depth,)"""
@@ -224,7 +224,7 @@ class DependentShopper:
 
 @dataclass(frozen=True, slots=True)
 class SatisfiedShopper:
-    """Goes down the list until a product that was clicked satisfies (the simplified DBN)."""
+    """Goes down the list until a clicked product satisfies (the simplified DBN)."""
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
         return _down_the_list(view.attractiveness, view.satisfaction, random)

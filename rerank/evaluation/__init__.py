@@ -1,1 +1,1 @@
-"""Whether a newly trained model is good enough to serve: metrics, statistics, the promotion of a ranker."""
+"""Evaluation of newly trained models before they serve: metrics, statistics, promotion."""

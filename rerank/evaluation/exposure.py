@@ -1,4 +1,4 @@
-"""Exposure of groups of products: how attention is shared among them, against what they deserve by relevance.
+"""Exposure of groups of products: how attention is divided among them, compared with their merit.
 
 The exposure of a product is the sum of the probabilities that its impressions were examined, from a click model. Its
 target gives each product of a query exposure in proportion to its merit (Singh & Joachims 2018, Fairness of Exposure in
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _SMOOTHING = 5.0
-"""Examined impressions that the mean click rate counts for in the merit of a pair of query and product."""
+"""The weight of the mean click rate in the merit of a pair of query and product, in examined impressions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class PairExposure:
     query: Indices
     """(p,): numbers from 0."""
     group: Indices
-    """(p,): that of the product, from 0."""
+    """(p,): the product's group number, from 0."""
     exposure: Floats
     """(p,): examined impressions."""
     clicks: Floats
@@ -39,31 +39,31 @@ class PairExposure:
 
 @dataclass(frozen=True, slots=True)
 class GroupShare:
-    """Shares of one group in all exposure."""
+    """One group's shares of all exposure."""
 
     exposure: float
     target: float
-    """By merit."""
+    """The share that it deserves by merit."""
     ratio: Estimate
-    """Exposure for each unit of the target: 1 is what merit says; the interval is from a bootstrap over queries."""
+    """Exposure per unit of the target: 1 corresponds to merit; the interval is from a bootstrap over queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedExposure:
-    """Expected exposure of one query or several (Diaz et al. 2020, Evaluating Stochastic Rankings with Expected
+    """Expected exposure of one or more queries (Diaz et al. 2020, Evaluating Stochastic Rankings with Expected
     Exposure, section 3.2), as means over queries."""
 
     loss: float
-    """The squared distance of exposure and target: disparity - 2 relevance + the target's own square."""
+    """The squared distance of exposure and target: disparity - 2 relevance + the square of the target."""
     disparity: float
-    """The square of the exposure: least where all products of a query have the same."""
+    """The square of the exposure: lowest if all products of a query have the same."""
     relevance: float
-    """Its product with the target."""
+    """The inner product of exposure and target."""
 
 
 def target_by_merit(pairs: PairExposure) -> Floats:
-    """(p,): the exposure of each query, shared in proportion to merit: click rates by examined impression, shrunk to
-    the mean rate."""
+    """(p,): the exposure of each query, divided in proportion to merit: clicks per examined impression, shrunk to the
+    mean rate."""
     rate = float(pairs.clicks.sum()) / max(float(pairs.exposure.sum()), 1e-12)
     merit = (pairs.clicks + _SMOOTHING * rate) / (pairs.exposure + _SMOOTHING)
     of_query = np.bincount(pairs.query, pairs.exposure)
@@ -72,7 +72,7 @@ def target_by_merit(pairs: PairExposure) -> Floats:
 
 
 def group_shares(pairs: PairExposure, groups: int, resamples: int = 1_000, seed: int = 7) -> list[GroupShare]:
-    """The shares of each of some groups."""
+    """The shares of each of `groups` groups."""
     queries = int(pairs.query.max(initial=-1)) + 1
     cell, size = pairs.query * groups + pairs.group, queries * groups
     exposure, target = (
@@ -95,7 +95,7 @@ def group_shares(pairs: PairExposure, groups: int, resamples: int = 1_000, seed:
 
 
 def gini(values: Floats) -> float:
-    """The Gini coefficient of values (n,) that are not negative: 0 where all are equal, near 1 where one has all."""
+    """The Gini coefficient of non-negative values (n,): 0 if all are equal, near 1 if one has everything."""
     ordered, count = np.sort(values), len(values)
     total = float(ordered.sum())
     if not count or total <= 0:
@@ -105,13 +105,13 @@ def gini(values: Floats) -> float:
 
 def attention_distance(shares: Sequence[float], target: Sequence[float]) -> float:
     """Attention-weighted rank fairness (Sapiezynski et al. 2019, Quantifying the Impact of User Attention on Fair Group
-    Representation in Ranked Lists; AWRF in Raj & Ekstrand 2022, Measuring Fairness in Ranked Results): the distance of
-    the groups' shares of attention from a target, by total variation; 0 where they are equal, at most 1."""
+    Representation in Ranked Lists; AWRF in Raj & Ekstrand 2022, Measuring Fairness in Ranked Results): the total
+    variation distance between the groups' shares of attention and a target; 0 if they are equal, at most 1."""
     return float(np.abs(np.asarray(shares) - np.asarray(target)).sum() / 2)
 
 
 def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> ExpectedExposure:
-    """Of pairs (p,) of queries and products; each query counts once, its exposure as shares of all its exposure."""
+    """For pairs (p,) of queries and products; each query counts once, with its exposure as shares of its total."""
     total = np.bincount(query, exposure).clip(min=1e-12)[query]
     own, wanted = exposure / total, target / total
     queries = max(len(np.unique(query)), 1)
@@ -120,8 +120,8 @@ def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> Expec
 
 
 def ideal_exposure(grades: Floats, weights: Floats) -> Floats:
-    """(n,): the exposure of n products of one query whose equal grades share the ranks that they take in the ideal
-    order, equally; `weights` (d,) is the examination of each rank, 0 behind."""
+    """(n,): the exposure of n products of one query if products of equal grade share equally the ranks that they have
+    in the ideal order; `weights` (d,) is the examination of each rank, 0 beyond."""
     attention = np.zeros(len(grades))
     attention[: len(weights)] = weights[: len(grades)]
     order = np.argsort(-grades, kind="stable")

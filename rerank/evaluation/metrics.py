@@ -1,4 +1,4 @@
-"""The measures of a ranking that the gate reads, by query, over padded arrays of candidates."""
+"""The ranking measures of the promotion gate, by query, over padded arrays of candidates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rerank.click_models.click_log import Flags, Floats, sums
 def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) -> Floats:
     """(q,): normalised discounted cumulated gain (Järvelin & Kekäläinen 2002, section 3) of q queries.
 
-    `gains` (q, c) are the candidates' gains, 2^grade - 1 or debiased labels; `scores` (q, c) order them, equal
-    ones as they stand; `is_candidate` (q, c) is False for padding. NaN for queries without anything to gain.
+    `gains` (q, c) are the candidates' gains, 2^grade - 1 or debiased labels; `scores` (q, c) order them, with ties in
+    input order; `is_candidate` (q, c) is False for padding. NaN for queries without any gain.
     """
     gains = np.where(is_candidate, gains, 0.0)
     ideal = _discounted(gains, gains, depth)
@@ -24,13 +24,13 @@ def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) ->
 
 
 def ranked_ndcg(found: Sequence[float], judged: Iterable[float], depth: int = 10) -> float:
-    """The same of one query: `found` are the gains by rank, `judged` all gains of the query; 0 where these are 0."""
+    """nDCG of one query: `found` are the gains by rank, `judged` all gains of the query; 0 if these are 0."""
     ideal = _discounted_sum(sorted(judged, reverse=True)[:depth])
     return _discounted_sum(found[:depth]) / ideal if ideal > 0 else 0.0
 
 
 def reciprocal_rank(gains: Floats, scores: Floats, is_candidate: Flags) -> Floats:
-    """(q,): 1 / the rank of the first candidate that gains something; arrays and NaN as in `ndcg`."""
+    """(q,): 1 / the rank of the first candidate with a gain; arrays and NaN as in `ndcg`."""
     ordered = _ordered(np.where(is_candidate, gains, 0.0), np.where(is_candidate, scores, -np.inf)) > 0
     rank = ordered.argmax(axis=1) + 1.0 if ordered.shape[1] else np.ones(len(ordered))
     return np.where(ordered.any(axis=1), 1.0 / rank, np.nan)
@@ -41,7 +41,7 @@ def query_means(
 ) -> tuple[Floats, Floats]:
     """Means by query over sessions: (count,) each, the weighted mean and the sum of the weights.
 
-    `values` (n,) are by session, `queries` (n,) numbers below `count`. A query without sessions has the mean NaN.
+    `values` (n,) are by session, `queries` (n,) are numbers below `count`. The mean of a query without sessions is NaN.
     """
     weights = np.ones(len(values)) if weights is None else weights
     total = sums(queries, weights, count)
@@ -59,5 +59,5 @@ def _discounted(gains: Floats, scores: Floats, depth: int) -> Floats:
 
 
 def _ordered(values: Floats, scores: Floats) -> Floats:
-    """(q, c): the values, those of the highest scores first."""
+    """(q, c): the values, ordered by descending score."""
     return np.take_along_axis(values, np.argsort(-scores, axis=1, kind="stable"), axis=1)

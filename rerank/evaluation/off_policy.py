@@ -1,31 +1,31 @@
-"""Off-policy evaluation: what other rankings would have brought, by the log of those that served.
+"""Off-policy evaluation: estimates what other rankings would have achieved, from the log of the served ones.
 
-The value of a ranking is what a search brings on its first K positions. A product gains examination times
-attractiveness, so a ranking B of queries q, each asked n_q times, brings
+The value of a ranking is the number of acts that a search brings on its first K positions. A product gains examination
+times attractiveness, so a ranking B of queries q, each searched n_q times, brings
 
     sum over q, k of  n_q * examination(B_q, k) * attractiveness(q, B_q[k])
 
-The first three estimators need lists that exploration or changes of the ranking varied; the last two do not:
+The first three estimators need lists that vary by exploration or by changes of the ranking; the last two do not:
 
 - IPS, SNIPS and DR by item and position (Li et al. 2018, Offline Evaluation of Ranking Policies with Click Models,
-  section 4): a click counts where the log had the product at the position that the new ranking gives it, divided by the
-  share of its query's lists that had it there. Propensities of the log itself vary less than known ones (Hirano, Imbens
-  & Ridder 2003, Efficient estimation of average treatment effects using the estimated propensity score). SNIPS divides
-  by the weights (Swaminathan & Joachims 2015), DR adds a direct model (Dudik, Langford & Li 2011).
+  section 4): a click counts if the log had the product at its position in the new ranking, divided by the share of its
+  query's lists that had it there. Propensities estimated from the log vary less than known ones (Hirano, Imbens &
+  Ridder 2003, Efficient estimation of average treatment effects using the estimated propensity score). SNIPS divides by
+  the weights (Swaminathan & Joachims 2015), DR adds a direct model (Dudik, Langford & Li 2011).
 - CIPS (Tanaka et al. 2026, Off-Policy Evaluation for Ranking Policies under Deterministic Logging Policies, arXiv
-  2603.21485): a click counts by the ratio of the probabilities of clicking its product under the new ranking and under
-  the logged ones. Attractiveness cancels: what is left is the examination of the new position over the mean examination
-  that its query's lists gave the product.
-- CDR, its doubly robust form (of clicks: Oosterhuis 2023, Doubly robust estimation for correcting position bias in
+  2603.21485): a click is weighted by the ratio of the probabilities of clicking its product under the new ranking and
+  under the logged ones. Attractiveness cancels: what remains is the examination of the new position over the mean
+  examination that its query's lists gave the product.
+- CDR, its doubly robust form (for clicks: Oosterhuis 2023, Doubly robust estimation for correcting position bias in
   click feedback for unbiased learning to rank). Weights that sum to one cancel the direct model wherever a product was
-  shown, so it speaks only for those that never were.
+  shown, so it matters only for products that never were.
 
-Examination is that of the user browsing model, by position and last click above; under a new ranking its clicks above
-are expected ones. Intervals are of CDR. Shoppers are weighed by the Bayesian bootstrap (Rubin 1981), and examination is
-fitted again each time. No click tells how attractive a product is that was never shown: at the lower end it is worth
-nothing, at the upper end as much as the rest of its ranking, and both ends are as far out as such a range needs (Imbens
-& Manski 2004, Confidence intervals for partially identified parameters). No click model is true, so both ends are moved
-out by as much as the position-based model would move them.
+Examination is that of the user browsing model, by position and last click above; under a new ranking, the clicks above
+are expected ones. Intervals are for CDR. Shoppers are weighted by the Bayesian bootstrap (Rubin 1981), and examination
+is fitted again each time. Clicks do not show how attractive a product is that was never shown: at the lower end it
+counts as nothing, at the upper end as much as the rest of its ranking. Both ends are as wide as such a range needs
+(Imbens & Manski 2004, Confidence intervals for partially identified parameters). No click model is exact, so both ends
+are widened by as much as the position-based model would move them.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ OUTCOMES = ("clicks", "carts", "purchases")
 """The last axis of `LoggedSearches.acts`."""
 IPS, SNIPS, DR, CIPS, CDR = ESTIMATORS = ("IPS", "SNIPS", "DR", "CIPS", "CDR")
 FIRST = 10
-"""Positions that count."""
+"""The number of positions that count."""
 LEAST_EFFECTIVE = 100.0
-"""Effective acts that an estimate needs (Kish): fewer, and a few heavy ones decide it."""
+"""The effective acts (Kish) that an estimate needs: with fewer, a few heavily weighted ones decide it."""
 LEAST_OVERLAP = 0.5
 """The share of the new ranking, by examination, that the log must have shown."""
 _REPLICATES = 100
@@ -66,10 +66,10 @@ _NO_SEARCH = "there is no search to evaluate it on"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedSearches:
-    """Searches that were answered, and what was done on them."""
+    """Answered searches, and the acts on them."""
 
     log: ClickLog
-    """Its n lists. The pairs of the rankings to evaluate are numbered with its own."""
+    """The n lists. The pairs of the rankings to evaluate use the same numbers."""
     acts: Flags
     """(n, depth, 3): whether the product at each position was clicked, carted, bought."""
     query: Ints
@@ -77,8 +77,8 @@ class LoggedSearches:
     shopper: Ints
     """(n,): the number of each list's shopper, from 0. Shoppers are independent of each other, their lists are not."""
     evaluated: Flags
-    """(n,): the lists that are evaluated; the others tell only how positions are examined. What a ranking was trained
-    on must not be among them."""
+    """(n,): the lists that are evaluated; the others are used only to estimate examination. Lists on which a ranking
+    was trained must not be among them."""
 
     def __post_init__(self) -> None:
         shapes = self.acts.shape, self.query.shape, self.shopper.shape, self.evaluated.shape
@@ -98,11 +98,11 @@ def logged_searches(
     first: int = FIRST,
     depth: int = 20,
 ) -> tuple[LoggedSearches, tuple[Ints, ...]]:
-    """The log of cleaned events with rankings, each the ids of products by query, best first, of the same queries.
+    """The log of cleaned events, and rankings, given as product ids by query, best first, for the same queries.
 
-    `events` has the columns that `rerank.click_models.click_log.click_log` takes, and who or shopper. The lists of the
-    rankings' queries that were shown from `begins` on are evaluated, on the `first` positions; the `depth` first ones
-    are read.
+    `events` has the columns of `rerank.click_models.click_log.click_log`, and who or shopper. The lists of the
+    rankings' queries that were shown from `begins` on are evaluated, on the `first` positions; the first `depth`
+    positions are read.
     """
     import polars as pl
 
@@ -136,9 +136,9 @@ class OutcomeEstimate:
     outcome: str
     """One of `OUTCOMES`."""
     before: float
-    """A search with what it is compared with: as it was observed, or by CDR for another ranking."""
+    """The outcome per search of the reference: as observed, or by CDR for another ranking."""
     after: float
-    """A search with the new ranking, by CDR."""
+    """The outcome per search of the new ranking, by CDR."""
     difference: float
     low: float
     high: float
@@ -161,17 +161,17 @@ class OffPolicyEstimate:
     searches: int
     shoppers: int
     depth: int
-    """Positions that count."""
+    """The number of positions that count."""
     overlap: float
     """0 to 1: the share of the new ranking, by examination, that the log has shown for its query."""
     outcomes: tuple[OutcomeEstimate, ...] = ()
     refusal: str = ""
-    """Why the log cannot tell; empty where it can."""
+    """The reason why the log does not suffice; empty if it does."""
 
     def describe(self, name: str, before: str = "what was served") -> str:
-        """A sentence for people; `name` is that of the new ranking, `before` of what it is compared with."""
+        """A sentence for display; `name` is that of the new ranking, `before` that of its reference."""
         if self.refusal:
-            return f"What {name} would have brought cannot be told from the log: {self.refusal}"
+            return f"The log does not show what {name} would have achieved: {self.refusal}"
         clicks = self.outcomes[0]
         difference, low, high = (
             each / max(clicks.before, _TINY) for each in (clicks.difference, clicks.low, clicks.high)
@@ -192,11 +192,11 @@ def evaluate_rankings(
     seed: int = 0,
     refuses: bool = True,
 ) -> tuple[OffPolicyEstimate, ...]:
-    """Estimates of rankings (queries, K), the pairs that each query would show, best first, -1 where there is none.
+    """Estimates of rankings (queries, K): the pairs that each query would show, best first, -1 if there is none.
 
-    The first K positions count. They are compared with `base`, a ranking of the same shape, or with what the evaluated
-    lists showed. Without `refuses`, estimates are made even where they cannot be trusted, to study them. Raises
-    InputError for rankings of other queries or more positions than the log has.
+    The first K positions count. The reference is `base`, a ranking of the same shape, or what the evaluated lists
+    showed. Without `refuses`, untrustworthy estimates are made as well, for studies. Raises InputError for rankings of
+    other queries or more positions than the log has.
     """
     for each in (*rankings, *([] if base is None else [base])):
         _check(searches, each)
@@ -208,7 +208,7 @@ def evaluate_rankings(
         for each in (counts, _Counts(searches, by_last_click=False))
     )
     drawn = np.empty((len(policies), replicates, 2, len(OUTCOMES)))
-    # Threads of small equations wait for each other in loops, on a busy machine for most of the time.
+    # Threads of small equations busy-wait for each other, on a loaded machine for most of the time.
     with threadpool_limits(1):
         for number in range(replicates):
             evidence = counts.weighed(random.standard_exponential(counts.shoppers))
@@ -226,14 +226,14 @@ def _check(searches: LoggedSearches, ranking: Ints) -> None:
     placed = ranking != NOTHING
     numbers, rows = ranking[placed], np.nonzero(placed)[0]
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < searches.log.count):
-        raise InputError(f"a ranking holds pair {int(numbers.max()):,} of {searches.log.count:,}: number them alike")
+        raise InputError(f"a ranking has pair {int(numbers.max()):,} of {searches.log.count:,}: use the same numbering")
     if (searches.query[numbers] != rows).any():
-        raise InputError("a ranking holds a pair of another query in its row")
+        raise InputError("a ranking has a pair of another query in its row")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """The evaluated lists under one weighting of shoppers."""
+    """The evaluated lists under one weighting of the shoppers."""
 
     lists: Floats
     """(queries,)"""
@@ -242,13 +242,13 @@ class _Evidence:
     looks: Floats
     """(places,): examinations at each place of the evaluated lists, times the weight of the list."""
     shown: Floats
-    """(cells,): lists by pair and position."""
+    """(cells,): the number of lists by pair and position."""
     acts: Floats
     """(cells, 3)"""
     examined: Floats
     """(pairs,): the sum of the looks."""
     rates: Floats
-    """(pairs, 3): acts for one examination; 0 of what was never shown."""
+    """(pairs, 3): acts per examination; 0 for pairs that were never shown."""
 
     @property
     def total(self) -> float:
@@ -256,10 +256,10 @@ class _Evidence:
 
 
 class _Counts:
-    """A log by cells, which are pairs at positions; its shoppers can be weighed again and again.
+    """A log by cells, which are pairs at positions; its shoppers can be weighted repeatedly.
 
-    A position is examined by where the last click above was, as in the user browsing model (Dupret & Piwowarski 2008),
-    or by itself alone, as in the position-based one.
+    The examination of a position depends on where the last click above was, as in the user browsing model (Dupret &
+    Piwowarski 2008), or on nothing else, as in the position-based one.
     """
 
     def __init__(self, searches: LoggedSearches, *, by_last_click: bool = True) -> None:
@@ -288,7 +288,7 @@ class _Counts:
         self.was_shown, self.unseen = was_shown, np.flatnonzero(~was_shown)
 
     def weighed(self, weights: Floats) -> _Evidence:
-        """The evidence with the weights (shoppers,)."""
+        """The evidence with these weights (shoppers,)."""
         rows = weights[self._number]
         gamma = self._examination(rows)
         shown, *acts = (sums(cell, rows[row], len(self.keys)) for cell, row in self._places)
@@ -301,10 +301,10 @@ class _Counts:
         return _Evidence(lists, gamma, looks, shown, np.column_stack(acts), examined, rates)
 
     def _examination(self, rows: Floats) -> Floats:
-        """(depth, depth): `_Evidence.gamma` by all lists with the weights (n,)."""
+        """(depth, depth): `_Evidence.gamma` from all lists with the weights (n,)."""
         shown, clicks = (sums(slot, rows[row], len(self.slots)) for slot, row in (self._all, self._clicked))
         pair, slot = np.divmod(self.slots, self.depth**2)
-        # Slots that a list may have and none has are left out: the equations are solved in a fraction of the time.
+        # Slots that occur in no list are left out: the equations are then solved in a fraction of the time.
         known, slot = np.unique(slot, return_inverse=True)
         found = np.full(self.depth**2, np.nan)
         found[known] = slot_examination(Cells(pair, slot, clicks, shown - clicks, self.pairs, len(known)))
@@ -313,8 +313,7 @@ class _Counts:
         return np.where(np.isnan(gamma), alone, gamma)
 
     def served(self, evidence: _Evidence, depth: int) -> tuple[Floats, Floats]:
-        """What the lists brought on their first positions (3,), and how often they had each product examined
-        (pairs,)."""
+        """The outcomes of the lists on their first positions (3,), and how often each product was examined (pairs,)."""
         cell = self._places[0][0]
         first = self.position[cell] < depth
         observed = evidence.acts[self.position < depth].sum(axis=0) / evidence.total
@@ -322,29 +321,29 @@ class _Counts:
 
     @cached_property
     def whole(self) -> _Evidence:
-        """With every shopper once."""
+        """The evidence with every shopper counted once."""
         return self.weighed(np.ones(self.shoppers))
 
     @cached_property
     def evaluated_shoppers(self) -> int:
-        """Shoppers of evaluated lists."""
+        """The number of shoppers of evaluated lists."""
         return len(np.unique(self._number[self._counted]))
 
     @cached_property
     def moved_clicks(self) -> int:
-        """Clicks on products that their query's lists had at several positions: they tell examination."""
+        """Clicks on products that their query's lists had at several positions, which determine examination."""
         several = np.bincount(self.pair, minlength=self.pairs) > 1
         return int(several[self.slots[self._clicked[0]] // self.depth**2].sum())
 
     @cached_property
     def prior(self) -> PairPrior:
-        """Of attractiveness, by where the query's lists had a product and by the query's level; what they never had is
-        worth what its query's least product is."""
+        """The prior of attractiveness, by a product's positions in the query's lists and by the query's level; a
+        product that was never in them counts like the query's least attractive one."""
         searches = self.searches
         log = searches.log.rows(searches.evaluated)
         prior = rank_prior(log, PositionBased.fit(log, FitOptions(iterations=0)), searches.query)
         mean = prior.mean
-        # What a query shows worst bounds what it never shows.
+        # The worst product that a query shows is a bound for those that it never shows.
         of_query, known = searches.query[self.was_shown], mean[self.was_shown]
         least = np.full(self.queries, known.min(initial=1.0))
         least[of_query] = 1.0
@@ -353,14 +352,14 @@ class _Counts:
 
     @cached_property
     def direct_model(self) -> Floats:
-        """(pairs, 3): acts for one examination by that prior."""
+        """(pairs, 3): acts per examination by that prior."""
         acts = self.whole.acts.sum(axis=0)
         return np.asarray(self.prior.mean[:, None] * (acts / max(acts[0], _TINY)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Figures:
-    """A ranking's figures by outcome, for one search."""
+    """A ranking's figures by outcome, per search."""
 
     before: Floats
     """(3,)"""
@@ -369,7 +368,7 @@ class _Figures:
 
 
 class _Policy:
-    """A ranking that is evaluated, flat: one entry for each place of it."""
+    """A ranking to evaluate, flattened: one entry for each of its places."""
 
     def __init__(self, counts: _Counts, ranking: Ints, base: _Policy | None = None) -> None:
         self.counts, self._base, self._ranking, self.depth = counts, base, ranking, ranking.shape[1]
@@ -380,7 +379,7 @@ class _Policy:
         self._is_placed = counts.keys[self._cell] == key
 
     def _looks(self, evidence: _Evidence) -> Floats:
-        """(places,): lists times examination, as the user browsing model has it (see
+        """(places,): lists times examination by the user browsing model (see
         `rerank.click_models.models.UserBrowsing.click_probabilities`)."""
         clicks = evidence.rates[:, 0] * evidence.examined
         attracted = np.append(self.counts.prior.posterior(clicks, evidence.examined).clip(0.0, 1.0), 0.0)[self._ranking]
@@ -401,7 +400,7 @@ class _Policy:
         return sums(self._pair, self._looks(evidence), self.counts.pairs)
 
     def _compared(self, evidence: _Evidence) -> tuple[Floats, Floats]:
-        """What it is compared with brings (3,), and how often that has each product examined (pairs,)."""
+        """The outcomes of the reference (3,), and how often each product is examined under it (pairs,)."""
         if self._base is None:
             return self.counts.served(evidence, self.depth)
         examined = self._base._examined(evidence)
@@ -409,20 +408,20 @@ class _Policy:
         return examined @ rates / evidence.total, examined
 
     def overlap(self, evidence: _Evidence) -> float:
-        """The share of examinations that products get which the log has shown; of both rankings, the smaller one."""
+        """The share of examinations on products that the log has shown; of both rankings, the smaller one."""
         looks = self._looks(evidence)
         own = float(looks[self.counts.was_shown[self._pair]].sum()) / max(float(looks.sum()), _TINY)
         return own if self._base is None else min(own, self._base.overlap(evidence))
 
     def effective(self, evidence: _Evidence) -> Floats:
-        """(3,): effective acts, each weighing as in CIPS."""
+        """(3,): effective acts, each weighted as in CIPS."""
         known = evidence.examined > 0
         weights = np.divide(self._examined(evidence), evidence.examined, out=np.zeros(len(known)), where=known)
         acts = evidence.rates * evidence.examined[:, None]
         return np.asarray((weights @ acts) ** 2 / np.maximum(weights**2 @ acts, _TINY))
 
     def figures(self, evidence: _Evidence) -> _Figures:
-        """By all estimators."""
+        """The figures by all estimators."""
         before, compared = self._compared(evidence)
         by_position = before if self._base is None else self._base._by_position(evidence)
         moved, unseen = self._examined(evidence) - compared, self.counts.unseen
@@ -431,8 +430,8 @@ class _Policy:
         return _Figures(before, np.vstack([self._by_position(evidence) - by_position, cips, cdr]))
 
     def bounds(self, evidence: _Evidence) -> Floats:
-        """(2, 3): the difference where what was never shown is worth nothing, and where it is worth what the rest of
-        the ranking is."""
+        """(2, 3): the difference if products that were never shown count as nothing, and if they count as much as the
+        rest of the ranking."""
         _, compared = self._compared(evidence)
         examined, unseen = self._examined(evidence), self.counts.unseen
         moved = examined - compared
@@ -441,7 +440,7 @@ class _Policy:
         return np.asarray((moved @ evidence.rates + ends[:, None] * typical) / evidence.total)
 
     def _by_position(self, evidence: _Evidence) -> Floats:
-        """(3, 3): IPS, SNIPS and DR by item and position, what each outcome comes to for one search."""
+        """(3, 3): IPS, SNIPS and DR by item and position, for each outcome per search."""
         lists, counts = evidence.lists[self._query], self.counts
         shown = np.where(self._is_placed, evidence.shown[self._cell], 0.0)
         is_supported = shown > 0
@@ -457,7 +456,7 @@ class _Policy:
 
 
 def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats, *, refuses: bool) -> OffPolicyEstimate:
-    """`drawn` (replicates, 2, 3) are bounds; `simpler` is the policy by the position-based model."""
+    """`drawn` (replicates, 2, 3) are bounds; `simpler` is the policy under the position-based model."""
     overlap, effective = policy.overlap(counts.whole), policy.effective(counts.whole)
     made = OffPolicyEstimate(round(counts.whole.total), counts.evaluated_shoppers, policy.depth, overlap)
     made = replace(made, refusal=_refusal(counts, overlap, float(effective[0])))
@@ -472,8 +471,8 @@ def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats,
 def _refusal(counts: _Counts, overlap: float, effective: float) -> str:
     if counts.moved_clicks < LEAST_EFFECTIVE:
         return (
-            f"{counts.moved_clicks:,} clicks are on products that a query's lists had at several positions, "
-            f"{LEAST_EFFECTIVE:.0f} are needed to tell position from product; ranker.exploration varies positions"
+            f"{counts.moved_clicks:,} clicks are on products that a query's lists had at several positions, but "
+            f"{LEAST_EFFECTIVE:.0f} are needed to separate position and product; ranker.exploration varies positions"
         )
     if overlap < LEAST_OVERLAP:
         return f"the log has shown {overlap:.0%} of what the new ranking shows first, {LEAST_OVERLAP:.0%} are needed"
@@ -505,9 +504,9 @@ def _outcomes(
 
 
 def bounds_quantile(width: float, deviation: float, alpha: float = ALPHA) -> float:
-    """By how many standard deviations an interval reaches beyond two bounds so far apart to hold the truth with
-    1 - alpha: the two-sided quantile where they are one, near the one-sided one where they are far apart (Imbens &
-    Manski 2004, section 4)."""
+    """The number of standard deviations by which an interval extends beyond two bounds at this distance to contain the
+    truth with probability 1 - alpha: the two-sided quantile if they coincide, near the one-sided one if they are far
+    apart (Imbens & Manski 2004, section 4)."""
     normal = NormalDist()
     low, high = normal.inv_cdf(1.0 - alpha), normal.inv_cdf(1.0 - alpha / 2)
     apart = width / max(deviation, _TINY)

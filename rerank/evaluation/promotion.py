@@ -1,8 +1,8 @@
-"""Promotion of trained models: which measured differences let a challenger replace what serves.
+"""Promotion of trained models: the measured differences with which a challenger may replace the serving model.
 
-Each kind of model has a table of requirements on differences, the challenger less what it is compared with. Text
-towers and user towers must meet every row of theirs. Click rankers are published where one of `RANKER_GROUNDS` is
-met over all queries and no measure is worse, its whole interval below 0, over all queries or on a slice.
+Each kind of model has a table of requirements on differences, the challenger minus its reference. Text towers and user
+towers must meet every row of theirs. Click rankers are published if one of `RANKER_GROUNDS` is met over all queries
+and no measure is worse (its whole interval below 0) over all queries or on a slice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Requirement:
 
 
 LEAST_JUDGED = 50
-"""Queries, or shoppers, that a comparison must rest on."""
+"""The fewest queries, or shoppers, for a comparison."""
 MERGED_GAIN, SERVED_GAIN = "merged order", "order that serves"
 TEXT_TOWERS_GATE = (
     Requirement(MERGED_GAIN),
@@ -60,7 +60,7 @@ USER_TOWER_GATE = (
 def rejection_reasons(
     gate: Sequence[Requirement], differences: Mapping[str, Difference], unit: str = "queries", against: str = ""
 ) -> tuple[str, ...]:
-    """Why a challenger may not serve, one reason for each requirement that it fails; none where it may.
+    """The reasons why a challenger may not serve, one per failed requirement; empty if it may.
 
     Rows of the gate without a difference are skipped. `against` names what the challenger would replace.
     """
@@ -75,7 +75,7 @@ def rejection_reasons(
 
 
 def shortage(judged: int, unit: str) -> str:
-    """The reason where too few queries, or shoppers, can judge."""
+    """The reason if too few queries, or shoppers, can judge."""
     return f"{judged:,} {unit} can be tested on; {LEAST_JUDGED} are needed"
 
 
@@ -84,11 +84,11 @@ class GateRules:
     """The numbers in the rule for click rankers."""
 
     confidence: float = 0.95
-    """Of every interval."""
+    """The confidence of every interval."""
     ndcg_margin: float = 0.01
-    """How much lower the interval of nDCG@10 may reach where click likelihood is better."""
+    """How far below 0 the interval of nDCG@10 may extend if click likelihood is better."""
     least_queries: int = LEAST_JUDGED
-    """Measures of fewer queries decide nothing, so no ranker is published on fewer."""
+    """Measures on fewer queries decide nothing, so no ranker is published on fewer."""
     resamples: int = 10_000
     seed: int = 7
 
@@ -98,7 +98,7 @@ DEFAULT_RULES = GateRules()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryMeasures:
-    """What one ranker reaches on held-out queries, arrays (n,); NaN where a query does not have the measure."""
+    """A ranker's measures on held-out queries, arrays (n,); NaN if a query does not have the measure."""
 
     ndcg: Floats
     """0 to 1; see `rerank.evaluation.metrics`."""
@@ -113,7 +113,7 @@ class QueryMeasures:
 
 
 RANKER_GROUNDS = (Requirement(NDCG), Requirement(LIKELIHOOD))
-"""A gain in one of these is the ground to publish; for the second nDCG@10 must also be within `ndcg_margin`."""
+"""A gain in one of these is a ground to publish; for the second, nDCG@10 must also be within `ndcg_margin`."""
 RANKER_GUARDS = tuple(Requirement(name, "high", or_equal=True, failure="worse: {}") for name in (NDCG, MRR, LIKELIHOOD))
 SLICE_GUARDS = (NDCG, LIKELIHOOD)
 """The measures that are compared on every slice."""
@@ -126,12 +126,12 @@ class MeasureComparison:
     measure: str
     slice: str
     queries: int
-    """Those of the slice that have the measure."""
+    """The number of queries in the slice that have the measure."""
     challenger: float | None = None
     served: float | None = None
     """Weighted means over these queries."""
     difference: Difference | None = None
-    """None where too few queries have the measure for it to decide anything."""
+    """None if too few queries have the measure to decide anything."""
 
     @property
     def is_better(self) -> bool:
@@ -156,7 +156,7 @@ class Decision:
 
     publish: bool
     reasons: tuple[str, ...]
-    """What it is published for, or everything that it is not."""
+    """The ground for publishing it, or everything that speaks against it."""
     comparisons: tuple[MeasureComparison, ...]
     """Every measure over all queries, then those of the slices."""
     rules: GateRules = DEFAULT_RULES
@@ -174,8 +174,8 @@ def decide(
 ) -> Decision:
     """Applies the rule for click rankers to two rankers' measures on the same n held-out queries.
 
-    `served` is what is served now: another ranker, or the merged order where there is none. `traffic` (n,) weights the
-    queries; equally without. Raises InputError where arrays differ in length.
+    `served` is what serves now: another ranker, or the merged order if there is none. `traffic` (n,) weights the
+    queries; without it, all weigh the same. Raises InputError if arrays differ in length.
     """
     count = len(challenger.ndcg)
     everything = Slice(ALL_QUERIES, np.ones(count, np.bool_))
@@ -222,8 +222,8 @@ def _compare(
 
 
 def _find_ground(overall: Mapping[str, MeasureComparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
-    """The ground to publish, or else what is missing for one; neither where nDCG@10 is worse, which is a reason
-    already."""
+    """The ground to publish, or else what is missing for one; neither if nDCG@10 is worse, which is a reason by
+    itself."""
     ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
     if ndcg.difference is None:
         return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {rules.least_queries:,} are needed",)
@@ -244,7 +244,7 @@ def _find_ground(overall: Mapping[str, MeasureComparison], rules: GateRules) -> 
     return "", tuple(row.failure.format(overall[row.measure]) for row in RANKER_GROUNDS)
 
 
-# Slices of held-out queries that a new ranker must not be worse on, however good it is on the whole.
+# Slices of held-out queries on which a new ranker must not be worse, however good it is on the whole.
 
 TRAFFIC_NAMES = ("head queries", "torso queries", "tail queries")
 NEW_PRODUCTS, NEW_QUERIES = "new products", "new queries"
@@ -252,11 +252,11 @@ NEW_PRODUCTS, NEW_QUERIES = "new products", "new queries"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """Some of n queries."""
+    """A subset of n queries."""
 
     name: str
     rows: Flags
-    """(n,): which ones."""
+    """(n,): whether each query is in it."""
 
 
 def traffic_slices(traffic: Floats) -> tuple[Slice, ...]:
@@ -272,20 +272,20 @@ def traffic_slices(traffic: Floats) -> tuple[Slice, ...]:
 
 
 def new_product_slice(gains: Floats, is_new: Flags) -> Slice:
-    """Queries that a new product answers: one of their candidates, (n, c) both, is new and gains something.
+    """Queries that a new product answers: one of their candidates, (n, c) both, is new and has a gain.
 
-    A ranker that lives on past clicks alone loses these.
+    A ranker that relies on past clicks alone is worse on these.
     """
     return Slice(NEW_PRODUCTS, np.asarray(((gains > 0) & is_new).any(axis=1)))
 
 
 def new_query_slice(queries: Sequence[str], known: Collection[str]) -> Slice:
-    """Those of n queries that are none of the `known` ones."""
+    """The queries, of n, that are not among the `known` ones."""
     return Slice(NEW_QUERIES, np.array([query not in known for query in queries], np.bool_))
 
 
 def language_slices(languages: Sequence[str]) -> tuple[Slice, ...]:
-    """One slice for each language of n queries, by name; none where all queries are of one. "" is of no language."""
+    """One slice for each language of n queries, by name; empty if all have the same. "" means no language."""
     of = np.array(languages, dtype=np.str_)
     found = sorted({*languages} - {""})
     return tuple(Slice(f"language {name}", of == name) for name in found) if len(set(languages)) > 1 else ()

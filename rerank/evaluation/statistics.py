@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     import polars as pl
 
 ALPHA = 0.05
-"""How often an interval of 95% misses the truth."""
+"""The probability with which a 95% interval misses the truth."""
 Z = 1.959964
 """Standard normal quantile of two-sided 95% intervals."""
 _CHUNK_DRAWS = 1 << 21
-"""Draws at a time: their indices and values take about 50 MB."""
+"""The number of draws at a time: their indices and values take about 50 MB."""
 _MOST_UNITS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A mean difference over queries: the challenger's measure less the other's, with a bootstrap interval."""
+    """A mean difference over queries: the challenger's measure minus the other's, with a bootstrap interval."""
 
     mean: float
     low: float
     high: float
     better: float
-    """The share of resamples in which the challenger is better; those in which both are equal count half."""
+    """The share of resamples in which the challenger is better; ties count half."""
     queries: int
 
     def __str__(self) -> str:
@@ -48,18 +48,18 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """The mean difference of two rankers' measures, (n,) each by query, with its percentile interval; of the means of
-    s trainings where they are (s, n).
+    """The mean difference of two rankers' measures, (n,) each by query, with its percentile interval; if they are (s,
+    n), the difference of the means over s trainings.
 
-    Queries are drawn again with replacement, each with both its measures (Efron & Tibshirani 1993, An Introduction to
-    the Bootstrap, sections 13.3 and 16; for rankings: Sakai 2006, Evaluating evaluation metrics based on the bootstrap,
-    section 3). Sessions of one query depend on each other, so queries are what is drawn, and `weights` (n,) says
-    how many sessions each stands for: all means are weighted, those of resamples too. Queries of weight 0, or in which
-    either measure is NaN, are left out. More than 10,000 queries are drawn as that many random groups: the mean varies
-    by as much, and a hundred thousand take no longer. Several trainings are drawn again, too, independently of the
-    queries, so that the interval covers both.
+    Queries are resampled with replacement, each with both its measures (Efron & Tibshirani 1993, An Introduction to the
+    Bootstrap, sections 13.3 and 16; for rankings: Sakai 2006, Evaluating evaluation metrics based on the bootstrap,
+    section 3). Sessions of one query depend on each other, so queries are resampled, and `weights` (n,) is the number
+    of sessions of each: all means are weighted, including those of resamples. Queries of weight 0, or with NaN in
+    either measure, are left out. More than 10,000 queries are resampled as that many random groups: the mean varies by
+    as much, and a hundred thousand take no longer. Several trainings are resampled, too, independently of the queries,
+    so that the interval covers both.
 
-    Raises InputError for arrays of different lengths, infinite measures, negative weights, or where no query is left.
+    Raises InputError for arrays of different lengths, infinite measures, negative weights, or if no query is left.
     """
     if resamples < 1 or not 0 < confidence < 1:
         raise InputError(f"{resamples} resamples at confidence {confidence}: at least 1, and between 0 and 1")
@@ -79,7 +79,7 @@ def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tup
     fits = challenger.shape == served.shape and challenger.shape[-1:] == weights.shape
     if not fits or challenger.ndim not in (1, 2) or challenger.shape[:-1] == (0,):
         shapes = f"{challenger.shape}, {served.shape} and {weights.shape}"
-        raise InputError(f"measures and weights have the shapes {shapes}: one entry a query in each")
+        raise InputError(f"measures and weights have the shapes {shapes}: they need one entry per query")
     if not (weights >= 0).all():
         raise InputError("a query has a negative weight: weights count sessions")
     difference = np.atleast_2d(challenger - served)
@@ -92,7 +92,7 @@ def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tup
 
 
 def _units(weighted: Floats, weights: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """What is drawn: weighted sums (s, m) and weights (m,) of queries, or of groups of them where they are many."""
+    """The resampled units: weighted sums (s, m) and weights (m,) of queries, or of groups of them if they are many."""
     count = len(weights)
     if count <= _MOST_UNITS:
         return weighted, weights
@@ -114,7 +114,7 @@ def _resampled_means(weighted: Floats, weights: Floats, resamples: int, random: 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """From `low` to `high`."""
+    """An interval from `low` to `high`."""
 
     low: float
     high: float
@@ -130,7 +130,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatioSums:
-    """What each shopper adds to a figure that is a sum over a sum: (n,) each, zeros of who was not in it."""
+    """Each shopper's part in a figure that is a ratio of sums: (n,) each, zeros for shoppers who were not in it."""
 
     above: Floats
     below: Floats
@@ -141,35 +141,35 @@ class RatioSums:
 
     @property
     def influence(self) -> Floats:
-        """(n,): by how much each shopper moves the figure, times n; their mean is 0."""
+        """(n,): the change of the figure by each shopper, times n; their mean is 0."""
         return np.asarray((self.above - self.figure * self.below) / self.below.mean())
 
 
 @dataclass(frozen=True, slots=True)
 class SequentialDifference:
-    """The difference of two figures over shoppers, with an interval that stays valid at every look."""
+    """The difference of two figures over shoppers, with an interval that is valid at every look."""
 
     value: float
     fixed: Interval
-    """Valid for one look, at a time that was fixed before."""
+    """Valid for a single look at a time that was fixed in advance."""
     always: Interval
-    """Valid however often and whenever it is looked at."""
+    """Valid for any number of looks at any time."""
     deviation: float
-    """The standard deviation of what a shopper moves it by."""
+    """The standard deviation of a shopper's effect on it."""
     shoppers: int
 
 
 def ratio_difference(
     control: RatioSums, challenger: RatioSums, *, planned: int, alpha: float = ALPHA
 ) -> SequentialDifference | None:
-    """The challenger's figure less the control's, over the same shoppers in both; None where either has nothing below,
-    or there are not two shoppers.
+    """The challenger's figure minus the control's, over the same shoppers in both; None if a denominator is 0, or there
+    are fewer than two shoppers.
 
     Figures are sums over sums, such as clicked searches over searches. Shoppers are independent of each other, searches
     of one shopper are not, so the error is that of the mean of the shoppers' influences (the delta method; Deng,
     Knoblich & Lu 2018, Applying the Delta Method in Metric Analytics). One shopper with all successes and one with none
     are added to each variant (Agresti & Caffo 2000, Simple and Effective Confidence Intervals for Proportions and
-    Differences of Proportions), so that nothing is certain because nothing has happened yet.
+    Differences of Proportions), so that nothing seems certain just because nothing has happened yet.
     """
     if len(control.below) < 2 or not (control.below.sum() > 0 and challenger.below.sum() > 0):
         return None
@@ -178,7 +178,7 @@ def ratio_difference(
 
 
 def above_half(sums: RatioSums, *, planned: int, alpha: float = ALPHA) -> SequentialDifference | None:
-    """A share less one half; None as in `ratio_difference`."""
+    """A share minus one half; None as in `ratio_difference`."""
     if len(sums.below) < 2 or not sums.below.sum() > 0:
         return None
     return _sequential(sums.figure - 0.5, _add_two_shoppers(sums, 0, 1).influence, len(sums.below), planned, alpha)
@@ -188,12 +188,12 @@ def sequence_margin(deviation: float, shoppers: float, planned: int, alpha: floa
     """Half the width of the interval that is valid at every look.
 
     Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021, Time-uniform central limit theory and asymptotic confidence
-    sequences, theorem 2.2: with t observations of deviation s, and any r > 0 that was chosen before,
+    sequences, theorem 2.2: with t observations of deviation s, and any r > 0 that was chosen in advance,
 
         s sqrt(2 (t r^2 + 1) / (t^2 r^2) log(sqrt(t r^2 + 1) / alpha))
 
-    around the mean has the truth in it at all t at once with a probability that comes near 1 - alpha as the first look
-    comes later. It is narrowest near the t for which r^2 = (-2 log(alpha) + log(-2 log(alpha)) + 1) / t: that t is
+    around the mean contains the truth at all t at once, with a probability that approaches 1 - alpha the later the
+    first look is. It is narrowest near the t for which r^2 = (-2 log(alpha) + log(-2 log(alpha)) + 1) / t: that t is
     `planned`.
     """
     surprise = -2.0 * math.log(alpha)
@@ -203,7 +203,7 @@ def sequence_margin(deviation: float, shoppers: float, planned: int, alpha: floa
 
 
 def _add_two_shoppers(sums: RatioSums, place: int, places: int) -> RatioSums:
-    """With the two more shoppers of one of several variants; those of the others are not in it."""
+    """Adds the two shoppers of one of several variants; those of the other variants are not in it."""
     typical = sums.below[sums.below > 0].mean()
     above, below = np.zeros(2 * places), np.zeros(2 * places)
     above[2 * place], below[2 * place : 2 * place + 2] = typical, typical
@@ -219,7 +219,7 @@ def _sequential(value: float, influence: Floats, shoppers: int, planned: int, al
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95% interval; the ends are None where there is too little data for one."""
+    """A value with its 95% interval; the ends are None if there is too little data for one."""
 
     value: float
     lower: float | None = None
@@ -227,7 +227,7 @@ class Estimate:
 
 
 def wilson(hits: pl.Expr, trials: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Lower and upper end of the 95% interval of hits / trials; 0 and 1 where there are no trials.
+    """Lower and upper end of the 95% interval of hits / trials; 0 and 1 if there are no trials.
 
     The score interval of Wilson 1927 (Probable Inference, the Law of Succession, and Statistical Inference), which
     Brown, Cai & DasGupta 2001 (Interval Estimation for a Binomial Proportion) recommend for few trials.

@@ -1,1 +1,1 @@
-"""The teacher: a cross-encoder that scores pairs of query and product text, to label with and to measure against."""
+"""The teacher: a cross-encoder that scores pairs of query and product text, for labels and as a reference."""

@@ -1,4 +1,4 @@
-"""The teacher that is a cross-encoder of sentence-transformers: found, fetched, loaded, run on torch."""
+"""Teachers that are sentence-transformers cross-encoders: found, fetched, loaded, and run on torch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _SAFE = {"use_safetensors": True}
 
 
 def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> CrossEncoder:
-    """The model in float32, ready to run; `device` None takes the GPU where there is one.
+    """The model in float32, ready to run; `device` None means the GPU if there is one.
 
-    Raises EncoderUnavailableError where sentence-transformers cannot load the folder, and for a classifier.
+    Raises EncoderUnavailableError if sentence-transformers cannot load the folder, and for a classifier.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -45,14 +45,14 @@ def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> Cro
             model.float().eval()
             missing = _missing_head(source, model)
     except Exception as error:
-        # What loading raises depends on the file that is broken: OSError, ValueError, KeyError, safetensors' own.
+        # The type of error depends on the broken file: OSError, ValueError, KeyError, or one of safetensors.
         message = f"{source.folder} cannot be loaded ({type(error).__name__}: {str(error)[:300]}); fetch it again"
         raise EncoderUnavailableError(message) from error
     if model.num_labels != 1:
         message = f"{source.folder} is a classifier with {model.num_labels} outputs; a cross-encoder that ranks has 1"
         raise EncoderUnavailableError(message)
     if missing:
-        # transformers would make them up, and warn in a log: scores without any meaning.
+        # transformers would initialise them randomly, and only log a warning: the scores would be meaningless.
         message = f"{source.folder} lacks weights of its last layers ({', '.join(missing)}); fetch it again"
         raise EncoderUnavailableError(message)
     return model
@@ -73,7 +73,7 @@ def _missing_head(source: ModelSource, model: CrossEncoder) -> list[str]:
 
 
 def logits(model: CrossEncoder, batch: Batch) -> torch.Tensor:
-    """What the model says of each pair of a batch, (b,), where the model is."""
+    """The model's output for each pair of a batch, (b,), on the model's device."""
     import torch
 
     padding = int(model.tokenizer.pad_token_id or 0)
@@ -105,7 +105,7 @@ def model_length(model: CrossEncoder) -> int:
 
 
 def spec_of(source: ModelSource, model: CrossEncoder, runtime: Runtime, max_length: int, opset: int = 0) -> TeacherSpec:
-    """What a teacher of this model says about itself."""
+    """The spec of a teacher with this model."""
     length = min(max_length, model_length(model))
     return TeacherSpec(
         format=FORMAT,
@@ -120,14 +120,14 @@ def spec_of(source: ModelSource, model: CrossEncoder, runtime: Runtime, max_leng
 
 _ARCHITECTURE = "ForSequenceClassification"
 _USUAL_OUTPUTS = 2
-"""Of a config.json that does not say: transformers leaves out what is its default."""
+"""The outputs if config.json does not say: transformers omits its default."""
 
 
 def find_cross_encoder(name: str, cache: Path) -> ModelSource:
     """The cross-encoder of this name: a folder's path, or a name on the model hub, fetched once into `cache`.
 
-    Raises EncoderUnavailableError where it is missing or not a cross-encoder with one output whose weights
-    are safetensors.
+    Raises EncoderUnavailableError if it is missing or is not a cross-encoder with one output whose weights are
+    safetensors.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -148,14 +148,14 @@ def _from_hub(name: str, cache: Path) -> Path:
 
 
 def check_obtainable(name: str, cache: Path) -> None:
-    """Raises EncoderUnavailableError, before any work, for a model that is not on this machine while the hub cannot be
+    """Raises EncoderUnavailableError, before any work, for a model that is not on this machine if the hub cannot be
     reached; the message says how to get it."""
     if not Path(name).expanduser().is_dir() and not _cached(name, cache).is_dir() and (problem := hub_problem(name)):
         raise EncoderUnavailableError(_not_found(name, problem))
 
 
 def _cached(name: str, cache: Path) -> Path:
-    # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
+    # Separate from encoders: the same name may have been opened as one, and saved with a pooling.
     return cache / "cross-encoders" / name.replace("/", "--")
 
 
@@ -176,7 +176,7 @@ def _check(folder: Path) -> None:
         pickled = sorted(path.name for path in folder.rglob("*.bin"))
         found = f"only {', '.join(pickled)}, a pickle, which could run code when it is loaded" if pickled else "none"
         message = (
-            f"{folder} must hold its weights as safetensors; there is {found}; "
+            f"{folder} must have its weights as safetensors; there is {found}; "
             "save the model again with CrossEncoder.save, on a machine where you trust its file"
         )
         raise EncoderUnavailableError(message)
@@ -187,19 +187,19 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     if names and names[0].endswith(_ARCHITECTURE):
         return
     message = (
-        f"{folder} is not a cross-encoder: its config.json names {', '.join(names) or 'no architecture'}, a name that "
+        f"{folder} is not a cross-encoder: its config.json names {', '.join(names) or 'no architecture'}; a name that "
         f"ends with {_ARCHITECTURE} is required"
     )
     if (folder / "modules.json").is_file():
         message += "; it looks like an encoder, which makes vectors"
-    raise EncoderUnavailableError(f"{message}; name a cross-encoder, such as {DEFAULT_TEACHER}")
+    raise EncoderUnavailableError(f"{message}; use a cross-encoder, such as {DEFAULT_TEACHER}")
 
 
 def _config(path: Path) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except FileNotFoundError as error:
-        message = f"{path.parent} is not a cross-encoder (no {path.name}); name a folder that CrossEncoder.save wrote"
+        message = f"{path.parent} is not a cross-encoder (no {path.name}); use a folder that CrossEncoder.save wrote"
         raise EncoderUnavailableError(message) from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EncoderUnavailableError(f"{path} cannot be read ({error}); fetch the model again") from error
@@ -215,7 +215,7 @@ class TorchTeacher:
     def __init__(
         self, source: ModelSource, *, runtime: Runtime = "torch", max_length: int = DEFAULT_MAX_LENGTH
     ) -> None:
-        """Loads the model; raises EncoderUnavailableError where sentence-transformers cannot."""
+        """Loads the model; raises EncoderUnavailableError if sentence-transformers cannot load it."""
         model = load_cross_encoder(source)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
@@ -241,51 +241,51 @@ class TorchTeacher:
             with torch.inference_mode():
                 result: NDArray[np.float32] = logits(self._model, batch).cpu().numpy()
         except RuntimeError as error:
-            # A GPU that is lost or full, above all.
+            # Mostly a lost or full GPU.
             raise EncoderError(f"{self.spec.name} failed on a pair ({str(error)[:300]})") from error
         return result
 
 
 FORMAT = 1
-"""Part of every identity: counts up when the export or the tokenizing of pairs changes what scores come out."""
+"""Part of every identity: increased when the export or the tokenizing of pairs changes the scores."""
 SPEC_FILE = "teacher.json"
 
 
 class TeacherSpec(msgspec.Struct, frozen=True):
-    """What teacher.json holds: all that scoring takes beside weights and tokenizer."""
+    """The content of teacher.json: everything that scoring needs besides weights and tokenizer."""
 
     format: int
     identity: str
     name: str
-    """The model's name, for people."""
+    """The model's name, for display."""
     runtime: Runtime
     max_length: int
-    """Tokens of a pair, special tokens and prompt included."""
+    """The most tokens of a pair, including special tokens and the prompt."""
     prompt: str = ""
-    """What the model wants before a query."""
+    """The text that the model expects before a query."""
     opset: int = 0
     """ONNX operator set; 0 for torch."""
 
 
 def identity_for(source: ModelSource, runtime: Runtime, max_length: int) -> str:
-    """The identity of a model's scores, a folder's name."""
+    """The identity of a model's scores, also a folder name."""
     return identity_of(source.name, source.fingerprint, runtime, max_length, made_in=FORMAT)
 
 
 def read_spec(folder: Path) -> TeacherSpec:
-    """What an exported teacher says about itself.
+    """The spec of an exported teacher.
 
-    Raises EncoderUnavailableError where teacher.json is missing, unreadable or of another format.
+    Raises EncoderUnavailableError if teacher.json is missing, unreadable or of another format.
     """
     path = folder / SPEC_FILE
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=TeacherSpec)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read ({error}); remove the folder to have it made again"
+        message = f"{path} cannot be read ({error}); remove the folder to export it again"
         raise EncoderUnavailableError(message) from error
     if spec.format != FORMAT:
         message = (
-            f"{path} is of format {spec.format}, this program reads {FORMAT}; remove the folder to have it made again"
+            f"{path} has format {spec.format}, but this program reads {FORMAT}; remove the folder to export it again"
         )
         raise EncoderUnavailableError(message)
     return spec

@@ -31,18 +31,18 @@ LEAST_LISTS = 50
 
 @dataclass(frozen=True, slots=True)
 class GradedList:
-    """A query, texts of products, and what each of them is worth to who asks it."""
+    """A query, product texts, and the value of each text for the query."""
 
     query: str
     texts: Sequence[str]
     gains: Sequence[float]
-    """As many as texts, none below 0: 2^grade - 1, or debiased labels."""
+    """One gain per text, at least 0: 2^grade - 1, or debiased labels."""
 
 
 def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
-    """Those that say that one text is better than another.
+    """The lists in which one text is better than another.
 
-    Raises TrainingError for a list whose gains cannot be gains, and where fewer than 50 lists are left.
+    Raises TrainingError for a list with invalid gains, and if fewer than 50 lists are left.
     """
     for number, each in enumerate(lists):
         name, gains = f"list {number} ({each.query[:80]!r})", np.asarray(each.gains, np.float64)
@@ -62,9 +62,9 @@ def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
 def split_by_query(
     lists: Sequence[GradedList], held_out: float, seed: int
 ) -> tuple[list[GradedList], list[GradedList]]:
-    """Lists to train on and lists to validate on: about a share `held_out`, at least one of either.
+    """Training lists and validation lists: about a share `held_out`, at least one of either.
 
-    All lists of a query go the same way, and which way its hash decides, not its place among the others.
+    All lists of a query are in the same part, which depends on the query's hash, not on its position.
     """
 
     def digest(query: str) -> int:
@@ -88,49 +88,49 @@ def fingerprint(lists: Sequence[GradedList]) -> str:
 
 
 def draw_texts(graded: GradedList, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Places of at most `most` texts, at random; where there are more, half are of those that are worth something."""
+    """Indices of at most `most` random texts; if there are more, half of them have a gain."""
     order = rng.permutation(len(graded.texts))
     if len(order) <= most:
         return order
     worth = np.asarray(graded.gains)[order] > 0
     first = order[worth][: max(1, most // 2)]
     others = order[~np.isin(order, first)]
-    # The worthless come first among the others, and the remaining good ones where those are too few.
+    # Texts without gain come first among the others; the remaining ones with gain fill up if those are too few.
     others = others[np.argsort(np.asarray(graded.gains)[others] > 0, kind="stable")]
     return np.concatenate([first, others[: most - len(first)]])
 
 
 _PAIRS = 64
-"""Pairs that are validated at a time."""
+"""The number of pairs that are validated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuningOptions:
-    """How to fine-tune; the defaults are for a model of 12 layers and some thousand queries."""
+    """Options of fine-tuning; the defaults are for a model of 12 layers and some thousand queries."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=3, learning_rate=2e-5, patience=1))
     lists: int = 4
-    """Queries a step."""
+    """The number of queries in a step."""
     texts: int = 16
-    """Of each that a step reads, at most."""
+    """The most texts of each query in a step."""
     held_out: float = 0.1
-    """The share of queries that only validate."""
+    """The share of queries that are used only for validation."""
     max_length: int = DEFAULT_MAX_LENGTH
-    """Tokens of a pair."""
+    """The most tokens of a pair."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuningResult:
-    """What came of it."""
+    """The result of fine-tuning."""
 
     folder: Path
     curve: tuple[Epoch, ...]
-    """Line 0 is the model as it was; validation is nDCG@10 of the queries held out."""
+    """Line 0 is the initial model; validation is nDCG@10 of the held-out queries."""
 
     @property
     def improved(self) -> bool:
-        """False where no epoch was better than the model as it was, which then is what the folder holds."""
+        """False if no epoch was better than the initial model, which the folder then contains."""
         return best_of(self.curve).number > 0
 
 
@@ -146,16 +146,16 @@ def fine_tune(
     """Trains a cross-encoder on `lists` and writes it to the new folder `target`, which `open_teacher` opens.
 
     The loss is ListNet's (see `rerank.training.losses.list_softmax`); a share of the queries is held out, and the
-    weights that order those best are kept. The state after each epoch waits under `cache`, until `target` is written:
-    the same call goes on where it was interrupted. `advance` is told of steps done and the loss of the last. It runs on
-    the GPU where there is one.
+    weights that order those best are kept. The state after each epoch is stored under `cache` until `target` is
+    written, so that the same call resumes an interrupted run. `advance` receives the number of completed steps. It runs
+    on the GPU if there is one.
 
-    Raises TrainingError where the lists teach too little, EncoderUnavailableError as `open_teacher` does, SettingError
-    where `target` exists, StoreError where it cannot be written.
+    Raises TrainingError if the lists do not suffice, EncoderUnavailableError like `open_teacher`, SettingError if
+    `target` exists, StoreError if it cannot be written.
     """
     options = options or FineTuningOptions()
     if target.exists():
-        raise SettingError(f"{target} exists; name a new folder for the fine-tuned cross-encoder, or remove it")
+        raise SettingError(f"{target} exists; use a new folder for the fine-tuned cross-encoder, or remove it")
     kept = select_lists(lists)
     source = find_cross_encoder(name_or_folder, cache)
     identity = f"{source.fingerprint} {fingerprint(kept)} {msgspec.json.encode(options).decode()}"
@@ -180,7 +180,7 @@ def _trained(
     training, validation = split_by_query(lists, options.held_out, options.seed)
 
     def batches(epoch: int) -> Iterator[_Step]:
-        # Dropout's randomness too is the epoch's own, so a resumed run ends as one that was not interrupted.
+        # Dropout's randomness also depends on the epoch only, so a resumed run ends like an uninterrupted one.
         torch.manual_seed(options.seed * 1_000 + epoch)
         return _shuffled(training, options, epoch)
 
@@ -224,7 +224,7 @@ def _loss(model: CrossEncoder, step: _Step, pairs: PairTokenizer) -> Tensor:
 
 
 def _padded(gains: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Gains (B, c), 0 where there is no text, and where there is one."""
+    """Gains (B, c), 0 without a text, and the mask of texts (B, c)."""
     lengths = np.array([len(each) for each in gains])
     is_candidate = np.arange(lengths.max()) < lengths[:, None]
     result = np.zeros(is_candidate.shape, np.float32)
@@ -233,7 +233,7 @@ def _padded(gains: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float32], 
 
 
 def _quality(model: CrossEncoder, lists: Sequence[GradedList], pairs: PairTokenizer) -> float:
-    """nDCG@10 of the model's order, a mean over lists."""
+    """nDCG@10 of the model's order, the mean over lists."""
     model.eval()
     queries = [each.query for each in lists for _ in each.texts]
     scores = np.empty(len(queries), np.float32)

@@ -1,4 +1,4 @@
-"""The teacher on ONNX Runtime and `tokenizers` alone: int8 or float32 on a CPU, without torch."""
+"""The teacher on only ONNX Runtime and `tokenizers`: int8 or float32 on a CPU, without torch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from retrieval.encoders.tokenizer import open_tokenizer
 from retrieval.errors import EncoderError, EncoderUnavailableError
 
 _BATCH_TOKENS = 320
-"""Tokens that one run takes: their activations stay in a core's second-level cache."""
+"""The number of tokens of one run: their activations fit into a core's second-level cache."""
 
 _AHEAD = 1_024
-"""Batches that wait for a thread: those of half a million pairs would fill the memory."""
+"""The number of batches that wait for a thread: those of half a million pairs would fill the memory."""
 _INPUTS = ("input_ids", "token_type_ids")
 
 
 class OnnxTeacher:
     """A cross-encoder exported by `rerank.teacher.onnx_export`.
 
-    Pairs run together only with pairs of just as many tokens, so nothing is padded, and a run uses one thread; runs are
-    spread over all cores by threads of ours. Thread-safe.
+    Pairs run together only with pairs of equal length, so nothing is padded, and a run uses one thread; a thread pool
+    spreads runs over all cores. Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+        """Opens an exported folder; raises EncoderUnavailableError with the name of a missing or damaged file."""
         self.spec: TeacherSpec = read_spec(folder)
         self.identity = self.spec.identity
         self._folder = folder
@@ -67,7 +67,7 @@ class OnnxTeacher:
         try:
             (scores,) = self._session.run(None, {name: arrays[name] for name in self._inputs})
         except Exception as error:
-            # ONNX Runtime's exceptions have no common base but Exception.
+            # ONNX Runtime's exceptions have no common base class except Exception.
             raise EncoderError(f"{self._folder}: the model failed on a pair ({str(error)[:300]})") from error
         return np.asarray(scores, np.float32)[:, 0]
 
@@ -84,7 +84,7 @@ class OnnxTeacher:
         try:
             scores = self.score(["a"], ["a"])
         except EncoderError as error:
-            message = f"{self._folder / MODEL_FILE} does not run ({error}); remove the folder to have it made again"
+            message = f"{self._folder / MODEL_FILE} does not run ({error}); remove the folder to export it again"
             raise EncoderUnavailableError(message) from error
         if not np.isfinite(scores).all():
             message = (

@@ -1,4 +1,4 @@
-"""Exports a cross-encoder as one ONNX graph, token ids in and logits out, beside its tokenizer."""
+"""Exports a cross-encoder as one ONNX graph from token ids to logits, together with its tokenizer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from retrieval.store.files import atomic_folder
 
 
 def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, max_length: int) -> TeacherSpec:
-    """Writes `folder`: model.onnx, tokenizer.json and teacher.json, all that scoring needs; complete or not at all.
+    """Writes `folder`, completely or not at all: model.onnx, tokenizer.json and teacher.json, all that scoring needs.
 
-    The graph takes `input_ids` and, where the model reads them, `token_type_ids`, both (batch, tokens) int64 without
-    padding, and gives `scores` (batch, 1) float32. Raises EncoderUnavailableError for a model that cannot be loaded or
-    exported.
+    The graph takes `input_ids` and, if the model reads them, `token_type_ids`, both (batch, tokens) int64 without
+    padding, and returns `scores` (batch, 1) float32. Raises EncoderUnavailableError for a model that cannot be loaded
+    or exported.
     """
     model = load_cross_encoder(source, device="cpu")
     runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"

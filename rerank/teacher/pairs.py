@@ -1,4 +1,4 @@
-"""Tokenizes pairs of query and text for a cross-encoder: each different text once, cut to the model's length."""
+"""Tokenizes pairs of query and text for a cross-encoder: each distinct text once, cut to the model's length."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ if TYPE_CHECKING:
 
 
 QUERY_TOKENS = 32
-"""Of a query that are read, where the pair is longer than the model reads: past its words, the product counts."""
+"""The tokens of a query that are read if the pair is too long for the model: beyond that, the product counts more."""
 _LEAST_SPECIALS = 2
-"""So many special tokens keep apart the texts of a pair, and are what a pair of empty ones is made of."""
+"""The fewest special tokens that separate the texts of a pair; a pair of empty texts consists of them."""
 _CHUNK = 1_024
-"""Texts tokenized at a time."""
+"""The number of texts tokenized at a time."""
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class PairFormat:
-    """What a tokenizer puts around the two texts of a pair, and the type id of each part."""
+    """The special tokens that a tokenizer adds to a pair of texts, and the type id of each part."""
 
     before: Ids
     between: Ids
     after: Ids
     types: tuple[int, int, int, int, int]
-    """Of `before`, the query, `between`, the text, `after`."""
+    """The type ids of `before`, the query, `between`, the text, `after`."""
 
     @property
     def specials(self) -> int:
-        """Tokens of a pair of empty texts."""
+        """The number of tokens of a pair of empty texts."""
         return len(self.before) + len(self.between) + len(self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pairs that run together, padded with zeros to the longest of them."""
+    """Pairs that run together, padded with zeros to the longest one."""
 
     rows: Ids
-    """(b,): where they stood in what was tokenized."""
+    """(b,): their indices in the tokenized pairs."""
     input_ids: Ids
     """(b, t)"""
     type_ids: Ids
     """(b, t)"""
     mask: Ids
-    """(b, t): 1 where a token is, 0 where padded."""
+    """(b, t): 1 for a token, 0 for padding."""
 
 
 class PairTokens:
-    """Tokenized pairs: the ids of each different query and text, held once, and which of them each pair is."""
+    """Tokenized pairs: the ids of each distinct query and text, and the two indices of each pair."""
 
     def __init__(
         self, form: PairFormat, max_length: int, queries: tuple[list[Ids], Ids], texts: tuple[list[Ids], Ids]
     ) -> None:
-        """`queries` and `texts` are the ids of different texts, with the (n,) place among them for each pair."""
+        """`queries` and `texts` are the ids of distinct texts, with the index (n,) of each pair among them."""
         self._format = form
         self._queries, self._query_of = queries
         self._texts, self._text_of = texts
@@ -70,10 +70,10 @@ class PairTokens:
         room = max_length - form.specials - query_lengths
         self._text_lengths = np.minimum(_lengths(self._texts)[self._text_of], room)
         self.lengths: Ids = query_lengths + self._text_lengths + form.specials
-        """(n,): tokens of each pair."""
+        """(n,): the number of tokens of each pair."""
 
     def same_length(self, most_tokens: int) -> Iterator[Batch]:
-        """Batches of pairs of just as many tokens, longest first, of at most `most_tokens` where more than one."""
+        """Batches of pairs of equal length, longest first, with at most `most_tokens` if more than one pair."""
         order = np.argsort(-self.lengths, kind="stable")
         starts = np.flatnonzero(np.diff(self.lengths[order], prepend=-1))
         for group in np.split(order, starts[1:]):
@@ -105,13 +105,13 @@ class PairTokens:
 
 
 class PairTokenizer:
-    """Makes the tokens of pairs as the model's own tokenizer would, without tokenizing a text twice."""
+    """Makes the same tokens of pairs as the model's own tokenizer, but tokenizes each text once."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> None:
-        """`prompt` precedes each query. The tokenizer is taken over: its padding and truncation go.
+        """`prompt` precedes each query. The tokenizer is modified: its padding and truncation are removed.
 
-        Raises SettingError for a `max_length` that leaves no room for both texts, EncoderUnavailableError for a
-        tokenizer that knows no pairs.
+        Raises SettingError for a `max_length` without room for both texts, EncoderUnavailableError for a tokenizer that
+        does not support pairs.
         """
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -129,9 +129,9 @@ class PairTokenizer:
         self._query_tokens = prompt_tokens + min(QUERY_TOKENS, room // 2)
 
     def tokens(self, queries: Sequence[str], texts: Sequence[str]) -> PairTokens:
-        """The tokens of the pairs (queries[i], texts[i]); a giant text costs no more than a long one.
+        """The tokens of the pairs (queries[i], texts[i]); a very long text costs no more than a long one.
 
-        Raises ValueError where there are not as many of the one as of the other.
+        Raises ValueError if the numbers of queries and texts differ.
         """
         if len(queries) != len(texts):
             raise ValueError(f"{len(queries)} queries cannot be paired with {len(texts)} texts")
@@ -151,7 +151,7 @@ class PairTokenizer:
 
 
 def _different(texts: Sequence[str]) -> tuple[list[str], Ids]:
-    """Each different text, in the order of appearance, and where each of `texts` stands among them."""
+    """The distinct texts, in order of appearance, and the index of each of `texts` among them."""
     places: dict[str, int] = {}
     of = [places.setdefault(text, len(places)) for text in texts]
     return list(places), np.array(of, np.int64)
@@ -167,7 +167,7 @@ def _pair_format(tokenizer: Tokenizer) -> PairFormat:
     query, text = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
     if not len(query) or not len(text):
         raise EncoderUnavailableError(
-            "the model's tokenizer makes no pairs of texts; a cross-encoder needs one that does"
+            "the model's tokenizer does not support pairs of texts; a cross-encoder needs one that does"
         )
     ids, types = np.array(pair.ids, np.int64), pair.type_ids
     before, between, after = ids[: query[0]], ids[query[-1] + 1 : text[0]], ids[text[-1] + 1 :]

@@ -1,4 +1,4 @@
-"""The teacher protocol, pairs of query and text in and scores out, and how one is opened."""
+"""The teacher protocol, which maps pairs of query and text to scores, and the opening of teachers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Teacher(Protocol):
     ) -> NDArray[np.float32]:
         """Logits (n,) of the pairs (queries[i], texts[i]): higher fits better; only order and distance count.
 
-        Pass many pairs at once, in any order: each different text is tokenized once, and pairs of equal length run
-        together. `progress` is told how many more pairs are done. No text is refused: a pair that is longer than the
-        model reads loses the end of its text first. Raises EncoderError when the device or the runtime fails,
-        ValueError where there are not as many queries as texts.
+        Pass many pairs at once, in any order: each distinct text is tokenized once, and pairs of equal length run
+        together. `progress` receives the number of further completed pairs. All texts are accepted: if a pair is too
+        long for the model, the end of its text is cut first. Raises EncoderError if the device or the runtime fails,
+        ValueError if the numbers of queries and texts differ.
         """
         ...
 
@@ -44,11 +44,11 @@ def open_teacher(
 ) -> Teacher:
     """The teacher of a cross-encoder's name on the hub or folder, or of an exported teacher's folder.
 
-    "auto" is torch where it sees a GPU, else ONNX in int8. `max_length` is in tokens of a pair. An ONNX export is made
-    once, kept under `cache` by the fingerprint of the model's files, and opened without torch from then on; two
-    processes may do that at once. Raises EncoderUnavailableError where the model cannot be found, loaded or exported or
-    is not a cross-encoder with one output, SettingError for a runtime that does not exist or that differs from the
-    runtime of an exported folder.
+    "auto" is torch if it finds a GPU, else ONNX in int8. `max_length` is in tokens of a pair. An ONNX export is made
+    once, stored under `cache` by the fingerprint of the model's files, and then opened without torch; two processes may
+    do that at once. Raises EncoderUnavailableError if the model cannot be found, loaded or exported or is not a
+    cross-encoder with one output, SettingError for a runtime that does not exist or differs from the runtime of an
+    exported folder.
     """
     wanted = parse_runtime(runtime, NETWORK_RUNTIMES)
     exported = Path(name_or_folder).expanduser()
@@ -75,6 +75,6 @@ def _check_runtime(exported: Path, wanted: Runtime | None) -> None:
     made_for = read_spec(exported).runtime
     if wanted not in (None, made_for):
         message = (
-            f"{exported} was exported for runtime {made_for}, not {wanted}; name the model that it was exported from"
+            f"{exported} was exported for runtime {made_for}, not {wanted}; use the model from which it was exported"
         )
         raise SettingError(message)

@@ -30,8 +30,8 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     source: str
     """Source of the training data: judgments, clicks or synthetic queries."""
     trained_on: Mapping[str, int]
-    """Counts of queries, positives and dropped rows; and `rerank.ranker.spec.ERASURES`, those of shoppers before the
-    first clicks that it, or what it began with, learned from."""
+    """Counts of queries, positives and dropped rows; and `rerank.ranker.spec.ERASURES`, the number of shopper erasures
+    before the first clicks from which it, or its initial model, was trained."""
     options: Mapping[str, Any]
     """All options, including the seed."""
     curve: Sequence[Epoch]
@@ -76,7 +76,7 @@ def read_towers(folder: Path) -> TextTowersSpec:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EncoderUnavailableError(f"{path} cannot be read ({error}); {_cure(folder)}") from error
     if spec.format != FORMAT:
-        message = f"{path} is of format {spec.format}, this program reads {FORMAT}; {_cure(folder)}"
+        message = f"{path} has format {spec.format}, but this program reads {FORMAT}; {_cure(folder)}"
         raise EncoderUnavailableError(message)
     return spec
 

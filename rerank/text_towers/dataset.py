@@ -143,19 +143,19 @@ def is_validation_query(query: str, share: float, seed: int = 0) -> bool:
 
 
 JUDGING_SHARE = 0.2
-"""Of the queries."""
+"""The share of queries that are only judged."""
 _JUDGING = -1
-"""Divides by other digits than the seeds, from 0 on, of what chooses."""
+"""The seed of this split; the splits that choose have seeds from 0 on."""
 
 
 def is_judging_query(query: str) -> bool:
-    """Whether a query is of the test, a fifth of all, that nothing is trained on or chosen by."""
+    """Whether a query is in the test set, a fifth of all, which is used neither for training nor for any choice."""
     return is_validation_query(query, JUDGING_SHARE, _JUDGING)
 
 
 def judged_gains(judged: Iterable[JudgedQuery], row_of: RowOf) -> dict[str, dict[str, float]]:
-    """The gains of existing products by query, without queries that none answers. Queries that are equal after
-    normalisation are one, each product with its highest gain."""
+    """The gains of existing products by query, without queries that no product answers. Queries that are equal after
+    normalisation are merged, each product with its highest gain."""
     known: dict[str, tuple[str, dict[str, float]]] = {}
     for each in judged:
         _, gains = known.setdefault(normalize_query(each.query), (each.query, {}))

@@ -64,7 +64,7 @@ def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoc
     start, options = weights_of(student.model), task.options
     while (curve := _train_student(task, options, student, teacher, layers)) is None:
         if options.batch == 1:
-            raise TrainingError("the GPU has no memory to teach one text: choose a smaller model")
+            raise TrainingError("the GPU has no memory to train on one text: choose a smaller model")
         options = replace(options, batch=options.batch // 2)
         student.model.load_state_dict(start)
         torch.cuda.empty_cache()

@@ -61,10 +61,10 @@ class TextTower:
         return self._encode([self.ready_product(text) for text in texts], progress)
 
     def save(self, folder: Path, add_files: Callable[[Path], None] = lambda _folder: None) -> None:
-        """Writes a new sentence-transformers folder atomically; `beside` adds files to it. Raises SettingError if
+        """Writes a new sentence-transformers folder atomically; `add_files` adds files to it. Raises SettingError if
         `folder` exists, StoreError if it cannot be written."""
         if folder.exists():
-            raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
+            raise SettingError(f"{folder} exists; use a new folder for the towers, or remove it")
         set_length(self.model, self.full_length)
         try:
             with atomic_folder(folder) as scratch, no_progress_bar():
@@ -106,7 +106,7 @@ def open_text_tower(source: ModelSource, max_length: int, *, device: str | None 
     TrainingError if it has no trainable weights."""
     model = load_model(source, device=device)
     if not any(weight.requires_grad for weight in model.parameters()):
-        raise TrainingError(f"{source.name} has no weights that can be trained: name another model to begin with")
+        raise TrainingError(f"{source.name} has no weights that can be trained: start from another model")
     query, product = prompts(model)
     full = model_length(model)
     length = min(max_length, full)
@@ -159,7 +159,7 @@ ADAPTER_FOLDER = "adapter"
 
 def attach(model: SentenceTransformer, rank: int, seed: int) -> PeftModel:
     """Adds adapters of a rank to all matrices of the transformer and freezes the other weights. The initial output is
-    unchanged. Raises SettingError if the first module is no transformer."""
+    unchanged. Raises SettingError if the first module is not a transformer."""
     body = getattr(model[0], "model", None)
     if not isinstance(body, PreTrainedModel):
         raise SettingError("only a transformer can have low-rank adapters; train this model without them")

@@ -24,11 +24,11 @@ class TextTowerOptions:
     """Training options; the defaults are for a model of 6 layers, or a table, and about ten thousand judged pairs."""
 
     epochs: int = 0
-    """0 for 3, and for 5 where the model is a table."""
+    """0 means 3, or 5 if the model is a table."""
     batch: int = 0
-    """Pairs a step; 0 for 128, and for a twentieth of the pairs, 128 to 512, where the model is a table."""
+    """Pairs per step; 0 means 128, or, if the model is a table, a twentieth of the pairs, within 128 to 512."""
     learning_rate: float = 0.0
-    """The highest; 0 for 1e-4, and for 2e-3 where the model is a table."""
+    """The highest learning rate; 0 means 1e-4, or 2e-3 if the model is a table."""
     weight_decay: float = 0.01
     warm_up: float = 0.1
     """Share of the steps with a rising learning rate; it then falls linearly to 0."""
@@ -68,8 +68,8 @@ class TextTowerOptions:
 
 
 def suited(options: TextTowerOptions, pairs: int, *, is_table: bool) -> TextTowerOptions:
-    """The options with the epochs, batch and learning rate of this kind of model and so many training pairs, where they
-    name none."""
+    """The options with this kind of model's epochs, batch and learning rate for so many training pairs, for those that
+    are not set."""
     epochs, batch, rate = (5, min(max(128, pairs // 20), 512), 2e-3) if is_table else (3, 128, 1e-4)
     return replace(
         options,
@@ -92,9 +92,9 @@ class RetrievedProducts:
     """Results of the published index for each query of a dataset, rows best first, by query number."""
 
     words: Sequence[Rows]
-    """By BM25."""
+    """Results by BM25."""
     vectors: Sequence[Rows]
-    """By the vectors that serve."""
+    """Results by the serving vectors."""
     near_misses: Mapping[int, Rows] = field(default_factory=dict)
     """Near misses by row of a positive, if they are drawn; see `rerank.text_towers.negatives`."""
 
@@ -134,13 +134,13 @@ class TrainedTowers:
     curve: tuple[Epoch, ...]
     """By part; number 0 is the initial model. Validation is nDCG@10 over a fixed pool."""
     steps: int
-    """Of a training that does not stop early."""
+    """The total steps of a training that does not stop early."""
     mixed: WeightMixture
-    """Of the initial weights and those of the best part: the model's weights now."""
+    """The mixture of the initial weights and those of the best part, which the model now has."""
     averaged: int = 1
     """Number of parts in the mean that replaced the best one; 1 if none did."""
     stopped: str = ""
-    """Why it ended early because of a failure."""
+    """The reason why a failure ended it early."""
     notices: tuple[str, ...] = ()
 
     @property

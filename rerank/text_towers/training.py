@@ -115,7 +115,7 @@ class _TowerTraining:
         self._pairs = made.training_pairs
         steps = -(-len(self._pairs) // options.batch)
         self._total = steps * options.epochs
-        # Stores of a federation have as many parts as each other, but not as many steps.
+        # Stores of a federation have the same number of parts, but not of steps.
         parts = 1 if task.federation else min(options.parts, steps)
         cut = np.linspace(0, steps, parts + 1).round().astype(int).tolist()
         self._parts = [(epoch, begin, end) for epoch in range(options.epochs) for begin, end in pairwise(cut)]
@@ -205,7 +205,7 @@ class _TowerTraining:
     def _stop(self, state: RunState, error: NonFiniteLossError) -> str:
         """Reason why training ended; raises NothingBetterError if no part improved."""
         loss = f"the loss became {error.value} {error.place} of {self._total:,}"
-        cure = "lower the learning rate, or look at the labels"
+        cure = "lower the learning rate, or check the labels"
         if best_of(state.progress.curve).number == 0:
             raise NothingBetterError(f"{loss}, before the towers were any better; {cure}") from error
         return f"{loss}; the best weights so far are kept; {cure}"

@@ -25,7 +25,7 @@ class HeldOutActs:
     """v visits of shoppers, and the n products that were chosen in them."""
 
     histories: Histories
-    """(v): what the shopper had done before each visit."""
+    """(v): the shopper's acts before each visit."""
     targets: Ints
     """(n,): rows of products."""
     visits: Ints
@@ -96,7 +96,7 @@ def ranks_of(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> Ints:
 
 
 def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) -> Ints:
-    """The same for any scorer of a catalog of `count` products."""
+    """Ranks for any scorer of a catalog of `count` products; see `ranks_of`."""
     found = [np.empty(0, np.int64)]
     for part, seen in in_parts(held, count, hide_seen=hide_seen):
         found.append(ranks(hide(score(part.histories, part.now), seen), part.targets, part.visits))

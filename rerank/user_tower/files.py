@@ -1,11 +1,11 @@
-"""The folder of a trained user tower: its spec, its report, and the family of models that user towers are.
+"""The folder of a trained user tower: its spec, its report, and the model family of user towers.
 
 model.onnx              the network as it is served
 weights.safetensors     the same network, as it was trained
 products.safetensors    own vectors, biases and neighbours of the products that it knows
 products.json           their ids
-tower.json              UserTowerSpec: all that running the network takes besides
-report.json             UserTowerReport: what it was measured by, and whether it may serve
+tower.json              UserTowerSpec: everything else that running the network needs
+report.json             UserTowerReport: its measures, and whether it may serve
 seal.json               length and XXH3 checksum of each file
 """
 
@@ -55,7 +55,7 @@ FallbackMethod = Literal["near", "in-categories"]
 
 
 class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of tower.json: all that running the network takes in addition to its weights."""
+    """The content of tower.json: everything that running the network needs in addition to its weights."""
 
     format: int = FORMAT
     encoder: str
@@ -73,7 +73,7 @@ class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
     neighbour_options: NeighbourOptions | None = None
     """Options of the neighbours; None without neighbours."""
     text_prior: float = 0.0
-    """Choices that a product's place by its text counts for; 0 where it counts for nothing."""
+    """The weight of a product's place by its text, in choices; 0 if it is not used."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, date: informational."""
 
@@ -148,7 +148,7 @@ USER_TOWERS = ModelFamily(
     extra_files=(TABLE_FILE, IDS_FILE),
     use=model_use(
         "A user tower: it recommends products to a shopper by the history (docs/recommendations.md).",
-        "It predicts the next act of a shopper; whether a recommendation changes what is bought takes an experiment.",
+        "It predicts the next act of a shopper; whether a recommendation changes purchases needs an experiment.",
     ),
     max_file_bytes=_MAX_BYTES,
     max_json_bytes=_MAX_BYTES,

@@ -16,15 +16,15 @@ from retrieval.errors import InputError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 NEWEST, FADING = 8, 0.9
-"""Products of a history, the last ones, that others are compared with by text, and how much less each older one
-counts."""
+"""The number of last products of a history with which others are compared by text, and the weight of each older one
+relative to the next newer one."""
 WORTH: Mapping[str, float] = {"cart": 1.1, "purchase": 0.7}
-"""Of kinds of acts, others being 1: more for what is wanted, less for what is had."""
+"""The weight of kinds of acts, 1 for others: higher for wanted products, lower for owned ones."""
 ONE_CHOICE = 1_800.0
 """Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them; those on
 any products are one visit."""
 MOST_COUNTED = 1_000
-"""Acts of a history, the newest, whose products count for item neighbours."""
+"""The number of newest acts of a history whose products count for item neighbours."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
 _EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
 GAPS = len(_EDGES) + 2
@@ -78,7 +78,7 @@ class Histories:
             np.cumsum([0, *lengths], dtype=np.int64),
         )
         if count and not (made.kinds.min() >= 0 and made.kinds.max() < len(ACT_KINDS)):
-            raise InputError(f"a kind of act is a place in {', '.join(ACT_KINDS)}: 0 to {len(ACT_KINDS) - 1}")
+            raise InputError(f"a kind of act must be an index in {', '.join(ACT_KINDS)}: 0 to {len(ACT_KINDS) - 1}")
         if count and made.products.min() < 0:
             raise InputError(f"a product has the row {made.products.min()}: rows count from 0")
         return made
@@ -136,7 +136,7 @@ class Histories:
 
 
 def visit_numbers(histories: Histories) -> Ints:
-    """(m,): the number of each act's visit, ascending; acts with unknown times are visits of their own."""
+    """(m,): the number of each act's visit, ascending; each act with an unknown time is a separate visit."""
     is_first = ~(np.diff(histories.times, prepend=np.nan) <= ONE_CHOICE)
     is_first[histories.starts[:-1][histories.lengths > 0]] = True
     return np.cumsum(is_first).astype(np.int64) - 1
@@ -149,8 +149,8 @@ def gap_classes(seconds: NDArray[np.float64]) -> Ints:
 
 
 def newest_products(acts: Iterable[tuple[int, int]]) -> dict[int, float]:
-    """The last products of acts, which are the newest first: rows with kinds. By row, with the worth of their last
-    acts; no more acts are read than that takes."""
+    """The last products of acts, which are ordered newest first, as rows with kinds. By row, with the worth of their
+    last acts; only as many acts as needed are read."""
     found: dict[int, float] = {}
     for row, kind in acts:
         if row not in found:
@@ -161,28 +161,28 @@ def newest_products(acts: Iterable[tuple[int, int]]) -> dict[int, float]:
 
 
 def certainty(chosen: Floats, prior: float) -> Floats:
-    """The share of its own score that a product keeps that was chosen so often (m,)."""
+    """The share of its own score that a product keeps, by how often (m,) it was chosen."""
     return np.asarray(chosen / np.maximum(chosen + prior, 1e-9), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextPlaces:
-    """Scores by place: of N products, those that are known by what was chosen."""
+    """Scores by place: for N products, those that are known from choices."""
 
     texts: Floats
-    """(N,): how near each is by its text, ascending."""
+    """(N,): the similarity of each by its text, ascending."""
     known: Floats
-    """(k,): the scores of known products, the highest first."""
+    """(k,): the scores of known products, highest first."""
 
     @classmethod
     def of(cls, scores: Floats, texts: Floats, shares: Floats) -> Self:
-        """Those of products with scores, nearness by text, and shares of their own scores that they keep, (N,) each."""
+        """The places of products with scores, similarity by text, and shares of their own scores to keep, (N,) each."""
         return cls(np.sort(texts), -np.sort(-scores[shares > 0]))
 
     def mixed(self, scores: Floats, texts: Floats, shares: Floats) -> Floats:
-        """Scores (n,) of products, of which each keeps a share (n,); the rest is the score of the known product that is
+        """Scores (n,) of products, each of which keeps a share (n,); the rest is the score of the known product that is
         as high in the order of scores as this one is by `texts` (n,). So a new product, of share 0, gets the place that
-        its text has, and what is chosen often keeps its own."""
+        its text has, and a product that is chosen often keeps its own."""
         if not len(self.known):
             return scores
         nearer = len(self.texts) - np.searchsorted(self.texts, texts, side="right")
@@ -191,8 +191,8 @@ class TextPlaces:
 
 
 def text_scores(vectors: Floats, histories: Histories) -> Floats:
-    """The cosine (n, N) of products, of unit vectors (N, d), with the nearest of each shopper's last products, by
-    their worth; -1 for an empty history."""
+    """The cosine (n, N) of products, given as unit vectors (N, d), with the nearest of each shopper's last products,
+    weighted by their worth; -1 for an empty history."""
     made = np.full((len(histories), len(vectors)), -1.0, np.float32)
     for number in range(len(histories)):
         part = histories.of_shopper(number)

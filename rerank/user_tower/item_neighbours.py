@@ -88,9 +88,9 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
 
 _UNSOLVED = "the item neighbours cannot be computed from these choices; are their times far apart?"
 _TRANSITION_RIDGE = 30.0
-"""As `NeighbourOptions.ridge`, for transitions."""
+"""Like `NeighbourOptions.ridge`, for transitions."""
 _MOST_VISITS, _MOST_BEFORE = 100_000, 200
-"""Visits that transitions are learned from, and acts before each of them: the newest ones."""
+"""The number of newest visits from which transitions are estimated, and of newest acts before each of them."""
 
 
 def _transitions(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
@@ -112,8 +112,8 @@ def _transitions(histories: Histories, rows: Ints, options: NeighbourOptions) ->
 
 
 def _visits(histories: Histories, rows: Ints, options: NeighbourOptions) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Of v visits, none a shopper's first: the products at rows (m,) that were chosen before it and in it, (v, m) each.
-    Without `again` those in it are new to the shopper. Both are weighted by the root of the visit's weight."""
+    """For v visits, none of them a shopper's first: the products at rows (m,) chosen before it and in it, (v, m) each.
+    Without `again`, those in it are new to the shopper. Both are weighted by the root of the visit's weight."""
     import scipy.sparse as sp
 
     column = np.full(int(max(histories.products.max(), rows[-1])) + 1, -1)
@@ -180,16 +180,16 @@ class NeighbourOptions:
     """Options of item neighbours."""
 
     ridge: float | None = 25.0
-    """Added to how many shoppers chose each product, as a multiple of the mean of that; the more, the less is made of
-    few shoppers. None for transitions alone."""
+    """Added to the number of shoppers who chose each product, as a multiple of its mean; higher values reduce the
+    effect of few shoppers. None for transitions only."""
     half_life: float | None = None
-    """Days after which a choice counts half; None where all count alike."""
+    """Days after which a choice counts half; None if all count the same."""
     again: float = 0.0
-    """What a product says of itself, where shoppers may choose it again; the first regression leaves it out."""
+    """A product's weight for itself, if shoppers may choose it again; the first regression leaves it out."""
     transition: float = 0.0
     """Weight of the transitions, relative to the first regression; 0 for none."""
     transition_half_life: float | None = None
-    """Days after which a visit counts half for transitions; None where all count alike."""
+    """Days after which a visit counts half for transitions; None if all count the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,15 +220,13 @@ class Neighbours:
         return Neighbours(starts, new[self.others[chosen]].astype(np.int32), self.strengths[chosen])
 
     def problem(self, count: int) -> str:
-        """The error in the arrays for so many products, or None."""
+        """The error in the arrays for this number of products, or ""."""
         bounds = self.starts
         if len(bounds) != count + 1 or bounds[0] != 0 or bounds[-1] != len(self.others) or (np.diff(bounds) < 0).any():
-            return "holds bounds of neighbours that do not fit"
+            return "has bounds of neighbours that do not match"
         if len(self.others) != len(self.strengths) or ((self.others < 0) | (self.others >= count)).any():
-            return "names neighbours that it does not hold"
-        return (
-            "" if (np.abs(self.strengths) <= 1).all() else "holds strengths of neighbours that are not within -1 and 1"
-        )
+            return "names neighbours that it does not have"
+        return "" if (np.abs(self.strengths) <= 1).all() else "has strengths of neighbours that are not within -1 and 1"
 
     def scores(self, places: Ints, fading: float) -> NDArray[np.float32]:
         """Scores (m,) by the products at positions (w,), oldest first, -1 for none; each older one has `fading` times

@@ -89,8 +89,8 @@ class UserTowerNetwork(nn.Module):
         self.whitening.copy_((directions * scale) @ directions.T)
 
     def read_white(self, vectors: Tensor, weights: Tensor) -> Tensor:
-        """The product (..., k) of whitened text vectors (..., d) and weights (d, k), which are multiplied first: of few
-        columns."""
+        """The product (..., k) of whitened text vectors (..., d) and weights (d, k), which are multiplied first because
+        they have few columns."""
         read: Tensor = (vectors - self.centre) @ (self.whitening @ weights)
         return read
 
@@ -262,7 +262,7 @@ class _Newest(nn.Module):
         return self.network.newest(vectors, own, kinds, gaps)
 
 
-# Candidates of the training softmax: a sample of the products that were ever chosen. Products without a choice are no
+# Candidates of the training softmax: a sample of the products that were ever chosen. Products without a choice are not
 # negatives, so that the tower does not learn to rank new products last.
 
 _LEAST = 1e-12

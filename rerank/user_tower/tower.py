@@ -28,9 +28,9 @@ from retrieval.errors import USER_TOWER, ModelError
 _CHUNK = 256
 """Shoppers per block: their product vectors take about 20 MB."""
 _DEEPEST = 1_000
-"""Products, the best of either order, that are mixed of a large catalog."""
+"""The number of best products, by either order, that are mixed in a large catalog."""
 _BEHIND = np.float32(1e3)
-"""How far the others are put behind these."""
+"""The amount by which the scores of the others are lowered."""
 _SHRINKS = 20.0
 """Number of products at which a category's mean bias has the weight of the global mean."""
 
@@ -63,7 +63,7 @@ class ProductParameters:
     chosen: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     """(m,): how often each was chosen."""
     prior: float = 0.0
-    """Choices that the place of a product by its text counts for (`TextPlaces`); 0 where it counts for nothing."""
+    """The weight of a product's place by its text (`TextPlaces`), in choices; 0 if it is not used."""
 
     def biases(self, count: int, categories: Ints | None) -> Floats:
         """Biases (N,) of all products of the catalog."""
@@ -119,7 +119,7 @@ class UserTower:
         return np.where(is_any, near, 0).astype(np.float32), np.where(is_any, own, 0).astype(np.float32)
 
     def scores(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
-        """Log-likelihood scores (n, N) up to a constant for each shopper; popularity alone for an empty history. `now`
+        """Log-likelihood scores (n, N) up to a constant for each shopper; only popularity for an empty history. `now`
         (n,) in seconds since 1970, if known."""
         near, own = self.parts(histories, now)
         made = near @ self.catalog.T + self.bias
@@ -132,7 +132,7 @@ class UserTower:
         return self.mix(made, text_scores(self.catalog, histories), histories, self._shares)
 
     def shares(self, prior: float) -> Floats:
-        """The share (N,) of its own score that each product keeps, where its place by text counts for so many
+        """The share (N,) of its own score that each product keeps if its place by text has a weight of `prior`
         choices."""
         made = np.zeros(len(self.catalog), np.float32)
         made[self.learned.rows] = certainty(self.learned.chosen, prior)

@@ -41,9 +41,9 @@ class UserTowerOptions:
     """Options of the training."""
 
     epochs: int = 12
-    """The most; it stops early."""
+    """The most epochs; training may stop early."""
     batch: int = 64
-    """Windows of at most 50 acts a step."""
+    """Windows of at most 50 acts per step."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     patience: int = 4
@@ -53,9 +53,9 @@ class UserTowerOptions:
     heads: int = 2
     dropout: float = 0.4
     negatives: int = 1_024
-    """Candidates of a step, at most the whole catalog."""
+    """Candidates per step, at most the whole catalog."""
     unknown: float = 0.3
-    """Share of the products of a step that are reduced to their text, as new ones are."""
+    """Share of the products of a step that are reduced to their text, like new ones."""
     most_products: int = 200_000
     """Maximum products with a vector of their own, the most popular ones."""
     least_shoppers: int = 1
@@ -67,7 +67,7 @@ class UserTowerOptions:
     validation_share: float = 0.1
     """Share of the newest acts that validate the number of epochs."""
     most_validated: int = 2_000
-    """Choices."""
+    """The most choices used for validation."""
     seed: int = 0
 
     def loop(self) -> LoopOptions:
@@ -246,15 +246,15 @@ def _best_added(
     *,
     hide_seen: bool,
 ) -> WeightedNeighbours:
-    """Of `tried`, the one that predicts the held-out acts best when its scores are added to those of `tower` and
-    `start`; `start` where none is better."""
+    """The one of `tried` that predicts the held-out acts best when its scores are added to those of `tower` and
+    `start`; `start` if none is better."""
     reached = np.zeros(len(tried))
     before = 0.0
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
         scores = tower.scores(part.histories, part.now)
         if start.weight:
             scores = scores + np.float32(start.weight) * tower.neighbour_scores(start, part.histories)
-        # What is hidden stays so, whatever is added.
+        # Hidden products stay hidden, whatever is added.
         scores = hide(scores, seen)
         before += _reached(scores, part)
         last = NO_NEIGHBOURS
@@ -271,8 +271,8 @@ _PRIORS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def choose_prior(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> float:
-    """Chooses the choices that a product's place by its text counts for in `tower`, which has none yet: those that
-    predict the held-out acts best, of equals the fewest."""
+    """Chooses the weight, in choices, of a product's place by its text in `tower`, which has none yet: the one that
+    predicts the held-out acts best; of equal ones, the smallest."""
     reached = np.zeros(len(_PRIORS))
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
         scores, texts = tower.scores(part.histories, part.now), text_scores(tower.catalog, part.histories)

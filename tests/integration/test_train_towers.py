@@ -209,7 +209,7 @@ def test_tuning_runs_short_trainings_first(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ("--out {root}", SettingError, "exists; name a new folder for the towers"),
+        ("--out {root}", SettingError, "exists; use a new folder for the towers"),
         ("--judgments {root}/nothing.tsv", JudgmentsError, "cannot be read"),
         ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
         ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),

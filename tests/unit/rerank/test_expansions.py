@@ -95,6 +95,6 @@ def test_a_damaged_table_serves_nothing_and_says_so(root: Path) -> None:
     path.write_bytes(msgspec.json.encode({"sofa": []}))
     found, notices = serving_expansions(root)
     assert found == NO_EXPANSIONS
-    assert "expansions.json" in notices[0] and "met by themselves" in notices[0]
+    assert "expansions.json" in notices[0] and "words match only by themselves" in notices[0]
     with pytest.raises(ModelDamagedError):
         expansion_store(root).open("expansion-0001")

@@ -160,7 +160,7 @@ def test_rankings_must_fit_the_log(simulated: tuple[LoggedSearches, Floats]) -> 
     ranking = ordered(searches, attractiveness)
     with pytest.raises(InputError, match="30 queries and 1 to 5 positions"):
         evaluate_rankings(searches, [ranking[:3]])
-    with pytest.raises(InputError, match="holds pair 240 of 240"):
+    with pytest.raises(InputError, match="has pair 240 of 240"):
         evaluate_rankings(searches, [np.full_like(ranking, searches.log.count)])
     with pytest.raises(InputError, match="a pair of another query"):
         evaluate_rankings(searches, [ranking[::-1].copy()])

@@ -86,9 +86,9 @@ def test_grouped_resampling_gives_the_same_interval() -> None:
 @pytest.mark.parametrize(
     ("challenger", "served", "weights", "words"),
     [
-        ([1.0, 2.0], [1.0], None, "one entry a query in each"),
-        ([[[1.0]]], [[[1.0]]], None, "one entry a query in each"),
-        (np.ones((0, 2)), np.ones((0, 2)), None, "one entry a query in each"),
+        ([1.0, 2.0], [1.0], None, "one entry per query"),
+        ([[[1.0]]], [[[1.0]]], None, "one entry per query"),
+        (np.ones((0, 2)), np.ones((0, 2)), None, "one entry per query"),
         ([1.0], [1.0], [-1.0], "negative weight"),
         ([1.0], [1.0], [0.0], "nothing to compare"),
         ([], [], None, "nothing to compare"),

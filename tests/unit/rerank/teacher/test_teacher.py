@@ -232,7 +232,7 @@ def test_damaged_export_error_names_the_file(tiny: Path, export: Path, tmp_path:
 def test_an_export_of_another_format_is_refused(tiny: Path, export: Path, tmp_path: Path) -> None:
     spec = export / "teacher.json"
     spec.write_text(spec.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(EncoderUnavailableError, match=r"format 99, this program reads 1.*remove the folder"):
+    with pytest.raises(EncoderUnavailableError, match=r"format 99, but this program reads 1.*remove the folder"):
         open_teacher(str(tiny), "onnx-int8", tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_too_few_lists_and_existing_folder_are_refused(tiny: Path, tmp_path: Pat
     with pytest.raises(TrainingError, match=r"10 of 110 lists have texts of different gains; at least 50"):
         fine_tune(str(tiny), [*flat, *graded_lists(10)], tmp_path / "tuned", cache=tmp_path)
     assert not (tmp_path / "tuned").exists()
-    with pytest.raises(SettingError, match=r"exists; name a new folder"):
+    with pytest.raises(SettingError, match=r"exists; use a new folder"):
         fine_tune(str(tiny), graded_lists(60), tmp_path, cache=tmp_path)
 
 

@@ -118,7 +118,7 @@ def test_full_gpu_memory_reduces_the_batch_size(
     assert torch.equal(weights(again), weights(fewer))
     most = 0
     monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
-    with pytest.raises(TrainingError, match="no memory to teach one text"):
+    with pytest.raises(TrainingError, match="no memory to train on one text"):
         prune_layers(task(tower, tmp_path / "none"), 2)
 
 

@@ -42,7 +42,7 @@ def test_gap_buckets_grow_and_include_unknown() -> None:
     [
         ([[1]], [[]], None, "kinds are not as many"),
         ([[1]], None, [[1.0, 2.0]], "times are not as many"),
-        ([[1]], [[9]], None, "a kind of act is a place"),
+        ([[1]], [[9]], None, "a kind of act must be an index"),
         ([[-1]], None, None, "rows count from 0"),
     ],
 )

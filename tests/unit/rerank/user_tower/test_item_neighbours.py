@@ -157,10 +157,10 @@ def test_neighbours_are_mapped_to_new_rows() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"starts": np.array([0, 1])}, "holds bounds of neighbours that do not fit"),
-        ({"starts": np.array([0, 3, 2, 9])}, "holds bounds of neighbours that do not fit"),
-        ({"others": np.full(9, 3, np.int32)}, "names neighbours that it does not hold"),
-        ({"strengths": np.full(9, np.nan, np.float32)}, "holds strengths of neighbours that are not within -1 and 1"),
+        ({"starts": np.array([0, 1])}, "has bounds of neighbours that do not match"),
+        ({"starts": np.array([0, 3, 2, 9])}, "has bounds of neighbours that do not match"),
+        ({"others": np.full(9, 3, np.int32)}, "names neighbours that it does not have"),
+        ({"strengths": np.full(9, np.nan, np.float32)}, "has strengths of neighbours that are not within -1 and 1"),
     ],
 )
 def test_damage_is_reported(change: dict[str, Any], message: str) -> None:

@@ -547,7 +547,7 @@ def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Pa
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
     reseal_ranker(folder)
-    with pytest.raises(ModelDamagedError, match="names neighbours that it does not hold"):
+    with pytest.raises(ModelDamagedError, match="names neighbours that it does not have"):
         read_table(USER_TOWERS.open(folder))
 
 

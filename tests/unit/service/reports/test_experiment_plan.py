@@ -91,7 +91,7 @@ def test_a_log_of_other_products_is_refused(root: Path, hits: dict[str, list[str
     refresh_tables(root, searches(hits, others))
     (merged,) = plan(root, MERGING).variants
     assert merged.estimate.refusal.startswith("the log has shown 0% of what the new ranking shows first")
-    assert merged.text.startswith("What variant merged would have brought cannot be told from the log")
+    assert merged.text.startswith("The log does not show what variant merged would have achieved")
     assert merged.shoppers is None
 
 
