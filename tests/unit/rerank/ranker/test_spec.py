@@ -151,7 +151,7 @@ class TestDamage:
     def test_seal_without_a_required_file_is_refused(self, folder: Path) -> None:
         (folder / REPORT_FILE).unlink()
         reseal_ranker(folder)
-        with pytest.raises(ModelDamagedError, match=r"it has to seal model\.onnx, .*report\.json"):
+        with pytest.raises(ModelDamagedError, match=r"but must seal model\.onnx, .*report\.json"):
             verify_ranker(folder)
 
     def test_oversized_file_or_seal_is_refused_unread(self, folder: Path) -> None:
