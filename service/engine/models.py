@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 
 _NO_STATES = (
-    "scores by features alone: the index has no token states, as one that an older program built; to have them made: "
-    "shelfwise rebuild"
+    "scores by features alone: the encoder of the index has no token states; to use one that has them: "
+    "shelfwise rebuild --encoder NAME"
 )
 
 

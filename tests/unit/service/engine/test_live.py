@@ -425,7 +425,7 @@ def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def old(ranked: Path, cache: Path, tmp_path: Path) -> Path:
-    """An index whose version has no states, as one of an older program, with the same ranker."""
+    """An index whose version has no token states, with the same ranker."""
     root = tmp_path / "index"
     build(root, cache, states=0)
     shutil.copytree(ranked / "rankers", root / "rankers")
@@ -443,7 +443,7 @@ def scores(engine: SearchEngine) -> dict[str, float]:
 def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: Path, old: Path, cache: Path) -> None:
     with SearchEngine.open(ranked, follow=False) as reading, SearchEngine.open(old) as engine:
         (notice,) = engine.notices
-        assert notice.startswith("ranker-0001 scores by features alone: the index has no token states")
+        assert notice.startswith("ranker-0001 scores by features alone: the encoder of the index has no token states")
         assert "shelfwise rebuild" in notice
         alone, expected = scores(engine), scores(reading)
         assert alone.keys() == expected.keys()
