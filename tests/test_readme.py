@@ -37,9 +37,9 @@ PRINTED = {
     ("index", "versions"): "v000001",
     ("index", "verify"): "600 products against",
     ("index", "prune"): "Nothing to remove",
-    ("keys", "create"): "only this once",
-    ("rules", "preview"): "rules now: none; then: week",
-    ("rules", "put"): "1 rule is in place",
+    ("keys", "create"): "only shown once",
+    ("rules", "preview"): "rules before: none; after: week",
+    ("rules", "put"): "1 rule is stored",
     ("evaluate",): "nDCG@10",
 }
 """The commands that run, by their first words, and what they print. The others serve until they are stopped, train,

@@ -1,1 +1,1 @@
-"""The `shelfwise` program: its commands, their options, what they print."""
+"""The `shelfwise` program: its commands, options and output."""

@@ -1,4 +1,4 @@
-"""The demo store: `demo` makes it, builds its index, runs a few searches, and prints what to try next."""
+"""The demo store: `demo` generates it, builds its index, runs a few searches, and prints what to try next."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ _SHOWN_CLASSES = (
 
 @command("demo --folder demo-store", json=False)
 def demo(
-    folder: Annotated[Path, Option(help="Where the demo store is written.")] = Path("demo-store"),
-    products: Annotated[int, Option(help="How many products to generate.", min=100, max=1_000_000)] = 2_000,
-    seed: Annotated[int, Option(help="Another seed makes another store.")] = 7,
+    folder: Annotated[Path, Option(help="Folder of the demo store.")] = Path("demo-store"),
+    products: Annotated[int, Option(help="Number of products to generate.", min=100, max=1_000_000)] = 2_000,
+    seed: Annotated[int, Option(help="Seed of the generated store.")] = 7,
     sessions: Annotated[
-        int, Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
+        int, Option(help="Number of shopper sessions to generate, of some 25 events each.", min=0, max=1_000_000)
     ] = 8_000,
     pictures: Annotated[
-        bool, Option("--pictures", help="Draw a picture of each product, and index them by a small model.")
+        bool, Option("--pictures", help="Draw a picture of each product, and index the pictures with a small model.")
     ] = False,
     serve: Annotated[bool, Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
 ) -> None:
-    """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""
+    """Generate a small, realistic store, English and Chinese, build its index and search it. A rerun takes seconds."""
     with TerminalProgress() as progress:
         progress.begin("demo store", None, "")
         day = utc_now().date() - timedelta(weeks=WEEKS)
@@ -81,7 +81,7 @@ def demo(
 
 
 def _import_events(index: Path, files: DemoFiles, progress: TerminalProgress) -> None:
-    """Imports the log of what its shoppers did, and makes the tables of it."""
+    """Imports the log of the store's shoppers, and refreshes the derived tables."""
     settings = Settings(backend="embedded", events=load_settings().events)
     with EventLog.open(index, settings) as log:
         rejects = rejects_path(log.folder, utc_now())
@@ -90,7 +90,7 @@ def _import_events(index: Path, files: DemoFiles, progress: TerminalProgress) ->
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:
-    """For each shown class the first query that is kept for development."""
+    """The first development query of each shown class."""
     with files.queries.open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
     for name, language in _SHOWN_CLASSES:
@@ -109,7 +109,7 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
         ("check its feed", f"check {files.products} --html report.html"),
         ("change a price", f"index patch {index} d000001 price=9.99"),
         ("measure it", f"evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
-        ("what shoppers did", f"events report {index} --html report.html"),
+        ("report on shoppers", f"events report {index} --html report.html"),
         ("learn from it", f"learn {index}"),
         ("time it", f"bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", "rebuild store YOUR-CATALOG.jsonl"),
@@ -117,12 +117,12 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
     )
     program = _program()
     lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands if command)
-    page = "and then in a browser: http://127.0.0.1:8080/, with what is behind it at http://127.0.0.1:8080/admin"
+    page = "then open http://127.0.0.1:8080/ in a browser; the admin page is http://127.0.0.1:8080/admin"
     return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"
 
 
 def _program() -> str:
-    """The program as a shell here finds it."""
+    """The command with which a shell here runs the program."""
     path = Path(sys.argv[0])
     if shutil.which(path.name) == str(path):
         return path.name

@@ -61,16 +61,16 @@ def import_logs(
     logs: Annotated[
         list[str],
         Argument(
-            help="Logs as UBI's JSON, JSON lines, CSV or Parquet, plain, gzip or zstd; - is standard input.",
+            help="Logs as UBI JSON, JSON lines, CSV or Parquet; plain, gzip or zstd; - for standard input.",
             metavar="LOG",
         ),
     ],
-    mapping: Annotated[str, Option(help="A file that maps the log's columns; or retrotech, online_retail.")] = "",
-    log_format: Annotated[str, Option("--format", help="The logs' format; by default it is recognised.")] = "",
+    mapping: Annotated[str, Option(help="Mapping file for the log's columns, or retrotech, online_retail.")] = "",
+    log_format: Annotated[str, Option("--format", help="Format of the logs; detected by default.")] = "",
     workers: Workers = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Import the events of logs into the event store; run again, it imports only what is new."""
+    """Import the events of logs into the event store. Run again, it imports only new events."""
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
     with EventLog.open(index, load_settings(settings), make=True) as log, TerminalProgress() as progress:
@@ -85,15 +85,15 @@ def import_logs(
 @command("events refresh store")
 def refresh(
     index: Index,
-    days: Annotated[int | None, Option(help="How far back the tables go; by default 180.", min=1, max=36_500)] = None,
+    days: Annotated[int | None, Option(help="Days that the tables cover; by default 180.", min=1, max=36_500)] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Clean new events, find bots, and bring the tables that are derived from events up to date."""
+    """Clean new events, detect bots, and update the derived tables."""
     loaded = load_settings(settings)
     with _upkeep(index, loaded) as (log, others, tables):
         left = sum(store.count() for store in others)
         if left:
-            show_notices((f"{left:,} events are in the other store: shelfwise events move brings them here",))
+            show_notices((f"{left:,} events are in the other event store; to move them here: shelfwise events move",))
         kept_days = loaded.events.retention_days
         removed = run_expire(log, kept_days, others).events if kept_days is not None else 0
         if removed:
@@ -104,7 +104,7 @@ def refresh(
 
 @command("events report store --html report.html")
 def report(index: Index, page: HtmlFile = None) -> None:
-    """Report what shoppers did: funnel, clicks by position, queries, products, fraud, rejected rows."""
+    """Report shoppers' behaviour: funnel, clicks by position, queries, products, fraud, rejected rows."""
     found = stored_report(index)
     if page:
         try:
@@ -118,17 +118,17 @@ def report(index: Index, page: HtmlFile = None) -> None:
 def exposure(
     index: Index, by: Annotated[str, Option(help=f"{', '.join(BY)}, or a field, such as attributes.seller.")] = "brand"
 ) -> None:
-    """Show how impressions, clicks and revenue are shared among groups of products, against merit by clicks."""
+    """Show how impressions, clicks and revenue are shared among groups of products, compared with merit by clicks."""
     emit(exposure_report(index, by), show_exposure)
 
 
 @command("events export store --out events-parquet")
 def export(
     index: Index,
-    folder: Annotated[Path, Option("--out", help="Where the files are written.")] = Path("events-export"),
+    folder: Annotated[Path, Option("--out", help="Folder of the files.")] = Path("events-export"),
     settings: SettingsFile = None,
 ) -> None:
-    """Write all events as Parquet, a file for each month, with pseudonyms in place of shoppers."""
+    """Write all events as Parquet, one file per month, with pseudonyms of shoppers."""
     with EventLog.open(index, load_settings(settings), make=False) as log, TerminalProgress() as progress:
         progress.begin("export", log.store.count(), "events")
         exported = export_events(log.store, folder, progress.advance)
@@ -139,13 +139,13 @@ def export(
 @command("events forget store u1042")
 def forget(
     index: Index,
-    shopper: Annotated[str, Argument(help="The shopper, as the store's events name them.", metavar="USER")] = "",
+    shopper: Annotated[str, Argument(help="Id of the shopper in the store's events.", metavar="USER")] = "",
     pseudonyms: Annotated[
-        list[str] | None, Option("--pseudonym", help="Instead of a name, a pseudonym of it. Repeatable.")
+        list[str] | None, Option("--pseudonym", help="A pseudonym of the shopper, instead of the id. Repeatable.")
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Remove a shopper from the event store and from every derived table, and verify that nothing is left."""
+    """Erase a shopper from the event store and from every derived table, and verify that nothing is left."""
     if bool(shopper) == bool(pseudonyms):
         raise typer.BadParameter("name the shopper", param_hint="USER")
     with _upkeep(index, load_settings(settings)) as (log, others, tables):
@@ -164,11 +164,11 @@ def forget(
 def expire(
     index: Index,
     days: Annotated[
-        int | None, Option(help="How old events may be; by default events.retention_days.", min=1, max=36_500)
+        int | None, Option(help="Maximum age of events; by default events.retention_days.", min=1, max=36_500)
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Remove events that are older than so many days, what was derived from them, and keys that are not needed."""
+    """Remove events older than a number of days, the data derived from them, and keys that are no longer needed."""
     loaded = load_settings(settings)
     days = days or loaded.events.retention_days
     if days is None:
@@ -182,7 +182,7 @@ def expire(
 
 @command("events rotate-key store", json=False)
 def rotate_key(index: Index, settings: SettingsFile = None) -> None:
-    """Make a new key for pseudonyms: what a shopper does from now on is not linked with what they did before."""
+    """Create a new key for pseudonyms, so that a shopper's future events are not linked to earlier ones."""
     with EventLog.open(index, load_settings(settings), make=False) as log:
         _show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
 
@@ -193,12 +193,12 @@ def move(
     target: Annotated[Backend, Option("--to", help="Where the events are stored from then on.")],
     settings: SettingsFile = None,
 ) -> None:
-    """Move all events between this machine and the cluster; nothing may record events meanwhile."""
+    """Move all events between this machine and the cluster. No process may record events meanwhile."""
     loaded = load_settings(settings)
     is_clustered = target == "elasticsearch"
     if is_in_cluster(index, loaded) != is_clustered:
         raise SettingError(
-            f"events are recorded where the index is searched, which is not {target}: run first "
+            f"events must be stored where the index is searched, which is not {target}; first run "
             f"shelfwise rebuild {index} --backend {target}"
         )
     with (
@@ -214,7 +214,7 @@ def move(
 
 @contextmanager
 def _upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTablesManager]]:
-    """The events of an index, other stores that may hold some, and their tables, whose steps are drawn."""
+    """The events of an index, other stores that may have some, and their tables, with progress on the terminal."""
     with (
         EventLog.open(index, settings, make=False) as log,
         other_stores(index, settings) as others,
@@ -228,7 +228,7 @@ def _show_import(report: ImportReport, rejects: Path) -> None:
     different = {"products": report.products, "shoppers": report.shoppers, "sessions": report.sessions}
     pairs: list[tuple[str, str | Text]] = [
         ("rows", f"{report.rows:,} in {report.seconds:.1f} s, {report.rows_per_second:,.0f} a second"),
-        ("events", f"{report.added:,} new, {report.repeated:,} that were there already"),
+        ("events", f"{report.added:,} new, {report.repeated:,} already there"),
         ("kinds", counts_text(report.events)),
         ("time", span),
         ("different", ", ".join(f"{name}: {_many(count)}" for name, count in different.items())),
@@ -258,7 +258,7 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
             ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
             ("refunds", f"{tables.refunds:,} charged clicks on sponsored hits are fraud" if tables.refunds else ""),
             ("rejected", counts_text(done.rejected) or "none"),
-            ("clocks", f"{done.corrected:,} events had their times corrected" if done.corrected else ""),
+            ("clocks", f"{done.corrected:,} events with corrected times" if done.corrected else ""),
             ("tables", counts_text(done.tables)),
             ("labels", _weights_text(tables.label_weights())),
             ("seconds", f"{done.seconds:.1f}"),
@@ -267,21 +267,21 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
 
 
 def _later_text(days: int) -> str:
-    return f"{days:,} later days with events are too few for a window of their own" if days else ""
+    return f"{days:,} later days with events are too few for another window" if days else ""
 
 
 def _weights_text(weights: pl.DataFrame) -> str:
-    """The weights, as shares of their sum."""
+    """The weights as shares of their sum."""
     values, purchases = weights["weight"].to_list(), weights["purchases"][0]
     total = sum(values) or 1.0
     shares = ", ".join(f"{name} {value / total:.0%}" for name, value in zip(weights["signal"], values, strict=True))
     if weights["fitted"].all():
         return f"{shares}: fitted to {purchases:,} later purchases"
-    return f"{shares}: a convention, since {purchases:,} later purchases are too few to fit to"
+    return f"{shares}: a convention; {purchases:,} later purchases are too few to fit them"
 
 
 def show_exposure(report: ExposureReport) -> None:
-    """A line for each group, and the measures of all."""
+    """Prints a line for each group, and the measures over all groups."""
     heads = ("shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%")
     table = plain_table(report.by, *heads, right=heads)
     for each in report.groups:
@@ -290,8 +290,8 @@ def show_exposure(report: ExposureReport) -> None:
     show_pairs(
         (
             ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
-            ("distance", f"{report.distance:.4f} of the groups' shares from those by merit (AWRF, 0 to 1)"),
-            ("Gini", f"{report.gini_groups:.3f} of the groups, {report.gini_products:.3f} of the products shown"),
+            ("distance", f"{report.distance:.4f} between the groups' shares and those by merit (AWRF, 0 to 1)"),
+            ("Gini", f"{report.gini_groups:.3f} over groups, {report.gini_products:.3f} over the products shown"),
             ("expected", "loss {:.4f}, disparity {:.4f}, relevance {:.4f}".format(*astuple(report.expected))),
             ("examination", ", ".join(f"{each:.2f}" for each in report.examination[:10])),
         )
@@ -314,20 +314,20 @@ def _show_export(exported: EventExport, folder: Path) -> None:
 
 
 def _show_erasure(done: ErasureReport) -> None:
-    found = ", ".join(done.found_in) if done.found_in else "in none of them"
+    found = ", ".join(done.found_in) if done.found_in else "not in any of them"
     show_pairs(
         (
             ("removed", f"{done.events:,} events, {done.rejected_rows:,} rejected rows"),
             ("left", f"{done.remaining_events:,} events, {done.remaining_rows:,} values in tables"),
-            ("searched", f"{done.files:,} files; the shopper is {found}"),
+            ("searched", f"{done.files:,} files; the shopper was {found}"),
         )
     )
     if not done.events:
-        say("No events of this shopper were found; is the name spelled as in the log?")
+        say("No events of this shopper were found; check that the id is spelled as in the log.")
     if done.is_complete:
         say("No data of this shopper is left.", style="green")
     else:
-        say("Some data is left: stop the processes that use these events, and try again.", style="bold red")
+        say("Some data is left; stop the processes that use these events, and try again.", style="bold red")
 
 
 def _show_expiry(done: ExpiryReport) -> None:
@@ -335,17 +335,17 @@ def _show_expiry(done: ExpiryReport) -> None:
         (
             ("removed", f"{done.events:,} events from before {moment(done.before_day * DAY_MS):%Y-%m-%d}"),
             ("", f"{done.reject_files:,} files of rejected rows" if done.reject_files else ""),
-            ("keys", f"{', '.join(done.keys)}: no pseudonym is under them any more" if done.keys else ""),
+            ("keys", f"{', '.join(done.keys)}: no pseudonym uses them any more" if done.keys else ""),
         )
     )
 
 
 def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
     *old, _ = pseudonyms.names
-    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until their events have been removed"
-    say(f"Pseudonyms are made with {name} from now on{kept}. Back up {pseudonyms.path}.")
+    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
+    say(f"New pseudonyms use the key {name}{kept}. Back up {pseudonyms.path}.")
 
 
 def _show_move(moved: MoveResult, target: str) -> None:
-    already = f", {moved.repeated:,} were there already" if moved.repeated else ""
+    already = f", {moved.repeated:,} were already there" if moved.repeated else ""
     say(f"{moved.moved:,} events were moved to {target}{already}.")

@@ -32,12 +32,12 @@ from service.settings import load_settings
 if TYPE_CHECKING:
     from service.reports.experiment_plan import ExperimentPlan
 
-ExperimentId = Annotated[str, Argument(help="An experiment's id.", metavar="EXPERIMENT")]
+ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXPERIMENT")]
 
 
 @command("experiments list store")
 def list_experiments(index: Index) -> None:
-    """List the experiments of an index, and which of them run."""
+    """List the experiments of an index, and their states."""
     now, stored = datetime.now(UTC), _store(index).read().documents
     emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
 
@@ -48,7 +48,7 @@ def put(
     file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
     by: By = "",
 ) -> None:
-    """Add an experiment, or replace one that has not begun. A running service takes part within a second."""
+    """Add an experiment, or replace one that has not started. A running service takes part within a second."""
     experiment, store = read_experiment(file), _store(index)
     check_rankers(experiment, stored_problem(index))
     _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
@@ -60,10 +60,10 @@ def plan(
     file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
     settings: SettingsFile = None,
 ) -> None:
-    """Estimate from the log what each variant would bring, and how many shoppers an A/B test takes, before it runs."""
+    """Estimate from the log, before an experiment runs, the effect of each variant and the shoppers that it needs."""
     check_index(index)
     experiment = read_experiment(file)
-    # Imports what trains rankers, which other commands do without.
+    # Imports the training of rankers, which other commands do not need.
     from service.reports.experiment_plan import plan_experiment
 
     with TerminalProgress() as progress:
@@ -74,14 +74,14 @@ def plan(
 
 @command("experiments stop store merging --by m7")
 def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
-    """End an experiment for good; its figures stay."""
+    """End an experiment permanently; its results stay."""
     changed = _store(index).stop(experiment, who=by)
-    _emit_change(changed, f"{experiment} is stopped.", f"{experiment} was over already.")
+    _emit_change(changed, f"{experiment} is stopped.", f"{experiment} had already ended.")
 
 
 @command("experiments report store merging")
 def report(index: Index, experiment: ExperimentId) -> None:
-    """Report the results of an experiment, from the tables that `shelfwise events refresh` made."""
+    """Report the results of an experiment, from the tables of the last shelfwise events refresh."""
     check_index(index)
     found = stored_report(index, experiment, datetime.now(UTC))
     emit(found, _show_report, document=report_document(found))
@@ -135,7 +135,7 @@ def _show_report(report: ExperimentReport) -> None:
     show_table(_draft_table(analysis.draft, experiment) if analysis.draft else _figures(analysis))
     if analysis.comparisons:
         show_table(_comparisons(analysis.comparisons))
-    say("'any look' holds whenever you look; 'one look' only at an end that was planned before.")
+    say("'any look' is valid at any time; 'one look' only at an end that was planned in advance.")
 
 
 def _show_plan(found: ExperimentPlan) -> None:
@@ -162,7 +162,7 @@ def _show_plan(found: ExperimentPlan) -> None:
         say(f"An A/B test finds a difference of {least} with about {found.shoppers:,} shoppers: {days}.")
     for each in found.variants:
         if each.shoppers is not None:
-            say(f"If variant {each.variant} moves them as much as it moves clicks, with about {each.shoppers:,}.")
+            say(f"If variant {each.variant} changes them as much as clicks: about {each.shoppers:,} shoppers.")
 
 
 def _how(experiment: Experiment) -> str:
@@ -172,7 +172,7 @@ def _how(experiment: Experiment) -> str:
 
 def _variant(variant: Variant) -> str:
     given = ", ".join(f"{name} {value}" for name, value in variant.options.given.items())
-    return f"{variant.name} ({given or 'as it is'})"
+    return f"{variant.name} ({given or 'unchanged'})"
 
 
 def _figures(analysis: ExperimentAnalysis) -> Table:

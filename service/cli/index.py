@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from indexer.feeds.base import RejectedRow
     from service.cli.verify import Problem, Verification
 
-Before = Annotated[str, Argument(help="The earlier version; by default the one before the other.", metavar="BEFORE")]
-After = Annotated[str, Argument(help="The later version; by default the one that serves.", metavar="AFTER")]
+Before = Annotated[str, Argument(help="The earlier version; by default the one before AFTER.", metavar="BEFORE")]
+After = Annotated[str, Argument(help="The later version; by default the serving one.", metavar="AFTER")]
 
 
 @command("index versions store")
 def versions(index: Index) -> None:
-    """List the versions of an index: what each holds, what it changed, and which one serves."""
+    """List the versions of an index with their content and changes, and mark the serving one."""
     store = Store(index)
     emit(list_versions(store), _show_versions, store)
 
@@ -56,7 +56,7 @@ def compare(
     index: Index,
     before: Before = "",
     after: After = "",
-    examples: Annotated[int, Option(help="Ids to name of each kind of change.", min=0)] = 5,
+    examples: Annotated[int, Option(help="Example ids of each kind of change.", min=0)] = 5,
 ) -> None:
     """Show what changed between two versions: products, fields, settings, encoder, rows of the feed."""
     store = Store(index)
@@ -65,7 +65,7 @@ def compare(
         store.check_known(after)
         older = versions_before(store, after)
         if not older:
-            raise UnknownVersionError(f"{index} has no version before {after} to compare it with; name two of its own")
+            raise UnknownVersionError(f"{index} has no version before {after} to compare it with; name two versions")
         before = older[-1]
     emit(compare_versions(store, before, after, examples=examples), _show_diff)
 
@@ -74,10 +74,10 @@ def compare(
 def rollback(
     index: Index,
     version: Annotated[
-        str, Argument(help="By default the newest whole one before the one that serves.", metavar="VERSION")
+        str, Argument(help="By default the newest complete one before the serving one.", metavar="VERSION")
     ] = "",
 ) -> None:
-    """Let an earlier version serve again; engines that have the index open reload it by themselves."""
+    """Make an earlier version serve again. Open engines reload it by themselves."""
     store = Store(index)
     store.check_ours()
     with store.lock("rollback"), cluster_versions(store) as cluster:
@@ -88,14 +88,14 @@ def rollback(
 @command("index prune store --keep 2 --dry-run")
 def prune(
     index: Index,
-    keep: Annotated[int, Option(help="How many of the newest versions stay.", min=1)],
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    keep: Annotated[int, Option(help="Number of the newest versions to keep.", min=1)],
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what would be removed, and remove nothing.")] = False,
 ) -> None:
-    """Remove old versions, encoders that none uses and live changes that all have; the version that serves stays."""
+    """Remove old versions, unused encoders and live changes that all versions contain. The serving version is kept."""
     from indexer.incremental import prune_journal
 
     store = Store(index)
-    # Where the current version is damaged another one serves, and stays too.
+    # If the current version is damaged, another one serves and is kept, too.
     spare = (store.serving()[0].version,)
     if dry_run:
         surplus = store.surplus(keep, spare)
@@ -114,13 +114,13 @@ def prune(
 @command("index verify store --all")
 def verify(
     index: Index,
-    version: Annotated[str, Option(help="By default the one that serves.")] = "",
+    version: Annotated[str, Option(help="By default the serving one.")] = "",
     every: Annotated[bool, Option("--all", help="Verify every version.")] = False,
     encode: Annotated[
-        bool, Option("--encode", help="Also encode a sample of the products again; loads the encoder.")
+        bool, Option("--encode", help="Also encode a sample of the products again, which loads the encoder.")
     ] = False,
 ) -> None:
-    """Check every checksum, and that records, terms and vectors agree. Exit code 1 where something is wrong."""
+    """Verify all checksums, and that records, terms and vectors agree. Exit code 1 if there is a problem."""
     from service.cli.verify import store_problems, verify_version
 
     store = Store(index)
@@ -166,7 +166,7 @@ def _show_diff(found: VersionDiff) -> None:
     one, other, products, fields = found.before, found.after, found.products, found.fields
     say((one.version, "bold"), " → ", (other.version, "bold"))
     if found.is_empty:
-        say("The two answer every search alike.")
+        say("Both versions give the same results.")
     by_field = [f"{name} {count:,}" for name, count in products.fields.items()]
     more = ", ..." if len(by_field) > _MOST_FIELDS else ""
     show_pairs(
@@ -198,7 +198,7 @@ def _changes(changes: ProductList) -> str:
 def _show_rollback(done: Rollback, undo: str) -> None:
     show_notices(done.passed_over)
     if done.version == done.previous_version:
-        say((done.version, "bold"), " serves already.")
+        say((done.version, "bold"), " already serves.")
         return
     say((done.version, "bold"), f" serves: {done.products:,} products, made {time_text(done.created)}.")
     if done.previous_version:
@@ -240,21 +240,21 @@ _MOST_SHOWN = 10
 
 
 class ChangeReport(msgspec.Struct, frozen=True):
-    """What a change did: the number of the last change, and how many products are new or different."""
+    """Result of live changes: the number of the last change, and the number of added or changed products."""
 
     sequence: int = 0
     products: int = 0
 
 
 class UpsertReport(ChangeReport, frozen=True):
-    """The same of a feed, with the rows that could not be used, by reason."""
+    """A `ChangeReport` of a feed, with its rejected rows by reason."""
 
     rejected: dict[str, int] = {}
 
 
 @command("index upsert store new-products.jsonl")
 def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
-    """Add the products of a feed to an index, or replace those of the same id, at once and without a rebuild."""
+    """Add or replace the products of a feed at once, without a rebuild."""
     from indexer.feeds.reader import read_products
 
     rejected: Counter[str] = Counter()
@@ -270,7 +270,7 @@ def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
         rows = read_products(feeds, fields, reject, format=feed.format)
         read, done = _upsert(engine, (row.product for row in rows))
     if rejected and not read:
-        raise FeedError(f"no row can be used, so nothing is changed; {'; '.join(examples)}")
+        raise FeedError(f"no row is valid; nothing was changed; {'; '.join(examples)}")
     more = rejected.total() - len(examples)
     show_notices((*examples, f"and {more:,} more rows") if more else examples)
     emit(UpsertReport(done.sequence, done.products, dict(rejected)), _show_change, "added or replaced")
@@ -278,7 +278,7 @@ def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
 
 @command("index delete store 3920564 3920565")
 def delete(index: Index, ids: Annotated[list[str], Argument(help="Ids of products.", metavar="ID")]) -> None:
-    """Remove products from an index, at once; ids that are not there are no error."""
+    """Remove products at once. Unknown ids are ignored."""
     with open_engine(index, models=False) as engine:
         changed = engine.delete(ids)
     emit(ChangeReport(changed.sequence, changed.products), _show_change, "deleted")
@@ -287,10 +287,10 @@ def delete(index: Index, ids: Annotated[list[str], Argument(help="Ids of product
 @command("index patch store 3920564 price=9.99 availability=in_stock attributes.colour=red expires=")
 def patch(
     index: Index,
-    product: Annotated[str, Argument(help="A product's id.", metavar="ID")],
-    values: Annotated[list[str], Argument(help="New values; an empty one clears the field.", metavar="FIELD=VALUE")],
+    product: Annotated[str, Argument(help="Id of the product.", metavar="ID")],
+    values: Annotated[list[str], Argument(help="New values; an empty value clears the field.", metavar="FIELD=VALUE")],
 ) -> None:
-    """Change some fields of a product, at once: its price, its availability, an attribute."""
+    """Change fields of a product at once, such as its price, its availability or an attribute."""
     parsed = parse_values(product, values)
     with open_engine(index, models=False) as engine:
         changed = engine.patch(product, **parsed)
@@ -298,7 +298,7 @@ def patch(
 
 
 def _upsert(engine: SearchEngine, products: Iterator[Product]) -> tuple[int, ChangeReport]:
-    """Upserts products in batches, each whole or not at all; returns how many were read, and what was done."""
+    """Upserts products in batches, each of which is atomic; returns the number of products read, and the result."""
     read, done = 0, ChangeReport()
     while batch := _clean(islice(products, _BATCH)):
         changed = engine.upsert(batch)
@@ -308,7 +308,7 @@ def _upsert(engine: SearchEngine, products: Iterator[Product]) -> tuple[int, Cha
 
 
 def _clean(products: Iterable[Product]) -> list[Product]:
-    """As a rebuild cleans them, so that the next one finds the feed's products equal to these."""
+    """Cleans products like a rebuild, so that the next rebuild finds the feed's products equal to them."""
     from indexer.cleaning.cleaner import Cleaner
 
     return list(Cleaner().clean(list(products)).products)
@@ -318,7 +318,7 @@ def _show_change(report: ChangeReport, done: str) -> None:
     say(f"{count_text(report.products, 'product')} {done}.")
 
 
-# The values of a patch as they are typed in a terminal: FIELD=VALUE, read by the field's type.
+# The values of a patch as typed in a terminal: FIELD=VALUE, parsed by the field's type.
 
 _NUMBERS = ("price", "rating", "rating_count")
 _REPEATABLE = ("images", "identifiers.", "attributes.")
@@ -328,10 +328,10 @@ _STRUCTURED = ("identifiers", "attributes", "variants", "places")
 def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
     """The value of each field, for `retrieval.updates.validation.validate_patch` to check.
 
-    An empty value clears the field. A category's levels are separated by `>`; images, one kind of identifier and one
-    attribute are given several values by being named several times; whole mappings, variants and places are JSON.
+    An empty value clears the field. A category's levels are separated by `>`. Several images, values of one kind of
+    identifier or of one attribute are given by repeating the field. Whole mappings, variants and places are JSON.
 
-    Raises ChangeError for what is not FIELD=VALUE, and for a second value where a field has one.
+    Raises ChangeError for arguments that are not FIELD=VALUE, and for a second value of a field that has one.
     """
     given: dict[str, list[str]] = {}
     for each in typed:
@@ -348,7 +348,7 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
     if len(values) > 1:
         if not name.startswith(_REPEATABLE):
             raise ChangeError(
-                f"product {product_id!r}: {name} has one value, {len(values)} were given", product_id, name
+                f"product {product_id!r}: {name} can have one value, {len(values)} were given", product_id, name
             )
         return values
     if not value:
@@ -357,7 +357,7 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
         try:
             return float(value)
         except ValueError:
-            return value  # which is then refused as the field's value
+            return value  # validation then rejects it as the field's value
     if name == "category":
         return [level.strip() for level in value.split(">")]
     if name == "images" or name.startswith("identifiers."):
@@ -366,7 +366,7 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
 
 
 def _parse_literal(value: str) -> object:
-    """18 is a number, true a boolean, "18" in quotes a text, as is all that is no JSON."""
+    """Parses 18 as a number, true as a boolean, "18" in quotes as text; anything that is not JSON is text, too."""
     try:
         found: object = msgspec.json.decode(value)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

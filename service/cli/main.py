@@ -1,4 +1,4 @@
-"""The `shelfwise` program: one group that imports a command's module when it is run or asked for its help."""
+"""The `shelfwise` program: a command group that imports a command's module when it runs or prints its help."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typer.core import TyperCommand, TyperGroup
 from retrieval.errors import ShelfwiseError
 
 if TYPE_CHECKING:
-    from typer._click import Command, Context, HelpFormatter  # typer has no public name for them
+    from typer._click import Command, Context, HelpFormatter  # typer does not export them
 
 
 class Entry(NamedTuple):
-    """A command: the function that runs it, as "module:function", and its line of help."""
+    """A command: its function as "module:function", and its line of help."""
 
     target: str
     help: str
@@ -35,10 +35,10 @@ COMMANDS: Mapping[str, Entry] = {
     "rebuild": Entry("service.cli.rebuild:rebuild", "Build an index from feeds, and publish it."),
     "search": Entry("service.cli.search:search", "Search an index."),
     "serve": Entry("service.cli.serve:serve", "Serve an index over HTTP."),
-    "mcp": Entry("service.cli.serve:mcp", "Let an AI assistant search an index, over MCP."),
-    "learn": Entry("service.cli.train:learn", "Train everything on shoppers' events, and publish what is better."),
+    "mcp": Entry("service.cli.serve:mcp", "Let an AI assistant search an index over MCP."),
+    "learn": Entry("service.cli.train:learn", "Train all models on shoppers' events, and publish the better ones."),
     "check": Entry("service.cli.rebuild:check", "Report the data quality of feeds."),
-    "demo": Entry("service.cli.demo:demo", "Make a demo store, build its index and search it."),
+    "demo": Entry("service.cli.demo:demo", "Generate a demo store, build its index and search it."),
     "evaluate": Entry("benchmarks.commands:evaluate", "Measure the ranking against judgments."),
 }
 GROUPS: Mapping[str, Group] = {
@@ -47,9 +47,9 @@ GROUPS: Mapping[str, Group] = {
         {
             "versions": Entry("service.cli.index:versions", "List the versions of an index."),
             "compare": Entry("service.cli.index:compare", "Show what changed between two versions."),
-            "rollback": Entry("service.cli.index:rollback", "Let an earlier version serve again."),
+            "rollback": Entry("service.cli.index:rollback", "Make an earlier version serve again."),
             "prune": Entry("service.cli.index:prune", "Remove old versions."),
-            "verify": Entry("service.cli.index:verify", "Check that an index is whole."),
+            "verify": Entry("service.cli.index:verify", "Verify the integrity of an index."),
             "upsert": Entry("service.cli.index:upsert", "Add or replace products at once."),
             "patch": Entry("service.cli.index:patch", "Change some fields of a product at once."),
             "delete": Entry("service.cli.index:delete", "Remove products at once."),
@@ -60,20 +60,20 @@ GROUPS: Mapping[str, Group] = {
         {
             "answer": Entry("service.cli.search:answer", "Answer a question from the store's own texts."),
             "suggest": Entry("service.cli.search:suggest", "Complete what a shopper has typed so far."),
-            "similar": Entry("service.cli.search:similar", "Show the products most like one."),
-            "related": Entry("service.cli.search:related", "Show what goes with a product, or instead of it."),
-            "picture": Entry("service.cli.search:picture", "Show the products that look most like a picture."),
+            "similar": Entry("service.cli.search:similar", "Show the products most similar to a product."),
+            "related": Entry("service.cli.search:related", "Show complements and substitutes of a product."),
+            "picture": Entry("service.cli.search:picture", "Show the products most similar to a picture."),
             "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
         },
     ),
     "answers": Group(
-        "Texts for answers, and questions without one.",
+        "Answer texts, and questions without an answer.",
         {
             "import": Entry("service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
             "list": Entry("service.cli.search:list_texts", "List the texts."),
             "delete": Entry("service.cli.search:delete_texts", "Delete texts."),
             "encode": Entry("service.cli.search:encode_texts", "Encode texts that lack a vector."),
-            "unanswered": Entry("service.cli.search:unanswered", "List questions that no text answers."),
+            "unanswered": Entry("service.cli.search:unanswered", "List questions without an answer."),
         },
     ),
     "rules": Group(
@@ -85,7 +85,7 @@ GROUPS: Mapping[str, Group] = {
             "delete": Entry("service.cli.rules:delete", "Delete rules."),
             "history": Entry("service.cli.rules:history", "Show who changed what."),
             "restore": Entry("service.cli.rules:restore", "Restore all rules of a revision."),
-            "preview": Entry("service.cli.rules:preview", "Show what a change would do to a search."),
+            "preview": Entry("service.cli.rules:preview", "Preview the effect of a change on a search."),
         },
     ),
     "synonyms": Group(
@@ -98,18 +98,18 @@ GROUPS: Mapping[str, Group] = {
             "import": Entry("service.cli.synonyms:import_lines", "Add the synonyms of a text file."),
             "export": Entry("service.cli.synonyms:export", "Print the synonyms as a text file."),
             "proposals": Entry("service.cli.synonyms:proposals", "Show the proposals with their evidence."),
-            "accept": Entry("service.cli.synonyms:accept", "Make a proposal a synonym."),
+            "accept": Entry("service.cli.synonyms:accept", "Accept a proposal as a synonym."),
             "decline": Entry("service.cli.synonyms:decline", "Never propose a synonym again."),
         },
     ),
     "relations": Group(
-        "What goes with a product, or is chosen instead of it.",
+        "Relations of products: complements, accessories, substitutes.",
         {
-            "refresh": Entry("service.cli.synonyms:refresh_relations", "Find the relations of the products again."),
+            "refresh": Entry("service.cli.synonyms:refresh_relations", "Update the relations of all products."),
             "show": Entry("service.cli.synonyms:show_relations", "Show the relations of a product."),
             "add": Entry("service.cli.synonyms:add_relation", "Add a relation between two products."),
-            "remove": Entry("service.cli.synonyms:remove_relation", "Remove a relation, also at later refreshes."),
-            "withdraw": Entry("service.cli.synonyms:withdraw_relation", "Take a correction of a relation back."),
+            "remove": Entry("service.cli.synonyms:remove_relation", "Remove a relation, also from later refreshes."),
+            "withdraw": Entry("service.cli.synonyms:withdraw_relation", "Withdraw a correction of a relation."),
             "history": Entry("service.cli.synonyms:relation_history", "Show who changed what."),
         },
     ),
@@ -117,10 +117,10 @@ GROUPS: Mapping[str, Group] = {
         "Relevance settings: candidate limits, typo tolerance, signals.",
         {
             "show": Entry("service.cli.relevance:show", "Print the settings as JSON."),
-            "put": Entry("service.cli.relevance:put", "Replace the settings by those of a file."),
+            "put": Entry("service.cli.relevance:put", "Replace the settings with those of a file."),
             "history": Entry("service.cli.relevance:history", "Show who changed what."),
             "restore": Entry("service.cli.relevance:restore", "Restore the settings of a revision."),
-            "preview": Entry("service.cli.relevance:preview", "Show what other settings would do to a search."),
+            "preview": Entry("service.cli.relevance:preview", "Preview the effect of other settings on a search."),
         },
     ),
     "sponsored": Group(
@@ -131,8 +131,8 @@ GROUPS: Mapping[str, Group] = {
             "delete": Entry("service.cli.rules:delete_campaigns", "Delete campaigns."),
             "history": Entry("service.cli.rules:campaign_history", "Show who changed what."),
             "restore": Entry("service.cli.rules:restore_campaigns", "Restore all campaigns of a revision."),
-            "log": Entry("service.cli.rules:show_ledger", "Show what became of each click."),
-            "report": Entry("service.cli.rules:report_campaigns", "Count hits shown, clicks and charges by day."),
+            "log": Entry("service.cli.rules:show_ledger", "Show the result of each click."),
+            "report": Entry("service.cli.rules:report_campaigns", "Report impressions, clicks and charges by day."),
         },
     ),
     "experiments": Group(
@@ -149,13 +149,13 @@ GROUPS: Mapping[str, Group] = {
         "Shoppers' events: import, tables, report, privacy.",
         {
             "import": Entry("service.cli.events:import_logs", "Import event logs."),
-            "refresh": Entry("service.cli.events:refresh", "Bring the derived tables up to date."),
+            "refresh": Entry("service.cli.events:refresh", "Update the derived tables."),
             "report": Entry("service.cli.events:report", "Report funnel, clicks, queries and fraud."),
             "exposure": Entry("service.cli.events:exposure", "Show how exposure is shared among groups."),
             "export": Entry("service.cli.events:export", "Write all events as Parquet."),
-            "forget": Entry("service.cli.events:forget", "Remove everything about a shopper."),
+            "forget": Entry("service.cli.events:forget", "Erase all data of a shopper."),
             "expire": Entry("service.cli.events:expire", "Remove events older than a number of days."),
-            "rotate-key": Entry("service.cli.events:rotate_key", "Make a new key for pseudonyms."),
+            "rotate-key": Entry("service.cli.events:rotate_key", "Create a new key for pseudonyms."),
             "move": Entry("service.cli.events:move", "Move events to or from the cluster."),
         },
     ),
@@ -165,9 +165,9 @@ GROUPS: Mapping[str, Group] = {
             "list": Entry("service.cli.models:list_models", "List the rankers and user towers."),
             "show": Entry("service.cli.models:show", "Show a model and its evaluation."),
             "compare": Entry("service.cli.models:compare", "Compare the measures of two rankers."),
-            "rollback": Entry("service.cli.models:rollback", "Let an earlier model serve again."),
-            "off": Entry("service.cli.models:off", "Let no ranker serve."),
-            "prune": Entry("service.cli.models:prune", "Make a smaller ranker of a stored one."),
+            "rollback": Entry("service.cli.models:rollback", "Make an earlier model serve again."),
+            "off": Entry("service.cli.models:off", "Switch rankers off."),
+            "prune": Entry("service.cli.models:prune", "Create a smaller ranker from a stored one."),
         },
     ),
     "train": Group(
@@ -175,17 +175,15 @@ GROUPS: Mapping[str, Group] = {
         {
             "ranker": Entry("service.cli.train:ranker", "Train the ranker on clicks or on the catalog."),
             "towers": Entry("service.cli.train:towers", "Fine-tune the encoder on judgments or clicks."),
-            "users": Entry("service.cli.train:users", "Train the user tower that recommends."),
-            "expansions": Entry(
-                "service.cli.train:expansions", "Learn which words of products stand for those of queries."
-            ),
-            "default": Entry("service.cli.train:default", "Train one ranker for stores without their own."),
+            "users": Entry("service.cli.train:users", "Train the user tower for recommendations."),
+            "expansions": Entry("service.cli.train:expansions", "Learn which product words match which query words."),
+            "default": Entry("service.cli.train:default", "Train one ranker for stores without a ranker."),
         },
     ),
     "aliases": Group(
         "Other names of the indexes of a directory.",
         {
-            "set": Entry("service.cli.serve:set_alias", "Let an alias name an index."),
+            "set": Entry("service.cli.serve:set_alias", "Set an alias of an index."),
             "list": Entry("service.cli.serve:list_aliases", "List the aliases."),
             "delete": Entry("service.cli.serve:delete_alias", "Delete an alias."),
         },
@@ -194,9 +192,9 @@ GROUPS: Mapping[str, Group] = {
         "API keys of the HTTP service.",
         {
             "create": Entry("service.cli.serve:create_key", "Create a key and print it once."),
-            "list": Entry("service.cli.serve:list_keys", "List the keys and what each may do."),
+            "list": Entry("service.cli.serve:list_keys", "List the keys with their scopes."),
             "withdraw": Entry("service.cli.serve:withdraw_key", "Withdraw a key."),
-            "narrow": Entry("service.cli.serve:narrow", "Sign a narrower key with a key."),
+            "narrow": Entry("service.cli.serve:narrow", "Derive a narrower key from a key."),
         },
     ),
     "bench": Group(
@@ -204,17 +202,17 @@ GROUPS: Mapping[str, Group] = {
         {
             "latency": Entry("benchmarks.commands:latency", "Latency and throughput of searches."),
             "recall": Entry("benchmarks.commands:recall", "Recall of the vector index against a full scan."),
-            "quality": Entry("benchmarks.commands:quality", "Methods of merging over several judged sets."),
-            "intent": Entry("benchmarks.commands:intent", "Whether a query that names a kind of product finds it."),
-            "answers": Entry("benchmarks.commands:answers", "Answers to questions, and whether they are right."),
-            "throughput": Entry("benchmarks.commands:throughput", "Text analysis and every runtime of the encoder."),
+            "quality": Entry("benchmarks.commands:quality", "Ranking quality of merging methods on judged sets."),
+            "intent": Entry("benchmarks.commands:intent", "Whether queries that name a kind of product find it."),
+            "answers": Entry("benchmarks.commands:answers", "Correctness of answers to questions."),
+            "throughput": Entry("benchmarks.commands:throughput", "Text analysis and all runtimes of the encoder."),
             "backends": Entry("benchmarks.commands:backends", "The same index embedded and in Elasticsearch."),
-            "sponsored": Entry("benchmarks.commands:sponsored", "Sponsored placement at bids of any height."),
-            "complaints": Entry("benchmarks.commands:complaints", "Users' complaints, as cases for several programs."),
-            "http": Entry("benchmarks.commands:http", "The HTTP service at a rate and overloaded."),
+            "sponsored": Entry("benchmarks.commands:sponsored", "Sponsored placement at low and high bids."),
+            "complaints": Entry("benchmarks.commands:complaints", "Users' complaints as cases for several programs."),
+            "http": Entry("benchmarks.commands:http", "The HTTP service at a fixed rate and overloaded."),
             "freshness": Entry("benchmarks.commands:freshness", "Time from a live change to a search that finds it."),
-            "incremental": Entry("benchmarks.commands:incremental", "A rebuild after few products changed."),
-            "scale": Entry("benchmarks.commands:scale", "Figures of catalogs by size, and of larger ones."),
+            "incremental": Entry("benchmarks.commands:incremental", "A rebuild after a few products changed."),
+            "scale": Entry("benchmarks.commands:scale", "Measures by catalog size, extrapolated to larger ones."),
             "peers": Entry("benchmarks.commands:peers", "Other search programs on the same products and queries."),
             "vectors": Entry("benchmarks.commands:vectors", "Vector libraries: recall against time."),
         },
@@ -224,10 +222,10 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class OptionalValues(TyperCommand):
-    """A command some of whose options may stand without their value: typer has no such options."""
+    """A command with options whose value may be omitted, which typer does not support."""
 
     values_without: Mapping[str, str] = {}
-    """By option: its value where it stands alone."""
+    """The value of each such option when it is given without one."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         completed: list[str] = []
@@ -239,7 +237,7 @@ class OptionalValues(TyperCommand):
 
 
 def load_command(name: str, entry: Entry) -> Command:
-    """Imports a command's module, and makes a command of its function."""
+    """Imports a command's module, and creates the command from its function."""
     module, _, function = entry.target.partition(":")
     run = getattr(import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -249,7 +247,7 @@ def load_command(name: str, entry: Entry) -> Command:
 
 
 class LazyGroup(TyperGroup):
-    """A group whose help comes from the tables above, and whose commands are imported one at a time."""
+    """A group that takes its help from the tables above, and imports its commands one at a time."""
 
     entries: Mapping[str, Entry | Group] = {**COMMANDS, **GROUPS}
 
@@ -289,22 +287,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
-app.callback()(lambda: None)  # so that typer makes a group of an app without commands of its own
+app.callback()(lambda: None)  # so that typer makes a group of an app without own commands
 
 
 def main() -> None:
-    """Runs the program. Exit codes: 0 done, 1 refused or failed, 2 misuse."""
+    """Runs the program. Exit codes: 0 success, 1 refusal or failure, 2 wrong usage."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character shows its escape; a title is no reason to fail.
+            # A character that the terminal cannot show is escaped, so that a title cannot make a command fail.
             stream.reconfigure(errors="backslashreplace")
     run(app)
 
 
 def run(program: typer.Typer) -> None:
-    """Runs an app; an error that the program raises is printed in one line, and the exit code is 1.
+    """Runs an app. An error of the program is printed in one line, and the exit code is 1.
 
-    So is the lack of torch, which an environment that serves does without.
+    The same holds if torch is missing, since environments that only serve do without it.
     """
     try:
         program()

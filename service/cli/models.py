@@ -34,7 +34,7 @@ ExpansionModels = ModelList[ExpansionSpec, ExpansionReport]
 
 @command("models list store")
 def list_models(index: Index) -> None:
-    """List the rankers, user towers and expansions of an index: how each was evaluated, and which one serves."""
+    """List the rankers, user towers and expansions of an index, with their evaluations, and mark the serving ones."""
     check_index(index)
     encoding = stored_encoding(index)
     rankers = model_store.list_models(ranker_store(index), encoding)
@@ -47,10 +47,10 @@ def list_models(index: Index) -> None:
 @command("models show store ranker-0003")
 def show(
     index: Index,
-    name: Annotated[str, Argument(help="Of any kind; by default the ranker that serves.", metavar="MODEL")] = "",
+    name: Annotated[str, Argument(help="A model of any kind; by default the serving ranker.", metavar="MODEL")] = "",
     card: Annotated[bool, Option("--card", help="Print its model card, as Markdown.")] = False,
 ) -> None:
-    """Show what a ranker, a user tower or an expansion is, what it was trained on, and how it was evaluated."""
+    """Show a ranker, a user tower or an expansion: its training data and its evaluation."""
     check_index(index)
     encoding = stored_encoding(index)
     if card:
@@ -79,11 +79,11 @@ def show(
 def compare(
     index: Index,
     before: Annotated[
-        str, Argument(help="By default what the other was judged against, or the one before.", metavar="BEFORE")
+        str, Argument(help="By default the one that AFTER was compared with, or the one before.", metavar="BEFORE")
     ] = "",
-    after: Annotated[str, Argument(help="The later one; by default the one that serves.", metavar="AFTER")] = "",
+    after: Annotated[str, Argument(help="The later one; by default the serving one.", metavar="AFTER")] = "",
 ) -> None:
-    """Show the measures of two rankers side by side, with the difference."""
+    """Show the measures of two rankers side by side, with their differences."""
     check_index(index)
     registry, encoding = ranker_store(index), stored_encoding(index)
     later = registry.open(after or _serving(registry), encoding)
@@ -96,11 +96,11 @@ def rollback(
     name: Annotated[
         str,
         Argument(
-            help="Of any kind; by default the newest ranker before the one that serves that can.", metavar="MODEL"
+            help="A model of any kind; by default the newest usable ranker before the serving one.", metavar="MODEL"
         ),
     ] = "",
 ) -> None:
-    """Let an earlier model serve again; engines that have the index open reload it by themselves."""
+    """Make an earlier model serve again. Open engines reload it by themselves."""
     check_index(index)
     store = model_store_of(index, name)
     done = store.rollback(name, stored_encoding(index))
@@ -113,9 +113,9 @@ def rollback(
 @command("models off store")
 def off(
     index: Index,
-    expansions: Annotated[bool, Option("--expansions", help="Switch learned expansions off, not rankers.")] = False,
+    expansions: Annotated[bool, Option("--expansions", help="Switch off learned expansions, not rankers.")] = False,
 ) -> None:
-    """Let no ranker serve, also none that is published later: results keep the merged order until a rollback."""
+    """Switch rankers off, including those published later: results keep the merged order until a rollback."""
     check_index(index)
     store: ModelStore[Any, Any] = expansion_store(index) if expansions else ranker_store(index)
     emit({"before": store.off()}, _show_off, store)
@@ -124,18 +124,18 @@ def off(
 @command("models prune store ranker-0003 --heads 1 --feed-forward 64 --precision int8")
 def prune(
     index: Index,
-    ranker: Annotated[str, Argument(help="By default the one that serves.", metavar="RANKER")] = "",
+    ranker: Annotated[str, Argument(help="By default the serving one.", metavar="RANKER")] = "",
     heads: Annotated[int | None, Option(help="Attention heads to keep; by default all.", min=1)] = None,
     feed_forward: Annotated[int | None, Option(help="Feed-forward units to keep; by default all.", min=0)] = None,
     layers: Annotated[
-        int | None, Option(help="0 keeps only the features head; by default the layer stays.", min=0, max=1)
+        int | None, Option(help="0 keeps only the features head; by default the layer is kept.", min=0, max=1)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "int8"] | None, Option(help="Of the graph that serves; by default as it is.")
+        Literal["fp32", "int8"] | None, Option(help="Precision of the served graph; by default unchanged.")
     ] = None,
     publish: Annotated[bool, Option("--publish", help="Let the smaller ranker serve.")] = False,
 ) -> None:
-    """Make a smaller ranker of a stored one, without the parts that matter least, and say how far both agree."""
+    """Create a smaller ranker from a stored one by removing its least important parts, and report their agreement."""
     check_index(index)
     from rerank.ranker.pruning import PruningTarget  # torch is slow to load
     from service.training.ranker_pruning import RankerPruningOptions, prune_ranker
@@ -150,7 +150,7 @@ def prune(
 
 
 def ranker_document(added: AddedRanker) -> dict[str, object]:
-    """A newly stored ranker as JSON has it."""
+    """The JSON of a newly stored ranker."""
     document: dict[str, object] = {"ranker": added.model.name, "serves": added.serves, "report": added.model.report}
     return document | {"removed": added.removed, "notices": added.notices}
 
@@ -160,7 +160,7 @@ def _document(model: StoredRanker | StoredUserTower | StoredExpansion, serves: b
 
 
 def _serving(registry: RankerStore) -> str:
-    """The ranker that serves; raises UnknownModelError where none does, which says why."""
+    """The serving ranker; raises UnknownModelError with the reason if there is none."""
     found = registry.serving(stored_encoding(registry.root))
     if found.model is not None:
         show_notices(found.notices)
@@ -171,13 +171,13 @@ def _serving(registry: RankerStore) -> str:
 
 
 def _compared_with(registry: RankerStore, later: StoredRanker) -> str:
-    """What a ranker was judged against, or the one before it; raises UnknownModelError where there is neither."""
+    """The ranker that another was compared with, or the one before it; raises UnknownModelError if there is neither."""
     names = registry.names()
     if later.report.against in names:
         return later.report.against
     older = names[: names.index(later.name)]
     if not older:
-        message = f"{registry.root} has no ranker before {later.name} to compare it with; name two of its own"
+        message = f"{registry.root} has no ranker before {later.name} to compare it with; name two rankers"
         raise UnknownModelError(message)
     return older[-1]
 
@@ -201,14 +201,14 @@ def _show_rankers(listed: Rankers, index: Path) -> None:
             table.add_row(*_ranker_row(entry))
         show_table(table)
     else:
-        say(f"No ranker of its own yet. To train one: shelfwise train ranker {index}")
+        say(f"This index has no ranker yet. To train one: shelfwise train ranker {index}")
     for entry in reversed(listed.models):
         reasons = entry.report.rejection_reasons if entry.report else ()
         more = f"; {len(reasons) - 1} more: shelfwise models show {index} {entry.name}" if len(reasons) > 1 else ""
         _show_state(entry, f"{reasons[0]}{more}" if reasons else "")
     show_notices(map(printable, listed.notices))
     if listed.is_off:
-        cure = f"; to serve one: shelfwise models rollback {index}" if listed.models else ""
+        cure = f"; to switch them on: shelfwise models rollback {index}" if listed.models else ""
         say(f"Rankers are switched off: results keep the merged order{cure}")
     elif listed.models and not listed.serving:
         say("No ranker serves: results keep the merged order.")
@@ -240,7 +240,7 @@ def _show_expansions(listed: ExpansionModels, index: Path) -> None:
 
 
 def _show_listed(listed: ModelList[Any, Any], table: Table, none_serves: str) -> None:
-    """A table of models, why some of them do not serve, and that none does."""
+    """Prints a table of models, the reasons why some do not serve, and a message if none serves."""
     show_table(table)
     for entry in reversed(listed.models):
         _show_state(entry, "; ".join(entry.report.rejection_reasons) if entry.report else "")
@@ -250,7 +250,7 @@ def _show_listed(listed: ModelList[Any, Any], table: Table, none_serves: str) ->
 
 
 def _show_state(entry: ModelEntry[Any, Any], rejected: str) -> None:
-    """Why a model does not serve, if it cannot."""
+    """Prints the reason why a model cannot serve, if there is one."""
     if entry.problem:
         say(f"{entry.name} cannot be used: {printable(entry.problem)}", style="red")
     elif rejected:
@@ -285,13 +285,13 @@ def _show_ranker(ranker: StoredRanker) -> None:
     show_pairs(
         (
             ("ranker", f"{ranker.name}, made {time_text(report.created)}"),
-            ("identity", spec.identity + (f", trained on from {spec.parent}" if spec.parent else "")),
+            ("identity", spec.identity + (f", continued from {spec.parent}" if spec.parent else "")),
             ("kind", _kind(spec)),
             ("encoder", f"{spec.encoder}, states of dimension {spec.state_dimension}"),
             ("features", ", ".join(spec.features)),
             ("score", f"network + {spec.mix:g} of the merged score"),
             ("events", "click {:g}, cart {:g}, purchase {:g}".format(*spec.event_weights)),
-            ("fits", "with the probability sigmoid({:g} × score {:+g})".format(*spec.calibration)),
+            ("relevant", "with probability sigmoid({:g} × score {:+g})".format(*spec.calibration)),
             ("trained on", ", ".join(f"{name} {value}" for name, value in spec.trained_on.items())),
             ("measured on", report.measured_on),
             ("card", str(ranker.folder / CARD_FILE)),
@@ -304,7 +304,7 @@ def _show_ranker(ranker: StoredRanker) -> None:
 
 
 def _show_reasons(report: RankerReport | ExpansionReport) -> None:
-    """Why it was published or rejected, one reason a line."""
+    """Prints why a ranker was published or rejected, one reason per line."""
     reasons = report.rejection_reasons or (report.decision.reasons if report.decision else ())
     if reasons:
         decision, style = ("rejected", "yellow") if report.rejection_reasons else ("published", "green")
@@ -328,7 +328,7 @@ def _interval(each: MeasureComparison) -> str:
 
 
 def show_training(added: AddedRanker, index: Path) -> None:
-    """What a training gave, and whether it serves."""
+    """Prints the result of a training, and whether the ranker serves."""
     ranker, report = added.model, added.model.report
     _show_ranker(ranker)
     if added.serves:
@@ -336,18 +336,18 @@ def show_training(added: AddedRanker, index: Path) -> None:
         if report.against.startswith("ranker-"):
             say(f"{report.against} is kept; to go back to it: shelfwise models rollback {index}")
     elif report.rejection_reasons:
-        say("\n", (ranker.name, "bold"), f" is rejected, and {report.against} still serves.")
+        say("\n", (ranker.name, "bold"), f" was rejected; {report.against} still serves.")
     _show_removed(added)
 
 
 def _show_removed(added: AddedRanker) -> None:
     if added.removed:
-        say(f"Removed, being the oldest: {', '.join(added.removed)}")
+        say(f"Removed as the oldest: {', '.join(added.removed)}")
     show_notices(added.notices)
 
 
 def show_default(report: RankerReport, folder: Path) -> None:
-    """What a ranker for stores without one reaches on each catalog that it was left out of."""
+    """Prints the results of a default ranker on each catalog that was left out of its training."""
     table = _table("measure", NDCG)
     for name, value in report.measures.items():
         table.add_row(Text(name), f"{value:.4f}")
@@ -363,12 +363,12 @@ def _show_pruning(done: PruningResult, index: Path) -> None:
     show_table(table)
     say(
         f"On {agreement.queries:,} synthetic queries: agreement {agreement.agreement:.4f} "
-        f"(nDCG@10 by the scores of {before}), {agreement.first_ten:.1%} of its first ten stay."
+        f"(nDCG@10 by the scores of {before}), {agreement.first_ten:.1%} of its first ten hits stay."
     )
     if done.added.serves:
         say(f"{ranker.name} serves. {_undo(before, index)}")
     elif ranker.report.rejection_reasons:
-        say(f"{ranker.name} is rejected; to serve it: the same command with --publish")
+        say(f"{ranker.name} was not published; to publish it: the same command with --publish")
     _show_removed(done.added)
 
 
@@ -378,17 +378,17 @@ def _show_comparison(compared: ComparedRankers) -> None:
     for each in compared.measures:
         difference = "" if each.difference is None else f"{each.difference:+z.4f}"
         table.add_row(Text(printable(each.measure)), _number(each.before), _number(each.after), difference)
-    show_table(table if compared.measures else "Neither was measured.")
+    show_table(table if compared.measures else "Neither ranker was evaluated.")
     for name, (before, after) in compared.settings.items():
         say(printable(f"{name.replace('_', ' ')}: {before} → {after}"))
     if compared.measures and not compared.same_data:
-        show_notices(("they were measured on different held-out data, which also affects the differences",))
+        show_notices(("they were evaluated on different held-out data, which also affects the differences",))
 
 
 def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
     show_notices(done.passed_over)
     if done.model.name == done.previous:
-        say((done.previous, "bold"), " serves already.")
+        say((done.previous, "bold"), " already serves.")
         return
     say((done.model.name, "bold"), f" serves: made {time_text(done.model.report.created)}.")
     if done.previous:
@@ -432,7 +432,7 @@ def _show_tower(tower: StoredUserTower, serves: bool) -> None:
 
 
 def show_tower_evaluation(tower: StoredUserTower, serves: bool) -> None:
-    """What every method of recommending reached, among all shoppers and some of them, and whether the tower serves."""
+    """Prints the measures of all recommendation methods, by groups of shoppers, and whether the tower serves."""
     report = tower.report
     table = plain_table("of whom", "method", "HR@10", "nDCG@10", right=("HR@10", "nDCG@10"))
     for part, methods in ({"all shoppers": report.methods} | dict(report.slices)).items():
@@ -446,11 +446,11 @@ def show_tower_evaluation(tower: StoredUserTower, serves: bool) -> None:
 
 
 def show_expansion(expansion: StoredExpansion, serves: bool) -> None:
-    """What learned expansions are, what they reach on queries that they were not trained on, and whether they serve."""
+    """Prints learned expansions, their measures on held-out queries, and whether they serve."""
     spec, report = expansion.spec, expansion.report
     say(f"{expansion.name}, made {time_text(report.created)}: {spec.words:,} words of {spec.pairs:,} pairs")
     say(f"trained on {printable(', '.join(f'{name} {value}' for name, value in spec.trained_on.items()))}")
-    table = plain_table("words of queries", "met also by")
+    table = plain_table("query word", "also matches")
     for word, terms in report.examples.items():
         table.add_row(printable(word), printable(", ".join(terms)))
     show_table(table)
@@ -465,32 +465,32 @@ def show_expansion(expansion: StoredExpansion, serves: bool) -> None:
 
 
 class ComparedMeasure(msgspec.Struct, frozen=True):
-    """One measure of two rankers; None where it was not taken."""
+    """One measure of two rankers; None if it was not taken."""
 
     measure: str
     before: float | None
     after: float | None
     difference: float | None
-    """After less before."""
+    """After minus before."""
 
 
 class ComparedRankers(msgspec.Struct, frozen=True):
-    """What two rankers have and reach."""
+    """Settings and measures of two rankers."""
 
     before: str
     after: str
     measures: tuple[ComparedMeasure, ...]
     settings: dict[str, tuple[str, str]]
-    """What they differ in, of what running them takes: before and after."""
+    """Settings that affect the cost of running them and differ: before and after."""
     same_data: bool
-    """Whether both were measured on the same held-out data; else differences tell of the data too."""
+    """Whether both were evaluated on the same held-out data; if not, the data also affects the differences."""
 
 
 _SETTINGS = ("encoder", "state_dimension", "features", "layers", "precision", "mix", "event_weights", "calibration")
 
 
 def compare_rankers(before: StoredRanker, after: StoredRanker) -> ComparedRankers:
-    """Every measure that either has, in the later one's order first."""
+    """Every measure that either ranker has, in the order of the later one first."""
     one, other = before.report.measures, after.report.measures
     measures = tuple(_measure(name, one.get(name), other.get(name)) for name in dict.fromkeys((*other, *one)))
     pairs = {name: (_text(getattr(before.spec, name)), _text(getattr(after.spec, name))) for name in _SETTINGS}

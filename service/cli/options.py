@@ -1,4 +1,4 @@
-"""Commands made of functions: shared arguments and options, and options made of the fields of dataclasses."""
+"""Commands from functions: shared arguments and options, and options from the fields of dataclasses."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 Backend = Literal["embedded", "elasticsearch"]
 VectorsBackend = Literal["faiss", "elasticsearch"]
-Index = Annotated[Path, Argument(help="An index directory, made by: shelfwise rebuild", metavar="INDEX")]
+Index = Annotated[Path, Argument(help="An index directory, created by: shelfwise rebuild", metavar="INDEX")]
 Feeds = Annotated[
-    list[str], Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED")
+    list[str], Argument(help="Feeds as exported by a shop, plain, gzip or zstd; - for standard input.", metavar="FEED")
 ]
 OneFeed = Annotated[Path, Argument(help="A feed in JSON lines, plain, gzip or zstd.", metavar="FEED")]
 JudgmentsFile = Annotated[Path, Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")]
 QueriesFile = Annotated[
-    Path | None, Option("--judgments", help="Take the queries of this file; by default parts of titles.")
+    Path | None, Option("--judgments", help="Use the queries of this file; by default parts of titles.")
 ]
-By = Annotated[str, Option("--by", help="Who makes the change, for the history; a pseudonym will do.", metavar="NAME")]
+By = Annotated[str, Option("--by", help="Author of the change for the history; may be a pseudonym.", metavar="NAME")]
 SettingsFile = Annotated[
     Path | None, Option("--settings", help="A TOML file; by default shelfwise.toml, if there is one.")
 ]
 Workers = Annotated[
-    int | None, Option("--workers", help="Processes that read and check; by default one a core.", min=1)
+    int | None, Option("--workers", help="Processes that read and check; by default one per core.", min=1)
 ]
 Filter = Annotated[str, Option("--filter", help="Only products that match this expression.")]
 HtmlFile = Annotated[Path | None, Option("--html", help="Also write the report as one HTML page.")]
@@ -46,23 +46,21 @@ _Json = Annotated[bool, Option("--json", help="Print one JSON document and nothi
 class FeedFormat:
     """How feeds are read."""
 
-    format: Annotated[str, Option(help="The feeds' format; by default it is recognised.")] = ""
-    mapping: Annotated[
-        Path | None, Option(help="A JSON or TOML file that maps the feed's fields to the product's.")
-    ] = None
-    map: Annotated[list[str] | None, Option(help="One field: title=product_name. Repeatable.")] = None
+    format: Annotated[str, Option(help="Format of the feeds; detected by default.")] = ""
+    mapping: Annotated[Path | None, Option(help="A JSON or TOML file that maps feed fields to product fields.")] = None
+    map: Annotated[list[str] | None, Option(help="Mapping of one field: title=product_name. Repeatable.")] = None
 
     def fields(self) -> FeedMapping:
-        """The mapping of the file and the flags; raises FeedError for one that cannot be used."""
+        """The mapping by the file and the flags; raises FeedError if it is invalid."""
         return parse_map_flags(self.map or (), load_mapping(self.mapping) if self.mapping else FeedMapping())
 
 
 def command(
     example: str, *, json: bool = True, values_without: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a command of a function: parameters that are dataclasses become the options of their fields, and --json,
-    which `emit` goes by, is added unless the command has nothing to print. `example` ends its help; `values_without`
-    has the values of options that may stand without one."""
+    """Makes a command from a function. Parameters that are dataclasses become options, one for each field. Unless
+    `json` is off, --json is added, which `emit` reads. `example` ends the help; `values_without` has the values of
+    options that may be given without one."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         kinds = get_type_hints(function, include_extras=True)
@@ -100,7 +98,7 @@ def command(
 
 
 def options_of(kind: type[Any]) -> list[inspect.Parameter]:
-    """A parameter for each field of a frozen dataclass, whose annotations hold typer's options."""
+    """A parameter for each field of a frozen dataclass, whose annotations contain typer options."""
     kinds = get_type_hints(kind, include_extras=True)
     defaults = {
         each.name: inspect.Parameter.empty if each.default is MISSING else each.default for each in fields(kind)
@@ -113,13 +111,13 @@ def _keyword(name: str, kind: object, default: object) -> inspect.Parameter:
 
 
 def check_index(index: Path) -> None:
-    """Raises StoreMissingError or StoreForeignError for a folder that is no index."""
+    """Raises StoreMissingError or StoreForeignError for a folder that is not an index."""
     from retrieval.store.versions import Store
 
     Store(index).check_ours()
 
 
-Teacher = Annotated[str, Option("--teacher", help="A cross-encoder's name or folder.")]
+Teacher = Annotated[str, Option("--teacher", help="Name or folder of a cross-encoder.")]
 _RUNTIMES = "auto, torch, torch-bf16, onnx-fp32 or onnx-int8; for a table static-fp32 or static-int8."
 Runtime = Annotated[str, Option("--runtime", help=_RUNTIMES)]
 _share = partial(Option, min=0, max=1)
@@ -128,18 +126,18 @@ _up_to_a_million = partial(Option, min=0, max=1_000_000)
 
 @dataclass(frozen=True, slots=True)
 class TowerTrainingOptions:
-    """How text towers are trained."""
+    """Training options of text towers."""
 
-    encoder: Annotated[str, Option(help="A model to begin with; by default the index's own.")] = ""
-    from_catalog: Annotated[int, _up_to_a_million(help="Learn from so many queries generated from the catalog.")] = 0
+    encoder: Annotated[str, Option(help="Model to start from; by default that of the index.")] = ""
+    from_catalog: Annotated[int, _up_to_a_million(help="Number of queries to generate from the catalog.")] = 0
     synthetic: Annotated[
         int, _up_to_a_million(help="Number of queries to generate from products without searches.")
     ] = 0
     tune: Annotated[
-        int, Option(help="Tune learning rate, temperature, margin, negatives first, in so many runs.", min=0, max=1_000)
+        int, Option(help="Runs that tune learning rate, temperature, margin and negatives first.", min=0, max=1_000)
     ] = 0
     out: Annotated[Path | None, Option(help="A new folder; by default one under the index's training/towers.")] = None
-    loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
+    loss: Annotated[Literal["softmax", "pointwise"], Option(help="Loss function.")] = "softmax"
     epochs: Annotated[
         int | None, Option(help="Maximum; it stops early. By default 3, and 5 for a static encoder.", min=1, max=100)
     ] = None
@@ -147,68 +145,65 @@ class TowerTrainingOptions:
         int | None, Option(help="Positives a step; by default 128, up to 512 for a static encoder.", min=2, max=65_536)
     ] = None
     learning_rate: Annotated[
-        float | None, Option(help="The highest; by default 1e-4, and 2e-3 for a static encoder.", min=1e-7, max=1e-1)
+        float | None, Option(help="Maximum; by default 1e-4, and 2e-3 for a static encoder.", min=1e-7, max=1e-1)
     ] = None
-    temperature: Annotated[float, Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
-    margin: Annotated[float, _share(help="By how much a positive's cosine has to exceed the others'.")] = 0.0
+    temperature: Annotated[float, Option(help="Divisor of cosines.", min=0.005, max=1)] = 0.05
+    margin: Annotated[float, _share(help="Margin by which a positive's cosine must exceed the others.")] = 0.0
     negatives: Annotated[int, Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
-    ranks: Annotated[str, Option(help="The ranks of both retrievers to draw negatives from, as FIRST-LAST.")] = (
-        "101-500"
-    )
+    ranks: Annotated[str, Option(help="Ranks of both retrievers for negatives, as FIRST-LAST.")] = "101-500"
     near_misses: Annotated[
-        float,
-        _share(help="The share of positives whose first hard negative is a near product of another size or type."),
+        float, _share(help="Share of positives whose first hard negative is a near product of another size or type.")
     ] = 0.0
     rounds: Annotated[int, Option(help="Parts of the training, each with newly mined negatives.", min=1, max=100)] = 2
-    max_length: Annotated[int, Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
+    max_length: Annotated[int, Option(help="Maximum number of tokens of a text.", min=8, max=512)] = 64
     train_layers: Annotated[
-        int | None, Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1)
+        int | None, Option(help="Upper layers to train; by default all, and embeddings.", min=1)
     ] = None
-    layers: Annotated[int | None, Option(help="Keep so many layers, distilled from all: faster, less good.", min=1)] = (
+    layers: Annotated[int | None, Option(help="Layers to keep, distilled from all: faster, less accurate.", min=1)] = (
         None
     )
     lora: Annotated[
-        int | None, Option(help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024)
+        int | None, Option(help="Train adapters of this rank instead of the model's own weights.", min=1, max=1024)
     ] = None
-    typos: Annotated[float, _share(help="The share of queries that get a typing error.")] = 0.0
-    units: Annotated[float, _share(help="The share of queries with units spelled differently.")] = 0.0
-    brands: Annotated[float, _share(help="The share of queries without their brand.")] = 0.0
-    drop_fields: Annotated[float, _share(help="The share of positives read without some fields.")] = 0.0
-    unlike: Annotated[float, _share(help="The share of positives read without their query's words.")] = 0.0
+    typos: Annotated[float, _share(help="Share of queries that get a typing error.")] = 0.0
+    units: Annotated[float, _share(help="Share of queries whose units are respelled.")] = 0.0
+    brands: Annotated[float, _share(help="Share of queries whose brand is removed.")] = 0.0
+    drop_fields: Annotated[float, _share(help="Share of positives read without some fields.")] = 0.0
+    unlike: Annotated[float, _share(help="Share of positives read without the query's words.")] = 0.0
     dropout: Annotated[
-        float | None, Option(help="The share of activations left out; by default the model's own.", min=0, max=0.9)
+        float | None, Option(help="Share of activations left out; by default the model's.", min=0, max=0.9)
     ] = None
     fgm: Annotated[
-        float, Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100)
+        float, Option(help="Adversarial training: step of embeddings along the gradient.", min=0, max=100)
     ] = 0.0
-    mixing: Annotated[
-        bool, Option("--mixing/--no-mixing", help="Mix the trained weights with the old ones, as is best.")
-    ] = True
-    averaging: Annotated[
-        bool, Option("--averaging", help="Keep the mean of several parts' weights if it is better.")
-    ] = False
+    mixing: Annotated[bool, Option("--mixing/--no-mixing", help="Mix trained and old weights at the best ratio.")] = (
+        True
+    )
+    averaging: Annotated[bool, Option("--averaging", help="Use the mean weights of several parts if it is better.")] = (
+        False
+    )
     matryoshka: Annotated[
-        str, Option(help="Also train the first columns of vectors to do alone, as 128,64; see rebuild --dimension.")
+        str, Option(help="Train the first columns of vectors to suffice alone, as 128,64; see rebuild --dimension.")
     ] = ""
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], Option(help="auto is bf16 where the device is faster in it.")
+        Literal["auto", "fp32", "bf16"], Option(help="auto is bf16 if the device is faster with it.")
     ] = "auto"
     cached: Annotated[
         bool,
         Option(
             "--cached-gradients/--whole-batches",
-            help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
+            help="Few texts in memory at a time, for any batch size; or whole batches, a quarter faster.",
         ),
     ] = True
-    teacher: Annotated[str, Option(help="A cross-encoder whose scores are learned too, if any.")] = ""
+    teacher: Annotated[str, Option(help="Cross-encoder whose scores are learned as well.")] = ""
     teacher_loss: Annotated[
-        Literal["none", "margin", "kl"], Option(help="Its loss; margin where a teacher is named.")
+        Literal["none", "margin", "kl"], Option(help="Loss of the teacher's scores; margin with --teacher.")
     ] = "none"
-    seed: Annotated[int, _up_to_a_million(help="Another one draws other batches.")] = 0
+    seed: Annotated[int, _up_to_a_million(help="Seed of the batches.")] = 0
 
     def options(self) -> TextTowerOptions:
-        """How to train; raises SettingError for ranks or dimensions that are none, for a teacher or near misses without
-        hard negatives, and for a margin of the pointwise loss."""
+        """The training options. Raises SettingError for invalid ranks or dimensions, for a teacher or near misses
+        without hard negatives, and for a margin with the pointwise loss."""
         from rerank.text_towers.dataset import AugmentOptions
         from rerank.text_towers.losses import LossOptions
         from rerank.text_towers.negatives import NegativeOptions
@@ -216,13 +211,13 @@ class TowerTrainingOptions:
 
         teacher_loss = "margin" if self.teacher and self.teacher_loss == "none" else self.teacher_loss
         if teacher_loss != "none" and not self.teacher:
-            raise SettingError(f"--teacher-loss {teacher_loss} without a teacher: name a cross-encoder as --teacher")
+            raise SettingError(f"--teacher-loss {teacher_loss} without a teacher: add --teacher with a cross-encoder")
         if not self.negatives and (teacher_loss != "none" or self.near_misses):
             flag = "--teacher" if teacher_loss != "none" else f"--near-misses {self.near_misses:g}"
-            raise SettingError(f"{flag} with --negatives 0: it needs hard negatives; name 1 or more of these")
+            raise SettingError(f"{flag} with --negatives 0: it needs hard negatives; use 1 or more")
         if self.margin and self.loss == "pointwise":
             raise SettingError(
-                f"--margin {self.margin:g} with --loss pointwise, which has none: leave out one of the two"
+                f"--margin {self.margin:g} with --loss pointwise, which has no margin: leave out one of the two"
             )
         return TextTowerOptions(
             epochs=self.epochs or 0,
@@ -263,7 +258,7 @@ def parse_ranks(text: str) -> tuple[int, int]:
 
 
 def parse_dimensions(text: str) -> tuple[int, ...]:
-    """The numbers of a list with commas, greatest first; raises SettingError for anything else."""
+    """The numbers of a comma-separated list, greatest first; raises SettingError for anything else."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and 1 <= int(part) <= 10_000 for part in parts):
         raise SettingError(f"--matryoshka: {text[:40]!r} is not a list of dimensions; write numbers, such as 128,64")

@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from service.engine.editors import Preview
 
 _WHOLE = 24
-"""Characters up to which a word, or a line of figures, is never broken."""
+"""Length up to which a word or a line of figures is never broken."""
 
 
 class TableConsole(Console):
-    """A console that shows all figures of a table: one that is too wide becomes several, each with the first column."""
+    """A console that shows all figures of a table; one that is too wide becomes several, each with the first column."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich
-        """Prints as every console does, tables in parts that fit."""
+        """Prints like any console, with tables split into parts that fit."""
         parts = (split_table(each, self) if isinstance(each, Table) else [each] for each in objects)
         super().print(*chain.from_iterable(parts), **options)
 
 
 def split_table(table: Table, console: Console) -> list[Table]:
-    """The table if all of it fits, else tables of its first column and as many others as fit with whole figures.
+    """The table if it fits, otherwise tables of its first column and as many other columns as fit with whole figures.
 
-    Figures are what a column to the right holds, and words elsewhere. Longer text is wrapped, and cut only in a column
-    to the left that is declared as `no_wrap`.
+    Columns justified to the right contain figures, others contain words. Longer text is wrapped; it is only cut in left
+    columns declared as `no_wrap`.
     """
     _, right, _, left = table.padding
     gap = max(left, right) if table.collapse_padding else left + right
@@ -68,9 +68,9 @@ def split_table(table: Table, console: Console) -> list[Table]:
 class _ColumnWidths(NamedTuple):
     column: Column
     least: int
-    """With whole figures."""
+    """Width with unbroken figures."""
     natural: int
-    """With whole lines."""
+    """Width with unbroken lines."""
 
 
 def _column_widths(column: Column, console: Console) -> _ColumnWidths:
@@ -84,7 +84,7 @@ def _column_widths(column: Column, console: Console) -> _ColumnWidths:
 
 
 def _part(table: Table, columns: Sequence[_ColumnWidths], room: int, *, has_title: bool) -> Table:
-    """Some columns of a table, each as wide as it needs to be or as its share of the room allows."""
+    """Some columns of a table, each at its natural width or at its share of the available width."""
     names = (
         "box",
         "padding",
@@ -119,11 +119,11 @@ def _part(table: Table, columns: Sequence[_ColumnWidths], room: int, *, has_titl
 out = TableConsole()
 err = Console(stderr=True)
 json_output: ContextVar[bool] = ContextVar("json_output", default=False)
-"""Whether the command that runs was given --json."""
+"""Whether the running command was given --json."""
 
 
 def emit(report: object, show: Callable[..., None], *context: object, document: object = None) -> None:
-    """Prints a report: with --json as one document, which is `document` where that differs from the report; else by
+    """Prints a report: with --json as one document (`document`, if given, instead of the report), otherwise by
     `show(report, *context)`."""
     if json_output.get():
         write_json(msgspec.json.encode(report if document is None else document))
@@ -132,29 +132,29 @@ def emit(report: object, show: Callable[..., None], *context: object, document: 
 
 
 def write_json(encoded: bytes) -> None:
-    """One JSON document to standard output, in UTF-8 whatever the terminal speaks."""
+    """Prints one JSON document to standard output, in UTF-8 whatever the terminal's encoding."""
     sys.stdout.flush()
     sys.stdout.buffer.write(encoded + b"\n")
     sys.stdout.buffer.flush()
 
 
 def say(*parts: str | tuple[str, str], style: str = "", to: Console | None = None) -> None:
-    """One paragraph, by default to standard output; a part may be a pair of text and style."""
+    """Prints one paragraph, by default to standard output; a part may be a pair of text and style."""
     (to or out).print(Text.assemble(*parts, style=style), soft_wrap=True)
 
 
 def show_table(*renderables: RenderableType) -> None:
-    """Tables and the like."""
+    """Prints tables and other renderables."""
     out.print(*renderables)
 
 
 def show_error(message: str) -> None:
-    """One line to standard error."""
+    """Prints one line to standard error."""
     say(("error: ", "bold red"), message, to=err)
 
 
 def show_notices(notices: Iterable[str]) -> None:
-    """Warnings to standard error: what is wrong although an answer was possible."""
+    """Prints warnings to standard error: problems that did not prevent a result."""
     for notice in notices:
         say(("warning: ", "bold yellow"), notice, to=err)
 
@@ -163,8 +163,8 @@ _LINE_SECONDS = 5.0
 
 
 class TerminalProgress:
-    """A progress drawn on standard error: a bar while a phase runs, and one line when it is over. Where that is no
-    terminal, a line every five seconds stands for the bar."""
+    """Progress on standard error: a bar during a phase, and one line when it ends. If standard error is not a terminal,
+    a line every five seconds replaces the bar."""
 
     def __init__(self) -> None:
         self._due = 0.0
@@ -207,7 +207,7 @@ class TerminalProgress:
             self._due = time.monotonic() + _LINE_SECONDS
 
     def end(self, summary: str) -> None:
-        """Replaces the bar by a line."""
+        """Replaces the bar with a line."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
@@ -215,7 +215,7 @@ class TerminalProgress:
 
 
 def plain_table(*names: str, right: Collection[str] = (), title: str = "") -> Table:
-    """A table without lines, its columns named; those in `right` hold numbers."""
+    """A table without rules, with these column names; those in `right` contain numbers."""
     table = Table(
         box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left", title_style=""
     )
@@ -225,7 +225,7 @@ def plain_table(*names: str, right: Collection[str] = (), title: str = "") -> Ta
 
 
 def show_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
-    """Names with their values, one pair a line; a pair without a value is left out."""
+    """Prints names with their values, one pair per line; pairs without a value are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     for name, value in pairs:
@@ -235,7 +235,7 @@ def show_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
 
 
 def count_text(count: int, noun: str, verb: str = "") -> str:
-    """A count of things: "1 rule", "2 rules"; with the verb "is" "1 rule is", "2 rules are"."""
+    """A count with its noun: "1 rule", "2 rules"; with the verb, "1 rule is", "2 rules are"."""
     plural = "" if count == 1 else "s"
     return f"{count:,} {noun}{plural}" + ((" is" if count == 1 else " are") if verb else "")
 
@@ -256,16 +256,16 @@ def time_text(time: str) -> str:
 
 
 def price_text(product: Product) -> str:
-    """The price as a table shows it."""
+    """The price for a table."""
     return "" if product.price is None else f"{product.price:,.2f} {product.currency}".strip()
 
 
 def emit_revision(before: int, after: int, done: str, *, undo: str = "") -> None:
-    """Prints what became of documents with a history; `undo` is a command that takes the number of a revision."""
+    """Prints the result of a change of documents with a history; `undo` is a command that takes a revision number."""
 
     def print_revision(_: object) -> None:
         if before == after:
-            say(f"Nothing is other than it was at revision {after}.")
+            say(f"Nothing changed since revision {after}.")
         else:
             say(f"Revision {after}: {printable(done)}." + (f" To undo: {undo} {before}" if undo else ""))
 
@@ -273,7 +273,7 @@ def emit_revision(before: int, after: int, done: str, *, undo: str = "") -> None
 
 
 def show_history(changes: Sequence[DocumentChange[Any]], one: str, difference: Callable[[Any], str]) -> None:
-    """A line for each change of what is called `one`."""
+    """Prints a line for each change of a document; `one` names its kind."""
     if not changes:
         say("No changes.")
         return
@@ -287,7 +287,7 @@ def show_history(changes: Sequence[DocumentChange[Any]], one: str, difference: C
 
 
 def show_moves(preview: Preview) -> None:
-    """A line for each product that a change brings onto a page, takes from it, or moves."""
+    """Prints a line for each product that a change adds to a page, removes from it, or moves."""
     table = Table.grid(padding=(0, 2))
     for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
         for move in moves:
@@ -295,4 +295,4 @@ def show_moves(preview: Preview) -> None:
             title = Text(printable(f"{move.title} ({move.product})"), style=style)
             notes = (Text(printable(note), style="dim") for note in (move.product_type, move.rule))
             table.add_row(Text(sign, style=style), places, title, *notes)
-    show_table(table) if table.row_count else say("The page would be the same.")
+    show_table(table) if table.row_count else say("The page would not change.")

@@ -66,89 +66,86 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?) ?h)? ?(?:(\d+(?:\.\d+)?) ?min)? ?(?:
 
 
 def parse_duration(option: str, text: str) -> float:
-    """The seconds of a duration such as 90s, 10min or 1h 30min; raises SettingError naming the option."""
+    """The seconds of a duration such as 90s, 10min or 1h 30min; raises SettingError, which names the option."""
     found = _DURATION.fullmatch(text.strip().lower())
     hours, minutes, seconds = (float(each or 0) for each in found.groups()) if found else (0.0, 0.0, 0.0)
     if not (total := 3_600 * hours + 60 * minutes + seconds):
-        raise SettingError(f"{option} {text!r} is no duration; write it as 90s, 10min or 1h30min")
+        raise SettingError(f"{option} {text!r} is not a duration; use 90s, 10min or 1h30min")
     return total
 
 
 def parse_size(option: str, text: str) -> int:
-    """The bytes of a size such as 512MB or 2GiB; raises SettingError naming the option."""
+    """The bytes of a size such as 512MB or 2GiB; raises SettingError, which names the option."""
     try:
         size = int(TypeAdapter(ByteSize).validate_python(text))
     except (ValidationError, OverflowError):
         size = 0
     if not size:
-        raise SettingError(f"{option} {text!r} is no size; write it as 512MB, 2GB or 2GiB")
+        raise SettingError(f"{option} {text!r} is not a size; use 512MB, 2GB or 2GiB")
     return size
 
 
-RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with quality rules of your own.")]
+RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with your own quality rules.")]
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """Where an index is searched, by which encoder, and how much of it is built."""
+    """Options for the backend, the encoder, and how much of an index is built."""
 
     backend: Annotated[
-        Backend | None, Option(help="Where words are searched; by default as set, or as it is with the index.")
+        Backend | None, Option(help="Backend of keyword search; by default as set, or that of the index.")
     ] = None
     vectors: Annotated[
-        VectorsBackend | None, Option(help="Where vectors are searched; by default as set, or as it is with the index.")
+        VectorsBackend | None, Option(help="Backend of vector search; by default as set, or that of the index.")
     ] = None
     encoder: Annotated[
         str,
         Option(
-            help="A model's name or folder; by default the one that was named before, or else the catalog decides. "
-            "Without a feed, the version that serves is encoded. static distils one on this catalog, static:NAME from "
+            help="Name or folder of a model; by default the one named before, or chosen by the catalog. "
+            "Without a feed, the serving version is encoded. static distils one on this catalog, static:NAME from "
             "that model: it encodes a hundred times as fast."
         ),
     ] = ""
     runtime: Runtime = "auto"
     dimension: Annotated[
         int | None,
-        Option(
-            help="Cut vectors of --encoder to their first columns; models trained with --matryoshka bear it well.",
-            min=1,
-        ),
+        Option(help="Cut vectors of --encoder to their first columns; suits models trained with --matryoshka.", min=1),
     ] = None
     budget: Annotated[
         str,
         Option(
-            help="The longest that the rebuild may take: 90s, 10min, 1h30min. A first build without --encoder takes a "
-            "static one where the default would take longer; what cannot be met is refused before anything is encoded."
+            help="Maximum duration of the rebuild: 90s, 10min, 1h30min. A first build without --encoder uses a "
+            "static one if the default would take longer; an impossible limit is refused before encoding starts."
         ),
     ] = ""
     memory: Annotated[
         str,
         Option(
-            help="The memory of the machine that serves, half of it for the vector index, such as 2GB: chooses the "
-            "kind of index. By default this machine's, or the kind that the index has."
+            help="Memory of the serving machine, half of it for the vector index, such as 2GB: determines the "
+            "kind of index. By default that of this machine, or the present kind."
         ),
     ] = ""
     pictures: Annotated[
         str,
         Option(
-            help="A CLIP-like model's name or folder, such as clip-ViT-B-32, that encodes the products' pictures; "
+            help="Name or folder of a CLIP-like model, such as clip-ViT-B-32, that encodes the products' pictures; "
             "later rebuilds keep it, none leaves pictures out.",
             metavar="MODEL",
         ),
     ] = ""
     full: Annotated[
-        bool, Option("--full", help="Read, check and index unchanged products too; their vectors stay.")
+        bool, Option("--full", help="Also read, check and index unchanged products; their vectors stay.")
     ] = False
     settings: SettingsFile = None
 
     def picture_options(self) -> PictureOptions:
-        """The model of pictures by the option or the settings, and how they are fetched."""
+        """The picture model by the option or the settings, and how pictures are fetched."""
         chosen = load_settings(self.settings).pictures
         model = self.pictures or chosen.model
         return PictureOptions(model, chosen.folder, chosen.cache_bytes, chosen.parallel, chosen.per_host)
 
     def limits(self) -> Budget:
-        """The limits; raises SettingError for text that is no duration or size."""
+        """The limits; raises SettingError for an invalid duration or size."""
         seconds = parse_duration("--budget", self.budget) if self.budget else None
         return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
 
@@ -161,8 +158,8 @@ def rebuild(
     feeds: Annotated[
         list[str] | None,
         Argument(
-            help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
-            "Without one, the version that serves is moved to the backend, or encoded by the encoder.",
+            help="Feeds as exported by a shop, plain, gzip or zstd; - for standard input. "
+            "Without one, the serving version is moved to the backend, or encoded with the encoder.",
             metavar="FEED",
         ),
     ] = None,
@@ -171,35 +168,33 @@ def rebuild(
     synonyms: Annotated[
         Path | None, Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'. Later rebuilds keep them.")
     ] = None,
-    keep: Annotated[int, Option(help="Versions to keep, the new one among them.", min=1)] = 3,
-    force: Annotated[bool, Option("--force", help="Publish even where much of the catalog would be lost.")] = False,
+    keep: Annotated[int, Option(help="Number of versions to keep, including the new one.", min=1)] = 3,
+    force: Annotated[bool, Option("--force", help="Publish even if much of the catalog would be lost.")] = False,
     workers: Workers = None,
     ray: Annotated[
         str,
         Option(
             "--ray",
             help="Read, check and encode on a Ray cluster: HOST:PORT, or auto for the one of this machine; without an "
-            "address one is started here, as in: rebuild store FEED --ray --workers 2. Feeds and index must be at the "
-            "same path on all machines.",
+            "address one is started here, as in: rebuild store FEED --ray --workers 2. Feeds and index must have the "
+            "same paths on all machines.",
             metavar="[ADDRESS]",
         ),
     ] = "",
 ) -> None:
-    """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
+    """Read, check, encode, index and publish a catalog. Only changed products are encoded again."""
     if where.dimension and not where.encoder:
-        raise SettingError(
-            "--dimension cuts the vectors of an encoder: name it with --encoder, the one that serves too"
-        )
+        raise SettingError("--dimension cuts the vectors of an encoder: name it with --encoder, even the serving one")
     limits = where.limits()
     if limits != NO_LIMITS and not feeds:
-        raise SettingError("--budget and --memory are for a rebuild from a feed: name one")
+        raise SettingError("--budget and --memory need a rebuild from a feed: name a feed")
     if ray and not feeds:
-        raise SettingError("--ray is for a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
+        raise SettingError("--ray needs a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
     if where.pictures and not feeds:
-        raise SettingError("--pictures is for a rebuild from a feed: name one")
+        raise SettingError("--pictures needs a rebuild from a feed: name a feed")
     if where.encoder and not feeds:
         if where.backend or where.vectors:
-            raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
+            raise SettingError("without a feed, --encoder cannot be combined with --backend or --vectors: run twice")
         _reencode(index, where, keep)
         return
     cluster, vectors_in_cluster = _cluster(index, where)
@@ -257,8 +252,8 @@ def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgres
 
 
 def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:
-    """The cluster, where words are searched in one, and whether vectors are: by the options, or the settings, or the
-    version that serves."""
+    """The cluster of keyword search, if any, and whether it also searches vectors: by the options, the settings, or the
+    serving version."""
     settings = load_settings(where.settings)
     serving = current_manifest(Store(index))
     place = serving.cluster if serving else None
@@ -268,12 +263,12 @@ def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None
     if is_clustered:
         return settings.cluster, (vectors or has_vectors) == "elasticsearch"
     if vectors == "elasticsearch":
-        raise SettingError("vectors are searched in Elasticsearch only where words are: set backend to elasticsearch")
+        raise SettingError("vectors can be in Elasticsearch only if words are: set backend to elasticsearch")
     return None, False
 
 
 def show_rebuild(report: RebuildReport, index: Path) -> None:
-    """The summary of a rebuild."""
+    """Prints the summary of a rebuild."""
     changes = report.changes
     findings = ", ".join(count_text(count, severity) for severity, count in report.findings.items())
     seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())
@@ -292,7 +287,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("vector index", f"{report.index}: {report.index_reason}"),
             ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
             ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
-            ("resumed", f"a run that was stopped had finished {', '.join(report.resumed)}" if report.resumed else ""),
+            ("resumed", f"an interrupted run had finished {', '.join(report.resumed)}" if report.resumed else ""),
             ("size", f"{report.bytes / 1e6:,.1f} MB"),
         )
     )
@@ -307,8 +302,8 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
 def _pictures_text(report: RebuildReport) -> str:
     if not (info := report.pictures):
         return ""
-    failed = f"; cannot be used: {counts_text(dict(info.failed))}" if info.failed else ""
-    old = f"; {info.old:,} as fetched before: their servers do not respond" if info.old else ""
+    failed = f"; unusable: {counts_text(dict(info.failed))}" if info.failed else ""
+    old = f"; {info.old:,} older copies: their servers do not respond" if info.old else ""
     return f"{count_text(info.pictures, 'product')} with a picture, by {info.encoder_name}{failed}{old}"
 
 
@@ -318,15 +313,15 @@ def _show_move(report: MoveReport) -> None:
     if report.published:
         say(version, f" is published and serves: {report.products:,} products, {where}.")
     elif report.restored:
-        say(version, " still serves; its lost parts in the cluster are restored.")
+        say(version, " still serves; its lost parts in the cluster were restored.")
     else:
-        say(version, f" still serves: it is {where} already.")
+        say(version, f" still serves: it is already {where}.")
 
 
 def _show_reencoding(report: ReencodeReport) -> None:
     version = (report.version, "bold")
     if not report.published:
-        say(version, f" still serves: its vectors are by {report.encoder} already.")
+        say(version, f" still serves: its vectors are already by {report.encoder}.")
         return
     spent = f"{report.encoded:,} texts encoded in {report.seconds:,.0f} s"
     say(version, f" is published and serves: {report.products:,} products by {report.encoder}, {spent}.")
@@ -339,11 +334,11 @@ def check(
     rules: RulesFile = None,
     page: HtmlFile = None,
     rejected: Annotated[
-        Path | None, Option("--rejected", help="Write the rows that cannot be used, to be repaired and read.")
+        Path | None, Option("--rejected", help="Write rejected rows to this file, to be repaired and read again.")
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Report a feed's data quality: what is missing, inconsistent, wrong or old, with example rows. Changes nothing."""
+    """Report a feed's data quality: missing, inconsistent, wrong or old data, with example rows. Nothing is changed."""
     _check_writable("--html", page)
     _check_writable("--rejected", rejected)
     options = FeedOptions(tuple(feeds), mapping=feed.fields(), format=feed.format, rules=_rules(rules))
@@ -355,11 +350,11 @@ def check(
 
 
 def _check_writable(option: str, path: Path | None) -> None:
-    """Raises SettingError where a file cannot be written, before a long feed is read."""
+    """Raises SettingError if a file cannot be written, before a long feed is read."""
     if path is not None and path.is_dir():
         raise SettingError(f"{option}: {path} is a directory; name a file in it")
     if path is not None and not path.absolute().parent.is_dir():
-        raise SettingError(f"{option}: there is no folder {path.parent}; make it, or name another file")
+        raise SettingError(f"{option}: there is no folder {path.parent}; create it, or name another file")
 
 
 def _rules(path: Path | None) -> tuple[QualityRule, ...]:
@@ -371,12 +366,12 @@ _MOST_COUNTS = 8
 
 
 def show_quality(report: QualityReport) -> None:
-    """A report in as many columns as the terminal has, 80 at least: scores, findings with an example each, counts."""
+    """Prints a report with scores, findings with an example each, and counts, at least 80 columns wide."""
     show_table(_scores(report), "")
     if report.findings:
         show_table(_findings(report.findings))
     else:
-        say("No rule found anything." if report.products else "There is no product to judge.")
+        say("No rule found a problem." if report.products else "There is no product to check.")
     rejected, noted = ({name: each.count for name, each in part.items()} for part in (report.rejected, report.noted))
     for label, counts in (("rejected", rejected), ("dropped", noted), ("cleaned", report.cleaned)):
         if counts:

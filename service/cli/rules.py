@@ -56,10 +56,10 @@ from service.sponsored.placement import campaign_states, spent_amounts
 
 @dataclass(frozen=True, slots=True)
 class _DocumentCommands(Generic[Entry, Change]):
-    """What the commands of rules and of campaigns share."""
+    """Shared implementation of the commands of rules and of campaigns."""
 
     group: str
-    """Of the commands."""
+    """Name of the command group."""
     store_of: type[EditableStore[Entry, Change]]
     document_of: Callable[[Entry], dict[str, object]]
 
@@ -76,7 +76,7 @@ class _DocumentCommands(Generic[Entry, Change]):
     ) -> None:
         before = self.store(index).revision()
         after = editor.put(entries, who=by)
-        self._emit(index, before, after, f"{self._counted(len(entries))} in place")
+        self._emit(index, before, after, f"{self._counted(len(entries))} stored")
 
     def delete(self, index: Path, ids: Sequence[str], by: str) -> None:
         store = self.store(index)
@@ -86,7 +86,7 @@ class _DocumentCommands(Generic[Entry, Change]):
     def restore(self, index: Path, revision: int, by: str) -> None:
         store = self.store(index)
         before = store.revision()
-        done = f"the {store.kind.many} are those of revision {revision}"
+        done = f"the {store.kind.many} are now those of revision {revision}"
         self._emit(index, before, store.restore(revision, who=by), done)
 
     def history(self, index: Path, name: str, limit: int) -> None:
@@ -120,7 +120,7 @@ _CAMPAIGNS = _DocumentCommands("sponsored", CampaignStore, campaign_document)
 
 @command("rules list store")
 def list_rules(index: Index) -> None:
-    """List the rules of an index, and which of them its catalog cannot use."""
+    """List the rules of an index, and mark those that its catalog cannot apply."""
     with open_engine(index, models=False) as engine:
         revision, rules, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
         exposure_goals = engine.rules.exposure_goals()
@@ -130,8 +130,8 @@ def list_rules(index: Index) -> None:
 
 
 @command("rules show store summer-sale > summer-sale.json", json=False)
-def show(index: Index, rule: Annotated[str, Argument(help="A rule's id.", metavar="RULE")]) -> None:
-    """Print one rule as JSON, as put reads it."""
+def show(index: Index, rule: Annotated[str, Argument(help="Id of the rule.", metavar="RULE")]) -> None:
+    """Print one rule as JSON for put."""
     write_json(msgspec.json.format(msgspec.json.encode(rule_document(_RULES.store(index).get(rule)))))
 
 
@@ -141,12 +141,12 @@ def put(
     file: Annotated[Path, Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")],
     by: By = "",
 ) -> None:
-    """Add the rules of a file, or replace those of the same id: all of them or none. Engines follow at once."""
+    """Add or replace the rules of a file, all or none. Engines follow at once."""
     rules = read_rules(file)
     with open_engine(index, models=False) as engine:
         _RULES.put(index, engine.rules, rules, by)
     for goal in () if json_output.get() else goals_of(rules):
-        say(f"What {printable(goal.rule)} costs: {printable(cost_command(index, goal))}")
+        say(f"To estimate the cost of {printable(goal.rule)}: {printable(cost_command(index, goal))}")
 
 
 @command("rules delete store summer-sale --by m7")
@@ -160,20 +160,20 @@ def delete(
 @command("rules history store summer-sale --limit 5")
 def history(
     index: Index,
-    rule: Annotated[str, Argument(help="By default the changes of all rules.", metavar="RULE")] = "",
-    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
+    rule: Annotated[str, Argument(help="By default all rules.", metavar="RULE")] = "",
+    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
 ) -> None:
-    """Show who changed what, newest first."""
+    """Show the history of changes, newest first."""
     _RULES.history(index, rule, limit)
 
 
 @command("rules restore store 12 --by m7")
 def restore(
     index: Index,
-    revision: Annotated[int, Argument(help="As history numbers them; 0 for none.", metavar="REVISION")],
+    revision: Annotated[int, Argument(help="Revision number in the history; 0 for no rules.", metavar="REVISION")],
     by: By = "",
 ) -> None:
-    """Restore all rules of a revision; that is a change, too, and can be undone."""
+    """Restore all rules of a revision, as a new change that can be undone."""
     _RULES.restore(index, revision, by)
 
 
@@ -182,25 +182,25 @@ def preview(
     index: Index,
     query: QueryArgument,
     which: PageOptions,
-    put: Annotated[Path | None, Option("--put", help="A file of rules that would be put.", metavar="FILE")] = None,
+    put: Annotated[Path | None, Option("--put", help="Preview adding the rules of a file.", metavar="FILE")] = None,
     delete: Annotated[
-        list[str] | None, Option("--delete", help="A rule that would be deleted. Repeatable.", metavar="RULE")
+        list[str] | None, Option("--delete", help="Preview deleting a rule. Repeatable.", metavar="RULE")
     ] = None,
 ) -> None:
-    """Show what a change of rules would do to a page of a search, without changing anything."""
+    """Show the effect of rule changes on a page of a search, without changing anything."""
     rules = read_rules(put) if put else []
     with open_engine(index) as engine:
         found = engine.rules.preview(query, rules, delete=delete or (), **asdict(which))
     emit(found, _show_preview)
 
 
-Advertiser = Annotated[str, Option(help="By default of all.", metavar="ADVERTISER")]
+Advertiser = Annotated[str, Option(help="By default all advertisers.", metavar="ADVERTISER")]
 CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.", metavar="CAMPAIGN")]
 
 
 @command("sponsored list store")
 def list_campaigns(index: Index) -> None:
-    """List the sponsored campaigns, what each does now and what it has spent."""
+    """List the sponsored campaigns with their states and amounts spent."""
     campaigns, spending, now = _CAMPAIGNS.store(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
     states = campaign_states(campaigns, spending, now)
     listed = [
@@ -216,7 +216,7 @@ def put_campaigns(
     file: Annotated[Path, Argument(help="A JSON or TOML file: docs/sponsored.md.", metavar="FILE")],
     by: By = "",
 ) -> None:
-    """Add the campaigns of a file, or replace those of the same id: all of them or none. Services follow at once."""
+    """Add or replace the campaigns of a file, all or none. Services follow at once."""
     _CAMPAIGNS.put(index, _CAMPAIGNS.store(index), read_campaigns(file), by)
 
 
@@ -231,20 +231,20 @@ def delete_campaigns(
 @command("sponsored history store drills --limit 5")
 def campaign_history(
     index: Index,
-    campaign: Annotated[str, Argument(help="By default the changes of all campaigns.", metavar="CAMPAIGN")] = "",
-    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
+    campaign: Annotated[str, Argument(help="By default all campaigns.", metavar="CAMPAIGN")] = "",
+    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
 ) -> None:
-    """Show who changed what, newest first."""
+    """Show the history of changes, newest first."""
     _CAMPAIGNS.history(index, campaign, limit)
 
 
 @command("sponsored restore store 12 --by m7")
 def restore_campaigns(
     index: Index,
-    revision: Annotated[int, Argument(help="As history numbers them; 0 for none.", metavar="REVISION")],
+    revision: Annotated[int, Argument(help="Revision number in the history; 0 for no campaigns.", metavar="REVISION")],
     by: By = "",
 ) -> None:
-    """Restore all campaigns of a revision; what was charged stays."""
+    """Restore all campaigns of a revision; charges remain."""
     _CAMPAIGNS.restore(index, revision, by)
 
 
@@ -253,11 +253,11 @@ def show_ledger(
     index: Index,
     advertiser: Advertiser = "",
     campaign: CampaignOption = "",
-    after: Annotated[int, Option(help="The id of the last entry that is known.", min=0)] = 0,
-    limit: Annotated[int, Option(help="How many entries.", min=1)] = 100,
+    after: Annotated[int, Option(help="Id of the last known entry.", min=0)] = 0,
+    limit: Annotated[int, Option(help="Number of entries.", min=1)] = 100,
 ) -> None:
-    """Show what became of each click on sponsored hits, and why, oldest first: charges, what was not charged, refunds.
-    Nothing in it is about shoppers."""
+    """Show the result of each click on sponsored hits with its reason, oldest first: charges, uncharged clicks,
+    refunds. No data is about shoppers."""
     check_index(index)
     emit(Ledger(index).entries(advertiser, campaign=campaign, after=after, limit=limit), _show_entries)
 
@@ -267,9 +267,9 @@ def report_campaigns(
     index: Index,
     advertiser: Advertiser = "",
     campaign: CampaignOption = "",
-    days: Annotated[int, Option(help="How many days.", min=1)] = 30,
+    days: Annotated[int, Option(help="Number of days.", min=1)] = 30,
 ) -> None:
-    """Count sponsored hits shown, clicks, charges and amounts by campaign and day, newest first."""
+    """Show sponsored impressions, clicks, charges and amounts by campaign and day, newest first."""
     check_index(index)
     emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
 
@@ -308,7 +308,7 @@ def _show_entries(entries: Sequence[LedgerEntry]) -> None:
 
 def _show_days(days: Sequence[CampaignDay]) -> None:
     if not days:
-        say("Nothing was shown or clicked in these days.")
+        say("No sponsored hit was shown or clicked in these days.")
         return
     counts = ("shown", "clicks", "charged", "amount")
     table = plain_table("day", "campaign", *counts, right=counts)
@@ -337,8 +337,8 @@ def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str], exposure_goals
     for each in exposure_goals:
         limit = f"at least {each.at_least:.2%}" if each.at_least else f"at most {each.at_most or 0:.2%}"
         reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limit}"
-        say(f"{printable(each.rule)}: {printable(each.filters)}: {reached}; moved by {each.strength:+.2f} deviations")
-        say(f"  what it costs: {printable(each.cost_command)}", style="dim")
+        say(f"{printable(each.rule)}: {printable(each.filters)}: {reached}; offset {each.strength:+.2f} deviations")
+        say(f"  to estimate the cost: {printable(each.cost_command)}", style="dim")
 
 
 def _when_text(when: When) -> str:
@@ -383,10 +383,10 @@ def _action_text(action: Action) -> str:
 def _show_preview(preview: Preview) -> None:
     before, after = preview.before, preview.after
     show_moves(preview)
-    counts = f"{before.total:,} products now, {after.total:,} then"
-    say(f"{counts}; rules now: {_names(before.rules)}; then: {_names(after.rules)}")
+    counts = f"{before.total:,} products before, {after.total:,} after"
+    say(f"{counts}; rules before: {_names(before.rules)}; after: {_names(after.rules)}")
     if after.redirect != before.redirect:
-        say(f"redirect: {printable(before.redirect) or 'none'} now, {printable(after.redirect) or 'none'} then")
+        say(f"redirect: {printable(before.redirect) or 'none'} before, {printable(after.redirect) or 'none'} after")
 
 
 def _products_text(products: Sequence[str]) -> str:

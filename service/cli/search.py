@@ -1,4 +1,4 @@
-"""Commands that query an index: `search`, and those of `query`: suggestions, similar products, pictures, answers."""
+"""Commands that query an index: `search`, `query` (suggestions, similar products, pictures, answers) and `answers`."""
 
 from __future__ import annotations
 
@@ -45,66 +45,64 @@ from service.engine.reranking import UNREAD, unknown_products_warning
 from service.engine.spelling import Spans, Suggestions
 from service.settings import load_settings
 
-QueryArgument = Annotated[str, Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")]
+QueryArgument = Annotated[str, Argument(help="A shopper's query; '' browses all products.", metavar="QUERY")]
 SizeOption = Annotated[int, Option("--size", help="How many.")]
 
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """Fields of a `SearchRequest`: which hits are shown."""
+    """The fields of a `SearchRequest` that select hits."""
 
     filters: Annotated[str, Option("--filter", help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
-    size: Annotated[int, Option(help="Hits on a page.")] = 10
-    page: Annotated[int, Option(help="Which page, from 1.")] = 1
+    size: Annotated[int, Option(help="Hits per page.")] = 10
+    page: Annotated[int, Option(help="Page number, from 1.")] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RankingOptions:
-    """Fields of a `SearchRequest`: how the hits are found, ordered and counted."""
+    """The fields of a `SearchRequest` that determine how hits are found, ordered and counted."""
 
     search_fields: Annotated[
         list[str] | None,
-        Option("--in", help="A field that must have the query's words, such as title. Repeatable.", metavar="FIELD"),
+        Option("--in", help="A field that must contain the query's words, such as title. Repeatable.", metavar="FIELD"),
     ] = None
     advanced_syntax: Annotated[
-        bool, Option("--advanced-syntax", help='Read a "phrase in quotes" and a -word to leave out in the query.')
+        bool, Option("--advanced-syntax", help='Parse a "quoted phrase" and an excluded -word in the query.')
     ] = False
     contexts: Annotated[
-        list[str] | None, Option("--context", help="A context that rules may be about. Repeatable.", metavar="NAME")
+        list[str] | None, Option("--context", help="A context in which rules may apply. Repeatable.", metavar="NAME")
     ] = None
     optional_filters: Annotated[
         list[str] | None,
         Option(
             "--optional-filter",
-            help="Hits that pass it come first; with a minus in front, last. Repeatable.",
+            help="Filter whose hits rank first; with a leading minus, last. Repeatable.",
             metavar="FILTER",
         ),
     ] = None
-    sort: Annotated[str, Option(help="Numeric fields with commas; -price; distance(52.5,13.4).")] = ""
+    sort: Annotated[str, Option(help="Comma-separated numeric fields; -price; distance(52.5,13.4).")] = ""
     all_types: Annotated[
-        bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
+        bool, Option("--all-types", help="With --sort, also show products of types that the query does not name.")
     ] = False
     stage: Annotated[str, Option(help="bm25, dense, merged or ranked.")] = "ranked"
-    group: Annotated[
-        str, Option(help="One hit for each group: variants, or a field, such as brand.", metavar="FIELD")
-    ] = ""
+    group: Annotated[str, Option(help="One hit per group: variants, or a field such as brand.", metavar="FIELD")] = ""
     ranges: Annotated[
         list[str] | None,
-        Option(help="A numeric field to count ranges of: price, or price:0,50,100. Repeatable.", metavar="FIELD"),
+        Option(help="A numeric field whose ranges to count: price, or price:0,50,100. Repeatable.", metavar="FIELD"),
     ] = None
-    per_group: Annotated[int, Option(help="With --group, hits of each group, at most.")] = 1
-    diversity: Annotated[float, Option(help="How far the first 100 hits are spread over products, 0 to 1.")] = 0.0
-    choices: Annotated[int, Option(help="Fields to narrow a broad query by, at most 5.")] = 0
+    per_group: Annotated[int, Option(help="With --group, maximum number of hits per group.")] = 1
+    diversity: Annotated[float, Option(help="Diversity of the first 100 hits, 0 to 1.")] = 0.0
+    choices: Annotated[int, Option(help="Number of fields that narrow a broad query, at most 5.")] = 0
     explain: Annotated[
-        bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
+        bool, Option("--explain", help="Show the score of each stage, and the parts of the ranker's score.")
     ] = False
     reasons: Annotated[
-        str, Option(help="Say why each hit has its rank, in this language: auto, en or zh.", metavar="LANGUAGE")
+        str, Option(help="Show the reasons for each hit's rank in this language: auto, en or zh.", metavar="LANGUAGE")
     ] = ""
 
 
 def open_engine(index: Path, settings: Path | None = None, *, models: bool = True) -> SearchEngine:
-    """The engine of an index, with `models` for searches; what is wrong with it is printed."""
+    """Opens the engine of an index, with its search models if `models` is set, and prints its notices."""
     engine = SearchEngine.open(index, settings=load_settings(settings), models=models)
     show_notices(engine.notices)
     return engine
@@ -120,12 +118,12 @@ def search(
     no_correct: Annotated[bool, Option("--no-correct", help="Do not correct the spelling of the query.")] = False,
     no_rules: Annotated[bool, Option("--no-rules", help="Ignore the store's merchandising rules.")] = False,
     prefix: Annotated[bool, Option("--prefix", help="The last word of the query is still being typed.")] = False,
-    facets: Annotated[list[str] | None, Option("--facet", help="A field to count values of. Repeatable.")] = None,
+    facets: Annotated[list[str] | None, Option("--facet", help="A field whose values to count. Repeatable.")] = None,
     history: Annotated[
         str,
         Option(
-            help="What this shopper did before, oldest first: ids of products, with :consultation, :cart or :purchase "
-            "where it was no click. For example: 3920564,1187:cart"
+            help="Earlier acts of this shopper, oldest first: product ids, with :consultation, :cart or :purchase "
+            "if it was not a click. For example: 3920564,1187:cart"
         ),
     ] = "",
     settings: SettingsFile = None,
@@ -144,11 +142,11 @@ def search(
 @command('query suggest store "cord"')
 def suggest(
     index: Index,
-    text: Annotated[str, Argument(help="What was typed so far; the last word may go on.", metavar="TEXT")],
-    size: Annotated[int, Option(help="The most queries; of each other kind half as many.")] = 8,
+    text: Annotated[str, Argument(help="The text typed so far; the last word may be incomplete.", metavar="TEXT")],
+    size: Annotated[int, Option(help="Maximum number of queries; half as many of each other kind.")] = 8,
     related: Annotated[bool, Option("--related", help="Show queries related to TEXT instead.")] = False,
 ) -> None:
-    """Complete what a shopper has typed so far: queries, categories, brands and products."""
+    """Complete the text typed so far: queries, categories, brands and products."""
     with open_engine(index, models=False) as engine:
         if related:
             emit(engine.related(text, size=size), lambda queries: say("\n".join(map(printable, queries)) or "None."))
@@ -159,15 +157,15 @@ def suggest(
 @command("query similar store 3920564")
 def similar(
     index: Index,
-    product: Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")],
+    product: Annotated[str, Argument(help="Id of the product.", metavar="PRODUCT")],
     filters: Filter = "",
     size: SizeOption = 10,
     by: Annotated[
-        Literal["text", "looks"], Option("--by", help="text, and what the same shoppers viewed; or looks: pictures.")
+        Literal["text", "looks"], Option("--by", help="text: texts and views of the same shoppers; looks: pictures.")
     ] = "text",
     settings: SettingsFile = None,
 ) -> None:
-    """Show the products most like one: by their texts and by what the same shoppers viewed, or by their pictures."""
+    """Show the products most similar to a product, by text and views of the same shoppers, or by picture."""
     with open_engine(index, settings) as engine:
         emit(engine.similar(product, size=size, filters=filters, by=by), show_page)
 
@@ -188,13 +186,13 @@ def picture(
 @command("query related store 3920564 --kind substitute")
 def related(
     index: Index,
-    product: Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")],
+    product: Annotated[str, Argument(help="Id of the product.", metavar="PRODUCT")],
     kind: Annotated[str, Option(help=f"{', '.join(RELATED_KINDS)}.")] = GOES_WITH,
     filters: Filter = "",
     size: SizeOption = 10,
     settings: SettingsFile = None,
 ) -> None:
-    """Show what goes with a product, or what shoppers choose instead of it, and why."""
+    """Show complements, accessories or substitutes of a product, with the reason for each."""
     with open_engine(index, settings) as engine:
         emit(engine.relations.of(product, kind=kind, size=size, filters=filters), show_page)
 
@@ -203,17 +201,17 @@ def related(
 def recommend(
     index: Index,
     history: Annotated[
-        str, Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
+        str, Option(help="Acts of a shopper, oldest first, as in shelfwise search; by default none.")
     ] = "",
     filters: Filter = "",
     size: SizeOption = 10,
     include_seen: Annotated[
         bool | None,
-        Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
+        Option("--include-seen/--hide-seen", help="Products of the history; by default as set by recommend.seen."),
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Recommend products to a shopper: by what they did last, or what most shoppers choose."""
+    """Recommend products to a shopper: by the latest acts of the history, or the most popular ones."""
     past = parse_history(history)
     with open_engine(index, settings) as engine:
         show_notices(unknown_products_warning(engine.snapshot, past))
@@ -224,16 +222,18 @@ def recommend(
 def answer(
     index: Index,
     question: Annotated[str, Argument(help="A question, in English or Chinese.", metavar="QUESTION")],
-    product: Annotated[str, Option("--product", help="The product whose page it is asked on.", metavar="ID")] = "",
+    product: Annotated[
+        str, Option("--product", help="Id of the product whose page it is asked on.", metavar="ID")
+    ] = "",
     about: Annotated[
-        str, Option("--about", help="The product, by id, that the question before was about.", metavar="ID")
+        str, Option("--about", help="Id of the product that the previous question was about.", metavar="ID")
     ] = "",
     about_type: Annotated[
-        str, Option("--about-type", help="The type of product that it was about.", metavar="TYPE")
+        str, Option("--about-type", help="Type of product that the previous question was about.", metavar="TYPE")
     ] = "",
     filters: Filter = "",
 ) -> None:
-    """Answer a question from the store's own texts, quoted with their source, or say that none says it."""
+    """Answer a question with quotes of the store's own texts and their sources, or report that no text answers it."""
     subject = QuestionSubject(about, about_type)
     with open_engine(index) as engine:
         emit(engine.answer(question, product or None, subject, filters=filters), show_answer)
@@ -246,13 +246,13 @@ def import_texts(
         Path, Argument(help="An FAQ or tickets as .jsonl or .csv, a manual as .txt, .md or .html.", metavar="FILE")
     ],
     products: Annotated[
-        list[str] | None, Option("--product", help="All of it is about this product. Repeatable.", metavar="ID")
+        list[str] | None, Option("--product", help="Product that all entries are about. Repeatable.", metavar="ID")
     ] = None,
-    replace_all: Annotated[bool, Option("--replace", help="Delete all entries that the file lacks.")] = False,
+    replace_all: Annotated[bool, Option("--replace", help="Delete all entries that are not in the file.")] = False,
     by: By = "",
     settings: SettingsFile = None,
 ) -> None:
-    """Add texts to answer questions from: markup is stripped and personal data masked. Engines follow at once."""
+    """Add answer texts. Markup is removed and personal data is masked. Engines follow at once."""
     masker = Masker(load_settings(settings).events.regions)
     found = read_faq(file, masker, products=products or ())
     show_notices(f"line {each.line} is rejected: {each.reason}" for each in found.rejected[:20])
@@ -261,13 +261,13 @@ def import_texts(
         before = engine.faq.revision
         after = engine.faq.put(found.entries, gone=gone, who=by)
     masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
-    done = f"{len(found.entries):,} texts are in place, {masked}"
+    done = f"{len(found.entries):,} texts are stored, {masked}"
     emit_revision(before, after, f"{done}; {len(found.rejected):,} lines were rejected")
 
 
 @command("answers list store")
 def list_texts(index: Index) -> None:
-    """List the texts that questions are answered from, besides those of products."""
+    """List the answer texts, which are used in addition to product texts."""
     check_index(index)
     stored = FaqStore(index).read()
     emit(stored, _show_texts, document={"revision": stored.revision, "entries": stored.documents})
@@ -277,7 +277,7 @@ def list_texts(index: Index) -> None:
 def delete_texts(
     index: Index, ids: Annotated[list[str], Argument(help="Ids of entries.", metavar="ENTRY")], by: By = ""
 ) -> None:
-    """Delete texts; they stay in the history."""
+    """Delete answer texts; they stay in the history."""
     check_index(index)
     store = FaqStore(index)
     before = store.revision()
@@ -286,15 +286,15 @@ def delete_texts(
 
 @command("answers encode store")
 def encode_texts(index: Index) -> None:
-    """Encode the texts that have no vector of the index's encoder, such as after a rebuild with another one."""
+    """Encode the answer texts that have no vector of the index's encoder, as after a rebuild with another encoder."""
     with open_engine(index) as engine:
         emit({"encoded": engine.faq.encode()}, lambda done: say(f"{done['encoded']:,} texts were encoded."))
 
 
 @command("answers unanswered store")
-def unanswered(index: Index, size: Annotated[int, Option(help="How many, at most.", min=1)] = 50) -> None:
-    """List the questions that shoppers asked and no text answers, most frequent first: those of at least
-    events.minimum_shoppers shoppers. shelfwise events refresh counts them."""
+def unanswered(index: Index, size: Annotated[int, Option(help="Maximum number of questions.", min=1)] = 50) -> None:
+    """List questions without an answer, most frequent first: those of at least events.minimum_shoppers shoppers, as
+    counted by the last shelfwise events refresh."""
     with open_engine(index) as engine:
         answer = partial(engine.answer, hidden=engine.relevance.served.hidden)
         emit(unanswered_questions(answer, engine.root, size), _show_unanswered)
@@ -312,7 +312,7 @@ def _show_texts(stored: StoredDocuments[FaqEntry]) -> None:
 
 def _show_unanswered(found: Sequence[UnansweredQuestion]) -> None:
     if not found:
-        say("No question of enough shoppers is without an answer.")
+        say("Every question of enough shoppers has an answer.")
         return
     table = plain_table("question", "about", "times", right=("times",))
     for each in found:
@@ -325,14 +325,14 @@ _HOLDS = {True: "Yes: ", False: "No: ", None: ""}
 
 
 def show_answer(found: Answer) -> None:
-    """The quotes with their sources, and what the question is about."""
+    """Prints the quotes with their sources, and the subject of the question."""
     if found.status is AnswerStatus.NO_QUESTION:
-        say("This reads as a search, not as a question. With --product any text is a question about that product.")
+        say("This reads like a search, not a question. With --product any text is a question about that product.")
         return
     if found.about.product_id or found.about.product_type:
         say(f"About {printable(found.about.title or found.about.product_type)}", style="dim")
     if found.status is AnswerStatus.NO_SOURCE:
-        say("No text of the store says it.")
+        say("No text of the store answers it.")
     if found.disagree:
         say("The store's texts disagree:")
     for quote in found.quotes:
@@ -343,12 +343,12 @@ def show_answer(found: Answer) -> None:
 
 
 def show_suggestions(found: Suggestions) -> None:
-    """A line for each suggestion, what was typed in bold."""
+    """Prints a line for each suggestion, with the typed part in bold."""
     if not found:
         say("No suggestions.")
         return
     if found.corrected:
-        say("For ", (printable(found.corrected), "bold"), ": nothing begins as typed.")
+        say("For ", (printable(found.corrected), "bold"), ": no suggestion begins with the typed text.")
     table = Table.grid(padding=(0, 2))
     for query in found.queries:
         table.add_row("query", _marked(query.text, query.spans), query.source.value)
@@ -368,18 +368,18 @@ def _marked(text: str, spans: Spans) -> Text:
     return marked
 
 
-# A page of hits. Only titles are shortened: number, price and id are what a reader needs whole.
+# A page of hits. Only titles are shortened: numbers, prices and ids must stay complete.
 
 _LONGEST_ID = 24
 _GAPS = 6
-"""Two spaces between each of the four columns."""
+"""Width of the gaps: two spaces between each of the four columns."""
 _NARROWEST_TITLE = 20
 _LEAST_SHOWN = 0.005
-"""Contributions below it would show as 0.00."""
+"""Smallest contribution that is shown; smaller ones would appear as 0.00."""
 
 
 def show_page(page: Page, query: str = "", explain: bool = False) -> None:
-    """One page of hits; with `explain` each stage's score, and the parts of the ranker's; `query` is what was typed."""
+    """Prints one page of hits; `explain` adds each stage's score and the parts of the ranker's; `query` is as typed."""
     if page.degraded:
         show_notices((f"answered without {', '.join(page.degraded)}",))
     suggestion = (printable(page.suggestion), "bold")
@@ -394,9 +394,9 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     for each in page.preferred:
         shown = each.filter if len(each.values) < 2 else f"{each.field} {', '.join(each.values[:3])}"
         others = " and others" if len(each.values) > 3 else ""
-        say(f"By relevance those with {printable(shown)}{others} come first; --filter shows these alone.")
+        say(f"Products with {printable(shown)}{others} come first; use --filter to show only these.")
     if page.product_type:
-        say(f"Only products of the type {printable(page.product_type)!r}; --all-types shows the others.")
+        say(f"Only products of the type {printable(page.product_type)!r}; use --all-types to show others.")
     if page.hits:
         _show_hits(page, explain=explain)
         counted = "groups" if any(hit.group_size > 1 for hit in page.hits) else "products"
@@ -407,7 +407,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(f"{page.total:,} products." if page.total else "No products.")
     if page.nearest:
         others = "Other near" if page.hits else "Nearest"
-        say("Nothing fits; the nearest products:" if page.nothing_fits else f"{others} products that pass the filter:")
+        say("Nothing fits the query; the nearest:" if page.nothing_fits else f"{others} products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest, doubtful=False), explain=explain)
     ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
     for line in (*map(_choice_line, page.choices), *map(_facet_line, page.facets.values()), *ranged):
@@ -416,7 +416,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Widths:
-    """Of the table's columns, in cells."""
+    """Widths of the table's columns, in cells."""
 
     number: int
     title: int
@@ -432,7 +432,7 @@ def _show_hits(page: Page, *, explain: bool) -> None:
     if not (explain and any(hit.explanation for hit in page.hits)):
         show_table(_table(page.hits, first, widths, explain=explain))
         return
-    # An explanation takes all of the width right of the number, which a column of the table does not have.
+    # An explanation uses the full width to the right of the number, which a table column cannot.
     indent = (0, 0, 0, widths.number + 2)
     for number, hit in enumerate(page.hits, first):
         show_table(_table([hit], number, widths, header=number == first))
@@ -469,7 +469,7 @@ def _table(hits: Sequence[Hit], first: int, widths: _Widths, *, header: bool = T
 
 
 def _description(hit: Hit, width: int, *, explain: bool) -> Text:
-    """The product's name, and on a second line each stage's score, each at most `width` cells wide."""
+    """The product's name and, on a second line, each stage's score; each at most `width` cells wide."""
     name = Text(printable(_name(hit.product)))
     notes = f" +{hit.group_size - 1:,}" if hit.group_size > 1 else ""
     notes += "" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km"
@@ -498,7 +498,7 @@ def relation_line(relation: Relation) -> str:
 
 
 def _stages_line(hit: Hit) -> str:
-    """Each stage's score of a hit, with its rank there: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
+    """The score and rank of a hit in each stage: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
     parts = ["exact identifier"] if hit.identifier else []
     if hit.rule:
         parts.append(f"rule {printable(hit.rule)}")
@@ -532,7 +532,7 @@ def _name(product: Product) -> str:
 
 
 def _took(page: Page) -> str:
-    """The retrievers run in parallel, so the slower one counts."""
+    """The time of a search; the retrievers run in parallel, so the slower one counts."""
     spent = page.timings
     retrieval = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
     return f", ranked in {retrieval + spent['merge'] + spent.get('rerank', 0.0):.1f} ms" if spent else ""

@@ -23,17 +23,15 @@ if TYPE_CHECKING:
     from service.settings import ServiceSettings
 
 Expires = Annotated[
-    datetime | None, Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+    datetime | None, Option("--expires", help="Expiry of the key, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 ]
 KeyIndexes = Annotated[
-    list[str] | None, Option("--index", help="Only indexes with this name, where * stands for any characters.")
+    list[str] | None, Option("--index", help="Only indexes with this name, * for any characters. Repeatable.")
 ]
-KeyFilter = Annotated[str, Option("--filter", help="An expression that restricts every search with the key.")]
+KeyFilter = Annotated[str, Option("--filter", help="A filter that is applied to every search with the key.")]
 
 
-Stores = Annotated[
-    Path, Argument(help="An index directory, or a directory of several, each under its name.", metavar="INDEX")
-]
+Stores = Annotated[Path, Argument(help="An index directory, or a directory of several indexes.", metavar="INDEX")]
 
 
 Directory = Annotated[Path, Argument(help="A directory of several indexes.", metavar="STORES")]
@@ -42,24 +40,24 @@ Directory = Annotated[Path, Argument(help="A directory of several indexes.", met
 @command("serve store --port 8080", json=False)
 def serve(
     index: Stores,
-    host: Annotated[str | None, Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
-    port: Annotated[int | None, Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
+    host: Annotated[str | None, Option(help="Address to listen on; by default as set, 127.0.0.1.")] = None,
+    port: Annotated[int | None, Option(help="Port; by default as set, 8080.", min=0, max=65_535)] = None,
     default: Annotated[
-        str, Option(help="Of several indexes, the one that answers requests that name none; by default as set.")
+        str, Option(help="With several indexes, the one for requests that name none; by default as set.")
     ] = "",
     workers: Annotated[
-        int | None, Option(help="Worker processes, one for each core to use; by default as set, 1.", min=1, max=256)
+        int | None, Option(help="Worker processes, one per core to use; by default as set, 1.", min=1, max=256)
     ] = None,
     notice: Annotated[
-        float, Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600)
+        float, Option(help="Seconds from not ready to exit, so that a load balancer can notice.", min=0, max=600)
     ] = 0.0,
     settings: SettingsFile = None,
 ) -> None:
-    """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first.
+    """Serve an index over HTTP until Ctrl-C or SIGTERM; requests in progress are finished first.
 
     Several indexes in one directory are served together.
     """
-    limit_malloc_arenas()  # before what follows starts threads
+    limit_malloc_arenas()  # before other code starts threads
     from service.app import serve as run
     from service.engine.engine import SearchEngine
     from service.settings import FILE_VARIABLE, SourcedSettings, adjacent_settings
@@ -67,7 +65,7 @@ def serve(
     settings = settings or adjacent_settings(index)
     read = SourcedSettings.read(settings)
     if settings is not None:
-        os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks
+        os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that run its tasks
     options = (("host", host), ("port", port), ("default_index", default or None), ("workers", workers))
     sourced = read.with_service({name: value for name, value in options if value is not None})
     wanted = sourced.settings.service
@@ -94,7 +92,7 @@ def serve(
 
 def run_worker() -> None:
     """Runs a worker process of a service."""
-    limit_malloc_arenas()  # before what follows starts threads
+    limit_malloc_arenas()  # before other code starts threads
     from service.supervisor import serve_as_worker
 
     serve_as_worker()
@@ -103,19 +101,19 @@ def run_worker() -> None:
 def _show_served(
     wanted: ServiceSettings, names: Collection[str], products: int = 0, version: str = "", notices: Collection[str] = ()
 ) -> None:
-    """Says what is served, and where: the indexes of these names, or one."""
+    """Prints what is served, and where: the named indexes, or the only one."""
     show_notices(notices)
     address = f"http://{wanted.host}:{wanted.port}"
     by = f" by {wanted.workers} worker processes" if wanted.workers > 1 else ""
     if names:
-        say(f"{', '.join(names)}{by}: the API is described at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
+        say(f"{', '.join(names)}{by}: the API is documented at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
         return
-    pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
-    say(f"{products:,} products of {version}{by}; the API is described at {address}/docs{pages}", to=output.err)
+    pages = f"; store page: {address}/, admin page: {address}/admin" if wanted.pages else ""
+    say(f"{products:,} products of {version}{by}; the API is documented at {address}/docs{pages}", to=output.err)
 
 
 def _indexes_of(path: Path) -> tuple[str, ...]:
-    """The names of the indexes in a directory that is none itself; empty for one that is an index, or was one."""
+    """The names of the indexes in a directory that is not an index itself; empty if it is or was an index."""
     from retrieval.store.manifest import MARKER
     from service.http.indexes import index_directories
 
@@ -124,7 +122,7 @@ def _indexes_of(path: Path) -> tuple[str, ...]:
     names = tuple(sorted(index_directories(path)))
     if not names:
         raise StoreMissingError(
-            f"{path} is no index directory, and no directory in it is one; build an index (shelfwise rebuild {path} "
+            f"{path} is not an index directory and contains none; build an index (shelfwise rebuild {path} "
             f"FEED), or several (shelfwise rebuild {path / 'NAME'} FEED)"
         )
     return names
@@ -132,7 +130,7 @@ def _indexes_of(path: Path) -> tuple[str, ...]:
 
 @command("mcp store", json=False)
 def mcp(index: Index, settings: SettingsFile = None) -> None:
-    """Let an AI assistant search an index: an MCP server at standard input and output."""
+    """Serve an index to an AI assistant: an MCP server on standard input and output."""
     from service.engine.engine import SearchEngine
     from service.mcp import serve_stdio
     from service.settings import load_settings
@@ -145,17 +143,15 @@ def mcp(index: Index, settings: SettingsFile = None) -> None:
 @command("keys create store web-shop --scope search,events", json=False)
 def create_key(
     index: Index,
-    name: Annotated[str, Argument(help="A label, to tell it from other keys.", metavar="NAME")],
-    scope: Annotated[
-        str, Option(help="What it is for: search, events, write, metrics, admin; several with commas.")
-    ] = "search",
+    name: Annotated[str, Argument(help="A label that distinguishes it from other keys.", metavar="NAME")],
+    scope: Annotated[str, Option(help="Comma-separated scopes: search, events, write, metrics, admin.")] = "search",
     expires: Expires = None,
     filters: KeyFilter = "",
     indexes: KeyIndexes = None,
     requests_per_minute: Annotated[int | None, Option(help="By default as set.", min=1)] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Create a key, and print it this once. A running service accepts it at once."""
+    """Create a key and print it once. A running service accepts it at once."""
     from service.http.auth import new_key
 
     key, stored = new_key(
@@ -168,37 +164,37 @@ def create_key(
         indexes=tuple(indexes or ()),
     )
     _key_file(index, settings).add(stored)
-    say("The key is shown only this once; the file stores its hash:", to=output.err)
+    say("The key is only shown once, since the file stores its hash:", to=output.err)
     say(key)
     for line in _next_steps(index, stored.scopes, settings):
         say(line, to=output.err)
 
 
 def _next_steps(index: Path, scopes: Collection[Scope], settings: Path | None) -> Iterator[str]:
-    """What a key changes, and how to use it; KEY stands for it."""
+    """The effects of a new key, and how to use it; KEY stands for it."""
     from service.http.auth import Scope
     from service.settings import load_settings
 
     service = load_settings(settings).service
     address = f"http://{service.host}:{service.port}"
-    yield "Every request now needs a key, also from this machine and of the store page."
+    yield "Every request now needs a key, even from this machine and from the store page."
     if not {Scope.SEARCH, Scope.ADMIN}.isdisjoint(scopes):
-        yield f"Search with this one:  curl -H 'Authorization: Bearer KEY' '{address}/v1/search?q=drill'"
+        yield f"Search with this key:   curl -H 'Authorization: Bearer KEY' '{address}/v1/search?q=drill'"
     if service.pages and not service.page_key:
         if set(scopes) == {Scope.SEARCH, Scope.EVENTS}:
             serve_page = f"SHELFWISE_SERVICE__PAGE_KEY=KEY shelfwise serve {index}"
-            yield f"Let the store page send it, where visitors can read it:  {serve_page}"
+            yield f"Let the store page send it (visitors can read it):  {serve_page}"
         else:
-            yield f"Make one for the store page:  shelfwise keys create {index} page --scope search,events"
+            yield f"Create a key for the store page:  shelfwise keys create {index} page --scope search,events"
     if service.pages and Scope.ADMIN in scopes:
         yield f"The admin page prompts for it:  {address}/admin"
 
 
 @command("keys list store")
 def list_keys(index: Index, settings: SettingsFile = None) -> None:
-    """Show which keys there are, and what each may do; not the keys themselves."""
+    """List the keys with their scopes, without their secrets."""
     keys = list(_key_file(index, settings).keys().values())
-    # All but what a key is recognised by.
+    # Leaves out what identifies a key.
     document = [
         {name: value for name, value in msgspec.to_builtins(key).items() if name not in ("sha256", "public")}
         for key in keys
@@ -208,7 +204,7 @@ def list_keys(index: Index, settings: SettingsFile = None) -> None:
 
 def _show_keys(keys: list[StoredKey]) -> None:
     if not keys:
-        say("There is no key: only requests from this machine are answered.")
+        say("There are no keys: only requests from this machine are answered.")
         return
     table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
     for key in keys:
@@ -221,22 +217,22 @@ def _show_keys(keys: list[StoredKey]) -> None:
 @command("keys withdraw store 3f9a1c0b22de", json=False)
 def withdraw_key(
     index: Index,
-    identity: Annotated[str, Argument(help="A key's id, as shown by: shelfwise keys list", metavar="ID")],
+    identity: Annotated[str, Argument(help="Id of the key, as shown by: shelfwise keys list", metavar="ID")],
     settings: SettingsFile = None,
 ) -> None:
-    """Withdraw a key, and with it those that were narrowed from it. A running service notices within a second."""
+    """Withdraw a key and all keys narrowed from it. A running service notices within a second."""
     removed = _key_file(index, settings).withdraw(identity)
     say(f"{removed.name} ({removed.id}) is withdrawn.")
 
 
 @command("keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt", json=False)
 def narrow(
-    scope: Annotated[str, Option(help="Only these of its scopes; by default all of them.")] = "",
+    scope: Annotated[str, Option(help="Comma-separated scopes to keep; by default all.")] = "",
     filters: KeyFilter = "",
     indexes: KeyIndexes = None,
     expires: Expires = None,
 ) -> None:
-    """Sign a narrower key with the one that is read from standard input; no server is contacted."""
+    """Derive a narrower key from the key on standard input, without contacting a server."""
     from service.http.auth import narrow_key
 
     key = sys.stdin.readline().strip()
@@ -252,18 +248,18 @@ Alias = Annotated[str, Argument(help="Another name of an index.", metavar="ALIAS
 def set_alias(
     stores: Directory,
     alias: Alias,
-    index: Annotated[str, Argument(help="The name of an index in the directory.", metavar="INDEX")],
+    index: Annotated[str, Argument(help="Name of an index in the directory.", metavar="INDEX")],
 ) -> None:
-    """Give an index of a directory an alias, or an alias another index. A running service uses it within a second."""
+    """Set the index of a new or existing alias. A running service uses it within a second."""
     from service.http.indexes import AliasFile
 
     AliasFile(stores).set(alias, index)
-    say(f"{alias} is {index}.")
+    say(f"{alias} is now {index}.")
 
 
 @command("aliases list stores")
 def list_aliases(stores: Directory) -> None:
-    """Show the aliases of a directory of indexes."""
+    """List the aliases of a directory of indexes."""
     from service.http.indexes import AliasFile
 
     found = dict(AliasFile(stores).all())
@@ -272,7 +268,7 @@ def list_aliases(stores: Directory) -> None:
 
 def _show_aliases(aliases: Mapping[str, str]) -> None:
     if not aliases:
-        say("There is no alias.")
+        say("There are no aliases.")
         return
     table = plain_table("alias", "index")
     for alias, index in sorted(aliases.items()):
@@ -295,7 +291,7 @@ def _scopes(text: str) -> tuple[Scope, ...]:
     names = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [name for name in names if name not in set(Scope)]
     if unknown:
-        raise SettingError(f"{unknown[0]} is not a scope; a key has one or more of {', '.join(Scope)}")
+        raise SettingError(f"{unknown[0]} is not a scope; use one or more of {', '.join(Scope)}")
     return tuple(Scope(name) for name in dict.fromkeys(names))
 
 
@@ -310,19 +306,19 @@ def _key_file(index: Path, settings: Path | None) -> KeyFile:
     return KeyFile(load_settings(settings).service.keys or index / KEYS_FILE)
 
 
-# glibc gives up to eight malloc arenas to each core, so that threads need not wait for each other, and returns free
-# memory at the end of one alone. Searches over live changes make large arrays in many threads: what they free stays
-# with the arena of that thread, and each new version is laid out in addition. With two arenas the memory of a service
-# stays flat; searches take no longer, since Python's own lock lets one thread work at a time (benchmarks.studies.soak).
+# glibc gives each core up to eight malloc arenas, so that threads do not wait for each other, and returns only the free
+# memory at the end of each. Searches over live changes allocate large arrays in many threads; freed memory stays in the
+# arena of its thread, and each new version allocates more. With two arenas the memory of a service stays flat, and
+# searches are not slower, since Python's own lock lets one thread run at a time (benchmarks.studies.soak).
 
 MALLOC_ARENAS = 2
 _M_ARENA_MAX = -8
-"""mallopt's parameter, in malloc.h of glibc."""
+"""Parameter of mallopt in glibc's malloc.h."""
 _OVERRIDE = "MALLOC_ARENA_MAX"
 
 
 def limit_malloc_arenas(environment: Mapping[str, str] = os.environ) -> bool:
-    """Limits the malloc arenas of this process, before it has threads; returns whether it did. Does nothing where the
+    """Limits the malloc arenas of this process, before it has threads; returns whether it did. Does nothing if the
     environment sets their number, or with another C library than glibc."""
     if _OVERRIDE in environment:
         return False

@@ -1,4 +1,4 @@
-"""Synonyms: `synonyms list`, `put`, `delete`, `history`, `import`, `export`, `proposals`, `accept`, `decline`."""
+"""Synonyms and relations: `synonyms list`, `put`, `delete`, `history`, `import`, `export`, `proposals`, `accept`..."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from service.events.event_log import EventLog
 from service.settings import load_settings
 from service.training.derived_tables import DerivedTablesManager
 
-ProposalId = Annotated[str, Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
+ProposalId = Annotated[str, Argument(help="Id of the proposal, as shown by proposals.", metavar="PROPOSAL")]
 
 
 @command("synonyms list store")
@@ -50,8 +50,8 @@ def put(
     line: Annotated[
         str, Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.')
     ],
-    synonym_id: Annotated[str, Option("--id", help="Its id; by default it is made of the words.")] = "",
-    off: Annotated[bool, Option("--off", help="Keep it without searching by it.")] = False,
+    synonym_id: Annotated[str, Option("--id", help="Id of the synonym; by default derived from the words.")] = "",
+    off: Annotated[bool, Option("--off", help="Store it without using it in searches.")] = False,
     by: By = "",
 ) -> None:
     """Add a synonym, or replace the one with the same id. Engines follow at once."""
@@ -72,40 +72,40 @@ def delete(
 @command("synonyms history store sofa-couch --limit 5")
 def history(
     index: Index,
-    synonym: Annotated[str, Argument(help="By default the changes of all.", metavar="SYNONYM")] = "",
-    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
+    synonym: Annotated[str, Argument(help="By default all synonyms.", metavar="SYNONYM")] = "",
+    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
 ) -> None:
-    """Show who changed what, newest first."""
+    """Show the history of changes, newest first."""
     emit(_store(index).history(synonym or None, limit), show_history, "synonym", _difference)
 
 
 @command("synonyms import store synonyms.txt --by m7")
 def import_lines(
     index: Index,
-    file: Annotated[Path, Argument(help="As shelfwise rebuild --synonyms reads it.", metavar="FILE")],
+    file: Annotated[Path, Argument(help="A text file, as for shelfwise rebuild --synonyms.", metavar="FILE")],
     by: By = "",
 ) -> None:
-    """Add the synonyms of a text file, one a line: all of them or none; what has the same words is replaced."""
+    """Add the synonyms of a text file, one per line, all or none; those with the same words are replaced."""
     _put(index, read_lines(file), by)
 
 
 @command("synonyms export store > synonyms.txt", json=False)
 def export(index: Index) -> None:
-    """Print the synonyms as a text file that import and rebuild read; those that are off are comments."""
-    # In UTF-8 whatever the terminal speaks: it is read again.
+    """Print the synonyms as a text file for import and rebuild; those that are off become comments."""
+    # In UTF-8 whatever the terminal's encoding, since it is read again.
     sys.stdout.buffer.write(format_lines(_store(index).read().documents).encode())
 
 
 @command("synonyms proposals store --size 10")
-def proposals(index: Index, size: Annotated[int, Option(help="How many, the strongest first.", min=1)] = 20) -> None:
-    """Show what shoppers' queries propose, with the evidence; shelfwise events refresh creates it again."""
+def proposals(index: Index, size: Annotated[int, Option(help="How many, strongest first.", min=1)] = 20) -> None:
+    """Show the synonyms proposed from shoppers' queries, with the evidence. shelfwise events refresh updates them."""
     with open_engine(index, models=False) as engine:
         emit(engine.synonyms.proposals()[:size], _show_proposals)
 
 
 @command("synonyms accept store 3f9a1c0b22de --by m7")
 def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
-    """Make a proposal a synonym. Engines follow at once."""
+    """Accept a proposal as a synonym. Engines follow at once."""
     with open_engine(index, models=False) as engine:
         before = engine.synonyms.revision
         synonym = engine.synonyms.accept(proposal, who=by)
@@ -124,7 +124,7 @@ def decline(index: Index, proposal: ProposalId, by: By = "") -> None:
 def _put(index: Path, synonyms: Sequence[Synonym], by: str) -> None:
     store = _store(index)
     before = store.revision()
-    emit_revision(before, store.put(synonyms, who=by), f"{count_text(len(synonyms), 'synonym', 'is')} in place")
+    emit_revision(before, store.put(synonyms, who=by), f"{count_text(len(synonyms), 'synonym', 'is')} stored")
 
 
 def _store(index: Path) -> SynonymStore:
@@ -156,7 +156,7 @@ def _difference(change: SynonymChange) -> str:
 
 def _show_proposals(proposals: Sequence[Proposal]) -> None:
     if not proposals:
-        say("No proposals. They are made of shoppers' events: shelfwise events refresh INDEX")
+        say("No proposals. To derive them from shoppers' events: shelfwise events refresh INDEX")
         return
     table = plain_table("proposal", "says", "shoppers", "because", right=("shoppers",))
     for each in proposals:
@@ -172,16 +172,16 @@ def _show_proposals(proposals: Sequence[Proposal]) -> None:
 def _evidence_text(example: Example) -> str:
     parts = [f'"{example.query}", "{example.to_query}"']
     if example.share:
-        parts.append(f"{example.share:.0%} went on and chose")
+        parts.append(f"{example.share:.0%} chose a product after it")
     if example.alike:
-        parts.append(f"choices alike {example.alike:.2f}")
+        parts.append(f"similarity of choices {example.alike:.2f}")
     return "; ".join(parts)
 
 
 @command("relations refresh store")
 def refresh_relations(index: Index, settings: SettingsFile = None) -> None:
-    """Find the relations between the products again: of what shoppers chose, and of texts and attributes, which need
-    no events. It brings the other tables that are derived from events up to date, too."""
+    """Update the relations of all products, from shoppers' choices and, without any events, from texts and attributes.
+    The other derived tables are updated, too."""
     loaded = load_settings(settings)
     with EventLog.open(index, loaded) as log, TerminalProgress() as progress:
         tables = DerivedTablesManager(index, log, loaded.events, progress=progress)
@@ -199,14 +199,14 @@ def _show_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
         say(f"{name}: {', '.join(f'{count:,} {kind}' for kind, count in found.items()) or 'none'}")
 
 
-ProductOf = Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")]
-OtherOf = Annotated[str, Argument(help="The other product's id.", metavar="OTHER")]
-KindOf = Annotated[RelationKind, Argument(help='"PRODUCT KIND OTHER" is a sentence.', metavar="KIND")]
+ProductOf = Annotated[str, Argument(help="Id of the product.", metavar="PRODUCT")]
+OtherOf = Annotated[str, Argument(help="Id of the other product.", metavar="OTHER")]
+KindOf = Annotated[RelationKind, Argument(help='"PRODUCT KIND OTHER" reads as a sentence.', metavar="KIND")]
 
 
 @command("relations show store 3920564")
 def show_relations(index: Index, product: ProductOf) -> None:
-    """Show all relations of a product with other products, as corrected."""
+    """Show all relations of a product, with corrections applied."""
     with open_engine(index, models=False) as engine:
         engine.product(product)
         found = [RelatedId(other, relation) for other, relation in engine.relations.show(product)]
@@ -221,13 +221,13 @@ def add_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf,
 
 @command("relations remove store 3920564 complement 1187 --by m7")
 def remove_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf, by: By = "") -> None:
-    """Remove a relation between two products; a refresh does not find it again. Engines follow at once."""
+    """Remove a relation between two products, also from later refreshes. Engines follow at once."""
     _correct(index, RelationCorrection(kind, product, other, removed=True), by)
 
 
 @command("relations withdraw store 3920564 complement 1187 --by m7")
 def withdraw_relation(index: Index, product: ProductOf, kind: KindOf, other: OtherOf, by: By = "") -> None:
-    """Take a correction of a relation back: what the refreshes find holds again. Engines follow at once."""
+    """Withdraw a correction of a relation, which then follows the refreshes again. Engines follow at once."""
     check_index(index)
     store = RelationStore(index)
     before = store.revision()
@@ -236,15 +236,15 @@ def withdraw_relation(index: Index, product: ProductOf, kind: KindOf, other: Oth
 
 
 @command("relations history store --limit 5")
-def relation_history(index: Index, limit: Annotated[int, Option(help="How many changes.", min=1)] = 20) -> None:
-    """Show who changed what, newest first."""
+def relation_history(index: Index, limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20) -> None:
+    """Show the history of changes, newest first."""
     check_index(index)
     emit(RelationStore(index).history(limit=limit), show_history, "relation", _correction_text)
 
 
 @dataclass(frozen=True, slots=True)
 class RelatedId:
-    """A product's relation with another one."""
+    """A product's relation to another one."""
 
     other: str
     relation: Relation
@@ -259,7 +259,7 @@ def _correct(index: Index, correction: RelationCorrection, by: str) -> None:
 
 def _show_relations(found: Sequence[RelatedId]) -> None:
     if not found:
-        say("No relations. They are made of events and texts: shelfwise relations refresh INDEX")
+        say("No relations. To derive them from events and texts: shelfwise relations refresh INDEX")
         return
     table = plain_table("other", "relation")
     for each in found:

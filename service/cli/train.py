@@ -35,19 +35,19 @@ _Trained = TypeVar("_Trained")
 
 @dataclass(frozen=True, slots=True)
 class ClickTrainingOptions:
-    """How a ranker is trained."""
+    """Training options of a ranker."""
 
     method: Annotated[
-        Literal["debiased", "propensity", "tower", "naive"], Option(help="How clicks are corrected for position.")
+        Literal["debiased", "propensity", "tower", "naive"], Option(help="Correction of clicks for position bias.")
     ] = "debiased"
     queries: Annotated[
-        int, Option(help="How many queries to generate, or to learn from the clicks of.", min=200, max=1_000_000)
+        int, Option(help="Number of queries to generate, or whose clicks to learn from.", min=200, max=1_000_000)
     ] = 20_000
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6
-    seed: Annotated[int, Option(help="Changes the queries and the initial weights.", min=0, max=1_000_000)] = 0
+    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0, max=1_000_000)] = 0
 
     def from_clicks(self, epsilon: float | None = None) -> ClickRankerOptions:
-        """How to learn from clicks, where `epsilon` is given privately."""
+        """Options of training on clicks, where `epsilon` is the privacy budget of private training."""
         from rerank.training.click_training import ClickOptions, PrivacyOptions
         from service.training.click_dataset import ClickRankerOptions
 
@@ -67,13 +67,13 @@ class TeacherOptions:
     runtime: Runtime = "auto"
 
     def check(self) -> None:
-        """Raises EncoderUnavailableError where the teacher is not on this machine and the model hub is out of reach."""
+        """Raises EncoderUnavailableError if the teacher is not on this machine and the model hub cannot be reached."""
         from rerank.teacher.cross_encoder import check_obtainable
 
         check_obtainable(self.teacher, cache_folder())
 
     def catalog(self, queries: int, seed: int) -> CatalogOptions:
-        """How to learn from queries generated from a catalog."""
+        """Options of training on queries generated from a catalog."""
         from service.training.ranker_dataset import CatalogOptions
 
         return CatalogOptions(
@@ -84,7 +84,7 @@ class TeacherOptions:
 Federated = Annotated[
     list[Path] | None,
     Option(
-        help="Train on the clicks of another index directory, too, without moving its events: weights are averaged. "
+        help="Also train on the clicks of another index directory, without moving its events: weights are averaged. "
         "Repeatable.",
         metavar="INDEX",
     ),
@@ -96,7 +96,9 @@ class FederatedOptions:
     """The stores that train one ranker together."""
 
     federated: Federated = None
-    rounds: Annotated[int, Option(help="With --federated, how often weights are averaged.", min=1, max=200)] = 20
+    rounds: Annotated[
+        int, Option(help="With --federated, number of times that weights are averaged.", min=1, max=200)
+    ] = 20
 
 
 @command("train ranker store")
@@ -120,15 +122,15 @@ def ranker(
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Train a ranker on clicks, a teacher or judgments, and let it serve if it is better than what does; an interrupted
-    training resumes."""
+    """Train a ranker on clicks, a teacher or judgments. It serves if it is better than the serving ranker. An
+    interrupted training resumes."""
     if from_catalog and judgments:
-        raise SettingError("--from-catalog and --judgments: a ranker learns from one of them; name one")
+        raise SettingError("--from-catalog and --judgments exclude each other; give one of them")
     if private is not None and (from_catalog or judgments):
-        raise SettingError("--private is about shoppers' clicks; leave it out, or --from-catalog and --judgments")
+        raise SettingError("--private needs training on clicks; leave it out, or --from-catalog and --judgments")
     federated = others.federated or []
     if federated and (from_catalog or judgments or private is not None):
-        raise SettingError("--federated averages what stores learn from clicks; leave out the other ways of training")
+        raise SettingError("--federated needs training on clicks; leave out --from-catalog, --judgments and --private")
     for each in (index, *federated):
         check_index(each)
     if from_catalog:
@@ -165,7 +167,7 @@ def _emit_by_store(
     document: Callable[[_Trained], Mapping[str, object]],
     show: Callable[[_Trained, Path], None],
 ) -> None:
-    """Prints what a federated training made for each store, by `show` as that of a store which trains alone."""
+    """Prints the results of a federated training for each store; `show` prints those of a store that trains alone."""
 
     def show_all(trained: Sequence[_Trained]) -> None:
         for index, each in zip(stores, trained, strict=True):
@@ -179,14 +181,14 @@ def _emit_by_store(
 @command("train default first-store second-store --out default-ranker")
 def default(
     indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
-    out: Annotated[Path, Option(help="A new folder for the ranker.")],
+    out: Annotated[Path, Option(help="New folder for the ranker.")],
     teacher: TeacherOptions,
-    queries: Annotated[int, Option(help="How many to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
+    queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
-    seed: Annotated[int, Option(help="Changes the queries and the initial weights.", min=0)] = 0,
+    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0)] = 0,
 ) -> None:
-    """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
-    comes with the program was made."""
+    """Train one ranker on the catalogs of several stores, for stores without a ranker. The shipped ranker was made this
+    way."""
     teacher.check()
     from rerank.training.distillation import DistilOptions
     from rerank.training.trainer import LoopOptions
@@ -203,8 +205,7 @@ def towers(
     index: Index,
     how: TowerTrainingOptions,
     judgments: Annotated[
-        list[Path] | None,
-        Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+        list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
     ] = None,
     validation: Annotated[
         Path | None, Option(help="Judged queries for validation; by default a tenth of the others.")
@@ -213,7 +214,7 @@ def towers(
         bool,
         Option(
             "--paraphrases",
-            help="Of clicks: queries of few positives learn what answers those that shoppers replaced them by.",
+            help="With clicks: queries with few positives also learn from the queries that replaced them.",
         ),
     ] = False,
     publish: Annotated[
@@ -224,8 +225,8 @@ def towers(
     federated: Federated = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Fine-tune the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog
-    is encoded by it, and a fifth of the queries judge. An interrupted training resumes."""
+    """Fine-tune the encoder of an index on judged queries or on clicks. The catalog is encoded with it, and it serves
+    if it is better on a fifth of the queries. An interrupted training resumes."""
     for each in (index, *(federated or ())):
         check_index(each)
     from service.training.text_towers import TextTowersRequest, train_federated_towers, train_text_towers
@@ -265,7 +266,7 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
         loss = "" if epoch.loss is None else f"{epoch.loss:.4f}"
         table.add_row(f"{epoch.number}", loss, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
     mean = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
-    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned{mean}")
+    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of the trained weights{mean}")
     if spec.layers is not None:
         fewer = max(epoch.validation for epoch in spec.pruning)
         table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, distilled from all")
@@ -298,13 +299,13 @@ def _show_encoder_report(report: EncoderReport) -> None:
 def users(
     index: Index,
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=1_000)] = 12,
-    batch: Annotated[int, Option(help="Windows of 50 acts a step.", min=2, max=4_096)] = 64,
+    batch: Annotated[int, Option(help="Windows of 50 acts per step.", min=2, max=4_096)] = 64,
     learning_rate: Annotated[float, Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
-    seed: Annotated[int, Option(help="Changes the initial weights.", min=0, max=1_000_000)] = 0,
+    seed: Annotated[int, Option(help="Seed of the initial weights.", min=0, max=1_000_000)] = 0,
     settings: SettingsFile = None,
 ) -> None:
-    """Train the user tower, which recommends, on what each shopper did next. It serves if it is better than what does;
-    an interrupted training resumes."""
+    """Train the user tower, which recommends products, on shoppers' next acts. It serves if it is better than the
+    serving one. An interrupted training resumes."""
     check_index(index)
     from rerank.user_tower.training import UserTowerOptions
     from service.training.user_tower import train_users
@@ -321,13 +322,12 @@ def users(
 def expansions(
     index: Index,
     judgments: Annotated[
-        list[Path] | None,
-        Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+        list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Learn which words of products stand for a word of a query, from judged queries or clicks; the table serves if
-    searches are better with it, by a fifth of the queries."""
+    """Learn which product words match a query word, from judged queries or clicks. The table serves if it improves
+    searches on a fifth of the queries."""
     check_index(index)
     from service.training.expansions import train_expansions
     from service.training.text_towers import judged_queries
@@ -345,7 +345,7 @@ def expansions(
 def learn(
     index: Index,
     how: ClickTrainingOptions,
-    if_new: Annotated[int, Option("--if-new", help="Only if there are so many events since the last time.", min=0)] = 0,
+    if_new: Annotated[int, Option("--if-new", help="Minimum number of new events since the last time.", min=0)] = 0,
     towers: Annotated[
         bool | None,
         Option(
@@ -356,8 +356,8 @@ def learn(
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Learn from shoppers' events: clean them, train the ranker and the user tower on them, evaluate both, and publish
-    what is better. A report says what each step did; an interrupted run resumes."""
+    """Train on shoppers' events: clean them, train the ranker and the user tower, evaluate both, and publish the better
+    ones. A report describes each step; an interrupted run resumes."""
     if not if_new:
         check_index(index)
     from rerank.user_tower.training import UserTowerOptions

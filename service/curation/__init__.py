@@ -1,1 +1,1 @@
-"""Merchandising rules and synonyms: validated documents with a log of every change."""
+"""Merchandising rules, synonyms, relations and relevance settings: validated documents with a log of every change."""

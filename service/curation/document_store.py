@@ -1,4 +1,4 @@
-"""Entries that people keep beside an index, such as merchandising rules, and every change that was made to them."""
+"""Documents that people maintain for an index, such as merchandising rules, with a log of every change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def wall_clock() -> datetime:
-    """The clock of stores that are given no other."""
+    """The default clock of stores."""
     return datetime.now(UTC)
 
 
@@ -51,7 +51,7 @@ def validate_author(who: str, error: Callable[..., InputError]) -> None:
 def check_text(
     place: str, text: str, longest: int, error: Callable[..., InputError], *, must: bool = False, field: str = ""
 ) -> None:
-    """Raises `error` for a text that is too long, holds control characters, or is blank although it `must` be given;
+    """Raises `error` for a text that is too long, contains control characters, or is blank although it `must` be given;
     `field` is by default the last part of `place`."""
     field = field or place.rpartition(": ")[2]
     if must and not text.strip():
@@ -59,26 +59,26 @@ def check_text(
     if len(text) > longest:
         raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are allowed", field=field)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise error(f"{place}: has a control character in it, or half of one; leave it out", field=field)
+        raise error(f"{place}: contains a control character or half a surrogate pair; remove it", field=field)
 
 
 def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
-    """The content of a JSON or TOML file; raises `error` where it cannot be read or is too long."""
+    """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
     kind = "TOML" if path.suffix == ".toml" else "JSON"
     try:
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
-            raise error(f"{path} has more than {most_bytes:,} bytes; write a shorter file")
+            raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
         return tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
     except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
-        raise error(f"{path} is no {kind}: {problem}") from problem
+        raise error(f"{path} is not valid {kind}: {problem}") from problem
 
 
-# A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may have no right to
-# write beside it. It is opened for each call, so it may be used on both sides of a fork.
+# A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have
+# permission to write next to it. The file is opened for each call, so it may be used on both sides of a fork.
 
 _WAIT_SECONDS = 30.0
 _READ_WAIT_SECONDS = 5.0
@@ -86,44 +86,44 @@ _READ_WAIT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a file holds, and how it is told from others."""
+    """The content of a file, and how it is identified."""
 
     holds: str
     """In words: "experiments"."""
     application: int
     """SQLite's application_id."""
     version: int
-    """Counts up when the tables change so that an older program could not read them."""
+    """Incremented when the tables change so that an older program cannot read them."""
     tables: str
-    """The statements that make them."""
+    """The SQL statements that create the tables."""
 
     @property
     def script(self) -> str:
-        """Makes a new file what it should be, all at once."""
+        """The script that turns a new file into this layout atomically."""
         marks = f"PRAGMA application_id = {self.application}; PRAGMA user_version = {self.version};"
         return f"BEGIN IMMEDIATE; {self.tables} {marks} COMMIT;"
 
 
 class SqliteFile:
-    """One file. What cannot be done is told by StoreError, StoreDamagedError or StoreForeignError."""
+    """One SQLite file. Failures raise StoreError, StoreDamagedError or StoreForeignError."""
 
     def __init__(self, path: Path, layout: Layout, *, private: bool = False) -> None:
-        """`private`: a new file is for its owner's eyes only."""
+        """With `private`, only the owner may access a new file."""
         self.path = path
         self._layout = layout
         self._private = private
 
     def stamp(self) -> tuple[int, int, int]:
-        """Changes when the file does; zeros where there is none. It takes some microseconds."""
+        """A stamp that changes with the file; zeros if there is none. Takes some microseconds."""
         return file_stamp(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor | None]:
-        """The file as it is at one moment; None where there is none yet."""
+        """A consistent view of the file; None if there is none yet."""
         if not self.path.exists():
             yield None
             return
-        # SQLite reads a file that may not be written to as well; where it may, what a killed writer left is undone.
+        # SQLite also reads a file that is read-only; if it is writable, SQLite undoes what a killed writer left.
         with self._opened("rw", _READ_WAIT_SECONDS) as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN")
@@ -131,7 +131,7 @@ class SqliteFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Cursor]:
-        """All of it is durable after it, or nothing has happened."""
+        """A transaction: all of it is durable at the end, or nothing happened."""
         with self._opened("rwc", _WAIT_SECONDS) as connection:
             cursor = connection.cursor()
             self._prepare(cursor)
@@ -145,23 +145,24 @@ class SqliteFile:
 
     @contextmanager
     def _opened(self, mode: str, wait: float) -> Iterator[sqlite3.Connection]:
-        """Every foreign error becomes one of ours."""
+        """Converts every foreign error to one of this program."""
         where = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             if self._private and mode == "rwc":
-                # Never one that is there: closing it would free the locks that this process's connections hold on it.
+                # Never a file that exists: closing it would release the locks that this process's connections hold on
+                # it.
                 with suppress(FileExistsError):
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             with closing(sqlite3.connect(where, wait, isolation_level=None, uri=True)) as connection:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 yield connection
         except (sqlite3.OperationalError, OSError) as error:
-            raise StoreError(f"{self.path} cannot be used: {error}; check the disk and its permissions") from error
+            raise StoreError(f"{self.path} cannot be used: {error}; check the disk and the permissions") from error
         except sqlite3.DatabaseError as error:
             raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
 
     def _prepare(self, cursor: sqlite3.Cursor) -> None:
-        """Makes the tables of a new file. Two processes may try at once: the second finds them made."""
+        """Creates the tables of a new file. If two processes try at once, the second one finds them."""
         if self._is_made(cursor):
             return
         try:
@@ -174,13 +175,13 @@ class SqliteFile:
         sync(self.path.parent)
 
     def _is_made(self, cursor: sqlite3.Cursor) -> bool:
-        """False for a new file; raises StoreForeignError for one of somebody else's."""
+        """False for a new file; raises StoreForeignError for a file of another program."""
         state = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
         tables, application, version = cursor.execute(f"{state} FROM sqlite_master").fetchone()
         if (tables, application, version) == (0, 0, 0):
             return False
         if application != self._layout.application:
-            raise StoreForeignError(f"{self.path} holds no {self._layout.holds} of Shelfwise; move it away")
+            raise StoreForeignError(f"{self.path} does not contain {self._layout.holds} of Shelfwise; move it away")
         if version != self._layout.version:
             raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
         return True
@@ -192,7 +193,7 @@ _WRITE_SECONDS = 1.0
 
 
 class DelayedCounts(Generic[Key, Count]):
-    """Counts by key that are written together, about once a second, so that no search waits for the disk.
+    """Counts by key that are written together about once a second, so that no search waits for the disk.
     Thread-safe."""
 
     def __init__(
@@ -202,7 +203,7 @@ class DelayedCounts(Generic[Key, Count]):
         failure: str,
         clock: Callable[[], datetime] = wall_clock,
     ) -> None:
-        """`store` writes counts, `combine` adds two of a key; the notice of an error begins with `failure`."""
+        """`store` writes counts, `combine` adds two counts of a key; an error's notice begins with `failure`."""
         self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
         self._waiting: dict[Key, Count] = {}
         self._writing: dict[Key, Count] = {}
@@ -217,19 +218,19 @@ class DelayedCounts(Generic[Key, Count]):
             self._waiting[key] = count if known is None else self._combine(known, count)
 
     def waiting(self, key: Key) -> Count | None:
-        """What is not written yet of a key."""
+        """The count of a key that is not written yet."""
         with self._lock:
             counts = [each[key] for each in (self._writing, self._waiting) if key in each]
         return reduce(self._combine, counts) if counts else None
 
     def write_if_due(self, read: Callable[[], object] = lambda: None) -> None:
-        """Writes what waits, unless it was less than a second ago; `read` as in `write`."""
+        """Writes waiting counts, unless the last write was less than a second ago; `read` as in `write`."""
         if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
             self.write(read)
 
     def write(self, read: Callable[[], object] = lambda: None) -> None:
-        """Writes what waits, and reads it with `read`, until when it still counts as waiting; where writing fails, it
-        waits on, and `notices` gives the reason."""
+        """Writes waiting counts and reads them back with `read`; until then they still count as waiting. If writing
+        fails, they stay waiting, and `notices` has the reason."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             self._writing, self._written = waiting, self._clock()
@@ -258,18 +259,18 @@ CREATE INDEX changes_by_id ON changes (id, revision);
 
 
 KEY_TABLE = "CREATE TABLE secret (key BLOB NOT NULL);"
-"""Of a kind with a secret key, for `DocumentCodec.more_tables`."""
+"""Table for a kind with a secret key, for `DocumentCodec.more_tables`."""
 _KEY_BYTES = 32
 _ADD_KEY = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)"
 
 
 def add_key(cursor: sqlite3.Cursor) -> None:
-    """Makes the secret key of a file where there is none."""
+    """Creates the secret key of a file if there is none."""
     cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
 
 
 def read_key(cursor: sqlite3.Cursor) -> bytes:
-    """The secret key of a file; empty where there is none yet."""
+    """The secret key of a file; empty if there is none yet."""
     (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
     return bytes(key)
 
@@ -284,18 +285,18 @@ Entry = TypeVar("Entry", bound=_Named)
 
 @dataclass(frozen=True, slots=True)
 class DocumentChange(Generic[Entry]):
-    """What one change did to one entry."""
+    """The effect of one change on one entry."""
 
     revision: int
-    """Counts the changes of an index from 1; those of one call share a number."""
+    """Number of the change in the index, from 1; the entries of one call share it."""
     time: datetime
     who: str
-    """The name that was given, such as a pseudonym; empty where none was."""
+    """Name of the author, such as a pseudonym; empty if none was given."""
     id: str
     before: Entry | None
-    """None where there was no such entry."""
+    """None if there was no such entry."""
     after: Entry | None
-    """None where it was taken away."""
+    """None if the entry was deleted."""
 
 
 Change = TypeVar("Change", bound=DocumentChange[Any])
@@ -303,12 +304,12 @@ Change = TypeVar("Change", bound=DocumentChange[Any])
 
 @dataclass(frozen=True, slots=True)
 class StoredDocuments(Generic[Entry]):
-    """All documents at one revision, in the order of their ids."""
+    """All documents at one revision, ordered by id."""
 
     revision: int = 0
     documents: tuple[Entry, ...] = ()
     file: int = 0
-    """The identity of the file; 0 where it is not known."""
+    """Identity of the file; 0 if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,37 +317,37 @@ class DocumentCodec(Generic[Entry, Change]):
     """A kind of document and its form in the file."""
 
     one: str
-    """In words, and the column: "rule"."""
+    """Noun and column name: "rule"."""
     many: str
-    """In words, the table, the file's name and the command's: "rules"."""
+    """Plural noun, and name of the table, the file and the command: "rules"."""
     application: int
     """SQLite's application_id of the file."""
     error: Callable[..., InputError]
     """Takes a message, the entry's id and the field."""
     change: type[Change]
     validate: Callable[[Entry], Entry]
-    """The entry, checked by itself; raises `error`."""
+    """Validates an entry by itself and returns it; raises `error`."""
     to_plain: Callable[[Entry], object]
-    """An entry as plain values that JSON has."""
+    """Converts an entry to plain values for JSON."""
     parse: Callable[[object], Entry]
     listing: str = "list"
-    """The command that shows the entries."""
+    """Name of the command that lists the entries."""
     more_tables: str = ""
-    """The statements that make what is kept beside entries and changes."""
+    """SQL statements that create further tables."""
     private: bool = False
-    """Whether only the owner of a new file may read it."""
+    """Whether only the owner may read a new file."""
 
     def sql(self, statement: str) -> str:
-        """A statement about its table."""
+        """A statement on its table."""
         return statement.format(one=self.one, many=self.many)
 
 
 MOST_ENTRIES = 10_000
-"""Of one kind, of one index."""
+"""Maximum number of entries of one kind in one index."""
 MOST_HISTORY = 10_000
 _LONGEST_SHOWN = 100
 
-# {many} and {one} are the kind's.
+# {many} and {one} are those of the kind.
 _REVISION = "SELECT coalesce(max(revision), 0) FROM changes"
 _IDS = "SELECT id FROM {many} ORDER BY id"
 _ALL = "SELECT {one} FROM {many} ORDER BY id"
@@ -355,7 +356,7 @@ _COUNT = "SELECT count(*) FROM {many}"
 _PUT = "INSERT INTO {many} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET {one} = excluded.{one}"
 _DELETE = "DELETE FROM {many} WHERE id = ?"
 _LOG = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
-# What each entry was at a revision: what its first later change found.
+# Each entry at a revision is the `before` of its first later change.
 _AT = """
 SELECT id, before FROM changes JOIN (SELECT id AS changed, min(revision) AS first FROM changes WHERE revision > ?
 GROUP BY id) ON id = changed AND revision = first
@@ -363,12 +364,12 @@ GROUP BY id) ON id = changed AND revision = first
 
 
 class DocumentStore(Generic[Entry, Change]):
-    """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Any number of threads and processes
-    may use it at once; nothing is created until something is changed. What a method changes is durable when it returns,
-    all of it or nothing. Subclasses have the methods that change entries.
+    """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Threads and processes may use it at
+    the same time; the file is created by the first change. Changes are durable when a method returns, all or none.
+    Subclasses have the methods that change entries.
 
-    All methods raise StoreError, of which StoreDamagedError and StoreForeignError are kinds, where the file cannot be
-    used, and the kind's own error for an entry that cannot be taken or is not there.
+    All methods raise StoreError, or its subclasses StoreDamagedError and StoreForeignError, if the file cannot be used,
+    and the kind's own error for an invalid or unknown entry.
     """
 
     kind: DocumentCodec[Entry, Change]
@@ -381,7 +382,7 @@ class DocumentStore(Generic[Entry, Change]):
         self._clock = clock
 
     def revision(self) -> int:
-        """The number of the last change, 0 before the first."""
+        """Number of the last change; 0 before the first."""
         with self._file.reading() as cursor:
             return 0 if cursor is None else self._revision(cursor)
 
@@ -391,7 +392,7 @@ class DocumentStore(Generic[Entry, Change]):
             return self._decoded(self._line(cursor, entry_id))
 
     def history(self, entry_id: str | None = None, limit: int = 100) -> list[Change]:
-        """The last changes, of one entry or of all, newest first."""
+        """The last changes of one entry or of all, newest first."""
         if not 1 <= limit <= MOST_HISTORY:
             raise self.kind.error(f"limit is {limit}, it can be 1 to {MOST_HISTORY:,}", field="limit")
         which, values = ("", ()) if entry_id is None else ("WHERE id = ?", (entry_id,))
@@ -405,12 +406,12 @@ class DocumentStore(Generic[Entry, Change]):
         return self.kind.change(revision, _EPOCH + time * _MICROSECOND, who, entry_id, before, after)
 
     def read(self) -> StoredDocuments[Entry]:
-        """The documents as they are."""
+        """The current documents."""
         with self._file.reading() as cursor:
             return StoredDocuments() if cursor is None else StoredDocuments(self._revision(cursor), self._all(cursor))
 
     def ensure_key(self) -> bytes:
-        """The secret key of a kind that has one (`KEY_TABLE`), made where there is none."""
+        """The secret key of a kind that has one (`KEY_TABLE`), created if missing."""
         with self._file.reading() as cursor:
             key = read_key(cursor) if cursor else b""
         if not key:
@@ -420,7 +421,7 @@ class DocumentStore(Generic[Entry, Change]):
         return key
 
     def check(self) -> None:
-        """Reads every entry and change; raises StoreDamagedError where the changes do not lead to the entries."""
+        """Reads every entry and change; raises StoreDamagedError if the changes do not lead to the entries."""
         lines: dict[str, str] = {}
         with self._file.reading() as cursor:
             if cursor is None:
@@ -443,9 +444,9 @@ class DocumentStore(Generic[Entry, Change]):
         return StoreDamagedError(f"{self.path} is damaged: {what}; restore it from a backup")
 
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
-        """The documents as they are; `previous` itself where they are the same revision of the same file."""
+        """The current documents; `previous` itself if the file and revision are the same."""
         file = self.identity()
-        # A file from a backup may replace another one of as many revisions.
+        # A file from a backup may replace another one with as many revisions.
         if file == previous.file and self.revision() == previous.revision:
             return previous
         stored = self.read()
@@ -454,11 +455,11 @@ class DocumentStore(Generic[Entry, Change]):
         return replace(stored, file=file)
 
     def identity(self) -> int:
-        """Tells the file from one that replaces it: its inode, 0 where there is none."""
+        """Distinguishes the file from one that replaces it: its inode; 0 if there is none."""
         return file_stamp(self.path)[1]
 
     def _write(self, cursor: sqlite3.Cursor, lines: Mapping[str, str | None], who: str) -> None:
-        """Makes entries what `lines` say, None for none, and writes down what they were."""
+        """Sets entries to `lines`, None for deletion, and logs their previous content."""
         before = {each: self._found(cursor, each) for each in lines}
         changed = {each: line for each, line in lines.items() if line != before[each]}
         put = {each: line for each, line in changed.items() if line is not None}
@@ -470,12 +471,12 @@ class DocumentStore(Generic[Entry, Change]):
         cursor.executemany(_LOG, [(revision, each, time, who, before[each], line) for each, line in changed.items()])
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
-        """What must hold of all entries as they would be."""
+        """Checks conditions over all entries after a change."""
         (count,) = cursor.execute(self.kind.sql(_COUNT)).fetchone()
         self.check_count(range(count))
 
     def check_count(self, entries: Sized) -> None:
-        """Raises the kind's error for more entries than there may be."""
+        """Raises the kind's error if there would be too many entries."""
         if len(entries) > MOST_ENTRIES:
             most = f"at most {MOST_ENTRIES:,} are allowed; delete some first"
             raise self.kind.error(f"there would be {len(entries):,} {self.kind.many}, {most}")
@@ -484,17 +485,17 @@ class DocumentStore(Generic[Entry, Change]):
         return tuple(self._decoded(line) for (line,) in cursor.execute(self.kind.sql(_ALL)).fetchall())
 
     def _found(self, cursor: sqlite3.Cursor, entry_id: str) -> str | None:
-        """An entry as it is kept; None where there is none of this id."""
+        """The stored line of an entry; None for an unknown id."""
         row: tuple[str] | None = cursor.execute(self.kind.sql(_ONE), (entry_id,)).fetchone()
         return None if row is None else row[0]
 
     def _line(self, cursor: sqlite3.Cursor | None, entry_id: str) -> str:
-        """An entry as it is kept; raises the kind's error where there is none of this id."""
+        """The stored line of an entry; raises the kind's error for an unknown id."""
         line = self._found(cursor, entry_id) if cursor else None
         if line is None:
             known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
             name = entry_id[:_LONGEST_SHOWN]
-            advice = suggest_names(name, known, f"shelfwise {self.kind.many} {self.kind.listing} shows those that are")
+            advice = suggest_names(name, known, f"shelfwise {self.kind.many} {self.kind.listing} shows all")
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 
@@ -505,7 +506,7 @@ class DocumentStore(Generic[Entry, Change]):
         try:
             return self.kind.parse(msgspec.json.decode(line))
         except (InputError, msgspec.MsgspecError) as error:
-            raise StoreDamagedError(f"{self.path} holds a {self.kind.one} that cannot be read: {error}") from error
+            raise StoreDamagedError(f"{self.path} contains a {self.kind.one} that cannot be read: {error}") from error
 
     @staticmethod
     def _revision(cursor: sqlite3.Cursor) -> int:
@@ -516,15 +517,15 @@ class EditableStore(DocumentStore[Entry, Change]):
     """A document store whose entries can be replaced, deleted and rolled back at any time."""
 
     def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
-        """Adds entries, or replaces those of the same id, and takes away other ones of the ids `gone`; returns the
-        revision, which is the one before where nothing changes."""
+        """Adds entries, or replaces those with the same id, and deletes the ids in `gone`; returns the revision, which
+        is the previous one if nothing changes."""
         wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
         if len(wanted) < len(entries):
             raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
         return self._change(lambda _: {**dict.fromkeys(gone), **wanted}, who)
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Takes entries away; returns the revision. Where one is not there all stay."""
+        """Deletes entries; returns the revision. If an id is unknown, none is deleted."""
         wanted = list(ids)
 
         def gone(cursor: sqlite3.Cursor) -> Mapping[str, None]:
@@ -535,8 +536,7 @@ class EditableStore(DocumentStore[Entry, Change]):
         return self._change(gone, who)
 
     def restore(self, revision: int, *, who: str = "") -> int:
-        """Makes all entries what they were after a revision (0: none), which is a change of its own; returns its
-        number."""
+        """Restores all entries of a revision (0: none), as a new change; returns its number."""
 
         def before(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
             last = self._revision(cursor)
@@ -547,7 +547,7 @@ class EditableStore(DocumentStore[Entry, Change]):
         return self._change(before, who)
 
     def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
-        """Makes entries what `wanted` says, None for none; returns the revision."""
+        """Sets entries to `wanted`, None for deletion; returns the revision."""
         validate_author(who, self.kind.error)
         with self._file.writing() as cursor:
             self._write(cursor, wanted(cursor), who)

@@ -1,10 +1,10 @@
-"""Control of exposure: the share of attention that some products get over a day, held at a floor or a ceiling.
+"""Control of exposure: keeps the share of attention that some products get over a day above a floor or below a ceiling.
 
-Each counted search moves the strength of a goal by a step times the attention that its products lacked or had too much,
-so that the strength follows the sum of what is lacking, as in FairCo (Morik et al. 2020, Controlling Fairness and Bias
-in Dynamic Learning-to-Rank, section 5). The steps become small (Robbins & Monro 1951, A Stochastic Approximation
-Method), and the strength outlasts the day: the cost in relevance is convex in it, so that a strength that hardly varies
-costs what the curve of constant strengths says. `benchmarks.studies.trust` measures both.
+Each counted search changes the strength of a goal by a step times the attention that its products lacked or had in
+excess, so that the strength follows the accumulated error, as in FairCo (Morik et al. 2020, Controlling Fairness and
+Bias in Dynamic Learning-to-Rank, section 5). The steps become small (Robbins & Monro 1951, A Stochastic Approximation
+Method), and the strength is kept across days: the cost in relevance is convex in it, so a nearly constant strength
+costs what the curve of constant strengths shows. `benchmarks.studies.trust` measures both.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ DEPTH = 20
 """Ranks that get attention: each 1 / rank, position bias with an exponent of 1 (Joachims, Swaminathan & Schnabel 2017,
 Unbiased Learning-to-Rank with Biased Feedback, section 5)."""
 STRONGEST = 5.0
-"""Standard deviations of the scores of the best hits that are added or taken away at most."""
+"""Maximum absolute strength, in standard deviations of the scores of the best hits."""
 _GAIN, _EARLY, _LEAST_STEP = 40.0, 50, 0.02
-"""The step after n searches is `_GAIN` / (n + `_EARLY`), at least `_LEAST_STEP`: strength for each unit of attention,
-that of a first rank. Chosen on the dev queries of the demo store."""
+"""The step after n searches is `_GAIN` / (n + `_EARLY`), at least `_LEAST_STEP`: strength per unit of attention, which
+is that of a first rank. Chosen on the dev queries of the demo store."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExposureState:
-    """What the control of an exposure goal has counted. The attention and the searches are those of one day."""
+    """The state of the control of an exposure goal. The attention and the searches are those of one day."""
 
     day: int = 0
-    """Since 1970 (UTC)."""
+    """Days since 1970 (UTC)."""
     own: float = 0.0
     """Attention of the goal's products."""
     total: float = 0.0
-    """That of all ranked hits that no rule pinned."""
+    """Attention of all ranked hits that no rule pinned."""
     searches: int = 0
     strength: float = 0.0
     """What is added to the scores of the goal's products, in standard deviations of the scores of the best hits:
-    positive for a floor, negative for a ceiling. It outlasts the day."""
+    positive for a floor, negative for a ceiling. It is kept across days."""
     counted: int = 0
-    """Searches of all days."""
+    """Number of searches of all days."""
 
     @property
     def share(self) -> float:
@@ -52,7 +52,7 @@ class ExposureState:
         return self.own / self.total if self.total else 0.0
 
     def on(self, day: int) -> ExposureState:
-        """This state on a day, where nothing is counted yet unless it is its own."""
+        """This state on a day; counts are reset on a new day."""
         return self if self.day == day else replace(self, day=day, own=0.0, total=0.0, searches=0)
 
     def step(self, goal: ExposureGoal, day: int, own: float, total: float) -> ExposureState:
@@ -61,7 +61,7 @@ class ExposureState:
         return ExposureState(day, own, total, 1, size * (goal.share * total - own), 1)
 
     def __add__(self, step: ExposureState) -> ExposureState:
-        """This state, or step, after another step."""
+        """This state, or step, combined with a later step."""
         day = max(self.day, step.day)
         one, other = self.on(day), step.on(day)
         return ExposureState(
@@ -74,7 +74,7 @@ class ExposureState:
         )
 
     def within(self, goal: ExposureGoal) -> ExposureState:
-        """This state with a strength that the goal allows: upward for a floor, downward for a ceiling."""
+        """This state with a strength that the goal allows: positive for a floor, negative for a ceiling."""
         lowest, highest = (0.0, STRONGEST) if goal.at_least else (-STRONGEST, 0.0)
         return replace(self, strength=min(max(self.strength, lowest), highest))
 
@@ -83,7 +83,7 @@ NOT_COUNTED = ExposureState()
 
 
 def attention(page: Page, positions: Sequence[int] = ()) -> list[tuple[ExposureGoal, float, float]]:
-    """For each goal of a page its products' attention and that of all hits; `positions` are those of the hits, by
+    """For each goal of a page, the attention of its products and of all hits; `positions` are those of the hits, by
     default those on the page. Pinned hits count for neither."""
     first = (page.page - 1) * page.size + 1
     placed = list(zip(positions or range(first, first + len(page.hits)), page.hits, strict=True))
@@ -96,13 +96,13 @@ def attention(page: Page, positions: Sequence[int] = ()) -> list[tuple[ExposureG
 
 
 def goals_of(rules: Iterable[Rule]) -> list[ExposureGoal]:
-    """The exposure goals of rules, in their order."""
+    """The exposure goals of rules, in order."""
     actions = ((rule.id, action) for rule in rules for action in rule.actions if isinstance(action, Exposure))
     return [ExposureGoal(name, each.filters, each.at_least, each.at_most) for name, each in actions]
 
 
 def cost_command(root: Path, goal: ExposureGoal) -> str:
-    """The command that prints what a goal costs in nDCG@10, on a file of judgments."""
+    """The command that prints the cost of a goal in nDCG@10, on a file of judgments."""
     limit = "--floor" if goal.at_least else "--ceiling"
     words = (str(root), "judgments.tsv", goal.filters, limit, f"{goal.share:g}")
     return join(("python", "-m", "benchmarks.studies.trust", "exposure", *words))
@@ -116,12 +116,12 @@ CREATE TABLE exposure (
 """
 _FIELDS = "day, own, total, searches, strength, counted"
 ExposureStates = Mapping[tuple[str, str], ExposureState]
-"""By rule and filters: a goal that is changed to another share goes on from where it is."""
+"""By rule and filters: a goal whose share is changed continues from its state."""
 
 
 class ExposureStore:
-    """The states of the exposure goals of an index directory (STORE/exposure.sqlite), shared by all processes that
-    serve it. Methods raise StoreError where the file cannot be used."""
+    """The states of the exposure goals of an index directory (INDEX/exposure.sqlite), shared by all processes that
+    serve it. Methods raise StoreError if the file cannot be used."""
 
     def __init__(self, root: Path) -> None:
         self.path = root / EXPOSURE_FILE
@@ -134,7 +134,7 @@ class ExposureStore:
         return {(rule, filters): ExposureState(*values) for rule, filters, *values in rows}
 
     def add(self, steps: Mapping[ExposureGoal, ExposureState]) -> None:
-        """Adds what searches counted to the states, durably."""
+        """Adds the counts of searches to the states, durably."""
         with self._file.writing() as cursor:
             for goal, step in steps.items():
                 key = (goal.rule, goal.filters)

@@ -1,4 +1,4 @@
-"""Corrections of relations between products, which a store keeps: relations that it adds or removes."""
+"""A store's corrections of relations between products: relations that it adds or removes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_ID = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RelationCorrection:
-    """A relation that holds, or that does not, whatever a refresh finds: "product KIND other"."""
+    """A relation that holds or does not hold, whatever a refresh finds: "product KIND other"."""
 
     kind: RelationKind
     product: str
@@ -26,17 +26,17 @@ class RelationCorrection:
 
     @property
     def id(self) -> str:
-        """The same for the same pair; of complements either product may be named first."""
+        """Equal for the same pair; for complements, in either order."""
         pair = (self.product, self.other)
         ordered = sorted(pair) if self.kind is RelationKind.COMPLEMENT else pair
         return shlex.join((str(self.kind), *ordered))
 
     def names(self, product: str) -> bool:
-        """Whether it is of this product."""
+        """Whether it involves this product."""
         return product in (self.product, self.other)
 
     def seen_from(self, product: str) -> tuple[str, bool] | None:
-        """The other product, and whether the relation is reverse; None where it is not a product's."""
+        """The other product, and whether the relation is reversed; None if the product is not involved."""
         if product == self.product:
             return self.other, False
         if product != self.other or self.kind is RelationKind.SUBSTITUTE:
@@ -46,33 +46,33 @@ class RelationCorrection:
 
 @dataclass(frozen=True, slots=True)
 class RelationChange(DocumentChange[RelationCorrection]):
-    """What one change did to one correction."""
+    """The effect of one change on one correction."""
 
-    # Named again for the OpenAPI document, which does not see what a generic class is of.
+    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
     before: RelationCorrection | None
     after: RelationCorrection | None
 
     def names(self, product: str) -> bool:
-        """Whether it is of this product."""
+        """Whether it involves this product."""
         return any(each.names(product) for each in (self.before, self.after) if each)
 
 
 def validate_correction(correction: RelationCorrection) -> RelationCorrection:
-    """The correction, checked; raises RelationError, which names the field."""
+    """Validates a correction and returns it; raises RelationError, which names the field."""
     for field in ("product", "other"):
         check_text(field, getattr(correction, field), _LONGEST_ID, RelationError, must=True)
     if correction.product == correction.other:
         raise RelationError(f"other: {correction.other!r} is the product itself; name another one", field="other")
     if correction.kind not in set(RelationKind):
         kinds = ", ".join(RelationKind)
-        raise RelationError(f"kind: {str(correction.kind)[:40]!r} is none; it can be {kinds}", field="kind")
+        raise RelationError(f"kind: {str(correction.kind)[:40]!r} is not a kind; it can be {kinds}", field="kind")
     return replace(correction, kind=RelationKind(correction.kind))
 
 
 def corrected(
     product: str, relations: Iterable[tuple[str, Relation]], corrections: Sequence[RelationCorrection]
 ) -> Iterator[tuple[str, Relation]]:
-    """The relations of a product, with those that the store adds, first, and without those that it removes."""
+    """The relations of a product, first those that the store adds, without those that it removes."""
     own = [(each, seen) for each in corrections if (seen := each.seen_from(product))]
     known = {(each.kind, *seen) for each, seen in own}
     for each, (other, is_reverse) in own:
@@ -84,14 +84,14 @@ def corrected(
 
 
 def removed_from(product: str, corrections: Sequence[RelationCorrection]) -> frozenset[str]:
-    """The products of which the store removes a relation with a product: related types do not add them again."""
+    """The products whose relation with a product the store removes; related types do not add them again."""
     pairs = ((each, each.seen_from(product)) for each in corrections if each.removed)
     return frozenset(seen[0] for _, seen in pairs if seen)
 
 
 class RelationStore(EditableStore[RelationCorrection, RelationChange]):
-    """The corrections of an index directory and their changes (STORE/relations.sqlite), with RelationError as the
-    kind's error."""
+    """The corrections of an index directory and their changes (INDEX/relations.sqlite); its errors are
+    RelationError."""
 
     kind = DocumentCodec(
         "relation",

@@ -1,4 +1,4 @@
-"""Relevance settings of a store (candidate limits, typo tolerance, signals), kept with a log of every change."""
+"""Relevance settings of a store (candidate limits, typo tolerance, signals), with a log of every change."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from service.curation.document_store import DocumentChange, DocumentCodec, Edita
 
 MOST_FILE_BYTES = 1 << 20
 DOCUMENT_ID = "relevance"
-"""The id of the one document of an index."""
+"""Id of the only document of an index."""
 
 
 class TypoTolerance(StrEnum):
-    """The use of spelling corrections."""
+    """How spelling corrections are used."""
 
     ON = "on"
-    """A sure correction is searched for, any other is offered."""
+    """A certain correction is searched for, any other is offered."""
     OFFER = "offer"
     """Corrections are only offered."""
     OFF = "off"
-    """There are no corrections."""
+    """No corrections."""
 
 
 class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A numeric field that moves hits."""
 
     field: Annotated[str, Meta(min_length=1, max_length=256)]
-    """As filters name it: `rating`, `created`, `margin` for an attribute."""
+    """Name in filters: `rating`, `created`, `margin` for an attribute."""
     weight: Annotated[float, Meta(gt=0, le=10)] = 1.0
-    """Standard deviations of the scores of the best hits that the best value of the catalog adds, and the worst takes
-    away."""
+    """Standard deviations of the scores of the best hits that the best value of the catalog adds and the worst
+    subtracts."""
     descending: bool = True
     """Whether the highest value is the best."""
 
 
 class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The relevance settings of a store; by default a search is as without any."""
+    """The relevance settings of a store; the defaults do not change searches."""
 
     cutoff: Annotated[float, Meta(ge=-3, le=3)] = 0.0
-    """Deviations of unrelated products that are added to the measured cutoff."""
+    """Added to the measured cutoff, in deviations of unrelated products."""
     margin: Annotated[float, Meta(ge=0.5, le=10)] = 3.0
-    """Deviations below the nearest product that a candidate may be."""
+    """Maximum distance of a candidate below the nearest product, in deviations."""
     typo_tolerance: TypoTolerance = TypoTolerance.ON
     never_corrected: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=1_000)] = ()
-    """Words that are right as they are typed."""
+    """Words that are never corrected."""
     signals: Annotated[tuple[Signal, ...], Meta(max_length=10)] = ()
     fields: FieldWeights = DEFAULT_WEIGHTS
-    """Weights of the searched fields, from the next rebuild on."""
+    """Weights of the searched fields, effective from the next rebuild."""
     hidden: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=200)] = ()
-    """Fields and attributes, as filters name them, that the service sends only to keys with the scope `admin`."""
+    """Fields and attributes, as named in filters, that the service only sends to keys with the scope `admin`."""
 
     @property
     def id(self) -> str:
-        """The same for all."""
+        """The id, which is the same for all."""
         return DOCUMENT_ID
 
     @property
@@ -84,12 +84,12 @@ _BLANK = Product("", "")
 
 @dataclass(frozen=True, slots=True)
 class CandidateLimits:
-    """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
+    """Required similarity of candidates, in deviations of unrelated products (docs/decisions/0019)."""
 
     margin: float = DEFAULT_RELEVANCE.margin
-    """How far below the nearest product a candidate may be."""
+    """Maximum distance of a candidate below the nearest product."""
     other_type_margin: float = 0.5
-    """The same for a candidate of another type than a query names by all of its words."""
+    """The same for a candidate of a type other than the one that all words of a query name."""
     cutoff: float = 0.0
     """Added to the cutoff that the rebuild measured, below which nothing fits a query."""
 
@@ -98,7 +98,7 @@ LIMITS = CandidateLimits()
 
 
 def without_fields(product: Product, hidden: Collection[str]) -> Product:
-    """A product without the fields and attributes that are hidden; an attribute hides those of its object."""
+    """A product without hidden fields and attributes; a hidden attribute includes those of its object."""
     names = {name.removeprefix("attributes.") for name in hidden}
     blank = {name: getattr(_BLANK, name) for name in hidden if hasattr(_BLANK, name)}
     kept = {
@@ -121,11 +121,11 @@ _ALLOWED: Mapping[str, str] = {
 
 
 def parse_relevance(document: object) -> Relevance:
-    """The settings of plain values, those that are left out by default; raises RelevanceError, which names the field
-    and what is allowed."""
+    """The settings from plain values, with defaults for omitted ones; raises RelevanceError, which names the field and
+    the allowed values."""
     if not isinstance(document, Mapping):
         kind = type(document).__name__
-        raise RelevanceError(f"relevance settings are an object with named fields, this is {kind}")
+        raise RelevanceError(f"relevance settings must be an object with named fields, this is {kind}")
     for name in document:
         if name not in _ALLOWED:
             advice = suggest_names(str(name), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
@@ -142,17 +142,17 @@ def parse_relevance(document: object) -> Relevance:
 
 
 def validate_relevance(relevance: Relevance) -> Relevance:
-    """The settings, checked without a catalog; raises RelevanceError."""
+    """Validates settings without a catalog and returns them; raises RelevanceError."""
     if not isinstance(relevance, Relevance):
         raise RelevanceError(f"relevance must be a Relevance, not {type(relevance).__name__}")
     try:
         return parse_relevance(msgspec.to_builtins(relevance))
     except TypeError as error:
-        raise RelevanceError(f"relevance holds what no settings may hold ({error})") from error
+        raise RelevanceError(f"relevance has an invalid value ({error})") from error
 
 
 def read_relevance(path: Path) -> Relevance:
-    """The settings of a JSON or TOML file; raises RelevanceError for one that cannot be read."""
+    """The settings of a JSON or TOML file; raises RelevanceError if it cannot be read."""
     return parse_relevance(read_document(path, MOST_FILE_BYTES, RelevanceError))
 
 
@@ -174,8 +174,8 @@ class RelevanceChange(DocumentChange[Relevance]):
 
 
 class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
-    """The relevance settings of an index directory and their changes (STORE/relevance.sqlite): one document, or none
-    where all is by default."""
+    """The relevance settings of an index directory and their changes (INDEX/relevance.sqlite): one document, or none
+    for the defaults."""
 
     kind = DocumentCodec(
         "document",
@@ -189,6 +189,6 @@ class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
     )
 
     def current(self) -> Relevance:
-        """The settings that hold."""
+        """The current settings."""
         documents = self.read().documents
         return documents[0] if documents else DEFAULT_RELEVANCE

@@ -1,4 +1,4 @@
-"""Merchandising rules while searching: compiled for a version, found by query and filter, their effect on the order."""
+"""Merchandising rules in searches: compiled for a version, found by query and filter, and their effect on the order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from service.curation.rules import (
 
 @dataclass(frozen=True, slots=True)
 class PinnedProduct:
-    """A product and its wanted place, from 1, by the rule of this id."""
+    """A product and its wanted position, from 1, by the rule with this id."""
 
     product: str
     position: int
@@ -42,20 +42,20 @@ class PinnedProduct:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """Moves the hits of a condition up, or down where the strength is negative."""
+    """Moves the hits of a condition up, or down if the strength is negative."""
 
     condition: Condition
     strength: float
     rule: str
     goal: ExposureGoal | None = None
-    """What the strength is controlled for."""
+    """The exposure goal that controls the strength, if any."""
     state: ExposureState = NOT_COUNTED
-    """Of the control, where there is a goal."""
+    """State of the control, if there is a goal."""
 
     @property
     def text(self) -> str:
-        """What it does."""
-        done = f"moved by {self.strength:+.2f} deviations"
+        """A description of its effect."""
+        done = f"offset {self.strength:+.2f} deviations"
         if self.goal is None:
             return done
         limit = "at least" if self.goal.at_least else "at most"
@@ -64,7 +64,7 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class GivenType:
-    """The name of the type that products of a condition have."""
+    """Name of the type of the products of a condition."""
 
     condition: Condition
     name: str
@@ -72,23 +72,23 @@ class GivenType:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The actions of all rules that match a search, in the order of priority."""
+    """The actions of all rules that match a search, by priority."""
 
     rules: tuple[str, ...] = ()
-    """Their ids."""
+    """Ids of the rules."""
     where: tuple[Condition, ...] = ()
-    """Conditions besides the shopper's filter."""
+    """Conditions in addition to the shopper's filter."""
     pins: tuple[PinnedProduct, ...] = ()
     """Each product once."""
     lifts: tuple[Lift, ...] = ()
     redirect: str = ""
     excluded_by: tuple[str, ...] = ()
-    """The rules that `where` is of."""
+    """The rules to which `where` belongs."""
     types: tuple[GivenType, ...] = ()
     data: tuple[Mapping[str, object], ...] = ()
 
     def condition(self, filters: Condition | None) -> Condition | None:
-        """`where` together with the shopper's filter."""
+        """`where` combined with the shopper's filter."""
         return all_of(filters, self.where)
 
 
@@ -96,26 +96,26 @@ NOTHING = Effect()
 
 
 MOST_MATCHING = 50
-"""Rules that apply to one search at most, the first of those that match."""
+"""Maximum number of rules that apply to one search; the first matches count."""
 MOST_LIFTS = 20
-"""Boosts and burials that apply to one search at most."""
+"""Maximum number of boosts and burials that apply to one search."""
 _MAX_NAMED = 5
-"""Unusable rules that notices name."""
+"""Number of unusable rules that notices name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CompiledRule:
-    """A rule in this version's terms."""
+    """A rule compiled for a version."""
 
     rule: Rule
     terms: frozenset[str]
-    """Terms that a query must have; empty unless the rule's query is to be contained."""
+    """Terms that a query must have; empty unless the rule matches by containment."""
     within: frozenset[Condition]
     """Conditions that must be parts of the request's filter."""
     effect: Effect
 
     def holds(self, terms: frozenset[str], parts: frozenset[Condition], contexts: Collection[str], now: float) -> bool:
-        """Whether the rule matches a query of these terms with a filter of these parts, in these contexts."""
+        """Whether the rule matches a query with these terms, a filter with these parts, in these contexts."""
         when = self.rule.when
         if when.contexts and not set(when.contexts) & set(contexts):
             return False
@@ -128,8 +128,8 @@ class CompiledRules:
     """The enabled rules of an index for one version: filters resolved against its fields, queries folded. Shared by all
     searches.
 
-    A search looks its rules up by the whole query, by its terms and by the parts of its filter, so that it does not pay
-    for rules about something else.
+    A search looks up its rules by the whole query, by its terms and by the parts of its filter, so that unrelated rules
+    cost nothing.
     """
 
     def __init__(
@@ -139,12 +139,12 @@ class CompiledRules:
         analyzer: Analyzer,
         state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED,
     ) -> None:
-        """`state_of` gives the state of the control of each exposure goal."""
+        """`state_of` returns the state of the control of each exposure goal."""
         self._state_of = state_of
         self.faults: dict[str, str] = {}
-        """Why a rule cannot be used with this version, by its id."""
+        """The reason, by id, for each rule that this version cannot apply."""
         self._crowd = ""
-        """The notice once more rules matched a search than apply."""
+        """The notice once more rules matched a search than can apply."""
         ready: list[_CompiledRule] = []
         for rule in rules:
             if rule.enabled:
@@ -154,7 +154,7 @@ class CompiledRules:
                     self.faults[rule.id] = str(error)
         ready.sort(key=lambda each: (-each.rule.priority, each.rule.id))
         self.types = tuple(chain.from_iterable(each.effect.types for each in ready))
-        """Of those that a product passes the first counts."""
+        """The first one that a product passes counts."""
         ready = [each for each in ready if each.effect.rules]
         common = Counter(term for each in ready for term in each.terms)
         self._by_text: dict[str, list[_CompiledRule]] = {}
@@ -175,11 +175,11 @@ class CompiledRules:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The rules that are passed over, with the reasons."""
-        reasons = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MAX_NAMED]]
+        """The skipped rules, with the reasons."""
+        reasons = [f"skipped {fault}" for fault in list(self.faults.values())[:_MAX_NAMED]]
         more = len(self.faults) - len(reasons)
         if more > 0:
-            reasons.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
+            reasons.append(f"{more:,} more rules are skipped; see shelfwise rules list")
         return (*reasons, self._crowd) if self._crowd else tuple(reasons)
 
     def effect(
@@ -196,8 +196,8 @@ class CompiledRules:
         found = _together([each.effect for each in ordered[:MOST_MATCHING]])
         if len(ordered) > MOST_MATCHING or len(found.lifts) > MOST_LIFTS:
             self._crowd = (
-                f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} of such hold, and of their boosts "
-                f"and burials the first {MOST_LIFTS}; give rules that are for every search a query or a filter"
+                f"a search matched {len(ordered):,} rules: the first {MOST_MATCHING} apply, with at most "
+                f"{MOST_LIFTS} boosts and burials; give rules that match every search a query or a filter"
             )
         return replace(found, lifts=tuple(map(self._controlled, found.lifts[:MOST_LIFTS])))
 
@@ -224,11 +224,11 @@ def _compile(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _Compiled
     when = rule.when
     terms: frozenset[str] = frozenset()
     if when.match == Match.CONTAINS:
-        # As they were typed: their synonyms are other words.
+        # As typed: synonyms are other words.
         groups = analyzer.groups(when.query)
         terms = frozenset(term for group in groups for term in group.alternatives[0])
         if not terms:
-            message = f"rule {rule.id!r}: when.query: {when.query!r} holds no word that could be contained in another"
+            message = f"rule {rule.id!r}: when.query: {when.query!r} has no word that another query could contain"
             raise RuleError(message, rule.id, "when.query")
     within = _condition(rule, "when.filters", when.filters, catalog)
     effects = [_effect(rule, number, action, catalog) for number, action in enumerate(rule.actions)]
@@ -252,7 +252,7 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             named = (catalog.compile(In("id", products)),) if products else ()
             found = (*named, _condition(rule, place, filters, catalog))
             if isinstance(action, Classify):
-                # It is about no search in particular, so that it takes part in none.
+                # It applies to all searches and takes part in none.
                 return Effect(types=tuple(GivenType(each, action.type) for each in found if each is not None))
             hidden = tuple(NotThat(each) for each in found if each is not None)
             return Effect(rules, where=hidden, excluded_by=rules)
@@ -274,7 +274,7 @@ def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> C
 
 
 def _parts(condition: Condition | None) -> frozenset[Condition]:
-    """The conditions whose conjunction this is."""
+    """The conditions of which this is the conjunction."""
     if condition is None:
         return frozenset()
     if isinstance(condition, AllOf):
@@ -283,7 +283,7 @@ def _parts(condition: Condition | None) -> frozenset[Condition]:
 
 
 def _together(effects: Sequence[Effect]) -> Effect:
-    """One effect of several; the first redirect and the first pin of each product count."""
+    """Combines several effects; the first redirect and the first pin of each product count."""
     pins: dict[str, PinnedProduct] = {}
     for effect in effects:
         for pin in effect.pins:

@@ -1,4 +1,4 @@
-"""Merchandising rules: what one is, as JSON, checked, and kept with a log of every change."""
+"""Merchandising rules: their types, JSON form and validation, and their store with a log of every change."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from service.curation.document_store import DocumentChange, DocumentCodec, Edita
 
 
 class Match(StrEnum):
-    """How a rule's query is met by the one that a shopper typed."""
+    """How a rule's query matches a shopper's query."""
 
     EXACT = "exact"
-    """It is the same text; case, width and white space do not count."""
+    """Equal texts, apart from case, width and white space."""
     CONTAINS = "contains"
-    """All words of the rule are in it, in any order and form: "drills" has "drill" in it."""
+    """The shopper's query has all words of the rule, in any order and form: "drills" contains "drill"."""
     ANY = "any"
-    """Whatever was typed, and browsing without a query."""
+    """Every query, and browsing without a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """The searches that a rule is about: all conditions must hold."""
+    """The searches to which a rule applies: all conditions must hold."""
 
     query: str = ""
     match: Match = Match.ANY
     filters: str = ""
-    """Each part of this expression must be one of the request's own filter: `category = "Tools"` holds while a shopper
+    """Each part of this expression must be a part of the request's filter: `category = "Tools"` holds while a shopper
     is in that category."""
     starts: datetime | None = None
-    """The first moment, with its zone; None for always before."""
+    """Start time with its zone; None for no start."""
     ends: datetime | None = None
-    """The first moment after, with its zone; None for always after."""
+    """End time (exclusive) with its zone; None for no end."""
     contexts: tuple[str, ...] = ()
     """The request must have one of these contexts, such as "mobile"; empty for all requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Puts products at places: the first at `position`, the next behind it."""
+    """Pins products to positions: the first at `position`, the others after it."""
 
     products: tuple[str, ...]
-    """Their ids."""
+    """Ids of the products."""
     position: int = 1
-    """Counted over all pages, from 1."""
+    """Position over all pages, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boost:
-    """Moves the hits that an expression lets through upward."""
+    """Moves the hits that pass an expression up."""
 
     filters: str
     strength: float = 1.0
@@ -69,7 +69,7 @@ class Boost:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Moves the hits that an expression lets through downward."""
+    """Moves the hits that pass an expression down."""
 
     filters: str
     strength: float = 1.0
@@ -78,7 +78,7 @@ class Bury:
 
 @dataclass(frozen=True, slots=True)
 class Hide:
-    """Keeps products out: those of these ids, and those that an expression lets through."""
+    """Removes products: those with these ids, and those that pass an expression."""
 
     products: tuple[str, ...] = ()
     filters: str = ""
@@ -86,32 +86,32 @@ class Hide:
 
 @dataclass(frozen=True, slots=True)
 class Restrict:
-    """Keeps out whatever an expression does not let through, as if the shopper had filtered by it."""
+    """Removes products that do not pass an expression, as if the shopper had filtered by it."""
 
     filters: str
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Names a page to show instead; the hits are there all the same."""
+    """Names a page to show instead; the hits are returned as well."""
 
     url: str
-    """With http or https, or a path that begins with one slash."""
+    """A URL with http or https, or a path that begins with one slash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Adds an object of the store's own to the page, such as a banner; pages show it as they like."""
+    """Adds an object of the store's own to the page, such as a banner, for pages to show."""
 
     values: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Classify:
-    """Gives a type to products in all searches: to those of these ids, and those that an expression lets through."""
+    """Gives a type to products in all searches: to those with these ids, and those that pass an expression."""
 
     type: str
-    """Its name: "washing machine"."""
+    """Name of the type: "washing machine"."""
     products: tuple[str, ...] = ()
     filters: str = ""
 
@@ -135,8 +135,8 @@ KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Some actions, and when they hold. Of several rules that do, the one with the higher priority speaks first, among
-    equals the one whose id comes first."""
+    """Some actions, and when they apply. Of several matching rules, the one with the higher priority comes first, and
+    at equal priority the one whose id comes first."""
 
     id: str
     actions: tuple[Action, ...]
@@ -152,7 +152,7 @@ _KIND_OF = {action: kind for kind, action in KINDS.items()}
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """The fields of a rule besides `when` and `actions`."""
+    """The fields of a rule other than `when` and `actions`."""
 
     id: str
     name: str = ""
@@ -161,7 +161,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def rule_document(rule: Rule) -> dict[str, object]:
-    """A rule as plain values that JSON has, what is as by default left out."""
+    """A rule as plain values for JSON, without defaults."""
     made = {"id": rule.id} | _given(rule)
     if "when" in made:
         made["when"] = msgspec.to_builtins(_given(rule.when))
@@ -173,7 +173,7 @@ def rule_document(rule: Rule) -> dict[str, object]:
 
 
 def parse_rule(document: object, place: str = "the rule") -> Rule:
-    """The rule that plain values say; raises RuleError, which names the field. `validate_rule` checks the values."""
+    """The rule from plain values; raises RuleError, which names the field. `validate_rule` checks the values."""
     fields = _object(document, place)
     name = fields.get("id")
     if isinstance(name, str) and name:
@@ -191,7 +191,7 @@ def parse_rule(document: object, place: str = "the rule") -> Rule:
 
 
 def parse_rules(document: object, place: str) -> list[Rule]:
-    """The rules of a document: a list of them, an object whose `rules` is one, or one rule."""
+    """The rules of a document: a list of rules, an object with such a list as `rules`, or one rule."""
     if isinstance(document, Mapping) and "rules" in document:
         strange = sorted(set(document) - {"rules"})
         if strange:
@@ -203,12 +203,12 @@ def parse_rules(document: object, place: str) -> list[Rule]:
 
 
 def read_rules(path: Path) -> list[Rule]:
-    """The rules of a JSON or TOML file; raises RuleError for one that cannot be read."""
+    """The rules of a JSON or TOML file; raises RuleError if it cannot be read."""
     return parse_rules(read_document(path, MOST_FILE_BYTES, RuleError), str(path))
 
 
 def _given(value: Rule | When | Action) -> dict[str, object]:
-    """The fields that are not as by default; those without a default are always given."""
+    """The fields that differ from their defaults; those without a default are always included."""
     fields = ((each.name, getattr(value, each.name), each.default) for each in dataclasses.fields(value))
     return {name: given for name, given, default in fields if given != default}
 
@@ -253,11 +253,11 @@ def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -
 
 MOST_ACTIONS = 20
 MOST_PINS = 100
-"""Products that one rule pins."""
+"""Maximum number of products that one rule pins."""
 MOST_NAMED = 1_000
-"""Products that one rule hides, or gives a type, by their ids."""
+"""Maximum number of products that one rule hides or classifies by id."""
 LAST_POSITION = 1_000
-"""Where a product may be pinned at most."""
+"""Maximum position of a pin."""
 STRONGEST = 10.0
 LONGEST_ID = 100
 LONGEST_NAME = 200
@@ -269,12 +269,12 @@ LONGEST_TYPE = 100
 MOST_CONTEXTS = 20
 LONGEST_CONTEXT = 100
 LONGEST_DATA = 10_000
-"""Bytes of JSON."""
+"""Maximum size of the JSON in bytes."""
 HIGHEST_PRIORITY = 1_000_000
 
 
 def validate_rule(rule: Rule) -> Rule:
-    """The rule, checked without a catalog; raises RuleError, which names the field, what is wrong and what is right."""
+    """Validates a rule without a catalog and returns it; raises RuleError, which names the field and the remedy."""
     if not isinstance(rule, Rule):
         raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
     name = str(rule.id)[:LONGEST_ID]
@@ -282,7 +282,7 @@ def validate_rule(rule: Rule) -> Rule:
         checked = parse_rule(rule_document(rule))
         _check(checked)
     except (TypeError, AttributeError, KeyError) as error:
-        raise RuleError(f"rule {name!r}: holds what no rule may hold ({error})", name) from error
+        raise RuleError(f"rule {name!r}: has an invalid value ({error})", name) from error
     except RuleError as error:
         error.rule = name
         raise
@@ -299,13 +299,13 @@ def _check(rule: Rule) -> None:
     for number, action in enumerate(rule.actions):
         _check_action(f"{place}actions[{number}].", action)
     if rule.when != When() and any(isinstance(action, Classify) for action in rule.actions):
-        message = f"{place}when: must be left out where an action is classify: a product has its type in all searches"
+        message = f"{place}when: must be left out if an action is classify: a product has its type in all searches"
         raise RuleError(message, field="when")
     pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
     _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
     controlled = [action.filters for action in rule.actions if isinstance(action, Exposure)]
     if len(set(controlled)) < len(controlled):
-        message = f"{place}actions: two have the kind exposure and the same filters; write them into two rules"
+        message = f"{place}actions: two have the kind exposure and the same filters; put them into separate rules"
         raise RuleError(message, field="filters")
     if len(set(pinned)) < len(pinned):
         twice = next(product for product in pinned if pinned.count(product) > 1)
@@ -389,11 +389,11 @@ def _check_type(place: str, name: str) -> None:
 
 
 def _check_url(place: str, url: str) -> None:
-    """So that no rule sends a shopper to a script, or to another host by a path."""
+    """Ensures that no rule sends a shopper to a script, or by a path to another host."""
     check_text(place, url, LONGEST_URL, RuleError, must=True)
     right = "it must begin with https:// or http:// and a host, or with one slash"
     if "\\" in url or any(character.isspace() for character in url):
-        raise RuleError(f"{place}: has white space or a backslash in it; {right}", field="url")
+        raise RuleError(f"{place}: contains white space or a backslash; {right}", field="url")
     try:
         parts = urlsplit(url)
         is_page = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
@@ -412,23 +412,23 @@ def _check_number(place: str, number: int, least: int, most: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RuleChange(DocumentChange[Rule]):
-    """What one change did to one rule."""
+    """The effect of one change on one rule."""
 
 
 class RuleStore(EditableStore[Rule, RuleChange]):
-    """The rules of an index directory and their changes (STORE/rules.sqlite), with RuleError as the kind's error."""
+    """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
 
     kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, rule_document, parse_rule)
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
-        """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision. Raises
-        RuleError where there is no such rule, or one that cannot be taken."""
+        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision. Raises RuleError for
+        an unknown rule or an invalid result."""
 
         def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
             there = rule_document(self._decoded(self._line(cursor, rule_id)))
             changed = validate_rule(parse_rule({**there, **values}))
             if changed.id != rule_id:
-                raise RuleError(f"rule {rule_id!r}: id cannot be changed; put it under the other id", rule_id, "id")
+                raise RuleError(f"rule {rule_id!r}: id cannot be changed; put a rule with the other id", rule_id, "id")
             return {rule_id: self._encoded(changed)}
 
         return self._change(patched, who)

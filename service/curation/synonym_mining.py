@@ -1,4 +1,4 @@
-"""Synonyms that shoppers' queries propose: words aligned, compared, and proposed for a person to accept."""
+"""Synonyms proposed from shoppers' queries: words are aligned, compared, and proposed for a person to accept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 MOST_WORDS = 3
-"""Of a phrase that is proposed: longer ones say what somebody wants, not what it is called."""
+"""Maximum length of a proposed phrase: longer ones describe a wish, not a name."""
 _WITHIN_SENTENCES = frozenset(
     {"a", "an", "the", "my", "your", "to", "on", "in", "at", "who", "how", "what", "something"}
 )
@@ -38,7 +38,7 @@ _WITHIN_SENTENCES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The words that differ, of the one query and of the other, and whether nothing was shared."""
+    """The differing words of one query and of the other, and whether nothing was shared."""
 
     one: tuple[str, ...]
     other: tuple[str, ...]
@@ -46,13 +46,13 @@ class Alignment:
 
 
 def split(query: str) -> tuple[str, ...]:
-    """The words of a query; a run of Chinese is cut into its words."""
+    """The words of a query; a run of Chinese is segmented."""
     words = (chinese_words(word) if contains_chinese(word) else (word,) for word in words_of(query))
     return tuple(chain.from_iterable(words))
 
 
 def joined(words: Sequence[str]) -> str:
-    """The phrase that words make: Chinese is written without blanks."""
+    """The phrase of some words; Chinese is written without spaces."""
     text = ""
     for word in words:
         text += f" {word}" if text and not (contains_chinese(word) and contains_chinese(text[-1])) else word
@@ -60,8 +60,8 @@ def joined(words: Sequence[str]) -> str:
 
 
 def align(one: Sequence[str], other: Sequence[str]) -> Alignment | None:
-    """What differs between the words of two queries; None where that is nothing on one side, is in several places, or
-    cannot be a synonym: it is too long, has a digit, or is part of a sentence."""
+    """The difference between the words of two queries. None if one side is empty, if they differ in several places, or
+    if the difference cannot be a synonym: it is too long, has a digit, or is part of a sentence."""
     shared = _terms(one) & _terms(other)
     left, right = (_differing(words, Counter(shared)) for words in (one, other))
     if not left or not right or not (_is_name(left) and _is_name(right)):
@@ -70,7 +70,7 @@ def align(one: Sequence[str], other: Sequence[str]) -> Alignment | None:
 
 
 def are_spellings(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two phrases are one, spelled in two ways: apart or together, in another form, or with a slip."""
+    """Whether two phrases are spellings of one: as one or two words, in another form, or with a typing error."""
     if "".join(one) == "".join(other) or _terms(one) == _terms(other):
         return True
     if len(one) != len(other) or any(map(contains_chinese, (*one, *other))):
@@ -84,7 +84,7 @@ def _is_slip(one: str, other: str) -> bool:
 
 
 def _are_chinese_slips(one: Sequence[str], other: Sequence[str]) -> bool:
-    """A wrong character leaves pieces that are no words, so one of the two falls into more of them."""
+    """Whether two Chinese phrases differ by a wrong character, which breaks one of them into more words."""
     first, second = "".join(one), "".join(other)
     if not (contains_chinese(first) and contains_chinese(second)) or len(first) != len(second):
         return False
@@ -97,7 +97,7 @@ def _terms(words: Iterable[str]) -> Counter[str]:
 
 
 def _differing(words: Sequence[str], shared: Counter[str]) -> tuple[str, ...]:
-    """The words that are not shared; nothing where they stand apart from each other."""
+    """The words that are not shared; empty if they are not adjacent."""
     places = []
     for at, word in enumerate(words):
         term = word_term(word)
@@ -115,47 +115,47 @@ def _is_name(words: Sequence[str]) -> bool:
     return is_short and not any(character.isdigit() for word in words for character in word)
 
 
-# STORE/synonym_proposals.json holds the proposals, under a checksum; each refresh of the tables replaces it. Queries of
-# fewer shoppers than the settings say are not in it.
+# INDEX/synonym_proposals.json contains the proposals, under a checksum; each refresh of the tables replaces it. It has
+# no queries of fewer shoppers than the settings require.
 
 SCHEMA = 1
-"""Counts up when the file changes so that an older program could not read it."""
+"""Incremented when the file changes so that an older program cannot read it."""
 MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Two queries that a proposal was seen in."""
+    """Two queries in which a proposal occurred."""
 
     query: str
     to_query: str
     shoppers: int
-    """How many went from the one to the other, or else asked the rarer of the two."""
+    """Number of shoppers who went from one to the other, or else who searched for the rarer of the two."""
     share: float
-    """Of all that put the one in other words, those who went to the other."""
+    """Among shoppers who reformulated the first query, the share who went to the other."""
     alike: float
-    """How alike the products are that were chosen after both: a cosine, 0 to 1."""
+    """Similarity of the products chosen after both: a cosine, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A synonym that shoppers' queries propose, and why."""
+    """A synonym proposed from shoppers' queries, with its evidence."""
 
     id: str
-    """The same each time that the same words are proposed."""
+    """Equal each time that the same words are proposed."""
     kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...]
     shoppers: int
-    """Of its strongest example."""
+    """Number of shoppers of its strongest example."""
     share: float
     alike: float
     examples: tuple[Example, ...]
-    """The strongest first."""
+    """Examples, strongest first."""
 
     @property
     def synonym(self) -> Synonym:
-        """What accepting it keeps."""
+        """The synonym that accepting the proposal stores."""
         return name_synonym(self.kind, self.phrases, self.to)
 
 
@@ -163,49 +163,47 @@ _FILE = SealedFile(SCHEMA, CURE, "proposals", msgspec.json.Decoder(tuple[Proposa
 
 
 def proposal_id(one: str, other: str) -> str:
-    """The same for two phrases in either order."""
+    """Equal for two phrases in either order."""
     return hashlib.sha256("\t".join(sorted((one, other))).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def write_proposals(root: Path, proposals: Sequence[Proposal], made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    """Replaces the file of an index directory; raises StoreError if it cannot be written."""
     _FILE.write(root / PROPOSALS_FILE, tuple(proposals), made)
 
 
 def read_proposals(root: Path) -> tuple[Proposal, ...]:
-    """What the file of an index directory says; nothing where there is none.
+    """The proposals in the file of an index directory; empty if there is none.
 
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
+    Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     return _FILE.read(root / PROPOSALS_FILE, MOST_BYTES) or ()
 
 
-# Two queries propose that the words in which they differ mean the same, where the same products were chosen after both,
-# or where nothing was chosen after the one, and shoppers went on with the other and chose there. Words that differ in
-# several pairs of queries are proposed by themselves: "couch cover" and "sofa cover", "grey couch" and "grey sofa"
-# propose couch and sofa. One pair alone proposes its whole texts, since "hair dryer" and "blow dryer" do not make hair
-# the same as blow.
+# Two queries propose that their differing words mean the same if the same products were chosen after both, or if
+# nothing was chosen after one, and shoppers went on to the other and chose there. Words that differ in several pairs of
+# queries are proposed by themselves: "couch cover" and "sofa cover", "grey couch" and "grey sofa" propose couch and
+# sofa. A single pair proposes its whole texts, since "hair dryer" and "blow dryer" do not make hair equal to blow.
 
 MOST_QUERIES = 20_000
 MOST_PROPOSALS = 1_000
 MOST_EXAMPLES = 5
 LEAST_ALIKE = 0.3
-"""Of queries after which the same is chosen."""
+"""Minimum similarity of the choices after two queries."""
 LEAST_SHARE = 0.2
-"""Of the times that a query without a choice was put in other words, those that ended with a choice after the same
-other one."""
+"""Minimum share, among reformulations of a query without a choice, of those that ended with a choice after the same
+other query."""
 LEAST_AGREEING = 0.9
-"""Of the categories that two queries lead to: a broad query leads to more than a narrow one."""
+"""Minimum similarity of the categories of two queries: a broad query leads to more than a narrow one."""
 _LEAST_NEAR = 0.2
-"""From which on a query may be another one's misspelling."""
+"""Similarity from which a query may be a misspelling of another one."""
 
 _Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """Two queries that say the same in other words, the one whose differing words come first in the alphabet first."""
+    """Two queries with the same meaning in other words, ordered by their differing words."""
 
     differing: tuple[_Words, _Words]
     is_whole: bool
@@ -217,26 +215,26 @@ class _Evidence:
 
     @property
     def rank(self) -> tuple[float, int, int]:
-        """The strongest first."""
+        """Sort key, strongest first."""
         return -self.alike - self.share / 2, self.one, self.other
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """How shoppers went from one query to the other, in whichever direction more did."""
+    """How shoppers went from one query to the other, in the more frequent direction."""
 
     share: float = 0.0
     shoppers: int = 0
     origin: int = -1
-    """The place of the query that they went from."""
+    """Number of the query that they left."""
 
 
 _NO_CHANGE = _Change()
 
 
 def synonym_proposals(derived: DerivedTables, words: CatalogWords | None = None) -> list[Proposal]:
-    """The proposals, the strongest first. `words` are those of the catalog that serves: where one side alone is in it,
-    the other leads there, and what neither side of is in it is not proposed."""
+    """The proposals, strongest first. `words` are those of the serving catalog: if only one side is in it, the other
+    leads to it; if neither side is, nothing is proposed."""
     by_words: defaultdict[tuple[_Words, _Words], list[_Evidence]] = defaultdict(list)
     queries = _Queries(derived, words)
     for seen in sorted(queries.pairs(), key=lambda each: each.rank):
@@ -249,7 +247,7 @@ def synonym_proposals(derived: DerivedTables, words: CatalogWords | None = None)
 
 
 class _Queries:
-    """The queries that are asked most, by their places, and what is known of each and of two."""
+    """The most frequent queries by number, with data on each and on pairs."""
 
     def __init__(self, derived: DerivedTables, words: CatalogWords | None) -> None:
         table = derived.queries.head(MOST_QUERIES)
@@ -271,7 +269,7 @@ class _Queries:
         }
 
     def pairs(self) -> Iterator[_Evidence]:
-        """Those that say enough for the words in which they differ."""
+        """The pairs with enough evidence for their differing words."""
         for one, other in self._alike.keys() | self._changes.keys():
             if one not in self._misspelt and other not in self._misspelt:
                 seen = self._evidence(one, other)
@@ -279,7 +277,7 @@ class _Queries:
                     yield seen
 
     def proposal(self, examples: Sequence[_Evidence]) -> Proposal | None:
-        """What pairs of queries that differ in the same words propose, the strongest of them first."""
+        """The proposal of pairs of queries that differ in the same words, strongest first."""
         best = examples[0]
         if len(examples) > 1 and not any(each.is_whole for each in examples):
             left, right = map(joined, best.differing)
@@ -294,7 +292,7 @@ class _Queries:
         try:
             validate_synonym(synonym)
         except SynonymError:
-            # What nobody could accept.
+            # Nobody could accept it.
             return None
         is_turned = synonym.phrases[0] == right
         shown = tuple(self._example(each, is_turned=is_turned) for each in examples[:MOST_EXAMPLES])
@@ -303,7 +301,7 @@ class _Queries:
         return Proposal(name, synonym.kind, synonym.phrases, synonym.to, shoppers, share, alike, shown)
 
     def _example(self, seen: _Evidence, *, is_turned: bool) -> Example:
-        """As shoppers went, or else in the direction of the synonym."""
+        """The example in the direction in which shoppers went, or else in that of the synonym."""
         change = self._change(seen.one, seen.other)
         first = change.origin if change.shoppers else (seen.other if is_turned else seen.one)
         second = seen.one if first == seen.other else seen.other
@@ -311,7 +309,7 @@ class _Queries:
         return Example(query, to_query, seen.shoppers, round(seen.share, 3), round(seen.alike, 3))
 
     def _phrase(self, at: int) -> str:
-        """A whole query as a synonym can have it."""
+        """A whole query as a phrase of a synonym."""
         text = self._texts[at]
         return joined(self._split[at]) if any(mark in text for mark in MARKS) else text
 
@@ -323,7 +321,7 @@ class _Queries:
         return given_up and self._change(one, other).share >= LEAST_SHARE
 
     def _category_similarity(self, one: int, other: int) -> float:
-        """The cosine of two queries' categories; 1 where too little is known of one of them."""
+        """The cosine of two queries' categories; 1 if too little is known about one of them."""
         left, right = self._categories[one], self._categories[other]
         return sum(size * right.get(category, 0.0) for category, size in left.items()) if left and right else 1.0
 
@@ -341,7 +339,7 @@ class _Queries:
         return _Evidence((first, second), found.is_whole, one, other, shoppers, change.share, alike)
 
     def _synonym(self, left: str, right: str) -> Synonym | None:
-        """The phrase that the catalog lacks leads to the one that it has; None where it has neither."""
+        """The synonym from the phrase that the catalog lacks to the one that it has; None if it has neither."""
         words = self._words
         has_left, has_right = (words is None or products_with(words, phrase) > 0 for phrase in (left, right))
         if has_left and has_right:
@@ -351,7 +349,7 @@ class _Queries:
         return name_synonym(SynonymKind.ONE_WAY, (left,), (right,)) if has_right else None
 
     def _worse(self, one: int, other: int) -> int:
-        """Of two spellings the one that the catalog has not, else the rarer one."""
+        """Of two spellings, the one that the catalog lacks, or else the rarer one."""
 
         def rank(at: int) -> tuple[bool, int, int]:
             has = self._words is not None and products_with(self._words, self._texts[at]) > 0
@@ -361,7 +359,7 @@ class _Queries:
 
 
 def _changes(queries: pl.DataFrame, reformulations: pl.DataFrame) -> Mapping[tuple[int, int], _Change]:
-    """By the places of both queries, the first before the second."""
+    """Changes by the numbers of both queries, the smaller first."""
     places = {query: at for at, query in enumerate(queries["query"].to_list())}
     shares = queries.select("searches", "reformulated_share").iter_rows()
     replaced = [round(searches * (share or 0)) for searches, share in shares]

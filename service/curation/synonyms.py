@@ -1,4 +1,4 @@
-"""Synonyms that a store keeps: what one is, as lines of text, checked, and kept with a log of every change."""
+"""Synonyms of a store: their types, text form and validation, and their store with a log of every change."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ _LONGEST_NAME = 60
 
 
 class SynonymKind(StrEnum):
-    """In which direction a synonym works."""
+    """Direction of a synonym."""
 
     TWO_WAY = "two-way"
-    """Who types one of `phrases` also finds the others."""
+    """A query for any of `phrases` also finds the others."""
     ONE_WAY = "one-way"
-    """Who types one of `phrases` also finds `to`, and nobody the other way round."""
+    """A query for any of `phrases` also finds `to`, but not the other way round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synonym:
-    """Phrases that mean the same to a search."""
+    """Phrases with the same meaning in searches."""
 
     id: str
     kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...] = ()
-    """Empty where it is two-way."""
+    """Empty for a two-way synonym."""
     enabled: bool = True
 
     @property
     def rules(self) -> Iterator[SynonymRule]:
-        """What it says for each phrase."""
+        """The expansions of each phrase."""
         for phrase in self.phrases:
             others = (
                 self.to if self.kind == SynonymKind.ONE_WAY else tuple(each for each in self.phrases if each != phrase)
@@ -60,13 +60,13 @@ class Synonym:
 
     @property
     def line(self) -> str:
-        """As a file of synonyms has it."""
+        """The synonym as a line of a synonyms file."""
         arrow = f" => {', '.join(self.to)}" if self.kind == SynonymKind.ONE_WAY else ""
         return f"{', '.join(self.phrases)}{arrow}"
 
 
 def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
-    """A synonym whose id is made of its words, so that the same one has the same id each time."""
+    """A synonym whose id is derived from its words, so that equal synonyms have equal ids."""
     sides = ("-".join("-".join(words_of(phrase)) for phrase in side) for side in (phrases, to) if side)
     name = "-to-".join(sides)
     if len(name) > _LONGEST_NAME:
@@ -79,12 +79,12 @@ _RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard
 
 
 def parse_line(line: str) -> Synonym:
-    """The synonym that one line says, its id made of its words; raises SynonymError for one that says none."""
+    """The synonym of one line, with an id derived from its words; raises SynonymError for an invalid line."""
     left, arrow, right = line.partition("=>")
     if "=>" in right:
         raise SynonymError(f'more than one "=>" in {line.strip()[:100]!r}; {_RIGHT}')
     if not arrow and "," not in left:
-        raise SynonymError(f"{line.strip()[:100]!r} has nothing to be a synonym of; {_RIGHT}")
+        raise SynonymError(f"{line.strip()[:100]!r} has no synonym; {_RIGHT}")
     sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
     phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
     kind, others = (SynonymKind.ONE_WAY, to) if arrow else (SynonymKind.TWO_WAY, ())
@@ -92,13 +92,13 @@ def parse_line(line: str) -> Synonym:
 
 
 def read_lines(path: Path) -> list[Synonym]:
-    """The synonyms of a UTF-8 file; "#" starts a comment. Of lines with the same words in the same order the first
+    """The synonyms of a UTF-8 file; "#" starts a comment. Of lines with the same words in the same order, the first
     counts. Raises SynonymError, which names the line."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_FILE_BYTES + 1)
         if len(content) > MOST_FILE_BYTES:
-            raise SynonymError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; no store has so many synonyms")
+            raise SynonymError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; split it into smaller files")
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise SynonymError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
@@ -117,30 +117,30 @@ def read_lines(path: Path) -> list[Synonym]:
 
 
 def format_lines(synonyms: Iterable[Synonym]) -> str:
-    """A file of synonyms; those that are off stand there as comments."""
+    """The text of a synonyms file; synonyms that are off become comments."""
     return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
 
 
 MOST_PHRASES = 30
-"""On one side of a synonym."""
+"""Maximum number of phrases on one side of a synonym."""
 MOST_OTHERS = 60
-"""That one phrase leads to, by all synonyms together: each is searched for."""
+"""Maximum number of expansions of one phrase over all synonyms, since each is searched for."""
 LONGEST_PHRASE = 100
 LONGEST_ID = 100
 MARKS = (",", "=>", "#")
-"""What phrases and comments are told apart by in a file."""
+"""Separators of phrases and comments in a file."""
 
 
 def validate_synonym(synonym: Synonym) -> Synonym:
-    """The synonym, checked, its white space made one; raises SynonymError, which names the field, what is wrong and
-    what is right."""
+    """Validates a synonym and returns it with normalised white space; raises SynonymError, which names the field, the
+    problem and the remedy."""
     if not isinstance(synonym, Synonym):
         raise SynonymError(f"a synonym must be a Synonym, not {type(synonym).__name__}")
     name = str(synonym.id)[:LONGEST_ID]
     try:
         checked = msgspec.convert(msgspec.to_builtins(synonym), Synonym)
     except (msgspec.ValidationError, TypeError) as error:
-        raise SynonymError(f"synonym {name!r}: holds what no synonym may hold ({error})", name) from error
+        raise SynonymError(f"synonym {name!r}: has an invalid value ({error})", name) from error
     try:
         return _checked(checked)
     except SynonymError as error:
@@ -149,14 +149,14 @@ def validate_synonym(synonym: Synonym) -> Synonym:
 
 
 def check_expansions(synonyms: Iterable[Synonym]) -> None:
-    """Raises SynonymError where there are too many of one phrase."""
+    """Raises SynonymError if a phrase has too many expansions."""
     others = Counter[str]()
     for synonym in synonyms:
         for rule in synonym.rules if synonym.enabled else ():
             others[fold(rule.phrase)] += len(rule.others)
     for phrase, found in others.most_common(1):
         if found > MOST_OTHERS:
-            message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} of one phrase are searched for"
+            message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} are allowed"
             raise SynonymError(message, field="phrases")
 
 
@@ -176,7 +176,7 @@ def _checked(synonym: Synonym) -> Synonym:
         for phrase in side:
             before = known.setdefault(phrase_key(phrase), phrase)
             if before is not phrase:
-                message = f"{place}{field}: {phrase!r} is the same to a search as {before!r}; name each once"
+                message = f"{place}{field}: {phrase!r} is the same as {before!r} in searches; name each once"
                 raise SynonymError(message, field=field)
     return replace(synonym, phrases=phrases, to=to)
 
@@ -189,9 +189,9 @@ def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
         where = f"{place}[{number}]"
         check_text(where, phrase, LONGEST_PHRASE, SynonymError, must=True, field=field)
         if mark := next((each for each in MARKS if each in phrase), None):
-            raise SynonymError(f'{where}: {phrase!r} has "{mark}" in it, which no phrase may have', field=field)
+            raise SynonymError(f'{where}: {phrase!r} contains "{mark}", which is not allowed', field=field)
         if not phrase_key(phrase):
-            raise SynonymError(f"{where}: {phrase!r} holds no word; a phrase must have letters or digits", field=field)
+            raise SynonymError(f"{where}: {phrase!r} has no word; a phrase must have letters or digits", field=field)
 
 
 _DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;"
@@ -199,16 +199,16 @@ _DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT 
 
 @dataclass(frozen=True, slots=True)
 class SynonymChange(DocumentChange[Synonym]):
-    """What one change did to one synonym."""
+    """The effect of one change on one synonym."""
 
-    # Named again for the OpenAPI document, which does not see what a generic class is of.
+    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
     before: Synonym | None
     after: Synonym | None
 
 
 class SynonymStore(EditableStore[Synonym, SynonymChange]):
-    """The synonyms of an index directory, their changes and the proposals that were declined (STORE/synonyms.sqlite),
-    with SynonymError as the kind's error."""
+    """The synonyms of an index directory, their changes and the declined proposals (INDEX/synonyms.sqlite); its errors
+    are SynonymError."""
 
     kind = DocumentCodec(
         "synonym",
@@ -223,14 +223,14 @@ class SynonymStore(EditableStore[Synonym, SynonymChange]):
     )
 
     def decline(self, proposal: str, *, who: str = "") -> None:
-        """Has a proposal never come back; to decline it again changes nothing."""
+        """Declines a proposal permanently; repeating it has no effect."""
         validate_author(who, SynonymError)
         with self._file.writing() as cursor:
             time = to_microseconds(self._clock())
             cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
 
     def declined(self) -> frozenset[str]:
-        """The ids of the proposals that were declined."""
+        """The ids of declined proposals."""
         with self._file.reading() as cursor:
             rows = [] if cursor is None else cursor.execute("SELECT proposal FROM declined").fetchall()
         return frozenset(proposal for (proposal,) in rows)
@@ -241,7 +241,7 @@ class SynonymStore(EditableStore[Synonym, SynonymChange]):
 
 
 def serving_words(root: Path) -> CatalogWords | None:
-    """The words of the version that serves; None where none does, or it has no words that can be read."""
+    """The words of the serving version; None if there is none, or if its words cannot be read."""
     from retrieval.store.versions import Store
 
     store = Store(root)
@@ -253,7 +253,7 @@ def serving_words(root: Path) -> CatalogWords | None:
 
 
 def products_with(words: CatalogWords, phrase: str) -> int:
-    """In how many texts of a catalog (titles, brands, categories) all words of a phrase stand, in the singular or the
+    """The number of texts of a catalog (titles, brands, categories) that have all words of a phrase, singular or
     plural, in any order."""
     parts = (part for word in words_of(phrase) for part in index_words(word))
     there = [next((form for form in forms(part) if form in words), "") for part in parts]

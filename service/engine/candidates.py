@@ -1,9 +1,9 @@
 """Candidate retrieval and merging: both retrievers in parallel, one candidate set, one merged score.
 
-The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
-`DENSE_DEPTH` nearest that are not much further away than the nearest one. Both are properties of a product and the
-query alone, so a filter keeps exactly its own part of the set: hits, count, facets and pages are all about the same
-products, and choosing a facet's value gives as many hits as it announced.
+The candidate set consists of the keyword matches and the products nearest in meaning: those among the `DENSE_DEPTH`
+nearest of the whole catalog that are not much further away than the nearest one. Both depend on the product and the
+query alone, so a filter keeps exactly its own part of the set: hits, total, facets and pages are computed from the same
+products, and selecting a facet's value gives as many hits as its count.
 """
 
 from __future__ import annotations
@@ -55,45 +55,45 @@ from service.engine.request import STAGES, BegunQuery
 from service.engine.snapshot import PICTURES, Products, Snapshot, looks_of
 
 KEYWORD_DEPTH = 500
-"""Keyword matches that are merged with the vectors; those behind them follow in their own order."""
+"""Number of keyword matches that are merged with the vectors; later ones follow in BM25 order."""
 DENSE_DEPTH = 200
 FILTERED_DEPTH = 1_000
-"""How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
+"""Number of nearest products to which a filter is applied one by one, if no keyword index applies it to all."""
 _VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
-"""The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
-Where so many agree on a query of one word, or twice as many on one of two, the head is a word of accessories, and the
-type counts for more than the best BM25 of the catalog."""
+"""The number of nearest products that vote on the type of a query without a known head, and the agreement with all
+their votes. If the given share of them agrees on a query of one word, or twice the share on two words, the head is a
+word of accessories, and the type counts for more than the best BM25 of the catalog."""
 _CLEAR_HEAD, _OF_HEAD = 0.5, 4.0
 """The share of the products nearest to the head of a Chinese compound that must agree on a type, and the agreement with
-all of them: that of the products with the other word is not asked for, however near they are."""
+all of them; products that only match the other word are not searched for, however near they are."""
 _COMMON = 0.1
-"""Products of the types that a query names, for each of those voted for, from which on the query means what it says."""
+"""Number of products of the named types, per product of the voted types, from which the query is taken literally."""
 _CHOSEN = 2.0
-"""The agreement with the category that shoppers choose from, besides that with what the query says."""
+"""Agreement with the category that shoppers choose from, in addition to that with the query's own type."""
 _FEW_MATCHES = 5
-"""Products that must have both words of a query of two; where fewer have, one word is enough."""
+"""Number of products that must have both words of a two-word query; if fewer do, one word is enough."""
 _OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
-"""Deviations below the nearest product within which a product's type counts in merging, less the further it is; and the
-part of it that counts at any distance where all words of the query name the type."""
+"""Distance in deviations from the nearest product within which a product's type counts in merging, decreasing with
+distance; and the part that counts at any distance if all words of the query name the type."""
 _CHECKED = 20
-"""The best keyword matches that are looked at for one with all words of the query."""
+"""Number of best keyword matches among which one with all words of the query is looked for."""
 _MOSTLY, _ENOUGH = 0.6, 8
 """The share of the best keyword matches that must be of the types that a query names, and the number of products that
 must have all of its words, for the narrower margin to hold for products of other types."""
 _DOUBTFUL = 0.25
-"""Where no product has all words of a query: the probability that its best hit is relevant, below which the page says
-that hits are only the nearest (docs/decisions/0018)."""
+"""If no product has all words of a query: the probability of relevance of the best hit below which the page says that
+hits are only the nearest (docs/decisions/0018)."""
 _INTERLEAVED = 100
-"""The best candidates that take turns where a text may become several queries."""
+"""Number of best candidates that are interleaved if a text may become several queries."""
 _MOST_OF_TYPE = 10_000
-"""Products of one type that are ordered by anything but relevance; more are not told from other candidates."""
+"""Maximum number of products of one type in orders other than relevance; more are treated like other candidates."""
 OFFERED = 10
-"""The nearest products that are offered where there is no hit, and the hits that show what a query prefers."""
+"""Number of nearest products offered if there is no hit, and number of hits that show which preferences are met."""
 HEAD = 100
-"""The best hits: signals and diversity reorder them, and the standard deviation of their scores is the unit of signals,
-boosts and burials."""
+"""Number of best hits that signals and diversity reorder. The standard deviation of their scores is the unit of
+signals, boosts and burials."""
 ABOUT_DEPTH = 20
-"""Of each retriever's best, which show what a query is about, such as what its products usually cost."""
+"""Number of best products of each retriever that define the subject of a query, such as the usual price."""
 
 T = TypeVar("T")
 
@@ -108,21 +108,21 @@ class LastStage(Protocol):
         """Whether it reads the query's tokens."""
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Reorders in place; raises ModelError where it cannot, and leaves the ranking as it was."""
+        """Reorders in place; raises ModelError on failure, with the ranking unchanged."""
 
     @property
     def memory(self) -> QueryMemory:
-        """What it remembers of queries."""
+        """Its memory of earlier queries."""
 
     @property
     def judges_relevance(self) -> bool:
         """Whether `Ranking.fit` is a probability of relevance."""
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,), by row; raises ModelError where it cannot."""
+        """The parts of the scores of the products at `rows` (n,), by row; raises ModelError on failure."""
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
-        """Scores (c,) without bonuses; raises ModelError where it cannot."""
+        """Scores (c,) without bonuses; raises ModelError on failure."""
 
 
 class HeadOrder(Protocol):
@@ -133,23 +133,23 @@ class HeadOrder(Protocol):
 
 
 Sponsor = Callable[["Ranking", "ResolvedRequest", float, Rows], tuple[SponsoredHit, ...]]
-"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff, the rows are what rules bury."""
+"""Chooses the sponsored hits of a ranking; the number is the cosine of the cutoff, the rows are buried by rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """The vector (dimension,) of a query and, where they were requested, its tokens."""
+    """The vector (dimension,) of a query and, if requested, its tokens."""
 
     vector: Vectors
     tokens: Tokens | None = None
 
 
 Encodings = SingleFlight[tuple[str, str, bool], EncodedQuery]
-"""Queries that were encoded, by encoder, text, and whether with tokens."""
+"""Encoded queries, by encoder, text, and whether with tokens."""
 
 
 class Stages:
-    """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
+    """Finds and ranks candidates of one snapshot. Threads of `executor` run the two retrievers in parallel."""
 
     def __init__(
         self,
@@ -168,16 +168,16 @@ class Stages:
         self.limits = limits
         self._signals = signals
         self.sponsor = sponsor
-        """Chooses the sponsored hits of a ranking, which it leaves as it is."""
+        """Chooses the sponsored hits of a ranking without changing it."""
 
     def rank(self, request: ResolvedRequest) -> Ranking:
-        """The candidate set of a request, its ranked part in order."""
+        """The candidate set of a request, with its ranked part in order."""
         timings: dict[str, float] = {}
         keyword = self._executor.submit(_timed, timings, "bm25", lambda: self._retrieved(request))
         pictured = self._pictured(request, timings)
         encoded, degraded = self._encoded(request, timings)
         query = None if encoded is None else encoded.vector
-        # Without words the filter has only what is near to choose from.
+        # Without keyword search, the filter can only select among the nearest products.
         depth = FILTERED_DEPTH if request.unavailable and request.where is not None else DENSE_DEPTH
         nearest = _timed(
             timings, "dense", lambda: _NONE if query is None else self._snapshot.vectors.search(query, depth)
@@ -224,15 +224,15 @@ class Stages:
         ranking: Ranking,
         encoded: EncodedQuery | None,
     ) -> None:
-        """Brings a ranking into the order of its last stage; raises ModelError where that fails."""
+        """Reorders a ranking by its last stage; raises ModelError on failure."""
         last.rerank(ranking, encoded.tokens if encoded else None)
         if encoded and last.judges_relevance and self._is_doubtful(request, retrieved, ranking):
-            # What a filter leaves plays no part.
+            # Independent of the filter.
             whole = replace(request, where=None, filter=None, facets=(), sort=None)
             ranking.is_doubtful = request.where is None or self.rank(whole).is_doubtful
 
     def further(self, request: ResolvedRequest, ranking: Ranking, end: int) -> Rows:
-        """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
+        """The rows up to position `end`; after the ranked part they are in BM25 order."""
         if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
             return ranking.rows[:end]
         matches = self._snapshot.keyword.search(ranking.selection.groups, end + len(ranking.rows), request.where)
@@ -255,7 +255,7 @@ class Stages:
             return None, ("dense",)
 
     def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors] | None:
-        """The query as the encoder of the pictures has it, which a thread makes; None where none are compared."""
+        """The query as encoded by the picture encoder, computed in a thread; None if no pictures are compared."""
         pictures = self._snapshot.pictures
         if pictures is None or not pictures.weight or request.stage not in ("merged", "ranked") or request.begun:
             return None
@@ -263,7 +263,7 @@ class Stages:
         return self._executor.submit(_timed, timings, PICTURES, read)
 
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
-        """The query, or the mean of the texts that it may become."""
+        """The encoded query, or the mean of the texts that it may become."""
         encoder = self._snapshot.encoder
         query = self._encode(encoder, request.text, reads_tokens=reads_tokens)
         if len(request.begun) < 2:
@@ -283,7 +283,7 @@ class Stages:
 
         if self._encodings is None:
             return make()
-        # With tokens the vector is the same.
+        # The vector is the same with tokens.
         return self._encodings.get((encoder.identity, text, reads_tokens), make, rather=(encoder.identity, text, True))
 
     def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
@@ -305,7 +305,7 @@ class Stages:
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         near = nearest.rows[self._are_near(request, nearest, wanted)]
-        # Where many products have the words, accessories have them most often and are nearest.
+        # If many products have the words, accessories have them most often and are nearest.
         is_crowded = wanted.is_sure and not wanted.is_voted and retrieved.best.total > len(retrieved.best.rows)
         of_type = self._snapshot.types.best_known(wanted, DENSE_DEPTH) if is_crowded else NO_ROWS
         pictures = self._snapshot.pictures
@@ -319,7 +319,7 @@ class Stages:
         if query is not None:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
         intent = self._snapshot.types.agreements(wanted, rows)
-        # What is of the type and far from the query would crowd out what is not.
+        # Products of the type that are far from the query would displace the others.
         behind = (nearest.scores[0] - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
         closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _LEAST_OF_SURE if wanted.is_sure else 0, 1)
         preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure))
@@ -356,8 +356,8 @@ class Stages:
     def _completed(
         self, request: ResolvedRequest, groups: tuple[TermGroup, ...], matches: Matches, proposed: Rows
     ) -> CandidateDetails:
-        """The candidates that are not among the best keyword matches, near vectors and exact identifiers, with their
-        scores; facets and order over all candidates."""
+        """The candidates with their scores, including those outside the best keyword matches, nearest vectors and exact
+        identifiers; facets and order over all candidates."""
         wanted = np.array(sorted({*proposed.tolist()}.difference(matches.rows.tolist())), dtype=np.int64)
         all_matches_known = matches.total <= len(matches.rows)
         is_scored = request.where is not None or not (all_matches_known or request.stage == "dense")
@@ -384,11 +384,11 @@ class Stages:
         _permute(ranking, np.concatenate([np.argsort(turn, kind="stable"), np.arange(len(rows), len(ranking.rows))]))
 
     def _wanted_types(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> WantedTypes:
-        """The product types that a query asks for; none where no score is merged."""
+        """The product types that a query asks for; none if no score is merged."""
         if request.stage in ("bm25", "dense"):
             return NO_TYPES
         types = self._snapshot.types
-        # A Chinese word with synonyms is one word; of another one the type is a guess, so its characters count, too.
+        # A Chinese word with synonyms counts as one word; otherwise the type is a guess, so its characters count, too.
         product = request.product or request.text
         groups = self._snapshot.analyzer.analyze(product).groups if request.product else request.groups
         words = sum(not (group.is_character and group.synonyms) for group in groups)
@@ -417,7 +417,7 @@ class Stages:
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
         voted = types.voted(voting, titles, similarity, gain_of_all, is_named=bool(named))
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
-        # A word that the encoder does not know has neighbours, too, but none that it could mean.
+        # An unknown word has nearest products in the encoder's space, too, but no meaning.
         is_near = scores[types.agreements(voted, rows) > 0].max(initial=-1.0) >= self._snapshot.manifest.cutoff.known
         is_clear = may_be_clear and is_near and leading >= _CLEAR_VOTE * words
         if not is_clear or (named and types.count(wanted) >= _COMMON * types.count(voted)):
@@ -439,7 +439,7 @@ class Stages:
         return types.named(text, words, synonyms)
 
     def _voted_by_head(self, head: str) -> WantedTypes | None:
-        """The types that the products nearest to the head of a query agree on; None where few of them do."""
+        """The types on which the products nearest to the head of a query agree; None if too few agree."""
         try:
             vector = self._encode(self._snapshot.encoder, head, reads_tokens=False).vector
         except EncoderError:
@@ -451,8 +451,8 @@ class Stages:
         return voted if max(voted.agreement.values(), default=0.0) >= _CLEAR_HEAD * _OF_HEAD else None
 
     def _with_chosen(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> WantedTypes:
-        """Wanted types, with that of the category that shoppers choose from, and whether the best keyword matches cover
-        them."""
+        """Wanted types, including that of the category that shoppers choose from, and whether the best keyword matches
+        cover them."""
         number = self._snapshot.types.number_of(request.chosen)
         if number >= 0 and request.stage not in ("bm25", "dense"):
             gained = wanted.agreement.get(number, 0.0) + _CHOSEN
@@ -460,7 +460,7 @@ class Stages:
         return replace(wanted, is_covered=self._are_covered(request, retrieved, wanted))
 
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
-        """Of the products nearest to a query, those nearest to the part of it that may name a type."""
+        """Among the products nearest to a query, those nearest to the part that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
         try:
@@ -473,7 +473,7 @@ class Stages:
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], list[Preferred]]:
-        """How many of the preferences of a query each eligible product has (n,), and which ones have each."""
+        """The number of preferences of a query that each eligible product meets (n,), and which products meet each."""
         counts, found = np.zeros(len(rows)), []
         eligible = np.sort(rows[is_eligible])
         for preference, condition in request.preferences if request.stage in ("merged", "ranked") else ():
@@ -493,7 +493,7 @@ class Stages:
         return np.asarray(similarity >= similarity[0] - margins)
 
     def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
-        """Orders the candidates of the type that the query names, as requested, and leaves the others out."""
+        """Orders the candidates of the type that the query names as requested, and leaves out the others."""
         keyword = self._snapshot.keyword
         rows = ranking.rows if ranking.total == len(ranking.rows) else keyword.select(ranking.selection)
         of_type = np.sort(rows[self._snapshot.types.agreements(wanted, rows) > 0])
@@ -509,8 +509,8 @@ class Stages:
         ranking.facets, ranking.ordered = details.facets, details.ordered
 
     def _fits(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> bool:
-        """Whether the catalog has something for a query: a product that it names, all of its words, or a similarity
-        that relevant products have. What a filter leaves plays no part."""
+        """Whether the catalog has something for a query: a product that it names, all of its words, or a similarity as
+        of relevant products. Independent of the filter."""
         cutoff, best = self._snapshot.manifest.cutoff, retrieved.best.rows[:_CHECKED]
         found = len(retrieved.identifier_rows) or len(request.pinned)
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
@@ -526,7 +526,7 @@ class Stages:
         found = len(retrieved.identifier_rows) or len(request.pinned) or request.begun or request.unavailable
         if found or ranking.fit is None or ranking.fit >= _DOUBTFUL:
             return False
-        # No title says "cheap"; and no product has a Chinese word because its characters stand in other words.
+        # No title says "cheap"; and the characters of a Chinese word may occur in other words of a product.
         groups = self._snapshot.analyzer.analyze(request.product or request.text).groups
         words = tuple(group for group in groups if not group.is_character)
         return not len(self._with_all_words(words, retrieved.best.rows[:_CHECKED]))
@@ -539,7 +539,7 @@ class Stages:
         return len(rows) >= _ENOUGH and bool(np.mean(self._snapshot.types.agreements(wanted, rows) > 0) >= _MOSTLY)
 
     def _with_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> Rows:
-        """Those of some products that match every group of a query."""
+        """The products among some that match every group of a query."""
         for group in groups:
             if not len(rows):
                 break
@@ -550,23 +550,23 @@ class Stages:
     def _near_others(
         self, request: ResolvedRequest, query: Vectors, nearest: NearestRows, wanted: WantedTypes, ranking: Ranking
     ) -> Rows:
-        """Products that the filter lets through and that are near enough to be candidates, although others of the
-        catalog are nearer than they are."""
+        """Products that pass the filter and are near enough to be candidates, although other products of the catalog
+        are nearer."""
         if request.filter is None or request.sort or request.unavailable or not len(nearest.rows):
             return NO_ROWS
         found = self._nearest_passing(request.filter, query, 2 * OFFERED)
-        # How far is far depends on the nearest product of the catalog.
+        # The distance limit depends on the nearest product of the catalog.
         rows, scores = np.append(nearest.rows[:1], found.rows), np.append(nearest.scores[:1], found.scores)
         near = found.rows[self._are_near(request, NearestRows(rows, scores), wanted)[1:]]
         return near[~np.isin(near, ranking.rows)][: OFFERED - ranking.total]
 
     def _nearest_passing(self, where: Condition, query: Vectors, limit: int) -> NearestRows:
-        """The nearest products of those that pass a filter."""
+        """The nearest products that pass a filter."""
         allowed = self._snapshot.keyword.select(Selection(where=where, everything=True))
         return self._snapshot.vectors.search(query, limit, allowed)
 
     def _offers(self, request: ResolvedRequest, query: Vectors, nearest: NearestRows) -> Ranking:
-        """No candidates, and the nearest products, or those that the filter lets through."""
+        """A ranking without candidates that offers the nearest products, or the nearest ones that pass the filter."""
         if request.filter is not None:
             nearest = self._nearest_passing(request.filter, query, DENSE_DEPTH)
         rows, count = nearest.rows, len(nearest.rows)
@@ -588,8 +588,8 @@ def _evidence(
     cosine: NDArray[np.float64],
     named: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
 ) -> RetrievalScores:
-    """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors. `named` are (n,)
-    how far they are of the type that the query names, how near to it, and how many of its preferences they have."""
+    """Aligns the results in `found`: the best keyword matches, the other candidates, the nearest vectors. `named` (n,):
+    the agreement with the named type, the nearness to it, and the number of preferences that each product meets."""
     matches, others, nearest = found
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
@@ -601,7 +601,7 @@ def _evidence(
 
 
 def _ranked_part(retrieved: Retrieval) -> Matches:
-    """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
+    """The merged part: the best of the whole catalog, independent of the filter, which must not change the order."""
     best, matches = retrieved.best, retrieved.matches
     if best is matches or best.total <= len(best.rows):
         return matches
@@ -623,7 +623,7 @@ class ResolvedRequest:
     text: str
     groups: tuple[TermGroup, ...]
     where: Condition | None = None
-    """The filter, and what the searched fields must have."""
+    """The filter combined with conditions on searched fields."""
     filter: Condition | None = None
     """The filter alone."""
     stage: str = "ranked"
@@ -634,36 +634,36 @@ class ResolvedRequest:
     unavailable: tuple[str, ...] = ()
     """Stages that cannot take part."""
     pinned: Rows = field(default_factory=lambda: NO_ROWS)
-    """Rows that are candidates because a rule pins them, if the filter lets them through."""
+    """Rows that are candidates because a rule pins them, if they pass the filter."""
     all_types: bool = False
-    """Whether `sort` also orders products of other types than the one that the query names."""
+    """Whether `sort` also orders products of types that the query does not name."""
     product: str = ""
     """The text without values, which may name a type of product; empty for the whole text."""
     preferences: tuple[tuple[Preference, Condition], ...] = ()
-    """What the query says of the price, and the values that it names."""
+    """The preferences of the query for a price and for values, with their conditions."""
     begun: tuple[BegunQuery, ...] = ()
     """The queries that the text may become while it is typed, the likeliest first."""
     chosen: str = ""
-    """The name of the category that shoppers choose from after the query."""
+    """Name of the category that shoppers choose from after the query."""
     typed: str = ""
-    """What the shopper typed, where `text` is something else."""
+    """The text as typed, if `text` differs from it."""
     is_first: bool = True
-    """Whether it is for the first page, which alone has offers."""
+    """Whether the request is for the first page, the only one with offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankerCandidates:
-    """What a ranker was asked about: the head of the merged order, before it was reordered."""
+    """The candidates given to a ranker: the head of the merged order, before reordering."""
 
     rows: Rows
-    """(c,)"""
+    """Shape (c,)."""
     candidates: Candidates
     of_type: NDArray[np.float64]
-    """(c,) What each gained for its product type."""
+    """Bonus of each for its product type (c,)."""
     preferred: NDArray[np.float64]
-    """(c,) And for the price and the values that the query names."""
+    """Bonus of each for the price and the values that the query names (c,)."""
     by_picture: NDArray[np.float64]
-    """(c,) And for its picture."""
+    """Bonus of each for its picture (c,)."""
 
 
 Preferred = tuple[Preference, Rows]
@@ -673,8 +673,8 @@ Preferred = tuple[Preference, Rows]
 class Ranking:
     """The candidates of a request, best first.
 
-    All arrays are (n,) and in the same order. `total` counts what follows the ranked part as well; `selection` names
-    the whole candidate set to the keyword index. Where `total` is 0 the rows are offers: the nearest products.
+    All arrays have shape (n,) and the same order. `total` includes the candidates after the ranked part; `selection`
+    selects the whole candidate set in the keyword index. If `total` is 0, the rows are offers: the nearest products.
     """
 
     rows: Rows
@@ -683,59 +683,59 @@ class Ranking:
     total: int
     selection: Selection
     merged: NDArray[np.float64]
-    """What merging gave; `scores`, unless a ranker has spoken."""
+    """Merged scores; equal to `scores`, unless a ranker was applied."""
     merged_rank: Rows
-    """From 1."""
+    """Merged ranks, from 1."""
     by_picture: NDArray[np.float64]
-    """What the pictures added to the merged scores."""
+    """What pictures added to the merged scores."""
     identified: frozenset[int] = frozenset()
     facets: dict[str, Facet] = field(default_factory=dict)
-    """Over the whole candidate set."""
+    """Facets over the whole candidate set."""
     ordered: SortedRows | None = None
-    """The whole candidate set in the order that was asked for, where one was."""
+    """The whole candidate set in the requested sort order, if there is one."""
     stages: tuple[str, ...] = ()
-    """The stages that took part; the others gave nothing."""
+    """The stages that took part; others contributed nothing."""
     degraded: tuple[str, ...] = ()
     best_bm25: float = 0.0
-    """The highest of the whole catalog, filter or not."""
+    """The highest BM25 score of the whole catalog, independent of the filter."""
     about: Rows = field(default_factory=lambda: NO_ROWS)
-    """The products that the query is most about, by its words and by its meaning, filter or not."""
+    """The products that best match the query in words and in meaning, independent of the filter."""
     timings: dict[str, float] = field(default_factory=dict)
     fit: float | None = None
-    """The probability that the best hit fits, where a ranker has told it."""
+    """The probability that the best hit is relevant, if a ranker computed it."""
     also_near: Rows = field(default_factory=lambda: NO_ROWS)
-    """Where a filter leaves few candidates: other products that pass it, the nearest first."""
+    """If a filter leaves few candidates: other products that pass it, the nearest first."""
     nothing_fits: bool = False
-    """Whether the whole catalog has nothing for the query."""
+    """Whether no product of the catalog fits the query."""
     is_doubtful: bool = False
-    """Whether the candidates are only the nearest of a catalog without all words of the query."""
+    """Whether the candidates are only the nearest products, because none has all words of the query."""
     is_type_sure: bool = False
-    """Whether the query asks for a type of product and nothing else."""
+    """Whether the query names a type of product and nothing else."""
     product_type: str = ""
-    """The type that all candidates are of, where others were left out of an order that is not by relevance."""
+    """Type of all candidates, if an order other than relevance left out other types."""
     scored: RankerCandidates | None = None
-    """None where no ranker has spoken."""
+    """None if no ranker was applied."""
     text: str = ""
-    """What the shopper typed."""
+    """The text as typed."""
     preferences: Sequence[Preferred] = ()
-    """The preferences of the query, each with the candidates that have it."""
+    """The preferences of the query, each with the candidates that meet it."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
     """What signals added to the scores of the head, by row."""
 
     @property
     def preferred(self) -> tuple[Preference, ...]:
-        """The preferences that some of the best hits have."""
+        """The preferences that some of the best hits meet."""
         return tuple(each for each, rows in self.preferences if np.isin(self.rows[:OFFERED], rows).any())
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the scores of the best hits that are no exact identifiers; 1 where it is 0."""
+        """The standard deviation of the scores of the best hits, without exact identifiers; 1 if it is 0."""
         ordinary = self.scores[~np.isin(self.rows, list(self.identified))][:HEAD]
         return float(np.std(ordinary)) if len(ordinary) and np.ptp(ordinary) else 1.0
 
     def candidate(self, row: int) -> Candidate:
-        """The candidate of this row, with what each stage gave it; one behind the ranked part was given nothing, and
-        scores no more than any in it."""
+        """The candidate of a row with its stage scores; a candidate after the ranked part has no stage scores, and the
+        score is at most the lowest of that part."""
         is_at = self.rows == row
         if not is_at.any():
             return Candidate(row, min(0.0, float(self.scores.min(initial=0.0))), {})
@@ -751,17 +751,17 @@ class Ranking:
 
 
 def reorder_head(ranking: Ranking, scores: NDArray[np.float64]) -> None:
-    """Reorders the head of a ranking, its first len(scores) candidates, by what a ranker gave them (c,): exact
-    identifiers first, ties by row. Those behind stay in their order, their scores moved down to follow the head's."""
+    """Reorders the head of a ranking, its first len(scores) candidates, by a ranker's scores (c,): exact identifiers
+    first, ties by row. Later candidates keep their order; their scores are shifted below those of the head."""
     count = len(scores)
-    # By the best of those behind: an exact identifier stands before what scores higher.
+    # Relative to the best of the later ones: an exact identifier may precede higher scores.
     fallen = scores.min() - ranking.merged[count - 1 :].max()
     ranking.scores = np.concatenate([scores, ranking.merged[count:] + fallen])
     _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
 
 
 def sort_by_merged_score(ranking: Ranking) -> None:
-    """Exact identifiers first, then by score, ties by row; these are the merged ranks."""
+    """Sorts by exact identifier, score and row, and sets the merged ranks."""
     _permute(ranking, _best_first(ranking, len(ranking.rows)))
     ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
 

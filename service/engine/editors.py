@@ -1,4 +1,4 @@
-"""Rules, synonyms and relevance settings of an engine: followed by searches, read and changed as `engine.rules`,
+"""Rules, synonyms and relevance settings of an engine: applied to searches, read and changed as `engine.rules`,
 `engine.synonyms` and `engine.relevance`."""
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from service.engine.snapshot import Snapshot
 
 
 def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
-    """The documents of a store, as they change."""
+    """The documents of a store, reloaded when they change."""
     failure = f"changes of the {store.kind.many} are not loaded"
     return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
 
@@ -66,8 +66,7 @@ Compiled = TypeVar("Compiled")
 
 
 class ServedDocuments(Generic[Entry, Change, Compiled]):
-    """Documents of an index directory, reloaded when they change and compiled for the version that serves.
-    Thread-safe."""
+    """Documents of an index directory, reloaded when they change and compiled for the serving version. Thread-safe."""
 
     def __init__(
         self,
@@ -80,25 +79,25 @@ class ServedDocuments(Generic[Entry, Change, Compiled]):
         self._stored = follow_documents(store)
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, Compiled] | None = None
-        """The catalog that documents were last compiled for, and the result."""
+        """The catalog for which documents were last compiled, and the result."""
         self._compiled_from: StoredDocuments[Entry] = self._stored.value
         self._key: object = None
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why documents are ignored, or why they are not the newest."""
+        """Reasons why documents are ignored or outdated."""
         current = self._current
         return (*self._stored.notices, *(self._notices_of(current[1]) if current else ()))
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Loads and compiles changed documents. Where that fails they stay, and `notices` gives the reason."""
+        """Loads and compiles changed documents. On failure the previous ones stay, and `notices` has the reason."""
         self._stored.reload_if_changed()
         if self._compiled_from is not self._stored.value:
             with self._lock:
                 self._compile(snapshot)
 
     def compiled(self, snapshot: Snapshot) -> Compiled:
-        """The documents for searches of a snapshot."""
+        """The compiled documents for searches of a snapshot."""
         current = self._current
         if current and current[0] is snapshot.catalog:
             return current[1]
@@ -106,7 +105,7 @@ class ServedDocuments(Generic[Entry, Change, Compiled]):
             return self._compile(snapshot)
 
     def _compile(self, snapshot: Snapshot) -> Compiled:
-        """Searches use the previous documents meanwhile. Live changes add fields, and kinds to them."""
+        """Compiles the documents while searches use the previous ones; live changes add fields and kinds of values."""
         current, stored = self._current, self._stored.value
         kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
         key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
@@ -116,12 +115,12 @@ class ServedDocuments(Generic[Entry, Change, Compiled]):
 
 
 class ServedExposure:
-    """The control of the exposure goals of an index directory: what searches counted, in this process and in the others
-    that serve the directory. Thread-safe."""
+    """The control of the exposure goals of an index directory, with counts of this and the other serving processes.
+    Thread-safe."""
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         store, self._clock = ExposureStore(root), clock
-        failure = "the exposure of products is not the newest"
+        failure = "the exposure of products is outdated"
         nothing: ExposureStates = {}
         self._stored = ReloadedFile(store.path, lambda _: store.read(), nothing, failure, keeps_value=True)
         self._counts: DelayedCounts[ExposureGoal, ExposureState] = DelayedCounts(
@@ -130,45 +129,45 @@ class ServedExposure:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why states are not the newest, or not stored."""
+        """Reasons why states are outdated or not stored."""
         return (*self._stored.notices, *self._counts.notices)
 
     def state(self, goal: ExposureGoal) -> ExposureState:
-        """The state of a goal now."""
+        """The current state of a goal."""
         stored = self._stored.value.get((goal.rule, goal.filters), NOT_COUNTED)
         waiting = self._counts.waiting(goal)
         return (stored + waiting if waiting else stored).within(goal).on(day_of(self._clock()))
 
     def count(self, page: Page, positions: Sequence[int] = ()) -> None:
-        """Counts a page that a shopper was shown, its hits at `positions`, by default those on the page."""
+        """Counts a page shown to a shopper, with hits at `positions`, by default those on the page."""
         day = day_of(self._clock())
         for goal, own, total in attention(page, positions):
             if total:
                 self._counts.add(goal, self.state(goal).step(goal, day, own, total))
 
     def reload_if_changed(self) -> None:
-        """Stores what was counted, about once a second, and follows what others stored."""
+        """Stores counts about once a second, and reads those that others stored."""
         self._counts.write_if_due(self._stored.reload_if_changed)
         self._stored.reload_if_changed()
 
     def write(self) -> None:
-        """Stores what was counted."""
+        """Stores the counts."""
         self._counts.write()
 
 
 class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
-    """The rules of an index directory; compiled they are None where there are none."""
+    """The rules of an index directory; compiled to None if there are none."""
 
     def __init__(self, root: Path) -> None:
         self.store, self.exposure = RuleStore(root), ServedExposure(root)
         compile_all = partial(compile_rules, state_of=self.exposure.state)
         super().__init__(self.store, compile_all, lambda compiled: compiled.notices if compiled else ())
         self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
-        """The version that rules last gave types to, the rules, and the version with these types."""
+        """The version to which rules last gave types, the rules, and the resulting version."""
 
     def typed(self, snapshot: Snapshot) -> Snapshot:
-        """A version whose products have the types that rules give them; the same object while nothing changes. While
-        the cluster does not answer, they have their own."""
+        """A version whose products have the types that rules give them; the same object until something changes. While
+        the cluster does not respond, products keep their own types."""
         typed, rules = self._typed, self.compiled(snapshot)
         if typed and typed[0] is snapshot and typed[1] is rules:
             return typed[2]
@@ -183,12 +182,12 @@ class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
 def compile_rules(
     rules: Sequence[Rule], snapshot: Snapshot, state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED
 ) -> CompiledRules | None:
-    """Rules compiled for a snapshot's version, with the states of their exposure goals; None where there are none."""
+    """Rules compiled for a snapshot's version, with the states of their exposure goals; None if there are none."""
     return CompiledRules(rules, snapshot.catalog, snapshot.analyzer, state_of) if rules else None
 
 
 def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapshot:
-    """A version whose products have the types that rules give them. Raises ClusterError where its cluster fails."""
+    """A version whose products have the types that rules give them. Raises ClusterError if its cluster fails."""
     if rules is None or not rules.types:
         return snapshot
     names: dict[int, str] = {}
@@ -199,8 +198,8 @@ def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapsho
 
 
 class DocumentEditor(Generic[Entry, Change]):
-    """Reads and changes the rules or synonyms of an engine's index; searches of this engine follow a change when its
-    method returns, those of others within a second."""
+    """Reads and changes the rules or synonyms of an engine's index. Searches of this engine use a change when the
+    method returns, those of other engines within a second."""
 
     def __init__(
         self,
@@ -214,25 +213,25 @@ class DocumentEditor(Generic[Entry, Change]):
 
     @property
     def revision(self) -> int:
-        """The number of the last change, 0 before the first."""
+        """Number of the last change; 0 before the first."""
         return self._store.revision()
 
     def list(self) -> tuple[Entry, ...]:
-        """All of the store, in the order of their ids, without the synonyms that the version was built with."""
+        """All documents of the store, ordered by id; without the synonyms that the version was built with."""
         return self._store.read().documents
 
     def get(self, document_id: str, /) -> Entry:
-        """One of them; raises RuleError or SynonymError where there is none of this id."""
+        """One document; raises RuleError or SynonymError if the id is unknown."""
         return self._store.get(document_id)
 
     def put(self, documents: Iterable[Entry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
-        """Adds documents, or replaces those of the same id, and takes away other ones of the ids `gone`, durably, all
-        or none of it; returns the revision. `who` is written down beside the change. Raises RuleError or SynonymError
-        for one that cannot be taken, or a rule that cannot be used with this catalog."""
+        """Adds documents, or replaces those with the same id, and deletes the ids in `gone`, durably and all or none.
+        Returns the revision. `who` is recorded with the change. Raises RuleError or SynonymError for an invalid
+        document, or for a rule that this catalog cannot apply."""
         return self._followed(self._store.put(list(documents), gone=gone, who=who))
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Takes documents away; returns the revision. Where one is not there, all stay, and RuleError or SynonymError
+        """Deletes documents; returns the revision. If an id is unknown, none is deleted, and RuleError or SynonymError
         is raised."""
         if isinstance(ids, str):
             kind = self._store.kind
@@ -240,7 +239,7 @@ class DocumentEditor(Generic[Entry, Change]):
         return self._followed(self._store.delete(ids, who=who))
 
     def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[Change]:
-        """The last changes, of one document or of all, newest first."""
+        """The last changes of one document or of all, newest first."""
         return self._store.history(document_id, limit)
 
     def _followed(self, revision: int) -> int:
@@ -250,20 +249,20 @@ class DocumentEditor(Generic[Entry, Change]):
 
 @dataclass(frozen=True, slots=True)
 class RuleExposure:
-    """How far an exposure goal of a rule is reached today."""
+    """How far an exposure goal of a rule has been reached today."""
 
     rule: str
     filters: str
     at_least: float | None
     at_most: float | None
     share: float
-    """Of the attention of today's searches that the rule applied to and that were recorded; 0 before the first."""
+    """Share of the attention in today's recorded searches to which the rule applied; 0 before the first."""
     searches: int
-    """Their number."""
+    """Number of these searches."""
     strength: float = 0.0
-    """By which the next search moves the products, in standard deviations of the scores of the best hits."""
+    """Score offset of the products in the next search, in standard deviations of the scores of the best hits."""
     cost_command: str = ""
-    """Prints what the goal costs in nDCG@10, on a file of judgments."""
+    """Command that prints the cost of the goal in nDCG@10, on a file of judgments."""
 
 
 class EngineRules(DocumentEditor[Rule, RuleChange]):
@@ -282,7 +281,7 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """Why a rule cannot be used with the version that serves, by its id: it is passed over."""
+        """The reason, by id, for each rule that the serving version cannot apply; such rules are skipped."""
         compiled = self._served.compiled(self._snapshot())
         return compiled.faults if compiled else {}
 
@@ -292,7 +291,7 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         return self._served.exposure
 
     def exposure_goals(self) -> list[RuleExposure]:
-        """How far the exposure goals of the rules are reached today."""
+        """How far the exposure goals of the rules have been reached today."""
         found = []
         for goal in goals_of(self.list()):
             state, command = self.exposure.state(goal), cost_command(self._root, goal)
@@ -306,18 +305,18 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         return super().put(checked, gone=gone, who=who)
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
-        """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision."""
+        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision."""
         return self._followed(self._served.store.patch(rule_id, values, who=who))
 
     def restore(self, revision: int, *, who: str = "") -> int:
-        """Makes all rules what they were after a revision; returns the number of this change."""
+        """Restores all rules of a revision; returns the number of this change."""
         return self._followed(self._served.store.restore(revision, who=who))
 
     def preview(self, text: str, put: Iterable[Rule] = (), *, delete: Iterable[str] = (), **options: object) -> Preview:
-        """What a search would give if rules were put and deleted, beside what it gives; nothing is changed.
+        """Compares a search with the current rules and one with rules added and deleted; nothing is changed.
 
-        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and the like. Raises RuleError
-        as `put` and `delete` would.
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and so on. Raises RuleError like
+        `put` and `delete`.
         """
         self._served.reload_if_changed(self._snapshot())
         put, gone, there = _several(put), list(delete), {rule.id: rule for rule in self.list()}
@@ -344,31 +343,31 @@ def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
 
 @dataclass(frozen=True, slots=True)
 class HitMove:
-    """A product that is on both pages at another place, or on one of them."""
+    """A product that is on both pages at different positions, or on one of them only."""
 
     product: str
     title: str
     before: int | None
-    """Its place over all pages, from 1; None where it is not on the page."""
+    """Position over all pages, from 1; None if it is not on the page."""
     after: int | None
     rule: str
-    """The rule that moved it, if one says so."""
+    """The rule that moved it, if one did."""
     product_type: str
-    """The type of the product after the change; of one that goes, before."""
+    """Type of the product after the change; for a lost product, before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One page of a search by the rules that are, and by those that would be. Nothing was changed."""
+    """One page of a search with the current rules, and with the changed ones. Nothing was changed."""
 
     before: Page
     after: Page
     gained: tuple[HitMove, ...]
-    """Products that would come onto the page, in their order."""
+    """Products that would be added to the page, in order."""
     lost: tuple[HitMove, ...]
-    """Products that would go from it, in the order in which they stand."""
+    """Products that would be removed from it, in their current order."""
     moved: tuple[HitMove, ...]
-    """Products that would stay, at another place; those between that only make room are among them."""
+    """Products that would stay at another position, including those that are only displaced."""
 
 
 def compare_pages(before: Page, after: Page) -> Preview:
@@ -402,19 +401,19 @@ class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
     """
 
     def __init__(self, served: ServedSynonyms, root: Path, snapshot: Callable[[], Snapshot]) -> None:
-        """`snapshot` gives the version that serves, without the store's synonyms."""
+        """`snapshot` returns the serving version, without the store's synonyms."""
         super().__init__(served.store, served.reload_if_changed, snapshot)
         self._declinable = served.store
         self._root = root
 
     def put(self, documents: Iterable[Synonym], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         if isinstance(documents, Synonym):
-            raise SynonymError("synonyms must be a list of them, such as [synonym]", documents.id)
+            raise SynonymError("synonyms must be a list of Synonym, such as [synonym]", documents.id)
         return super().put(documents, gone=gone, who=who)
 
     def proposals(self) -> tuple[Proposal, ...]:
-        """What shoppers' queries propose, the strongest first, without what was declined and what is a synonym
-        already; nothing before the tables of events are made."""
+        """Synonyms proposed from shoppers' queries, strongest first, without declined ones and existing synonyms; empty
+        before the first refresh of the derived tables."""
         declined = self._declinable.declined()
         kept = (rule for each in self.list() for rule in each.rules)
         known = _pairs((*self._snapshot().analyzer.synonyms.rules, *kept))
@@ -425,31 +424,31 @@ class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
         )
 
     def accept(self, proposal_id: str, *, who: str = "") -> Synonym:
-        """Keeps what is proposed; returns it. Raises SynonymError where there is no such proposal."""
+        """Stores a proposal as a synonym and returns it. Raises SynonymError if there is no such proposal."""
         synonym = self._proposal(proposal_id).synonym
         self.put([synonym], who=who)
         return synonym
 
     def decline(self, proposal_id: str, *, who: str = "") -> None:
-        """Has a proposal never come back; raises SynonymError where there is none of this id."""
+        """Declines a proposal permanently; raises SynonymError for an unknown id."""
         self._declinable.decline(self._proposal(proposal_id).id, who=who)
 
     def _proposal(self, proposal_id: str) -> Proposal:
         for each in read_proposals(self._root):
             if each.id == proposal_id:
                 return each
-        message = f"there is no proposal {proposal_id[:100]!r}; shelfwise synonyms proposals shows those that are"
+        message = f"there is no proposal {proposal_id[:100]!r}; shelfwise synonyms proposals lists them"
         raise SynonymError(message, field="id")
 
 
 def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
-    """Which phrase leads to which, as queries are expanded."""
+    """The pairs of phrases by which queries are expanded."""
     return {(phrase_key(rule.phrase), phrase_key(other)) for rule in rules for other in rule.others}
 
 
 @dataclass(frozen=True, slots=True)
 class _Expansion:
-    """The analyzer that the store's synonyms make of a version's own."""
+    """The analyzer of a version, extended with the store's synonyms."""
 
     stored: StoredDocuments[Synonym]
     base: Analyzer
@@ -461,14 +460,14 @@ class _Expansion:
 
 
 class ServedSynonyms:
-    """The synonyms of an index directory, reloaded when they change and added to those of the version that serves.
+    """The synonyms of an index directory, reloaded when they change and added to those of the serving version.
     Thread-safe.
 
-    The synonyms of a version are part of its identity; those of the store expand only the queries of an engine.
+    The synonyms of a version are part of its identity; those of the store only expand the queries of an engine.
     """
 
     def __init__(self, root: Path, *, follow: bool = True) -> None:
-        """Without `follow` searches use only the version's own synonyms."""
+        """Without `follow`, searches use only the version's own synonyms."""
         self.store = SynonymStore(root)
         self._follow = follow
         self._stored = follow_documents(self.store)
@@ -484,13 +483,13 @@ class ServedSynonyms:
         return self._stored.notices
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Loads changed synonyms. Where that fails the synonyms stay, and `notices` gives the reason."""
+        """Loads changed synonyms. On failure the previous ones stay in use, and `notices` has the reason."""
         if self._follow:
             self._stored.reload_if_changed()
             self._expand(snapshot.analyzer, self._stored.value)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
-        """A version with the store's synonyms and its own; the same object while nothing changes."""
+        """A version with the store's synonyms and its own; the same object until something changes."""
         current, expansion = self._current, self._expansion
         if current and current[0] is snapshot and current[1] is expansion:
             return current[2]
@@ -500,7 +499,7 @@ class ServedSynonyms:
         return expanded
 
     def _expand(self, base: Analyzer, stored: StoredDocuments[Synonym] | None = None) -> _Expansion:
-        """The expansion of a version's analyzer by `stored` synonyms, by default those of the last expansion."""
+        """The expansion of a version's analyzer with `stored` synonyms, by default those of the last expansion."""
         with self._lock:
             stored = stored or self._expansion.stored
             if self._expansion.stored is not stored or self._expansion.base is not base:
@@ -512,18 +511,18 @@ class ServedSynonyms:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRelevance:
-    """Relevance settings, ready for the searches of one version."""
+    """Relevance settings compiled for the searches of one version."""
 
     settings: Relevance = DEFAULT_RELEVANCE
     limits: CandidateLimits = LIMITS
     signals: SignalOrder | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Why a signal cannot be used with the version, by its field: it is passed over."""
+    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """A line for each fault."""
-        return tuple(f"passed over: signal {name!r}: {fault}" for name, fault in self.faults.items())
+        """One line for each fault."""
+        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
 
 
 def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
@@ -569,31 +568,31 @@ class EngineRelevance:
 
     @property
     def revision(self) -> int:
-        """The number of the last change, 0 before the first."""
+        """Number of the last change; 0 before the first."""
         return self._served.store.revision()
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """Why a signal cannot be used with the version that serves, by its field: it is passed over."""
+        """The reason, by field, for each signal that the serving version cannot apply; such signals are skipped."""
         return self._served.compiled(self._snapshot()).faults
 
     @property
     def weights_in_effect(self) -> FieldWeights:
-        """The field weights that the version which serves was built with; others wait for the next rebuild."""
+        """The field weights with which the serving version was built; changed weights wait for the next rebuild."""
         return self._snapshot().manifest.weights
 
     @property
     def served(self) -> Relevance:
-        """The settings that searches of this engine follow."""
+        """The settings that searches of this engine use."""
         return self._served.compiled(self._snapshot()).settings
 
     def get(self) -> Relevance:
-        """The settings that are stored, or the default ones."""
+        """The stored settings, or the defaults."""
         return self._served.store.current()
 
     def put(self, relevance: Relevance, *, who: str = "") -> int:
-        """Replaces the settings, durably; returns the revision. `who` is written down beside the change. Raises
-        RelevanceError for what cannot be used with this catalog."""
+        """Replaces the settings durably; returns the revision. `who` is recorded with the change. Raises RelevanceError
+        for settings that this catalog cannot use."""
         return self._followed(self._served.store.put([self._checked(relevance)], who=who))
 
     def history(self, limit: int = 100) -> Sequence[RelevanceChange]:
@@ -601,15 +600,14 @@ class EngineRelevance:
         return self._served.store.history(limit=limit)
 
     def restore(self, revision: int, *, who: str = "") -> int:
-        """Makes the settings what they were after a revision (0: the default ones); returns the number of this
-        change."""
+        """Restores the settings of a revision (0: the defaults); returns the number of this change."""
         return self._followed(self._served.store.restore(revision, who=who))
 
     def preview(self, text: str, relevance: Relevance, **options: object) -> Preview:
-        """What a search would give by other settings, beside what it gives; nothing is changed.
+        """Compares a search with the current settings and one with other settings; nothing is changed.
 
-        `options` are those of `SearchEngine.search`: `size`, `page`, `filters` and the like. Raises RelevanceError as
-        `put` would.
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters` and so on. Raises RelevanceError like
+        `put`.
         """
         checked = self._checked(relevance)
         self._served.reload_if_changed(self._snapshot())

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 DEGRADED = Counter("shelfwise_degraded_searches", "Searches without a stage that failed or was too slow", ["stage"])
 _LOOK_SECONDS = 0.05
-"""How often an engine looks for live changes of other processes, and for newly published versions."""
+"""Seconds between checks for live changes of other processes and newly published versions."""
 
 
 class SearchEngine:
@@ -102,7 +102,7 @@ class SearchEngine:
         self._settings = settings
         self._has_models = models
         if models:
-            snapshot.analyzer.groups("a")  # loads what the first query would wait for
+            snapshot.analyzer.groups("a")  # loads what the first query needs
         self._suggester = Suggester(store.root, self._popularity)
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)
@@ -126,17 +126,17 @@ class SearchEngine:
     def open(
         cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True, models: bool = True
     ) -> Self:
-        """Opens the version that serves, every file of it verified, with the live changes since it was built.
+        """Opens the serving version, with all files verified, and the live changes since its build.
 
-        The engine follows later versions and live changes of other processes, unless `follow` is False: then it answers
-        from the published version as it is. Without `models`, for programs that only make changes, the encoder is
-        loaded when a change has a new text, no ranker and no user tower serves, and only words find changed texts.
-        `settings` default to `service.settings.load_settings()`. While the cluster of an index does not answer,
-        searches go by vectors alone.
+        The engine follows later versions and live changes of other processes, unless `follow` is False; it then
+        searches the published version unchanged. Without `models`, for programs that only make changes, the encoder is
+        loaded only when a change has a new text, no ranker and no user tower serves, and changed texts are found by
+        words alone. `settings` default to `service.settings.load_settings()`. While the cluster of an index does not
+        respond, searches use vectors alone.
 
-        Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
-        where the model cannot be loaded or makes other vectors, SettingError or ClusterRefusedError where the cluster
-        cannot be used as it is set.
+        Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve; EncoderError
+        if the model cannot be loaded or computes other vectors; SettingError or ClusterRefusedError if the cluster
+        cannot be used as set.
         """
         store = Store(Path(path))
         connection = Connection(store, settings)
@@ -162,48 +162,48 @@ class SearchEngine:
 
     @property
     def live_changed(self) -> float | None:
-        """The time of the last live changes of this engine, in seconds since 1970; None before the first."""
+        """Time of the last live changes of this engine, in seconds since 1970; None before the first."""
         return self._version.changed
 
     @property
     def live_sequence(self) -> int:
-        """The number of the last live change that searches show; 0 before the first."""
+        """Number of the last live change that searches show; 0 before the first."""
         return self._version.sequence
 
     @property
     def last_sequence(self) -> int:
-        """The number of the last live change that any process stored, which this engine shows within a second."""
+        """Number of the last live change that any process stored, which this engine shows within a second."""
         return self._version.last_sequence
 
     @property
     def round_trips(self) -> int:
-        """The number of requests to the cluster."""
+        """Number of requests to the cluster."""
         return self._connection.round_trips
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages of a search; "ranked" only where a ranker serves."""
+        """The stages of a search; "ranked" only if a ranker serves."""
         return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
 
     @property
     def ranker(self) -> str:
-        """The name of the ranker that serves; empty where none does."""
+        """Name of the serving ranker; empty if there is none."""
         stage = self._ranker.stage(self.snapshot)
         return stage.name if stage else ""
 
     def ranker_problem(self, name: str = "") -> str:
-        """The reason why searches cannot use a ranker, by default the one that serves; empty where they can."""
+        """The reason why searches cannot use a ranker, by default the serving one; empty if they can."""
         return self._ranker.problem(self.snapshot, name)
 
     @property
     def reads_history(self) -> bool:
-        """Whether the ranker that serves reads a search's `history`."""
+        """Whether the serving ranker reads a search's `history`."""
         stage = self._ranker.stage(self.snapshot)
         return stage is not None and stage.reads_history
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Problems although searches are answered, such as a newer version that is damaged."""
+        """Problems that do not stop searches, such as a damaged newer version."""
         return (
             *self.snapshot.notices,
             *self._ranker.notices,
@@ -227,9 +227,9 @@ class SearchEngine:
     ) -> Page:
         """One page of the products for a query, with counts over all of them.
 
-        `options` are the fields of `SearchRequest`; a request takes the place of the text and the options. Where a
-        word is not in the catalog and its correction is certain, the engine searches for the correction, and the page
-        says so. `encodings` take the place of the query encodings that the engine keeps.
+        `options` are the fields of `SearchRequest`; a request replaces the text and the options. If a word is not in
+        the catalog and its correction is certain, the engine searches for the correction, and the page says so.
+        `encodings` replaces the engine's cache of query encodings.
 
         Raises QueryError, FilterError or UnknownFieldError for an invalid request, ModelError for a `ranker` that
         cannot serve.
@@ -245,10 +245,10 @@ class SearchEngine:
             relevance = compile_relevance(given, snapshot) if given else self._relevance.compiled(snapshot)
             settings = relevance.settings
             completion = text if text != request.text else ""
-            # Without its keyword index an engine does not know which words the catalog lacks.
+            # Without its keyword index, an engine does not know which words are missing from the catalog.
             correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
             if correction and not correction.is_sure and is_question(text):
-                correction = None  # its words are those of a question: "do you sell" is not "do you self"
+                correction = None  # a question's words are not corrected: "do you sell" is not "do you self"
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
             rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
             is_stored = request.rules is True
@@ -276,17 +276,17 @@ class SearchEngine:
         page = self._answer(answer)
         if not request.visible:
             return page
-        # Whether products that are not visible fit, and which values they have, is not the caller's to know.
+        # The caller must not learn whether invisible products fit, or which values they have.
         visible = self.visible(request.visible)
         nothing_fits = not page.total and bool(request.text.strip())
         return replace(page, nothing_fits=nothing_fits, preferred=tuple(visible.preferences(page.preferred)))
 
     def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
-        """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
-        brands and products. The last word may go on, the others are whole; their order is free. Products that the
-        store's rules keep out are not suggested; with `filters` only words and values of products that pass.
+        """Completions of the text typed so far: at most `size` queries, and half as many categories, brands and
+        products. The last word may be incomplete, the others are whole, in any order. Products that the store's rules
+        exclude are not suggested; with `filters`, only words and values of products that pass.
 
-        Raises QueryError or FilterError for what cannot be answered. See docs/suggestions.md.
+        Raises QueryError or FilterError for invalid arguments. See docs/suggestions.md.
         """
         SearchRequest(filters=filters)
         self._check_open()
@@ -296,8 +296,8 @@ class SearchEngine:
         return self._suggester.suggest(snapshot, text, size, rules, relevance, where)
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
-        """Related queries, nearest first: shoppers went from one to the other or chose the same after both. Empty where
-        too few have searched, or before the tables of events are made."""
+        """Related queries, nearest first: shoppers moved between them, or chose the same products after both. Empty if
+        too few shoppers searched for it, or before the first refresh of the derived tables."""
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
 
@@ -310,9 +310,9 @@ class SearchEngine:
         filters: str = "",
         hidden: Collection[str] = (),
     ) -> Answer:
-        """The answer to a question, quoted from the store's own texts: of a product, where `product_id` says which one
-        or the question names it, of a type of product, or of the whole store. `about` is what the last question was
-        about. Products that do not pass `filters` are not there; `hidden` fields are not quoted.
+        """The answer to a question, quoted from the store's own texts: about a product, if `product_id` or the question
+        names one, about a type of product, or about the whole store. `about` is the subject of the last question.
+        Products that do not pass `filters` are treated as missing; `hidden` fields are not quoted.
 
         Raises QueryError for a text that is blank or too long, UnknownProductError, FilterError. See docs/answers.md.
         """
@@ -331,13 +331,13 @@ class SearchEngine:
     ) -> Page:
         """The products that look most like a picture: the content of a JPEG, PNG, WebP or GIF file, or its path.
 
-        Raises PictureError for a file that is no such picture, or too large, QueryError for an index without pictures,
-        QueryError or FilterError for an invalid argument, EncoderError where the model fails.
+        Raises PictureError for another or too large file, QueryError for an index without pictures, QueryError or
+        FilterError for an invalid argument, EncoderError if the model fails.
         """
         SearchRequest(size=size, filters=filters)
         if not isinstance(picture, bytes | os.PathLike):
             raise QueryError(f"picture is {type(picture).__name__}, it must be bytes or a path")
-        # Pillow, which an engine without pictures does without.
+        # Pillow, which engines without pictures do not need.
         from retrieval.pictures import read_file
 
         try:
@@ -367,12 +367,12 @@ class SearchEngine:
         sponsored: bool = False,
         by: Literal["text", "looks"] = "text",
     ) -> Page:
-        """The products most like one by their texts and, with `coviews`, by what the same shoppers looked at; or by
-        their pictures alone, where `by` is "looks". With `rules` the store's rules apply, and with `sponsored` there
-        are sponsored hits beside those by texts, where the setting `sponsored.enabled` is on.
+        """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers; or
+        by pictures alone, if `by` is "looks". With `rules` the store's rules apply. With `sponsored` there are
+        sponsored hits in addition to those by texts, if the setting `sponsored.enabled` is on.
 
-        Raises UnknownProductError where there is no such product, QueryError or FilterError for an invalid argument,
-        and for looks in an index without pictures.
+        Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
+        QueryError for looks in an index without pictures.
         """
         SearchRequest(size=size, filters=filters)
         if by not in ("text", "looks"):
@@ -397,12 +397,12 @@ class SearchEngine:
     def recommend(
         self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "", include_seen: bool | None = None
     ) -> Page:
-        """Recommendations for a shopper with this history, oldest first: by the user tower where one serves, else the
-        products nearest to the last ones, or the most popular of their categories where training found that better.
-        Without a usable history the most popular products; browsing fills the page. The store's rules apply.
+        """Recommendations for a shopper with this history, oldest first: by the user tower, if one serves; otherwise
+        the products nearest to the last ones, or the most popular of their categories if training found that better.
+        Without a usable history, the most popular products; browsing fills the page. The store's rules apply.
 
-        The products of the history are left out, unless `include_seen` is True; the setting `recommend.seen` is the
-        default. Raises QueryError, FilterError or UnknownFieldError for an invalid argument.
+        Products of the history are left out, unless `include_seen` is True; its default is the setting
+        `recommend.seen`. Raises QueryError, FilterError or UnknownFieldError for an invalid argument.
         """
         past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
         if not isinstance(include_seen, bool | None):
@@ -428,7 +428,7 @@ class SearchEngine:
         return self._filled(page, () if seen else past, filters)
 
     def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
-        """The page, filled up with the first products of browsing that are not hidden."""
+        """The page, filled up with the first browsed products that are not hidden."""
         present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
         browsed = self.search("", size=min(page.size + len(present), MAX_SIZE), filters=filters)
         others = [hit for hit in browsed.hits if hit.product.id not in present]
@@ -439,7 +439,7 @@ class SearchEngine:
 
     @property
     def user_tower(self) -> str:
-        """The name of the user tower that recommends; empty where none serves."""
+        """Name of the user tower that recommends; empty if none serves."""
         tower = self._tower.of(self.snapshot)
         return tower.name if tower else ""
 
@@ -466,7 +466,7 @@ class SearchEngine:
 
     @property
     def exploration(self) -> float:
-        """The share of searches with a shopper that explore; see `SearchRequest.explore`."""
+        """Share of searches by a known shopper that explore; see `SearchRequest.explore`."""
         return self._loaded_settings.ranker.exploration
 
     @cached_property
@@ -497,7 +497,7 @@ class SearchEngine:
 
     @property
     def has_sponsored_hits(self) -> bool:
-        """Whether searches that request sponsored hits may have some: the setting `sponsored.enabled`."""
+        """Whether searches that request sponsored hits may get some: the setting `sponsored.enabled`."""
         return self._loaded_settings.sponsored.enabled
 
     @property
@@ -510,14 +510,14 @@ class SearchEngine:
         return compile_rules(rules, snapshot, self._rules.exposure.state)
 
     def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
-        """An answer, made without the cluster where that fails; the page then names the missing stage."""
+        """A page, made without the cluster if that fails; the page then names the missing stage."""
         snapshot = self.snapshot
         try:
             page = answer(snapshot, ())
         except (ClusterError, StoreDamagedError) as error:
             if snapshot.manifest.cluster is None:
                 raise
-            self._unanswered = f"searches go by vectors alone: {error}"
+            self._unanswered = f"searches use vectors alone: {error}"
             page = answer(snapshot.without_cluster, ("bm25",))
         else:
             self._unanswered = ""
@@ -526,59 +526,59 @@ class SearchEngine:
         return page
 
     def product(self, product_id: str, *, filters: str = "") -> Product:
-        """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
+        """One product; raises UnknownProductError if none with this id passes the filter."""
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
 
     def siblings(self, product_id: str, *, filters: str = "") -> tuple[str, ...]:
-        """The ids of the other variants and near copies of a product that the filter lets through, at most 100; raises
-        UnknownProductError where there is none of this id."""
+        """Ids of the other variants and near copies of a product that pass the filter, at most 100; raises
+        UnknownProductError for an unknown id."""
         return siblings_of(self.snapshot, product_id, filters)
 
     def visible(self, filters: str) -> VisibleCatalog:
-        """The products that a filter lets through: their fields, words, values and ids."""
+        """The products that pass a filter: their fields, words, values and ids."""
         snapshot = self.snapshot
         return VisibleCatalog(snapshot, condition_of(snapshot, filters))
 
     def ids(self, *, filters: str = "", after: str = "") -> MatchingIds:
-        """The ids of all products that pass a filter, with those behind `after` in their order."""
+        """The ids of all products that pass a filter; those after `after`, in order."""
         return ordered_ids(self.snapshot, filters, after)
 
     def product_types(self, product_id: str) -> TypeNames:
-        """The types of one product; raises UnknownProductError where there is none of this id."""
+        """The types of one product; raises UnknownProductError for an unknown id."""
         snapshot = self._rules.typed(self.snapshot)
         row = row_of(snapshot, product_id)
         return snapshot.types.names_of(row, snapshot.products[row])
 
     def upsert(self, products: Iterable[Product]) -> AppliedChanges:
-        """Adds products, or replaces those of the same id, durably: searches find them when this returns.
+        """Adds products, or replaces those with the same id, durably: searches find them when this returns.
 
-        All are taken or none; those that are there already, the same in every field, are not counted. Raises
-        ChangeError for a product that cannot be taken, EncoderError where its text cannot be encoded, StoreError where
-        nothing can be written, ClusterError where the cluster cannot take it now.
+        All are stored or none; products equal to the present ones in every field are not counted. Raises ChangeError
+        for an invalid product, EncoderError if a text cannot be encoded, StoreError if nothing can be written,
+        ClusterError if the cluster cannot store it now.
         """
         return self.change([Upsert(product) for product in products])
 
     def delete(self, ids: Iterable[str]) -> AppliedChanges:
-        """Takes products away, durably; ids that are not there are no error and are not counted."""
+        """Deletes products durably; unknown ids are ignored and not counted."""
         if isinstance(ids, str):
             raise QueryError(f"ids must be a list of product ids, such as [{ids!r}]")
         return self.change([Delete(product_id) for product_id in ids])
 
     def patch(self, product_id: str, **values: object) -> AppliedChanges:
-        """Changes some fields of a product, durably: `price=9.99`, `availability="in_stock"`, `description=None`.
+        """Changes fields of a product durably: `price=9.99`, `availability="in_stock"`, `description=None`.
 
-        One of the attributes or identifiers is named with a dot: `**{"attributes.colour": "red"}`. Raises
-        UnknownProductError where there is no such product, ChangeError for a value that cannot be taken.
+        An attribute or identifier is named with a dot: `**{"attributes.colour": "red"}`. Raises UnknownProductError for
+        an unknown product, ChangeError for an invalid value.
         """
         return self.change([Patch(product_id, values)])
 
     def record(self, *events: Event) -> RecordResult:
         """Records events of shoppers durably, and charges clicks on sponsored hits.
 
-        An event with the same `event_id`, or the same values and time, counts once; without an id and a time, each call
-        records another one. Raises EventError for an invalid one, StoreError or ClusterError where it cannot be written
-        now: send it again.
+        Events with the same `event_id`, or the same values and time, count once; without an id and a time, each call
+        records another event. Raises EventError for an invalid event, StoreError or ClusterError if it cannot be
+        written now: send it again.
         """
         self._check_open()
         result = self._recorder.record(events)
@@ -588,41 +588,41 @@ class SearchEngine:
         return result
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
-        """The pseudonyms of a shopper under every key, to find or forget the events."""
+        """The pseudonyms of a shopper under every key, to find or erase the events."""
         self._check_open()
         return self._recorder.pseudonyms_of(shopper)
 
     def change(self, changes: Sequence[Change], *, filters: str = "") -> AppliedChanges:
-        """Applies upserts, deletes and patches in their order, durably, all or none; raises as those do.
+        """Applies upserts, deletes and patches in order, durably, all or none; raises like those methods.
 
-        With `filters`, products that do not pass are not there: a patch or a delete of one raises UnknownProductError,
-        as for an unknown id. OutsideFilterError is raised for a product that would not pass after its change, and for
-        an upsert under the id of one that does not pass.
+        With `filters`, products that do not pass are treated as missing: a patch or delete of one raises
+        UnknownProductError, as for an unknown id. OutsideFilterError is raised for a product that would not pass after
+        its change, and for an upsert with the id of one that does not pass.
         """
         checked = [validate_change(change) for change in changes]
         return self._version.change(lambda _: [self._with_measures(change) for change in checked], filters)
 
     def append(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
-        """Stores the changes that a plan makes of the products as they are, durably, all or none, without waiting until
-        their texts are encoded: searches find them once `live_sequence` has reached the number that is returned."""
+        """Stores the changes that a plan makes from the current products, durably, all or none, without waiting until
+        their texts are encoded: searches find them once `live_sequence` reaches the returned number."""
         self._check_open()
         return self._version.append(plan, filters)
 
     def wait_for(self, sequence: int, seconds: float) -> bool:
-        """Waits until searches find a live change, for so long at most; returns whether they do."""
+        """Waits until searches show a live change, at most for the given time; returns whether they do."""
         return self._version.wait_for(sequence, seconds)
 
     def _with_measures(self, change: Change) -> Change:
-        """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""
+        """A patch with the measures derived from it; raises UnknownProductError for an unknown product."""
         if not isinstance(change, Patch):
             return change
         return Patch(change.id, add_measures(self.product(change.id), change.values))
 
     def refresh(self) -> bool:
-        """Swaps to the version that is published now; returns whether that is another one.
+        """Switches to the published version; returns whether it is another one.
 
-        Searches under way keep the version they began with. If the new version cannot be opened, the old one serves on
-        and the error is raised.
+        Running searches keep the version with which they started. If the new version cannot be opened, the old one
+        keeps serving and the error is raised.
         """
         changed = self._version.refresh()
         self._unanswered = self._version.snapshot.cluster_problem or self._unanswered
@@ -652,14 +652,14 @@ class SearchEngine:
             raise QueryError("the engine is closed; open it again with SearchEngine.open")
 
     def reload_if_changed(self) -> None:
-        """Follows what others changed or published; `notices` names what failed."""
+        """Follows changes and versions of other processes; `notices` names failures."""
         self._version.catch_up()
         self._reload_companions()
         if self._version.is_due and self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
     def _reload_companions(self) -> None:
-        """Reloads changed models, rules, synonyms, relevance settings and tables of events."""
+        """Reloads changed models, rules, synonyms, relevance settings and derived tables."""
         self._synonyms.reload_if_changed(self._version.snapshot)
         if self._has_models:
             self._expansions.reload_if_changed()
@@ -686,7 +686,7 @@ class SearchEngine:
 
 
 def _follow(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
-    """Ends when the engine is closed, or forgotten."""
+    """Ends when the engine is closed or garbage-collected."""
     while not stop.wait(_LOOK_SECONDS):
         alive = engine()
         if alive is None:

@@ -26,9 +26,9 @@ from service.engine.snapshot import Snapshot
 def explain_hits(
     snapshot: Snapshot, ranker: OnnxRanker, scored: RankerCandidates, text: str, rows: Rows
 ) -> Mapping[int, Explanation]:
-    """What the scores of those products at `rows` (n,) that were scored are made of, by row; `text` is the query.
+    """The parts of the scores of scored products among `rows` (n,), by row; `text` is the query.
 
-    Raises ModelError where the ranker's graph fails.
+    Raises ModelError if the ranker's graph fails.
     """
     places = np.flatnonzero(np.isin(scored.rows, rows))
     if not len(places):
@@ -69,7 +69,7 @@ def explain_hits(
 def _matches(
     encoder: TokenEncoder, query: QueryWords, product: Product, candidates: Candidates, at: int
 ) -> tuple[TermMatch, ...]:
-    """The matches of the candidate at place `at`; none where its words are not those that its states are of."""
+    """The word matches of the candidate at position `at`; none if its words are not those of its token states."""
     ids = candidates.products.ids[at]
     ids = ids[ids >= 0]
     stands = encoder.product_spans(encoder_text(product))
@@ -79,12 +79,12 @@ def _matches(
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
-OF_PREFERENCES = "of the price, brand, colour and size that are searched for"
-"""The name of what a hit gained for what the query names besides a type."""
-OF_PICTURE = "its picture fits the words"
-"""The name of what a hit gained for its picture."""
+OF_PREFERENCES = "matches the price, brand, colour and size searched for"
+"""Name of the bonus for the preferences of the query."""
+OF_PICTURE = "its picture matches the words"
+"""Name of the bonus for the picture."""
 MOST_MATCHES = 3
-"""Words of a query that are shown with what they met."""
+"""Maximum number of query words shown with their matches."""
 _UNKNOWN = "not known"
 _SAME_PRICE = 0.03
 _MONTH, _YEAR = 30.4, 365.25
@@ -97,17 +97,17 @@ class HitFacts:
 
     product: Product
     features: NDArray[np.float32]
-    """(F,)"""
+    """Shape (F,)."""
     merged_rank: int
     unrelated: float
-    """The cosine that unrelated products have."""
+    """The cosine of unrelated products."""
     matches: tuple[TermMatch, ...]
     alike: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    """(h,): its cosine with each product of the shopper's history."""
+    """Cosine with each product of the shopper's history (h,)."""
     product_type: str = ""
 
     def feature(self, name: str) -> float:
-        """One of FEATURES."""
+        """The value of one of FEATURES."""
         return float(self.features[FEATURES.index(name)])
 
 
@@ -150,9 +150,9 @@ def _price(hit: HitFacts) -> str:
 def _popularity(hit: HitFacts) -> str:
     share = popularity_share(hit.feature("popularity"))
     if share <= 0:
-        return "hardly chosen of late"
+        return "hardly chosen lately"
     if share > 0.995:
-        return "the most chosen product of late"
+        return "the most chosen product lately"
     return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
 
 
@@ -165,14 +165,14 @@ def _memory(hit: HitFacts) -> str:
 
 
 _REMEMBERED = (("query_product", "for this query"), ("words_product", "for queries with its words"))
-"""The scopes, the nearest first."""
+"""The scopes, nearest first."""
 
 
 def _age(hit: HitFacts) -> str:
     freshness = hit.feature("freshness")
     if not hit.feature("has_created"):
         return _UNKNOWN
-    # Less than the smallest float: some 35 years.
+    # Below the smallest float: some 35 years.
     if not freshness:
         return "listed decades ago"
     days = -HALF_LIFE_DAYS * float(np.log2(freshness))
@@ -205,7 +205,7 @@ DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
         "similar in meaning",
         lambda hit: f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}",
     ),
-    Factor.TYPE: ("of the type that is searched for", lambda hit: hit.product_type or "none"),
+    Factor.TYPE: ("of the type searched for", lambda hit: hit.product_type or "none"),
     Factor.WORDS: ("its words, in context", _product_words),
     Factor.PRICE: ("price", _price),
     Factor.AVAILABILITY: ("in stock", lambda hit: _IN_STOCK.get(hit.feature("availability"), _UNKNOWN)),
@@ -215,4 +215,4 @@ DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
     Factor.RATING: ("rating", _rating),
     Factor.HISTORY: ("what this shopper viewed before", _history),
 }
-"""The name of each factor for people, and a description of its value for a hit."""
+"""The display name of each factor, and a description of its value for a hit."""

@@ -1,5 +1,5 @@
-"""Values that the engine reads from files and loads again when the files change; and the log of events, which is
-opened again when another version may keep it elsewhere."""
+"""Values that the engine loads from files and reloads when the files change; and the event log, which is reopened when
+another version may store it elsewhere."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTLED_SECONDS = 1.0
-"""Two writes of a file within this time may have the same time of change."""
+"""Seconds within which two writes of a file may have the same modification time."""
 
 
 class ReloadedFile(Generic[T]):
     """A value loaded from a file. Thread-safe.
 
-    Where the file cannot be used, the value is the default or, with `keeps_value`, the last one that was loaded; a
-    notice gives the reason.
+    If the file cannot be used, the value is the default or, with `keeps_value`, the last loaded one, and a notice gives
+    the reason.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ReloadedFile(Generic[T]):
         keeps_value: bool = False,
         interval: float = 0.0,
     ) -> None:
-        """`load` gets the last value, and raises ShelfwiseError for a file that cannot be used; the notice begins with
+        """`load` gets the last value, and raises ShelfwiseError if the file cannot be used; the notice then begins with
         `failure`. The file is checked at most every `interval` seconds."""
         self._path, self._load, self._default, self._failure = path, load, default, failure
         self._keeps_value = keeps_value
@@ -71,7 +71,7 @@ class ReloadedFile(Generic[T]):
         return self.value
 
     def reload_if_changed(self) -> bool:
-        """Checks the file; returns whether the value is another one now."""
+        """Checks the file; returns whether the value has changed."""
         with self._lock:
             self._checked = time.monotonic()
             stamp = file_stamp(self._path)
@@ -93,7 +93,7 @@ class ReloadedFile(Generic[T]):
 def follow_popularity(root: Path) -> ReloadedFile[Popularity]:
     """The popularity of an index directory's products."""
     path = root / POPULARITY_FILE
-    return ReloadedFile(path, lambda _: read_popularity(root), NO_POPULARITY, "no product counts as popular")
+    return ReloadedFile(path, lambda _: read_popularity(root), NO_POPULARITY, "product popularity is not used")
 
 
 def follow_relations(root: Path) -> ReloadedFile[Relations]:
@@ -103,8 +103,8 @@ def follow_relations(root: Path) -> ReloadedFile[Relations]:
 
 
 def follow_memory(root: Path) -> ReloadedFile[QueryMemory]:
-    """What shoppers of an index directory chose for their queries."""
-    return ReloadedFile(root / MEMORY_FILE, lambda _: read_memory(root), NO_MEMORY, "the ranker remembers no query")
+    """Shoppers' choices for the queries of an index directory."""
+    return ReloadedFile(root / MEMORY_FILE, lambda _: read_memory(root), NO_MEMORY, "the query memory is not used")
 
 
 def follow_popular_queries(root: Path) -> ReloadedFile[PopularQueries]:
@@ -115,12 +115,12 @@ def follow_popular_queries(root: Path) -> ReloadedFile[PopularQueries]:
         queries.prepare()
         return queries
 
-    return ReloadedFile(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "no popular query is suggested")
+    return ReloadedFile(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "popular queries are not suggested")
 
 
 class Recorder:
-    """Records events of an index directory, opened with the first of them. Without `settings` they are read then from
-    the file and the environment."""
+    """Records events of an index directory, and opens their store with the first one. Without `settings`, they are then
+    read from the file and the environment."""
 
     def __init__(self, root: Path, settings: Settings | None) -> None:
         self._root = root
@@ -128,21 +128,21 @@ class Recorder:
         self._opening = threading.Lock()
         self._log: EventLog | None = None
         self._stamp = (0, 0, 0)
-        """Of the pointer to the version that serves: another one may keep events elsewhere."""
+        """Stamp of the pointer to the serving version; another version may store events elsewhere."""
         self._is_clustered = False
 
     def record(self, events: Iterable[Event]) -> RecordResult:
         return self._opened().record(events)
 
     def stored(self, events: Iterable[Event]) -> list[StoredEvent]:
-        """Events as they are stored, without storing them."""
+        """Events in their stored form, without storing them."""
         return self._opened().prepare(events)
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
 
     def _opened(self) -> EventLog:
-        # What an engine that only searches does without.
+        # Not needed by an engine that only searches.
         from service.events.event_log import EventLog, is_in_cluster
         from service.settings import load_settings
 

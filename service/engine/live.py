@@ -1,7 +1,7 @@
 """Live changes over an opened version: searchable within moments, without a rebuild.
 
-Rows of the version keep their numbers, and its files stay as they are. A product that is added gets the next free row,
-so that among equal scores it follows the older products until the next version puts all in the order of ids.
+Rows of the version keep their numbers, and its files stay unchanged. An added product gets the next free row, so among
+equal scores it follows older products until the next version orders all products by id.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from service.engine.search import condition_of, ordered_ids, unknown_product
 from service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
 
 _MOST_PASSED_OVER = 500
-"""Masked rows that a search requests in addition, to drop them; beyond that it passes the allowed rows to the index."""
+"""Masked rows that a search requests in addition and drops; beyond that it passes the allowed rows to the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedProducts:
-    """The products of a version with changes laid over them."""
+    """The products of a version with changes applied over it."""
 
     base: Products
     changed: Mapping[int, Product | None] = field(default_factory=dict)
-    """By row; None for one that is gone."""
+    """Products by row; None for a deleted one."""
     added: Mapping[str, int] = field(default_factory=dict)
-    """The rows of ids that the base does not have, those that are gone again among them."""
+    """Rows of ids that the base does not have, including deleted ones."""
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
@@ -69,12 +69,12 @@ class ChangedProducts:
         return None if row is None or self.changed.get(row, _THERE) is None else row
 
     def place_of(self, product_id: str) -> int | None:
-        """The row that an id has or had."""
+        """The present or former row of an id."""
         row = self.base.row_of(product_id)
         return self.added.get(product_id) if row is None else row
 
     def with_changes(self, changed: Mapping[int, Product | None], added: Mapping[str, int]) -> ChangedProducts:
-        """These products with more changes, the later ones counting."""
+        """These products with more changes, of which later ones win."""
         return replace(self, changed={**self.changed, **changed}, added={**self.added, **added})
 
 
@@ -82,10 +82,10 @@ _THERE = Product("", "")
 
 
 class ChangedVectors:
-    """A vector index with changes laid over it. Read-only, as every index."""
+    """A vector index with changes applied over it. Read-only, like every index."""
 
     def __init__(self, base: VectorIndex, masked: frozenset[int], rows: Rows, vectors: Vectors) -> None:
-        """`masked` are the rows of `base` that are replaced or gone; `rows` (n,), ascending, have the `vectors` (n,
+        """`masked` are the replaced or deleted rows of `base`; `rows` (n,), ascending, have the `vectors` (n,
         dimension)."""
         self._base = base
         self._masked = masked
@@ -96,12 +96,12 @@ class ChangedVectors:
 
     @classmethod
     def over(cls, base: VectorIndex) -> ChangedVectors:
-        """Nothing changed yet."""
+        """An overlay without changes."""
         nothing = np.empty((0, base.dimension), dtype=np.float32)
         return cls(base, frozenset(), np.empty(0, dtype=np.int64), nothing)
 
     def with_changes(self, vectors: Mapping[int, Vectors | None]) -> ChangedVectors:
-        """This index with other vectors (dimension,) for some rows, None for rows that are gone."""
+        """This index with other vectors (dimension,) for some rows, and None for deleted rows."""
         changed = {**dict(zip(self._rows.tolist(), self._vectors, strict=True)), **vectors}
         laid = {row: changed[row] for row in sorted(changed) if changed[row] is not None}
         rows = np.array(list(laid), dtype=np.int64)
@@ -159,7 +159,7 @@ class ChangedVectors:
         return vectors
 
     def _laid(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The places of `rows` among the changed vectors, and whether each is there."""
+        """The positions of `rows` among the changed vectors, and whether each is there."""
         at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
         return at, self._rows[at] == rows
 
@@ -169,19 +169,19 @@ class ChangedVectors:
 
 
 def _is_stored(rows: Rows, size: int, laid: Mapping[int, object]) -> NDArray[np.bool_]:
-    """Whether rows (n,) are still as the version of `size` products has them."""
+    """Whether rows (n,) are unchanged from the version of `size` products."""
     return np.array([row < size and row not in laid for row in rows.tolist()], bool)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedStates:
-    """The token states of a version of `size` products with changes laid over them. A product without states, as one
-    whose text could not be encoded, has no tokens."""
+    """The token states of a version of `size` products with changes applied over them. A product without states, such
+    as one whose text could not be encoded, has no tokens."""
 
     base: TokenStates
     size: int
     laid: Mapping[int, TokenRuns | None] = field(default_factory=dict)
-    """By row, the tokens of one text; None for a product without states, or one that is gone."""
+    """Tokens of one text by row; None for a product without states or a deleted one."""
 
     @property
     def encoder(self) -> str:
@@ -200,7 +200,7 @@ class ChangedStates:
         return self.base.narrow_query(query)
 
     def with_changes(self, laid: Mapping[int, TokenRuns | None]) -> ChangedStates:
-        """These states with more changes, the later ones counting."""
+        """These states with more changes, of which later ones win."""
         return replace(self, laid={**self.laid, **laid})
 
     def gather(self, rows: Rows) -> ProductTokens:
@@ -222,15 +222,15 @@ class ChangedStates:
 
 @dataclass(frozen=True, slots=True)
 class ChangedSignals:
-    """The signals of a version of `size` products with changes laid over them."""
+    """The signals of a version of `size` products with changes applied over them."""
 
     base: ProductSignals
     size: int
     laid: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
-    """By row (5,)."""
+    """Values by row (5,)."""
 
     def with_changes(self, products: Mapping[int, Product | None]) -> ChangedSignals:
-        """These signals with those of more products, unknown for one that is gone."""
+        """These signals with those of more products, unknown for deleted ones."""
         laid = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
         return replace(self, laid={**self.laid, **laid})
 
@@ -247,12 +247,12 @@ _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 
 
 Found = Mapping[str, Product | None]
-"""What products are by their ids; None for one that is gone."""
+"""Products by id; None for a deleted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _EncodedText:
-    """What the encoder makes of a text; without tokens where the version has no states, or the encoder is lost."""
+    """The encoding of a text; without tokens if the version has no states or the encoder is unavailable."""
 
     vector: Vectors
     tokens: TokenRuns | None = None
@@ -263,18 +263,18 @@ class AppliedChanges:
     """Changes that are durable."""
 
     sequence: int
-    """The journal's number of the last change; 0 where there was nothing to change."""
+    """Journal number of the last change; 0 if there was nothing to change."""
     products: int
-    """The number of changed products."""
+    """Number of changed products."""
 
 
 class LiveSnapshot:
-    """A version with the journal's entries laid over it. Used by one thread at a time; snapshots are for all."""
+    """A version with the journal's entries applied over it. Used by one thread at a time; snapshots may be shared."""
 
     def __init__(self, base: Snapshot) -> None:
         self.snapshot = base
         self.sequence = base.manifest.last_merged_change
-        """The number of the last entry that is in the snapshot."""
+        """Number of the last entry in the snapshot."""
         self._products = ChangedProducts(base.products)
         self._vectors = ChangedVectors.over(base.vectors)
         self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
@@ -285,23 +285,23 @@ class LiveSnapshot:
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
-        """A product as it is now."""
+        """A product in its current state."""
         row = self._products.row_of(product_id)
         return None if row is None else self._products[row]
 
     def has(self, product_id: str) -> bool:
-        """Whether there is such a product, without reading it."""
+        """Whether a product exists, without reading it."""
         return self._products.row_of(product_id) is not None
 
     def prepare(self, found: Found) -> None:
-        """Encodes the texts of changed products, so that a failing encoder refuses them before they are in the
+        """Encodes the texts of changed products, so that an encoder failure rejects them before they are in the
         journal."""
         self._texts = self._encoded(found)
 
     def apply(self, entries: Iterable[JournalEntry]) -> None:
-        """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
+        """Applies more journal entries to the version; raises EncoderError if a text cannot be encoded.
 
-        Where the encoder is lost, or loaded only to check changes, only words find products whose text is new.
+        If the encoder is unavailable, or loaded only to check changes, products with new texts are found by words.
         """
         pending = list(entries)
         if not pending:
@@ -317,7 +317,7 @@ class LiveSnapshot:
         self._texts = {}
 
     def _encoded(self, found: Found) -> dict[str, _EncodedText]:
-        """The vectors and tokens of the texts that are new: a price changes none."""
+        """The vectors and tokens of the texts that are new; a price change has none."""
         missing = sorted(self._new_texts(found) - self._texts.keys())
         return {**self._texts, **dict(zip(missing, self._made(missing), strict=True))}
 
@@ -338,8 +338,8 @@ class LiveSnapshot:
         return {new for new, old in texts if new != old}
 
     def _added(self, entries: Iterable[JournalEntry]) -> dict[str, int]:
-        """The rows of new products: the next free ones in the order of the journal, the same in every engine, however
-        many entries it reads at a time."""
+        """The rows of new products: the next free ones in journal order, the same in every engine, however many entries
+        it reads at a time."""
         added: dict[str, int] = {}
         for entry in entries:
             product_id = entry.change.id
@@ -356,7 +356,7 @@ class LiveSnapshot:
         rows = {row: found[key] for key, row in places.items()}
         present = {row: product for row, product in rows.items() if product is not None}
         catalog = self._catalog(present.values())
-        # Those that stay as they are, too: another engine may have written to a shared index what they were in between.
+        # Unchanged ones, too: another engine may have written their intermediate states to a shared index.
         changes = [self._document(row, found[key], catalog, sequences[key]) for key, row in places.items()]
         keyword = self.snapshot.keyword.apply_changes(changes, catalog) if changes else self.snapshot.keyword
         laid: dict[int, _EncodedText | None] = {row: None for row, product in rows.items() if product is None}
@@ -386,7 +386,7 @@ class LiveSnapshot:
         )
 
     def _has_other_picture(self, row: int, product: Product | None) -> bool:
-        """Whether the picture that the version has for a row is not that of the product any more."""
+        """Whether the stored picture of a row is no longer that of the product."""
         if row >= self.snapshot.manifest.products:
             return False
         return product is None or images_of(self._products.base[row])[:1] != images_of(product)[:1]
@@ -398,7 +398,7 @@ class LiveSnapshot:
         return DocumentChange(row, sequence, document, product_to_json(product))
 
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:
-        """The fields, with those that are new as far as the keyword index has room for them."""
+        """The fields, with new ones as far as the keyword index has room for them."""
         catalog = extend_catalog(self.snapshot.catalog, products)
         room = self.snapshot.keyword.field_capacity
         if all(info.slot < room for info in catalog.fields.values()):
@@ -408,7 +408,7 @@ class LiveSnapshot:
 
 
 def outcome_of(changes: Iterable[Change], find: Callable[[str], Product | None]) -> dict[str, Product | None]:
-    """What the products that changes name are after all of them; `find` gives what they are before."""
+    """The products that changes name, after all changes; `find` returns them before."""
     found: dict[str, Product | None] = {}
     for change in changes:
         known = found[change.id] if change.id in found else find(change.id)
@@ -417,16 +417,16 @@ def outcome_of(changes: Iterable[Change], find: Callable[[str], Product | None])
 
 
 class CurrentProducts:
-    """The products of an engine as they are, with changes that are stored and that searches do not show yet."""
+    """The current products of an engine, including stored changes that searches do not show yet."""
 
     def __init__(self, live: LiveSnapshot, pending: Found, filters: str) -> None:
-        """`pending` are the products of changes that are not shown; those that do not pass `filters` are not there."""
+        """`pending` are the products of changes that are not shown yet; products must pass `filters`."""
         self._live = live
         self._pending = pending
         self._where = condition_of(live.snapshot, filters)
 
     def find(self, product_id: str) -> Product | None:
-        """A product by its id; None where there is none."""
+        """A product by its id; None if there is none."""
         product = self._product(product_id)
         return product if product is None or self._passes(product, self._where) else None
 
@@ -439,8 +439,8 @@ class CurrentProducts:
 
     def check(self, changes: Iterable[Change]) -> None:
         """Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
-        OutsideFilterError for an upsert that would replace one, and for a product that would not pass after its change.
-        """
+        OutsideFilterError for an upsert that would replace one, or for a product that would not pass after its
+        change."""
         if self._where is None:
             return
         found: dict[str, Product | None] = {}
@@ -459,7 +459,7 @@ class CurrentProducts:
                 )
 
     def changed(self, changes: Iterable[Change]) -> Found:
-        """The products that are others after all of some changes."""
+        """The products that differ after all of some changes."""
         outcome = outcome_of(changes, self._product)
         return {key: product for key, product in outcome.items() if self._differs(key, product)}
 
@@ -478,30 +478,30 @@ class CurrentProducts:
 
 
 Plan = Callable[[CurrentProducts], Sequence[Change]]
-"""Makes validated live changes of the products as they are."""
+"""Makes validated live changes from the current products."""
 
 _AGAIN_SECONDS = 5.0
-"""After which a version that could not be opened is tried again."""
+"""Seconds until a version that could not be opened is tried again."""
 
 
 class FollowedVersion:
-    """The version that an engine answers from, with live changes laid over it, swapped for versions that are published
-    later. Safe to share between threads; a snapshot stays valid."""
+    """The version that an engine searches, with live changes applied, replaced when another one is published. Threads
+    may share it; a snapshot stays valid."""
 
     def __init__(self, store: Store, snapshot: Snapshot, connection: Connection, *, follow: bool) -> None:
-        """Without `follow` neither live changes nor later versions are taken up."""
+        """Without `follow`, neither live changes nor later versions are loaded."""
         self._store = store
         self._connection = connection
         self._follow = follow
         self._journal = Journal(store.root)
         self._swap = threading.Lock()
-        """Held while the snapshot is replaced: by a live change, or by a new version."""
+        """Held while the snapshot is replaced, by a live change or a new version."""
         self._appending = threading.Lock()
-        """Held while changes are planned and stored that are shown later."""
+        """Held while changes that are shown later are planned and stored."""
         self._pending: dict[str, tuple[int, Product | None]] = {}
-        """The products of changes, with the number of the change, until searches show them."""
+        """Products of changes with the number of the change, until searches show them."""
         self._stored_last = 0
-        """The last change that is among these or that searches show."""
+        """Number of the last change that is pending or shown."""
         self._shown = threading.Condition()
         self._opening = threading.Lock()
         """Held while a new version is opened."""
@@ -513,26 +513,26 @@ class FollowedVersion:
         """When to try again to open a version that could not be opened."""
         self._live = LiveSnapshot(snapshot)
         self.changed: float | None = None
-        """When the last live changes were taken up, in seconds since 1970; None before the first."""
+        """When live changes were last loaded, in seconds since 1970; None before the first."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """As it is now."""
+        """The current snapshot."""
         return self._live.snapshot
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What could not be taken up, and why."""
+        """Problems in loading changes or versions."""
         return (*self._journal.notices, *self._trouble.values())
 
     @property
     def is_due(self) -> bool:
-        """Whether another version is published, or one that could not be opened may be tried again."""
+        """Whether another version is published, or a failed one may be tried again."""
         is_new = file_stamp(self._store.root / CURRENT) != self._seen
         return (is_new or time.monotonic() > self._again) and not self._opening.locked()
 
     def catch_up(self) -> None:
-        """Takes up live changes of others; `notices` says why, where they cannot be."""
+        """Loads live changes of other processes; `notices` has the reason if that fails."""
         with self._swap:
             if self._is_closed:
                 return
@@ -542,17 +542,17 @@ class FollowedVersion:
 
     @property
     def sequence(self) -> int:
-        """The number of the last live change that searches show."""
+        """Number of the last live change that searches show."""
         return self._live.sequence
 
     @property
     def last_sequence(self) -> int:
-        """The number of the last live change that any process stored."""
+        """Number of the last live change that any process stored."""
         return max(self._journal.last(), self.sequence)
 
     def change(self, plan: Plan, filters: str = "") -> AppliedChanges:
-        """Takes the changes that a plan makes durably, all or none of them; searches show them. Raises what the plan
-        does, and UnknownProductError or OutsideFilterError for a change outside `filters`."""
+        """Stores the changes that a plan makes durably, all or none, and shows them in searches. Raises what the plan
+        raises, and UnknownProductError or OutsideFilterError for a change outside `filters`."""
         self._check_following()
         while True:
             with self._swap, suppress(OutrunError):
@@ -561,13 +561,13 @@ class FollowedVersion:
                 whole, found = self._planned(plan, products)
                 self._live.prepare(found)
                 applied = self._stored(whole, found, self._live.sequence)
-                # It is taken, whatever comes next: an error would say that it is not.
+                # It is stored, whatever happens next: an error would claim the opposite.
                 self._try_apply()
                 return applied
 
     def append(self, plan: Plan, filters: str = "") -> AppliedChanges:
-        """As `change`, but searches show the changes only once their texts are encoded, which `wait_for` waits for: a
-        thousand of them take seconds. `sequence` is never 0: changes without an effect have that of the last ones."""
+        """Like `change`, but searches show the changes only once their texts are encoded, which takes seconds for a
+        thousand of them; see `wait_for`. `sequence` is never 0: without an effect it is that of the last changes."""
         self._check_following()
         while True:
             with self._appending, suppress(OutrunError):
@@ -590,30 +590,30 @@ class FollowedVersion:
 
     def _planned(self, plan: Plan, products: CurrentProducts) -> tuple[Sequence[Change], Found]:
         """The changes of a plan, and the products that they change."""
-        # Refused before it is taken: once it is in the journal it stands.
+        # Rejected before they are stored: a change in the journal is final.
         self.snapshot.keyword.check_changeable()
         whole = plan(products)
         products.check(whole)
         return whole, products.changed(whole)
 
     def _stored(self, whole: Sequence[Change], found: Found, after: int) -> AppliedChanges:
-        """Stores what was planned over all changes up to one; raises OutrunError where there is a later one."""
+        """Stores what was planned on top of all changes up to a number; raises OutrunError if there is a later one."""
         wanted = [change for change in whole if change.id in found]
         numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change, after=after)
         return AppliedChanges(numbers[-1] if numbers else 0, len(found))
 
     def _check_following(self) -> None:
         if not self._follow:
-            raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
+            raise SettingError("this engine was opened with follow=False: it searches the published version only")
 
     def wait_for(self, sequence: int, seconds: float) -> bool:
-        """Waits until searches show a live change, for so long at most; returns whether they do."""
+        """Waits until searches show a live change, at most for the given time; returns whether they do."""
         with self._shown:
             return self._shown.wait_for(lambda: self.sequence >= sequence, seconds)
 
     def refresh(self) -> bool:
-        """Swaps to the version that is published now; whether that is another one. The old one serves on where the new
-        one cannot be opened, and the error is raised."""
+        """Switches to the published version; returns whether it is another one. If the new one cannot be opened, the
+        old one keeps serving, and the error is raised."""
         with self._opening:
             self._again = math.inf
             self._seen = file_stamp(self._store.root / CURRENT)
@@ -631,19 +631,19 @@ class FollowedVersion:
             return is_other
 
     def postpone(self, error: ShelfwiseError) -> None:
-        """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
-        message = f"{self.snapshot.manifest.version} serves on: the newly published version cannot be opened: {error}"
+        """Schedules another try for a version that cannot be opened, as on a full disk; `notices` has the reason."""
+        message = f"{self.snapshot.manifest.version} still serves: the new version cannot be opened: {error}"
         self._trouble["version"] = message
         self._again = time.monotonic() + _AGAIN_SECONDS
 
     def close(self) -> None:
-        """No more changes are taken up."""
+        """Stops loading changes."""
         with self._swap:
             self._is_closed = True
             self._journal.close()
 
     def _try_apply(self) -> bool:
-        """Takes up new live changes; where that fails, `notices` says why, and the next look tries again."""
+        """Loads new live changes; on failure, `notices` has the reason, and the next check tries again."""
         try:
             self._apply_new()
         except ShelfwiseError as error:
@@ -665,10 +665,10 @@ _ATTRIBUTE = "attributes."
 
 
 def add_measures(product: Product, values: Mapping[str, object]) -> dict[str, object]:
-    """The values of a sound patch with the measures (`weight_g`) of the attributes that change, as the feed's cleaning
-    makes them.
+    """The values of a valid patch, with measures (`weight_g`) derived from changed attributes like in the feed's
+    cleaning.
 
-    The patch's own values of measures count, and a number that was never the attribute's measure stays.
+    Measures in the patch itself take precedence, and a number that was never derived from the attribute stays.
     """
     followed: dict[str, object] = {}
     for key, value in values.items():
@@ -684,7 +684,7 @@ def add_measures(product: Product, values: Mapping[str, object]) -> dict[str, ob
 
 
 def _measure(name: str, value: object) -> tuple[str, float] | None:
-    """The name and the number of an attribute's measure; None where it is not one quantity."""
+    """The name and the number of an attribute's measure; None if it is not one quantity."""
     if not isinstance(value, str) or not value[:1].isdecimal():
         return None
     from indexer.cleaning.measures import parse_quantity

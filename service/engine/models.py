@@ -1,5 +1,5 @@
-"""An engine's way to its models: those that serve, swapped when others are published, and rankers that searches name.
-Each goes by the settings as they are when it is opened."""
+"""The models of an engine: the serving ones, replaced when others are published, and rankers that searches name. Each
+uses the settings at the time when it is opened."""
 
 from __future__ import annotations
 
@@ -50,33 +50,33 @@ _NO_STATES = (
 
 
 MOST = 8
-"""Named rankers that are kept; one more, and the one that was opened first is closed."""
+"""Maximum number of named rankers that stay open; beyond it, the one opened first is closed."""
 _AGAIN_SECONDS = 5.0
-"""After which one that could not be opened is tried again: to verify one reads all of it."""
+"""Seconds until a model that could not be opened is tried again, since verification reads all of it."""
 _MOST_FAILED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedRanker:
-    """A ranker at work, with what the settings said when it was opened."""
+    """An opened ranker, with the settings at the time of opening."""
 
     reranker: Reranker
     deadline: float
-    """Seconds."""
+    """Time limit in seconds."""
 
 
 _COMPARED, _LEAST_KNOWN = 500, 0.5
 
 
 def _unknown_products(memory: QueryMemory, snapshot: Snapshot) -> tuple[str, ...]:
-    """A notice where the memory is of other product ids than a snapshot has."""
+    """A notice if the memory refers to other product ids than a snapshot has."""
     rows = np.unique(np.linspace(0, len(snapshot.products) - 1, min(len(snapshot.products), _COMPARED)).astype(int))
     known = memory.share_known(product_hashes(list(_ids_of(snapshot, rows.tolist()))))
     if known < _LEAST_KNOWN:
-        return (f"the query memory has {known:.0%} of the products: refresh it with shelfwise events refresh",)
+        return (f"the query memory has {known:.0%} of the products; run shelfwise events refresh",)
     if (known := memory.share_in_catalog()) < _LEAST_KNOWN:
-        shown = f"the catalog has {known:.0%} of the products that shoppers were shown: their ids have changed"
-        return (f"{shown}, and what they chose counts by category, brand and price alone",)
+        shown = f"the catalog has {known:.0%} of the products shown to shoppers: their ids have changed"
+        return (f"{shown}, so choices count by category, brand and price only",)
     return ()
 
 
@@ -88,16 +88,16 @@ def _ids_of(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[str]:
 
 
 class ServedRanker:
-    """The ranker of an index directory that serves now, and others that searches name: each opened when it is first
-    requested, and kept. Without `settings` they are read from the file and the environment.
+    """The serving ranker of an index directory, and others that searches name, each opened on first use and kept open.
+    Without `settings`, they are read from the file and the environment.
 
-    Thread-safe: a search waits only for a ranker that is being opened.
+    Thread-safe: a search only waits for a ranker that is being opened.
     """
 
     def __init__(
         self, root: Path, settings: Settings | None = None, popularity: ReloadedFile[Popularity] | None = None
     ) -> None:
-        """`popularity` is the index directory's, where others follow it, too."""
+        """`popularity` is that of the index directory, if it is already followed elsewhere."""
         self._registry = ranker_store(root)
         self._settings = settings
         self._lock = threading.Lock()
@@ -108,7 +108,7 @@ class ServedRanker:
         """Held while a named ranker is opened."""
         self._named: dict[tuple[str, Encoding], OpenedRanker] = {}
         self._failed: dict[tuple[str, Encoding], tuple[ModelError, float]] = {}
-        """Errors of named rankers, and when to try again by the monotonic clock."""
+        """Errors of named rankers, and when to try again, by the monotonic clock."""
         self._popularity = popularity or follow_popularity(root)
         self._memory = follow_memory(root)
         self._compared: object = None
@@ -117,16 +117,16 @@ class ServedRanker:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Why another ranker serves than the published one, and why it remembers nothing; none where all is well."""
+        """Reasons why another ranker serves than the published one, or why it has no memory."""
         return (*self._notices, *self._memory.notices, *self._of_catalog)
 
     @property
     def memory(self) -> QueryMemory:
-        """What shoppers chose for queries before."""
+        """Shoppers' earlier choices for queries."""
         return self._memory.current()
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
+        """Loads for this snapshot what was published, rolled back or switched off since the last check."""
         memory = self._memory.current()
         if self._compared != (compared := (memory, snapshot.manifest.version)):
             self._compared, self._of_catalog = compared, _unknown_products(memory, snapshot)
@@ -139,11 +139,11 @@ class ServedRanker:
                     self._seen = seen
 
     def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
-        """The last stage of a search of this snapshot by a shopper who did this before.
+        """The last stage of a search of this snapshot by a shopper with this history.
 
-        By default that of the ranker that serves: None where none does, or the one that does is for another encoder.
-        With a name that ranker's, which is opened the first time; None for OFF. Raises ModelError, of its kind,
-        where the one that is named cannot serve.
+        By default that of the serving ranker; None if there is none, or if it is for another encoder. With a name, that
+        of the named ranker, which is opened on first use; None for OFF. Raises ModelError, or a subclass, if the named
+        ranker cannot serve.
         """
         if name == OFF:
             return None
@@ -155,8 +155,8 @@ class ServedRanker:
         return Reranking(snapshot, opened.reranker, opened.deadline, past, popularity, memory)
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
-        """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty
-        where they can."""
+        """The reason why searches of this snapshot cannot use a ranker, by default the serving one; empty if they
+        can."""
         try:
             stage = self.stage(snapshot, name=name)
         except ModelError as error:
@@ -183,7 +183,7 @@ class ServedRanker:
     def _open(self, encoding: Encoding) -> None:
         opened: OpenedRanker | None = None
         try:
-            # Who switches rankers off means all of them.
+            # Switching rankers off applies to all of them.
             self._forget_named(drop=self._registry.is_off())
             found = self._registry.serving(encoding)
             self._notices = found.notices
@@ -196,7 +196,7 @@ class ServedRanker:
         self._swap(opened)
 
     def _forget_named(self, *, drop: bool) -> None:
-        """Has named rankers that failed tried again; with `drop` closes the others, to be opened anew on request."""
+        """Lets failed named rankers be tried again; with `drop` closes the others, to be reopened on request."""
         with self._opening:
             self._failed.clear()
             while drop and self._named:
@@ -217,13 +217,13 @@ class ServedRanker:
             self._failed[name, encoding] = failure, time.monotonic() + _AGAIN_SECONDS
             raise failure from error
         while len(self._named) >= MOST:
-            # Searches that have it already compute on in their own threads.
+            # Searches that already use it continue in their own threads.
             self._named.pop(next(iter(self._named))).reranker.close()
         self._named[name, encoding] = made
         return made
 
     def _at_work(self, ranker: StoredRanker) -> OpenedRanker:
-        # A graph's runtime, which an engine without a ranker does without.
+        # The runtime of graphs, which an engine without a ranker does not need.
         from rerank.ranker.onnx import OnnxRanker
         from service.engine.reranking import Reranker
         from service.settings import load_settings
@@ -238,14 +238,14 @@ class ServedRanker:
 
 
 def encoding_of(snapshot: Snapshot) -> Encoding:
-    """What a snapshot holds for a ranker to read."""
+    """The data of a snapshot that a ranker reads."""
     states, manifest = snapshot.states, snapshot.manifest
     dimension = None if states is None else states.dimension
     return Encoding(manifest.encoder, manifest.dimension, dimension, manifest.encoder_origin)
 
 
 class ServedExpansions:
-    """The learned expansions of an index directory that serve now. Safe to share between threads."""
+    """The serving learned expansions of an index directory. Threads may share them."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._store = root, expansion_store(root)
@@ -253,12 +253,12 @@ class ServedExpansions:
         self._seen: object = None
         self._expansions = NO_EXPANSIONS
         self._expanded: tuple[Snapshot, Expansions, Snapshot] | None = None
-        """The snapshot last expanded, by what, and the result."""
+        """The snapshot last expanded, the expansions, and the result."""
         self.notices: tuple[str, ...] = ()
-        """Why none serve although some were published, or none."""
+        """The reason why no published expansions serve, if so."""
 
     def reload_if_changed(self) -> None:
-        """Reads what was published, rolled back or switched off since the last call."""
+        """Loads what was published, rolled back or switched off since the last call."""
         if (seen := self._store.stamp()) == self._seen:
             return
         with self._lock:
@@ -267,7 +267,7 @@ class ServedExpansions:
                 self._seen = seen
 
     def over(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot with these expansions; the same object while nothing changes."""
+        """A snapshot with these expansions; the same object until something changes."""
         expansions, expanded = self._expansions, self._expanded
         if not expansions:
             return snapshot
@@ -289,7 +289,7 @@ Floats = NDArray[np.float32]
 
 
 class OpenedUserTower:
-    """A tower at work. Thread-safe."""
+    """An opened user tower. Thread-safe."""
 
     def __init__(self, name: str, spec: UserTowerSpec, table: ProductTable, encoder: OnnxEncoder) -> None:
         self.name = name
@@ -299,18 +299,18 @@ class OpenedUserTower:
         self._places = {product_id: place for place, product_id in enumerate(table.ids)}
 
     def place_of(self, product_id: str) -> int | None:
-        """Where the table has a product; None where nothing is known of it but its text."""
+        """Position of a product in the table; None if only its text is known."""
         return self._places.get(product_id)
 
     def values_of(self, places: list[int | None], values: Floats) -> Floats:
-        """Of `values` (m, ...) for the products of the table, those at places (n,); 0 for a product without a place."""
+        """The rows of `values` (m, ...) for the products at positions (n,); 0 for a product without a position."""
         known = _numbers(places)
         made = np.zeros((len(known), *values.shape[1:]), np.float32)
         made[known >= 0] = values[known[known >= 0]]
         return made
 
     def biases_of(self, places: list[int | None], categories: list[str]) -> Floats:
-        """How likely products are whoever asks (n,): those without a place by their category."""
+        """How likely products are for any shopper (n,); products without a position by their category."""
         usual, by_category = self.spec.usual_bias, self.spec.category_bias
         return np.array(
             [
@@ -321,21 +321,21 @@ class OpenedUserTower:
         )
 
     def certainty_of(self, places: list[int | None]) -> Floats:
-        """The share of their own scores that products keep (n,); 0 for those without a place."""
+        """Share of their own scores that products keep (n,); 0 for those without a position."""
         return certainty(self.values_of(places, self.table.chosen), self.spec.text_prior)
 
     def neighbour_scores(self, places: list[int | None]) -> Floats:
-        """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
+        """What a history of choices (w,), oldest first, adds to the scores of the table's products (m,)."""
         neighbours = self.table.neighbours
         if not neighbours.weight:
             return np.zeros(len(self.table.ids), np.float32)
         return np.float32(neighbours.weight) * neighbours.neighbours.scores(_numbers(places), neighbours.decay)
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
-        """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are
-        of the acts of the history, of which there is one or more. Raises ModelError where the network fails."""
+        """The shopper's factors of products' vectors (d,) and own vectors (e,). `vectors` and `own` belong to the acts
+        of the history, at least one. Raises ModelError if the network fails."""
         windows = history.newest(np.array([now]))
-        # The act that each place of the window holds; the last row is of none.
+        # The act at each position of the window; the last row is empty.
         count = min(windows.products.shape[1], len(vectors))
         padded = [np.zeros((1, windows.products.shape[1], each.shape[1]), np.float32) for each in (vectors, own)]
         for made, given in zip(padded, (vectors, own), strict=True):
@@ -345,12 +345,12 @@ class OpenedUserTower:
 
 
 def _numbers(places: list[int | None]) -> NDArray[np.int64]:
-    """Places (n,), -1 for none."""
+    """Positions (n,); -1 for none."""
     return np.array([-1 if place is None else place for place in places], np.int64)
 
 
 class ServedUserTower:
-    """The user tower of an index directory that serves now. Safe to share between threads."""
+    """The serving user tower of an index directory. Threads may share it."""
 
     def __init__(self, root: Path) -> None:
         self._store = user_tower_store(root)
@@ -358,14 +358,14 @@ class ServedUserTower:
         self._seen: object = None
         self._serving: OpenedUserTower | None = None
         self.notices: tuple[str, ...] = ()
-        """Why none serves although one was published, or none."""
+        """The reason why no published tower serves, if so."""
         self.fallback: FallbackMethod = "near"
-        """What recommends where none serves."""
+        """The recommendation method if no tower serves."""
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Opens the tower that was published since the last call, for this snapshot."""
+        """Opens for this snapshot the tower that was published since the last call."""
         encoding = encoding_of(snapshot)
-        # The folder changes with every tower that is added: the newest one's report has the fallback.
+        # The folder changes with every added tower; the newest one's report names the fallback.
         seen = self._store.stamp(), file_stamp(self._store.folder), encoding
         if seen == self._seen:
             return
@@ -375,7 +375,7 @@ class ServedUserTower:
                 self._seen = seen
 
     def of(self, snapshot: Snapshot) -> OpenedUserTower | None:
-        """The tower to recommend from this snapshot with; None where none serves it."""
+        """The tower for recommendations from this snapshot; None if none fits it."""
         opened = self._serving
         if opened is None or USER_TOWERS.misfit(opened.spec, encoding_of(snapshot)):
             return None
@@ -387,7 +387,7 @@ class ServedUserTower:
             found = self._store.serving(encoding)
             self.notices = found.notices
             if tower := found.model:
-                # A graph's runtime, which an engine without a tower does without.
+                # The runtime of graphs, which an engine without a tower does not need.
                 from rerank.model_store import MODEL_FILE
                 from rerank.user_tower.tower import OnnxEncoder
 
@@ -400,4 +400,4 @@ class ServedUserTower:
             self.fallback = fallback_method(self._store)
         except ModelDamagedError as error:
             self.fallback = "near"
-            self.notices = (*self.notices, f"the nearest products are recommended, without a user tower: {error}")
+            self.notices = (*self.notices, f"recommendations are the nearest products, without a user tower: {error}")

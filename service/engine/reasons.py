@@ -1,9 +1,9 @@
-"""Reasons for the ranks of hits: what of a hit's score, taken out alone, would cost it ranks.
+"""Reasons for the ranks of hits: the parts of a hit's score without which it would lose ranks.
 
-A reason is a removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again without
-its matched words, its type, a value, its similarity, its picture, or what shoppers chose, all else as it was. It is
-named where the hit would then stand behind another candidate. `benchmarks.studies.trust` measures how often a hit falls
-where its product really lacks what a reason names (docs/explanations.md).
+A reason is found by removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again
+without its matched words, its type, a value, its similarity, its picture, or shoppers' choices, all else equal. It is
+named if the hit would then rank behind another candidate. `benchmarks.studies.trust` measures how often a hit falls if
+its product really lacks what a reason names (docs/explanations.md).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 LEAST_RANKS = 1
-"""Ranks that a hit has to lose without a reason for it to be named."""
+"""Minimum number of ranks that a hit must lose without a reason for it to be named."""
 _LEAST_OF_WORDS = 0.1
-"""The share in the BM25 of all words that a word needs to be named."""
+"""Minimum share of a word in the BM25 of all words for it to be named."""
 _LEAST_POPULARITY = 0.1
-"""Of the most chosen product's."""
+"""Minimum share of the most chosen product's popularity."""
 _LEAST_RATING = 4.0
 
 
@@ -53,16 +53,16 @@ class Variants:
     """P variants of hits, to be scored again."""
 
     places: Places
-    """(P,): those of the hits in the ranking."""
+    """Positions of the hits in the ranking (P,)."""
     evidence: RetrievalScores
     features: NDArray[np.float32]
-    """(P, F); 0 for a hit that no ranker scored."""
+    """Features (P, F); 0 for a hit that no ranker scored."""
     products: ProductTokens
     query: NDArray[np.signedinteger]
-    """The ids of the query's tokens."""
+    """Ids of the query's tokens."""
 
     def without_words(self, part: slice) -> None:
-        """Takes the words that match out of the variants of a slice."""
+        """Removes the matching words from the variants of a slice."""
         self.evidence.bm25[part] = 0
         ids = self.products.ids[part]
         matches = np.isin(ids, self.query)
@@ -86,24 +86,24 @@ class Variants:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Removal:
-    """A reason that some hits may have, and how it is taken out."""
+    """A reason that some hits may have, and how to remove it."""
 
     kind: ReasonKind
     places: Places
-    """(p,): those of the hits in the ranking."""
+    """Positions of the hits in the ranking (p,)."""
     apply: Callable[[Variants, slice], None]
-    """Takes it out of the variants of a slice."""
+    """Removes it from the variants of a slice."""
     values: Sequence[tuple[str, ...]] = ()
-    """(p,), or empty for a kind without values."""
+    """Values of each (p,); empty for a kind without values."""
 
 
 def find_reasons(
     snapshot: Snapshot, last: LastStage | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
 ) -> Mapping[int, tuple[Reason, ...]]:
-    """The reasons of the hits at `rows`, by row, strongest first; `scores` (n,) are those of the ranking with what
-    rules add. Exact identifiers, hits behind the ranked part and orders by anything but relevance have none.
+    """The reasons of the hits at `rows`, by row, strongest first; `scores` (n,) are those of the ranking including
+    rules. Exact identifiers, hits after the ranked part and orders other than relevance have none.
 
-    Raises ModelError where the ranker cannot score.
+    Raises ModelError if the ranker cannot score.
     """
     is_by_relevance = request.stage in ("merged", "ranked") and request.merge is METHODS[DEFAULT]
     is_wanted = np.isin(ranking.rows, rows) & ~np.isin(ranking.rows, list(ranking.identified))
@@ -135,10 +135,10 @@ class _Finder:
     request: ResolvedRequest
     ranking: Ranking
     places: Places
-    """(n,): those of the hits in the ranking, ascending."""
+    """Positions of the hits in the ranking (n,), ascending."""
 
     def drops(self) -> Iterator[tuple[_Removal, Floats]]:
-        """Each removal, and by how much it lowers the scores of its hits (p,)."""
+        """Each removal, and how much it lowers the scores of its hits (p,)."""
         whole = _Removal(ReasonKind.IDENTIFIER, self.places, lambda _variants, _part: None)
         removals = [whole, *(each for each in self._removals() if len(each.places))]
         variants = self._variants(np.concatenate([each.places for each in removals]))
@@ -170,7 +170,7 @@ class _Finder:
             phrase = [(self._phrase(preference),)] * len(rows)
             yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), Variants.without_value, phrase)
         words = self._words(rows)
-        # A character of a Chinese word matches, too, but is none.
+        # A character of a Chinese word matches as well, but is not a word.
         has_words = (found.bm25 > 0) & np.array([bool(each) for each in words])
         yield self._removal(ReasonKind.WORDS, has_words, Variants.without_words, words)
         yield self._removal(ReasonKind.MEANING, found.similarity > 0, Variants.without_meaning)
@@ -196,7 +196,7 @@ class _Finder:
         return _Removal(kind, self.places[kept], remove, [values[at] for at in kept.tolist()] if values else ())
 
     def _variants(self, places: Places) -> Variants:
-        """Of hits as they are."""
+        """Variants of hits without changes."""
         evidence, scored = self.ranking.evidence.select(places), self.ranking.scored
         if scored is None:
             features, products = np.zeros((len(places), len(FEATURES)), np.float32), ProductTokens.none(len(places), 1)
@@ -207,7 +207,7 @@ class _Finder:
         return Variants(places, evidence, given.features[at] * (at >= 0)[:, None], products, given.query.ids)
 
     def _scores(self, variants: Variants, history: History | None = None) -> Floats:
-        """(P,): those of the ranker for the hits that it scored, else merged."""
+        """Scores (P,): those of the ranker for the hits that it scored, otherwise merged scores."""
         scores, scored = METHODS[DEFAULT](variants.evidence), self.ranking.scored
         if scored is None or self.last is None:
             return scores
@@ -227,7 +227,7 @@ class _Finder:
         return scores
 
     def _type_name(self, row: int, product: Product) -> str:
-        """The name of a product's type, one with a word of the query if there is one."""
+        """The name of a product's type, preferably one with a word of the query."""
         named = self.snapshot.types.names_of(row, product)
         analyzer = self.snapshot.analyzer
         known = [name for name in (named.by_rule, named.by_title, named.by_category) if name]
@@ -252,13 +252,13 @@ class _Finder:
         return next((folded[each.start : each.end] for each in same), preference.values[0])
 
     def _words(self, rows: Rows) -> list[tuple[str, ...]]:
-        """(n,): the words of the query that matter in the BM25 of hits."""
+        """The words of the query that matter in the BM25 of hits (n,)."""
         groups = [group for group in self.request.groups if not group.is_character]
         typed = {word: set(self.snapshot.analyzer.terms(word)) for word in map(fold, query_words(self.request.text))}
         gained = np.zeros((len(rows), len(groups)))
         ordered = np.sort(rows)
         for number, group in enumerate(groups):
-            # A learned expansion stands for a word that the product does not have.
+            # A learned expansion replaces a word that the product does not have.
             matches = self.snapshot.keyword.score(ordered, (replace(group, expansions=()),))
             at = places_of(rows, matches.rows)
             gained[:, number] = np.where(at >= 0, matches.scores[at] if len(matches.scores) else 0.0, 0.0)
@@ -276,8 +276,8 @@ class _Finder:
 
 
 def with_store_reasons(hit: Hit, found: tuple[Reason, ...], moved: float, *, is_pinned: bool) -> tuple[Reason, ...]:
-    """The reasons of a hit with what rules did to it, which is always named: `moved` is what they added to its score. A
-    hit whose rank does not depend on its score has no others."""
+    """The reasons of a hit including the effect of rules, which is always named: `moved` is what they added to its
+    score. A hit whose rank does not depend on its score has no other reasons."""
     if hit.identifier:
         return (Reason(ReasonKind.IDENTIFIER, (hit.identifier,)),)
     if hit.explored:
@@ -291,7 +291,7 @@ def with_store_reasons(hit: Hit, found: tuple[Reason, ...], moved: float, *, is_
 
 _WORD = re.compile(r"\w+|≤|≥")
 _MOST_SHOWN = 3
-"""Reasons in a line, besides those of the store."""
+"""Maximum number of reasons in a line, not counting those of the store."""
 _STORE = (ReasonKind.SIGNALS, ReasonKind.PINNED, ReasonKind.BOOSTED, ReasonKind.BURIED, ReasonKind.EXPLORED)
 _MATCHES = (ReasonKind.TYPE, ReasonKind.VALUE, ReasonKind.WORDS)
 _TEXTS: Mapping[str, Mapping[ReasonKind, str]] = {
@@ -325,12 +325,12 @@ _TEXTS: Mapping[str, Mapping[ReasonKind, str]] = {
     },
 }
 _MATCHED = {"en": ("matches ", ", ", "; "), "zh": ("匹配 ", "、", "；")}
-"""Before what matches, between its values, and between reasons."""
+"""Texts before the matches, between their values, and between reasons."""
 
 
 def reason_line(reasons: Sequence[Reason], language: str, query: str) -> str:
-    """The reasons as one line in a language of `REASON_LANGUAGES`: what matches, at most three others, and always those
-    of the store. A similar meaning is in it only where nothing matches."""
+    """The reasons as one line in a language of `REASON_LANGUAGES`: matches, at most three others, and always those of
+    the store. A similar meaning is only named if nothing matches."""
     language = ("zh" if contains_chinese(query) else "en") if language == "auto" else language
     opening, comma, semicolon = _MATCHED[language]
     named: list[str] = []

@@ -1,4 +1,4 @@
-"""Recommendations for a shopper: by the user tower where one serves, else by the products nearest to past choices; and
+"""Recommendations for a shopper, by the user tower or, without one, by the products nearest to past choices; and
 similar products.
 
 A product is scored by the nearest past act, since the mean of acts on a drill and a lamp is near to neither (several
@@ -39,7 +39,7 @@ from service.engine.snapshot import PICTURES, Snapshot
 from service.events.signals import NO_RELATIONS, Popularity, Relations
 
 TOWER = "user tower"
-"""What a page names among what is missing where the tower that serves could not answer."""
+"""Name in a page's failed stages if the serving tower could not be used."""
 
 
 def recommend_by_history(
@@ -53,9 +53,9 @@ def recommend_by_history(
     *,
     include_seen: bool = False,
 ) -> Page:
-    """The best `size` products for who did this, the acts by their times, those without one last, as they stand:
-    nothing that `rules` keep out, nor, unless `include_seen` is True, of what they did it with. A history of products
-    that are not there gives no hits."""
+    """The best `size` products for a history of acts, ordered by time, with undated acts last in the given order.
+    Products that `rules` exclude are left out, as are those of the history unless `include_seen` is True. A history of
+    unknown products gives no hits."""
     now = time.time()
     acts = [act for _, act in by_time(acts, now)]
     where, rule_ids = _condition(snapshot, filters, rules)
@@ -80,7 +80,7 @@ def recommend_by_history(
 def _condition(
     snapshot: Snapshot, filters: str, rules: CompiledRules | None
 ) -> tuple[Condition | None, tuple[str, ...]]:
-    """What a product must pass: the filter and what `rules` say of browsing, with the ids of these rules."""
+    """The condition that a product must pass: the filter and the rules on browsing, with the ids of these rules."""
     requested = condition_of(snapshot, filters)
     effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
     return effect.condition(requested), effect.excluded_by
@@ -100,7 +100,7 @@ def _near(
     *,
     is_lost: bool,
 ) -> list[tuple[int, float]]:
-    """Rows with their scores, the best first."""
+    """Rows with their scores, best first."""
     best: dict[int, float] = {}
     for row, weight in _newest(snapshot, acts).items():
         found = nearest_to(snapshot, snapshot.vectors.vector(row), size + len(hidden), where, is_lost=is_lost)
@@ -111,21 +111,21 @@ def _near(
 
 
 def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
-    """The rows of the last products, newest first, each with what its latest act is worth."""
+    """The rows of the last products, newest first, each with the weight of its latest act."""
     rows = ((snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in reversed(acts))
     vectors = snapshot.vectors
     return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
 
 
 _LEAST_PROPOSED = 200
-"""Products that each of the two ways proposes; all of them are then scored by both."""
+"""Number of products that each of the two ways proposes; all of them are then scored by both."""
 _WIDER, _MAX_EXAMINED = 8, 10_000
-"""Where a condition lets few of the best through, so many times as many are looked at, up to about so many."""
+"""If few of the best pass a condition, this many times as many are examined, up to about this number."""
 
 
 class ShopperVectors:
-    """A shopper as a tower sees them: the newest acts whose products the catalog has, in two vectors, and neighbours of
-    the products of more of them."""
+    """A shopper as represented by a tower: the newest acts whose products the catalog has, as two vectors, and the
+    neighbours of the products of more of them."""
 
     def __init__(self, snapshot: Snapshot, tower: OpenedUserTower, acts: Sequence[PastAct], now: float) -> None:
         """`now` is in seconds since 1970."""
@@ -144,14 +144,14 @@ class ShopperVectors:
     def best(
         self, size: int, hidden: Collection[int], where: Condition | None, *, is_lost: bool
     ) -> list[tuple[int, float]]:
-        """The rows of at most `size` products with their scores, the best first; none of `hidden`, only what a
-        condition lets through."""
+        """The rows of at most `size` products with their scores, best first; without `hidden` ones and those that do
+        not pass the condition."""
         count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
         rows, scores = self._proposed(count, where, is_lost=is_lost)
         if self._tower.spec.text_prior:
             given, others = self._by_text(rows, scores), ~np.isin(rows, self._seen)
             every, among = given, others
-            if where:  # a filter leaves products in the places that they have without it
+            if where:  # products keep the positions that they have without a filter
                 proposed = self._proposed(count, None, is_lost=is_lost)
                 every, among = self._by_text(*proposed), ~np.isin(proposed[0], self._seen)
             places = TextPlaces.of(*(each[among] for each in every))
@@ -162,7 +162,7 @@ class ShopperVectors:
         return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
 
     def _proposed(self, count: int, where: Condition | None, *, is_lost: bool) -> tuple[Rows, NDArray[np.float64]]:
-        """The rows that text and what was learned propose, and their scores by both."""
+        """The rows that the text and the learned tables propose, with their scores by both."""
         length = float(np.linalg.norm(self._near)) or 1.0
         direction = self._near / np.float32(length)
         near = nearest_to(self._snapshot, direction, count, where, is_lost=is_lost).rows
@@ -170,16 +170,16 @@ class ShopperVectors:
         return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
 
     def _by_text(self, rows: Rows, scores: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
-        """Of proposed products (n,): the scores, the cosine with the nearest of the last products, by their worth, and
-        the share of their own scores that they keep."""
+        """For proposed products (n,): the scores, the weighted cosine with the nearest of the last products, and the
+        share of their own scores that they keep."""
         products, vectors, tower = self._snapshot.products, self._snapshot.vectors, self._tower
         alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
         shares = tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
         return scores.astype(np.float32), np.asarray(np.max(alike, axis=0), np.float32), shares
 
     def _learned(self, count: int, where: Condition | None) -> Rows:
-        """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
-        than `_LEAST_PROPOSED` of these through."""
+        """The rows of the best `count` by learned scores alone; of more if fewer than `_LEAST_PROPOSED` of these pass
+        the condition."""
         table = self._tower.table
         scores = table.own @ self._own + table.bias + self._companion_scores
         while True:
@@ -190,7 +190,7 @@ class ShopperVectors:
             count *= _WIDER
 
     def _shown(self, places: NDArray[np.int64], where: Condition | None) -> Rows:
-        """The rows of products at these places that the catalog has, and a condition lets through."""
+        """The rows of products at these positions that the catalog has and that pass a condition."""
         snapshot, ids = self._snapshot, self._tower.table.ids
         found = (snapshot.products.row_of(ids[place]) for place in places.tolist())
         rows = np.sort(np.array([row for row in found if row is not None], np.int64))
@@ -211,9 +211,9 @@ class ShopperVectors:
 def _known(
     snapshot: Snapshot, acts: Sequence[PastAct], now: float
 ) -> tuple[Rows, NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-    """Rows, kinds, times and vectors of the newest acts, oldest first. Several acts of one product in a row are one
-    choice, of the last kind, as in training (`ONE_CHOICE`); products without a vector, which came while the encoder was
-    lost, are passed over."""
+    """Rows, kinds, times and vectors of the newest acts, oldest first. Consecutive acts on one product are one choice,
+    of the last kind, as in training (`ONE_CHOICE`). Products without a vector, added while the encoder was unavailable,
+    are skipped."""
     kept: list[tuple[int, int, float]] = []
     after = now
     for when, act in reversed(by_time(acts, now)):
@@ -237,11 +237,11 @@ def _known(
 
 
 _BLOCK, _MOST_TRIED = 1_000, 5_000
-"""Products, the most popular ones, that are looked through for those that fit; so many at a time, up to so many."""
+"""The most popular products are examined in blocks of this size, up to this number."""
 
 
 class PopularProducts:
-    """The products of an index directory that are chosen most, as the tables of events have it. Thread-safe."""
+    """The most chosen products of an index directory, by the derived tables. Thread-safe."""
 
     def __init__(self, popularity: ReloadedFile[Popularity]) -> None:
         self._served = popularity
@@ -257,8 +257,8 @@ class PopularProducts:
         *,
         include_seen: bool = False,
     ) -> Page:
-        """At most `size` products that a filter lets through and `rules` do not keep out: those of the categories of
-        what the shopper did something with, then all others. No hits where nothing is known to be popular."""
+        """At most `size` products that pass the filter and that `rules` do not exclude: first those of the categories
+        in the shopper's history, then others. No hits if popularity is unknown."""
         self._served.reload_if_changed()
         where, rule_ids = _condition(snapshot, filters, rules)
         past = _rows_of(snapshot, acts)
@@ -271,7 +271,7 @@ class PopularProducts:
     def _chosen(
         self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
     ) -> Ints:
-        """At most `size` rows, those of the categories of the past before others; it is gone on until enough fit."""
+        """At most `size` rows, those of the history's categories before others; continues until enough pass."""
         categories = {category for row in past if (category := snapshot.products[row].category)}
         there: list[int] = []
         others: list[int] = []
@@ -288,7 +288,7 @@ class PopularProducts:
         return np.array((there + others)[:size], np.int64)
 
     def _ids(self) -> tuple[str, ...]:
-        """The most popular ones, in their order; made once for each file."""
+        """The most popular products in order; computed once for each file."""
         now, (known, ids) = self._served.value, self._ordered
         if now is not known:
             ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MOST_TRIED]
@@ -297,7 +297,7 @@ class PopularProducts:
         return ids
 
 
-# The products that are like one: near to it by their texts, or looked at by the same shoppers.
+# Products similar to a product: near to it by their texts, or viewed by the same shoppers.
 #
 # Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
 # that of unrelated products, as merging has it (`retrieval.index.fusion`), plus a weighted strength of the co-view. A
@@ -306,16 +306,16 @@ class PopularProducts:
 # of what it leaves.
 
 WEIGHT = 20.0
-"""Deviations of the cosine that a co-view of strength 1 is worth: chosen in docs/benchmarks.md."""
+"""Deviations of the cosine that a co-view of strength 1 is worth, chosen in docs/benchmarks.md."""
 COVIEWS = "coviews"
-"""What a hit names the strength of its co-view by, beside "dense", the cosine."""
+"""Name of the co-view's strength among a hit's stages, next to "dense", the cosine."""
 
 
 SimilarSponsor = Callable[[int, NearestRows, float], tuple[SponsoredHit, ...]]
-"""Chooses the sponsored hits beside products that are similar to the one at a row, among those nearest to it; the
-number is the cosine of the least similar one."""
+"""Chooses the sponsored hits shown with products similar to the one at a row, among those nearest to it; the number is
+the cosine of the least similar one."""
 _ADVERTISED = 200
-"""The nearest products that sponsored hits are among."""
+"""Number of nearest products among which sponsored hits are chosen."""
 
 
 def similar_products(
@@ -330,16 +330,16 @@ def similar_products(
     *,
     sponsor: SimilarSponsor | None = None,
 ) -> Page:
-    """The products most like one by their texts and by `coviews`, itself and what `rules` keep out left out; `sponsor`
-    chooses the sponsored hits beside them. Raises UnknownProductError where there is no such product.
+    """The products most similar to a product by texts and by `coviews`, without itself and those that `rules` exclude;
+    `sponsor` chooses the sponsored hits. Raises UnknownProductError for an unknown product.
 
-    A score is on the scale of the cosine, which it is for products without co-views.
+    Scores are on the scale of the cosine, and equal it for products without co-views.
     """
     row = row_of(snapshot, product_id)
     where, rule_ids = _condition(snapshot, filters, rules)
     vector = snapshot.vectors.vector(row)
     if not vector.any():
-        # It came as a live change while the encoder was lost.
+        # Added as a live change while the encoder was unavailable.
         return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
     nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
     near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
@@ -349,7 +349,7 @@ def similar_products(
     if further := sorted(viewed.keys() - texts.keys()):
         cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
         texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
-    # Deviations above the background, put back on the scale of the cosine: the order is the same.
+    # Deviations above the background, rescaled to the cosine; the order is the same.
     worth = weight * snapshot.manifest.background.deviation
     hits = []
     for other, text in texts.items():
@@ -374,15 +374,15 @@ def products_by_looks(
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
 ) -> Page:
-    """The products whose pictures are nearest to a picture's file, or to that of the product with this id, itself and
-    what `rules` keep out left out; no hits for a product without a picture. A score is the cosine.
+    """The products whose pictures are nearest to a picture file, or to the picture of the product with this id, without
+    itself and those that `rules` exclude; no hits for a product without a picture. A score is the cosine.
 
-    Raises QueryError for an index without pictures, PictureError for a file that is none, UnknownProductError, or
+    Raises QueryError for an index without pictures, PictureError for an invalid file, UnknownProductError, or
     EncoderError.
     """
     if (pictures := snapshot.pictures) is None:
-        cure = "rebuild it with a model of pictures: shelfwise rebuild INDEX FEED --pictures MODEL"
-        raise QueryError(f"the index has no pictures to search in; {cure}")
+        cure = "rebuild it with a picture model: shelfwise rebuild INDEX FEED --pictures MODEL"
+        raise QueryError(f"the index has no pictures; {cure}")
     row = row_of(snapshot, picture) if isinstance(picture, str) else -1
     vector = pictures.encode(picture) if isinstance(picture, bytes) else pictures.index.vector(row)
     where, rule_ids = _condition(snapshot, filters, rules)
@@ -399,7 +399,7 @@ def products_by_looks(
 def _viewed(
     snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: Relations
 ) -> dict[int, StageScore]:
-    """The co-views of a product that are there and that a condition lets through, by row, the strongest first."""
+    """The co-views of a product that exist and pass a condition, by row, strongest first."""
     known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
     strengths = {other: strength for other, strength in known if other is not None and other != row}
     if where is not None and strengths:
@@ -408,31 +408,31 @@ def _viewed(
     return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
 
 
-# The products that go with one, or that shoppers choose instead of it, and how they are related.
+# Related products, which go with a product or are chosen instead of it, and their relations.
 #
 # Relations between products come first. Where they do not fill the page, related types add their products: for each
 # type those nearest to the product by text, in turns, as a case for a phone names the phone.
 
 GOES_WITH = "goes_with"
-"""All kinds of relations but substitutes."""
+"""All kinds of relations except substitutes."""
 RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
     GOES_WITH: frozenset(RelationKind) - {RelationKind.SUBSTITUTE},
     **{kind.value: frozenset((kind,)) for kind in RelationKind},
 }
-"""What can be requested, with the kinds of relations that it has."""
+"""The kinds that can be requested, with the kinds of relations that each includes."""
 _OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
 _MOST_TYPES, _MOST_OF_TYPE = 8, 4
-"""Related types of a product, and products of each of them."""
+"""Maximum numbers of related types of a product, and of products of each type."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownRelations:
-    """What is known of a product's relations."""
+    """The known relations of a product."""
 
     relations: Sequence[tuple[str, Relation]]
-    """Those with other products, by their ids."""
+    """Relations with other products, by their ids."""
     removed: frozenset[str]
-    """The ids of products that the store does not relate to it."""
+    """Ids of products whose relation the store removed."""
     everything: Relations
     """All relations, for related types."""
 
@@ -449,9 +449,9 @@ def related_products(
     rules: CompiledRules | None = None,
     known: KnownRelations = NO_KNOWN,
 ) -> Page:
-    """The products that have a relation of these kinds with one; `page` is the size and a filter. What `rules` keep out
-    is left out, and of the variants of a product all but the best. Raises UnknownProductError where there is no such
-    product.
+    """The products that have a relation of these kinds with a product; `page` is the size and a filter. Products that
+    `rules` exclude are left out, as are all variants of a product but the best. Raises UnknownProductError for an
+    unknown product.
 
     A score is the relation's strength, 0 to 1.
     """
@@ -485,7 +485,7 @@ def _allowed(snapshot: Snapshot, rows: Rows, where: Condition | None) -> list[in
 
 
 def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]:
-    """The first of the variants of each product, none of the product at a row."""
+    """The first variant of each product, without variants of the product at a row."""
     keys = snapshot.groups.of(np.array([row, *rows], np.int64), VARIANTS, snapshot.products.__getitem__).tolist()
     first: dict[int, int] = {}
     for key, each in zip(keys[1:], rows, strict=True):
@@ -502,11 +502,11 @@ def _of_types(
     *,
     is_lost: bool,
 ) -> dict[int, Relation]:
-    """Products of the types that go with those of a product, by row, the best first."""
+    """Products of the types that go with those of a product, by row, best first."""
     names = (snapshot.types.name_of(row), CATEGORY_SEPARATOR.join(snapshot.products[row].category))
     types: dict[str, Relation] = {}
     for name, relation in chain.from_iterable(relations.related_types(own) for own in names if own):
-        # The accessories of the product's type go with it, and not what it is an accessory of.
+        # Accessories of the product's type go with it; products whose accessory it is do not.
         is_wanted = relation.kind in kinds and (relation.reverse or relation.kind is not RelationKind.ACCESSORY)
         if is_wanted and (name not in types or relation.strength > types[name].strength):
             types[name] = relation
@@ -521,7 +521,7 @@ def _of_types(
 
 
 def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition | None, *, is_lost: bool) -> list[int]:
-    """The products of a type, or of a category, that are nearest to the product at a row by text."""
+    """The products of a type or a category that are nearest by text to the product at a row."""
     rows = snapshot.types.members_of(name)
     if not len(rows) and "category" in snapshot.catalog.fields and not is_lost:
         category = snapshot.catalog.compile(In("category", (name,)))
@@ -535,11 +535,11 @@ def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition |
 
 
 Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]
-"""Makes a page of a snapshot and the stages that are lost; as `SearchEngine` makes every page."""
+"""Creates a page from a snapshot and the failed stages, as `SearchEngine` creates every page."""
 
 
 class ServedRelations:
-    """The co-views and relations of an index directory, and the store's corrections of them. Thread-safe."""
+    """The co-views and relations of an index directory, with the store's corrections. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self.store = RelationStore(root)
@@ -556,7 +556,7 @@ class ServedRelations:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why there are no relations, or why their corrections are not the newest."""
+        """Reasons why there are no relations, or why their corrections are outdated."""
         return (*self._found.notices, *self._corrections.notices)
 
     def reload_if_changed(self) -> None:
@@ -592,9 +592,9 @@ class EngineRelations:
     def of(
         self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
     ) -> Page:
-        """The products that are related to one, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
-        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError where
-        there is no such product, QueryError or FilterError for an invalid argument."""
+        """The products related to a product, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
+        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError for an
+        unknown product, QueryError or FilterError for an invalid argument."""
         SearchRequest(size=size, filters=filters)
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
@@ -611,30 +611,30 @@ class EngineRelations:
         return self._answer(related)
 
     def show(self, product_id: str) -> list[tuple[str, Relation]]:
-        """All relations of a product with the other products' ids, corrected, also with products that rules hide; none
-        of related types."""
+        """All relations of a product with other products' ids, corrected, including products that rules hide, without
+        those of related types."""
         return self._served.of(product_id)
 
     @property
     def revision(self) -> int:
-        """The number of the last correction, 0 before the first."""
+        """Number of the last correction; 0 before the first."""
         return self._served.store.revision()
 
     def corrections(self, product_id: str) -> list[RelationCorrection]:
-        """Those of a product, from either side."""
+        """The corrections of a product, from either side."""
         return [each for each in self._served.corrections if each.names(product_id)]
 
     def correct(self, *corrections: RelationCorrection, who: str = "") -> int:
-        """Adds relations, or removes them, until they are corrected again: a refresh does not change them. All of them
-        or none; durable when it returns; returns the revision. Raises RelationError for one that cannot be,
-        UnknownProductError where one of the products is not there."""
+        """Adds or removes relations until they are corrected again; refreshes do not change them. All or none; durable
+        when it returns; returns the revision. Raises RelationError for an invalid correction, UnknownProductError if a
+        product does not exist."""
         for name in dict.fromkeys(chain.from_iterable((each.product, each.other) for each in corrections)):
             self._product(name)
         return self._reloaded(self._served.store.put(corrections, who=who))
 
     def withdraw(self, correction: RelationCorrection, *, who: str = "") -> int:
-        """Takes a correction back: what refreshes find holds again. Returns the revision; raises RelationError where
-        the pair is not corrected."""
+        """Withdraws a correction, so that the results of refreshes apply again. Returns the revision; raises
+        RelationError if the pair is not corrected."""
         return self._reloaded(self._served.store.delete([correction.id], who=who))
 
     def _reloaded(self, revision: int) -> int:
@@ -642,7 +642,7 @@ class EngineRelations:
         return revision
 
     def history(self, product_id: str | None = None, limit: int = 100) -> Sequence[RelationChange]:
-        """The last corrections, newest first; of one product, those among the last 10,000."""
+        """The last corrections, newest first; for one product, those among the last 10,000."""
         if product_id is None:
             return self._served.store.history(limit=limit)
         changes = self._served.store.history(limit=MOST_HISTORY)

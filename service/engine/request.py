@@ -1,4 +1,4 @@
-"""The search request of the engine, validated when it is made, and the shopper's history in it."""
+"""The search request of the engine, validated on creation, and the shopper's history in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STAGES = ("bm25", "dense", "merged", "ranked")
 REASON_LANGUAGES = ("auto", "en", "zh")
 """Languages of reasons; "auto" is that of the query."""
 MAX_TEXT = 10_000
-"""Characters of a query."""
+"""Maximum length of a query."""
 MAX_SIZE = 1_000
 MAX_DEPTH = 100_000
 """The last rank that a page may reach."""
@@ -42,18 +42,18 @@ _LISTS = {
     "contexts": ("texts", MAX_CONTEXTS),
     "optional_filters": ("filters", MAX_OPTIONAL_FILTERS),
 }
-"""The fields that are lists of texts: what each has, and how many."""
+"""The fields that are lists of texts: their content, and their maximum length."""
 FACET_VALUES = 100
 MAX_FACET_VALUES = 10_000
 MAX_HISTORY = 1_000
-"""Acts of a history."""
+"""Maximum number of acts of a history."""
 _KINDS = ", ".join(ACT_KINDS[:-1]) + f" or {ACT_KINDS[-1]}"
 _MAX_AGE = timedelta(days=36_500)
 _MAX_CLOCK_SKEW = timedelta(days=1)
 
 
 class SearchOptions(TypedDict, total=False):
-    """The fields of a `SearchRequest` besides its text, as keyword arguments."""
+    """The fields of a `SearchRequest` other than its text, as keyword arguments."""
 
     size: int
     page: int
@@ -90,82 +90,80 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search. Raises QueryError, which names the field, for values that no page can be made for.
+    """One search. Raises QueryError, which names the field, for invalid values.
 
-    `size` and `page` bound the hits, never the counts.
+    `size` and `page` select hits; they do not affect counts.
     """
 
     text: str = ""
-    """An empty text browses everything that the filter lets through."""
+    """The query; an empty text browses all products that pass the filter."""
     size: int = 20
     page: int = 1
-    """From 1."""
+    """Page number, from 1."""
     filters: str = ""
-    """An expression such as `price < 100 AND brand IN (Bosch, Makita)`."""
+    """Filter expression, such as `price < 100 AND brand IN (Bosch, Makita)`."""
     visible: str = ""
-    """A filter on the products by whose words a text may be corrected and completed, such as that of a narrowed key;
-    hits need not pass it."""
+    """Filter on the products whose words may correct and complete a text, such as that of a narrowed key; hits need not
+    pass it."""
     facets: Sequence[str] = ()
-    """Fields to count."""
+    """Fields whose values to count."""
     ranges: Sequence[str] = ()
-    """Numeric fields to count ranges of: `price:0,50,100` from 0, 50 and 100 on; `price` at most six by quantiles."""
+    """Numeric fields to count ranges of: `price:0,50,100` from 0, 50 and 100; `price` in at most six by quantiles."""
     search_fields: Sequence[str] = ()
-    """The fields that must have the text's words: title, brand, category, description, or attributes of text; empty for
+    """Fields that must contain the text's words: title, brand, category, description, or text attributes; empty for
     all. It selects products; the order counts all fields."""
     sort: str = ""
-    """Numeric fields, with commas, each with a leading "-" for descending; empty sorts by relevance."""
+    """Comma-separated numeric fields, with a leading "-" for descending order; empty sorts by relevance."""
     all_types: bool = False
-    """Whether `sort` also shows products of other types than the one that the text names."""
+    """Whether `sort` also shows products of types that the text does not name."""
     stage: str = "ranked"
-    """The order of the hits: one of STAGES; "ranked" is the merged order, reordered by the ranker where one serves."""
+    """Order of the hits: one of STAGES; "ranked" is the merged order, reordered by the serving ranker, if any."""
     merge: str = DEFAULT
     """One of `retrieval.index.fusion.METHODS`."""
     explain: bool = False
     """Whether hits that a ranker scored explain their scores."""
     reasons: str = ""
-    """The language of the reasons for the rank of each hit: one of REASON_LANGUAGES; empty for none."""
+    """Language of the reasons for the rank of each hit: one of REASON_LANGUAGES; empty for none."""
     history: Sequence[PastAct] = ()
     """Past acts of this shopper, oldest first, for a ranker that reads them."""
     correct: bool = True
-    """Whether a misspelled text is searched for as corrected; otherwise the page only suggests the correction."""
+    """Whether to search for the correction of a misspelled text; otherwise the page only suggests it."""
     prefix: bool = False
-    """Whether the last word is still being typed: it finds the words that it begins, and is not corrected."""
+    """Whether the last word is still being typed: it matches words that begin with it, and is not corrected."""
     advanced_syntax: bool = False
-    """Whether the text has operators: a "phrase in quotes" must be met as it is, and a -word, or a -"phrase", keeps out
-    what has it. A text with any is not corrected."""
+    """Whether the text has operators: a "quoted phrase" must match exactly, and a -word, or a -"phrase", excludes
+    products that match it. A text with operators is not corrected."""
     phrases: Sequence[str] = ()
     """Phrases that hits must have."""
     excluded: Sequence[str] = ()
     """Words and phrases that no hit may have."""
     contexts: Sequence[str] = ()
-    """Contexts that rules may be about, such as "mobile"."""
+    """Contexts in which rules may apply, such as "mobile"."""
     optional_filters: Sequence[str] = ()
-    """Filter expressions that order hits: those that pass come before others, or, with a "-" before the expression,
-    behind them. Several add up."""
+    """Filter expressions that order hits: those that pass rank first or, with a leading "-", last. Several add up."""
     rules: bool | Sequence[Rule] = True
     """Whether the store's merchandising rules apply, or the rules that apply instead."""
     ranker: str = ""
-    """A ranker of the index other than the one that serves; "off" for none."""
+    """Name of a ranker of the index to use instead of the serving one; "off" for none."""
     facet_values: int = FACET_VALUES
-    """The most frequent values of each facet, at most."""
+    """Maximum number of values of each facet, the most frequent ones."""
     group: str = ""
-    """Shows one hit for each group, the best of it: "variants" for variants and near copies, or a field whose values
-    are the groups. Total and facets then count groups."""
+    """Shows one hit for each group, its best: "variants" for variants and near copies, or a field whose values are the
+    groups. Total and facets then count groups."""
     per_group: int = 1
-    """Hits of each group, at most: its best follows at once by its next ones. `size`, `page` and total count groups."""
+    """Maximum hits of each group, which follow its best hit at once. `size`, `page` and total count groups."""
     diversity: float = 0.0
-    """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
+    """Diversity of the first 100 hits, 0 to 1, by maximal marginal relevance."""
     choices: int = 0
-    """Fields to narrow a broad query by, at most 5, with their best values; none where a page has all hits."""
+    """Number of fields, at most 5, that narrow a broad query, with their best values; none if a page has all hits."""
     relevance: Relevance | None = None
     """Relevance settings that apply instead of the store's."""
     explore: str = ""
-    """Who searches, under any name. With the setting `ranker.exploration` it decides whether the hits have a product
-    that few shoppers were shown, and which one: always the same for the same text and filters. Empty for no such
-    product."""
+    """Any id of the searcher. With the setting `ranker.exploration`, it decides whether the hits include a product that
+    few shoppers were shown, and which one: always the same for the same text and filters. Empty for no such product."""
     sponsored: bool = False
-    """Whether the first page by relevance has sponsored hits, apart from its hits, where the setting
-    `sponsored.enabled` is on. With `prefix` only where the last word is whole."""
+    """Whether the first page by relevance has sponsored hits, apart from its hits, if the setting `sponsored.enabled`
+    is on. With `prefix`, only if the last word is whole."""
 
     def __post_init__(self) -> None:
         for name, (kind, most) in _LISTS.items():
@@ -173,13 +171,13 @@ class SearchRequest:
         object.__setattr__(self, "history", validate_history(self.history, datetime.now(UTC)))
         self._check_types()
         if len(self.text) > MAX_TEXT:
-            raise QueryError(f"the query has {len(self.text)} characters, at most {MAX_TEXT} are searched for")
+            raise QueryError(f"the query has {len(self.text)} characters, at most {MAX_TEXT} are allowed")
         if not 0 <= self.size <= MAX_SIZE:
             raise QueryError(f"size is {self.size}, it can be 0 to {MAX_SIZE}")
         if self.page < 1:
             raise QueryError(f"page is {self.page}, pages count from 1")
         if self.page * self.size > MAX_DEPTH:
-            message = f"page {self.page} of {self.size} reaches past place {MAX_DEPTH}; narrow the search by a filter"
+            message = f"page {self.page} of {self.size} reaches past rank {MAX_DEPTH}; narrow the search with a filter"
             raise QueryError(message)
         if self.stage not in STAGES:
             raise QueryError(f"stage is {self.stage!r}, it can be {', '.join(STAGES)}")
@@ -197,7 +195,7 @@ class SearchRequest:
 
     @property
     def query_key(self) -> str:
-        """The text and the filters, which all pages of one answer share."""
+        """The text and the filters, which all pages of a search share."""
         return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
 
     def _check_groups(self) -> None:
@@ -212,7 +210,7 @@ class SearchRequest:
             raise QueryError(f"{message}; a page can have {MAX_SIZE:,}")
 
     def _check_types(self) -> None:
-        """A caller without a type checker gets messages as clear as one with it."""
+        """Gives callers without a type checker equally clear messages."""
         names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore", "reasons")
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
             ("size", "page", "facet_values", "per_group", "choices"), int
@@ -247,8 +245,8 @@ _OPERATOR = re.compile(r'(?<!\S)(?:-(?P<excluded>"[^"]+"|[^\s"-]\S*)|"(?P<phrase
 
 
 def apply_operators(request: SearchRequest) -> SearchRequest:
-    """A request whose text may have operators as one without: with its phrases and excluded words. Raises QueryError
-    for too many of them."""
+    """Converts the operators in a request's text to its phrases and excluded words. Raises QueryError if there are too
+    many of them."""
     found = list(_OPERATOR.finditer(request.text)) if request.advanced_syntax else []
     if not found:
         return request
@@ -277,24 +275,24 @@ def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct
 
 
 def _problem(act: PastAct, now: datetime) -> str:
-    """What is wrong with an act; empty for a valid one."""
+    """The problem of an act; empty for a valid one."""
     if not isinstance(act, PastAct):
         return f"is {type(act).__name__}, it must be PastAct"
     if not isinstance(act.product_id, str) or not act.product_id:
-        return f"is of the product {act.product_id!r}, a product's id must be a text that is not empty"
+        return f"has the product id {act.product_id!r}, it must be a non-empty text"
     if not isinstance(act.kind, str) or act.kind not in ACT_KINDS:
-        return f"is of the kind {act.kind!r}, it can be {_KINDS}"
+        return f"has the kind {act.kind!r}, it can be {_KINDS}"
     if not isinstance(act.at, datetime | None):
         return f"has the time {act.at!r}, it must be a datetime"
     if act.at and act.at.utcoffset() is None:
         return f"is at {act.at.isoformat()}, a time needs a zone, such as +00:00"
     if act.at and not -_MAX_CLOCK_SKEW <= now - act.at <= _MAX_AGE:
-        return f"is at {act.at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
+        return f"is at {act.at.isoformat()}, it must be within the last hundred years or the next day"
     return ""
 
 
 def parse_history(text: str) -> tuple[PastAct, ...]:
-    """Parses a history such as "B0042,B0007:cart", oldest first: product ids, with the kind of an act that is no click.
+    """Parses a history such as "B0042,B0007:cart", oldest first: product ids, with the kind of an act other than click.
 
     Raises QueryError for anything else.
     """
@@ -306,9 +304,11 @@ def _parse_act(part: str, text: str) -> PastAct:
     if not colon:
         product_id, kind = part, EventKind.CLICK
     if not product_id:
-        raise QueryError(f"history is {text!r}, which has an act without a product; it is like B0042,B0007:cart")
+        raise QueryError(f"history is {text!r}, which has an act without a product; write B0042,B0007:cart")
     if kind not in ACT_KINDS:
-        raise QueryError(f"history has {part!r}; an id's last colon is followed by {_KINDS}, as in B0007:cart")
+        raise QueryError(
+            f"history has {part!r}; the last colon of an id must be followed by {_KINDS}, as in B0007:cart"
+        )
     return PastAct(product_id, EventKind(kind))
 
 
@@ -319,13 +319,13 @@ class BegunQuery:
     text: str
     groups: tuple[TermGroup, ...]
     share: float
-    """Of the texts with a word that the last one begins, those with this word."""
+    """Share of this word in the texts with any word that the last one begins."""
     product: str
     """The text without values, which may name a type of product."""
 
 
 def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
-    """The groups of the first query, whose last one also finds what the last ones of the others do."""
+    """The groups of the first query, whose last one also matches the last groups of the others."""
     *first, last = begun[0].groups
     alternatives = dict.fromkeys(terms for query in begun for terms in query.groups[-1].alternatives)
     synonyms = dict.fromkeys(phrase for query in begun for phrase in query.groups[-1].synonyms)

@@ -1,4 +1,4 @@
-"""The order of the head of a ranking: by the ranker, by signals, by merchandising rules, diversity and exploration."""
+"""The order of the head of a ranking: by the ranker, signals, merchandising rules, diversity and exploration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 MOST_TOGETHER = 8
-"""Requests that one run of the network scores: with more the first of them waits for no gain."""
+"""Maximum number of requests that one run of the network scores; with more, the first would wait without gain."""
 THREADS = 2
 
 
@@ -48,22 +48,22 @@ THREADS = 2
 class _ScoringJob:
     candidates: Candidates
     until: float
-    """The deadline by the monotonic clock."""
+    """Deadline by the monotonic clock."""
     answer: Future[NDArray[np.float64]] = field(default_factory=Future)
 
 
 class Reranker:
-    """Scores candidates with one ranker, in threads of its own. Thread-safe.
+    """Scores candidates with one ranker, in its own threads. Thread-safe.
 
-    While its threads are busy requests pile up, and the next run takes up to eight of them: so batches grow with the
-    load, and a lone request never waits for company.
+    While its threads are busy, requests queue up, and the next run takes up to eight of them. So batches grow with the
+    load, and a lone request never waits for others.
     """
 
     def __init__(self, ranker: OnnxRanker, *, threads: int = THREADS) -> None:
         self.ranker = ranker
         self._is_closed = False
         self._closing = threading.Lock()
-        """So that no job is put behind the end of the queue."""
+        """Ensures that no job is queued after the end of the queue."""
         self._queue: queue.SimpleQueue[_ScoringJob | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="shelfwise-rerank", daemon=True) for _ in range(threads)
@@ -74,7 +74,7 @@ class Reranker:
     def score(self, candidates: Candidates, deadline: float) -> NDArray[np.float64]:
         """The scores (c,) of a query's candidates.
 
-        Raises RankerLateError where they are not there after `deadline` seconds, ModelError where the network fails.
+        Raises RankerLateError if they are not ready after `deadline` seconds, ModelError if the network fails.
         """
         job = _ScoringJob(candidates, time.monotonic() + deadline)
         with self._closing:
@@ -82,7 +82,7 @@ class Reranker:
             if not is_closed:
                 self._queue.put(job)
         if is_closed:
-            # A search that began before another ranker took over.
+            # A search that started before another ranker took over.
             self._answer([job])
         try:
             return job.answer.result(deadline)
@@ -92,7 +92,7 @@ class Reranker:
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
     def close(self) -> None:
-        """Ends the threads once the queue is answered; later calls compute in their own."""
+        """Ends the threads once the queue is empty; later calls compute in their own threads."""
         with self._closing:
             self._is_closed = True
             for _ in self._threads:
@@ -107,7 +107,7 @@ class Reranker:
                 while len(batch) < MOST_TOGETHER and (job := self._queue.get_nowait()) is not None:
                     batch.append(job)
             if job is None:
-                # The other thread's, or ours to see again once this batch is done.
+                # For the other thread, or for this one after the current batch.
                 self._queue.put(None)
             self._answer([job for job in batch if job.until > time.monotonic()])
 
@@ -117,7 +117,7 @@ class Reranker:
             return
         try:
             scores = self.ranker.score([job.candidates for job in waited_for])
-        except Exception as error:  # whoever waits is told, whatever it was
+        except Exception as error:  # whatever the error, the waiting thread gets it
             failure = error if isinstance(error, ModelError) else ModelError(f"{self.ranker.name} failed: {error!r}")
             for job in waited_for:
                 job.answer.set_exception(failure)
@@ -127,10 +127,10 @@ class Reranker:
 
 
 OF_TYPE, OF_SURE_TYPE = 2.0, 4.0
-"""What a product of the type that the query asks for gains besides what its feature is worth to the ranker, and where
-the query asks for nothing else: rankers learn from lists that rarely name a type alone (docs/decisions/0017)."""
+"""The bonus of a product of the type that the query names, in addition to the ranker's feature, and the bonus if the
+query names nothing else: rankers learn from lists that rarely name a type alone (docs/decisions/0017)."""
 DEPTH = 100
-"""How many of the merged order are scored; those behind them keep their places."""
+"""Number of candidates of the merged order that are scored; later ones keep their positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,9 @@ class Reranking:
     snapshot: Snapshot
     reranker: Reranker
     deadline: float
-    """Seconds."""
+    """Time limit in seconds."""
     past: tuple[PastAct, ...] = ()
-    """The history of the shopper who searches."""
+    """History of the searching shopper."""
     popularity: Popularity = NO_POPULARITY
     memory: QueryMemory = NO_MEMORY
     depth: int = DEPTH
@@ -167,8 +167,8 @@ class Reranking:
         return self.reranker.ranker.judges_relevance
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Puts the ranking's head in the ranker's order, exact identifiers first. Raises ModelError where it cannot, or
-        is late, and leaves the ranking as it was."""
+        """Reorders the ranking's head by the ranker, exact identifiers first. Raises ModelError if it fails or is late;
+        the ranking then stays unchanged."""
         count = min(self.depth, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
@@ -180,11 +180,11 @@ class Reranking:
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
-        """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the answer's order
-        is found."""
+        """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the order is
+        determined."""
         if ranking.scored is None:
             return {}
-        # A graph's runtime, which an engine without a ranker does without.
+        # The runtime of graphs, which an engine without a ranker does not need.
         from service.engine.explain import explain_hits
 
         return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
@@ -223,14 +223,14 @@ class Reranking:
 
 
 def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """What the first `count` candidates of a merged ranking gain, (c,) each: for the type, and for the price and
-    the values, that the query asks for, and for their pictures."""
+    """The bonuses of the first `count` candidates of a merged ranking, (c,) each: for the type, for the price and the
+    values that the query names, and for their pictures."""
     named = bonuses_of(ranking.evidence.select(np.arange(count)), is_type_sure=ranking.is_type_sure)
     return *named, ranking.by_picture[:count]
 
 
 def bonuses_of(found: RetrievalScores, *, is_type_sure: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The first two of all candidates of some scores; `is_type_sure` where the query asks for nothing but a type."""
+    """The first two bonuses for all candidates of some scores; `is_type_sure` if the query names nothing but a type."""
     return (OF_SURE_TYPE if is_type_sure else OF_TYPE) * found.intent, PREFERRED * found.preferred
 
 
@@ -238,8 +238,8 @@ _SECONDS_A_DAY = 86_400.0
 
 
 def first_stage(found: RetrievalScores, best_bm25: float) -> FirstStage:
-    """What features read of the scores of candidates."""
-    # Whatever merging was asked for: a ranker reads what it was trained on.
+    """The stage scores of candidates that features read."""
+    # Independent of the requested merge method: a ranker reads what it was trained on.
     merged = METHODS[DEFAULT](found)
     return FirstStage(merged, found.bm25, found.cosine, found.similarity, found.intent, found.words, best_bm25)
 
@@ -253,8 +253,8 @@ def candidate_features(
     popularity: Popularity,
     memory: QueryMemory = NO_MEMORY,
 ) -> NDArray[np.float32]:
-    """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
-    at hand, `now` is in seconds since 1970."""
+    """The features (c, F) of the first `count` candidates of a merged ranking. `has_states` (c,): whose tokens are
+    available; `now` is in seconds since 1970."""
     first = first_stage(ranking.evidence.select(np.arange(count)), ranking.best_bm25)
     rows = ranking.rows[:count]
     chosen = popularity.of_rows(rows, snapshot.products.id_of)
@@ -268,18 +268,18 @@ def candidate_features(
 
 
 _SAMPLED = 10_000
-"""Products whose values stand for those of the catalog."""
+"""Number of products whose values represent those of the catalog."""
 
 
 class SignalOrder:
     """Moves the head of a ranking by numeric fields of its products.
 
-    A value counts by its rank within the catalog: the best one adds the weight of its signal, the worst one takes it
-    away, and the median and an unknown value change nothing. So it depends neither on the filter nor on the unit.
+    A value counts by its rank within the catalog: the best one adds the weight of its signal, the worst one subtracts
+    it, and the median and an unknown value change nothing. So the effect depends neither on the filter nor on the unit.
     """
 
     def __init__(self, signals: Sequence[Signal], snapshot: Snapshot) -> None:
-        """Raises UnknownFieldError for a field that is not a numeric one of the catalog."""
+        """Raises UnknownFieldError for a field that is not a numeric field of the catalog."""
         self._roots = snapshot.catalog.category_roots
         self._fields = [snapshot.catalog.resolve_sortable(signal.field).name for signal in signals]
         self._weights = np.array([signal.weight if signal.descending else -signal.weight for signal in signals])
@@ -289,7 +289,7 @@ class SignalOrder:
         self._known = [np.sort(column[~np.isnan(column)]) for column in sampled]
 
     def reorder(self, ranking: Ranking, products: Products) -> None:
-        """Reorders in place the best `HEAD` candidates, exact identifiers first."""
+        """Reorders the best `HEAD` candidates in place, exact identifiers first."""
         rows = ranking.rows[:HEAD]
         values = self._values(products, rows)
         gained = ranking.deviation * self._shares(values) * self._weights
@@ -311,7 +311,7 @@ class SignalOrder:
         """The values (n, signals) of products, the lowest of several; NaN for unknown ones."""
         values = np.full((len(rows), len(self._fields)), np.nan)
         for at, row in enumerate(rows.tolist()):
-            with suppress(IndexError):  # deleted since
+            with suppress(IndexError):  # deleted meanwhile
                 numbers = product_columns(products[row], self._roots, self._fields).numbers
                 values[at] = [min(numbers.get(name, (np.nan,))) for name in self._fields]
         return values
@@ -334,7 +334,7 @@ class RuleOrder:
     """The ranked part in its order, with all products of each group."""
     explored: ExploredProduct | None = None
     lifted: Sequence[tuple[Lift, Rows]] = ()
-    """The lifts, each with the rows of the ranked part that it is about."""
+    """The lifts, each with the rows of the ranked part to which it applies."""
 
     @property
     def buried(self) -> Rows:
@@ -345,7 +345,7 @@ class RuleOrder:
 
 @dataclass(frozen=True, slots=True)
 class PinnedRow:
-    """A row and its wanted place, from 1."""
+    """A row and its wanted position, from 1."""
 
     row: int
     position: int
@@ -373,12 +373,12 @@ class RuleArranger:
 
     @property
     def pinned(self) -> Rows:
-        """The rows that are pinned, if the filter lets them through."""
+        """The rows that are pinned, if they pass the filter."""
         return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
 
     def ranked(self, ranking: Ranking, further: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
-        """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
-        identifiers stay before everything."""
+        """The rows up to position `end`. `further` returns those of the ranking up to a position, the ranked part
+        first. Exact identifiers stay first."""
         pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
         if not (pins or self._lifts or groups or self._diversity or self._explore):
             return RuleOrder(further(end))
@@ -406,13 +406,13 @@ class RuleArranger:
             buried = ranking.rows[shift < 0].tolist()
             explored = self._explore(ranking, woven, np.array([*identified, *(pin.row for pin in pins), *buried]))
             if explored:
-                # Last, so that it takes no place that another one wants.
+                # Last, so that it does not take a position from another product.
                 woven = weave(rows, [*pins, PinnedRow(explored.row, explored.rank, "")], leading)
         return RuleOrder(woven[:end], changed, rules, ranking.rows[order], explored, lifted)
 
     def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
-        """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
-        between them."""
+        """The rows up to position `end`: pinned rows of `selection` at their positions, and between them the rows of
+        `fetch` in order."""
         if not self._pins:
             return RuleOrder(first_rows(fetch, end, groups)[:end])
         allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
@@ -423,30 +423,30 @@ class RuleArranger:
 
 
 Fetch = Callable[[int], Rows]
-"""Gives the first candidates in their order: so many, or all."""
+"""Returns the first candidates in order: the given number, or all."""
 Diversity = Callable[[Rows, Mapping[int, float], int], Rows]
-"""Reorders the head of some rows by their scores; the first ones, of a number, keep their places."""
+"""Reorders the head of some rows by their scores; the given number of first rows keep their positions."""
 Explore = Callable[[Ranking, Rows, Rows], ExploredProduct | None]
-"""Chooses a product of an order to show further up, none of the second rows."""
+"""Chooses a product of an order to show further up, other than the second rows."""
 
 
 def first_rows(fetch: Fetch, end: int, groups: CandidateGroups | None, kept: Rows = NO_ROWS) -> Rows:
-    """The first candidates up to place `end`, of groups one each: one of `kept`, or the first."""
+    """The first candidates up to position `end`, one of each group: one of `kept`, or the first."""
     return groups.first(fetch, end, kept) if groups else fetch(end)
 
 
 def _one_per_group(
     pins: Sequence[PinnedRow], groups: CandidateGroups | None, identified: Rows = NO_ROWS
 ) -> tuple[list[PinnedRow], Rows]:
-    """The pins that stand for their groups, and these with the exact identifiers, which stand for theirs before any."""
+    """The pins that represent their groups, and these with the exact identifiers, which take precedence."""
     rows = np.concatenate([identified, np.array([pin.row for pin in pins], np.int64)])
     kept = groups.collapse(rows) if groups else rows
     return [pin for pin in pins if pin.row in kept], kept
 
 
 def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
-    """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
-    the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
+    """`rows` (n,) with each pinned row at its position; the first `leading` positions are taken. If two pins want one
+    position, the later gets the next free one; if there are too few rows to reach a position, pinned rows come last."""
     occupied = set(range(1, leading + 1))
     places: list[tuple[int, int]] = []
     for pin in pins:
@@ -478,28 +478,28 @@ def _shift(
     return shift, moved, lifted
 
 
-UNREAD = "the history counts for nothing: no ranker serves that reads one"
-"""Warning where a search has a history and `SearchEngine.reads_history` is false."""
+UNREAD = "the history has no effect: no serving ranker reads it"
+"""Warning if a search has a history and `SearchEngine.reads_history` is false."""
 
 
 def by_time(acts: Sequence[PastAct], now: float) -> list[tuple[float, PastAct]]:
-    """Acts with their times in seconds since 1970, oldest first; those without one are of `now`, and acts of the same
-    time stand in the order in which they were given."""
+    """Acts with their times in seconds since 1970, oldest first. Undated acts get `now`; acts of the same time keep the
+    given order."""
     timed = [(now if act.at is None else act.at.timestamp(), act) for act in acts]
     return sorted(timed, key=itemgetter(0))
 
 
 def unknown_products_warning(snapshot: Snapshot, acts: Sequence[PastAct]) -> tuple[str, ...]:
-    """A warning that names the products of acts that are none of the catalog's and count for nothing, if there are."""
+    """A warning that names the products of acts that the catalog does not have and that have no effect, if any."""
     gone = dict.fromkeys(act.product_id for act in acts if snapshot.products.row_of(act.product_id) is None)
     named = ", ".join(islice(gone, 5)) + (f" and {len(gone) - 5:,} more" if len(gone) > 5 else "")
-    return (f"no product has the id {named}: what was done with it counts for nothing",) if gone else ()
+    return (f"no product has the id {named}: its acts have no effect",) if gone else ()
 
 
 def read_history(snapshot: Snapshot, acts: Sequence[PastAct], now: float) -> History:
     """The newest acts whose products the catalog has, as a ranker reads them; `now` is in seconds since 1970.
 
-    A product without a vector, which came as a live change while the encoder was lost, is passed over, too.
+    A product without a vector, added as a live change while the encoder was unavailable, is skipped, too.
     """
     newest_first = reversed(by_time(acts, now))
     placed = ((snapshot.products.row_of(act.product_id), time, act.kind) for time, act in newest_first)

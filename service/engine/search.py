@@ -1,4 +1,4 @@
-"""One search of one snapshot: the request checked, ranked, counted, and made into a page."""
+"""One search of one snapshot: the request is validated, candidates are ranked and counted, and a page is created."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNO
 _OPTIONAL = 5.0
 """Strength of an optional filter, in standard deviations of the scores of the best hits."""
 EXPLANATION = "explanation"
-"""In `Page.degraded` where a ranker could not explain its scores."""
+"""Name in `Page.degraded` if a ranker could not explain its scores."""
 
 
 class Search:
@@ -80,9 +80,9 @@ class Search:
         exploration: Exploration | None = None,
         hidden: Collection[str] = (),
     ) -> None:
-        """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
-        of the request is its correction; `completions` are the texts that it may become, the first its own; `chosen`
-        names the category that shoppers choose from after it; `hidden` are fields that choices leave out."""
+        """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, if the text of
+        the request is its correction; `completions` are the texts that it may become, itself first; `chosen` names the
+        category that shoppers choose from after it; `hidden` are fields that choices leave out."""
         self._snapshot = snapshot
         self._hidden = hidden
         self._stages = stages
@@ -94,11 +94,11 @@ class Search:
         where = condition_of(snapshot, request.filters)
         self._center = _center(self._sort, request.filters)
         filtered: frozenset[str] = fields_of(where) if where else frozenset()
-        # The number of a price may be unfinished.
+        # The number of a price may be incomplete.
         preferences = partial(query_preferences, catalog=snapshot.catalog, values=snapshot.values, types=snapshot.types)
         query = preferences(request.text, filtered=filtered | {"price"} if completions else filtered)
         text = request.text if completions else query.text
-        # The text first, also where it is empty.
+        # The text comes first, even if it is empty.
         distinct = dict.fromkeys((text, *filter(None, (request.text, typed))))
         texts = [snapshot.analyzer.analyze(each) for each in distinct]
         self._effect = rules.effect(texts, where, time.time(), request.contexts) if rules else NOTHING
@@ -137,7 +137,7 @@ class Search:
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
-        """The groups of a query; beside one other word, what names a preferred value need not match."""
+        """The groups of a query; in a query of two words, the word of a preferred value need not match."""
         analyze = self._snapshot.analyzer.analyze
         groups, others = analyze(query.text).groups, analyze(query.product).groups
         if len(others) != 1:
@@ -146,22 +146,22 @@ class Search:
         return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
 
     def _without_excluded(self, where: Condition | None) -> Condition | None:
-        """A filter, and that no excluded word or phrase is met."""
+        """A filter combined with the exclusion of words and phrases."""
         phrases = self._snapshot.analyzer.phrases
         return all_of(where, (NotThat(has_phrase(phrases(each))) for each in self._query.excluded))
 
     def _with_words(self, groups: tuple[TermGroup, ...], where: Condition | None) -> Condition | None:
-        """A filter, and that the words are in the fields that the request names, and its phrases somewhere."""
+        """A filter combined with the words in the requested fields, and with the phrases."""
         fields = tuple(map(self._snapshot.catalog.resolve_searched, self._query.search_fields))
         for name in fields:
             if not self._snapshot.manifest.weights.weight_of(name):
-                raise QueryError(f"search_fields names {name}, which is not searched: its weight is 0")
+                raise QueryError(f"search_fields names {name}, which is not searched, since its weight is 0")
         phrases = filter(None, map(self._snapshot.analyzer.phrases, self._query.phrases))
         within = (words_within(groups, fields),) if fields and groups else ()
         return all_of(where, (*within, *map(has_phrase, phrases)))
 
     def page(self) -> Page:
-        """The answer."""
+        """The result page."""
         if not self._query.text.strip():
             return self._browsed()
         if not self._request.groups:
@@ -189,7 +189,7 @@ class Search:
         return replace(page, choices=self._choices(ranking, groups)) if self._query.choices and is_broad else page
 
     def _choices(self, ranking: Ranking, groups: CandidateGroups | None) -> tuple[Choice, ...]:
-        """By candidates evenly from all ranks."""
+        """The choices, computed from candidates sampled evenly over all ranks."""
         places = np.arange(0, len(ranking.rows), max(1, len(ranking.rows) // CONSIDERED))[:CONSIDERED]
         shown = (self._snapshot.products[row] for row in ranking.rows[places].tolist())
         products = [without_fields(product, self._hidden) for product in shown] if self._hidden else list(shown)
@@ -204,13 +204,13 @@ class Search:
     def _count(
         self, selection: Selection, groups: CandidateGroups | None, conditions: Sequence[Condition]
     ) -> list[int]:
-        """The hits of a selection that meet each condition."""
+        """The number of hits of a selection that meet each condition."""
         keyword = self._snapshot.keyword
         within = [replace(selection, where=all_of(selection.where, (each,))) for each in conditions]
         return [groups.count(keyword.select(one)) for one in within] if groups else keyword.count(within)
 
     def _browsed(self) -> Page:
-        """Everything that the filter lets through: the best known products first, unless asked otherwise."""
+        """All products that pass the filter, the best known first unless sorted otherwise."""
         by = self._sort or self._sorted_by("-rating_count")
         everything = Selection(where=self._request.where, everything=True)
         room = 0 if self._sort else len(self._request.pinned)
@@ -220,7 +220,7 @@ class Search:
         def fetch(count: int) -> Rows:
             return ordered.rows if count <= by.limit + room else self._in_order(everything, by, count)
 
-        # Who asked for an order gets it; without its words an index has nothing to browse.
+        # A requested sort order applies; without keyword search there is nothing to browse.
         if not self._sort and ordered.total:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
@@ -246,7 +246,7 @@ class Search:
         return self._snapshot.keyword.sort(selection, replace(by, limit=count)).rows
 
     def _candidate_groups(self, selection: Selection, ranking: Ranking | None = None) -> CandidateGroups | None:
-        """The groups of the whole candidate set; None where results are not grouped."""
+        """The groups of the whole candidate set; None if results are not grouped."""
         if not self._group:
             return None
         is_complete = ranking and ranking.total <= len(ranking.rows) and not ranking.product_type
@@ -257,7 +257,7 @@ class Search:
         return CandidateGroups(rows, lambda some: groups.of(some, self._group, product_of))
 
     def _grouped(self, hits: Sequence[Hit], rows: Sequence[int], groups: CandidateGroups | None) -> Sequence[Hit]:
-        """The hits with the size of their groups and their siblings."""
+        """The hits with the sizes of their groups and their siblings."""
         if groups is None:
             return hits
         found, ranks = [], Counter[int]()
@@ -272,7 +272,7 @@ class Search:
     def _with_companions(
         self, rows: list[int], groups: CandidateGroups | None, order: Callable[[Rows], Rows]
     ) -> list[int]:
-        """The rows, each followed by the next ones of its group, as many as are requested; `order` orders some rows."""
+        """The rows, each followed by the next ones of its group, up to the requested number; `order` sorts rows."""
         if groups is None or self._query.per_group == 1 or not rows:
             return rows
         members = [groups.members(row) for row in rows]
@@ -283,7 +283,7 @@ class Search:
         return found
 
     def _ranked_order(self, arranged: RuleOrder, ranking: Ranking, rows: Rows) -> Rows:
-        """Some candidates (n,) in the order of a search."""
+        """Candidates (n,) in the order of a search."""
         if self._sort:
             return self._sorted_order(self._sort, rows)
         ranked = arranged.ranked[np.isin(arranged.ranked, rows)]
@@ -302,7 +302,7 @@ class Search:
     def _ranges_of(
         self, selection: Selection, groups: CandidateGroups | None = None
     ) -> dict[str, tuple[RangeCount, ...]]:
-        """The requested ranges, with their number of products, or of groups, in a candidate set."""
+        """The requested ranges with the numbers of products, or of groups, in a candidate set."""
         found = {}
         for each in self._ranges:
             bounds = each.bounds
@@ -314,7 +314,7 @@ class Search:
         return found
 
     def _spread(self, rows: Rows, scores: Mapping[int, float], leading: int) -> Rows:
-        """The rows (n,), the head of those that have scores reordered by diversity."""
+        """The rows (n,), with the head of those that have scores reordered by diversity."""
         head = np.array([row for row in rows[:HEAD].tolist() if row in scores], np.int64)
         relevance = np.array([scores[row] for row in head.tolist()])
         relevance -= relevance.min(initial=np.inf)
@@ -339,7 +339,7 @@ class Search:
         return Sort(keys, self._query.page * self._query.size)
 
     def _empty(self) -> dict[str, Facet]:
-        """Facets that count nothing."""
+        """Facets without counts."""
         return {name: Facet(name, ()) for name in self._counted}
 
     def _cut(self, rows: Rows) -> list[int]:
@@ -364,13 +364,13 @@ class Search:
         return replace(hit, explored=True, propensity=explored.propensity)
 
     def _distance(self, product: Product) -> float | None:
-        """Metres from the place of the request to the nearest one of a product."""
+        """Distance in metres from the place of the request to the product's nearest place."""
         if self._center is None or not product.places:
             return None
         return float(distances(self._center, *coordinates(product.places)).min())
 
     def _exposure_goals(self, rows: Sequence[int], arranged: RuleOrder) -> Iterator[ControlledExposure]:
-        """What the rules did for the exposure of the products at `rows`."""
+        """The effect of rules on the exposure of the products at `rows`."""
         id_of, pinned = self._snapshot.products.id_of, set(self._arranging.pinned.tolist())
         for lift, passing in arranged.lifted:
             if lift.goal:
@@ -395,7 +395,7 @@ class Search:
                 explanations[row] = replace(found, contributions=tuple(parts))
         for hit, row in zip(hits, rows, strict=True):
             if hit.propensity is not None and (found := explanations.get(row)) is not None:
-                part = Contribution("exploration", f"at this rank by chance, of {hit.propensity:.2%}", 0.0)
+                part = Contribution("exploration", f"at this rank by chance, probability {hit.propensity:.2%}", 0.0)
                 explanations[row] = replace(found, contributions=(*found.contributions, part))
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
 
@@ -480,8 +480,8 @@ def nearest_to(
     is_lost: bool,
     among: PictureIndex | None = None,
 ) -> NearestRows:
-    """The vectors nearest to one that a condition lets through, or those `among` pictures; `is_lost` where the cluster
-    cannot tell which."""
+    """The nearest vectors that pass a condition, or of the pictures in `among`; `is_lost` if the cluster cannot apply
+    it."""
     search = among.nearest if among else snapshot.vectors.search
     if where is None:
         return search(vector, limit)
@@ -494,8 +494,8 @@ def nearest_to(
 
 
 def parse_sort(text: str, catalog: FieldCatalog) -> tuple[SortKey, ...]:
-    """The keys of an order such as "-rating,price"; raises UnknownFieldError for a field that is not numeric,
-    QueryError for more keys than MAX_SORT_KEYS, and for an empty one."""
+    """The keys of a sort order such as "-rating,price". Raises UnknownFieldError for a field that is not numeric,
+    QueryError for more keys than MAX_SORT_KEYS, and for an empty key."""
     names = [each.strip() for each in _BETWEEN_KEYS.split(text)]
     if len(names) > MAX_SORT_KEYS or not all(name.removeprefix("-") for name in names):
         raise QueryError(f"sort is {text[:100]!r}, it can be 1 to {MAX_SORT_KEYS} fields, such as -rating,price")
@@ -511,12 +511,12 @@ def _sort_key(name: str, catalog: FieldCatalog) -> SortKey:
     except ValueError:
         place = Place(math.nan, math.nan)
     if problem := place_problem(place.lat, place.lng):
-        raise QueryError(f"sort has {name[:100]!r}; write distance(52.5, 13.4) for the nearest first: {problem}")
+        raise QueryError(f"sort has {name[:100]!r}; write distance(52.5, 13.4) to sort nearest first: {problem}")
     return SortKey(PLACES, place=place)
 
 
 def _center(sort: Sort | None, filters: str) -> Place | None:
-    """The place that a request sorts by, or else the first one that it filters by."""
+    """The place by which a request sorts, or else the first one by which it filters."""
     tree = parse_filter(filters)
     areas = (leaf.area for leaf in leaves(tree) if isinstance(leaf, Within)) if tree else ()
     centers = (area.center for area in areas if isinstance(area, Circle))
@@ -524,16 +524,16 @@ def _center(sort: Sort | None, filters: str) -> Place | None:
 
 
 def _optional(snapshot: Snapshot, expression: str) -> Lift:
-    """The lift of an optional filter, further than the scores of hits usually differ."""
+    """The lift of an optional filter, larger than usual score differences."""
     sign = -1.0 if expression.startswith("-") else 1.0
     wanted = condition_of(snapshot, expression.removeprefix("-"))
     if wanted is None:
-        raise QueryError("optional_filters has an empty filter; write such as brand = Bosch")
+        raise QueryError("optional_filters has an empty filter; write one such as brand = Bosch")
     return Lift(wanted, sign * _OPTIONAL, "")
 
 
 def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
-    """A filter expression as the backends take it; None for a blank one."""
+    """A filter expression as the backends use it; None for a blank one."""
     tree = parse_filter(filters)
     return None if tree is None else snapshot.catalog.compile(tree)
 
@@ -544,13 +544,13 @@ class MatchingIds:
 
     total: int
     rest: Iterator[str]
-    """Those behind a given one, in their order."""
+    """The ids after a given one, in order."""
 
 
 def ordered_ids(snapshot: Snapshot, filters: str = "", after: str = "") -> MatchingIds:
-    """The ids of the products that pass a filter, with those behind `after`."""
+    """The ids of the products that pass a filter; `rest` are those after `after`."""
     rows = np.sort(snapshot.keyword.select(Selection(where=condition_of(snapshot, filters), everything=True)))
-    # A version has its rows in the order of ids; those that were added since follow.
+    # Rows of a version are ordered by id; products added since then follow.
     built, added = np.split(rows, [np.searchsorted(rows, snapshot.manifest.products)])
     id_of, rest = snapshot.products.id_of, built.tolist()
     start = bisect.bisect_right(rest, after, key=id_of)
@@ -559,7 +559,7 @@ def ordered_ids(snapshot: Snapshot, filters: str = "", after: str = "") -> Match
 
 
 def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
-    """The row of a product; raises UnknownProductError where there is none of this id that the filter lets through."""
+    """The row of a product; raises UnknownProductError if none with this id passes the filter."""
     row = snapshot.products.row_of(product_id)
     where = condition_of(snapshot, filters)
     if row is not None and where is not None:
@@ -571,8 +571,8 @@ def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
 
 
 def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple[str, ...]:
-    """The ids of a product's siblings that the filter lets through, at most `MOST_SIBLINGS`; raises
-    UnknownProductError where there is no such product."""
+    """The ids of a product's siblings that pass the filter, at most `MOST_SIBLINGS`; raises UnknownProductError for an
+    unknown product."""
     rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MOST_SIBLINGS]
     where = condition_of(snapshot, filters)
     if where is not None and len(rows):
@@ -582,7 +582,7 @@ def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple
 
 
 def _id_at(snapshot: Snapshot, row: int) -> str:
-    """The id of a row; empty where a live change deleted the product."""
+    """The id of a row; empty if a live change deleted the product."""
     try:
         return snapshot.products.id_of(row)
     except IndexError:
@@ -590,5 +590,5 @@ def _id_at(snapshot: Snapshot, row: int) -> str:
 
 
 def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
-    """The error for an id that a version does not have, or that a filter hides."""
+    """The error for an id that does not exist in a version, or that a filter hides."""
     return UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")

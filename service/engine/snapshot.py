@@ -1,4 +1,4 @@
-"""An opened version: all that answers a query, verified, immutable and shared by all searches until it is replaced."""
+"""An opened version: everything that answers a query, verified, immutable and shared by all searches until replaced."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """The cluster of a store's versions, connected when a version first needs it. Without `settings` they are read then
-    from the file and the environment."""
+    """The cluster of a store's versions, connected when a version first needs it. Without `settings`, they are then
+    read from the file and the environment."""
 
     def __init__(self, store: Store, settings: Settings | None = None) -> None:
         self._store = store
@@ -91,8 +91,8 @@ class Connection:
         self._cluster: Cluster | None = None
 
     def versions(self) -> ClusterVersions:
-        """The store's versions in the cluster; raises SettingError where no cluster is named."""
-        # A client that an index on this machine does without.
+        """The store's versions in the cluster; raises SettingError if no cluster is set."""
+        # The client, which an index on this machine does not need.
         from retrieval.elasticsearch.client import Cluster
         from retrieval.elasticsearch.versions import ClusterVersions
         from service.settings import load_settings
@@ -115,11 +115,11 @@ class Connection:
 
     @property
     def round_trips(self) -> int:
-        """How often searches have asked the cluster."""
+        """Number of requests of searches to the cluster."""
         return self._cluster.round_trips if self._cluster else 0
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes its connections."""
         with self._lock:
             if self._cluster is not None:
                 self._cluster.close()
@@ -128,9 +128,9 @@ class Connection:
 
 @contextmanager
 def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVersions | None]:
-    """The versions of a store in its cluster; None where none of them is in one.
+    """The versions of a store in its cluster; None if none of them is in one.
 
-    Raises SettingError where the cluster is not named, unless it need not be.
+    Raises SettingError if the cluster is not set, unless that is optional.
     """
     with closing(Connection(store)) as connection:
         versions = None
@@ -150,20 +150,20 @@ class Products(Protocol):
     def __getitem__(self, row: int) -> Product: ...
 
     def id_of(self, row: int) -> str:
-        """The id of one row, without reading the product."""
+        """The id of a row, without reading the product."""
 
     def row_of(self, product_id: str) -> int | None:
-        """The row of a product id, or None where there is no such product."""
+        """The row of a product id; None if there is no such product."""
 
 
 class NullKeywordIndex(SequentialQueries):
-    """A keyword index whose cluster does not respond: it finds no words, and filters the products that the vectors find
-    by their stored records. A selection is the rows that it names."""
+    """A keyword index whose cluster does not respond: it finds no words, and filters the products that vectors find by
+    their stored records. A selection contains only the rows that it names."""
 
     def __init__(
         self, products: Products, catalog: FieldCatalog, searched: Callable[[Product], Sequence[SearchedField]]
     ) -> None:
-        """`searched` gives the searched fields of a product."""
+        """`searched` returns the searched fields of a product."""
         self._products = products
         self._catalog = catalog
         self._searched = searched
@@ -180,7 +180,7 @@ class NullKeywordIndex(SequentialQueries):
         self.check_changeable()
 
     def check_changeable(self) -> NoReturn:
-        raise ClusterUnavailableError("the cluster does not respond, so nothing can be changed now")
+        raise ClusterUnavailableError("the cluster does not respond; changes are not possible now")
 
     def search(self, _groups: tuple[TermGroup, ...], _limit: int, _where: Condition | None = None, /) -> Matches:
         return NO_MATCHES
@@ -230,11 +230,11 @@ class NullKeywordIndex(SequentialQueries):
 
 
 PICTURES = "pictures"
-"""What a page names among its stages, and among those that failed, for the pictures."""
+"""Name of the picture stage in a page's stages and failed stages."""
 
 
 def looks_of(text: Future[Vectors] | None) -> tuple[Vectors | None, tuple[str, ...]]:
-    """The vector of a text among pictures, if there are any, and the name of the stage where it failed."""
+    """The vector of a text among pictures, if there are any, and the name of the stage if it failed."""
     try:
         return text.result() if text else None, ()
     except EncoderError:
@@ -243,16 +243,16 @@ def looks_of(text: Future[Vectors] | None) -> tuple[Vectors | None, tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class SearchedPictures:
-    """The pictures of a version, and the encoder of pictures and texts that made their vectors."""
+    """The pictures of a version, and the encoder of pictures and texts that computed their vectors."""
 
     index: PictureIndex
     encoder: PictureEncoder
     weight: float
-    """What a deviation of a text's similarity adds to a product's score; 0 where texts are not compared."""
+    """Score of a product per deviation of its picture's similarity to the text; 0 if texts are not compared."""
 
     def encode(self, content: bytes) -> Vectors:
-        """The unit vector of a picture's file (dimension,); raises PictureError, or EncoderError."""
-        # Pillow, which a search by text does without.
+        """The unit vector of a picture file (dimension,); raises PictureError, or EncoderError."""
+        # Pillow, which text searches do not need.
         from retrieval.pictures import CATALOG_WIDTH, decode, on_white
 
         vector: Vectors = self.encoder.encode_pictures([on_white(decode(content, CATALOG_WIDTH))])[0]
@@ -261,7 +261,7 @@ class SearchedPictures:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A version, opened. `notices` says what was passed over to find a whole one."""
+    """An opened version. `notices` names the versions that were skipped to find an intact one."""
 
     manifest: Manifest
     products: Products
@@ -271,37 +271,37 @@ class Snapshot:
     vectors: VectorIndex
     encoder: Encoder
     states: TokenStates | None
-    """None in a version whose encoder gives no states of tokens."""
+    """None in a version whose encoder computes no token states."""
     signals: ProductSignals
     types: ProductTypes
     values: NamedValues
     groups: ProductGroups
     pictures: SearchedPictures | None = None
-    """None in a version without pictures, and where their encoder cannot be used."""
+    """None in a version without pictures, and if their encoder cannot be used."""
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
-    """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
+    """The reason why its cluster did not respond when it was opened, or empty; a later search may reach it."""
 
     @property
     def built(self) -> float:
-        """When it was built, in seconds since 1970: what training and measuring tell products' ages from, so that they
-        are the same tomorrow."""
+        """Build time in seconds since 1970, from which training and evaluation compute products' ages, so that they are
+        reproducible."""
         return datetime.fromisoformat(self.manifest.created).timestamp()
 
     @property
     def without_cluster(self) -> Snapshot:
-        """The same version with whatever is in a cluster lost."""
+        """The same version, without anything that is in a cluster."""
         searched = partial(searched_fields, analyzer=self.analyzer, weights=self.manifest.weights)
         keyword = NullKeywordIndex(self.products, self.catalog, searched)
         return replace(self, keyword=keyword, vectors=self.vectors.without_cluster)
 
     def expanded_by(self, expansions: Expansions) -> Snapshot:
-        """The same version, whose queries are expanded by learned terms, too."""
+        """The same version, whose queries are also expanded by learned terms."""
         return replace(self, analyzer=Analyzer(self.analyzer.synonyms, expansions))
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
-        """The same version with the vectors of another encoder, which are in this folder, and the token states beside
-        it, if there are any."""
+        """The same version with the vectors of another encoder in this folder, and the token states next to it, if
+        any."""
         from indexer.embedding import measure_cutoff
         from retrieval.index.faiss import FaissIndex
         from retrieval.index.vectors import VECTORS_FILE
@@ -330,19 +330,19 @@ def open_snapshot(
     encoder: Encoder | None = None,
     load: Callable[[Path], Encoder] = shared_encoder,
 ) -> Snapshot:
-    """Opens the version that serves; `encoder` is used again where it is the one that made its vectors, and `load`
-    opens another one.
+    """Opens the serving version. `encoder` is reused if it made the version's vectors; otherwise `load` opens the right
+    one.
 
-    A cluster that does not respond is no reason not to open: a notice says so. Raises StoreMissingError,
-    StoreForeignError or StoreDamagedError for a directory that cannot serve, or whose cluster lacks the version,
-    EncoderError where the model cannot be loaded or makes other vectors, ClusterRefusedError where the cluster refuses.
+    If the cluster does not respond, a notice says so. Raises StoreMissingError, StoreForeignError or StoreDamagedError
+    for a directory that cannot serve, or whose cluster lacks the version, EncoderError if the model cannot be loaded or
+    computes other vectors, ClusterRefusedError if the cluster refuses.
     """
     for _ in range(_TRIES - 1):
         versions = store.versions()
         try:
             return _opened(store, connection, encoder, load)
         except (StoreDamagedError, EncoderUnavailableError):
-            # A version that was removed under our hands by a rebuild is no damage: the newer one is there.
+            # A version that a rebuild just removed is not damage: the newer one is there.
             if store.versions() == versions:
                 raise
     return _opened(store, connection, encoder, load)
@@ -350,8 +350,8 @@ def open_snapshot(
 
 @contextmanager
 def serving_snapshot(root: Path, settings: Settings | None = None) -> Iterator[Snapshot]:
-    """The version of an index directory that serves, as it was published, while the context lasts; its cluster is named
-    by `settings`, or those of the file and the environment. Raises what `open_snapshot` does."""
+    """The serving version of an index directory as it was published, for the duration of the context; its cluster is
+    named by `settings`, or those of the file and the environment. Raises like `open_snapshot`."""
     store = Store(root)
     with closing(Connection(store, settings)) as connection:
         yield open_snapshot(store, connection)
@@ -397,7 +397,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
 def _keyword(
     store: Store, manifest: Manifest, catalog: FieldCatalog, connection: Connection
 ) -> tuple[KeywordIndex, tuple[str, ...], str]:
-    """The keyword index, what is wrong with it although it can be used, and why it could not be asked."""
+    """The keyword index, its notices if it is usable, and the reason if its cluster did not respond."""
     if manifest.cluster is None:
         from retrieval.index.tantivy import TantivyIndex
 
@@ -408,7 +408,7 @@ def _keyword(
         versions.check(manifest)
         trouble = versions.sync_alias(manifest)
     except ClusterUnavailableError as error:
-        return index, (), f"searches go by vectors alone until the cluster answers: {error}"
+        return index, (), f"searches use vectors alone until the cluster responds: {error}"
     except StoreDamagedError as error:
         cure = f"fill it from the version: shelfwise rebuild {store.root} --backend elasticsearch"
         raise StoreDamagedError(f"{error}; {cure}") from error
@@ -419,7 +419,7 @@ def _vectors(store: Store, manifest: Manifest, connection: Connection) -> Vector
     folder = store.version_folder(manifest.version)
     if manifest.cluster and manifest.cluster.vectors:
         return connection.versions().open_vectors(manifest, folder)
-    # Loaded when the first index is opened: importing the engine stays fast.
+    # Loaded when the first index is opened, so that importing the engine stays fast.
     from retrieval.index.faiss import FaissIndex
 
     return FaissIndex(folder / VECTORS_FOLDER)
@@ -430,7 +430,7 @@ def _pictures(store: Store, manifest: Manifest, connection: Connection) -> tuple
     if (info := manifest.pictures) is None:
         return None, ""
     try:
-        # torch, which an index without pictures may do without.
+        # torch, which an index without pictures need not have.
         from retrieval.encoders.pictures import shared_picture_encoder
         from retrieval.index.pictures import PictureIndex
 
@@ -447,7 +447,7 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
     states = StoredStates(folder / STATES_FOLDER)
     if states.info != manifest.states or (states.encoder, states.size) != (manifest.encoder, manifest.products):
         message = (
-            f"version {manifest.version} does not agree with itself: its token states are of {states.size} products by "
+            f"version {manifest.version} is inconsistent: its token states are of {states.size} products by "
             f"{states.encoder}, its manifest is of {manifest.products} by {manifest.encoder}; rebuild the index"
         )
         raise StoreDamagedError(message)
@@ -455,17 +455,17 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
 
 
 def stored_analyzer(folder: Path) -> Analyzer:
-    """The text analysis of this program with the synonyms of a version; raises SettingError where those are damaged."""
+    """The text analysis of this program with the synonyms of a version; raises SettingError if those are damaged."""
     return Analyzer(Synonyms.stored(folder / SYNONYMS_FILE))
 
 
 def check_analyzer(folder: Path, manifest: Manifest) -> Analyzer:
-    """The same; raises StoreForeignError where another text analysis made the version."""
+    """Like `stored_analyzer`; raises StoreForeignError if another text analysis built the version."""
     analyzer = stored_analyzer(folder)
     if analyzer.identity != manifest.analyzer:
         message = (
             f"version {manifest.version} was made with the text analysis {manifest.analyzer}, this program has "
-            f"{analyzer.identity}: a query would miss what it holds; rebuild the index"
+            f"{analyzer.identity}: queries would miss its contents; rebuild the index"
         )
         raise StoreForeignError(message)
     return analyzer
@@ -481,11 +481,11 @@ def _check_agreement(snapshot: Snapshot) -> None:
     }
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{size} in the {part}" for part, size in sizes.items())
-        raise StoreDamagedError(f"version {manifest.version} does not agree with itself: {listed}; rebuild the index")
+        raise StoreDamagedError(f"version {manifest.version} is inconsistent: {listed}; rebuild the index")
     if encoder.dimension != snapshot.vectors.dimension or encoder.identity != manifest.encoder:
         message = (
             f"dimension {snapshot.vectors.dimension} in the index ({manifest.encoder_name}), "
-            f"{encoder.dimension} in the encoder at hand: rebuild the index with the encoder that shall serve it"
+            f"{encoder.dimension} in the encoder: rebuild the index with the encoder that is to serve it"
         )
         raise EncoderMismatchError(message)
 

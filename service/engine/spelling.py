@@ -42,25 +42,25 @@ from retrieval.text.vocabulary import (
 from service.engine.snapshot import Snapshot
 
 SHORTEST_PART = 3
-"""Letters of each of two words that were typed as one."""
+"""Minimum length of each of two words that were typed as one."""
 _FREQUENT = 3
 _FREQUENT_IF_SHORT = 20
 _FREQUENT_IF_TWICE = 10
-"""How often a word must be there to be searched for unasked: the rarer it is, the likelier the typed one is another
-word, which the catalog lacks. More often where it was typed with `SHORTEST` letters, or with two edits."""
+"""Minimum frequency of a word for searching it without asking: the rarer it is, the likelier the typed word is another
+one, which the catalog lacks. Higher if the typed word has `SHORTEST` letters, or for two edits."""
 _MOST_COMPARED = 2_000
 _CHECKED = 20
-"""The best keyword matches of a query, among which the one with most of its words is looked for."""
+"""Number of best keyword matches of a query among which the one with the most words is looked for."""
 _MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
-"""Words that a prefix is completed to; those that are searched for together; and the share of all their texts that is
-enough of them."""
+"""Number of words to which a prefix is completed, number of those that are searched together, and the share of all
+their texts that is enough."""
 _CLEARLY = 3
-"""How many times more frequent the best word must be than the next one that is as near, to be sure of it."""
+"""How many times more frequent the best word must be than an equally near one for the correction to be certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A correction, and whether it is sure enough to be searched for at once."""
+    """A correction, and whether it is certain enough to be searched for at once."""
 
     text: str
     is_sure: bool
@@ -72,7 +72,7 @@ class Completion:
 
     text: str
     share: float
-    """Of the texts with a word that the last one begins, those with this word."""
+    """Share of this word in the texts with any word that the last one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,13 @@ class WordCorrector:
     """Corrects single words by the words of a catalog, whether or not they may be corrected."""
 
     def __init__(self, words: CatalogWords, is_visible: Callable[[str], bool] = lambda _: True) -> None:
-        """Words that are not visible correct and complete nothing."""
+        """Words that are not visible are not used for corrections or completions."""
         self._words = words
         self._is_visible = is_visible
 
     def correct(self, word: str, companions: Sequence[str] = ()) -> Correction | None:
-        """The correction of a folded word, None where no word is near; `companions`, the query's other words, decide
-        between words that are equally near. A correction of a word of the language is never sure."""
+        """The correction of a folded word; None if no word is near. `companions`, the query's other words, decide
+        between equally near words. The correction of a dictionary word is never certain."""
         edits = edits_of(word)
         if not edits:
             return None
@@ -103,7 +103,7 @@ class WordCorrector:
         return replace(found, is_sure=False) if found and found.is_sure and word in language_words() else found
 
     def complete(self, prefix: str) -> str:
-        """The most likely word that a misspelled prefix begins; empty where none is near."""
+        """The most likely word that a misspelled prefix begins; empty if none is near."""
         edits = edits_of(prefix)
         if not edits:
             return ""
@@ -116,7 +116,7 @@ class WordCorrector:
         begins: dict[str, int] = {}
         frequent = self._frequent(places)
         for rank, word in enumerate(frequent):
-            # Whichever length fits best; of words that begin the same the most frequent one.
+            # The length that fits best; among words with the same beginning, the most frequent one.
             for length in range(size - 1, size + 2):
                 begins.setdefault(word[:length], rank)
         near = process.extract(prefix, list(begins), scorer=OSA.distance, score_cutoff=edits, limit=None)
@@ -124,12 +124,12 @@ class WordCorrector:
         return next(filter(self._is_visible, ranked), "")
 
     def words_from(self, prefix: str) -> list[str]:
-        """The most frequent words that begin so."""
+        """The most frequent words with a prefix."""
         inside = self._words.postings.prefix_positions(prefix)
         return list(filter(self._is_visible, self._frequent(np.arange(inside.start, inside.stop), _MOST_BEGUN)))
 
     def _near(self, word: str, edits: int) -> list[_Near]:
-        """The words within so many edits that are as near as the nearest."""
+        """The nearest words within a number of edits."""
         words = self._words
         differing = np.bitwise_count(words.letters ^ np.uint32(letter_set(word)))
         apart = np.abs(words.lengths.astype(np.int16) - len(word))
@@ -143,8 +143,8 @@ class WordCorrector:
         return []
 
     def _best(self, word: str, near: list[_Near], companions: Sequence[str]) -> Correction:
-        """Of words that are equally near the one that goes with the others; then by first letter, then the more
-        frequent one."""
+        """Among equally near words, the one that occurs with the others; then by first letter, then the more frequent
+        one."""
 
         def rank(each: _Near) -> tuple[int, bool, int, str]:
             together = self._words.count_together([each.word, *companions]) if companions and len(near) > 1 else 0
@@ -152,14 +152,14 @@ class WordCorrector:
 
         ranked = sorted(((rank(each), each) for each in near), key=lambda pair: pair[0])
         (together, _, count, _), best = ranked[0]
-        # The counts have a minus before them.
+        # The counts are negated.
         is_clear = all(
             together <= _CLEARLY * min(other[0], -1) or count <= _CLEARLY * min(other[2], -1) for other, _ in ranked[1:]
         )
         return Correction(best.word, is_clear and -count >= _least_frequent(word, best))
 
     def _two_words(self, word: str) -> Correction | None:
-        """The two words that were typed as one, where products have both."""
+        """The two words that were typed as one, if products have both."""
         cuts = range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)
         pairs = [(word[:cut], word[cut:]) for cut in cuts if word[:cut] in self._words and word[cut:] in self._words]
         pairs = [pair for pair in pairs if self._is_visible(" ".join(pair))]
@@ -168,7 +168,7 @@ class WordCorrector:
         return Correction(min(found)[1], is_sure=True) if found else None
 
     def _frequent(self, places: Offsets, most: int = _MOST_COMPARED) -> list[str]:
-        """Words by their places, at most so many of them, the more frequent ones first."""
+        """The most frequent words among those at some positions, up to a number, more frequent ones first."""
         starts = self._words.postings.starts
         counts = starts[places + 1] - starts[places]
         order = np.argsort(-counts, kind="stable")[:most]
@@ -176,14 +176,14 @@ class WordCorrector:
 
 
 def _least_frequent(typed: str, correction: _Near) -> float:
-    """How often a word must be there to be searched for unasked; never is it where two edits gave another beginning."""
+    """Minimum frequency of a word for searching it without asking; infinite if two edits changed the beginning."""
     if correction.edits > 1:
         return _FREQUENT_IF_TWICE if correction.word[0] == typed[0] else math.inf
     return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
 
 
 class _VisibleFields(Mapping[str, FieldInfo]):
-    """The fields of a catalog that some products have, each looked up when it is named."""
+    """The fields of a catalog that some visible products have, each looked up when it is named."""
 
     def __init__(self, fields: Mapping[str, FieldInfo], is_visible: Callable[[str], bool]) -> None:
         self._fields = fields
@@ -203,7 +203,7 @@ class _VisibleFields(Mapping[str, FieldInfo]):
 
 
 class VisibleCatalog:
-    """The products that pass a filter: corrections, completions, suggestions and messages use only their words, values
+    """The products that pass a filter; corrections, completions, suggestions and messages only use their words, values
     and fields."""
 
     def __init__(self, snapshot: Snapshot, where: Condition | None = None) -> None:
@@ -219,11 +219,11 @@ class VisibleCatalog:
         return all(self._snapshot.keyword.search(each, 1, self.where).total for each in wanted)
 
     def count_value(self, field: str, value: str, total: int) -> int:
-        """The products that have a value of a field; `total` are those of the whole catalog."""
+        """The number of products with a value of a field; `total` is that of the whole catalog."""
         return total if self.where is None else self._count(Comparison(field, "=", value), self.where)
 
     def preferences(self, found: Iterable[Preference]) -> Iterator[Preference]:
-        """Preferences of a query with the values that these products have; those without any are left out."""
+        """The preferences of a query, with the values that these products have; those without any are left out."""
         for each in found:
             values = tuple(value for value in each.values if self.count_value(each.field, value, 1))
             if values:
@@ -258,7 +258,7 @@ class VisibleCatalog:
         return frozenset(rows[row] for row in self.visible_rows(np.array(list(rows), np.int64)))
 
     def best_match(self, text: str) -> tuple[int, float]:
-        """The most words of a query that one of its best keyword matches has, and the highest BM25; 0 without any."""
+        """The most words of a query in any of its best keyword matches, and the highest BM25; 0 without any."""
         keyword, groups = self._snapshot.keyword, self._snapshot.analyzer.groups(text)
         words = tuple(replace(group, is_enough=True) for group in groups if not group.is_character)
         found = keyword.search(words, _CHECKED, self.where)
@@ -269,10 +269,10 @@ class VisibleCatalog:
 
 
 class Corrector:
-    """Corrects queries by one catalog's words.
+    """Corrects queries by the words of one catalog.
 
-    A word stays where any searched field of a product has it or a synonym of it, where it is an identifier or has a
-    digit, where shoppers bought through a query with it, and where the store never corrects it.
+    A word is kept if a searched field of a product has it or a synonym of it, if it is an identifier or has a digit, if
+    shoppers bought something after a query with it, or if the store never corrects it.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class Corrector:
         sold: Collection[str] = (),
         protected: Collection[str] = (),
     ) -> None:
-        """Corrections use only words of `visible`; `sold` are words that shoppers bought through, `protected` those
+        """Corrections only use words of `visible`. `sold` are words of queries that led to purchases, `protected` those
         that the store never corrects, folded."""
         self._visible = visible
         self._snapshot = snapshot
@@ -293,7 +293,7 @@ class Corrector:
         self._protected = protected
 
     def correct_query(self, text: str) -> Correction | None:
-        """The correction of a query; None where it may be right."""
+        """The correction of a query; None if it may be right."""
         typed = TypedText(text)
         if typed.is_too_long:
             return None
@@ -306,8 +306,8 @@ class Corrector:
         return Correction(typed.replaced(words), all(each.is_sure for each in kept.values())) if kept else None
 
     def _is_intended(self, typed: TypedText, at: int, found: Mapping[int, Correction]) -> bool:
-        """Whether a word is a common one that the catalog lacks: "printer" is no misspelled planter. Other words that a
-        product has together with the correction make it likely again: "dill bit"."""
+        """Whether a word is a common one that the catalog lacks: "printer" is not a misspelled planter. It is corrected
+        if other words occur in a product together with the correction: "dill bit"."""
         if typed.words[at].word not in common_words():
             return False
         corrected = typed.replaced({place: each.text for place, each in found.items()})
@@ -320,9 +320,9 @@ class Corrector:
         return words > fewer or score > lower
 
     def completions(self, text: str) -> tuple[Completion, ...]:
-        """What a query may become whose last word is still being typed: with the words of the catalog that it begins,
-        the most frequent first, as many as are needed for most of their texts, and as it is where it is one of them.
-        Empty where the text is whole, or begins no word."""
+        """The queries that a text may become while its last word is still being typed: completed by the catalog's words
+        that begin with it, most frequent first, as many as cover most of their texts, and unchanged if it is a word
+        itself. Empty if the text is complete, or begins no word."""
         typed = TypedText(text)
         if typed.is_too_long or not typed.is_within_word or not is_correctable(typed.words[-1].word):
             return ()
@@ -344,8 +344,8 @@ class Corrector:
         return tuple(Completion(typed.replaced({at: word}), count / total) for count, word in kept)
 
     def correct_prefix(self, text: str) -> Iterator[str]:
-        """Corrections of a query that is still being typed, whose last word may be a prefix, the likeliest first; none
-        where it may be right. Words that sell are corrected, too: these are offers, where nothing begins as typed."""
+        """Corrections of a query that is still being typed, whose last word may be a prefix, likeliest first; none if
+        it may be right. Words that sell are corrected, too: these are offers for a text that begins no suggestion."""
         typed = TypedText(text)
         if typed.is_too_long or not typed.words:
             return
@@ -376,15 +376,15 @@ class Corrector:
         )
 
     def _replacements(self, typed: TypedText, end: int, *, is_offer: bool) -> dict[int, Correction]:
-        """Corrections of the words before `end`, by their places. In an offer that may also be another form of the same
-        word, which the search finds and suggestions do not."""
+        """Corrections of the words before `end`, by their positions. In an offer this may also be another form of the
+        same word, which the search finds and suggestions do not."""
         may_correct = self._is_unknown if is_offer else self._may_correct
         found: dict[int, Correction] = {}
         for at, each in enumerate(typed.words[:end]):
             if may_correct(each.word) and not self._is_half(typed, at):
                 correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
                 is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
-                # Last: in a cluster these are requests.
+                # Last, since these are requests in a cluster.
                 raw = typed.text[each.start : each.end]
                 if correction and (is_form or not self._stands(raw)) and self._visible.has_words(correction.text):
                     found[at] = correction
@@ -394,7 +394,7 @@ class Corrector:
         return word not in self._sold and self._is_unknown(word)
 
     def _is_unknown(self, word: str) -> bool:
-        """To titles, brands and categories, so that it may be a misspelling."""
+        """Whether titles, brands and categories lack a word, so that it may be misspelled."""
         return bool(edits_of(word)) and not self._is_known(word) and word not in self._protected
 
     def _is_known(self, word: str) -> bool:
@@ -406,27 +406,27 @@ class Corrector:
         return [word for word in others if self._is_known(word)]
 
     def _is_half(self, typed: TypedText, at: int) -> bool:
-        """Whether the catalog writes it as one word with a neighbour: the search finds that."""
+        """Whether the catalog writes a word and a neighbour as one word, which the search finds."""
         pairs = (typed.words[max(at - 1, 0) : at + 1], typed.words[at : at + 2])
         return any(len(pair) == 2 and self._is_known(pair[0].word + pair[1].word) for pair in pairs)
 
     def _stands(self, word: str) -> bool:
-        """Whether the search finds the word in anything, live changes among it."""
-        # In a cluster one request for both.
+        """Whether the search finds the word in any product, including live changes."""
+        # One request for both in a cluster.
         groups, where = self._snapshot.analyzer.groups(word), self._visible.where
         found = self._snapshot.keyword.retrieve(groups, identifier_key(word), 1, where)
         return found.matches.total > 0 or bool(self._visible.visible_rows(found.identifier_rows))
 
 
 MOST_WORDS = 16
-"""Words, or Chinese characters, of a text that is completed or corrected; nobody types more into a search box."""
+"""Maximum number of words, or Chinese characters, of a text that is completed or corrected."""
 _MOST_ENDINGS = 4
-"""Words of another text that one which is still being typed is completed to."""
+"""Maximum number of words of another text to which an incomplete word is completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypedWord:
-    """A word of a text, folded, with its place; a run of Chinese is one."""
+    """A word of a text, folded, with its position; a run of Chinese is one word."""
 
     start: int
     end: int
@@ -459,13 +459,13 @@ class TypedText:
             if not contains_chinese(each.word):
                 yield WordLookup(each.word, is_prefix=at == last and self.is_within_word)
             elif len(each.word) == 1:
-                # Whatever stands behind it.
+                # Whatever follows it.
                 yield WordLookup(each.word, is_prefix=True)
             else:
                 yield from (WordLookup(pair) for pair in index_words(each.word)[:-1])
 
     def replaced(self, words: Mapping[int, str]) -> str:
-        """The text with other words at some places of `words`, without lone surrogates, so that it can be encoded."""
+        """The text with other words at some positions of `words`, without lone surrogates, so that it is encodable."""
         pieces, done = [], 0
         for at in sorted(words):
             pieces += [self.text[done : self.words[at].start], words[at]]
@@ -481,7 +481,7 @@ class TypedText:
         return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MOST_ENDINGS))
 
     def spans_in(self, text: str, *, partly: bool = False) -> Spans | None:
-        """Where a text has the typed words; None where one is missing, unless `partly`."""
+        """The spans of the typed words in a text; None if one is missing, unless `partly`."""
         there = list(_words(text))
         found: set[tuple[int, int]] = set()
         last = len(self.words) - 1
@@ -502,8 +502,8 @@ def _words(text: str) -> Iterator[TypedWord]:
 
 
 def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go_on: bool) -> tuple[int, int] | None:
-    """The part of another text's word that was typed, in one of the `wanted` forms; all of it where folding changed its
-    length."""
+    """The part of another text's word that was typed, in one of the `wanted` forms; the whole word if folding changed
+    its length."""
     at = 0
     if contains_chinese(typed.word):
         at = other.word.find(typed.word) if contains_chinese(other.word) else -1
@@ -517,7 +517,7 @@ def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go
 
 
 def _completion(typed: TypedWord, other: str) -> str:
-    """The word that a typed one begins; in a run of Chinese up to the end of a word."""
+    """The word that a typed one begins; in a run of Chinese, up to the end of a word."""
     if not contains_chinese(typed.word):
         return other if other.startswith(typed.word) else ""
     at = other.find(typed.word)
@@ -528,7 +528,7 @@ def _completion(typed: TypedWord, other: str) -> str:
 
 
 def _apart(spans: list[tuple[int, int]]) -> Spans:
-    """Ascending spans, merged where they overlap."""
+    """Ascending spans, merged if they overlap."""
     merged: list[tuple[int, int]] = []
     for start, end in spans:
         if merged and start < merged[-1][1]:
@@ -539,7 +539,7 @@ def _apart(spans: list[tuple[int, int]]) -> Spans:
 
 
 Spans = tuple[tuple[int, int], ...]
-"""Where a text has the typed words: start and end in characters, ascending and disjoint; a page shows them bold."""
+"""Spans of the typed words in a text: start and end in characters, ascending and disjoint; pages show them bold."""
 
 
 class QuerySource(StrEnum):
@@ -562,11 +562,11 @@ class SuggestedQuery:
 
 @dataclass(frozen=True, slots=True)
 class SuggestedCategory:
-    """A category; the spans are of `text`, its path as a page shows it."""
+    """A category; the spans refer to `text`, its path for display."""
 
     path: tuple[str, ...]
     count: int
-    """Products in it or below, when the version was built; with a filter those that pass it now."""
+    """Number of products in it or below, at build time; with a filter, of those that pass it now."""
     text: str
     spans: Spans
 
@@ -577,13 +577,13 @@ class SuggestedBrand:
 
     name: str
     count: int
-    """Products of it, when the version was built; with a filter those that pass it now."""
+    """Number of its products, at build time; with a filter, of those that pass it now."""
     spans: Spans
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestedProduct:
-    """A product, as it is now; the spans are of its title."""
+    """A product in its current state; the spans refer to its title."""
 
     product: Product
     spans: Spans
@@ -598,10 +598,10 @@ class Suggestions:
     brands: tuple[SuggestedBrand, ...] = ()
     products: tuple[SuggestedProduct, ...] = ()
     corrected: str = ""
-    """The corrected text that they are for, where nothing begins as typed."""
+    """The corrected text that they complete, if no suggestion begins with the typed text."""
     degraded: tuple[str, ...] = ()
-    """"words" in a version of an older program; where the cluster does not answer "corrections", or "filters" with one,
-    and then there are no suggestions."""
+    """"words" in a version of an older program. If the cluster does not respond: "corrections", or "filters" with a
+    filter, and then there are no suggestions."""
 
     def __bool__(self) -> bool:
         return bool(self.queries or self.categories or self.brands or self.products)

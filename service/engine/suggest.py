@@ -1,4 +1,4 @@
-"""Suggestions, corrections and related searches, by the words of the version that serves and by popular queries."""
+"""Suggestions, corrections and related searches, by the words of the serving version and by popular queries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MOST_SUGGESTIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class _VersionWords:
-    """The words of one version; None where it has none, and why."""
+    """The words of one version; None if it has none, and the reason."""
 
     version: str = ""
     words: CatalogWords | None = None
@@ -54,7 +54,7 @@ class _VersionWords:
 
 
 class Suggester:
-    """Suggests for one index directory. Safe to share between threads."""
+    """Suggests for one index directory. Threads may share it."""
 
     def __init__(self, root: Path, popularity: ReloadedFile[Popularity]) -> None:
         self._store = Store(root)
@@ -65,11 +65,11 @@ class Suggester:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What suggestions have to do without, or nothing."""
+        """Reasons why suggestions are incomplete."""
         return (*self._opened.notices, *self._popular_queries.notices)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up another version's words, and what was made of events since the last look."""
+        """Loads another version's words, and tables that changed since the last check."""
         self._words(snapshot)
         self._popular_queries.reload_if_changed()
 
@@ -82,8 +82,8 @@ class Suggester:
         relevance: Relevance = DEFAULT_RELEVANCE,
         where: Condition | None = None,
     ) -> Suggestions:
-        """Suggestions for the text typed so far, by products that pass `where` and that no rule keeps out, corrected as
-        the settings allow; raises QueryError for an invalid text or size."""
+        """Suggestions for the text typed so far, from products that pass `where` and that no rule excludes, corrected
+        as the settings allow; raises QueryError for an invalid text or size."""
         _check(text, size)
         words, popular = self._words(snapshot), self._popular_queries.value
         visible = VisibleCatalog(snapshot, where)
@@ -107,8 +107,8 @@ class Suggester:
     def did_you_mean(
         self, snapshot: Snapshot, text: str, relevance: Relevance, where: Condition | None
     ) -> Correction | None:
-        """The correction of a whole query by words of products that pass `where`, sure only if it finds better.
-        None where the query may be right, or the settings turn corrections off. Raises as the keyword index."""
+        """The correction of a whole query by words of products that pass `where`, certain only if it finds better
+        products. None if the query may be right or settings turn corrections off. Raises like the keyword index."""
         if relevance.typo_tolerance is TypoTolerance.OFF:
             return None
         corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot, relevance.protected_words)
@@ -123,11 +123,11 @@ class Suggester:
         return corrector.completions(text) if corrector else ()
 
     def chosen_category(self, text: str) -> str:
-        """The category that shoppers choose from after a query; empty where too few have."""
+        """The category that shoppers choose from after a query; empty if too few have."""
         return self._popular_queries.value.category_of(text)
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
-        """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
+        """The queries related to a query, nearest first: as shoppers moved between them; else those that contain it."""
         _check(text, size)
         popular = self._popular_queries.value
         place = popular.places.get(query_key(text))
@@ -155,16 +155,16 @@ class Suggester:
     def _open(self, version: str) -> _VersionWords:
         folder = self._store.version_folder(version) / WORDS_FOLDER
         if not is_current(folder):
-            reason = f"{version} has no words to suggest and correct by, as an older program built it"
-            return _VersionWords(version, None, (f"{reason}; shelfwise rebuild makes them",))
+            reason = f"{version} has no words for suggestions and corrections, since an older program built it"
+            return _VersionWords(version, None, (f"{reason}; shelfwise rebuild adds them",))
         try:
             return _VersionWords(version, CatalogWords.open(folder))
         except StoreDamagedError as error:
-            return _VersionWords(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
+            return _VersionWords(version, None, (f"suggestions and corrections do not use the catalog: {error}",))
 
 
 def _saying_more(popular: PopularQueries, text: str) -> list[int]:
-    """The queries that have all words of a text, those asked most first."""
+    """The queries that have all words of a text, most frequent first."""
     typed = TypedText(f"{text} ")
     lookups = list(typed.lookups)
     if not lookups or typed.is_too_long:
@@ -173,7 +173,7 @@ def _saying_more(popular: PopularQueries, text: str) -> list[int]:
 
 
 def _check(text: str, size: int) -> None:
-    """Refuses what cannot be suggested for, naming the argument."""
+    """Validates the arguments; the error names the argument."""
     if not isinstance(text, str):
         raise QueryError(f"text is {type(text).__name__}, it must be str")
     if len(text) > MAX_TEXT:
@@ -185,7 +185,7 @@ def _check(text: str, size: int) -> None:
 
 
 _MAX_EXAMINED = 200
-"""Of each kind: the best known of those that have the words, which are then looked at one by one."""
+"""Number of the best known matches of each kind that are examined one by one."""
 _NO_ENTRIES = VocabularyEntries(FORMAT, (), (), (), 0)
 
 
@@ -198,7 +198,7 @@ class Completer:
     popular: PopularQueries
     popularity: Popularity
     words: CatalogWords | None
-    """None in a version without them: then only what shoppers asked is known."""
+    """None in a version without them; then only popular queries are suggested."""
     corrector: Corrector | None
     rules: CompiledRules | None = None
 
@@ -207,7 +207,7 @@ class Completer:
         return self.words.entries if self.words else _NO_ENTRIES
 
     def complete(self, typed: TypedText, size: int, known: str) -> Suggestions:
-        """At most `size` queries, none of them the `known` one, and half as many of each other kind."""
+        """At most `size` queries, without the `known` one, and half as many of each other kind."""
         if not known.strip() and size:
             return Suggestions(tuple(islice(_distinct("", self._popular_queries(typed)), size)))
         if not typed.words or typed.is_too_long or size < 1:
@@ -222,7 +222,7 @@ class Completer:
         )
 
     def _matching(self, typed: TypedText) -> tuple[Offsets, Offsets, Offsets, Offsets]:
-        """Of each kind those that have the words, best known first, each counted from 0."""
+        """The matches of each kind by number, from 0, best known first."""
         if self.words is None:
             return NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS
         found = self.words.postings.matching(typed.lookups)
@@ -237,7 +237,7 @@ class Completer:
             spans = typed.spans_in(query.text) if query.is_suggested and typed.words else ()
             if not query.is_suggested or (typed.words and not spans):
                 continue
-            # A misspelling that many make is not taught to others.
+            # A frequent misspelling is not suggested to others.
             is_right = query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))
             if is_right and self.visible.has_words(query.text):
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans or ())
@@ -255,7 +255,7 @@ class Completer:
                 yield SuggestedBrand(name, visible, spans)
 
     def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
-        """Those whose own name has a word: else all that is below "Tools" would come with it."""
+        """The categories whose own name has a word; otherwise "Tools" would match everything below it."""
         for at in found[:_MAX_EXAMINED]:
             path, count = self.entries.categories[at]
             text = CATEGORY_SEPARATOR.join(path)
@@ -265,7 +265,7 @@ class Completer:
                 yield SuggestedCategory(path, visible, text, spans)
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
-        """Those that are still there and still called so, and that no rule keeps out."""
+        """The matches that still exist under this title, and that no rule excludes."""
         kept_out = RuleFilter(self.rules, typed, known, self.snapshot)
         ordered = self._popular_first(found)
         inside = self.visible.visible_rows(np.array(ordered, np.int64))
@@ -273,7 +273,7 @@ class Completer:
             try:
                 product = self.snapshot.products[row]
             except IndexError:
-                # A live change took it away.
+                # Deleted by a live change.
                 continue
             if typed.spans_in(f"{product.title} {product.brand}") is not None and not kept_out.excludes(product):
                 yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
@@ -293,7 +293,7 @@ class Completer:
 
 
 def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:
-    """Without what is known already, and without those that say the same words again."""
+    """Suggestions without known ones and without repetitions of the same words."""
     seen = {query_key(known)}
     for query in queries:
         if (key := query_key(query.text)) not in seen:
@@ -302,12 +302,12 @@ def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[Suggest
 
 
 class RuleFilter:
-    """Judges the products that are suggested for one text. What a rule hides or leaves out is so for the text as it was
-    typed, for what it was corrected to, and for each query that it becomes by a product's own words: of "cordless dri"
-    the rules of "cordless drill" speak already."""
+    """Decides whether rules exclude a suggested product. Rules count that hide or filter products for the text as
+    typed, for its correction, and for each query that it becomes by a product's own words: for "cordless dri", the
+    rules of "cordless drill" apply already."""
 
     def __init__(self, rules: CompiledRules | None, typed: TypedText, known: str, snapshot: Snapshot) -> None:
-        """`typed` is the text that is completed, `known` the text in the search box."""
+        """`typed` is the text to complete, `known` the text in the search box."""
         self._rules = rules
         self._typed = typed
         self._known = known
@@ -315,10 +315,10 @@ class RuleFilter:
         self._roots = snapshot.catalog.category_roots
         self._now = time.time()
         self._passing: dict[tuple[str, ...], tuple[AllOf, frozenset[str]]] = {}
-        """By the queries that a product completes: the condition that it must pass, and the fields of that."""
+        """By the queries that a product completes: the condition that it must pass, and the fields of the condition."""
 
     def excludes(self, product: Product) -> bool:
-        """Whether this one is kept out."""
+        """Whether rules exclude this product."""
         if self._rules is None:
             return False
         completed = self._typed.completed_by(f"{product.title} {product.brand}")

@@ -29,37 +29,37 @@ if TYPE_CHECKING:
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
-    """One version; only name and size where its manifest cannot be read."""
+    """One version; only name and size if its manifest cannot be read."""
 
     version: str
     serves: bool
     bytes: int
-    """Of its own files; encoders are shared between versions."""
+    """Size of its own files; encoders are shared between versions."""
     created: str = ""
     products: int = 0
     changes: VersionChanges | None = None
     encoder: str = ""
     encoder_name: str = ""
     problem: str = ""
-    """What is missing or too short; checksums are for `shelfwise index verify`, which reads every byte."""
+    """Missing or truncated files; checksums are verified by `shelfwise index verify`, which reads every byte."""
 
 
 def list_versions(store: Store) -> list[VersionInfo]:
-    """All versions, oldest first, looked at without reading what is in their files.
+    """All versions, oldest first, without reading the contents of their files.
 
-    Raises StoreMissingError or StoreForeignError for a directory that is no index.
+    Raises StoreMissingError or StoreForeignError for a directory that is not an index.
     """
     store.check_ours()
     names = store.versions()
     problems = {name: _problem(store, name) for name in names}
     whole = [name for name in names if not problems[name]]
-    # An engine opens the current one, or the newest where that cannot be opened.
+    # An engine opens the current one, or the newest one if that cannot be opened.
     serving = named if (named := current_name(store)) in whole else next(reversed(whole), "")
     return [_info(store, name, problems[name], serves=name == serving) for name in names]
 
 
 def current_name(store: Store) -> str:
-    """The version that the pointer names, or nothing."""
+    """The version that the pointer names, or empty."""
     try:
         return store.current()
     except StoreError:
@@ -67,7 +67,7 @@ def current_name(store: Store) -> str:
 
 
 def current_manifest(store: Store) -> Manifest | None:
-    """The manifest of the version that the pointer names, or None where there is none that can be read."""
+    """The manifest of the version that the pointer names; None if it cannot be read."""
     try:
         return store.manifest(store.current())
     except StoreError:
@@ -75,7 +75,7 @@ def current_manifest(store: Store) -> Manifest | None:
 
 
 def has_static_encoder(root: Path) -> bool:
-    """Whether the version that serves is encoded by a table, which trains and encodes within minutes."""
+    """Whether the serving version uses a static encoder, which trains and encodes within minutes."""
     store = Store(root)
     manifest = current_manifest(store)
     try:
@@ -85,14 +85,14 @@ def has_static_encoder(root: Path) -> bool:
 
 
 def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:
-    """How the cluster is reached that the version which serves is in; None where it is in none. Raises SettingError
-    where the settings do not say."""
+    """How to reach the cluster of the serving version; None if it is in none. Raises SettingError if the settings do
+    not say."""
     manifest = current_manifest(Store(root))
     return settings.cluster if manifest and manifest.cluster else None
 
 
 def stored_encoding(index: Path) -> Encoding | None:
-    """What the version that serves holds for rankers; None where that cannot be read."""
+    """The data of the serving version that rankers read; None if it cannot be read."""
     from rerank.model_store import Encoding
 
     manifest = current_manifest(Store(index))
@@ -128,31 +128,31 @@ def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo
 
 
 def versions_before(store: Store, name: str) -> list[str]:
-    """The versions that are older than this one, oldest first; all, where the index does not hold it."""
+    """The versions older than this one, oldest first; all, if the index does not have it."""
     store.check_ours()
     names = store.versions()
     return names[: names.index(name)] if name in names else names
 
 
 class Rollback(msgspec.Struct, frozen=True):
-    """What a rollback did."""
+    """Result of a rollback."""
 
     previous_version: str
-    """The version that served; empty where none was named."""
+    """The version that served before; empty if none was named."""
     version: str
-    """The one that serves now."""
+    """The version that serves now."""
     products: int
     created: str
     passed_over: tuple[str, ...] = ()
-    """Versions that cannot serve, with the reason."""
+    """Versions that cannot serve, with the reasons."""
 
 
 def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> Rollback:
-    """Lets a version serve: the named one, or the newest before the current one that is whole.
+    """Makes a version serve: the named one, or the newest intact one before the current.
 
-    A version of the `cluster` is filled into it again where it is missing, and the alias follows. The caller holds the
-    lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the named one is not whole,
-    StoreForeignError where this program cannot serve it; the pointer then stays.
+    A version of the `cluster` is loaded into it again if it is missing, and the alias follows. The caller holds the
+    lock. Raises UnknownVersionError if there is no such version, StoreDamagedError if the named one is damaged,
+    StoreForeignError if this program cannot serve it; the pointer then stays.
     """
     before = current_name(store)
     if name:
@@ -170,7 +170,7 @@ def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = No
 def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:
     store.check_known(name)
     try:
-        # An engine would refuse it.
+        # An engine would reject it.
         check_analyzer(store.version_folder(name), store.manifest(name))
     except SettingError as error:
         raise StoreDamagedError(f"version {name} is damaged: {error}") from error

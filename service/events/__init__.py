@@ -1,1 +1,1 @@
-"""Events as a store keeps them: the event log, files for engines, erasure and retention."""
+"""Stored events: the event log, tables for engines, erasure and retention."""

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 DERIVED_FOLDER = "derived"
-"""Inside the folder of events: the tables derived from them."""
+"""Folder of derived tables inside the folder of events."""
 _REJECTS_TIME = "%Y-%m-%dT%H-%M-%S.%f"
 REJECTS_FOLDER = "rejected"
-"""Inside the folder of events: a file of rejected rows for each import."""
+"""Folder inside the folder of events with a file of rejected rows for each import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class RecordResult:
 
 
 class EventLog:
-    """The events of one store, with their intake. Safe to share between threads."""
+    """The events of one store, and their intake. Threads may share it."""
 
     def __init__(
         self, folder: Path, store: EventStore, intake: EventIntake, clock: Callable[[], datetime] = utc_now
@@ -54,11 +54,11 @@ class EventLog:
 
     @classmethod
     def open(cls, root: Path, settings: Settings, *, make: bool = True) -> Self:
-        """The events of an index directory, in its SQLite file, or in the cluster where the backend is that.
+        """Opens the events of an index directory, in its SQLite file, or in the cluster if that is the backend.
 
-        With `make` they may be the first ones, also before the first rebuild; without, StoreMissingError is raised
-        where there are none. Raises StoreError where they cannot be opened, the keys of their pseudonyms are missing,
-        or the directory is somebody else's, SettingError where a setting cannot be.
+        With `make`, the log is created if there are no events, even before the first rebuild; without it,
+        StoreMissingError is raised. Raises StoreError if they cannot be opened, the keys of their pseudonyms are
+        missing, or the directory belongs to another program, SettingError for an invalid setting.
         """
         with suppress(StoreMissingError):
             Store(root).check_ours()
@@ -73,7 +73,7 @@ class EventLog:
         store = open_store(root, settings, is_clustered=is_clustered)
         try:
             keys = settings.events.keys or folder / KEYS_FILE
-            # Nothing is under any pseudonym yet.
+            # No events with pseudonyms yet.
             is_new = not keys.exists() and not reject_files(folder) and not (folder / DERIVED_FOLDER).exists()
             pseudonyms = Pseudonyms(keys, make=is_new and store.count() == 0)
         except BaseException:
@@ -82,10 +82,10 @@ class EventLog:
         return cls(folder, store, EventIntake(pseudonyms, Masker(settings.events.regions)))
 
     def record(self, events: Iterable[Event]) -> RecordResult:
-        """Stores events durably; a duplicate is counted, not stored again.
+        """Stores events durably; duplicates are counted, not stored again.
 
-        Raises EventError where one is invalid, and none is stored; or where the id of one is another event's, and the
-        others are stored.
+        Raises EventError if an event is invalid, and stores none; or if an id belongs to another event, and stores the
+        others.
         """
         self.intake.pseudonyms.reload_if_changed()
         now = self._clock()
@@ -103,7 +103,7 @@ class EventLog:
         return RecordResult(appended.added, appended.duplicates)
 
     def prepare(self, events: Iterable[Event]) -> list[StoredEvent]:
-        """Events as `record` stores them, which stores nothing; raises EventError for an invalid one."""
+        """The events as `record` stores them, without storing; raises EventError for an invalid one."""
         now = self._clock()
         return [self.intake.prepare(each, now) for each in events]
 
@@ -118,7 +118,7 @@ class EventLog:
 
 
 def rejects_path(folder: Path, now: datetime) -> Path:
-    """The file of an import that begins now for rejected rows, inside the folder of events."""
+    """The path, inside the folder of events, for the rejected rows of an import that starts now."""
     return folder / REJECTS_FOLDER / f"{now.astimezone(UTC).strftime(_REJECTS_TIME)}.jsonl"
 
 
@@ -131,12 +131,12 @@ def rejects_time(path: Path) -> datetime:
 
 
 def reject_files(folder: Path) -> list[Path]:
-    """The files of rejected rows, the oldest first, inside the folder of events."""
+    """The files of rejected rows inside the folder of events, oldest first."""
     return sorted((folder / REJECTS_FOLDER).glob("*.jsonl"))
 
 
 def read_rejects(path: Path, kind: type[Row]) -> Iterator[tuple[bytes, Row]]:
-    """The lines of a file of rejected rows, each with its row; raises StoreDamagedError for a file of another kind."""
+    """The lines of a file of rejected rows, each with its row; raises StoreDamagedError for another kind of file."""
     decoder = msgspec.json.Decoder(kind)
     try:
         with path.open("rb") as file:
@@ -147,9 +147,9 @@ def read_rejects(path: Path, kind: type[Row]) -> Iterator[tuple[bytes, Row]]:
 
 
 def is_in_cluster(root: Path, settings: Settings) -> bool:
-    """Whether a store's events are kept in a cluster: as set, or as it is with the version that serves.
+    """Whether a store's events are in a cluster: by the setting, or by the serving version.
 
-    Raises StoreError where that version cannot be read.
+    Raises StoreError if that version cannot be read.
     """
     if settings.backend is not None:
         return settings.backend == "elasticsearch"
@@ -162,7 +162,7 @@ def is_in_cluster(root: Path, settings: Settings) -> bool:
 
 @contextmanager
 def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, ...]]:
-    """The stores besides the one in use that may hold events of this directory still, as after a change of backend."""
+    """The stores other than the current one that may still contain events of this directory, after a backend change."""
     is_clustered = is_in_cluster(root, settings)
     if (root / EVENTS_FOLDER / EVENTS_FILE).exists() if is_clustered else settings.elasticsearch.url:
         with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
@@ -175,7 +175,7 @@ def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventSt
     """The store of events of an index directory: its SQLite file, or in the cluster."""
     if not is_clustered:
         return SqliteEvents(root / EVENTS_FOLDER)
-    # A client that events on this machine do without.
+    # The client, which events on this machine do not need.
     from retrieval.elasticsearch.client import Cluster
     from retrieval.events.elasticsearch import ElasticsearchEvents
 
@@ -189,17 +189,17 @@ _EVER = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """The number of moved events, and of those that an interrupted move had copied before."""
+    """The number of moved events, and of those that an interrupted move had already copied."""
 
     moved: int
     repeated: int
 
 
 def move_events(source: EventStore, target: EventStore, advance: Callable[[int], None] = lambda _: None) -> MoveResult:
-    """Copies all events, and removes them from the source once each is durable in the target.
+    """Copies all events, and removes them from the source once they are durable in the target.
 
-    An interrupted move can be repeated. Raises StoreError, and removes nothing, where an event of the target has the id
-    of another one, or where events were recorded meanwhile.
+    An interrupted move can be repeated. Raises StoreError, and removes nothing, if an event of the target has the id of
+    another one, or if events were recorded meanwhile.
     """
     moved = repeated = 0
     days = source.days()
@@ -214,7 +214,7 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
                 moved += appended.added
                 repeated += appended.duplicates
                 advance(batch.height)
-    # Nothing is removed where events were recorded meanwhile.
+    # Nothing is removed if events were recorded meanwhile.
     source.expire(_EVER, expected=days)
     return MoveResult(moved, repeated)
 

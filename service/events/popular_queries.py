@@ -1,7 +1,7 @@
-"""Popular queries and the queries related to them, derived from the tables of events.
+"""Popular queries and their related queries, from the derived tables.
 
-STORE/popular_queries.json holds the queries that enough shoppers typed, under a checksum. Each refresh replaces it, and
-engines reload it. It has no query of fewer shoppers than `events.minimum_shoppers`.
+INDEX/popular_queries.json contains the queries that enough shoppers typed, under a checksum. Each refresh replaces it,
+and engines reload it. It has no query of fewer shoppers than `events.minimum_shoppers`.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 
 SCHEMA = 1
-"""Counts up when the file changes so that an older program could not read it."""
+"""Incremented when the file changes so that an older program cannot read it."""
 MOST_BYTES = 64 << 20
 
 
 class PopularQuery(msgspec.Struct, frozen=True):
-    """A query that enough shoppers asked."""
+    """A query of enough shoppers."""
 
     text: str
-    """As it is typed most often."""
+    """The most frequent spelling."""
     searches: int
     has_purchases: bool = False
-    """Whether something was bought through it."""
+    """Whether the query led to purchases."""
     is_suggested: bool = False
-    """Whether it finds what is chosen: only then it is suggested."""
+    """Whether it finds what shoppers choose; only then it is suggested."""
     related: tuple[int, ...] = ()
-    """The queries that go with it, by their places, the nearest first."""
+    """Positions of the related queries, nearest first."""
     category: str = ""
-    """The last name of the category that most acts on its hits are in; empty where none has enough."""
+    """Last name of the category of most acts on its hits; empty if no category has enough."""
     pages: tuple[tuple[str, int], ...] = ()
-    """The products on whose pages enough shoppers asked it, and how often, most first."""
+    """Ids of the products on whose pages enough shoppers asked it, with the number of times, most frequent first."""
 
 
 _FILE = SealedFile(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
@@ -58,34 +58,34 @@ _FILE = SealedFile(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQu
 
 @dataclass(frozen=True)
 class PopularQueries:
-    """The queries of a store, those that are asked most first."""
+    """The queries of a store, most frequent first."""
 
     queries: tuple[PopularQuery, ...] = ()
 
     @cached_property
     def places(self) -> Mapping[tuple[str, ...], int]:
-        """Each query's place by its words in any order; of several with the same words the one asked most."""
+        """Position of each query by its words in any order; of several with the same words, the most frequent."""
         return {query_key(query.text): at for at, query in reversed(list(enumerate(self.queries)))}
 
     @cached_property
     def postings(self) -> WordPostings:
-        """Which queries have which words."""
+        """The queries that contain each word."""
         return postings_of(
             [[part for word in words_of(each.text) for part in index_words(word)] for each in self.queries]
         )
 
     @cached_property
     def purchase_words(self) -> frozenset[str]:
-        """The words of queries that something was bought through."""
+        """The words of queries that led to purchases."""
         return frozenset(word for each in self.queries if each.has_purchases for word in words_of(each.text))
 
     def category_of(self, text: str) -> str:
-        """The category that most acts on the hits of a query are in, or nothing."""
+        """The category of most acts on the hits of a query, or empty."""
         place = self.places.get(query_key(text))
         return "" if place is None else self.queries[place].category
 
     def prepare(self) -> None:
-        """Computes the indexes of the queries, so that no search waits for them."""
+        """Computes the indexes of the queries in advance, so that no search waits for them."""
         _ = self.places, self.postings, self.purchase_words
 
 
@@ -93,20 +93,19 @@ NO_QUERIES = PopularQueries()
 
 
 def query_key(text: str) -> tuple[str, ...]:
-    """Equal for two queries of the same words."""
+    """Equal for queries with the same words."""
     return tuple(sorted(words_of(text)))
 
 
 def write_popular_queries(root: Path, queries: Sequence[PopularQuery], made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    """Replaces the file of an index directory; raises StoreError if it cannot be written."""
     _FILE.write(root / POPULAR_QUERIES_FILE, tuple(queries), made)
 
 
 def read_popular_queries(root: Path) -> PopularQueries:
-    """What the file of an index directory says; NO_QUERIES where there is none.
+    """The queries in the file of an index directory; NO_QUERIES if there is none.
 
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
+    Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     queries = _FILE.read(root / POPULAR_QUERIES_FILE, MOST_BYTES, _problem)
     return NO_QUERIES if queries is None else PopularQueries(queries)
@@ -114,24 +113,24 @@ def read_popular_queries(root: Path) -> PopularQueries:
 
 def _problem(queries: tuple[PopularQuery, ...]) -> str:
     is_right = all(0 <= at < len(queries) for query in queries for at in query.related)
-    return "" if is_right else "names related queries that it does not hold"
+    return "" if is_right else "refers to related queries that it does not contain"
 
 
 MOST_QUERIES = 20_000
 MOST_RELATED = 16
 _LEAST_WEIGHT, _LEAST_PROBABILITY = 20.0, 0.5
-"""Of a category that a query asks for: the weight of acts in it, and its probability."""
+"""Minimum weight of acts in a category for a query, and minimum probability of the category."""
 LEAST_NEAR = 0.1
-"""Of a cosine, or a share of changes, from which on two queries go together."""
+"""Minimum cosine, or share of changes, for two queries to be related."""
 _SHRINKAGE = 2.0
-"""Products in common at which a cosine counts half."""
+"""Number of common products at which a cosine counts half."""
 _BACKWARDS = 0.5
-"""What a change to a query counts for as a way back from it."""
+"""Weight of a change in the reverse direction."""
 _AT_ONCE = 1_000
 
 
 def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
-    """The queries of the tables, those that are asked most of late first."""
+    """The queries of the tables, most frequent of late first."""
     import polars as pl
 
     table = derived.queries.with_columns(_weight=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
@@ -174,7 +173,7 @@ def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[i
 
 
 def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
-    """Which query was replaced by which, as a share of all times that it was replaced."""
+    """How often each query was replaced by another one, as a share of all its replacements."""
     import polars as pl
 
     places = {query: at for at, query in enumerate(queries)}
@@ -188,11 +187,11 @@ def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int,
 def similar_by_products(
     queries: Sequence[str], labels: pl.DataFrame, least: float = 0.0
 ) -> Iterator[tuple[int, int, float]]:
-    """The pairs of queries after which the same products were chosen: their places, the first before the second, and
-    their similarity, `least` to 1.
+    """The pairs of queries after which the same products were chosen: their numbers, the smaller first, and their
+    similarity, `least` to 1.
 
-    The click cover graph of Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs; few products in
-    common count for less.
+    The click cover graph of Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs; few common
+    products count for less.
     """
     import polars as pl
 
@@ -206,7 +205,7 @@ def similar_by_products(
     for start in range(0, len(queries), _AT_ONCE):
         cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocsr()
         common = (there[start : start + _AT_ONCE] @ there.T).tocsr()
-        # Both have the same pattern, in the same order.
+        # Both have the same sparsity pattern, in the same order.
         cosines.sort_indices()
         common.sort_indices()
         found = (cosines.data * common.data / (common.data + _SHRINKAGE)).tolist()
@@ -217,7 +216,7 @@ def similar_by_products(
 
 
 def query_vectors(queries: Sequence[str], weights: pl.DataFrame, column: str) -> csr_array:
-    """(queries, values of the column) of unit length, of logarithms of weights."""
+    """Shape (queries, values of the column): unit vectors of log weights."""
     import polars as pl
     from scipy.sparse import csr_array
 

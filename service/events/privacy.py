@@ -23,17 +23,17 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """The erased data of a shopper, and the result of the search for what remains."""
+    """The erased data of a shopper, and the result of the search for remains."""
 
     events: int
     rejected_rows: int
     remaining_events: int
     remaining_rows: int
-    """Rows of derived tables under one of the shopper's pseudonyms."""
+    """Number of rows in derived tables with one of the shopper's pseudonyms."""
     files: int
-    """Files whose bytes were searched for the pseudonyms."""
+    """Number of files whose bytes were searched for the pseudonyms."""
     found_in: tuple[str, ...]
-    """Those that hold one."""
+    """Files that contain one."""
 
     @property
     def is_complete(self) -> bool:
@@ -47,10 +47,10 @@ def erase_pseudonyms(
     rows_of: Callable[[Collection[str]], int],
     others: Collection[EventStore] = (),
 ) -> ErasureReport:
-    """Removes the events of a shopper, known by the pseudonyms under every key, from the log and the other stores.
+    """Removes the events of a shopper, given the pseudonyms under every key, from the log and the other stores.
 
-    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms. Models
-    that were trained before are not trained further: see `erasures`.
+    `renew` recreates the derived tables without keeping old ones; `rows_of` counts their rows with pseudonyms. Models
+    trained before are not trained further: see `erasures`.
     """
     rejected = log.folder / REJECTS_FOLDER
     remove_unfinished(rejected)
@@ -61,7 +61,7 @@ def erase_pseudonyms(
         with lock_folder(rejected, None):
             rejected_rows = sum(_without(path, pseudonyms, sessions - {""}) for path in reject_files(log.folder))
     is_known = any(store.holds(pseudonyms) for store in (log.store, *others))
-    # Twice: an erasure that is killed counts, and so does a training that reads the events meanwhile.
+    # Twice: an erasure that is killed counts, as does a training that reads the events meanwhile.
     if is_known:
         _count_erasure(log.folder)
     events = sum(store.forget(pseudonyms) for store in (log.store, *others))
@@ -85,9 +85,9 @@ _ERASURES_FILE = "erasures.json"
 
 
 def erasures(folder: Path) -> int:
-    """A number that grows with each erasure of a shopper, of the folder of an index directory's events; 0 at first. The
-    weights of a model that learned under a smaller one hold something of a shopper who was erased: no training begins
-    with them. Raises StoreDamagedError for a file that cannot be read."""
+    """A number, initially 0, that grows with each erasure of a shopper; `folder` is that of an index directory's
+    events. A model trained under a smaller number may contain traces of an erased shopper, so no training starts from
+    its weights. Raises StoreDamagedError for a file that cannot be read."""
     path = folder / _ERASURES_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=int)
@@ -117,7 +117,7 @@ class _Row(msgspec.Struct):
 
 
 def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
-    """Removes the lines of a shopper, and those without a shopper in the same sessions; gives their number."""
+    """Removes the lines of a shopper, and those without a shopper in the same sessions; returns their number."""
     kept, removed = [], 0
     for line, row in read_rejects(path, _Row):
         owner = row.owner
@@ -144,24 +144,24 @@ def _holds(path: Path, needles: Collection[bytes]) -> bool:
 
 
 _OVERLAP = timedelta(days=1)
-"""How long after a rotation an import may still be at work with the old key."""
+"""Time after a rotation during which an import may still use the old key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiryReport:
-    """The removed events, of days before one (days since 1970, UTC), and the names of removed keys."""
+    """The removed events, of days before `before_day` (days since 1970, UTC), and the names of removed keys."""
 
     before_day: int
     events: int
     reject_files: int
-    """Files of rows that imports rejected."""
+    """Number of files of rejected rows."""
     keys: tuple[str, ...]
 
 
 def expire(log: EventLog, days: int, others: Collection[EventStore] = (), now: datetime | None = None) -> ExpiryReport:
-    """Removes the events of all days (UTC) that ended more than so many days ago, from the other stores, too.
+    """Removes the events of all days (UTC) that ended more than a number of days ago, also from the other stores.
 
-    Tables that were made of them are left: they are made anew by the next refresh.
+    Derived tables are not changed: the next refresh recreates them.
     """
     now = now or utc_now()
     before = milliseconds(now) // DAY_MS - days

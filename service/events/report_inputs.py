@@ -22,27 +22,27 @@ from service.events.event_log import read_rejects
 _UNUSED = ("key", "received", "session", "quantity", "rating")
 _DAYS = "days"
 _OF_PARTS = "-parts-"
-"""Separates the day in the name of its partials."""
+"""Separates the day in the names of its partial files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInputs:
-    """One generation of derived tables with its events; docs/derived.md says what the tables' columns mean."""
+    """One generation of derived tables with its events; docs/derived.md describes the columns of the tables."""
 
     window: Window
     made: datetime
-    """When the tables were made."""
+    """When the tables were created."""
     least_shoppers: int
     """Queries and products of fewer shoppers are not named."""
     threshold: float
-    """The least score of a flagged session."""
+    """Minimum score of a flagged session."""
     honest: pl.DataFrame
-    """Events of sessions that are not flagged, by session and time: columns of `CLEAN_SCHEMA`, `who` and `day`, the day
-    of the session; numbered as in `sessions`."""
+    """Events of unflagged sessions, by session and time: columns of `CLEAN_SCHEMA`, `who` and `day`, the day of the
+    session; numbered as in `sessions`."""
     flagged: pl.DataFrame
-    """The same of flagged sessions."""
+    """Events of flagged sessions, in the same form."""
     rejected: pl.DataFrame
-    """Of `ASIDE_SCHEMA`."""
+    """Rejected events, in the columns of `ASIDE_SCHEMA`."""
     sessions: pl.DataFrame
     queries: pl.DataFrame
     reformulations: pl.DataFrame
@@ -52,8 +52,8 @@ class ReportInputs:
 def read_inputs(folder: Path) -> ReportInputs:
     """The newest tables of a folder that `refresh` has written, with their events.
 
-    Raises StoreMissingError where there are none, or a refresh has replaced them meanwhile, StoreDamagedError where a
-    file cannot be read.
+    Raises StoreMissingError if there are none, or if a refresh has replaced them meanwhile, StoreDamagedError if a file
+    cannot be read.
     """
     derived = open_derived(folder)
     options, sessions = derived.manifest.options, derived.sessions
@@ -83,7 +83,7 @@ def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.
     # A day's sessions are numbered from 0, in the order of the table of sessions.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
     numbered = sessions.select("day", "is_fraud", _number="session_number", session_number=place)
-    # Not at import: polars starts its threads with the first query, and processes that are forked afterwards hang.
+    # Not at import: polars starts its threads with the first query, and processes forked afterwards hang.
     no_events = EMPTY.drop(_UNUSED).with_columns(day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
     tables = [no_events]
     for day, path in _days(folder, derived):
@@ -99,14 +99,14 @@ def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.
 
 
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    """A file of a day; a refresh removes the days that its tables are not made from."""
+    """A file of a day; a refresh removes the days from which its tables are not made."""
     if not path.parent.is_dir():
         raise StoreMissingError(
             f"{path.parent} no longer exists: a refresh has removed it; read the report again, or refresh the tables"
         )
     frame = read_frame(path)
     if frame.schema != schema:
-        raise StoreDamagedError(f"{path} has other columns than a day has; remove its folder and refresh")
+        raise StoreDamagedError(f"{path} has unexpected columns; remove its folder and refresh")
     return frame
 
 
@@ -133,7 +133,7 @@ class RowExample:
 
 @dataclass(frozen=True, slots=True)
 class EventExample:
-    """An event of the store, without its query and product, as it is one shopper's."""
+    """An event of the store, without its query and product, since it belongs to one shopper."""
 
     time: datetime
     kind: str
@@ -142,9 +142,9 @@ class EventExample:
 Example = TypeVar("Example", RowExample, EventExample)
 
 
-@dataclass(frozen=True)  # an alias of a generic class sets an attribute of what it makes
+@dataclass(frozen=True)  # an alias of a generic class sets an attribute on its instances
 class RejectCount(Generic[Example]):
-    """The number of rejects of one reason, with the first of them."""
+    """The number of rejects with one reason, and the first of them."""
 
     reason: str
     count: int
@@ -160,9 +160,9 @@ class RejectSummary:
     """Rejects by reason, the most frequent first."""
 
     rows: tuple[RejectedRows, ...]
-    """At imports."""
+    """Rows rejected by imports."""
     events: tuple[RejectedEvents, ...]
-    """By cleaning, of the events in the window."""
+    """Events in the window rejected by cleaning."""
 
 
 class _Row(msgspec.Struct):
@@ -173,7 +173,7 @@ class _Row(msgspec.Struct):
 
 
 def summarize_rows(paths: Iterable[Path]) -> tuple[RejectedRows, ...]:
-    """Counts the rows of reject files, the oldest first. Raises StoreDamagedError for a file of another format."""
+    """Counts the rows of reject files, oldest first. Raises StoreDamagedError for a file of another format."""
     rows = (row for path in paths for _, row in read_rejects(path, _Row))
     return _summarize((row.reason, RowExample(row.file, row.line, row.detail)) for row in rows)
 

@@ -1,9 +1,9 @@
-"""Signals derived from events that the engine ranks and recommends by: popularity, relations and query memory.
+"""Signals derived from events, by which the engine ranks and recommends: popularity, relations and query memory.
 
-STORE/popularity.json holds the decayed scores of the derived table `popularity`, STORE/relations.bin the first rows of
-each product in the derived tables `neighbours`, of the kind "view", and `relations`, STORE/query_memory.bin the derived
-table `query_memory`. Each refresh of the tables replaces them, under a checksum. They name products by id, so that a
-new version or a live change leaves them valid, and have no product or pair of too few shoppers.
+INDEX/popularity.json contains the decayed scores of the derived table `popularity`; INDEX/relations.bin the first rows
+of each product in the derived tables `neighbours`, of the kind "view", and `relations`; INDEX/query_memory.bin the
+derived table `query_memory`. Each refresh of the tables replaces them, under a checksum. They refer to products by id,
+so they stay valid after a new version or a live change, and omit products and pairs of too few shoppers.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from retrieval.store.manifest import MEMORY_FILE, POPULARITY_FILE, RELATIONS_FIL
 
 CURE = "shelfwise events refresh creates it again"
 SCHEMA = 1
-"""Counts up when the file changes so that an older program could not read it."""
+"""Incremented when the file changes so that an older program cannot read it."""
 MOST_POPULARITY_BYTES = 256 << 20
-"""Of the file: several million products."""
+"""Maximum size of the file: several million products."""
 _POPULARITY_FILE = SealedFile(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
 
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """The products that were chosen of late, by id: each one's score as a share of the highest in the store."""
+    """The recently chosen products, by id: each one's score as a share of the highest in the store."""
 
     shares: Mapping[str, float]
 
@@ -52,28 +52,27 @@ class Popularity:
         return np.array([self.shares.get(name, 0.0) for name in ids], np.float32)
 
     def of_rows(self, rows: Rows, id_of: Callable[[int], str]) -> NDArray[np.float32]:
-        """The same of products by their rows (c,), whose ids are looked up only where anything is known."""
+        """The shares of products by row (c,); ids are only looked up if any popularity is known."""
         if not self.shares:
             return np.zeros(len(rows), np.float32)
         return self.of(map(id_of, rows.tolist()))
 
 
 NO_POPULARITY = Popularity({})
-"""Where nobody has chosen anything yet, or nothing of it is told."""
+"""No choices yet, or popularity is not available."""
 PopularBefore = Callable[[datetime], Popularity]
-"""Tells what was popular at a time, by nothing that came later."""
+"""Popularity at a time, from earlier events only."""
 
 
 def write_popularity(root: Path, scores: Mapping[str, float], made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    """Replaces the file of an index directory; raises StoreError if it cannot be written."""
     _POPULARITY_FILE.write(root / POPULARITY_FILE, dict(sorted(scores.items())), made)
 
 
 def read_popularity(root: Path) -> Popularity:
-    """What the file of an index directory says; NO_POPULARITY where there is none.
+    """The popularity in the file of an index directory; NO_POPULARITY if there is none.
 
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
+    Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     scores = _POPULARITY_FILE.read(root / POPULARITY_FILE, MOST_POPULARITY_BYTES, _problem)
     return NO_POPULARITY if scores is None else Popularity.of_scores(scores)
@@ -81,13 +80,13 @@ def read_popularity(root: Path) -> Popularity:
 
 def _problem(scores: Mapping[str, float]) -> str:
     is_right = all(0 <= score < math.inf for score in scores.values())
-    return "" if is_right else "holds scores that are negative or not finite"
+    return "" if is_right else "contains scores that are negative or not finite"
 
 
 MOST_RELATED = 20
-"""Products that are kept beside each one, of each kind of relation and direction."""
+"""Number of products stored for each product, kind of relation and direction."""
 MOST_RELATIONS_BYTES = 4 << 30
-"""Of the file: several million products."""
+"""Maximum size of the file: several million products."""
 _RELATIONS_FILE = SealedArrays(
     SCHEMA,
     CURE,
@@ -103,12 +102,12 @@ _RELATIONS_FILE = SealedArrays(
     },
 )
 CO_VIEW = 0
-"""The code of a co-view; a relation has the place of its kind in `RelationKind`, from 1."""
+"""The code of a co-view; a relation has the position of its kind in `RelationKind`, from 1."""
 _KINDS, _EVIDENCE = tuple(RelationKind), tuple(RelationEvidence)
 _REVERSE = 0x80
-"""Added to the code of a relation that is seen from its other product."""
+"""Added to the code of a relation seen from its other product."""
 _TYPE_MARK = "\x1f"
-"""Before the name of a type, which has relations as products have."""
+"""Prefix of the name of a type, which has relations like a product."""
 
 
 Pair = tuple[str, str, float, Relation | None]
@@ -122,32 +121,31 @@ def kind_code(kind: RelationKind, *, reverse: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relations:
-    """Products by their ids, in the order of their UTF-8, with those that the same shoppers viewed (co-views), and with
-    those that are related to them; product types with related types. Read-only."""
+    """Products by their ids, ordered as UTF-8, with products that the same shoppers viewed (co-views) and related
+    products; product types with related types. Read-only."""
 
     ids: NDArray[np.uint8]
-    """The bytes of all ids, one after the other."""
+    """The concatenated bytes of all ids."""
     ends: NDArray[np.int64]
-    """(n + 1,): id i is `ids[ends[i]:ends[i + 1]]`."""
+    """Shape (n + 1,): id i is `ids[ends[i]:ends[i + 1]]`."""
     starts: NDArray[np.int64]
-    """(n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, co-views first, of each kind the
-    strongest first."""
+    """Shape (n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, co-views first, strongest
+    first within each kind."""
     others: NDArray[np.uint32]
-    """(p,): products by their places."""
+    """Shape (p,): positions of products."""
     strengths: NDArray[np.float32]
-    """(p,): 0 to 1; of co-views the similarity of `neighbours`: a cosine over shoppers, less where few viewed both."""
+    """Shape (p,), 0 to 1; for co-views the similarity of `neighbours`: a cosine over shoppers, less if few viewed."""
     kinds: NDArray[np.uint8]
-    """(p,): `CO_VIEW` or a `kind_code`."""
+    """Shape (p,): `CO_VIEW` or a `kind_code`."""
     evidence: NDArray[np.uint8]
-    """(p,): the place of the evidence in `RelationEvidence`; 0 for co-views."""
+    """Shape (p,): position of the evidence in `RelationEvidence`; 0 for co-views."""
     shoppers: NDArray[np.uint32]
-    """(p,): how many shoppers support a relation; 0 for co-views."""
+    """Shape (p,): number of shoppers who support a relation; 0 for co-views."""
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[Pair]) -> Self:
-        """From pairs in any order; of each product and kind the `MOST_RELATED` strongest are kept.
-
-        A relation counts from both sides, but for a substitute, which takes the place of the first one only."""
+        """From pairs in any order; the `MOST_RELATED` strongest of each product and kind are kept. A relation counts
+        from both sides, except a substitute, which only replaces the first product."""
         return cls._of_rows([row for pair in pairs for row in _rows_of(*pair)])
 
     @classmethod
@@ -174,18 +172,18 @@ class Relations:
         )
 
     def __len__(self) -> int:
-        """Products and types that anything is known of."""
+        """Number of products and types with any relation."""
         return len(self.ends) - 1
 
     def of(self, product_id: str) -> list[tuple[str, float]]:
-        """What the same shoppers viewed, the strongest first, each with its strength; nothing where too few did."""
+        """The co-viewed products, strongest first, each with its strength; empty if too few shoppers viewed it."""
         here = self._pairs_of(product_id)
         here = slice(here.start, here.start + int(np.count_nonzero(self.kinds[here] == CO_VIEW)))
         names = [self._bytes(other).decode() for other in self.others[here].tolist()]
         return list(zip(names, self.strengths[here].tolist(), strict=True))
 
     def related(self, product_id: str) -> list[tuple[str, Relation]]:
-        """The relations of a product with the other products' ids, of each kind the strongest first."""
+        """The relations of a product with the other products' ids, strongest first within each kind."""
         here = self._pairs_of(product_id)
         columns = (self.others, self.kinds, self.evidence, self.strengths, self.shoppers)
         found = zip(*(column[here].tolist() for column in columns), strict=True)
@@ -196,7 +194,7 @@ class Relations:
         ]
 
     def related_types(self, name: str) -> list[tuple[str, Relation]]:
-        """The types that go with a type, by `ProductTypes.name_of`, of each kind the strongest first."""
+        """The types that go with a type, by `ProductTypes.name_of`, strongest first within each kind."""
         return [(other.removeprefix(_TYPE_MARK), relation) for other, relation in self.related(_TYPE_MARK + name)]
 
     def _pairs_of(self, name: str) -> slice:
@@ -207,30 +205,30 @@ class Relations:
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
     def problem(self) -> str:
-        """What is wrong with the arrays, or nothing."""
+        """The problem of the arrays, or empty."""
         if not len(self.ends) == len(self.starts) > 0:
-            return "holds other ids than neighbours"
+            return "has ids that do not fit its neighbours"
         for bounds, held in ((self.ends, self.ids), (self.starts, self.others)):
             if bounds[0] != 0 or bounds[-1] != len(held) or (np.diff(bounds) < 0).any():
-                return "holds bounds that do not fit"
+                return "contains invalid bounds"
         columns = (self.strengths, self.kinds, self.evidence, self.shoppers)
         if any(len(each) != len(self.others) for each in columns) or (self.others >= len(self)).any():
-            return "names neighbours that it does not hold"
+            return "refers to neighbours that it does not contain"
         if ((self.kinds % _REVERSE) > len(_KINDS)).any() or (self.evidence >= len(_EVIDENCE)).any():
-            return "holds kinds of relations that are not known"
+            return "contains unknown kinds of relations"
         is_right = ((self.strengths >= 0) & (self.strengths <= 1)).all()
-        return "" if is_right else "holds strengths that are not within 0 and 1"
+        return "" if is_right else "contains strengths that are not within 0 and 1"
 
     def _bytes(self, place: int) -> bytes:
         return self.ids[self.ends[place] : self.ends[place + 1]].tobytes()
 
 
 _Row = tuple[str, str, float, int, int, int]
-"""A pair: its names, strength, code, the place of its evidence, and shoppers."""
+"""A pair: its names, strength, code, the position of its evidence, and shoppers."""
 
 
 def _rows_of(one: str, other: str, strength: float, relation: Relation | None) -> list[_Row]:
-    """A pair as seen from its first product, and from its other one where that is of use."""
+    """A pair as seen from its first product, and from its other one if that is useful."""
     if relation is None:
         return [(one, other, strength, CO_VIEW, 0, 0)]
     values = _EVIDENCE.index(relation.evidence), relation.shoppers
@@ -247,24 +245,23 @@ def _relation(code: int, evidence: int, strength: float, shoppers: int) -> Relat
 
 
 def type_node(name: str) -> str:
-    """A type, by `ProductTypes.name_of`, as a name in pairs."""
+    """The name of a type, by `ProductTypes.name_of`, in pairs."""
     return _TYPE_MARK + name
 
 
 NO_RELATIONS = Relations.of_pairs(())
-"""Where nobody has viewed anything yet, and no text names another product."""
+"""No views yet, and no text names another product."""
 
 
 def write_relations(root: Path, relations: Relations, made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    """Replaces the file of an index directory; raises StoreError if it cannot be written."""
     _RELATIONS_FILE.write(root / RELATIONS_FILE, _arrays_of(relations), made)
 
 
 def read_relations(root: Path) -> Relations:
-    """What the file of an index directory says; NO_RELATIONS where there is none.
+    """The relations in the file of an index directory; NO_RELATIONS if there is none.
 
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
+    Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     path = root / RELATIONS_FILE
     arrays = _RELATIONS_FILE.read(path, MOST_RELATIONS_BYTES)
@@ -274,7 +271,7 @@ def read_relations(root: Path) -> Relations:
 
 
 MOST_MEMORY_BYTES = 4 << 30
-"""Of the file: a hundred million rows."""
+"""Maximum size of the file: a hundred million rows."""
 _MEMORY_FILE = SealedArrays(
     SCHEMA,
     CURE,
@@ -289,21 +286,20 @@ _MEMORY_FILE = SealedArrays(
 
 
 def write_memory(root: Path, memory: QueryMemory, made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
+    """Replaces the file of an index directory; raises StoreError if it cannot be written."""
     _MEMORY_FILE.write(root / MEMORY_FILE, _arrays_of(memory), made)
 
 
 def read_memory(root: Path) -> QueryMemory:
-    """What the file of an index directory says, its rows memory-mapped; NO_MEMORY where there is none.
+    """The memory in the file of an index directory, its rows memory-mapped; NO_MEMORY if there is none.
 
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
+    Raises StoreDamagedError for a file that cannot be read or is damaged, StoreForeignError for one of another schema.
     """
     path = root / MEMORY_FILE
     arrays = _MEMORY_FILE.read(path, MOST_MEMORY_BYTES, mapped=True)
     if arrays is None:
         return NO_MEMORY
-    # Searched whole, and not aligned in the file: numpy would copy them for each search.
+    # Searched as a whole, and not aligned in the file, so numpy would copy them for each search.
     searched = {name: arrays[name].copy() for name in ("keys", "starts", "products")}
     return _whole(QueryMemory(**{**arrays, **searched}), path)
 

@@ -1,1 +1,1 @@
-"""The InstantSearch protocol: the requests of Algolia's open-source front-end libraries, answered by an engine."""
+"""The InstantSearch protocol: requests of Algolia's open-source front-end libraries, answered by an engine."""

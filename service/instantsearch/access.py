@@ -1,4 +1,4 @@
-"""The router of the protocol, and what its routes share: bodies, rights of keys, and the name of the index."""
+"""The router of the protocol, and what its routes share: bodies, rights of keys, and index names."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ from service.worker_group import WorkerGroup
 
 _MOST_LOGGED = 1_000
 _MOST_LOGGED_BYTES = 1_000
-"""Of a request's body and of its response."""
+"""Maximum logged length of a request's body and of its response."""
 _LOG_NAME = "requests"
-"""Of what workers share."""
+"""Name of the log among what workers share."""
 _KEY_PATHS = f"{PREFIX}keys"
-"""Of which no more is logged: bodies and paths have keys."""
+"""Paths whose bodies and responses are not logged, since they contain keys."""
 _SENT_KEY = re.compile(r'(apiKey"?\s*[:=]\s*"?)[^"&]+')
 _SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
 _OPENING_SECONDS, _OPENING_LOOK_SECONDS = 1.5, 0.05
-"""Until other workers have opened a new index; clients want the response to begin within two seconds."""
+"""Seconds to wait for other workers to open a new index, and between checks; clients expect a response within 2 s."""
 MOST_ITEMS = 1_000
-"""Rules or synonyms of one request."""
+"""Maximum number of rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
 _WRITING = ("addObject", "deleteObject", "deleteIndex", "editSettings")
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -74,12 +74,12 @@ LIST_BODY: dict[str, Any] = {
     }
 }
 
-Index = Annotated[str, Path(max_length=500, description="Any name; one that ends in `_price_desc` sorts so.")]
+Index = Annotated[str, Path(max_length=500, description="Any name; one that ends in `_price_desc` sorts accordingly.")]
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
 
 
 class LogEntry(Struct, frozen=True):
-    """One request of the protocol, as `getLogs` describes it."""
+    """One request of the protocol, as described by `getLogs`."""
 
     timestamp: str
     method: str
@@ -102,26 +102,26 @@ class RequestLog:
     """The last 1,000 requests of the protocol that the workers of a service answered, in memory."""
 
     def __init__(self, group: WorkerGroup) -> None:
-        """Takes over those of a worker that ended and had the same number."""
+        """Takes over the log of an ended worker with the same number."""
         self._group = group
         before = group.published(_LOG_NAME).get(group.number)
         self._entries: deque[LogEntry] = deque(_LOG.decode(before) if before else (), maxlen=_MOST_LOGGED)
         self._is_published = True
 
     def newest(self) -> list[LogEntry]:
-        """The entries, newest first; those of other workers as they shared them last."""
+        """The entries, newest first; those of other workers as last shared."""
         found = [entry for shared in self._group.of_others(_LOG_NAME) for entry in _LOG.decode(shared)]
         found = sorted([*found, *self._entries], key=lambda entry: entry.timestamp)
         return found[: -_MOST_LOGGED - 1 : -1]
 
     def publish(self) -> None:
-        """Shares the entries with the other workers, if there are more."""
+        """Shares new entries with the other workers."""
         if not self._is_published:
             self._is_published = True
             self._group.publish(_LOG_NAME, msgspec.msgpack.encode(list(self._entries)))
 
     async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
-        """Adds a request; texts are cut, and no header but the client's name is kept."""
+        """Adds a request; texts are truncated, and no header except the client's name is kept."""
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         body = _logged_text(await request.body())
         path, agent = request.url.path, request.headers.get("user-agent", "")[:200]
@@ -145,15 +145,15 @@ class RequestLog:
 
 
 def _logged_text(content: bytes) -> str:
-    """The begin of a body, without the key that it may hold."""
+    """The beginning of a body, without keys."""
     return _SENT_KEY.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
 
 
 class LoggedRoute(APIRoute):
-    """A route whose requests are in the log of the application."""
+    """A route whose requests are logged."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with the log around it."""
+        """The handler, with logging around it."""
         handle = super().get_route_handler()
 
         async def logged(request: Request) -> Response:
@@ -174,7 +174,7 @@ class LoggedRoute(APIRoute):
 
 
 class ProtocolRouter(WorkerRouter):
-    """Routes of the protocol, whose functions return types of msgspec, or a response that `responses` describes."""
+    """A router for functions that return msgspec types, or a response that `responses` describes."""
 
     def __init__(self, *, writes: bool = False) -> None:
         super().__init__(
@@ -202,7 +202,7 @@ async def _read_items(request: Request) -> Sequence[JsonObject]:
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise QueryError("the body must be a list of objects")
     if len(found) > MOST_ITEMS:
-        raise QueryError(f"the body has {len(found):,} entries, it may have {MOST_ITEMS:,}")
+        raise QueryError(f"the body has {len(found):,} entries, at most {MOST_ITEMS:,} are allowed")
     return cast(Sequence[JsonObject], found)
 
 
@@ -211,9 +211,8 @@ Items = Annotated[Sequence[JsonObject], Depends(_read_items)]
 
 
 def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
-    """The index of a name in the protocol: its own, an alias, a view of it, or a temporary index of it. A service with
-    one index has it under every name. Raises UnknownIndexError or IndexUnavailableError.
-    """
+    """The index of a name in the protocol: its own name, an alias, a view of it, or one of its temporary indexes. A
+    service with one index has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
     registry = indexes.registry
     if registry.root is None:
         context = indexes.get("")
@@ -229,8 +228,8 @@ def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
 
 
 def _find_index_of_task(indexes: RequestIndexes, name: str) -> ServiceContext:
-    """The same for a task; clients ask for that of a move under the name of a temporary index, which is gone then and
-    begins with that of its index."""
+    """Like `find_index`, for a task: clients request the task of a move under the name of a temporary index, which no
+    longer exists then and begins with the name of its index."""
     try:
         return find_index(indexes, name)
     except UnknownIndexError:
@@ -250,8 +249,8 @@ Contextual = Annotated[ServiceContext, Depends(_context_of)]
 
 
 def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> ServiceContext:
-    """The index of a name; of a service with several, a new one where there is none and the key may add objects. Raises
-    RequestError, UnknownIndexError, IndexUnavailableError, or SettingError for a name that cannot be one."""
+    """The index of a name. With several indexes, a missing one is created if the key may add objects. Raises
+    RequestError, UnknownIndexError, IndexUnavailableError, or SettingError for an invalid name."""
     try:
         return find_index(indexes, name)
     except UnknownIndexError:
@@ -266,7 +265,7 @@ def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> Servic
 
 
 async def _writable_context_of(request: Request, indexes: Indexes, payload: Payload) -> ServiceContext:
-    """As `find_or_create`; a move of an index that is not there makes none."""
+    """Like `find_or_create`; moving a missing index does not create it."""
     name: str = request.path_params["index"]
     is_move = request.scope["path"].endswith("/operation") and payload.get("operation") == "move"
     if is_move or indexes.registry.root is None:
@@ -277,11 +276,11 @@ async def _writable_context_of(request: Request, indexes: Indexes, payload: Payl
 
 
 Writable = Annotated[ServiceContext, Depends(_writable_context_of)]
-"""Before the permit of a route, so that this finds the new index."""
+"""Resolved before the permit of a route, so that the permit finds the new index."""
 
 
 def _key_of(request: Request, payload: JsonObject | None) -> str:
-    """The key in the headers, the query string or the body; names in the query string have no case."""
+    """The key in the headers, the query string or the body; names in the query string are case-insensitive."""
     parameters = {name.lower(): value for name, value in request.query_params.items()}
     return request.headers.get(_KEY) or parameters.get(_KEY) or text(payload or {}, "apiKey")
 
@@ -291,14 +290,14 @@ def permit_of(
 ) -> Permit:
     """The permit of a request's key for an index; raises RequestError.
 
-    A key that was made through the protocol needs one of `rights`, any other the scope.
+    A key created through the protocol needs one of `rights`, other keys need the scope.
     """
     return authorize(context, request, _key_of(request, payload), scope, rights)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedIndexes:
-    """The indexes that the parts of a request name, for a key that admits to each of them."""
+    """The indexes that the parts of a request name, for a key that may use each of them."""
 
     indexes: RequestIndexes
     permit: Permit
@@ -306,7 +305,7 @@ class NamedIndexes:
     rights: tuple[str, ...]
 
     def by_name_or_new(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
-        """The same, with new indexes where there are none, as `find_or_create`."""
+        """Like `by_name`, creating missing indexes as in `find_or_create`."""
         return {name: self._get(name, partial(find_or_create, self.indexes, self.permit)) for name in names}
 
     @property
@@ -329,7 +328,7 @@ class NamedIndexes:
 def named_indexes(
     indexes: RequestIndexes, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
 ) -> NamedIndexes:
-    """The indexes of a request whose path names none; raises RequestError as `permit_of` does."""
+    """The indexes of a request whose path names none; raises RequestError like `permit_of`."""
     permit = identify(indexes.shared, request, _key_of(request, payload), scope)
     check_right(permit, scope, rights)
     return NamedIndexes(indexes, permit, scope, rights)
@@ -371,7 +370,7 @@ async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
 
 
 MayAdministerKeys = Annotated[Permit, Depends(_administer)]
-"""No key of the protocol has the right."""
+"""No key of the protocol has this right."""
 MayReadLogs = Annotated[Permit, Depends(_read_logs)]
 MayList = Annotated[Permit, Depends(_list)]
 MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
@@ -386,7 +385,7 @@ Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
 
 
 def check_index(context: ServiceContext, name: str) -> None:
-    """Raises RequestError (404) for a name that is not that of the only index; before the first write every name is."""
+    """Raises RequestError (404) for a name other than that of the only index; before the first write, any is valid."""
     known = context.protocol_name()
     is_replica = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
     if known and name != known and not is_replica:
@@ -399,10 +398,10 @@ def check_index(context: ServiceContext, name: str) -> None:
 
 
 def check_writable(context: ServiceContext, name: str) -> None:
-    """Raises RequestError for a name that cannot be written to: of another index, or of a view of this one."""
+    """Raises RequestError for a name that cannot be written to: that of another index, or of a view of this one."""
     if context.companion(ProtocolStore).is_temporary(name):
         return
     if SORTED_INDEX.fullmatch(name) or is_suggestions_index(name):
-        message = f"{name[:100]!r} is a view of the index, which cannot be written to: write to the index itself"
+        message = f"{name[:100]!r} is a read-only view of the index: write to the index itself"
         raise RequestError(400, message, field="indexName")
     check_index(context, name)

@@ -45,17 +45,17 @@ _MOST_SHOWN = 1_000
 _DEFAULT_SHOWN = 20
 
 T = TypeVar("T")
-Key = Annotated[str, Path(max_length=4_096, description="A key, or `sw_ID` as lists have it.")]
-Replaces = Annotated[bool, Query(alias="clearExistingRules", description="Whether all other rules are deleted.")]
+Key = Annotated[str, Path(max_length=4_096, description="A key, or `sw_ID` as in lists.")]
+Replaces = Annotated[bool, Query(alias="clearExistingRules", description="Whether to delete all other rules.")]
 ReplacesSynonyms = Annotated[
-    bool, Query(alias="replaceExistingSynonyms", description="Whether all other synonyms are deleted.")
+    bool, Query(alias="replaceExistingSynonyms", description="Whether to delete all other synonyms.")
 ]
 
 router = ProtocolRouter()
 
 
 class DocumentList(Struct, frozen=True, rename="camel"):
-    """Some rules or synonyms, in the order of their ids."""
+    """Rules or synonyms, ordered by id."""
 
     hits: list[Document]
     nb_hits: int
@@ -80,28 +80,28 @@ class KeyList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class IndexEdit:
-    """A change of what belongs to an index, by a key that may make it."""
+    """A change of the data of an index, by an authorized key."""
 
     context: ServiceContext
     index: str
     who: str
 
     def check(self) -> None:
-        """Raises RequestError for the name of another index, and of a temporary one: its products have the settings of
-        the index that they are moved to."""
+        """Raises RequestError for the name of another index, or of a temporary one, whose products get the settings of
+        the index to which they are moved."""
         if self.context.companion(ProtocolStore).is_temporary(self.index):
-            message = f"{self.index[:100]!r} is a temporary index: its settings are those of the index itself"
+            message = f"{self.index[:100]!r} is a temporary index, which uses the settings of the index itself"
             raise RequestError(400, message)
         check_writable(self.context, self.index)
 
     def put(self, editor: DocumentEditor[Any, Any], documents: Iterable[Any], gone: Iterable[str] = ()) -> WriteResult:
-        """Adds or replaces rules or synonyms, all or none, and deletes those of the ids `gone`."""
+        """Adds or replaces rules or synonyms, all or none, and deletes the ids in `gone`."""
         self.check()
         editor.put(list(documents), gone=gone, who=self.who)
         return replace(self.done(), updated=now_text())
 
     def delete(self, editor: DocumentEditor[Any, Any], name: str) -> WriteResult:
-        """Deletes a rule or a synonym; raises RequestError (404) where it is not there."""
+        """Deletes a rule or a synonym; raises RequestError (404) if it does not exist."""
         self.check()
         _known(lambda each: editor.delete([each], who=self.who), name)
         return self.done()
@@ -121,7 +121,7 @@ MayEdit = Annotated[IndexEdit, Depends(_edit_of)]
 
 @router.get("/indexes/{index}/settings", summary="The settings")
 def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
-    """The settings that hold, by their names in the protocol."""
+    """The current settings, by their names in the protocol."""
     check_index(context, index)
     return read_settings(context.engine, stored)
 
@@ -130,7 +130,7 @@ def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, inde
 def put_settings(
     context: Writable, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
-    """Settings that are left out stay. `message` names what was not applied."""
+    """Omitted settings are unchanged. `message` names what was not applied."""
     edit = IndexEdit(context, index, permit.id)
     edit.check()
     notes = write_settings(context.engine, stored, payload, who=edit.who)
@@ -145,7 +145,7 @@ def save_rules(context: Contextual, edit: MayEdit, items: Items, clear: Replaces
 
 @router.post("/indexes/{index}/rules/search", summary="Find rules", openapi_extra=BODY)
 def search_rules(context: Contextual, _permit: MayReadSettings, payload: Payload, index: Index) -> DocumentList:
-    """Rules with all typed words, those with conditions of an `anchoring`, and those that are `enabled` or not."""
+    """Rules with all typed words, with conditions of an `anchoring`, and that are `enabled` or not."""
     check_index(context, index)
     anchoring = text(payload, "anchoring")
     found = [rule for rule in _rules(context.engine) if not anchoring or _anchoring_of(rule) == anchoring]
@@ -156,17 +156,17 @@ def search_rules(context: Contextual, _permit: MayReadSettings, payload: Payload
 
 @router.post("/indexes/{index}/rules/clear", summary="Delete all rules")
 def clear_rules(context: Contextual, edit: MayEdit) -> WriteResult:
-    """Rules that the protocol cannot express stay."""
+    """Rules that the protocol cannot express are kept."""
     return _put_rules(context, edit, [], clear=True)
 
 
 @router.get("/indexes/{index}/rules/{rule_id:path}", summary="One rule")
 def rule(context: Contextual, _permit: MayReadSettings, index: Index, rule_id: ObjectId) -> Document:
-    """A rule, as it was sent but for what has no effect."""
+    """A rule as it was sent, without what has no effect."""
     check_index(context, index)
     document = rule_document(_known(context.engine.rules.get, rule_id))
     if document is None:
-        raise RequestError(404, f"the rule {rule_id!r} does what the protocol has no words for; see /v1/rules")
+        raise RequestError(404, f"the rule {rule_id!r} cannot be expressed in the protocol; see /v1/rules")
     return document
 
 
@@ -178,7 +178,7 @@ def save_rule(context: Contextual, edit: MayEdit, payload: Payload, rule_id: Obj
 
 @router.delete("/indexes/{index}/rules/{rule_id:path}", summary="Delete a rule")
 def delete_rule(context: Contextual, edit: MayEdit, rule_id: ObjectId) -> WriteResult:
-    """It stays in the history, and can be restored."""
+    """The rule stays in the history and can be restored."""
     return replace(edit.delete(context.engine.rules, rule_id), updated=now_text())
 
 
@@ -199,13 +199,13 @@ def search_synonyms(context: Contextual, _permit: MayReadSettings, payload: Payl
 
 @router.post("/indexes/{index}/synonyms/clear", summary="Delete all synonyms")
 def clear_synonyms(context: Contextual, edit: MayEdit) -> WriteResult:
-    """Those that the version was built with stay."""
+    """Synonyms that the version was built with are kept."""
     return _put_synonyms(context, edit, [], clear=True)
 
 
 @router.get("/indexes/{index}/synonyms/{synonym_id:path}", summary="One synonym")
 def synonym(context: Contextual, _permit: MayReadSettings, index: Index, synonym_id: ObjectId) -> Document:
-    """A synonym, as it was sent."""
+    """A synonym as it was sent."""
     check_index(context, index)
     return synonym_document(_known(context.engine.synonyms.get, synonym_id))
 
@@ -218,7 +218,7 @@ def save_synonym(context: Contextual, edit: MayEdit, payload: Payload, synonym_i
 
 @router.delete("/indexes/{index}/synonyms/{synonym_id:path}", summary="Delete a synonym")
 def delete_synonym(context: Contextual, edit: MayEdit, synonym_id: ObjectId) -> WriteResult:
-    """It stays in the history."""
+    """The synonym stays in the history."""
     return replace(edit.delete(context.engine.synonyms, synonym_id), deleted=now_text())
 
 
@@ -229,9 +229,9 @@ def keys(indexes: Indexes, _permit: MayAdministerKeys) -> KeyList:
     return KeyList([key_document(each, now) for each in indexes.shared.keys.keys().values()])
 
 
-@router.post("/keys", summary="Make a key", openapi_extra=BODY)
+@router.post("/keys", summary="Create a key", openapi_extra=BODY)
 def make_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload) -> KeyResult:
-    """The key is sent only once."""
+    """The key is sent only in this response."""
     key = add_key(indexes.shared.keys, payload, _only_name(indexes), datetime.now(UTC))
     return KeyResult(key, created=now_text())
 
@@ -245,21 +245,21 @@ def key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyDocument:
 
 @router.put("/keys/{key}", summary="Change a key", openapi_extra=BODY)
 def change_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload, key: Key) -> KeyResult:
-    """Its rights are those that are sent; the key stays the same."""
+    """Replaces its rights; the key itself stays the same."""
     update_key(indexes.shared.keys, key, payload, _only_name(indexes), datetime.now(UTC))
     return KeyResult(key, updated=now_text())
 
 
 @router.delete("/keys/{key}", summary="Withdraw a key")
 def delete_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
-    """Takes effect within a second, also for keys that were narrowed from it."""
+    """Takes effect within a second, also for keys narrowed from it."""
     indexes.shared.keys.withdraw(find_key(indexes.shared.keys, key, datetime.now(UTC)).id)
     return KeyResult(deleted=now_text())
 
 
 @router.post("/keys/{key}/restore", summary="Restore a key")
 def restored_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
-    """One of the last 1,000 keys that were withdrawn."""
+    """Restores one of the last 1,000 withdrawn keys."""
     restore_key(indexes.shared.keys, key)
     return KeyResult(key, created=now_text())
 
@@ -295,7 +295,7 @@ def _anchoring_of(document: Document) -> str:
 
 
 def _known(find: Callable[[str], T], name: str) -> T:
-    """What is found by an id; raises RequestError (404) where there is nothing."""
+    """The result of a lookup by id; raises RequestError (404) if there is none."""
     try:
         return find(name)
     except (RuleError, SynonymError) as error:
@@ -303,7 +303,7 @@ def _known(find: Callable[[str], T], name: str) -> T:
 
 
 def list_documents(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
-    """A page of the documents with all words of the query in one of their texts."""
+    """A page of the documents that have all words of the query in one of their texts."""
     words = text(payload, "query").lower().split()
     size = integer(payload, "hitsPerPage", _DEFAULT_SHOWN, 1, _MOST_SHOWN)
     page = integer(payload, "page", 0, 0, 10**6)

@@ -1,4 +1,4 @@
-"""Routes of the protocol about the whole application: dictionaries, and the log of requests."""
+"""Routes of the protocol for the whole application: dictionaries, and the log of requests."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ from service.instantsearch.object_routes import WriteResult, now_text, published
 from service.instantsearch.request import JsonObject, flag, objects, text
 
 _MOST_ENTRIES = 1_000
-_STOP_WORDS = (
-    "stop words have no effect here: frequent words count little by themselves, and none is left out of a search"
-)
+_STOP_WORDS = "stop words have no effect here: frequent words have little weight, and no word is dropped from a search"
 
 router = ProtocolRouter()
 
@@ -54,7 +52,7 @@ class LogType(StrEnum):
 
 
 class LogList(Struct, frozen=True):
-    """Some of the last requests, newest first."""
+    """The last requests, newest first."""
 
     logs: list[LogEntry]
 
@@ -76,7 +74,9 @@ def change_dictionary(
     for number, request in enumerate(requests):
         action, body = text(request, "action"), request.get("body")
         if not isinstance(body, dict) or action not in ("addEntry", "deleteEntry"):
-            raise QueryError(f"requests[{number}] has an action, addEntry or deleteEntry, and a body with an objectID")
+            raise QueryError(
+                f"requests[{number}] must have an action, addEntry or deleteEntry, and a body with an objectID"
+            )
         if action == "addEntry":
             added = _to_synonym(dictionary, body, number)
             put[added.id] = added
@@ -92,7 +92,7 @@ def change_dictionary(
 def search_dictionary(
     context: Contextual, _permit: MayReadSettings, payload: Payload, dictionary: DictionaryName
 ) -> DocumentList:
-    """The entries of a `language`, or of all, with all typed words."""
+    """The entries of a `language`, or of all languages, with all typed words."""
     language = text(payload, "language")
     documents = map(_to_document, _entries(context.engine, dictionary))
     return list_documents([each for each in documents if language in ("", each["language"])], payload)
@@ -100,7 +100,7 @@ def search_dictionary(
 
 @router.get("/dictionaries/*/settings", summary="Settings of the dictionaries")
 def dictionary_settings(context: Contextual, _permit: MayReadSettings) -> dict[str, Any]:  # noqa: ARG001
-    """The program has no dictionaries of its own that could be disabled."""
+    """This service has no standard dictionary entries that could be disabled."""
     return {"disableStandardEntries": dict.fromkeys(Dictionary)}
 
 
@@ -137,7 +137,7 @@ def logs(
     index: Annotated[str, Query(alias="indexName", max_length=500)] = "",
     kind: Annotated[LogType, Query(alias="type")] = LogType.ALL,
 ) -> LogList:
-    """Of the last 1,000 requests of this service, in memory: a restart empties the log."""
+    """Entries of the last 1,000 requests of this service, in memory: a restart clears the log."""
     log: RequestLog = request.app.state.protocol_log
     found = [
         each
@@ -156,7 +156,7 @@ def _entries(engine: SearchEngine, dictionary: Dictionary) -> list[Synonym]:
 def _to_synonym(dictionary: Dictionary, body: JsonObject, number: int) -> Synonym:
     place, name, language = f"requests[{number}].body", text(body, "objectID"), text(body, "language")
     if not name or "/" in name or not language.isalpha():
-        raise QueryError(f"{place}: an entry has an objectID without a slash, and a language such as en")
+        raise QueryError(f"{place}: an entry must have an objectID without a slash, and a language such as en")
     identity = f"{dictionary}/{language}/{name}"
     field = "words" if dictionary is Dictionary.PLURALS else "decomposition"
     words = body.get(field)

@@ -1,4 +1,4 @@
-"""Rules and synonyms of the protocol, as rules and synonyms of the store and back."""
+"""Conversion of rules and synonyms between the protocol and the store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from service.instantsearch.request import JsonObject, Refinements, flag, integer
 Document = Annotated[dict[str, Any], Meta(title="Rule or synonym", extra_json_schema={"required": ["objectID"]})]
 _RULE_FIELDS = frozenset({"objectID", "conditions", "condition", "consequence", "description", "enabled", "validity"})
 _OWN_FIELDS = frozenset({"priority"})
-"""Which the protocol does not have."""
+"""Fields that the protocol does not have."""
 _WITHOUT_EFFECT = frozenset({"tags", "scope"})
 _READ_ONLY = frozenset({"_metadata", "_highlightResult"})
 _ANCHORING = {"is": Match.EXACT, "contains": Match.CONTAINS}
@@ -63,15 +63,15 @@ _FIELDS = frozenset(each.name for each in fields(Product)) | {"categories", "hie
 
 
 class RuleTranslator:
-    """Translates rules for one catalog."""
+    """Converts rules of the protocol to rules of the store, for one catalog."""
 
     def __init__(self, filters: FilterTranslator) -> None:
         self._filters = filters
         self.notes: list[str] = []
-        """What rules have that has no effect."""
+        """Parts of rules that have no effect."""
 
     def rule(self, document: JsonObject) -> Rule:
-        """The rule of a document; raises RuleError, which names the rule and the field, for what it cannot do."""
+        """The rule of a document; raises RuleError, which names the rule and the field, for unsupported parts."""
         rule_id = text(document, "objectID")
         try:
             return validate_rule(self._rule(rule_id, document))
@@ -84,7 +84,7 @@ class RuleTranslator:
             self.notes.append(f"rule {rule_id!r}: not applied: {', '.join(ignored)}")
         actions = tuple(self._actions(rule_id, _object(document, "consequence")))
         if not actions:
-            raise QueryError(f"consequence does nothing; it can have {', '.join(sorted(_CONSEQUENCES))}")
+            raise QueryError(f"consequence has no effect; it can have {', '.join(sorted(_CONSEQUENCES))}")
         return Rule(
             rule_id,
             actions,
@@ -100,7 +100,7 @@ class RuleTranslator:
         ranges = _list(document, "validity")
         for name, given in (("conditions", conditions), ("validity", ranges)):
             if len(given) > 1:
-                raise QueryError(f"{name} has {len(given)} entries, a rule can have one; make a rule of each")
+                raise QueryError(f"{name} has {len(given)} entries, a rule can have one; create a rule for each")
         condition = conditions[0] if conditions else {}
         _check_names(condition, _CONDITIONS, "conditions[0].")
         if flag(condition, "alternatives", default=False):
@@ -146,7 +146,7 @@ class RuleTranslator:
             yield Data(dict(data))
 
     def _lift(self, entry: str) -> Boost | Bury:
-        """`brand:Bosch<score=2>` is a boost, `brand:-Bosch` a burial; so is an expression, `-(price < 10)`."""
+        """`brand:Bosch<score=2>` is a boost, `brand:-Bosch` a burial; expressions are allowed, too: `-(price < 10)`."""
         place = "consequence.params.optionalFilters"
         scored = _SCORED.fullmatch(entry.strip())
         if not scored:
@@ -173,7 +173,7 @@ class RuleTranslator:
 
 
 def rule_document(rule: Rule) -> Document | None:
-    """The protocol's document of a rule; None where it cannot say what the rule does."""
+    """The protocol's document of a rule; None if the protocol cannot express it."""
     consequence: Document = {}
     parameters: Document = {}
     try:
@@ -225,7 +225,7 @@ def _condition(when: When) -> Document:
 
 
 def _format_expression(filters: str) -> str:
-    """A filter of the store as the protocol writes it; raises ValueError where it cannot."""
+    """A filter of the store in the protocol's syntax; raises ValueError if that is not possible."""
     tree = parse_filter(filters)
     return "" if tree is None else _format_tree(tree)
 

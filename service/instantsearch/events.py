@@ -16,7 +16,7 @@ from service.instantsearch.request import JsonObject, objects
 MOST_EVENTS = 1_000
 _MOST_OBJECTS = 100
 _WIDGETS_VIEW = "Hits Viewed"
-"""Name of the views that the libraries send automatically: the search has recorded their impressions."""
+"""Name of the views that the libraries send automatically; the search already recorded their impressions."""
 _TELEMETRY = "instantsearch"
 _KINDS = {"click", "view", "conversion"}
 
@@ -62,7 +62,7 @@ def _parse_event(payload: JsonObject) -> Iterator[Event]:
 
 
 def _event_kind(kind: str, subtype: str, query_id: str) -> EventKind:
-    """A conversion without a subtype counts as a cart."""
+    """The kind of an event; a conversion without a subtype is a cart."""
     if kind == "conversion":
         return EventKind.PURCHASE if subtype == "purchase" else EventKind.CART
     if kind == "click":
@@ -81,12 +81,12 @@ def _text(payload: JsonObject, name: str) -> str:
     if value is None:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
-        # A token may be a customer's number.
+        # A token may be a customer number.
         return str(value)
     if not isinstance(value, str):
         raise EventError(f"bad {name}", f"{name} must be a text")
     if len(value) > MAX_ID_BYTES:
-        raise EventError(f"bad {name}", f"{name} has {len(value):,} characters, it may have {MAX_ID_BYTES}")
+        raise EventError(f"bad {name}", f"{name} has {len(value):,} characters, at most {MAX_ID_BYTES} are allowed")
     return value
 
 
@@ -97,7 +97,7 @@ def _texts(payload: JsonObject, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise EventError(f"bad {name}", f"{name} must be a list of texts")
     if len(value) > _MOST_OBJECTS:
-        raise EventError(f"bad {name}", f"{name} has {len(value)} entries, it may have {_MOST_OBJECTS}")
+        raise EventError(f"bad {name}", f"{name} has {len(value)} entries, at most {_MOST_OBJECTS} are allowed")
     return cast(list[str], value)
 
 
@@ -112,7 +112,7 @@ def _aligned(payload: JsonObject, name: str, products: Sequence[str], kind: type
 
 
 def _time(value: object) -> datetime | None:
-    """The time of milliseconds since 1970."""
+    """The time of a timestamp in milliseconds since 1970."""
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):

@@ -1,10 +1,10 @@
 """Filters of the protocol: expressions, facet filters, and the catalog fields that their attributes name.
 
 An expression is such as `brand:Bosch AND (price < 100 OR NOT colour:"dark blue") AND rating:3 TO 5`. AND binds tighter
-than OR; keywords are in capitals; a word by itself is a tag. Scores such as `<score=2>` are ignored.
+than OR; keywords are upper case; a single word is a tag. Scores such as `<score=2>` are ignored.
 
-Filters become trees, so that no value can escape its place. An attribute that no product has matches nothing, and its
-negation everything: a page may filter by what a catalog lacks.
+Filters are converted to trees, so that no value can escape its place. An attribute that no product has matches nothing,
+and its negation everything, since a page may filter by fields that a catalog lacks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
 
 NOTHING = Comparison("id", "=", "")
-"""No product has an empty id."""
+"""Matches nothing: no product has an empty id."""
 _PLAIN = re.compile(_NUMERIC, re.ASCII)
 _RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -59,7 +59,7 @@ _MOST_OFFERED = 20
 
 @dataclass(frozen=True, slots=True)
 class ProtocolAttribute:
-    """A field, or one level of the categories: "Tools > Drills" is of level 1."""
+    """A field, or one level of the categories: "Tools > Drills" has level 1."""
 
     info: FieldInfo
     level: int | None = None
@@ -73,12 +73,12 @@ class AttributeCatalog:
     """The attributes of one catalog."""
 
     def __init__(self, catalog: FieldCatalog, faceting: tuple[str, ...] = ()) -> None:
-        """`faceting` are the facets of "*", by default a choice of common ones."""
+        """`faceting` are the facets of "*", by default a selection of common ones."""
         self._catalog = catalog
         self._faceting = faceting
 
     def find(self, name: str) -> ProtocolAttribute | None:
-        """The attribute of a name; None if no product has it, or it is text that cannot be filtered by."""
+        """The attribute of a name; None if no product has it, or if it is text that cannot be filtered."""
         if level := _LEVEL.fullmatch(name):
             info = self._catalog.fields.get("category")
             return ProtocolAttribute(info, int(level[1])) if info else None
@@ -88,7 +88,7 @@ class AttributeCatalog:
         return ProtocolAttribute(info) if info else None
 
     def searched(self, name: str) -> str:
-        """The searched field that an attribute's name means; raises UnknownFieldError for any other name."""
+        """The searched field that an attribute name refers to; raises UnknownFieldError for other names."""
         field = "category" if _LEVEL.fullmatch(name) else _ALIASES.get(name, name)
         return self._catalog.resolve_searched(field)
 
@@ -98,7 +98,7 @@ class AttributeCatalog:
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """The facets of "*": categories by level, common fields, then the attributes that most products have. Or those
+        """The facets of "*": categories by level, common fields, then the attributes that most products have; or those
         that the store has set."""
         if self._faceting:
             return self._faceting
@@ -112,7 +112,7 @@ class AttributeCatalog:
 
 
 def parse_expression(text: str, conditions: FilterTranslator) -> Filter:
-    """The tree of an expression; raises FilterError with the column of the fault."""
+    """The tree of an expression; raises FilterError with the column of the error."""
     if len(text) > MAX_CHARACTERS:
         message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(text):,}"
         raise FilterError(message, MAX_CHARACTERS + 1)
@@ -201,7 +201,7 @@ class _ExpressionParser:
         raise self._fault("a number")
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """What comes next, if it matches; goes on behind it."""
+        """The next token if it matches, advancing past it."""
         found = pattern.match(self._text, self._at)
         self._at = found.end() if found else self._at
         return found
@@ -209,7 +209,7 @@ class _ExpressionParser:
     def _fault(self, expected: str) -> FilterError:
         self._match(_SPACES)
         there = repr(self._text[self._at : self._at + 20]) if self._at < len(self._text) else "the end"
-        message = f"filters, column {self._at + 1}: {expected} was expected, not {there}"
+        message = f"filters, column {self._at + 1}: expected {expected}, found {there}"
         return FilterError(message, self._at + 1, (expected,))
 
 
@@ -225,7 +225,7 @@ class FilterTranslator:
         return "" if tree is None else format_filter(tree)
 
     def optional(self, groups: Iterable[AnyOf]) -> list[str]:
-        """The expression of each group of optional filters, as often as its score (`brand:Bosch<score=2>`) says."""
+        """The expression of each group of optional filters, repeated by its score (`brand:Bosch<score=2>`)."""
         found = []
         for group in groups:
             scores = [int(each[1]) for text in group if (each := _SCORED.search(text))]
@@ -234,7 +234,7 @@ class FilterTranslator:
         return found
 
     def tree(self, refinements: Refinements) -> Filter | None:
-        """The same as a tree; None without refinements."""
+        """Like `expression`, as a tree; None without refinements."""
         parts = [
             *_each(refinements.facets, self._facet),
             *_each(refinements.numbers, self._numeric),
@@ -313,6 +313,6 @@ def _compare(attribute: ProtocolAttribute, operator: str, number: float) -> Filt
             value = datetime.fromtimestamp(number, UTC).isoformat()
         except (OverflowError, OSError, ValueError):
             raise QueryError(
-                f"{number:g} is not a time in seconds since 1970, which {attribute.info.name} has"
+                f"{number:g} is not a time in seconds since 1970, as {attribute.info.name} needs"
             ) from None
     return Comparison(attribute.info.name, _OPERATORS[operator], value)

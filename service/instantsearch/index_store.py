@@ -1,4 +1,4 @@
-"""State of the protocol beside the index: its name, settings without another place, and temporary indexes."""
+"""The protocol's own state of an index: its name, settings that exist nowhere else, and temporary indexes."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ CREATE TABLE products (name TEXT NOT NULL, id TEXT NOT NULL, line BLOB NOT NULL,
 _MODIFIED = re.compile(r"(?:(?P<modifier>\w+)\()?(?P<name>[^()]+)\)?")
 """An attribute for faceting, such as `searchable(brand)`."""
 _ABANDONED_SECONDS = 86_400.0
-"""After which a temporary index that was never moved is deleted."""
+"""Seconds after which a temporary index that was never moved is deleted."""
 
 
 class IndexSettings(msgspec.Struct, frozen=True):
     """Settings of the index that only the protocol has."""
 
     name: str = ""
-    """Of the index, given by the first write; empty before."""
+    """Name of the index, set by the first write; empty before."""
     faceting: tuple[str, ...] = ()
-    """`attributesForFaceting`, as it was set."""
+    """`attributesForFaceting`, as set."""
     replicas: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = {}
     """Search parameters for searches that do not have them."""
 
     @property
     def facets(self) -> tuple[str, ...]:
-        """The names of `faceting` that are to be counted, without their modifiers."""
+        """The names in `faceting` that are counted, without their modifiers."""
         modified = (_MODIFIED.fullmatch(each) for each in self.faceting)
         return tuple(each["name"] for each in modified if each and each["modifier"] != "filterOnly")
 
 
 class ProtocolStore:
-    """The file of one index directory. Threads and processes may share it; nothing is created until something is
-    changed, and a change is durable when its method returns."""
+    """The protocol's file in an index directory. Threads and processes may share it; it is created by the first change,
+    and changes are durable when the method returns."""
 
     def __init__(self, root: Path) -> None:
         self._file = SqliteFile(root / FILE, _LAYOUT, private=True)
@@ -65,7 +65,7 @@ class ProtocolStore:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The reason why the settings are not the newest."""
+        """The reason why the latest settings are not loaded."""
         self._settings.current()
         return self._settings.notices
 
@@ -75,7 +75,7 @@ class ProtocolStore:
         return self._settings.current()
 
     def change_settings(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
-        """Makes the settings what `change` makes of them."""
+        """Changes the settings with the function `change`."""
         with self._file.writing() as cursor:
             row = cursor.execute("SELECT document FROM settings").fetchone()
             changed = change(_decoded(row[0]) if row else IndexSettings())
@@ -85,7 +85,7 @@ class ProtocolStore:
         return changed
 
     def adopt_name(self, name: str) -> None:
-        """Gives the index the name of a write, unless it has one, or the name is a temporary index's."""
+        """Gives the index the name of a write, unless it has a name or the name is that of a temporary index."""
         if not self.settings.name and not self.is_temporary(name):
             self.change_settings(lambda known: known if known.name else msgspec.structs.replace(known, name=name))
 
@@ -95,7 +95,7 @@ class ProtocolStore:
         return _decoded(row[0]) if row else IndexSettings()
 
     def temporary(self) -> Mapping[str, int]:
-        """The temporary indexes by name, with the number of their products."""
+        """The temporary indexes by name, with their numbers of products."""
         query = "SELECT name, (SELECT count(*) FROM products AS held WHERE held.name = temporary.name) FROM temporary"
         with self._file.reading() as cursor:
             return dict(cursor.execute(query).fetchall()) if cursor else {}
@@ -105,14 +105,14 @@ class ProtocolStore:
         return self.filters_of(name) is not None
 
     def filters_of(self, name: str) -> str | None:
-        """The filter of the key that made a temporary index; None where there is none of this name."""
+        """The filter of the key that created a temporary index; None if it does not exist."""
         with self._file.reading() as cursor:
             query = "SELECT filters FROM temporary WHERE name = ?"
             row = cursor.execute(query, (name,)).fetchone() if cursor else None
         return row[0] if row else None
 
     def create_temporary(self, name: str, filters: str = "") -> None:
-        """Makes an empty temporary index, unless it is there, and deletes abandoned ones."""
+        """Creates an empty temporary index unless it exists, and deletes abandoned ones."""
         now = time.time()
         with self._file.writing() as cursor:
             old = "SELECT name FROM temporary WHERE created < ?"
@@ -122,13 +122,13 @@ class ProtocolStore:
             cursor.execute("INSERT OR IGNORE INTO temporary VALUES (?, ?, ?)", (name, now, filters))
 
     def delete_temporary(self, name: str) -> None:
-        """Deletes a temporary index, if it is there."""
+        """Deletes a temporary index, if it exists."""
         with self._file.writing() as cursor:
             cursor.execute("DELETE FROM temporary WHERE name = ?", (name,))
             cursor.execute("DELETE FROM products WHERE name = ?", (name,))
 
     def write_temporary(self, name: str, writes: Iterable[Write]) -> None:
-        """Applies writes to a temporary index, all or none; raises as `WritePlan.add_all`."""
+        """Applies writes to a temporary index, all or none; raises like `WritePlan.add_all`."""
         with self._file.writing() as cursor:
 
             def find(product_id: str) -> Product | None:
@@ -148,7 +148,7 @@ class ProtocolStore:
             cursor.executemany("INSERT OR REPLACE INTO products VALUES (?, ?, ?)", put)
 
     def temporary_products(self, name: str) -> Sequence[Product] | None:
-        """The products of a temporary index, in the order of their ids; None where there is none of this name."""
+        """The products of a temporary index, ordered by id; None if it does not exist."""
         if not self.is_temporary(name):
             return None
         with self._file.reading() as cursor:

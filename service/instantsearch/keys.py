@@ -1,4 +1,4 @@
-"""Keys of the protocol: rights (`acl`) in place of scopes, which the other paths of the service know."""
+"""Keys of the protocol: rights (`acl`) instead of scopes, mapped to scopes for the other paths of the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RIGHTS = (
     "logs",
 )
 _WITHOUT_ROUTES = ("analytics", "inference", "personalization", "usage")
-"""Rights to what this service does not have."""
+"""Rights to operations that this service does not have."""
 _SCOPE_RIGHTS: Mapping[Scope, tuple[str, ...]] = {
     Scope.ADMIN: _RIGHTS,
     Scope.SEARCH: ("search", "browse", "listIndexes", "recommendation"),
@@ -35,12 +35,12 @@ _SCOPE_RIGHTS: Mapping[Scope, tuple[str, ...]] = {
 }
 _FIELDS = frozenset({"acl", "description", "indexes", "validity"})
 _LIMITS = ("maxHitsPerQuery", "maxQueriesPerIPPerHour", "queryParameters", "referers")
-"""Restrictions that a key cannot have: one is only accepted where it restricts nothing."""
+"""Restrictions that a key cannot have; they are only accepted with values that restrict nothing."""
 _MOST_SECONDS = 100 * 365 * 86_400
 
 
 def add_key(keys: KeyFile, payload: JsonObject, known_index: str, now: datetime) -> str:
-    """Makes a key; returns it. Raises QueryError or SettingError, which name the field."""
+    """Creates a key and returns it. Raises QueryError or SettingError, which name the field."""
     rights, indexes, expires = _parse(payload, known_index, now)
     name = text(payload, "description") or "InstantSearch"
     key, stored = new_key(name, _scopes_of(rights), now=now, expires=expires, rights=rights, indexes=indexes)
@@ -49,10 +49,10 @@ def add_key(keys: KeyFile, payload: JsonObject, known_index: str, now: datetime)
 
 
 def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, now: datetime) -> None:
-    """Gives a key other rights; its secret stays. Raises RequestError (404), QueryError or SettingError."""
+    """Replaces the rights of a key; its secret stays. Raises RequestError (404), QueryError or SettingError."""
     stored = find_key(keys, key, now)
     if not stored.rights:
-        message = f"the key {stored.id} was made by shelfwise keys create: withdraw it there, and make another one"
+        message = f"the key {stored.id} was created by shelfwise keys create: withdraw it there, and create another"
         raise QueryError(message)
     rights, indexes, expires = _parse(payload, known_index, now)
     name = text(payload, "description") or stored.name
@@ -62,7 +62,7 @@ def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, n
 
 
 def find_key(keys: KeyFile, key: str, now: datetime) -> StoredKey:
-    """The entry of a whole key, or of `sw_ID` as lists have it; raises RequestError (404)."""
+    """The entry of a whole key, or of `sw_ID` as in lists; raises RequestError (404)."""
     known = keys.keys()
     prefix, _, rest = key.partition("_")
     identity, _, secret = rest.partition("_")
@@ -73,7 +73,7 @@ def find_key(keys: KeyFile, key: str, now: datetime) -> StoredKey:
 
 
 def restore_key(keys: KeyFile, key: str) -> None:
-    """Makes a withdrawn key valid again, given whole or as `sw_ID`; raises RequestError (404)."""
+    """Restores a withdrawn key, given whole or as `sw_ID`; raises RequestError (404)."""
     identity, _, secret = key.removeprefix("sw_").partition("_")
     try:
         keys.restore(identity, hashlib.sha256(key.encode()).hexdigest() if secret else "")
@@ -82,10 +82,10 @@ def restore_key(keys: KeyFile, key: str) -> None:
 
 
 class KeyDocument(Struct, frozen=True, rename="camel"):
-    """A key as the protocol has it."""
+    """A key in the form of the protocol."""
 
     value: str
-    """The key, or `sw_ID` in lists: the file does not hold it."""
+    """The key, or `sw_ID` in lists, since the file does not contain the key."""
     created_at: int
     acl: tuple[str, ...]
     description: str
@@ -109,15 +109,15 @@ def key_document(stored: StoredKey, now: datetime, value: str = "") -> KeyDocume
 def _parse(
     payload: JsonObject, known_index: str, now: datetime
 ) -> tuple[tuple[str, ...], tuple[str, ...], datetime | None]:
-    """The rights, the names of indexes and the end of a key."""
+    """The rights, the index names and the expiry of a key."""
     for name in payload:
         if name in _LIMITS and payload[name]:
-            raise QueryError(f"{name} is no restriction that a key can have; shelfwise keys narrow adds a filter")
+            raise QueryError(f"{name} is not supported as a restriction of keys; shelfwise keys narrow adds a filter")
         if name not in (*_FIELDS, *_LIMITS):
-            raise QueryError(f"{name} is no field of a key; it can have {', '.join(sorted(_FIELDS))}")
+            raise QueryError(f"{name} is not a field of a key; it can have {', '.join(sorted(_FIELDS))}")
     rights = names(payload, "acl")
     if not rights:
-        raise QueryError(f"acl is missing; it is a list of some of {', '.join(_RIGHTS)}")
+        raise QueryError(f"acl is missing; it must be a list of some of {', '.join(_RIGHTS)}")
     for right in rights:
         if right not in (*_RIGHTS, *_WITHOUT_ROUTES):
             raise QueryError(f"acl: there is no {right[:40]!r}; it can be {', '.join(_RIGHTS)}")
@@ -129,7 +129,7 @@ def _parse(
 
 
 def _scopes_of(rights: Collection[str]) -> tuple[Scope, ...]:
-    """The scopes for the other paths: never more than the rights allow."""
+    """The scopes for the other paths, never more than the rights allow."""
     searching = (Scope.SEARCH, Scope.EVENTS) if "search" in rights else ()
     return (*searching, *((Scope.WRITE,) if {"addObject", "deleteObject", "deleteIndex"} <= set(rights) else ()))
 

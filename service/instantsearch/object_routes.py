@@ -48,7 +48,7 @@ from service.instantsearch.objects import Write, WritePlan, object_id, parse_wri
 from service.instantsearch.request import MOST_NAME, merge_params, names, parse_refinements, text
 
 MOVE = "move"
-"""The kind of the task that replaces all products by those of a temporary index."""
+"""Kind of the task that replaces all products with those of a temporary index."""
 _SCOPES = ("settings", "synonyms", "rules")
 _FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "insideBoundingBox", "insidePolygon"})
 _SHOWN_SECONDS = 1.0
@@ -63,16 +63,16 @@ class WriteResult(Struct, frozen=True, omit_defaults=True):
     """A durable change."""
 
     task_id: int | Mapping[str, int] = field(name="taskID")
-    """By the name of the index, of a batch over several."""
+    """For a batch over several indexes, by index name."""
     object_id: str = field(name="objectID", default="")
     object_ids: tuple[str, ...] | UnsetType = field(name="objectIDs", default=UNSET)
     created: str = field(name="createdAt", default="")
     updated: str = field(name="updatedAt", default="")
     deleted: str = field(name="deletedAt", default="")
     id: str = ""
-    """Of a synonym."""
+    """Id of a synonym."""
     message: str = ""
-    """What was not applied."""
+    """Parts that were not applied."""
 
 
 class TaskResult(Struct, frozen=True):
@@ -90,7 +90,7 @@ class IndexDescription(Struct, frozen=True, rename="camel"):
     updated_at: str
     entries: int
     data_size: int
-    """Bytes of the version that serves."""
+    """Size of the serving version in bytes."""
     file_size: int
     last_build_time_s: int = field(name="lastBuildTimeS", default=0)
     number_of_pending_tasks: int = 0
@@ -106,14 +106,14 @@ class IndexList(Struct, frozen=True, rename="camel"):
 
 
 def now_text() -> str:
-    """The time as the protocol writes it."""
+    """The current time in the protocol's format."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def published_task(context: ServiceContext, sequence: int = 0) -> int:
-    """The id of a change that is durable: twice the number of the live change, or of the last one. Those of queued
-    tasks are odd."""
-    # Clients take 0 for a missing id.
+    """The id of a durable change: twice the number of the live change, or of the last one. Ids of queued tasks are
+    odd."""
+    # Clients interpret 0 as a missing id.
     return 2 * max(sequence or context.engine.live_sequence, 1)
 
 
@@ -135,7 +135,7 @@ def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
 
 @router.post("/indexes/{index}/batch", summary="Several writes", openapi_extra=BODY)
 def batch(context: Writable, permit: MayWrite, payload: Payload, index: Index) -> WriteResult:
-    """Applies all writes in their order, or none."""
+    """Applies all writes in order, or none."""
     writes = parse_writes(payload)
     task = _apply(context, permit, index, writes)
     return WriteResult(task, object_ids=tuple(each.id for each in writes if each.id))
@@ -151,11 +151,11 @@ def save(context: Writable, permit: MayAdd, payload: Payload, index: Index) -> W
 
 @router.post("/indexes/{index}/deleteByQuery", summary="Delete by filters", openapi_extra=BODY)
 def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Payload, index: Index) -> WriteResult:
-    """Deletes all products that pass the filters, of which there must be one."""
+    """Deletes all products that pass the filters, of which at least one is required."""
     payload = merge_params(payload)
     if strange := sorted(set(payload) - _FILTERS):
-        raise QueryError(f"{strange[0]} cannot select what is deleted; it can be {', '.join(sorted(_FILTERS))}")
-    # Only then are the attributes of objects that were just saved known.
+        raise QueryError(f"{strange[0]} cannot select objects to delete; use {', '.join(sorted(_FILTERS))}")
+    # Only now are the attributes of objects that were just saved known.
     context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
     expression = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
         parse_refinements(payload)
@@ -173,7 +173,7 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
 
 @router.post("/indexes/{index}/clear", summary="Delete all objects")
 def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
-    """Rules, synonyms and settings stay."""
+    """Rules, synonyms and settings are kept."""
     return WriteResult(_apply(context, permit, index, [Write("clear")]), updated=now_text())
 
 
@@ -181,8 +181,8 @@ def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
 def operation(
     indexes: Indexes, context: Writable, permit: MayAdd, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
-    """A copy of the settings begins a temporary index; moved back, its products replace all others. A move of the index
-    itself changes its name; of several indexes, it gives it an alias."""
+    """Copying the settings creates a temporary index; when it is moved back, its products replace all others. A move of
+    the index itself changes its name; with several indexes, it gives it an alias."""
     kind, destination = text(payload, "operation"), text(payload, "destination", most=MOST_NAME)
     if kind not in ("copy", "move") or not destination:
         raise QueryError("operation must be copy or move, and destination the name of an index")
@@ -191,7 +191,7 @@ def operation(
         _check_owner(stored, permit, name)
     if kind == "copy":
         if destination in indexes.registry.names:
-            message = f"destination {destination[:100]!r} is an index; a copy makes a temporary one"
+            message = f"destination {destination[:100]!r} is an index; a copy creates a temporary index"
             raise RequestError(400, message, field="destination")
         _begin_temporary(context, permit, index, destination, names(payload, "scope"))
     elif stored.is_temporary(index):
@@ -211,18 +211,18 @@ def operation(
 
 
 def _check_same(indexes: RequestIndexes, context: ServiceContext, destination: str) -> None:
-    """Raises RequestError (400) where a temporary index would be moved over another index than its own."""
+    """Raises RequestError (400) if a temporary index would be moved over an index other than its own."""
     with suppress(UnknownIndexError):
         if find_index(indexes, destination).name == context.name:
             return
-    message = f"a temporary index of {context.name!r} can be moved over that index only, not {destination[:100]!r}"
+    message = f"a temporary index of {context.name!r} can only be moved over that index, not {destination[:100]!r}"
     raise RequestError(400, message, field="destination")
 
 
 def _check_owner(stored: ProtocolStore, permit: Permit, name: str) -> None:
-    """Raises RequestError (403) for a temporary index of keys with another filter: its products pass that one alone."""
+    """Raises RequestError (403) for a temporary index of keys with another filter, which all of its products pass."""
     if stored.filters_of(name) not in (None, combine_filters(permit.filters)):
-        raise RequestError(403, f"a key with another filter made {name[:100]!r}; choose another name")
+        raise RequestError(403, f"{name[:100]!r} belongs to a key with another filter; choose another name")
 
 
 def _begin_temporary(
@@ -231,7 +231,7 @@ def _begin_temporary(
     stored = context.companion(ProtocolStore)
     check_writable(context, index)
     if not scope or not set(scope) <= set(_SCOPES):
-        message = f"a copy with its objects needs a directory of its own; scope can be some of {', '.join(_SCOPES)}"
+        message = f"a copy with objects needs its own directory; scope can be some of {', '.join(_SCOPES)}"
         raise RequestError(400, message, field="scope")
     if destination in (index, context.name, context.protocol_name()):
         raise RequestError(400, f"destination {destination[:100]!r} is the index itself", field="destination")
@@ -247,7 +247,7 @@ def index_task(context: Contextual, _permit: MayWrite, index: Index, task_id: Ta
 
 @router.get("/task/{task_id}", summary="Progress of a task of the application")
 def application_task(context: Contextual, _permit: MayWrite, task_id: TaskId) -> TaskResult:
-    """The same, without the name of an index."""
+    """Like the task of an index, without the index name."""
     return _task_result(context, task_id)
 
 
@@ -273,14 +273,14 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
 
 @router.get("/indexes", summary="The indexes")
 def list_indexes(indexes: Indexes, permit: MayList, page: Annotated[int, Query(ge=0)] = 0) -> IndexList:
-    """The indexes that the key may use, with the temporary ones. The only index of a service has the name that the
+    """The indexes that the key may use, including temporary ones. The only index of a service has the name that the
     first write gave it."""
     found = [] if page else [each for context in indexes.visible(permit) for each in _descriptions(context, permit)]
     return IndexList(found)
 
 
 def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDescription]:
-    """An index, and the temporary ones of it."""
+    """An index and its temporary indexes."""
     engine, stored = context.engine, context.companion(ProtocolStore)
     version = next(each for each in list_versions(Store(engine.root)) if each.serves)
     changed = engine.live_changed
@@ -297,10 +297,10 @@ def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDesc
 
 @router.delete("/indexes/{index}", summary="Delete an index")
 def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
-    """Deletes a temporary index, if it is there."""
+    """Deletes a temporary index, if it exists."""
     _check_owner(stored, permit, index)
     if not stored.is_temporary(index) and index in (context.called, context.name, context.protocol_name()):
-        raise RequestError(400, "the index of a service goes with its directory; clearObjects deletes its objects")
+        raise RequestError(400, "an index is deleted with its directory; clearObjects deletes its objects")
     stored.delete_temporary(index)
     return WriteResult(published_task(context), deleted=now_text())
 
@@ -314,7 +314,7 @@ def update(
     object_id: ObjectId,
     create: Annotated[bool, Query(alias="createIfNotExists")] = True,
 ) -> WriteResult:
-    """Attributes that are not named stay. A value may be a built-in operation: `{"_operation": "Increment"}`."""
+    """Omitted attributes are unchanged. A value may be a built-in operation: `{"_operation": "Increment"}`."""
     action = "partialUpdateObject" if create else "partialUpdateObjectNoCreate"
     task = _apply(context, permit, index, [Write(action, object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())
@@ -331,7 +331,7 @@ def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Wri
         stored.write_temporary(index, writes)
         return published_task(context)
     if any(write.action == "delete" for write in writes):
-        raise RequestError(400, "the index of a service goes with its directory; the action clear deletes its objects")
+        raise RequestError(400, "an index is deleted with its directory; the action clear deletes its objects")
     check_writable(context, index)
     filters = combine_filters(permit.filters)
     applied = context.append(
@@ -343,14 +343,14 @@ def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Wri
 
 @router.put("/indexes/{index}/{object_id:path}", summary="Add or replace an object", openapi_extra=BODY)
 def put(context: Writable, permit: MayAdd, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
-    """The whole product; the id is that of the path."""
+    """The whole product; its id is the one in the path."""
     task = _apply(context, permit, index, [Write("updateObject", object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())
 
 
 @router.delete("/indexes/{index}/{object_id:path}", summary="Delete an object")
 def delete(context: Contextual, permit: MayDelete, index: Index, object_id: ObjectId) -> WriteResult:
-    """A product that does not exist is no error."""
+    """Deleting a product that does not exist is not an error."""
     task = _apply(context, permit, index, [Write("deleteObject", object_id)])
     return WriteResult(task, deleted=now_text())
 
@@ -358,10 +358,10 @@ def delete(context: Contextual, permit: MayDelete, index: Index, object_id: Obje
 def replace_products(
     engine: SearchEngine, stored: ProtocolStore, arguments: Mapping[str, Any], _task: RunningTask
 ) -> Mapping[str, int]:
-    """Runs a task of the kind MOVE, as one live change; returns its number. Begun again, it has no further effect."""
+    """Runs a task of the kind MOVE as one live change; returns its number. A repetition has no further effect."""
     index, filters = arguments["index"], arguments["filters"]
     products = stored.temporary_products(index)
-    if products is None:  # it is moved already
+    if products is None:  # already moved
         return {"sequence": engine.live_sequence, "products": 0}
     put = {each.id: each for each in products}
 

@@ -19,7 +19,7 @@ from service.instantsearch.request import JsonObject, objects, text
 from service.instantsearch.response import ADDRESSES, Record, product_record
 
 MOST_WRITES = 1_000
-"""Actions of one batch, as the clients send by default."""
+"""Maximum number of actions of one batch, the default of the clients."""
 _ACTIONS: Mapping[str, str] = {
     "addObject": "addObject",
     "updateObject": "addObject",
@@ -36,10 +36,10 @@ _PATHS = ("hierarchicalCategories", "categories", "category")
 _OF_RESPONSES = frozenset(
     {"_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID", "_groupSize", "_siblings", "_score"}
 )
-"""What hits have in addition to their records."""
+"""Fields that hits have in addition to their records."""
 _VARIANT = {"objectID": "id", "options": "options", "price": "price", "availability": "availability", "image": "image"}
 _DEEPEST = 5
-"""Levels of objects in an attribute."""
+"""Maximum depth of nested objects in an attribute."""
 _OPERATIONS = ("Increment", "Decrement", "Add", "Remove", "AddUnique", "IncrementFrom", "IncrementSet")
 
 
@@ -49,10 +49,10 @@ class Write:
 
     action: str
     id: str = ""
-    """Empty where the action is about all objects."""
+    """Empty if the action applies to all objects."""
     record: JsonObject | None = None
     index: str = ""
-    """Of a batch over several indexes."""
+    """The index name, in a batch over several indexes."""
 
     @property
     def right(self) -> str:
@@ -80,7 +80,7 @@ def _parse_write(entry: JsonObject, place: str) -> Write:
 
 
 def object_id(record: JsonObject, place: str, *, makes_id: bool = False) -> str:
-    """The id of a record; a new one where it has none and `makes_id`. Raises QueryError or ChangeError."""
+    """The id of a record, or a new one if it has none and `makes_id`. Raises QueryError or ChangeError."""
     given = record.get("objectID")
     if given is None and makes_id:
         return uuid.uuid4().hex
@@ -92,18 +92,18 @@ def object_id(record: JsonObject, place: str, *, makes_id: bool = False) -> str:
 
 
 class WritePlan:
-    """Makes live changes of writes, each by the products as the ones before leave them."""
+    """Converts writes to live changes, each based on the products after the previous ones."""
 
     def __init__(self, find: Callable[[str], Product | None], ids: Callable[[], Iterable[str]]) -> None:
-        """`find` gives a product as it is before the plan, and `ids` all of them."""
+        """`find` returns a product before the plan, and `ids` returns all ids."""
         self._find = find
         self._ids = ids
         self.changes: list[Change] = []
         self.outcome: dict[str, Product | None] = {}
-        """What products that change are in the end; None for one that is gone."""
+        """Changed products in their final state; None for deleted ones."""
 
     def add_all(self, writes: Iterable[Write]) -> Sequence[Change]:
-        """The changes of writes, in their order; raises ChangeError for a record that no product can be made of."""
+        """The changes of writes in order; raises ChangeError for a record that is not a valid product."""
         for write in writes:
             self._add_write(write)
         return self.changes
@@ -161,7 +161,7 @@ def record_product(product_id: str, record: JsonObject) -> Product:
 
 
 def patch_values(product_id: str, record: JsonObject, current: Product | None = None) -> dict[str, Any]:
-    """The attributes of a record as values of a patch; an attribute replaces the whole one that `current` has.
+    """The attributes of a record as values of a patch; an attribute replaces the whole value in `current`.
 
     The reverse of `service.instantsearch.response.product_record`. Raises ChangeError.
     """
@@ -183,7 +183,7 @@ def patch_values(product_id: str, record: JsonObject, current: Product | None = 
             values |= _attributes(product_id, name, value, current)
     names = {each: record[each] for each in ("name", "title") if each in record}
     if len(set(map(str, names.values()))) > 1:
-        message = f"object {product_id!r}: name and title are one field, and they differ; send one of them"
+        message = f"object {product_id!r}: name and title are the same field but differ; send one of them"
         raise ChangeError(message, product_id, "name")
     if names:
         values["title"] = next(iter(names.values()))
@@ -196,7 +196,7 @@ def patch_values(product_id: str, record: JsonObject, current: Product | None = 
 
 
 def _category(product_id: str, name: str, value: object) -> list[str]:
-    """The path from the widest category to the narrowest, of a text, a list, or levels by name."""
+    """The path from the widest category to the narrowest, from a text, a list, or levels by name."""
     if isinstance(value, dict):
         levels = sorted(key for key, level in value.items() if level)
         value = value[levels[-1]] if levels else []
@@ -210,7 +210,7 @@ def _category(product_id: str, name: str, value: object) -> list[str]:
         right = 'a list such as ["Tools", "Drills"], or levels such as {"lvl0": "Tools", "lvl1": "Tools > Drills"}'
         raise ChangeError(f"object {product_id!r}: {name} must be {right}", product_id, name)
     last = value[-1] if value else ""
-    # Some stores list every level with the ones above it.
+    # Some stores list every level together with those above it.
     return last.split(CATEGORY_SEPARATOR) if CATEGORY_SEPARATOR in last else value
 
 
@@ -248,9 +248,9 @@ def _variants(product_id: str, value: object) -> list[dict[str, object]]:
 
 
 def _attributes(product_id: str, name: str, value: object, current: Product | None) -> dict[str, object]:
-    """An attribute, that of an object with its name before it: `size.width`."""
+    """An attribute; those of an object are prefixed with its name: `size.width`."""
     if name.startswith("_") and name != "_tags":
-        message = f"object {product_id!r}: {name}: names that begin with _ are the protocol's own; rename the attribute"
+        message = f"object {product_id!r}: {name}: names with a leading _ are reserved; rename the attribute"
         raise ChangeError(message, product_id, name)
     name = "tags" if name == "_tags" else name
     known = current.attributes if current else {}
@@ -280,7 +280,7 @@ def _item(product_id: str, name: str, number: int, value: object) -> str:
         return str(value)
     if isinstance(value, str | float | bool):
         return value_text(value)
-    right = "an attribute is a text, a number, a boolean, a list of these, or an object of these"
+    right = "an attribute must be a text, a number, a boolean, a list of these, or an object of these"
     kind = "an object" if isinstance(value, dict) else "a list"
     raise ChangeError(f"object {product_id!r}: {name}[{number}] is {kind}; {right}", product_id, name)
 
@@ -290,7 +290,7 @@ def _is_operation(value: object) -> bool:
 
 
 def _resolve_operations(product_id: str, record: JsonObject, current: Record) -> JsonObject | None:
-    """The record with the outcome of its built-in operations; None where one of them has the update ignored."""
+    """The record with the results of its built-in operations; None if one of them cancels the update."""
     values = dict(record)
     for name, value in record.items():
         if isinstance(value, dict) and _is_operation(value):
@@ -302,7 +302,7 @@ def _resolve_operations(product_id: str, record: JsonObject, current: Record) ->
 
 
 def _operate(product_id: str, name: str, operation: JsonObject, current: object) -> object:
-    """The outcome of one built-in operation; None where the update is to be ignored."""
+    """The result of one built-in operation; None if it cancels the update."""
     kind, operand = operation["_operation"], operation.get("value")
     if kind not in _OPERATIONS:
         message = f"object {product_id!r}: {name}._operation is {str(kind)[:40]!r}, it can be {', '.join(_OPERATIONS)}"
@@ -322,7 +322,7 @@ def _operate(product_id: str, name: str, operation: JsonObject, current: object)
 
 
 def _number(product_id: str, place: str, value: object) -> float:
-    """The operand of an operation, 0 where there is none."""
+    """The operand of an operation; 0 if there is none."""
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > EXACT:

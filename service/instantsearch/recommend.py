@@ -1,8 +1,8 @@
 """Recommendations of the protocol: similar products, products bought together, trending products and facet values.
 
-A score is 100 times the evidence: the cosine of two products' vectors, for related products with their co-views added;
-the cosine over the shoppers who bought both; a share of the highest popularity. With too few shoppers, a message says
-what is recommended instead.
+A score is 100 times the evidence: for related products, the cosine of the two products' vectors with co-views added;
+for products bought together, the cosine over shoppers; for trending ones, a share of the highest popularity. With too
+few shoppers, a message says what is recommended instead.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ MODELS = ("related-products", "looking-similar", "bought-together", "trending-it
 _DEFAULT = 30
 _MOST = 100
 _CANDIDATES = 200
-"""Popular or co-purchased products to apply filters to."""
+"""Number of popular or co-purchased products to which filters are applied."""
 _MOST_CHARACTERS = 5_000
-"""Of the ids in one filter."""
+"""Maximum length of the ids in one filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _ScoredProducts:
 
 
 class Recommender:
-    """Runs the recommendations of one request. Safe to share between threads."""
+    """Runs the recommendations of one request. Threads may share it."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks, statistics: PurchaseStatistics) -> None:
         self._engine = engine
@@ -97,7 +97,7 @@ class Recommender:
         return RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET, sponsored=offers)
 
     def _sponsored(self, hits: Sequence[SponsoredHit], request: _RecommendRequest) -> list[Record]:
-        """The records of sponsored hits, each with the id by which a click on it is charged."""
+        """The records of sponsored hits, each with the id for charging a click on it."""
         query_ids = self._engine.campaigns.issue(uuid.uuid4().hex, hits)
         return [
             self._view(hit.product, request) | {"_sponsored": sponsored_mark(hit, query_id)}
@@ -144,12 +144,12 @@ class Recommender:
         few, where = "too few shoppers bought it with other products", self._narrowed(request.filters)
         page = self._engine.relations.of(request.product_id, size=request.size, filters=where)
         if page.hits:
-            message = f"{few}: these go with it by their types or texts"
+            message = f"{few}: these go with it by type or text"
             return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], message)
-        return replace(self._similar(request), message=f"{few}: these are similar ones")
+        return replace(self._similar(request), message=f"{few}: these are similar products")
 
     def _corrected(self, found: _ScoredProducts, request: _RecommendRequest, kind: str) -> _ScoredProducts:
-        """With the products that the store relates to this one by hand first, and without those that it does not."""
+        """The products, first those that the store manually relates to this one, without those that it unrelates."""
         name, kinds = request.product_id, RELATED_KINDS[kind]
         corrections = [each for each in self._engine.relations.corrections(name) if each.kind in kinds]
         if not corrections:
@@ -161,7 +161,7 @@ class Recommender:
         return replace(found, products=[*((hit.product, hit.score) for hit in added), *others])
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
-        # Visual similarity depends on the products alone, not on co-views: on their pictures, where they have some.
+        # Visual similarity depends on the products alone, not on co-views: on their pictures, if they have some.
         mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
         if not mixed and self._engine.has_pictures:
             page = self._engine.similar(request.product_id, size=request.size, filters=where, by="looks")
@@ -253,17 +253,17 @@ _NO_NEIGHBOURS = pl.DataFrame(
 
 
 class PurchaseStatistics:
-    """Popularity and co-purchases from the tables of events, reloaded when they change. Thread-safe."""
+    """Popularity and co-purchases from the derived tables, reloaded when they change. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         folder = root / EVENTS_FOLDER / DERIVED_FOLDER
         self._popularity = follow_popularity(root)
-        failure = "no products were bought together"
+        failure = "products bought together are not known"
         self._bought = ReloadedFile(folder / DERIVED, lambda _: _read_bought(folder), _NO_NEIGHBOURS, failure)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Why no products count as bought together; of the popularity the engine has a notice."""
+        """The reason why products bought together are not known; for popularity, the engine has a notice."""
         self._bought.reload_if_changed()
         return self._bought.notices
 

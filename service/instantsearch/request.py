@@ -1,6 +1,6 @@
 """Requests of the protocol: decoding of bodies, typed access to their fields, and the parameters of a search.
 
-The libraries send JSON with any content type, or a form, and write values as JSON or as texts of a URL.
+The libraries send JSON with any content type, or a form, and write values as JSON or as text of a URL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AnyOf = tuple[str, ...]
 """Alternative filters."""
 MOST_NAMES = 200
 MOST_NAME = 500
-"""Characters of an index name, or of the text typed to find a facet value."""
+"""Maximum length of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
 _PAGING = ("query", "queryType", "advancedSyntax", "typoTolerance", "page", "hitsPerPage", "offset", "length")
 _FACETS = ("facets", "maxValuesPerFacet")
@@ -44,7 +44,7 @@ _RECORDING = ("clickAnalytics", "analytics", "userToken")
 COUNTING = frozenset(
     (*_PAGING, *_FACETS, *_RULES, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *PLACING, *_RECORDING)
 )
-"""The parameters that have an effect; answers name the others."""
+"""The parameters that have an effect; responses name the others."""
 _ADDRESSING = ("params", "indexName", "index", "type", "apiKey", "facet", "facetQuery", "maxFacetHits")
 _MOST_PAIRS = 1_000
 _MOST_FILTER = 1_000
@@ -53,7 +53,7 @@ _MOST_TAG = 100
 _MOST_TOKEN = 200
 _MOST_IGNORED = 20
 _QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
-"""Words before the last are whole in each."""
+"""Query types, in all of which words before the last are whole."""
 _PLAIN = Marks()
 SORTED_INDEX = re.compile(r"(?P<name>.+)_(?P<order>asc|desc)")
 _SUGGESTIONS = "query_suggestions"
@@ -66,7 +66,7 @@ class Hooks:
     narrow: Callable[[str], str]
     """Adds the filters of the request's key to a filter expression."""
     suggest: Callable[[str, int], Suggestions]
-    """Completes typed text, with at most so many queries."""
+    """Completes typed text, with at most the given number of queries."""
     on_page: Callable[[Page], None]
     """Called with each page that the engine returned."""
     on_ignored: Callable[[Sequence[str]], None]
@@ -76,11 +76,11 @@ class Hooks:
     record_impressions: Callable[[str, str, Page, str], None]
     """Called with query id, query, hits and shopper of a search that is recorded."""
     show: Callable[[Product], Product] = lambda product: product
-    """A product without what is hidden from the request's key."""
+    """A product without the fields hidden from the request's key."""
     defaults: JsonObject = field(default_factory=dict)
     """Parameters of searches that do not have them."""
     faceting: tuple[str, ...] = ()
-    """The facets of "*"; empty for a choice of common ones."""
+    """The facets of "*"; empty for a selection of common ones."""
 
 
 def parse_body(body: bytes) -> JsonObject:
@@ -103,7 +103,7 @@ def parse_form(text: bytes) -> JsonObject:
     try:
         return dict(parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=_MOST_PAIRS))
     except ValueError:
-        raise QueryError(f"params may have at most {_MOST_PAIRS:,} of them") from None
+        raise QueryError(f"params may have at most {_MOST_PAIRS:,} parameters") from None
 
 
 def parse_json(text: str | bytes, name: str) -> object:
@@ -125,24 +125,24 @@ def merge_params(payload: JsonObject) -> JsonObject:
 
 
 def objects(payload: JsonObject, name: str, most: int) -> Sequence[JsonObject]:
-    """A list of objects, such as `requests`; raises QueryError for anything else, or more than `most` of them."""
+    """A list of objects, such as `requests`; raises QueryError for anything else, or for more than `most`."""
     found = payload.get(name)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise QueryError(f"{name} must be a list of objects")
     if len(found) > most:
-        raise QueryError(f"{name} has {len(found)} entries, it may have {most}")
+        raise QueryError(f"{name} has {len(found)} entries, at most {most} are allowed")
     return cast(Sequence[JsonObject], found)
 
 
 def text(payload: JsonObject, name: str, default: str = "", most: int = _MOST_TEXT) -> str:
-    """A text field; raises QueryError for anything else, as all of these functions do."""
+    """A text field; raises QueryError for anything else, like all of these functions."""
     value = payload.get(name)
     if value is None:
         return default
     if not isinstance(value, str):
         raise QueryError(f"{name} must be a text, not {_kind(value)}")
     if len(value) > most:
-        raise QueryError(f"{name} has {len(value):,} characters, it may have {most:,}")
+        raise QueryError(f"{name} has {len(value):,} characters, at most {most:,} are allowed")
     return value
 
 
@@ -196,7 +196,7 @@ def names(payload: JsonObject, name: str, default: tuple[str, ...] = ()) -> tupl
 
 
 def all_of_any(payload: JsonObject, name: str) -> tuple[AnyOf, ...]:
-    """Filters: all entries of a list must hold, one filter of each entry that is a list itself."""
+    """Filters: all entries of a list must hold; of an entry that is a list itself, at least one."""
     value = _decode_list(payload, name)
     if value is None or value == "":
         return ()
@@ -206,7 +206,7 @@ def all_of_any(payload: JsonObject, name: str) -> tuple[AnyOf, ...]:
         raise QueryError(f'{name} must be a list of texts, or of lists of texts, such as [["brand:Bosch"], "new:true"]')
     _check_count(sum(map(len, groups)), name)
     if any(len(each) > _MOST_FILTER for group in groups for each in group):
-        raise QueryError(f"{name}: each of its entries may have {_MOST_FILTER:,} characters")
+        raise QueryError(f"{name}: each entry may have at most {_MOST_FILTER:,} characters")
     return tuple(tuple(group) for group in groups if group)
 
 
@@ -218,7 +218,7 @@ def _decode_list(payload: JsonObject, name: str) -> object:
 
 def _check_count(count: int, name: str) -> None:
     if count > MOST_NAMES:
-        raise QueryError(f"{name} has {count} entries, it may have {MOST_NAMES}")
+        raise QueryError(f"{name} has {count} entries, at most {MOST_NAMES} are allowed")
 
 
 def _kind(value: object) -> str:
@@ -232,31 +232,31 @@ def _repr_value(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Refinements:
-    """The filters of a search as sent: all entries of a tuple must hold, one filter of each entry."""
+    """The filters of a search as sent: all entries of a tuple must hold, at least one filter of each entry."""
 
     facets: tuple[AnyOf, ...] = ()
     numbers: tuple[AnyOf, ...] = ()
     tags: tuple[AnyOf, ...] = ()
     expression: str = ""
     areas: tuple[Area, ...] = ()
-    """Of which one must have a place of the product."""
+    """Areas, of which one must contain a place of the product."""
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """The place whose nearest records come first."""
+    """The place to which the nearest records come first."""
 
     place: Place
     precisions: tuple[tuple[float, float], ...]
-    """Ascending distances, from each of which on distances are divided by so many metres, for `geoDistance`."""
+    """Ascending distances with the metres by which greater distances are divided, for `geoDistance`."""
 
     @property
     def sort(self) -> str:
-        """The order for the engine: the nearest first, of those at one place the best known."""
+        """The order for the engine: nearest first; at the same place, the best known first."""
         return f"distance({self.place.lat!r}, {self.place.lng!r}),-rating_count"
 
     def ranking_info(self, places: Sequence[Place]) -> JsonObject:
-        """What the protocol says of the places of a record."""
+        """The protocol's ranking information about the places of a record."""
         if not places:
             return {}
         metres = distances(self.place, *coordinates(places))
@@ -277,7 +277,7 @@ class RecordView:
     attributes: tuple[str, ...] = EVERYTHING
     highlighted: tuple[str, ...] = EVERYTHING
     snippets: tuple[str, ...] = ()
-    """Names of attributes, each optionally with ":" and a count of words."""
+    """Names of attributes, each optionally with ":" and a number of words."""
     marks: Marks = _PLAIN
 
 
@@ -287,13 +287,13 @@ class ProtocolSearch:
 
     query: str = ""
     page: int = 0
-    """From 0."""
+    """Page number, from 0."""
     size: int = 20
     offset: int | None = None
-    """The first hit, from 0, instead of a page."""
+    """Number of the first hit, from 0, instead of a page."""
     facets: tuple[str, ...] = ()
     most_values: int = 100
-    """Of each facet."""
+    """Maximum number of values of each facet."""
     refinements: Refinements = Refinements()
     around: Around | None = None
     view: RecordView = RecordView()
@@ -302,17 +302,17 @@ class ProtocolSearch:
     contexts: tuple[str, ...] = ()
     has_rules: bool = True
     has_ranking: bool = False
-    """Whether hits say how they were ranked."""
+    """Whether hits include their ranking information."""
     searched: tuple[str, ...] = ()
-    """The attributes that must have the query's words; empty for all."""
+    """The attributes that must contain the query's words; empty for all."""
     distinct: str | None = None
-    """The attribute whose values are the groups of which hits are wanted; empty for variants, None for none."""
+    """The attribute whose values group the hits; empty for variants, None for no groups."""
     per_group: int = 1
     is_prefix: bool = True
-    """Whether the last word may still be being typed, as the protocol has it by default."""
+    """Whether the last word may be incomplete, which is the protocol's default."""
     may_correct: bool = True
     has_operators: bool = False
-    """Whether the query may have phrases in quotes and words with a minus."""
+    """Whether the query may contain quoted phrases and words with a minus."""
     wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
@@ -322,7 +322,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
     """The parameters of one request of a batch; raises QueryError, which names the parameter."""
     offset = integer(payload, "offset", -1, 0, MAX_DEPTH)
     size = integer(payload, "hitsPerPage", 20, 0, MAX_SIZE)
-    # offset and length count only together.
+    # offset and length only count together.
     length = integer(payload, "length", 0, 0, MAX_SIZE)
     has_offset = offset >= 0 and length > 0
     per_group = _parse_distinct(payload)
@@ -364,7 +364,7 @@ def parse_refinements(payload: JsonObject) -> Refinements:
 
 
 def _parse_areas(payload: JsonObject) -> tuple[Area, ...]:
-    """The boxes, else the polygons, else the circle."""
+    """The boxes, otherwise the polygons, otherwise the circle."""
     if boxes := _coordinate_lists(payload, "insideBoundingBox"):
         corners = [each[at : at + 4] for each in boxes for at in range(0, len(each), 4)]
         if any(len(each) != 4 for each in corners):
@@ -397,8 +397,8 @@ def _parse_around(payload: JsonObject) -> Around | None:
         return None
     pair = _coordinates("aroundLatLng", given.split(","))
     if len(pair) != 2 or (problem := place_problem(*pair)):
-        problem = problem if len(pair) == 2 else "it has two numbers"
-        raise QueryError(f"aroundLatLng is {_repr_value(given)}, it is such as '52.5, 13.4': {problem}")
+        problem = problem if len(pair) == 2 else "it must have two numbers"
+        raise QueryError(f"aroundLatLng is {_repr_value(given)}, it must be like '52.5, 13.4': {problem}")
     return Around(Place(*pair), _parse_precisions(payload))
 
 
@@ -441,7 +441,7 @@ def ignored_parameters(payload: JsonObject) -> list[str]:
 
 
 def _parse_distinct(payload: JsonObject) -> int:
-    """The hits of each group; 0 for no groups."""
+    """The number of hits of each group; 0 for no groups."""
     value = payload.get("distinct")
     if isinstance(value, bool) or value in ("true", "false"):
         return int(flag(payload, "distinct", default=False))
@@ -477,7 +477,7 @@ def is_suggestions_index(index: str) -> bool:
 def parse_sort(index: str, catalog: FieldCatalog) -> str:
     """The sort order in an index name such as `products_price_desc`, for the engine; empty for any other name.
 
-    Raises UnknownFieldError if the name ends in an order and there is no such field.
+    Raises UnknownFieldError if the name ends in an order and the field does not exist.
     """
     found = SORTED_INDEX.fullmatch(index)
     if not found:

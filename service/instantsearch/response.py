@@ -32,14 +32,14 @@ _RECORD_SCHEMA: dict[str, Any] = {
     },
 }
 Record = Annotated[dict[str, Any], Meta(title="Record", extra_json_schema=_RECORD_SCHEMA)]
-"""A product as one JSON object, its free attributes next to its fields."""
+"""A product as one JSON object, with its free attributes next to its fields."""
 ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
 _SAFE_BEGINNINGS = ("https://", "http://", "/")
 _TAGS = "tags"
 _NESTED = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
-"""The name of an attribute that is an object's, as `size.width`."""
+"""The name of an attribute inside an object, such as `size.width`."""
 _RESERVED = frozenset({"objectID", "url", "image"})
-"""Names that no free attribute may take: pages put them into links."""
+"""Names that free attributes cannot have, since pages use them in links."""
 Leaf = dict[str, Any]
 """The highlighted form of one text."""
 _SNIPPET_WORDS = 10
@@ -65,14 +65,14 @@ def _set_nested(record: Record, name: str, value: object) -> None:
     inner = record
     for each in path:
         inner = inner.setdefault(each, {})
-        if not isinstance(inner, dict):  # `size` is an attribute, too
+        if not isinstance(inner, dict):  # `size` is an attribute as well
             inner, last = record, name
             break
     inner[last] = value
 
 
 def sponsored_mark(hit: SponsoredHit, query_id: str) -> Record:
-    """What the record of a sponsored hit says of it, without its price; the id is to be sent with a click on it."""
+    """The mark in the record of a sponsored hit, without its price; its id is to be sent with a click on it."""
     own = {"label": SPONSORED_LABEL, "place": hit.place, "advertiser": hit.advertiser, "campaign": hit.campaign}
     return own | {"relevance": round(hit.relevance, 2), "queryID": query_id}
 
@@ -113,7 +113,7 @@ def _levels(path: Sequence[str]) -> dict[str, str]:
 
 
 def _address(attributes: Mapping[str, AttributeValue]) -> str:
-    """The address of the product's page from the feed, unless it could run as a script."""
+    """The URL of the product's page from the feed, unless it could run as a script."""
     for name in ADDRESSES:
         value = attributes.get(name)
         if isinstance(value, str) and value.lower().startswith(_SAFE_BEGINNINGS):
@@ -144,7 +144,7 @@ class FacetRange(Struct, frozen=True):
 
 
 class ExhaustiveCounts(Struct, frozen=True, rename="camel"):
-    """Counts that are exact: always all."""
+    """Whether counts are exact, which they always are."""
 
     nb_hits: bool = True
     facets_count: bool = True
@@ -173,12 +173,12 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     query_id: str | UnsetType = field(default=UNSET, name="queryID")
     """To be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET
-    """A note on failed stages, on a query that nothing fits, or on its correction."""
+    """A note on failed stages, on a query that no product fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
-    """Where there are none or few: the nearest other products that pass the filters."""
+    """If there are no or few hits: the nearest other products that pass the filters."""
     sponsored: list[Record] | UnsetType = UNSET
-    """What advertisers pay for, apart from the hits, where the store has such and the request has clickAnalytics; each
-    record has `_sponsored`."""
+    """Sponsored hits, separate from the hits, if the store has them and the request has clickAnalytics; each record has
+    `_sponsored`."""
     user_data: list[Mapping[str, Any]] | UnsetType = UNSET
     """The objects that merchandising rules add."""
     ignored_parameters: list[str] | UnsetType = UNSET
@@ -186,7 +186,7 @@ class SearchResult(Struct, frozen=True, rename="camel"):
 
 
 class BrowseResult(Struct, frozen=True, rename="camel"):
-    """Some of all records."""
+    """A part of all records."""
 
     hits: list[Record]
     nb_hits: int
@@ -197,7 +197,7 @@ class BrowseResult(Struct, frozen=True, rename="camel"):
     params: str
     processing_time_ms: int = field(name="processingTimeMS")
     cursor: str | UnsetType = UNSET
-    """For the next request; absent where there are no more records."""
+    """Cursor for the next request; absent after the last record."""
 
 
 class FacetHit(Struct, frozen=True):
@@ -225,9 +225,9 @@ class RecommendResult(Struct, frozen=True, rename="camel"):
     processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_nb_hits: bool = True
     message: str | UnsetType = UNSET
-    """A note on what was recommended instead, for lack of data."""
+    """A note on what is recommended instead, for lack of data."""
     sponsored: list[Record] | UnsetType = UNSET
-    """What advertisers pay for beside similar products, as in a search."""
+    """Sponsored hits shown with similar products, as in a search."""
 
 
 class BatchResults(Struct, frozen=True):
@@ -237,7 +237,7 @@ class BatchResults(Struct, frozen=True):
 
 
 class EventsAcknowledgement(Struct, frozen=True):
-    """Events were stored."""
+    """Confirms that events were stored."""
 
     status: int = 200
     message: str = "OK"
@@ -246,7 +246,7 @@ class EventsAcknowledgement(Struct, frozen=True):
 def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
     """`_highlightResult`: the wanted attributes, each text replaced by its leaf.
 
-    Texts are not escaped: the libraries escape them, and then replace the client's tags by their elements.
+    Texts are not escaped: the libraries escape them, and then replace the client's tags with their elements.
     """
     is_all = "*" in wanted
     names = {name.partition(".")[0] for name in wanted}
@@ -255,7 +255,7 @@ def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Ma
 
 
 def snippets(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
-    """`_snippetResult`: the wanted attributes (`description:20`), cut to so many words around the first match."""
+    """`_snippetResult`: the wanted attributes (`description:20`), each cut to so many words around the first match."""
     found: Record = {}
     for each in wanted:
         name, _, count = each.rpartition(":") if ":" in each else (each, "", "")
@@ -272,7 +272,7 @@ def _leaves(values: Mapping[str, object], leaf: Callable[[str], Leaf]) -> Record
 
 
 def _of(value: object, leaf: Callable[[str], Leaf]) -> object:
-    """The same structure with leaves for texts; None if it holds no text."""
+    """The same structure with leaves for texts; None if it contains no text."""
     if isinstance(value, str):
         return leaf(value)
     if isinstance(value, list):
@@ -322,7 +322,7 @@ class RequestedFacets:
 
     attributes: Mapping[str, ProtocolAttribute]
     most: int
-    """Values of each."""
+    """Maximum number of values of each."""
 
     @classmethod
     def of(cls, names: Sequence[str], most: int, attributes: AttributeCatalog) -> RequestedFacets:
@@ -338,7 +338,7 @@ class RequestedFacets:
 
     @property
     def values(self) -> int:
-        """Values to count of each field: more for a level of the categories, as other levels may be more frequent."""
+        """Number of values to count of each field: more for a category level, as other levels may be more frequent."""
         by_level = any(each.level is not None for each in self.attributes.values())
         return MAX_FACET_VALUES if by_level else self.most
 

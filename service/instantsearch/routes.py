@@ -129,7 +129,7 @@ IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
 def _of_indexes(
     indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext], A]
 ) -> Sequence[tuple[A, JsonObject]]:
-    """Each request of a batch with what is made for its index, once for each index."""
+    """Each request of a batch with a value created for its index, once for each index."""
     contexts = indexes.by_name(text(each, "indexName", most=MOST_NAME) for each in requests)
     made = {context.name: make(context) for context in contexts.values()}
     return [(made[contexts[text(each, "indexName")].name], each) for each in requests]
@@ -142,8 +142,8 @@ def _of_indexes(
     openapi_extra=BODY,
 )
 async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
-    """Results of searches, each of its `indexName`, and of searches among facet values, in their order; at most 5,000
-    hits together."""
+    """Results of searches, each on its `indexName`, and of searches among facet values, in order; at most 5,000 hits
+    together."""
     requests = objects(payload, "requests", _MOST_SEARCHES)
     _charge(indexes.shared, indexes.permit, *requests)
     made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
@@ -157,7 +157,7 @@ async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) 
     openapi_extra=BODY,
 )
 async def recommendations(indexes: IndexesToRecommend, request: Request, payload: Payload) -> Response:
-    """Products similar to one, bought with it, or popular of late; popular values of a facet."""
+    """Products similar to a product, bought with it, or recently popular; popular values of a facet."""
 
     def recommender(context: ServiceContext) -> Recommender:
         hooks = _hooks(context, request, indexes.permit)
@@ -173,7 +173,7 @@ async def recommendations(indexes: IndexesToRecommend, request: Request, payload
     "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
 )
 def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> BatchResults:
-    """Records by their ids, each of its `indexName`; null for an unknown id."""
+    """Records by their ids, each from its `indexName`; null for an unknown id."""
     requests = objects(payload, "requests", _MOST_OBJECTS)
     indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
     made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
@@ -236,7 +236,7 @@ async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -
 
 
 def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:
-    """Counts the work of searches; raises RequestError where it is too much, and QueryError for an invalid search."""
+    """Charges the cost of searches; raises RequestError above a limit, and QueryError for an invalid search."""
     searches = [parse_search(merge_params(each)) for each in payloads]
     check_batch_hits(sum(each.size for each in searches), "hitsPerPage")
     windows = ((each, hit_window(each)) for each in searches)
@@ -248,7 +248,7 @@ def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:
 
 
 async def _run_all(shared: SharedParts, works: Iterable[Callable[[], T]]) -> Response:
-    """The results of all requests of a batch, in their order."""
+    """The results of all requests of a batch, in order."""
     results = await shared.threads.run_all(works)
     return await shared.threads.run(lambda: json_response(BatchResults(results)))
 
@@ -256,7 +256,7 @@ async def _run_all(shared: SharedParts, works: Iterable[Callable[[], T]]) -> Res
 def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:
     product_id = text(payload, "objectID")
     if not product_id:
-        raise QueryError("each of requests needs an objectID")
+        raise QueryError("each entry of requests needs an objectID")
     try:
         return batch.record(product_id, names(payload, "attributesToRetrieve", ("*",)))
     except UnknownProductError:

@@ -57,7 +57,7 @@ from service.instantsearch.response import (
 MOST_FACET_HITS = 100
 _MOST_CURSOR = 100_000
 _BROWSED = 1_000
-"""Records of one browse request, by default."""
+"""Default number of records of a browse request."""
 _WHOLE_RECORDS: JsonObject = {
     "attributesToHighlight": [],
     "attributesToSnippet": [],
@@ -68,7 +68,7 @@ _WHOLE_RECORDS: JsonObject = {
 }
 """Parameters of each browse request."""
 _CHOICES = 3
-"""Facets that are moved to the front of their order."""
+"""Number of facets that are moved to the front of their order."""
 _NO_FACETS = RequestedFacets({}, 1)
 
 
@@ -79,26 +79,26 @@ class HitWindow:
     page: int
     size: int
     skipped: int = 0
-    """Hits of that page before the first wanted one."""
+    """Number of hits of that page before the first wanted one."""
 
 
 class BrowseCursor(Struct, frozen=True):
-    """The place that a browse request goes on from. It is sent as text; a client could change it, so that nothing
-    depends on it but what the client's key may see."""
+    """The position at which a browse request continues. Clients receive it as text and could change it, so it cannot
+    reveal more than the client's key may see."""
 
     parameters: JsonObject
     after: str = ""
-    """The id of the last record that was sent."""
+    """Id of the last record that was sent."""
     page: int = 0
 
     @property
     def text(self) -> str:
-        """The cursor as the client gets it."""
+        """The cursor in the form that clients receive."""
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode()
 
 
 def parse_cursor(payload: JsonObject) -> BrowseCursor:
-    """The place of a browse request, the beginning where it has no cursor; raises QueryError."""
+    """The position of a browse request, the beginning if it has no cursor; raises QueryError."""
     payload = merge_params(payload)
     sent = text(payload, "cursor", most=_MOST_CURSOR)
     if not sent:
@@ -106,11 +106,11 @@ def parse_cursor(payload: JsonObject) -> BrowseCursor:
     try:
         return msgspec.json.decode(base64.b64decode(sent, altchars=b"-_", validate=True), type=BrowseCursor)
     except (ValueError, msgspec.MsgspecError):
-        raise QueryError("cursor is not one that this service gave; begin without one") from None
+        raise QueryError("cursor was not issued by this service; start without one") from None
 
 
 class SearchBatch:
-    """Runs the searches of one request; equal ones are searched once. Safe to share between threads."""
+    """Runs the searches of one request; equal ones run once. Threads may share it."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks) -> None:
         self._engine = engine
@@ -147,7 +147,7 @@ class SearchBatch:
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
-            # The window begins where a page of as many hits would end.
+            # The window begins where a page with as many hits would end.
             starts = [at for at, hit in enumerate(page.hits) if hit.group_rank == 1][window.skipped :]
             shown = page.hits[starts[0] :] if starts else ()
             page = replace(page, hits=shown, page=2, size=window.skipped)
@@ -177,13 +177,13 @@ class SearchBatch:
         return FacetResult(found, elapsed_ms(started))
 
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
-        """One record; raises UnknownProductError if it does not exist or the key does not see it."""
+        """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
         product = self._engine.product(product_id, filters=self._hooks.narrow(""))
         return select_attributes(product_record(self._hooks.show(product)), wanted)
 
     def browse(self, payload: JsonObject) -> BrowseResult:
-        """Some of all records that pass the filters, in the order of their ids, and a cursor for those behind them;
-        with a query, its hits by pages."""
+        """A part of all records that pass the filters, ordered by id, and a cursor for the next ones; with a query, its
+        hits by pages."""
         started = time.perf_counter()
         cursor = parse_cursor(payload)
         parameters = {**cursor.parameters, **_WHOLE_RECORDS}
@@ -212,7 +212,7 @@ class SearchBatch:
         )
 
     def _browsed_record(self, product_id: str, wanted: tuple[str, ...]) -> Record | None:
-        """A record; None where it was deleted meanwhile."""
+        """A record; None if it was deleted meanwhile."""
         try:
             product = self._engine.product(product_id)
         except UnknownProductError:
@@ -222,7 +222,7 @@ class SearchBatch:
     def _request(
         self, search: ProtocolSearch, counted: RequestedFacets, **options: Unpack[SearchOptions]
     ) -> SearchRequest:
-        """A request in the merged order where only counts are wanted or the order names a field."""
+        """A request in the merged order, if only counts are wanted or the order names a field."""
         is_ranked = options.get("size") and not options.get("sort")
         shared: SearchOptions = {
             "filters": self._filter_expression(search),
@@ -246,7 +246,7 @@ class SearchBatch:
         return SearchRequest(search.query, **shared)
 
     def _group(self, search: ProtocolSearch) -> str:
-        """The groups of which one hit each is wanted; none by an attribute that no product has."""
+        """The grouping of a request; none by an attribute that no product has."""
         if not search.distinct:
             return "" if search.distinct is None else VARIANTS
         attribute = self._attributes.find(search.distinct)
@@ -280,19 +280,19 @@ class SearchBatch:
         return records
 
     def _sponsored(self, page: Page, query_id: str, search: ProtocolSearch) -> list[Record]:
-        """The records of the sponsored hits, each with the id by which a click on it is charged."""
+        """The records of the sponsored hits, each with the id for charging a click on it."""
         records = self._records([Hit(each.product, 0.0, {}) for each in page.sponsored], page, search)
         query_ids = self._engine.campaigns.issue(query_id, page.sponsored)
         marks = map(sponsored_mark, page.sponsored, query_ids)
         return [record | {"_sponsored": mark} for record, mark in zip(records, marks, strict=True)]
 
     def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
-        """The page, and a query id that encodes the experiments that it took part in."""
+        """The page, and a query id that encodes the experiments in which it took part."""
         run_experiments = self._hooks.run_experiments
         takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
         if run_experiments is None or not takes_part or not wanted.size:
             return self._page(wanted), uuid.uuid4().hex
-        # More values of a facet than usual are counted by a search of their own.
+        # More values of a facet than usual are counted by a separate search.
         facets = wanted.facets if wanted.facet_values <= FACET_VALUES else ()
         request = replace(wanted, stage="ranked", facets=facets, facet_values=FACET_VALUES)
         found = run_experiments(ShopperSearch(request, search.shopper))
@@ -303,7 +303,7 @@ class SearchBatch:
         return replace(found.page, facets=counted.facets), found.query_id
 
     def _page(self, wanted: SearchRequest) -> Page:
-        """The page of the engine, searched by the first thread that wants it; raises as the engine does."""
+        """The page of the engine, searched by the first thread that wants it; raises like the engine."""
         return self._pages.get(wanted, lambda: self._search_now(wanted))
 
     def _search_now(self, wanted: SearchRequest) -> Page:
@@ -322,7 +322,7 @@ def _result(
     started: float,
 ) -> SearchResult:
     counts = facets.counts(page.facets)
-    # The facets that are worth a widget, what narrows the query best first, and the page that a rule redirects to.
+    # The facets that deserve a widget, those that narrow the query best first, and the page to which a rule redirects.
     best = {choice.field: rank for rank, choice in enumerate(page.choices)}
     order = sorted(counts, key=lambda name: best.get(facets.attributes[name].info.name, len(best)))
     rendering: dict[str, object] = {"facetOrdering": {"facets": {"order": order}, "values": {}}}
@@ -351,11 +351,11 @@ def _message(page: Page) -> str:
     if page.degraded:
         parts.append(f"stages failed: {', '.join(page.degraded)}")
     if page.nothing_fits:
-        parts.append("nothing fits the query")
+        parts.append("no product fits the query")
     if page.doubtful:
-        parts.append("no record has all words of the query: the hits are the nearest in meaning")
+        parts.append("no record has all words of the query; the hits are the nearest in meaning")
     if page.preferred:
-        parts.append(f"by relevance first those with {' AND '.join(each.filter for each in page.preferred)}")
+        parts.append(f"ranked first: {' AND '.join(each.filter for each in page.preferred)}")
     if page.product_type:
         parts.append(f"only products of the type {page.product_type}")
     if page.suggestion:
@@ -364,7 +364,7 @@ def _message(page: Page) -> str:
 
 
 def _encode_parameters(payload: JsonObject) -> str:
-    """The parameters with an effect as URL-encoded text."""
+    """The parameters with an effect, as URL-encoded text."""
     sent = {name: value for name, value in payload.items() if name in COUNTING}
     return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
 
@@ -383,7 +383,7 @@ def hit_window(search: ProtocolSearch) -> HitWindow:
 
 
 def suggestion_records(suggest: Callable[[str, int], Suggestions], search: ProtocolSearch) -> list[Record]:
-    """Suggested queries as records of an index of their own, with the typed text marked."""
+    """Suggested queries as records of a separate index, with the typed text marked."""
     found = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
     return [
         {

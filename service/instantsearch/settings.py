@@ -1,4 +1,4 @@
-"""Settings of the protocol, kept as relevance settings of the store, and as parameters of searches."""
+"""Settings of the protocol, stored as relevance settings of the store and as default parameters of searches."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clic
 _FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
 _RANKING_OPTIONS = frozenset({"getRankingInfo", "ruleContexts", "optionalFilters"})
 DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS - _RANKING_OPTIONS - {*PLACING}
-"""Search parameters that are settings, too."""
+"""Search parameters that are settings as well."""
 _WEIGHTS = (5, 3, 2)
-"""Of searchable attributes by their place; 1 for later ones."""
+"""Weights of searchable attributes by position; later ones have weight 1."""
 _FIELDS = ("title", "brand", "category", "description")
 _TO_FIELD = {
     "name": "title",
@@ -41,16 +41,16 @@ _LEAST_SIGNAL = 1 / 512
 
 @dataclass(slots=True)
 class SettingsUpdate:
-    """Changed settings, not yet stored."""
+    """Changed settings that are not stored yet."""
 
     relevance: Relevance
     own: IndexSettings
     notes: list[str] = field(default_factory=list)
-    """What was not applied as it was sent, and why."""
+    """Settings that were not applied as sent, with the reasons."""
 
 
 def read_settings(engine: SearchEngine, stored: ProtocolStore) -> dict[str, Any]:
-    """The settings that hold, by the protocol's names."""
+    """The current settings, by the protocol's names."""
     relevance, own = engine.relevance.get(), stored.settings
     ranking = [f"{'desc' if each.descending else 'asc'}({each.field})" for each in relevance.signals]
     defaults = {"hitsPerPage": 20, "maxValuesPerFacet": 100, "attributesToRetrieve": None, **own.defaults}
@@ -67,7 +67,7 @@ def read_settings(engine: SearchEngine, stored: ProtocolStore) -> dict[str, Any]
 
 
 def write_settings(engine: SearchEngine, stored: ProtocolStore, payload: JsonObject, *, who: str) -> list[str]:
-    """Stores settings, those that are left out as they are; returns what was not applied, and why.
+    """Stores settings, leaving omitted ones unchanged; returns what was not applied, and why.
 
     Raises QueryError or RelevanceError, which name the setting, for an invalid value; then nothing is stored.
     """
@@ -99,12 +99,12 @@ def _set_default(update: SettingsUpdate, name: str, value: object) -> None:
 
 
 def _field_of(name: str) -> str:
-    """The name of an attribute as filters have it: that of categories by level is their field."""
+    """The name of an attribute in filters; category levels belong to the category field."""
     return _TO_FIELD.get(name.partition(".")[0] if name.startswith(("categories.", "hierarchical")) else name, name)
 
 
 def _set_searchable(update: SettingsUpdate, payload: JsonObject, catalog: FieldCatalog) -> None:
-    """The earlier an attribute stands, the more it weighs; those that are not listed weigh nothing."""
+    """Sets the searched fields: earlier attributes weigh more, and those that are not listed have no weight."""
     listed = names(payload, "searchableAttributes")
     if not listed:
         update.relevance = structs.replace(update.relevance, fields=DEFAULT_WEIGHTS)
@@ -120,14 +120,14 @@ def _set_searchable(update: SettingsUpdate, payload: JsonObject, catalog: FieldC
         update.notes.append(f"searchableAttributes: no product has text under {', '.join(unknown)}")
     if "title" not in weights:
         update.notes.append("searchableAttributes: the name is always searched")
-    update.notes.append("searchableAttributes hold from the next rebuild on")
+    update.notes.append("searchableAttributes take effect with the next rebuild")
     by_field = {"title": max(weights.get("title", 1), 1), **{name: weights.get(name, 0) for name in _FIELDS[1:]}}
     attributes = {name: weights.get(name, 0) for name in sorted(known)}
     update.relevance = structs.replace(update.relevance, fields=FieldWeights(**by_field, attributes=attributes))
 
 
 def _searchable(weights: FieldWeights) -> list[str] | None:
-    """Searchable attributes as they weigh, those of one weight in one entry; None where all are by default."""
+    """Searchable attributes by weight, those of equal weight in one entry; None for the default weights."""
     if weights == DEFAULT_WEIGHTS:
         return None
     by_weight: dict[int, list[str]] = {}
@@ -146,7 +146,7 @@ def _set_ranking(update: SettingsUpdate, payload: JsonObject, catalog: FieldCata
     for entry in names(payload, "customRanking"):
         found = _RANKING.fullmatch(entry.strip())
         if not found:
-            raise QueryError(f"customRanking: {entry[:60]!r} must be such as desc(rating) or asc(price)")
+            raise QueryError(f"customRanking: {entry[:60]!r} must be like desc(rating) or asc(price)")
         name = _field_of(found["name"].strip())
         try:
             catalog.resolve_sortable(name)
@@ -184,7 +184,7 @@ def _set_replicas(update: SettingsUpdate, payload: JsonObject, catalog: FieldCat
         except InputError:
             is_sorted = False
         if not is_sorted:
-            update.notes.append(f"replicas: {each} is no order of this index, which end in _FIELD_asc or _FIELD_desc")
+            update.notes.append(f"replicas: {each} is not a sort order of this index; use _FIELD_asc or _FIELD_desc")
     update.own = structs.replace(update.own, replicas=replicas)
 
 

@@ -1,1 +1,1 @@
-"""Training the ranker of an index: what is wired here from its catalog, its clicks and `rerank.training`."""
+"""Training the models of an index from its catalog, its events and `rerank.training`."""

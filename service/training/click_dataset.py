@@ -1,4 +1,4 @@
-"""Training data of learning from clicks: lists of three periods, their candidates, the acts on them."""
+"""Training data for learning from clicks: lists of three periods, their candidates, and the acts on them."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ from service.events.signals import NO_POPULARITY, PopularBefore, Popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
 WORTH = (1.0, 3.0, 5.0)
-"""What a click, a cart and a purchase count for, where gains are added up."""
+"""Gains of a click, a cart and a purchase."""
 
 
 MemoryBefore = Callable[[pl.DataFrame, datetime], QueryMemory]
-"""Gives what some lists (see `rerank.sessions.tables.DerivedTables.lists`) tell at a time, by nothing that came
-later."""
+"""The query memory of some lists (see `rerank.sessions.tables.DerivedTables.lists`) at a time, from earlier events
+only."""
 
 
 EventFacts = Mapping[str, str | int]
-"""What the events of a training are, for the card of its model."""
+"""Facts about the events of a training, for the card of its model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What is known of the time before the lists that are learned from or judged by."""
+    """What is known of the time before the lists that are used for training or evaluation."""
 
     popularity: PopularBefore = lambda _end: NO_POPULARITY
     memory: MemoryBefore = lambda _lists, _end: NO_MEMORY
@@ -74,47 +74,47 @@ NOTHING_EARLIER = Earlier()
 
 @dataclass(frozen=True, slots=True)
 class TrialOptions:
-    """What a trial is made of."""
+    """Options of a trial."""
 
     now: float
-    """Seconds since 1970, the reference time of product ages."""
+    """Reference time of product ages, in seconds since 1970."""
     depth: int = 100
-    """Candidates of each query: what serving reranks."""
+    """Number of candidates of each query that serving reranks."""
     queries: int = 3_000
-    """The most frequent ones."""
+    """Number of most frequent queries."""
     popularity: Popularity = NO_POPULARITY
-    """Of before the period."""
+    """Popularity before the period."""
     memory: QueryMemory = NO_MEMORY
-    """Likewise."""
+    """Query memory before the period."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTrial:
     """n queries with those of their candidates that shoppers were shown, whose gains are the targets of `data`.
 
-    Of what was not shown nothing is known. Counted as worth nothing it would favour the order that shoppers were shown,
-    and whatever has learned that order: measures are of condensed lists (Sakai 2007, Alternatives to Bpref, section 2).
+    Products that were not shown have no known gain. A gain of 0 would favour the order that shoppers were shown, and
+    models that learned that order, so measures use condensed lists (Sakai 2007, Alternatives to Bpref, section 2).
     """
 
     data: ListData
     is_chosen: NDArray[np.bool_]
-    """(m,): the candidates that were clicked, added to the cart or bought."""
+    """Whether each candidate was clicked, added to the cart or bought (m,)."""
     numbers: NDArray[np.int64]
-    """The queries with several candidates, one of them chosen; those of others gain 0."""
+    """Numbers of the queries with several candidates and at least one choice; others gain 0."""
     traffic: NDArray[np.float64]
-    """(n,): on how many lists each was asked."""
+    """Number of lists of each query (n,)."""
     log: ClickLog
-    """The lists of these queries; what is no candidate any more is not in it."""
+    """The lists of these queries, without products that are no longer candidates."""
     query_of_list: NDArray[np.int64]
-    """(lists,): the query of each."""
+    """Query of each list (lists,)."""
     place_of: NDArray[np.int64]
-    """(pairs,): index of each pair of the log among all candidates (m,); -1 for none."""
+    """Index of each pair of the log among all candidates (m,), shape (pairs,); -1 for none."""
     languages: NDArray[np.str_]
-    """(n,): the language that most of a query's chosen candidates are in, "" where none says one."""
+    """Language of most of a query's chosen candidates (n,); "" if none has a language."""
     options: TrialOptions
 
     def shown_scores(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(lists, depth): the scores (m,) of what was shown."""
+        """The scores (m,) of the shown candidates, shape (lists, depth)."""
         known = np.append(scores.astype(np.float64), 0.0)
         place = np.append(self.place_of, -1)[self.log.pairs]
         shown: NDArray[np.float64] = known[place]
@@ -124,7 +124,7 @@ class ClickTrial:
 def build_trial(
     snapshot: Snapshot, events: pl.DataFrame, chances: NDArray[np.float64], options: TrialOptions
 ) -> ClickTrial:
-    """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
+    """A trial from a period's events, with the propensities (depth,) estimated on an earlier period."""
     happened = outcomes(events, len(chances))
     queries = _select_queries(happened, options.queries)
     found = candidate_lists(
@@ -140,7 +140,7 @@ def build_trial(
     shown = np.unique(place_of[is_placed])
     lists = found.select(shown)
     place_of[is_placed] = np.searchsorted(shown, place_of[is_placed])
-    # What each candidate gained, freed of position.
+    # The gain of each candidate, corrected for position.
     log, targets = happened.log, np.zeros(len(shown), np.float32)
     gains = unbiased_gains(log.pairs, happened.acts, chances, np.array(WORTH), log.count)
     targets[place_of[is_placed]] = gains[is_placed]
@@ -169,7 +169,7 @@ def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.
 
 
 def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
-    """(pairs,): which pairs something was done on."""
+    """Whether there was any act on each pair (pairs,)."""
     found = np.zeros(happened.log.count, np.bool_)
     found[happened.log.pairs[happened.acts.any(axis=2)]] = True
     return found
@@ -179,11 +179,11 @@ def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
 class _TrialQueries:
     queries: list[str]
     traffic: NDArray[np.float64]
-    """(n,)."""
+    """Shape (n,)."""
     of_pair: NDArray[np.int64]
-    """(pairs,): the number of each pair's query; -1 where it is none of them."""
+    """Number of each pair's query (pairs,); -1 if it is not among them."""
     of_row: NDArray[np.int64]
-    """(lists,): the same of each list."""
+    """Number of each list's query (lists,)."""
 
 
 def _select_queries(happened: Outcomes, most: int) -> _TrialQueries:
@@ -200,7 +200,7 @@ def _select_queries(happened: Outcomes, most: int) -> _TrialQueries:
 
 
 def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
-    """(pairs,): the row of each pair's product; -1 where it is gone."""
+    """Row of each pair's product (pairs,); -1 if it no longer exists."""
     found = {name: snapshot.products.row_of(name) for name in products.unique().to_list()}
     known = {name: row for name, row in found.items() if row is not None}
     rows: NDArray[np.int64] = products.replace_strict(known, default=-1, return_dtype=pl.Int64).to_numpy()
@@ -208,7 +208,7 @@ def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
 
 
 def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(pairs,): index of the candidate of each list's number and row among all; -1 for none."""
+    """Index of the candidate with each pair's list number and row (pairs,); -1 for none."""
     width = max(int(lists.rows.max(initial=0)), int(rows.max(initial=0))) + 1
     at = places_of(numbers * width + rows, lists.query_of * width + lists.rows)
     return np.where((numbers >= 0) & (rows >= 0), at, -1)
@@ -216,38 +216,38 @@ def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class ClickRankerOptions:
-    """What to learn from, and how."""
+    """Training data and options."""
 
     method: ClickMethod = "debiased"
     training: ClickOptions = field(default_factory=ClickOptions)
     queries: int = 20_000
-    """The most frequent ones with a click."""
+    """Number of most frequent queries with a click."""
     candidates: int = 28
-    """Of each of them."""
+    """Number of candidates of each query."""
     depth: int = 100
-    """Of the merged order: what serving reranks."""
+    """Number of candidates of the merged order that serving reranks."""
     validating: int = 500
-    """Queries that choose, the most frequent ones."""
+    """Number of most frequent queries for validation."""
     least: int = LEAST_LISTS
-    """Of lists of queries, one for each half of the shoppers, that can be learned from."""
+    """Minimum number of usable lists, where each query has one for each half of the shoppers."""
     histories: HistoryOptions = field(default_factory=HistoryOptions)
     erasures: int = 0
-    """Of shoppers, so far: see `service.events.privacy.erasures`."""
+    """Number of erasures of shoppers so far: see `service.events.privacy.erasures`."""
     federation: Federation | None = None
-    """That with other stores, of which the network is; None trains on these lists alone."""
+    """The federation with other stores that trains the network; None trains on these lists alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedNetwork:
-    """A network that was trained, with what becomes its score."""
+    """A trained network, with the parameters of its score."""
 
     method: ClickMethod
     network: RankerNetwork
-    """Without a history."""
+    """The network without history attention."""
     curve: Sequence[Epoch]
     mixing: Mixing
     guarantee: PrivacyGuarantee | None = None
-    """Of a private training."""
+    """The guarantee of a private training."""
 
     @property
     def summary(self) -> str:
@@ -261,26 +261,26 @@ class TrainedNetwork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryResult:
-    """What came of training on shoppers' histories."""
+    """Result of training on shoppers' histories."""
 
     summary: str
-    """What was done, and why there is no attention where there is none."""
+    """A summary, with the reason if there is no attention."""
     attention: HistoryAttention | None = None
     gain: Difference | None = None
-    """Of the mean reciprocal rank of what was clicked, with a history over without; by shopper."""
+    """Gain of the mean reciprocal rank of clicks with a history over without, by shopper."""
     curve: Sequence[Epoch] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTrainingSet:
-    """What a training works with."""
+    """The data of a training."""
 
     snapshot: Snapshot
     periods: Periods
     evidence: ClickEvidence
-    """Of the first period."""
+    """Evidence of the first period."""
     predictions: tuple[HeldOutFit, ...]
-    """How well its click model predicts the clicks of the second one."""
+    """How well its click model predicts the clicks of the second period."""
     clicks: ClickLists
     data: ClickData
     validating: ClickTrial
@@ -299,26 +299,26 @@ class FirstHits:
 
     query: str
     lists: int
-    """On how many held-out lists it was asked."""
+    """Number of held-out lists of the query."""
     before: tuple[str, ...]
-    """Titles, by what served before."""
+    """Titles by what served before."""
     after: tuple[str, ...]
-    """The same by the new ranker."""
+    """Titles by the new ranker."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTraining:
-    """A training that ran to its end."""
+    """A completed training."""
 
     dataset: ClickTrainingSet
     networks: Mapping[ClickMethod, TrainedNetwork]
-    """By the way that was asked for, and the naive one."""
+    """Networks by method: the requested one, and the naive one."""
     history: HistoryResult
     added: AddedRanker
     examples: tuple[FirstHits, ...] = ()
-    """The most frequent first."""
+    """Examples, most frequent queries first."""
     off_policy: OffPolicyEstimate | None = None
-    """What the new ranker would have brought on the held-out lists; None where none has a query."""
+    """Estimated effect of the new ranker on the held-out lists; None if no list has a known query."""
 
 
 def build_training_set(
@@ -330,13 +330,13 @@ def build_training_set(
     progress: Progress,
     earlier: Earlier = NOTHING_EARLIER,
 ) -> ClickTrainingSet:
-    """Joins the events of `rerank.sessions.tables.Derived.lists` with the candidates that their queries have now.
+    """Joins the events of `rerank.sessions.tables.Derived.lists` with the current candidates of their queries.
 
-    In all three periods products are as popular as they were at the end of the first: what later lists choose and judge
-    is not in what it is chosen and judged by. What is remembered of a query is of the lists before the period; of the
-    lists that are learned from, of those of the other half of the shoppers.
+    Products have the popularity of the end of the first period in all three, so that the choices and judgments of later
+    lists are not in their own features. The memory of a query comes from lists before the period; for the training
+    lists, from those of the other half of the shoppers.
 
-    Raises TrainingError where there is too little to learn from, EncoderError where queries cannot be encoded.
+    Raises TrainingError if there is too little training data, EncoderError if queries cannot be encoded.
     """
     progress.begin("click model", None, "")
     periods = split_by_time(events)
@@ -376,7 +376,7 @@ def build_training_set(
 def _by_fold(
     snapshot: Snapshot, found: CandidateLists, names: Sequence[str], memories: Sequence[QueryMemory]
 ) -> CandidateLists:
-    """The candidates of queries as those of their folds (n,), each with what the other folds' memory has of it."""
+    """The candidates of queries, each with the memory of the folds (n,) other than its own."""
     number = {query: place for place, query in enumerate(found.queries)}
     known = [name for name in names if query_of_fold(name) in number]
     lists = found.repeat([number[query_of_fold(name)] for name in known], known)
@@ -389,7 +389,7 @@ def _by_fold(
 
 
 def digest(made: ClickTrainingSet, parent: str) -> str:
-    """Another one where a run would train on anything else, or otherwise; `parent` names what it begins with."""
+    """A digest that changes if a run would train on other data or otherwise; `parent` names the initial weights."""
     manifest = made.snapshot.manifest
     found = xxhash.xxh3_64(f"{manifest.version} {manifest.encoder} {parent} {made.options}".encode())
     lists, displays = made.clicks.lists, made.clicks.displays

@@ -1,7 +1,7 @@
-"""The ranker that the project ships: a features head distilled on the catalogs of several stores at once, so that it
-carries over to others.
+"""The shipped ranker: a features head distilled on the catalogs of several stores at once, so that it carries over to
+others.
 
-What it is mixed with the first stage by is chosen on catalogs that its networks have not seen: each is left out once.
+Its mixing weight with the first stage is chosen on catalogs that its networks have not seen: each is left out once.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from service.training.ranker_from_lists import EVENT_WEIGHTS
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
 MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Weights of the merged score beside the network's that are tried."""
+"""Candidate weights of the merged score relative to the network's."""
 Floats = NDArray[np.float32]
 _READ = FEATURES[: MEMORY_COLUMNS.start]
-"""Without the store's memory of queries."""
+"""Features without the store's memory of queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultOptions:
-    """What to train on, and how."""
+    """Training data and options."""
 
     catalog: CatalogOptions = field(default_factory=lambda: CatalogOptions(queries=4_000))
-    """Of each of them."""
+    """Options for each catalog."""
     distilling: DistilOptions = field(default_factory=DistilOptions)
 
 
@@ -55,17 +55,17 @@ class _CatalogStore:
     encoder: str
     vector_dimension: int
     teacher: str
-    """Its identity."""
+    """Identity of the teacher."""
     catalog: DistillationCatalog
     fits: NDArray[np.float64]
-    """(m,): how well each candidate fits, as the teacher says."""
+    """Relevance of each candidate by the teacher (m,)."""
 
 
 def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions, progress: Progress) -> RankerReport:
-    """Trains on the versions of several index directories that serve, and writes a ranker's folder.
+    """Trains on the serving versions of several index directories, and writes a ranker's folder.
 
-    Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError where `target`
-    exists, and what `service.training.training_session.train_from_catalog` does.
+    Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError if `target` exists,
+    and the errors of `service.training.training_session.train_from_catalog`.
     """
     if len(indexes) < 2:
         raise TrainingError("a default ranker needs at least two catalogs")
@@ -74,7 +74,7 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
         raise TrainingError(f"the indexes have different encoders: {', '.join(kinds)}; rebuild them with one")
     progress.begin("left out", len(stores), "catalogs")
     agreements = np.array([_left_out(stores, at, options, progress) for at in range(len(stores))])
-    # Of what each catalog gains over its merged order, the least counts: it is to lose nowhere.
+    # The smallest gain over the merged order counts, since the ranker must not lose on any catalog.
     gains = agreements[:, :-1] - agreements[:, -1:]
     chosen = int(gains.min(axis=0).argmax())
     progress.end(f"the merged score is mixed in by {MIXES[chosen]:g}")
@@ -112,16 +112,15 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogS
 
 
 def _of_words(features: Floats) -> Floats:
-    """Those of the features (m, F) that are read, without those that only some catalogs have, such as prices: they
-    would identify the catalog and mean something else in a store where some products have them. A constant feature is
-    ignored later, too."""
+    """The features (m, F), without those that only some catalogs have, such as prices: they would identify the catalog,
+    and have another meaning in a store where some products have them. Constant features are ignored later, too."""
     kept = features[:, : len(_READ)].copy()
     kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
     return kept
 
 
 def _left_out(stores: Sequence[_CatalogStore], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
-    """What a network of the other catalogs reaches on this one, by each mixing weight, and the merged order at last."""
+    """Results on this catalog of a network trained on the others, for each mixing weight, then of the merged order."""
     network = _trained([store for place, store in enumerate(stores) if place != at], options)
     data, parts = stores[at].catalog.data, stores[at].catalog.split
     numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))

@@ -41,7 +41,7 @@ from service.sponsored.ledger import Ledger
 
 
 class DerivedTablesManager:
-    """Refreshes the tables of a store's events; `progress` is called at each step."""
+    """Refreshes the derived tables of a store's events; `progress` is called at each step."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class DerivedTablesManager:
         self._clock = clock
         self._score_sessions = score_sessions
         self.later_days = 0
-        """Days with events behind the window of the last refresh: too few for a window of their own."""
+        """Number of days with events after the window of the last refresh, too few for another window."""
         self.refunds = 0
-        """Charged clicks on sponsored hits that the last refresh found to be fraud."""
+        """Number of charged clicks on sponsored hits that the last refresh classified as fraud."""
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> RefreshResult:
-        """Brings them and the engines' files up to date; `days` is the length of the window, which ends now or with the
+        """Updates the tables and the engines' files; `days` is the length of the window, which ends now or with the
         last day of the last full window of events."""
         now = self._clock()
         settings = self._settings
@@ -98,7 +98,7 @@ class DerivedTablesManager:
         return done
 
     def _steps(self) -> Steps:
-        """Those of a refresh, with the relations between the products of the version that serves."""
+        """The steps of a refresh, including the relations between the products of the serving version."""
         try:
             products = RelationCatalog.of_version(Store(self._root))
         except StoreMissingError:
@@ -107,7 +107,7 @@ class DerivedTablesManager:
         return Steps(self._score_sessions, tables)
 
     def _write_engine_files(self, products: pl.DataFrame | None) -> None:
-        """Writes what engines read of the tables, as they open without a table library."""
+        """Writes what engines read of the tables, since they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
         write_relations(
@@ -121,8 +121,7 @@ class DerivedTablesManager:
         return open_derived(self.folder).label_weights
 
     def purge(self) -> None:
-        """Makes existing tables again, over the same window, and removes earlier ones, after a shopper was
-        forgotten."""
+        """Recreates existing tables over the same window, and removes earlier ones, after a shopper was erased."""
         if not self.folder.is_dir():
             return
         days = None
@@ -131,20 +130,20 @@ class DerivedTablesManager:
         self.refresh(days, purge=True)
 
     def rows_of(self, pseudonyms: Collection[str]) -> int:
-        """The number of values in all files with any of these pseudonyms."""
+        """Number of values with any of these pseudonyms in all files."""
         return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
 
 
 _REFUND_DAYS = 180
-"""Days after which a charged click is refunded no more, and has no pseudonym."""
+"""Days after which a charged click can no longer be refunded, and has no pseudonym."""
 _OF_SESSION = ("shopper", "session", "first", "is_fraud")
 _LATE = timedelta(minutes=1)
-"""How long before the first event of a session a click of it may be charged, as the clocks of clients differ."""
+"""How long before the first event of a session a click of it may be charged, since clients' clocks differ."""
 
 
 def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int:
-    """Refunds the clicks on sponsored hits since a time whose sessions, of the derived table of that name, are a bot's
-    or click fraud; returns how many."""
+    """Refunds clicks on sponsored hits since a time whose sessions, in the derived table of that name, are a bot's or
+    click fraud; returns their number."""
     clicks = ledger.charged(since)
     owners = {click.shopper or click.session for click in clicks}
     by_owner: dict[str, list[tuple[datetime, bool]]] = defaultdict(list)
@@ -159,24 +158,24 @@ def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int
 
 
 _LEAST_LISTS = 1_000
-"""Lists with a click that the examination of places needs."""
+"""Minimum number of lists with a click for the examination of sponsored places."""
 
 
 def set_place_examination(ledger: Ledger, lists: pl.DataFrame) -> None:
-    """Sets how often sponsored places are looked at: by the examination of the first positions in the position-based
-    click model of `lists`, cleaned events, if enough of these have a click."""
+    """Sets the examination of sponsored places to that of the first positions in the position-based click model of
+    `lists`, cleaned events, if enough of these have a click."""
     log, _ = click_log(lists)
     if int(log.clicks.any(axis=1).sum()) >= _LEAST_LISTS:
         ledger.set_examination(place_examination(PositionBased.fit(log).examination))
 
 
 _FULL = 0.5
-"""Of the days with events in the fullest window, the share that makes a window a full one."""
+"""A window is full if it has this share of the days with events in the fullest window."""
 
 
 def last_full_day(active: NDArray[np.int64], days: int) -> tuple[int | None, int]:
-    """The last of the days with events (n,), ascending, that ends a full window of so many days, and how many days with
-    events come behind it. A few new events after a long pause would leave the tables empty."""
+    """The last of the days with events (n,), ascending, that ends a full window of the given length, and the number of
+    later days with events. Otherwise a few new events after a long pause would leave the tables empty."""
     if not len(active):
         return None, 0
     covered = np.arange(1, len(active) + 1) - np.searchsorted(active, active - days + 1)
@@ -217,7 +216,7 @@ def memory_of(table: pl.DataFrame, products: pl.DataFrame | None) -> QueryMemory
 
 
 def catalog(root: Path) -> pl.DataFrame | None:
-    """The products of the version that serves; None where nothing is published yet."""
+    """The products of the serving version; None if nothing is published yet."""
     try:
         return product_table(Store(root))
     except StoreMissingError:

@@ -1,4 +1,4 @@
-"""`shelfwise train expansions`: a table of learned query expansion, from judged queries or clicks to what serves."""
+"""`shelfwise train expansions`: a table of query expansions, trained on judged queries or clicks, and published."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ from service.training.training_session import FreshTables, fresh_tables, working
 
 BY_JUDGMENTS, BY_CLICKS = "judgments", "clicks"
 LEAST_TRAINING = 50
-"""Queries to train on."""
+"""Minimum number of training queries."""
 _WORDS, _TERMS = 12, 5
-"""Shown as examples, and expansions of each."""
+"""Number of words shown as examples, and of expansions of each."""
 _HAN = re.compile(f"[{HAN}]")
 
 Gains = Mapping[str, Mapping[str, float]]
@@ -64,28 +64,28 @@ AddedExpansion = AddResult[ExpansionSpec, ExpansionReport]
 
 @dataclass(frozen=True, slots=True)
 class JudgedParts:
-    """Judged queries: those that the tested table is trained on, the test, and all, which the table that serves is
-    trained on."""
+    """Judged queries: the training queries of the tested table, the test queries, and all queries, on which the serving
+    table is trained."""
 
     training: Sequence[JudgedQuery]
     test: Sequence[JudgedQuery]
     everything: Sequence[JudgedQuery]
     source: str
     traffic: Mapping[str, float] | None = None
-    """The weight of each query of the test; None for equal ones."""
+    """Weight of each test query; None for equal weights."""
     events: EventFacts = field(default_factory=dict)
 
     @classmethod
     def by_query(cls, judged: Sequence[JudgedQuery]) -> JudgedParts:
-        """A fifth of the queries is the test."""
+        """Splits by query: a fifth of the queries is the test."""
         test = [each for each in judged if is_judging_query(each.query)]
         training = [each for each in judged if not is_judging_query(each.query)]
         return cls(training, test, judged, BY_JUDGMENTS)
 
     @classmethod
     def by_time(cls, derived: DerivedTables, events: EventFacts) -> JudgedParts:
-        """The clicks on the last fifth of the lists are the test, as for rankers. Queries that few shoppers typed train
-        nothing: their words would stay in the table."""
+        """Splits by time: clicks on the last fifth of the lists are the test, as for rankers. Queries of few shoppers
+        are not used for training, since their words would stay in the table."""
         periods = split_by_time(derived.lists())
         before, later = pl.concat([periods.training, periods.validation]), click_labels(periods.held_out).table
         traffic = dict(later.group_by("query").agg(pl.col("clicks").sum().clip(lower_bound=1)).rows())
@@ -100,11 +100,11 @@ class JudgedParts:
 def train_expansions(
     root: Path, settings: Settings, judged: Sequence[JudgedQuery] | None, progress: Progress
 ) -> AddedExpansion:
-    """Trains on judged queries, or without them on what shoppers did, and lets the table serve where searches are
-    surely better with it than without any.
+    """Trains on judged queries or, without them, on events; the table serves if searches with it are significantly
+    better than without any.
 
-    Raises TrainingError where there are too few queries, StoreMissingError, StoreForeignError or StoreDamagedError for
-    a directory that cannot serve, StoreLockedError where another program trains for it.
+    Raises TrainingError for too few queries, StoreMissingError, StoreForeignError or StoreDamagedError for a directory
+    that cannot serve, StoreLockedError if another program trains for it.
     """
     if judged is None:
         with fresh_tables(root, settings, progress) as tables:
@@ -114,7 +114,7 @@ def train_expansions(
 
 
 def expansions_from_tables(tables: FreshTables, progress: Progress) -> AddedExpansion:
-    """Trains on what shoppers did; raises TrainingError where there is too little."""
+    """Trains on events; raises TrainingError if there is too little data."""
     training = _ExpansionTraining(tables.root, tables.settings, tables.snapshot, progress)
     return training.run(JudgedParts.by_time(tables.derived, tables.facts))
 
@@ -172,7 +172,7 @@ class _ExpansionTraining:
     def _judged(
         self, tested: Expansions, judged: JudgedParts, test: Gains, corrected: Mapping[str, str]
     ) -> tuple[Decision, dict[str, float]]:
-        """What searches reach on the test with a table, against those without, both with the ranker that serves."""
+        """Quality of searches on the test with a table and without, both with the serving ranker."""
         self.progress.begin("gate", None, "")
         with closing(ServedRanker(self.root, self.settings)) as ranker:
             ranker.reload_if_changed(self.snapshot)
@@ -195,14 +195,14 @@ class _ExpansionTraining:
 
 
 def corrected_queries(root: Path, snapshot: Snapshot, queries: Iterable[str]) -> dict[str, str]:
-    """Queries as a search corrects them for sure: a word that only corrects another one is no expansion."""
+    """Queries with certain corrections applied: a word that is only a correction is not an expansion."""
     suggester = Suggester(root, follow_popularity(root))
     found = {query: suggester.did_you_mean(snapshot, query, DEFAULT_RELEVANCE, None) for query in queries}
     return {query: each.text if each and each.is_sure else query for query, each in found.items()}
 
 
 def relevant_pairs(snapshot: Snapshot, gains: Gains, corrected: Mapping[str, str]) -> list[RelevantPair]:
-    """The pairs of a query and a relevant product: words as the query is corrected, terms of title and category."""
+    """The pairs of a query and a relevant product: words of the corrected query, terms of title and category."""
     analyzer, products, terms = snapshot.analyzer, snapshot.products, dict[str, list[str]]()
     pairs = []
     for query, of_query in gains.items():
@@ -219,6 +219,6 @@ def relevant_pairs(snapshot: Snapshot, gains: Gains, corrected: Mapping[str, str
 
 
 def _examples(pairs: Sequence[RelevantPair], expansions: Expansions) -> dict[str, list[str]]:
-    """The strongest expansions of the words that most of the pairs have."""
+    """The strongest expansions of the most frequent words."""
     counts = Counter(word for pair in pairs for word in pair.words if word in expansions)
     return {word: [each.term for each in expansions[word][:_TERMS]] for word, _ in counts.most_common(_WORDS)}

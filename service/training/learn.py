@@ -1,4 +1,4 @@
-"""A run of `shelfwise learn`: the towers, the ranker and query expansion, with what it remembers of the runs before."""
+"""A run of `shelfwise learn`: the towers, the ranker and query expansion, with its record of earlier runs."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ if TYPE_CHECKING:
     from service.training.text_towers import TextTowersRequest, TextTowersResult
 
 
-# The trainings of a run besides the ranker: the user tower, query expansion, and before all, where requested, the
-# encoder. One that fails records the reason, and the run goes on.
+# The trainings of a run other than the ranker: the user tower, query expansion and, first and only on request, the
+# encoder. If one fails, the reason is recorded and the run continues.
 
 
 def train_shoppers(
     tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
 ) -> UserTowerResult | None:
-    """Trains the user tower and lets it serve where it is better; None where there is too little to learn from, or
-    the serving tower cannot be read. A tower that an earlier run trained on the same acts is not trained again."""
+    """Trains the user tower, which serves if it is better; None if there is too little data, or if the serving tower
+    cannot be read. A tower that an earlier run trained on the same acts is not trained again."""
     with steps.under(SHOPPERS):
         try:
             done = tower_of_acts(tables, acts, options, steps, again=False)
@@ -81,13 +81,13 @@ def train_shoppers(
 def train_encoder(
     root: Path, settings: Settings, request: TextTowersRequest, steps: RecordedSteps
 ) -> TextTowers | None:
-    """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
-    it is no better, or it could not be written or published: the next run goes on with what was trained.
+    """Trains the encoder on clicks, and publishes it if it is better. None if there is too little data, if it is not
+    better, or if it could not be written or published: the next run then continues with it.
 
-    Raises what `train_text_towers` does of events and of the index.
+    Raises the errors of `train_text_towers` about events and the index.
     """
     with steps.under(TOWERS):
-        # Takes seconds to import, and few runs ask for it.
+        # Takes seconds to import, and is rarely needed.
         from service.training.text_towers import train_text_towers
 
         try:
@@ -100,8 +100,8 @@ def train_encoder(
 
 
 def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | None:
-    """Trains query expansion and lets it serve where searches are better; None where there is too little to learn from,
-    or a table that was trained on judgments serves."""
+    """Trains query expansion, which serves if searches are better; None if there is too little data, or if a table
+    trained on judgments serves."""
     with steps.under(EXPANSIONS):
         serving = expansion_store(tables.root).serving(None).model
         if serving and serving.spec.trained_on.get("source") == BY_JUDGMENTS:
@@ -116,7 +116,7 @@ def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | 
 
 
 def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
-    """Says on how many queries that clicks have labelled it could be trained, and how."""
+    """Reports on how many queries labelled by clicks the encoder could be trained, and how."""
     with steps.under(TOWERS):
         could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
         steps.leave(
@@ -155,22 +155,22 @@ def _summarize(found: UserTowerResult) -> str:
 
 
 # STORE/training/
-#   learn.html, learn.json   the report on the last run, also on a refused one
-#   learned.json             what the last completed run has learned from
+#   learn.html, learn.json   the report on the last run, even a refused one
+#   learned.json             the record of the last completed run
 #
-# They are written last, each whole or not at all. A run that is killed leaves those of the one before.
+# Written last and atomically; a killed run leaves the files of the run before.
 
 PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
 
 
 @dataclass(frozen=True, slots=True)
 class LearnOptions:
-    """How to train each of what a run trains."""
+    """The training options of each model."""
 
     ranker: ClickRankerOptions
     shoppers: UserTowerOptions
     towers: TextTowersRequest | None = None
-    """None leaves the encoder as it is."""
+    """None leaves the encoder unchanged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -179,14 +179,14 @@ class _LearnRun:
     started: datetime
     began: float
     events: EventCounts | None = None
-    """Once the tables are up to date."""
+    """Counts of events, once the tables are up to date."""
     shoppers: UserTowerResult | None = None
     towers: TextTowers | None = None
     expansions: ExpansionResult | None = None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
-        """The encoder first, as the others read its vectors. The tables are refreshed once and read at once, as other
-        programs may replace them."""
+        """Trains the encoder first, since the others read its vectors. The tables are refreshed once and read at once,
+        since other programs may replace them."""
         if options.towers is not None:
             self.towers = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:
@@ -199,7 +199,7 @@ class _LearnRun:
                 self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
 
             done = ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
-            # Judged with the ranker that serves now.
+            # Evaluated with the serving ranker.
             self.expansions = learn_words(tables, self.steps)
             return done
 
@@ -254,12 +254,12 @@ def learn(
     reported: Callable[[LearnReport], None] = lambda _: None,
     clock: Callable[[], datetime] = utc_now,
 ) -> LearnReport:
-    """Trains on the events of an index directory: the ranker, as `service.training.training_session.train_from_clicks`
-    does, what recommends, and the encoder where that is asked for. Writes the report, of which `reported` is told.
+    """Trains on the events of an index directory: the ranker, like `training_session.train_from_clicks`, the user
+    tower, and the encoder on request. Writes the report, and calls `reported` with it.
 
-    Raises what that does. Where the ranker's training is refused (TrainingError, StoreMissingError, a ranker or an
-    encoder that cannot be used) the report is written first, with the step at which it stopped, and learned.json stays
-    as it was.
+    Raises the errors of these trainings. If the ranker's training is refused (TrainingError, StoreMissingError, an
+    unusable ranker or encoder), the report is written first, with the step at which it stopped, and learned.json is
+    unchanged.
     """
     days = stored_days(root, settings)
     run = _LearnRun(RecordedSteps(progress), clock(), time.perf_counter())
@@ -278,7 +278,7 @@ def learn(
 
 
 def page_path(root: Path) -> Path:
-    """Where the page about an index directory's last run is."""
+    """The path of the page about an index directory's last run."""
     return root / TRAINING_FOLDER / PAGE_FILE
 
 
@@ -301,23 +301,23 @@ _MOST_BYTES = 4 << 20
 _CURE = "run shelfwise learn without --if-new: it is written again"
 
 Days = Mapping[int, int]
-"""How many events there are of each day, by days since 1970."""
+"""Number of events of each day, by days since 1970."""
 
 
 class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What learned.json holds."""
+    """The content of learned.json."""
 
     schema: int = SCHEMA
     time: datetime
-    """When that run began, UTC."""
+    """Start time of the run, UTC."""
     days: Days
-    """The events that there were then. By day: what was removed since does not hide what is new."""
+    """Events at that time, by day, so that later removals do not hide new events."""
     ranker: str
-    """The name of the ranker that came of it."""
+    """Name of the resulting ranker."""
     serves: bool
     """Whether it served then."""
     tower: str = ""
-    """The name of the user tower; empty where there was too little to train one."""
+    """Name of the user tower; empty if there was too little data to train one."""
 
     @property
     def events(self) -> int:
@@ -325,9 +325,9 @@ class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_record(root: Path) -> LearnRecord | None:
-    """What was learned from last in an index directory, or None where nothing was yet.
+    """The record of the last run in an index directory; None if there is none.
 
-    Raises StoreDamagedError where that cannot be read, StoreForeignError where a newer program wrote it.
+    Raises StoreDamagedError if it cannot be read, StoreForeignError if a newer program wrote it.
     """
     path = root / TRAINING_FOLDER / LEARNED_FILE
     if not path.exists():
@@ -342,14 +342,14 @@ def read_record(root: Path) -> LearnRecord | None:
 
 
 def write_record(root: Path, learned: LearnRecord) -> None:
-    """Writes what was learned from, durably, in the place of what stood there."""
+    """Replaces the record durably."""
     write_durably(root / TRAINING_FOLDER / LEARNED_FILE, msgspec.json.encode(learned))
 
 
 def stored_days(root: Path, settings: Settings) -> Days:
-    """The events that there are of an index directory, none where none was ever recorded.
+    """The events of an index directory by day; empty if none was ever recorded.
 
-    Raises StoreMissingError where nothing is published there, and what `EventLog.open` raises else.
+    Raises StoreMissingError if nothing is published, and the errors of `EventLog.open`.
     """
     Store(root).current()
     try:
@@ -360,7 +360,7 @@ def stored_days(root: Path, settings: Settings) -> Days:
 
 
 def new_events(now: Days, before: LearnRecord | None) -> int:
-    """How many events came since the last run: those of each day that are more than there were of it."""
+    """Number of events since the last run: for each day, those in excess of its earlier count."""
     then = before.days if before else {}
     return sum(max(0, count - then.get(day, 0)) for day, count in now.items())
 

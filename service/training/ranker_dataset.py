@@ -1,4 +1,4 @@
-"""Queries as the ranker is trained on them: each with the candidates that both retrievers propose for it now."""
+"""Training queries of the ranker, each with the candidates that both retrievers currently propose for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 
 DEPTH = 60
-"""Candidates of each query."""
+"""Number of candidates of each query."""
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
@@ -49,11 +49,11 @@ def candidate_lists(
     memory: QueryMemory = NO_MEMORY,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> CandidateLists:
-    """The best `depth` candidates of each query in their merged order, a query without any among them.
+    """The best `depth` candidates of each query in merged order, without queries that have none.
 
-    `popularity` and `memory` are to be of a time before what is learned from, or judged by, happened.
+    `popularity` and `memory` must date from before the events that are used for training or evaluation.
 
-    Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
+    Raises EncoderError if the queries cannot be encoded, since lists from one retriever alone are useless for training.
     """
     given = depth, now, popularity, memory
     found = search_all(snapshot, queries, lambda stages, query: _found(snapshot, stages, query, *given), progress)
@@ -72,8 +72,8 @@ def search_all(
     last: LastStage | None = None,
     encodings: Encodings | None = None,
 ) -> list[_Made]:
-    """The results of `search` for each query; all cores search. `last` is the ranker of the stage "ranked"; `encodings`
-    are the queries by `encode_all`, for several runs."""
+    """The results of `search` for each query, computed on all cores. `last` is the ranker of the stage "ranked";
+    `encodings` are the queries by `encode_all`, for several runs."""
     threads = len(os.sched_getaffinity(0))
     encodings = encode_all(snapshot, queries, last) if encodings is None else encodings
     with ThreadPoolExecutor(threads) as retrieval, ThreadPoolExecutor(threads) as workers:
@@ -86,8 +86,8 @@ def search_all(
 
 
 def encode_all(snapshot: Snapshot, queries: Sequence[str], last: LastStage | None = None) -> Encodings:
-    """The queries encoded many at a time, which is faster than one by one; where that fails, each search fails. `last`
-    is the ranker that may read their tokens."""
+    """The queries encoded in batches, which is faster than one by one; if that fails, each search fails. `last` is the
+    ranker that may read their tokens."""
     encoder, encodings, reads_tokens = snapshot.encoder, Encodings(), last is not None and last.reads_tokens
     token_encoder = as_token_encoder(encoder) if reads_tokens else None
 
@@ -131,7 +131,7 @@ def ndcg_of_searches(
     texts: Mapping[str, str] | None = None,
     encodings: Encodings | None = None,
 ) -> NDArray[np.float64]:
-    """nDCG@10 of each query (n,) by the gains of products; `texts` are what is searched for in place of a query."""
+    """nDCG@10 of each query (n,) by the gains of products; `texts` replace the searched text of a query."""
     searched = {query: query for query in gains} if texts is None else texts
     run = best_products(snapshot, [searched[query] for query in gains], stage, 10, last=last, encodings=encodings)
     return np.array(
@@ -155,7 +155,7 @@ def _found(
         return _NOTHING
     ranking = stages.rank(ResolvedRequest(query, groups))
     if ranking.degraded:
-        raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
+        raise EncoderError(f"{', '.join(ranking.degraded)} failed for the query {query[:80]!r}: train again later")
     rows = ranking.rows[:depth]
     has_states = np.zeros(len(rows), bool) if snapshot.states is None else snapshot.states.gather(rows).has_any
     features = candidate_features(snapshot, ranking, len(rows), has_states, now, popularity, memory)
@@ -164,18 +164,18 @@ def _found(
 
 @dataclass(frozen=True, slots=True)
 class CatalogOptions:
-    """What to distil on."""
+    """Distillation options."""
 
     queries: int = 20_000
     depth: int = 100
-    """Of the merged order: what serving reranks."""
+    """Number of candidates of the merged order that serving reranks."""
     candidates: int = 28
-    """Of those, as many as the teacher scores for each query."""
+    """Number of those that the teacher scores for each query."""
     teacher: str = DEFAULT_TEACHER
     """Name or folder of a cross-encoder."""
     runtime: str = "auto"
     cache: Path = Path(".cache")
-    """Where models that were fetched or exported stay."""
+    """Folder of fetched or exported models."""
     seed: int = 0
 
 
@@ -187,7 +187,7 @@ def map_chunks(
     items: Sequence[_Item],
     progress: Callable[[int], None] = lambda _count: None,
 ) -> list[_Made]:
-    """The results of `work` on chunks of the items, in their order; all cores work."""
+    """The results of `work` on chunks of the items, in order, computed on all cores."""
 
     def done(chunk: Sequence[_Item]) -> Iterable[_Made]:
         made = work(chunk)
@@ -201,22 +201,22 @@ def map_chunks(
 
 @dataclass(frozen=True, slots=True)
 class ScoredLists:
-    """Synthetic queries with their candidates, and what the teacher says of each."""
+    """Synthetic queries with their candidates and the teacher's scores."""
 
     lists: CandidateLists
     teacher_scores: NDArray[np.float32]
-    """(m,)."""
+    """Scores of all candidates (m,)."""
     teacher: str
-    """Its identity."""
+    """Identity of the teacher."""
 
 
 def score_lists(
     snapshot: Snapshot, options: CatalogOptions, folder: Path, now: float, progress: Progress
 ) -> ScoredLists:
-    """Makes queries, finds their candidates, and has the teacher score them; its scores are kept in `folder`.
+    """Generates queries, retrieves their candidates, and scores them with the teacher; scores are kept in `folder`.
 
-    Raises TrainingError for an index without token states, or where the catalog gives too few queries, before the
-    teacher has scored anything; EncoderError where a model cannot be had.
+    Raises TrainingError for an index without token states, or a catalog with too few queries, before the teacher has
+    scored anything; EncoderError if a model is not available.
     """
     _token_encoder(snapshot)
     progress.begin("teacher", None, "")
@@ -241,7 +241,7 @@ def score_lists(
 
 
 def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
-    """Lists with all that training on them takes; raises TrainingError for an index without token states."""
+    """Lists with all data for training; raises TrainingError for an index without token states."""
     encoder, states = _token_encoder(snapshot)
     texts = list(dict.fromkeys(map(query_of_fold, lists.queries)))
     tokens = map_chunks(lambda queries: encoder.encode_queries_with_tokens(queries)[1], texts)
@@ -250,7 +250,7 @@ def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.flo
 
 
 def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:
-    """What a teacher reads of each candidate (m,): its query, and its product's text."""
+    """The teacher's input for each candidate (m,): its query, and its product's text."""
     rows, place = np.unique(lists.rows, return_inverse=True)
     texts = [encoder_text(snapshot.products[row]) for row in rows.tolist()]
     queries = [lists.queries[number] for number in lists.query_of.tolist()]

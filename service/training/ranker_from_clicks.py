@@ -1,4 +1,4 @@
-"""Learning from clicks: from a store's events to a ranker that is published, or rejected."""
+"""Learning from clicks: from a store's events to a ranker that is published or rejected."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def click_ranker(
     earlier: Earlier = NOTHING_EARLIER,
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
-    """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
-    on the last of them.
+    """Trains on the events of `rerank.sessions.tables.Derived.lists`; the ranker serves if it is better on the last of
+    them.
 
-    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` tells what was
-    known at a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks
-    are trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left
-    its state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from,
-    EncoderError where queries cannot be encoded, and what the registry raises.
+    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` returns what was known
+    at a time. The naive method is always trained and reported, too. `before_judging` is called after all networks are
+    trained and before anything is published; a run killed during it finds the networks again. An interrupted run is
+    resumed from its state in `work`. Raises TrainingError if there is too little data, EncoderError if queries cannot
+    be encoded, and the errors of the registry.
     """
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
@@ -118,19 +118,19 @@ def click_ranker(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """The initial network: that of the serving ranker, or a new one where the shipped ranker serves, or a shopper was
-    erased since that one was trained."""
+    """The initial network: that of the serving ranker, or a new one if the shipped ranker serves or a shopper was
+    erased since the training."""
 
     network: RankerNetwork
-    """Without a history."""
+    """The network without history attention."""
     attention: HistoryAttention | None = None
-    """Over histories; None for a ranker that reads none."""
+    """Attention over histories; None for a ranker that reads none."""
     parent: str = ""
-    """The identity of the one that serves."""
+    """Identity of the serving ranker."""
 
 
 def new_start(made: ClickTrainingSet) -> Start:
-    """That of a training."""
+    """The start of a training."""
     features = made.clicks.lists.features
     if made.served is not None and _can_go_on(made.served, made.options):
         served = load_network(made.served.folder / WEIGHTS_FILE)
@@ -138,18 +138,18 @@ def new_start(made: ClickTrainingSet) -> Start:
         adopt_features(network, features)
         return Start(network, served.history, made.served.spec.identity)
     seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
-    # Noise grows with the weights.
+    # Noise grows with the number of weights.
     layers = 0 if made.options.training.private else 1
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
     return Start(new_network(shape, seen, made.options.training.seed))
 
 
 def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
-    """Whether a training may begin with the weights of the ranker that serves: they are the store's own, and no shopper
-    whom they learned from has been erased since or is to be hidden."""
+    """Whether a training may start from the weights of the serving ranker: they are the store's own, and no shopper in
+    their training data has been erased since or must be hidden."""
     if options.training.private is not None or options.federation is not None:
         return False
-    if STORES in served.spec.trained_on:  # whom the other stores have erased is not known
+    if STORES in served.spec.trained_on:  # erasures of the other stores are not known
         return False
     is_erased = served.spec.trained_on.get(ERASURES, options.erasures) != options.erasures
     return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
@@ -158,8 +158,8 @@ def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
 def train_networks(
     made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
 ) -> dict[ClickMethod, TrainedNetwork]:
-    """Trains a network in the way of the options, and meanwhile another one naively: two networks of small lists take
-    a processor each. `run` keeps an interrupted training, unless it is a federated one."""
+    """Trains a network with the requested method, and in parallel another one naively: networks of small lists take one
+    core each. `run` stores an interrupted training, unless it is federated."""
     method, is_over = made.options.method, Event()
 
     def advance(_steps: int) -> None:
@@ -186,7 +186,7 @@ def train_networks(
 def train_network(
     made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
 ) -> TrainedNetwork:
-    """Trains a network in one way, with its mixing; `run` keeps an interrupted training."""
+    """Trains a network with one method, and chooses its mixing; `run` stores an interrupted training."""
     options, federation = made.options.training, _federation_of(made, way)
     epochs = options.loop.epochs if federation is None else federation.rounds
     steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
@@ -221,11 +221,11 @@ def _trained(
 
 
 def _federation_of(made: ClickTrainingSet, way: ClickMethod) -> Federation | None:
-    """That of the network in the way of the options; the other one is the store's own."""
+    """The federation of the network with the requested method; the naive one is the store's own."""
     return made.options.federation if way == made.options.method else None
 
 
-# The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps.
+# The second phase of learning from clicks: attention over shoppers' histories, kept if it helps significantly.
 
 HISTORIES = "histories"
 
@@ -238,10 +238,10 @@ def train_history_phase(
     run: Path,
     progress: Progress,
 ) -> HistoryResult:
-    """Trains attention over histories beside the chosen network, which stays as it is.
+    """Trains attention over histories on top of the chosen network, which is unchanged.
 
-    `acts` are those of `rerank.sessions.tables.Derived.acts`, None where nobody is known; `start` is the attention of
-    the ranker that serves, None where that has none. `run` keeps an interrupted training.
+    `acts` are those of `rerank.sessions.tables.Derived.acts`, None without known shoppers; `start` is the attention of
+    the serving ranker, None if it has none. `run` stores an interrupted training.
     """
     progress.begin("shoppers", None, "")
     training = history_training(made, chosen, acts)
@@ -258,7 +258,7 @@ def train_history_phase(
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
     interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
-    summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no sure gain, left out'}"
+    summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no significant gain, left out'}"
     progress.end(summary)
     return HistoryResult(summary, attention if is_better else None, gain, curve)
 
@@ -299,20 +299,20 @@ def history_training(
 def _data(
     made: ClickTrainingSet, displays: ShopperDisplays, data: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
 ) -> HistoryData:
-    """Displays whose base (m, 3) is what the chosen network scores the candidates shown on them, the merged score mixed
-    in as in serving; the values of other candidates are not read."""
+    """Displays whose base (m, 3) is the chosen network's score of the shown candidates, mixed with the merged score as
+    in serving; the values of other candidates are not read."""
     shown = np.unique(displays.places[displays.places >= 0])
     selected = data.lists.select(shown)
     shown_data = replace(data, lists=selected, targets=data.targets[shown])
     base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
     base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(selected.lengths)))
-    # The weights of the three add up to 1, so a score made of them has the merged one once.
+    # The three weights add up to 1, so a combined score contains the merged one once.
     mixed = np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
     return HistoryData(displays, shoppers.past, data.lists.rows, mixed, made.snapshot.vectors.gather)
 
 
 def _digest(training: HistoryTraining) -> str:
-    """Another one where it would learn from anything else."""
+    """A digest that changes if the training data would differ."""
     found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
     for each in (training.data, training.judges.choosing):
         shown = each.displays
@@ -323,11 +323,11 @@ def _digest(training: HistoryTraining) -> str:
 
 
 RowOf = Callable[[str], int | None]
-"""The row of a product id, None where the catalog does not have it."""
+"""The row of a product id; None if the catalog does not have it."""
 
 
 def placed_acts(acts: pl.DataFrame, row_of: RowOf) -> pl.DataFrame:
-    """The acts of kinds in `ACT_KINDS` with `place`, that of the kind, and `row`, null where the product is gone."""
+    """The acts of kinds in `ACT_KINDS` with `place`, that of the kind, and `row`, null if the product is gone."""
     ids = acts["product_id"].cast(pl.String).unique().to_list()
     rows = pl.DataFrame({"product_id": ids, "row": [*map(row_of, ids)]}, {"product_id": pl.String, "row": pl.Int64})
     kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, {"kind": pl.String, "place": pl.Int64})
@@ -337,30 +337,30 @@ def placed_acts(acts: pl.DataFrame, row_of: RowOf) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownLists:
-    """A period's lists, and what was done on them."""
+    """A period's lists, with the acts on them."""
 
     events: pl.DataFrame
-    """Of the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
+    """In the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
     pairs: pl.DataFrame
     log: ClickLog
     acts: NDArray[np.bool_]
-    """(n, depth, 3)"""
+    """Shape (n, depth, 3)."""
 
     @classmethod
     def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:
-        """Of the period that evidence was made of."""
+        """The lists of the period of the evidence."""
         return cls(events, evidence.pairs, evidence.log, evidence.acts)
 
     @classmethod
     def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
-        """Of any period."""
+        """The lists of any period."""
         happened = outcomes(events, depth)
         return cls(events, happened.pairs, happened.log, happened.acts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownShoppers:
-    """Who is known by what they did."""
+    """Shoppers with known acts."""
 
     names: pl.DataFrame
     """shopper (pseudonym), number."""
@@ -368,7 +368,7 @@ class KnownShoppers:
 
     @classmethod
     def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
-        """From `rerank.sessions.tables.Derived.acts`; acts on products that are gone are left out."""
+        """From `rerank.sessions.tables.Derived.acts`; acts on products that no longer exist are left out."""
         known = (
             placed_acts(acts.filter(pl.col("shopper") != ""), row_of)
             .drop_nulls("row")
@@ -381,8 +381,8 @@ class KnownShoppers:
 
 
 def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
-    """The lists of a period on which something was done, and which one shopper alone was shown who is known, the
-    earliest first, as they point into the candidates that their queries have now."""
+    """The lists of a period with acts that exactly one known shopper was shown, earliest first, as indexes into the
+    current candidates of their queries."""
     acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
     owners = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
     at, shopper, times = (owners[name].to_numpy() for name in ("row", "number", "at"))
@@ -393,7 +393,7 @@ def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLi
 
 
 def _whose(shown: ShownLists, shoppers: KnownShoppers) -> pl.DataFrame:
-    """row (of the log), number (of the shopper), at: those lists that one shopper alone was shown."""
+    """row (of the log), number (of the shopper), at: the lists that exactly one shopper was shown."""
     rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
     seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
     whose = seen.group_by("query_id").agg(

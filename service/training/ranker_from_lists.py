@@ -1,6 +1,6 @@
-"""From lists of queries to a published ranker: networks trained, the better one chosen, judged, and then published.
+"""From lists of queries to a published ranker: networks are trained, the better one is chosen, evaluated and published.
 
-The lists are of queries made from the catalog, which a teacher scores, or of judged queries.
+The lists belong to queries generated from the catalog, which a teacher scores, or to judged queries.
 """
 
 from __future__ import annotations
@@ -49,35 +49,35 @@ from service.training.ranker_dataset import ScoredLists, candidate_lists, list_d
 from service.training.ranker_promotion import publish_judged
 
 EVENT_WEIGHTS = (0.5, 0.3, 0.2)
-"""A network trained on lists says the same of all events."""
+"""Event weights of a network trained on lists, which predicts the same for all events."""
 GRADED_DEPTH, GRADED_CANDIDATES = 100, 28
-"""Of the merged order, what serving reranks; and as many of them as are trained on, half of these the best."""
+"""Number of candidates of the merged order that serving reranks, and number for training, half of them the best."""
 VALIDATION_SHARE = 0.1
-"""Of the judged queries that are not for the test."""
+"""Share of the judged queries outside the test."""
 LEAST_GRADED = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingLists:
-    """Lists that a ranker is trained on, chosen by and tested on."""
+    """Lists for training, validation and test of a ranker."""
 
     data: ListData
     split: ListSplit
     objective: Objective
     fits: NDArray[np.float64]
-    """(m,): how well each candidate fits its query, 0 to 1; NaN where nobody knows."""
+    """Relevance of each candidate to its query, 0 to 1 (m,); NaN if unknown."""
     source: str
-    """What the lists come from; the folder of a run is named after it."""
+    """Origin of the lists, used in the name of a run's folder."""
     trained_on: Mapping[str, str]
-    """Besides the catalog, the number of queries and the seed."""
+    """Facts in addition to the catalog, the number of queries and the seed."""
     tested_on: str
-    """What the queries of the test are."""
+    """Description of the test queries."""
 
 
 def distil_ranker(
     snapshot: Snapshot, scored: ScoredLists, work: Path, root: Path, options: DistilOptions, progress: Progress
 ) -> AddedRanker:
-    """Trains on what a teacher says of synthetic queries; see `publish_trained`."""
+    """Trains on a teacher's scores of synthetic queries; see `publish_trained`."""
     lists, scores = scored.lists, scored.teacher_scores
     made = TrainingLists(
         list_data(snapshot, lists, mix_targets(lists, scores)),
@@ -100,11 +100,11 @@ def grade_ranker(
     options: DistilOptions,
     progress: Progress,
 ) -> AddedRanker:
-    """Trains on judged queries, on popularity and memory as they serve now; see `publish_trained`.
+    """Trains on judged queries, with current popularity and memory; see `publish_trained`.
 
-    A fifth of them is the test, as for text towers, and a tenth of the others validates. What nobody judged is worth
-    nothing. Raises TrainingError where too few queries have a candidate that is worth something, EncoderError where
-    they cannot be encoded.
+    A fifth of the queries is the test, as for text towers, and a tenth of the others is for validation. Unjudged
+    products have gain 0. Raises TrainingError if too few queries have a candidate with a gain, EncoderError if they
+    cannot be encoded.
     """
     gains = judged_gains(judged, snapshot.products.row_of)
     progress.begin("candidates", len(gains), "queries")
@@ -138,13 +138,13 @@ def grade_ranker(
 def _gains_of(
     snapshot: Snapshot, lists: CandidateLists, gains: Mapping[str, Mapping[str, float]]
 ) -> NDArray[np.float64]:
-    """(m,): what the candidates are worth, NaN where nobody judged them."""
+    """Gains of the candidates (m,); NaN if unjudged."""
     pairs = zip(lists.query_of.tolist(), map(snapshot.products.id_of, lists.rows.tolist()), strict=True)
     return np.array([gains[lists.queries[number]].get(product, np.nan) for number, product in pairs], np.float64)
 
 
 def _split(lists: CandidateLists, gains: NDArray[np.float64], seed: int) -> ListSplit:
-    """Of the lists with a candidate that is worth something, and another one."""
+    """The training and other lists among those with a candidate with a gain."""
     is_usable = (np.bincount(lists.query_of, gains > 0, len(lists)) > 0) & (lists.lengths > 1)
     is_test = np.array([is_judging_query(query) for query in lists.queries], np.bool_)
     validates = np.array([is_validation_query(query, VALIDATION_SHARE, seed) for query in lists.queries], np.bool_)
@@ -156,15 +156,14 @@ def publish_trained(
     snapshot: Snapshot, lists: TrainingLists, work: Path, root: Path, options: DistilOptions, progress: Progress
 ) -> AddedRanker:
     """Trains the features head and a cross-attention layer, chooses between them on validation queries, and publishes
-    the chosen one for the index directory `root` where it is better than what serves on others; see
+    the chosen one for the index directory `root` if it is better than the serving one on test queries; see
     `rerank.evaluation.promotion`.
 
-    A run that was interrupted left its state in `work`, and goes on from there. Raises TrainingError, and what the
-    registry raises.
+    An interrupted run is resumed from its state in `work`. Raises TrainingError, and the errors of the registry.
     """
     run = work / f"{lists.source}-{_digest(snapshot, lists.data, options)}"
     contenders = [_contender(lists, layers, options, run, progress) for layers in (0, 1)]
-    # A tenth of some hundred judged queries would hardly ever be sure of the layer.
+    # With a tenth of some hundred judged queries, the layer would hardly ever be significantly better.
     chosen = choose(contenders, surely=lists.objective is TEACHING)
     spec = _spec(snapshot, lists, chosen, options)
     registry = ranker_store(root)
@@ -178,20 +177,20 @@ def publish_trained(
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A network that was trained, with the mixing weight that suits it."""
+    """A trained network with its best mixing weight."""
 
     network: RankerNetwork
     curve: tuple[Epoch, ...]
     mix: float
     scores: NDArray[np.float32]
-    """Of the candidates of the validation queries (m,), mixed."""
+    """Mixed scores of the candidates of the validation queries (m,)."""
     quality: NDArray[np.float64]
-    """(validation queries,): see `rerank.training.distillation.Objective`."""
+    """Quality (validation queries,): see `rerank.training.distillation.Objective`."""
 
 
 def choose(contenders: Sequence[Contender], *, surely: bool = True) -> Contender:
-    """The last one that is surely better than all before it: what costs more has to earn it. Or else, better in the
-    mean."""
+    """The last one that is significantly better than all before it, since higher cost must be justified; otherwise the
+    best mean."""
     best, *others = contenders
     for other in others:
         difference = paired_bootstrap(other.quality, best.quality)
@@ -219,7 +218,7 @@ def _contender(lists: TrainingLists, layers: int, options: DistilOptions, run: P
 
 
 def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
-    """Another one where a run would train on anything else, or otherwise."""
+    """A digest that changes if a run would train on other data or in another way."""
     digest = xxhash.xxh3_64(f"{snapshot.manifest.version} {snapshot.manifest.encoder} {options}".encode())
     for array in (data.lists.offsets, data.lists.rows, data.lists.features, data.targets):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -254,7 +253,7 @@ def _spec(snapshot: Snapshot, lists: TrainingLists, chosen: Contender, options: 
 def _judged(
     lists: TrainingLists, options: DistilOptions, served: StoredRanker | None, progress: Progress, made: StoredRanker
 ) -> tuple[RankerReport, Decision]:
-    """What it reaches on the held-out queries, as it will be served, against what serves."""
+    """Quality on the held-out queries, as it would be served, compared with the serving ranker."""
     progress.begin("evaluation", None, "")
     data, numbers = lists.data, lists.split.held_out
     reached = _served_quality(lists, OnnxRanker(made))
@@ -276,13 +275,13 @@ def _judged(
 
 
 def _served_quality(lists: TrainingLists, ranker: OnnxRanker) -> NDArray[np.float64]:
-    """By held-out query, with the bonuses that serving adds."""
+    """Quality of the serving ranker by held-out query, with the bonuses that serving adds."""
     data, numbers = lists.data, lists.split.held_out
     found = ranker_scores(ranker, data, numbers.tolist())
     return lists.objective.quality(data, numbers, found + data.lists.bonus[data.lists.places(numbers)])
 
 
 def _measures(quality: NDArray[np.float64]) -> QueryMeasures:
-    """nDCG@10 alone: there are no clicks, and no candidate is what a shopper chose."""
+    """Only nDCG@10: there are no clicks, and no candidate is a shopper's choice."""
     unknown = np.full(len(quality), np.nan)
     return QueryMeasures(quality, unknown, unknown)

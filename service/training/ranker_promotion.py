@@ -1,4 +1,4 @@
-"""Whether a ranker that learned from clicks is published: measures on held-out lists, against what serves now."""
+"""The promotion of a ranker that learned from clicks: measures on held-out lists, compared with the serving ranker."""
 
 from __future__ import annotations
 
@@ -72,26 +72,26 @@ from service.training.click_dataset import (
 from service.training.ranker_dataset import best_products
 
 Scorer = Callable[[ClickTrial], NDArray[np.float64]]
-"""Scores all candidates of a trial, end to end (m,)."""
+"""Scores all candidates of a trial, concatenated (m,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickGate:
-    """What a challenger is measured on."""
+    """The data on which a challenger is measured."""
 
     snapshot: Snapshot
     earlier: ClickTrial
     """Scores are calibrated to its clicks."""
     held_out: ClickTrial
     likelihood: ClickLikelihood
-    """Fitted to the lists that were trained on."""
+    """Fitted to the training lists."""
     known: Collection[str]
-    """The ids of the products that were shown in what was trained on: all others are new."""
+    """Ids of the products shown in the training data; all others are new."""
     known_queries: Collection[str]
-    """The queries of that."""
+    """Queries of the training data."""
 
     def measures(self, scorer: Scorer) -> QueryMeasures:
-        """What scores reach on the held-out queries (n,)."""
+        """Measures of scores on the held-out queries (n,)."""
         trial = self.held_out
         scores = scorer(trial)
         gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
@@ -102,9 +102,9 @@ class ClickGate:
         return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
 
     def _likelihood(self, scores: NDArray[np.float64], earlier: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the held-out lists (lists,), by the scores (lists, depth) of what they and the earlier ones show.
+        """Likelihood of the held-out lists (lists,), by the scores (lists, depth) of the hits on them and earlier ones.
 
-        Each language is calibrated by itself: a ranker orders the products of one query, so the scale of its scores
+        Each language is calibrated separately: a ranker orders the products of one query, so the scale of its scores
         may differ between languages.
         """
         trial, before = self.held_out, self.earlier
@@ -117,7 +117,7 @@ class ClickGate:
         return found
 
     def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
-        """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""
+        """The decision by the rule in `rerank.evaluation.promotion`, with queries weighted by traffic."""
         trial = self.held_out
         ids = (self.snapshot.products.id_of(row) for row in trial.data.lists.rows.tolist())
         is_new = np.array([name not in self.known for name in ids], np.float64)
@@ -131,7 +131,7 @@ class ClickGate:
 
 
 def padded(trial: ClickTrial, values: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
-    """(n, c): values (m,) by query, 0 behind a query's last candidate."""
+    """Values (m,) by query, shape (n, c); 0 after a query's last candidate."""
     lists = trial.data.lists
     lengths = lists.lengths
     made = np.zeros((len(lists), int(lengths.max(initial=1))))
@@ -145,12 +145,12 @@ def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
 
 
 def network_scores(network: RankerNetwork, mixing: Mixing, data: ListData) -> NDArray[np.float64]:
-    """The scores (m,) of a network that is not published, with the bonuses that serving adds."""
+    """The scores (m,) of an unpublished network, with the bonuses that serving adds."""
     return mixing.scores(network, all_lists(data)).astype(np.float64) + data.lists.bonus
 
 
 def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
-    """The same for a trial."""
+    """`network_scores` as a scorer of a trial."""
     return lambda trial: network_scores(network, mixing, trial.data)
 
 
@@ -160,12 +160,12 @@ def all_lists(data: ListData) -> Validation:
 
 
 def served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
-    """The scores (m,) of a ranker as it is served, with the bonuses."""
+    """The scores (m,) of a ranker as served, with the bonuses."""
     return ranker_scores(ranker, data, range(len(data.lists))) + data.lists.bonus
 
 
 def ranked_by(ranker: OnnxRanker) -> Scorer:
-    """The same for a trial."""
+    """`served_scores` as a scorer of a trial."""
     return lambda trial: served_scores(ranker, trial.data)
 
 
@@ -210,7 +210,7 @@ def judged(
 def spec_of(
     made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str, events: EventFacts
 ) -> RankerSpec:
-    """All that running the chosen network takes besides its weights."""
+    """The model spec for running the chosen network, besides its weights."""
     encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
     found = chosen.mixing.scores(chosen.network, all_lists(made.data.data)).astype(np.float64)
@@ -248,7 +248,7 @@ def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -
 
 
 def _compare_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
-    """What training on clicks as they are would have reached, and the interval of what is gained over it."""
+    """The result of training on clicks as they are, and the interval of the gain over it."""
     if np.isnan(reached.ndcg).all():
         return {}
     gain = paired_bootstrap(reached.ndcg, naive.ndcg, traffic)
@@ -261,7 +261,7 @@ def _compare_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArra
 
 
 def _by_histories(history: HistoryResult) -> dict[str, float]:
-    """What reading a shopper's history gains where there is one, on lists before those that are held out."""
+    """The gain from reading shoppers' histories, on lists before the held-out ones."""
     if history.gain is None:
         return {}
     named = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
@@ -283,9 +283,9 @@ def changed_queries(
     memory: QueryMemory,
     popular: PopularQueries,
 ) -> tuple[FirstHits, ...]:
-    """The most frequent held-out queries whose first hits a challenger changes, as whole searches find them: what
-    served before, or the merged order, against the challenger. A query of a few shoppers may identify them, and is
-    none of these."""
+    """The most frequent held-out queries whose first hits a challenger changes, in whole searches: what served before,
+    or the merged order, compared with the challenger. Queries of few shoppers, which could identify them, are left
+    out."""
     trial, products = made.held_out, made.snapshot.products
     lists = dict(zip(trial.data.lists.queries, trial.traffic.astype(int).tolist(), strict=True))
     shown = (query for query in lists if query_key(query) in popular.places)
@@ -316,8 +316,8 @@ _EVALUATED = 1_000
 
 
 def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progress) -> OffPolicyEstimate | None:
-    """What a challenger would have brought on the held-out lists of their most frequent queries, as whole searches find
-    its hits, with what was known before these lists; None where none has a query."""
+    """The estimated effect of a challenger on the held-out lists of the most frequent queries, with its hits from whole
+    searches and knowledge from before these lists; None if no list has a known query."""
     trial, snapshot = made.held_out, made.snapshot
     frequent = np.argsort(-trial.traffic, kind="stable")[:_EVALUATED]
     queries = [trial.data.lists.queries[number] for number in frequent.tolist()]
@@ -337,7 +337,7 @@ def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progr
 
 
 Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]
-"""What a challenger reaches on held-out queries, and whether it may serve."""
+"""The measures of a challenger on held-out queries, and the decision whether it may serve."""
 
 
 def publish_judged(
@@ -348,7 +348,7 @@ def publish_judged(
     judge: Judge,
     progress: Progress,
 ) -> AddedRanker:
-    """Exports a network, judges it as it will serve, and publishes or rejects it; raises what the registry raises."""
+    """Exports a network, evaluates it as it would serve, and publishes or rejects it; raises the registry's errors."""
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         progress.begin("export", None, "")

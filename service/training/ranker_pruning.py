@@ -1,4 +1,4 @@
-"""A smaller ranker out of a stored one: pruned, exported, compared with that one, and kept in the registry."""
+"""A smaller ranker from a stored one: pruned, exported, compared with it, and stored in the registry."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ class TimedScores:
     """The scores of a ranker and their duration."""
 
     scores: NDArray[np.float64]
-    """(m,): of the candidates of all lists, end to end."""
+    """Scores of the candidates of all lists, concatenated (m,)."""
     milliseconds: float
-    """Of one of the longest lists, the median."""
+    """Median time for one of the longest lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankerAgreement:
-    """How far one ranker orders as another one does."""
+    """How far two rankers agree on the order."""
 
     agreement: float
-    """The mean nDCG@10 by the other one's scores; see `rerank.training.distillation.agreement`."""
+    """Mean nDCG@10 by the other one's scores; see `rerank.training.distillation.agreement`."""
     first_ten: float
-    """The mean share of the other one's ten best that are among its ten best."""
+    """Mean share of the other one's ten best hits that are among its ten best."""
     queries: int
 
 
 def sample_data(
     snapshot: Snapshot, count: int, popularity: Popularity, memory: QueryMemory, seed: int, progress: Progress
 ) -> ListData:
-    """So many queries made from the catalog, or as many as it gives, with the candidates that serving scores."""
+    """The given number of queries generated from the catalog, or as many as possible, with their candidates."""
     products = (snapshot.products[row] for row in range(len(snapshot.products)))
     queries = [query.text for query in synthetic_queries(products, count, seed)]
     progress.begin("candidates", len(queries), "queries")
@@ -74,10 +74,10 @@ def sample_data(
 
 
 def time_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, TimedScores]:
-    """Scores and times of rankers on some lists, one at least.
+    """Scores and times of rankers on some lists, at least one.
 
-    Each list is scored by all of them before the next one, each time by another one first, so that what slows the
-    machine slows them alike.
+    Each list is scored by all rankers before the next one, in rotating order, so that other load on the machine affects
+    all equally.
     """
     scores = {name: [np.empty(0)] for name in rankers}
     spent: dict[str, list[float]] = {name: [] for name in rankers}
@@ -95,7 +95,7 @@ def time_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequ
 def measure_agreement(
     data: ListData, numbers: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> RankerAgreement:
-    """Of the scores `after` to those `before`, both of the candidates of some lists end to end."""
+    """The agreement of the scores `after` with those `before`, both for the candidates of some lists, concatenated."""
     targets = np.zeros(len(data.lists.rows), np.float32)
     targets[data.lists.places(numbers)] = before
     offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
@@ -111,37 +111,37 @@ def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
 
 Precision = Literal["fp32", "int8"]
 MEASURING, JUDGING = 200, 300
-"""Queries that tell what matters in a network, and others that the smaller one is compared on."""
+"""Number of queries that measure the importance of parts, and of others on which the smaller ranker is compared."""
 _LEAST = 50
-"""Queries that it takes in all."""
+"""Minimum number of queries in total."""
 _HEADS, _UNITS, _MADE_OF = "heads", "feed-forward units", "made of"
 
 
 @dataclass(frozen=True, slots=True)
 class RankerPruningOptions:
-    """What to make of a ranker."""
+    """Pruning options."""
 
     target: PruningTarget = field(default_factory=PruningTarget)
     precision: Precision | None = None
-    """None leaves it as it is."""
+    """None leaves the precision unchanged."""
     publish: bool = False
-    """Lets it serve; else it is rejected."""
+    """Whether it may serve; otherwise it is rejected."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a ranker takes."""
+    """The cost of a ranker."""
 
     bytes: int
-    """Of its graph."""
+    """Size of its graph in bytes."""
     milliseconds: float
-    """To score the candidates of a query, on one thread; the median."""
+    """Median time to score the candidates of a query on one thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruningResult:
-    """What was made."""
+    """Result of pruning."""
 
     added: AddedRanker
     agreement: RankerAgreement
@@ -150,12 +150,12 @@ class PruningResult:
 
 
 def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions, progress: Progress) -> PruningResult:
-    """Makes a smaller ranker of one of an index directory's, compares it with that one, and stores it.
+    """Creates a smaller ranker from one of an index directory, compares it with that one, and stores it.
 
-    Whether it serves is for who asks to say: the gate has seen the other one. Raises InputError where nothing would be
-    smaller or what is to be left is not there, ModelError for a ranker without a cross-attention layer to prune,
-    ModelMismatchError for one of another index, ModelRefusedError where it is to be published though the other one was
-    rejected, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
+    The caller decides whether it serves; the promotion gate has seen the original. Raises InputError if nothing would
+    be smaller or parts to keep do not exist, ModelError for a ranker without a cross-attention layer to prune,
+    ModelMismatchError for one of another index, ModelRefusedError if it is to be published although the original was
+    rejected, TrainingError if the catalog gives too few queries, and the errors of the registry and `open_snapshot`.
     """
     registry, name = ranker_store(root), parent.name
     if options.publish and parent.report.rejection_reasons:
@@ -185,7 +185,7 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
 
 
 def split_sample(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of the lists that measure, and of those that judge; raises TrainingError for too few."""
+    """The numbers of the lists for measuring, and of those for comparison; raises TrainingError for too few."""
     usable = np.flatnonzero(data.lists.lengths > 1)
     if len(usable) < _LEAST:
         raise TrainingError(
@@ -202,7 +202,7 @@ def prune_on_sample(
     weights: tuple[float, ...],
     left: PruningTarget,
 ) -> RankerNetwork:
-    """What is to be left of a network, by what matters on some lists."""
+    """The parts of a network to keep, by their importance on some lists."""
     if left == complete_target(PruningTarget(), network.shape):
         return network
     sample: Sample = [(batch.inputs, batch.is_candidate) for batch in full_batches(data, measuring)]
@@ -234,13 +234,13 @@ def _compared(
     judging: NDArray[np.int64],
     options: RankerPruningOptions,
 ) -> PruningResult:
-    """Both as they serve, and the smaller one stored."""
+    """Compares both as they serve, and stores the smaller one."""
     name, challenger = parent.name, StoredRanker("the smaller one", made, spec, parent.report)
     ranker = OnnxRanker(parent)
     found = time_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
     before, after = found["before"], found["after"]
     alike = measure_agreement(data, judging, before.scores, after.scores)
-    # The same probabilities for other scores.
+    # Gives equal probabilities for the changed scores.
     spec = msgspec.structs.replace(spec, calibration=fit_calibration(after.scores, ranker.fit(before.scores)))
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

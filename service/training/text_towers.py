@@ -1,6 +1,6 @@
-"""`shelfwise train towers`, from opinions to a folder that `shelfwise rebuild --encoder` takes.
+"""`shelfwise train towers`: from relevance labels to an encoder folder for `shelfwise rebuild --encoder`.
 
-STORE/training/tuning-0123456789abcdef.db the trials of a search for how to train
+STORE/training/tuning-0123456789abcdef.db the trials of a search for training options
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ from service.training.training_session import (
 TOWERS_FOLDER = "towers"
 _NAME = "towers-"
 _RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
-"""Only folders of such a name are runs, and may be removed."""
+"""Only folders with such a name are runs, and may be removed."""
 _CLAIM_FILE = "folder.json"
 _STALE_SECONDS = 14 * 24 * 3_600.0
 """Seconds after which an unfinished run is removed."""
 
 
 def new_folder(work: Path) -> Path:
-    """The first number behind all that are there."""
+    """The folder with the next unused number."""
     towers = work / TOWERS_FOLDER
     numbers = [int(path.name.removeprefix(_NAME)[:4]) for path in towers.glob(f"{_NAME}[0-9][0-9][0-9][0-9]*")]
     return towers / f"{_NAME}{max(numbers, default=0) + 1:04}"
@@ -105,16 +105,16 @@ def whole(folder: Path) -> Path:
 
 
 def check_new_folder(named: Path | None, layers: int | None, unfinished: Collection[Path]) -> None:
-    """Raises SettingError where the named folder exists, or that with all layers where only `layers` are kept, unless
-    an unfinished run writes it."""
+    """Raises SettingError if the named folder exists, or that with all layers if only `layers` are kept, unless an
+    unfinished run writes it."""
     for folder in () if named is None else (named,) if layers is None else (named, whole(named)):
         if folder.exists() and folder.absolute() not in unfinished:
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
 
 
 def claim_folder(folder: Path, run: Path) -> None:
-    """Notes the folder that a run writes. An interrupted run that claimed it takes another one when it goes on, so
-    that it does not take these towers for its own."""
+    """Records the folder that a run writes. An interrupted run that claimed it takes another one when resumed, so that
+    it does not take these towers for its own."""
     for other in _runs(run.parent):
         before = _claimed_folder(other)
         if other != run and before and not {before, whole(before)}.isdisjoint((folder, whole(folder))):
@@ -123,13 +123,13 @@ def claim_folder(folder: Path, run: Path) -> None:
 
 
 def written_by(run: Path) -> Path | None:
-    """The folder of towers that a run has begun to write."""
+    """The folder of towers that a run has started to write."""
     folder = _claimed_folder(run)
     return folder if folder and (folder.exists() or whole(folder).exists()) else None
 
 
 def unfinished(work: Path) -> set[Path]:
-    """The folders of towers whose run is not over: they are still to be published."""
+    """The folders of towers whose run is not finished: they are still to be published."""
     written = [folder for run in _runs(work) if (folder := written_by(run))]
     return {*written, *map(whole, written)}
 
@@ -146,7 +146,7 @@ def _runs(work: Path) -> list[Path]:
 
 
 def _claimed_folder(run: Path) -> Path | None:
-    """The folder that a run writes its towers to, once it is known."""
+    """The folder to which a run writes its towers, once it is known."""
     try:
         return Path(msgspec.json.decode((run / _CLAIM_FILE).read_bytes(), type=str))
     except (OSError, msgspec.MsgspecError):
@@ -158,35 +158,35 @@ _NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 @dataclass(frozen=True, slots=True)
 class TextTowersRequest:
-    """What to train on, and where what comes of it goes."""
+    """Training data and options, and the destination."""
 
     judgments: Sequence[Path] = ()
-    """Files; none for shoppers' clicks. With `catalog` they do not train, but judge."""
+    """Judgments files; empty for clicks. With `catalog` they are used for evaluation, not for training."""
     catalog: int = 0
-    """The number of synthetic queries to train on; 0 for none."""
+    """Number of synthetic training queries; 0 for none."""
     validation: Path | None = None
-    """A judgments file whose queries choose; None takes a tenth of the others."""
+    """Judgments file with validation queries; None uses a tenth of the others."""
     held_out: Collection[str] = ()
     """Queries that are not used."""
     paraphrases: bool = False
-    """Also train queries by the answers of those that shoppers replaced them by; only where clicks train."""
+    """Also train queries on the results of the queries that replaced them; only when training on clicks."""
     synthetic: int = 0
-    """The number of synthetic queries, of products without searches, in addition to judgments or clicks."""
+    """Number of synthetic queries for products without searches, in addition to judgments or clicks."""
     encoder: str = ""
-    """A model's name or folder to begin with; the index's own by default."""
+    """Name or folder of the initial model; by default that of the index."""
     teacher: str = ""
-    """A cross-encoder's name or folder, where the loss wants one."""
+    """Name or folder of a cross-encoder, if the loss needs one."""
     out: Path | None = None
-    """A new folder; one under the index's `training` by default."""
+    """New folder; by default one under the index's `training`."""
     cache: Path = Path(".cache")
     publish: bool = False
-    """Encode the catalog, and let it serve where it is better by a fifth of the queries, or by `judgments` that do not
-    train."""
+    """Encode the catalog, and serve it if it is better on a fifth of the queries, or on `judgments` that are not used
+    for training."""
     runtime: str = "auto"
-    """What they serve in."""
+    """Runtime in which they serve."""
     options: TextTowerOptions = field(default_factory=TextTowerOptions)
     tune: int = 0
-    """The number of short trainings that look for better options first."""
+    """Number of short trainings that search for better options first."""
     federation: Federation | None = None
     """Other stores that train the same towers on their clicks."""
 
@@ -197,27 +197,27 @@ class TextTowersRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextTowersResult:
-    """Trained towers, where they are, and what became of them."""
+    """Trained towers, their folder, and whether they serve."""
 
     folder: Path
     spec: TextTowersSpec
     whole: Path | None = None
-    """The same with all layers, where these keep some of them."""
+    """The same towers with all layers, if only some are kept."""
     published: PublishedEncoder | None = None
-    """None where they were not to be published."""
+    """None if they were not to be published."""
 
 
 def train_text_towers(
     root: Path, settings: Settings, request: TextTowersRequest, progress: Progress
 ) -> TextTowersResult:
-    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a new folder; on
-    request it is published if it is better than the one that serves.
+    """Trains the encoder of an index on judged queries or on clicks, and writes it to a new folder; on request it is
+    published if it is better than the serving one.
 
-    An interrupted run goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
-    StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it or
-    rebuilds it, JudgmentsError for a file that cannot be read, EncoderError where a model cannot be had, SettingError
-    for options that contradict each other or a folder that exists, and TrainingError where there is too little to learn
-    from or to judge by, or the result is no better.
+    An interrupted run is resumed, also while encoding. Raises StoreMissingError, StoreForeignError or StoreDamagedError
+    for a directory that cannot serve, StoreLockedError if another program trains for it or rebuilds it, JudgmentsError
+    for a file that cannot be read, EncoderError if a model is not available, SettingError for contradictory options or
+    an existing folder, and TrainingError if there is too little data for training or evaluation, or if the result is
+    not better.
     """
     if request.paraphrases and request.source != "clicks":
         raise SettingError(
@@ -231,7 +231,7 @@ def train_text_towers(
         parse_runtime(request.runtime)
         if request.catalog and not request.judgments:
             raise SettingError(
-                "queries made from the catalog cannot test what learned from such queries: name judged ones with "
+                "queries generated from the catalog cannot test a training on such queries: name judged ones with "
                 "--judgments, or write a folder only, with --no-publish"
             )
     if request.source == "clicks":
@@ -251,12 +251,11 @@ def train_text_towers(
 def train_federated_towers(
     roots: Sequence[Path], settings: Settings, request: TextTowersRequest, progress: Progress
 ) -> list[TextTowersResult]:
-    """Trains one encoder on the clicks of several index directories, each in a process of its own, which gives away
-    weights alone; by default in 20 rounds of an epoch. Each store has a folder of its own, and publishes by its own
-    gate.
+    """Trains one encoder on the clicks of several index directories, each in its own process that only shares weights;
+    by default in 20 rounds of one epoch. Each store has its own folder, and publishes by its own gate.
 
-    Raises SettingError for options that a federated training does not have, and TrainingError, with the name of the
-    store, for what `train_text_towers` raises for one of them; also where their models to begin with differ.
+    Raises SettingError for options that a federated training does not support, and TrainingError, with the name of the
+    store, for the errors of `train_text_towers` for any of them, and if their initial models differ.
     """
     check_stores(roots)
     options = request.options
@@ -269,9 +268,7 @@ def train_federated_towers(
         "--lora": options.lora,
     }
     if named := [name for name, value in others.items() if value]:
-        raise SettingError(
-            f"{named[0]} and --federated: stores share what they learn from clicks; leave out one of them"
-        )
+        raise SettingError(f"{named[0]} and --federated: federated training uses clicks; leave out one of them")
     rounds = options.epochs or _ROUNDS
     request = replace(request, options=replace(options, epochs=rounds))
     tasks = [partial(_train_member, root, settings, request) for root in roots]
@@ -301,7 +298,7 @@ def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest, progre
 
 _USE = model_use(
     "Text towers: an encoder of queries and products, whose cosine finds candidates (docs/towers.md).",
-    "What ranker and user tower learned from the vectors before holds no longer: train them again.",
+    "The ranker and user tower trained on the previous vectors are no longer valid: train them again.",
 )
 
 
@@ -314,12 +311,12 @@ class _Training:
     request: TextTowersRequest
     progress: Progress
     erasures: int
-    """Of shoppers, so far: see `service.events.privacy.erasures`."""
+    """Number of erasures of shoppers so far: see `service.events.privacy.erasures`."""
     events: EventFacts = field(default_factory=dict)
 
     def published(self, sources: TowerSources, judges: Sequence[JudgedQuery] | None = None) -> TextTowersResult:
-        """Without `judges`, a fifth of the training queries judge. A run that is killed while it encodes does not train
-        again."""
+        """Publishes the towers if they are better. Without `judges`, a fifth of the training queries decides. A run
+        that is killed while encoding does not train again."""
         request = self.request
         if not request.publish:
             done, _, run = self._written(sources)
@@ -338,7 +335,7 @@ class _Training:
             request.runtime,
             request.cache,
             self.progress,
-            # An index whose vectors were cut keeps them so.
+            # If the vectors of an index were cut, they stay cut.
             dimension=None if request.encoder else self.snapshot.manifest.dimension,
         )
         write_card(done.folder, self._card(done, published.report))
@@ -346,7 +343,7 @@ class _Training:
         return replace(done, published=published)
 
     def _card(self, done: TextTowersResult, report: EncoderReport | None) -> ModelCard:
-        """Beside the seal, which is older than the gate."""
+        """Written next to the seal, which is older than the promotion decision."""
         spec = done.spec
         return ModelCard(
             title=done.folder.name,
@@ -379,7 +376,7 @@ class _Training:
         layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
         remove_stale_runs(self.work, run)
         if request.federation is not None:
-            shutil.rmtree(run, ignore_errors=True)  # the other stores begin anew
+            shutil.rmtree(run, ignore_errors=True)  # the other stores start anew
         written = written_by(run)
         check_new_folder(request.out, layers, (written, whole(written)) if written else ())
         folder = request.out or written or new_folder(self.work)
@@ -399,7 +396,7 @@ class _Training:
                 "model with --encoder"
             )
         if not self.request.encoder and teacher_name(served) is not None:
-            # A table that was distilled for this index has no name of its own: its folder holds what it was made of.
+            # A table distilled for this index has no name of its own: its folder contains its source.
             folder = Store(self.root).encoders / self.snapshot.manifest.encoder
             return find_model(str(folder / TORCH_FOLDER), self.request.cache)
         source = find_model(self.request.encoder or served, self.request.cache)
@@ -414,7 +411,7 @@ class _Training:
             ) from error
 
     def _with_synthetic(self, sources: TowerSources) -> TowerSources:
-        """With queries made from products that answer none of those that train, where the request wants some."""
+        """The data with queries generated for products that answer no training query, if requested."""
         request, products = self.request, self.snapshot.products
         if not request.synthetic:
             return sources
@@ -430,8 +427,8 @@ class _Training:
 
 
 def _erasures_of(source: ModelSource) -> int | None:
-    """The erasures before the first clicks that a model learned from; None where it learned from none, -1 where other
-    stores trained it, too: whom they have erased is not known."""
+    """The number of erasures before the first clicks that a model learned from; None if it learned from none, -1 if
+    other stores trained it, whose erasures are not known."""
     if not (source.folder / TOWERS_FILE).is_file():
         return None
     trained_on = read_towers(source.folder).trained_on
@@ -450,18 +447,18 @@ class _Ground:
     erasures: int
 
     def judge(self) -> PoolEvaluator:
-        """What chooses among weights."""
+        """The measure that chooses among weights."""
         options = self.request.options
         return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
 
     def check_start(self, federation: Federation) -> None:
-        """Raises TrainingError where the stores begin with different models."""
+        """Raises TrainingError if the stores start from different models."""
         own = np.frombuffer(xxhash.xxh3_64_digest(self.source.fingerprint.encode()), np.uint8).astype(np.float32)
         if not np.allclose(federation.average({"start": own}, len(self.made.training_pairs))["start"], own):
-            raise TrainingError("the stores begin with different models; name one for all with --encoder")
+            raise TrainingError("the stores have different initial models; name one for all with --encoder")
 
     def digest(self) -> str:
-        """Another one for anything that would make other weights: what one run left is of no use to the other."""
+        """A digest that changes with everything that affects the weights, so that only an equal run is resumed."""
         made, request = self.made, self.request
         stores = request.federation.stores if request.federation else 1
         run = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
@@ -483,12 +480,12 @@ class _Ground:
 
         study = self.work / f"tuning-{self.digest()}.db"
         if not study.exists():
-            # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
+            # None of these trainings was ever started, so an existing folder belongs to no run that could be resumed.
             check_new_folder(request.out, request.options.layers, ())
         return tuned(request.options, request.tune, study, train, self.progress)
 
     def trained(self, folder: Path, run: Path) -> TextTowersResult:
-        """Trains towers and writes them to a folder; raises NothingBetterError where they are no better."""
+        """Trains towers and writes them to a folder; raises NothingBetterError if they are not better."""
         options = self.request.options
         tower = open_text_tower(self.source, options.max_length)
         judged, score, products = tensorboard_curve(run, TOWERS_FOLDER), self._score(), self.snapshot.products
@@ -497,7 +494,7 @@ class _Ground:
         )
         trained = train_towers(task)
         if not trained.improved:
-            # The same run would find the same again.
+            # The same run would have the same result.
             shutil.rmtree(run)
             raise NothingBetterError(
                 f"no part of the training was better than the initial {self.source.name} "
@@ -561,11 +558,11 @@ class _Ground:
 
 
 _NEAR = 30
-"""Products nearest to a positive, among which its near misses are looked for."""
+"""Number of products nearest to a positive among which its near misses are looked for."""
 
 
 def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
-    """Of a judgments file; raises JudgmentsError for one that cannot be read, TrainingError for one without a
+    """The queries of a judgments file; raises JudgmentsError if it cannot be read, TrainingError if it has no
     positive."""
     progress.begin(f"read {path.name}", None, "")
     judgments = read_judgments(path)
@@ -574,7 +571,7 @@ def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
 
 
 def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
-    """The training data of a snapshot's towers; raises TrainingError where there is too little."""
+    """The training data of a snapshot's towers; raises TrainingError if there is too little."""
     progress.begin("material", None, "")
     made = build_dataset(sources, snapshot.products.row_of, seed)
     out = made.dropped
@@ -592,10 +589,10 @@ def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, pr
 def retrieve_products(
     snapshot: Snapshot, made: TowerDataset, options: NegativeOptions, progress: Progress
 ) -> RetrievedProducts:
-    """The `options.last` best of both retrievers for each query, over the whole catalog, and the near misses of what is
-    trained on, where some are to be drawn.
+    """The `options.last` best products of both retrievers for each query, over the whole catalog, and the near misses
+    of training products, if requested.
 
-    Raises EncoderError where queries cannot be encoded, ClusterError where a cluster does not answer.
+    Raises EncoderError if queries cannot be encoded, ClusterError if a cluster does not respond.
     """
     words, vectors = _retrieved(snapshot, made, options.last, progress)
     return RetrievedProducts(words, vectors, _near_misses(snapshot, made, progress) if options.near_misses else {})
@@ -616,7 +613,7 @@ def _retrieved(snapshot: Snapshot, made: TowerDataset, depth: int, progress: Pro
 
 
 def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> Mapping[int, Rows]:
-    """Of each product that is trained on as a positive, by its row: once, however many queries it answers."""
+    """The near misses of each positive product, by row: once, however many queries it answers."""
     rows = np.unique(made.rows[made.training_pairs]).tolist()
     progress.begin("near misses", len(rows), "products")
 
@@ -637,17 +634,17 @@ def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> 
 
 
 _FITTING = 300
-"""Products of a query that words find, among which those that fit as well are looked for."""
+"""Number of keyword matches of a query among which equally fitting products are looked for."""
 
 
 def catalog_queries(
     snapshot: Snapshot, count: int, seed: int, progress: Progress, rows: Sequence[int] | None = None
 ) -> list[JudgedQuery]:
-    """So many synthetic queries, fewer where the catalog has not so many in it; of the products at `rows` or of all.
+    """Synthetic queries, fewer if the catalog does not have enough, for the products at `rows` or for all.
 
-    A query's positive is the product that it was made from. What BM25 finds before that one fits its words as well, and
-    nobody knows whether it answers: it is no negative, and trains nothing. Raises TrainingError for a catalog that
-    gives none, ClusterError where a cluster does not answer.
+    The positive of a query is the product from which it was generated. Products that BM25 ranks before it fit its words
+    equally well, and their relevance is unknown, so they are neither negatives nor positives. Raises TrainingError for
+    a catalog that gives no queries, ClusterError if a cluster does not respond.
     """
     progress.begin("queries", None, "queries")
     rows = range(len(snapshot.products)) if rows is None else rows

@@ -1,4 +1,4 @@
-"""The promotion of trained towers, by the re-encoded catalog's answers to queries that neither trained nor chose."""
+"""The promotion of trained towers, by the re-encoded catalog's results for queries outside training and validation."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ DENSE, MERGED, SERVED = "vectors alone", "merged", "as it serves, with its ranke
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What one order of the catalog reaches on the queries that judge."""
+    """The quality of one order on the test queries."""
 
     name: str
     before: float
-    """nDCG@10 by the encoder that serves."""
+    """nDCG@10 with the serving encoder."""
     after: float | None
-    """By the trained one; None where no ranker can serve with it yet."""
+    """nDCG@10 with the trained encoder; None if no ranker can serve with it yet."""
 
 
 class EncoderReport(msgspec.Struct, frozen=True):
-    """What the gate found."""
+    """The result of the promotion gate."""
 
     queries: int
     orders: Sequence[Order]
     difference: Difference
-    """nDCG@10 of the merged order with the trained towers, less that without."""
+    """nDCG@10 of the merged order with the trained towers, minus that without."""
     against_served: Difference | None
-    """nDCG@10 of the order that would serve with them, by the ranker that fits them or merged, less that of what serves
-    with its ranker; None where none serves."""
+    """nDCG@10 of the order that would serve with them, by the ranker that fits them or merged, minus that of the
+    serving order with its ranker; None if none serves."""
     rejection_reasons: Sequence[str]
-    """Why the towers do not serve; nothing where they may."""
+    """Reasons why the towers do not serve; empty if they may."""
 
     @property
     def comparisons(self) -> list[MeasureComparison]:
@@ -76,15 +76,15 @@ class EncoderReport(msgspec.Struct, frozen=True):
 
 
 def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
-    """The queries that judge: a fifth, by the SHA-1 of their normalised text."""
+    """The test queries: a fifth, by the SHA-1 of their normalised text."""
     return [each for each in judged if is_judging_query(each.query)]
 
 
 def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> TowerSources:
-    """The sources without the queries that judge.
+    """The sources without the test queries.
 
-    A query that would judge if it had clicks is no paraphrase either: it may judge the next towers, which begin with
-    these.
+    A query that would be a test query if it had clicks is not used as a paraphrase either: it may test the next towers,
+    which start from these.
     """
     names = {each.query for each in judges}
     training = [each for each in sources.training if each.query not in names]
@@ -95,7 +95,7 @@ def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> Towe
 
 
 def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
-    """Raises TrainingError where too few of these queries could judge: before hours of training and encoding."""
+    """Raises TrainingError if there are too few test queries, before hours of training and encoding."""
     if (known := len(judged_gains(judges, snapshot.products.row_of))) < LEAST_JUDGED:
         raise TrainingError(
             f"{shortage(known, 'queries')} to decide whether what is trained is better, so nothing was trained; judge "
@@ -106,9 +106,9 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
 def judge_encoder(
     root: Path, settings: Settings, judged: Sequence[JudgedQuery], encoder: Encoder, vectors: Path, progress: Progress
 ) -> EncoderReport:
-    """Compares the version that serves with the same one encoded by `encoder`, whose vectors are in a folder.
+    """Compares the serving version with the same version encoded by `encoder`, whose vectors are in a folder.
 
-    `judged` are queries that the towers have not seen. Raises what `serving_snapshot` does.
+    `judged` are queries that the towers have not seen. Raises the errors of `serving_snapshot`.
     """
     with serving_snapshot(root, settings) as before:
         return _Gate(root, before, judged, progress).report(before.encoded_by(encoder, vectors))
@@ -147,7 +147,7 @@ class _Gate:
         return EncoderReport(queries, orders, difference, differences.get(SERVED_GAIN), reasons)
 
     def _ranked(self, snapshot: Snapshot) -> Floats | None:
-        """By query, the order of the ranker that serves with a snapshot; None where none does."""
+        """The order of the serving ranker with a snapshot, by query; None if there is none."""
         with closing(ServedRanker(self._root)) as ranker:
             ranker.reload_if_changed(snapshot)
             stage = ranker.stage(snapshot)
@@ -158,11 +158,11 @@ class _Gate:
 
 
 MOST_LOST = 0.003
-"""nDCG@10 that int8 may cost against fp32."""
+"""Maximum loss in nDCG@10 of int8 against fp32."""
 
 
 class PrecisionComparison(msgspec.Struct, frozen=True):
-    """nDCG@10 of the queries that chose, over their pool, in both precisions."""
+    """nDCG@10 of the validation queries, over their pool, in both precisions."""
 
     fp32: float
     int8: float
@@ -174,18 +174,18 @@ class PrecisionComparison(msgspec.Struct, frozen=True):
 
 
 class PublishedEncoder(msgspec.Struct, frozen=True):
-    """What became of trained towers."""
+    """The result of publishing trained towers."""
 
     version: str
-    """The one that serves now."""
+    """The version that serves now."""
     serves: bool
-    """Whether it is theirs."""
+    """Whether it is encoded by the towers."""
     runtime: str
-    """What they would serve, or do serve, in."""
+    """The runtime in which they would serve, or serve."""
     rounded: PrecisionComparison | None
-    """None where int8 was not asked of them."""
+    """None if int8 was not requested."""
     report: EncoderReport | None
-    """None where the version that serves is theirs already."""
+    """None if the serving version is already theirs."""
 
 
 def publish_encoder(
@@ -200,11 +200,11 @@ def publish_encoder(
     *,
     dimension: int | None = None,
 ) -> PublishedEncoder:
-    """Encodes the catalog of an index by the towers in a folder, and lets that serve where `judges`, queries that they
-    have not seen, find more for sure. `dimension` cuts its vectors to the first so many columns.
+    """Encodes the catalog of an index with the towers in a folder, and publishes it if it is significantly better on
+    `judges`, queries that they have not seen. `dimension` cuts its vectors to that number of columns.
 
-    The runtime "auto" is fp32 in place of int8 where that would cost 0.003 nDCG@10 of `pool` or more. Raises what
-    `open_encoder` and `reencode` do; whatever is raised, the version before serves on.
+    The runtime "auto" is fp32 instead of int8 if int8 would cost 0.003 nDCG@10 of `pool` or more. Raises the errors of
+    `open_encoder` and `reencode`; after any error, the previous version keeps serving.
     """
     chosen, rounded = runtime_of(find_model(str(towers), cache), parse_runtime(runtime)), None
     if runtime == "auto" and chosen in EXACT_OF:

@@ -1,6 +1,6 @@
-"""A bounded search for how to train the towers of a store: short trainings, each guided by the previous ones.
+"""A bounded search for training options of a store's towers: short trainings, each guided by the previous ones.
 
-STORE/training/tuning-0123456789abcdef.db    the study, as optuna keeps it
+STORE/training/tuning-0123456789abcdef.db the study, in optuna's format
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     import optuna
 
 Train = Callable[[TextTowerOptions, Path, Callable[[Epoch], None]], float]
-"""Trains towers that nobody has trained yet, in a folder of their own; the nDCG@10 of the queries that choose."""
+"""Trains new towers in their own folder; returns the nDCG@10 of the validation queries."""
 _WARM_UP = 4
-"""Trials before a bad one is given up."""
+"""Number of trials before a bad one is stopped early."""
 _STUDY = "towers"
 
 
 def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, progress: Progress) -> TextTowerOptions:
-    """The best options of so many trials, the given ones being the first; the study is kept in the file `path`, from
-    which a search that was killed goes on.
+    """The best options of a number of trials, of which the given options are the first. The study is stored in the file
+    `path`, from which a killed search is resumed.
 
-    Learning rate, temperature, margin and negatives are tried, by the Tree-structured Parzen Estimator (Bergstra et al.
-    2011, Algorithms for Hyper-Parameter Optimization, section 4); a trial that is behind the middle of those before it
-    is given up. Raises SettingError where optuna is not installed, TrainingError where no trial came to its end, or the
-    file is no study.
+    Learning rate, temperature, margin and negatives are searched by the Tree-structured Parzen Estimator (Bergstra et
+    al. 2011, Algorithms for Hyper-Parameter Optimization, section 4); a trial below the median of earlier ones is
+    stopped. Raises SettingError if optuna is not installed, TrainingError if no trial completed or the file is not a
+    study.
     """
     study = _study(path, options.seed)
     scratch = path.with_suffix("")
@@ -78,19 +78,19 @@ def _study(path: Path, seed: int) -> optuna.Study:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         message = str(error).partition("\n")[0]
         raise TrainingError(f"{path} has no search that can resume ({message}); remove it to start again") from error
-    # Another seed each time that a search goes on: the same would draw the trials that were tried before.
+    # Another seed for each resumption; the same one would repeat earlier trials.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     return study
 
 
 def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """All that came to an end, also a bad one; one that was killed is under way for ever."""
+    """The completed trials, including bad ones; a killed trial stays marked as running."""
     return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
 
 
 def _suggested(trial: optuna.Trial, options: TextTowerOptions) -> TextTowerOptions:
-    """Within the usual bounds, or those of the given options where these are outside; nothing that they would make of
-    no effect: the pointwise loss has no margin, and a teacher and near misses want hard negatives."""
+    """Suggested options within the usual bounds, or those of the given options if they are outside. Options without
+    effect are left out: the pointwise loss has no margin, and a teacher and near misses need hard negatives."""
     rate, margin = options.learning_rate, options.loss.margin
     temperature, count = options.loss.temperature, options.negatives.count
     widest = 0.0 if options.loss.name == "pointwise" else max(0.2, margin)
@@ -115,7 +115,7 @@ def _with(options: TextTowerOptions, found: Mapping[str, float]) -> TextTowerOpt
 def _value(
     study: optuna.Study, trial: optuna.Trial, options: TextTowerOptions, folder: Path, train: Train
 ) -> float | None:
-    """nDCG@10 of a trial; None for one that was given up, or whose loss was lost."""
+    """nDCG@10 of a trial; None for one that was stopped, or whose loss was non-finite."""
     import optuna
 
     def judged(epoch: Epoch) -> None:

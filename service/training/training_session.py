@@ -1,4 +1,4 @@
-"""One training from its start to its verdict, on the version of an index that serves now."""
+"""One training from start to promotion decision, on the serving version of an index."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ TEACHER_SCORES = "teacher-scores"
 
 
 def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> AddedRanker:
-    """Distils a ranker for an index directory on queries made from its catalog.
+    """Distils a ranker for an index directory on queries generated from its catalog.
 
-    Its folder `training` keeps what is costly: the teacher's scores, for the next time, and a run that was interrupted.
+    Its folder `training` stores expensive results: the teacher's scores, for the next time, and an interrupted run.
     Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError
-    where another program trains for it, TrainingError where there is too little to learn from, EncoderError where a
-    model cannot be had.
+    if another program trains for it, TrainingError if there is too little data, EncoderError if a model is not
+    available.
     """
     with working(root) as (snapshot, work, built):
         scored = score_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
@@ -61,14 +61,14 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
 def train_from_judgments(
     root: Path, judged: Sequence[JudgedQuery], options: DistilOptions, progress: Progress
 ) -> AddedRanker:
-    """Trains a ranker for an index directory on judged queries; raises what `train_from_catalog` does."""
+    """Trains a ranker for an index directory on judged queries; raises the errors of `train_from_catalog`."""
     with working(root) as (snapshot, work, _):
         return grade_ranker(snapshot, judged, work, root, options, progress)
 
 
 def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:
-    """Trains a ranker for an index directory on what its shoppers did; raises what `fresh_tables` and
-    `ranker_from_tables` do."""
+    """Trains a ranker for an index directory on its events; raises the errors of `fresh_tables` and
+    `ranker_from_tables`."""
     with fresh_tables(root, settings, progress) as tables:
         return ranker_from_tables(tables, options, progress)
 
@@ -76,11 +76,11 @@ def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOption
 def train_federated_rankers(
     roots: Sequence[Path], settings: Settings, options: ClickRankerOptions, rounds: int, progress: Progress
 ) -> list[AddedRanker]:
-    """Trains one ranker on what the shoppers of several index directories did, and lets it serve in each where it is
-    better there. Each store is read by a process of its own, which gives away weights alone.
+    """Trains one ranker on the events of several index directories; in each store it serves if it is better there. Each
+    store is read by its own process, which only shares weights.
 
-    Raises SettingError for fewer than two directories, one that is named twice, or different encoders, StoreError for
-    one that cannot serve, and TrainingError with the message of what `train_from_clicks` raises for any of them.
+    Raises SettingError for fewer than two directories, for a repeated one, or for different encoders, StoreError for
+    one that cannot serve, and TrainingError with the message of any error of `train_from_clicks`.
     """
     check_stores(roots)
     encodings: dict[Encoding, Path] = {}
@@ -89,7 +89,7 @@ def train_federated_rankers(
             encodings[encoding_of(snapshot)] = root
     if len(encodings) > 1:
         named = ", ".join(f"{each.encoder} in {root}" for each, root in encodings.items())
-        raise SettingError(f"a federated training takes indexes of one encoder, not {named}; rebuild with --encoder")
+        raise SettingError(f"a federated training needs one encoder, not {named}; rebuild with --encoder")
     tasks = [partial(_train_member, root, settings, options) for root in roots]
     return run_federation(tasks, rounds, progress, [str(root) for root in roots])
 
@@ -97,7 +97,7 @@ def train_federated_rankers(
 def check_stores(roots: Sequence[Path]) -> None:
     """Raises SettingError for index directories that cannot train together."""
     if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
-        raise SettingError("a federated training takes two index directories or more, each once")
+        raise SettingError("a federated training needs at least two index directories, each once")
 
 
 def _train_member(root: Path, settings: Settings, options: ClickRankerOptions, federation: Federation) -> AddedRanker:
@@ -129,7 +129,7 @@ class _Member:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What a task returned, or the message of its error."""
+    """The result of a task, or the message of its error."""
 
     result: Any = None
     error: str = ""
@@ -144,10 +144,10 @@ def run_federation(
     learned: str = "lists",
     is_forked: bool = False,
 ) -> list[_Result]:
-    """Runs each task in a process of its own, and averages what they give; returns their results. Tasks are pickled,
-    unless the process `is_forked`, with what they refer to. The first weight that a task gives is the number of what it
-    has `learned` from. Raises TrainingError, with the name of the store, where one
-    of them fails, and ends the others."""
+    """Runs each task in its own process, and averages the weights that they send; returns their results. Tasks are
+    pickled with everything that they refer to, unless the process `is_forked`. The first weight that a task sends is
+    the number of examples that it has `learned` from. If a task fails, ends the others and raises TrainingError with
+    the name of the store."""
     context: ForkContext | SpawnContext = (
         multiprocessing.get_context("fork") if is_forked else multiprocessing.get_context("spawn")
     )
@@ -182,7 +182,7 @@ def run_federation(
 
 
 def _mean(given: Sequence[tuple[float, State]]) -> State:
-    """Of all stores, in float32: the weights of a table may take hundreds of megabytes."""
+    """The mean over all stores, in float32: the weights of a table may take hundreds of megabytes."""
     total = sum(weight for weight, _ in given)
     mean = {name: np.float32(given[0][0] / total) * value for name, value in given[0][1].items()}
     for weight, state in given[1:]:
@@ -191,21 +191,21 @@ def _mean(given: Sequence[tuple[float, State]]) -> State:
 
 
 def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[Any]:
-    """What all members give."""
+    """What all members sent."""
     found = []
     for connection, name in zip(connections, names, strict=True):
         try:
             found.append(connection.recv())
         except (EOFError, OSError) as error:
-            raise TrainingError(f"the training of {name} was killed; begin again") from error
+            raise TrainingError(f"the training of {name} was killed; start again") from error
         if isinstance(found[-1], _End) and found[-1].error:
             raise TrainingError(f"{name}: {found[-1].error}")
     return found
 
 
 def _run_member(task: Callable[[Federation], _Result], member: _Member) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # gives back what it shares with that process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # returns resources shared with the parent process
     take_one_thread()
     try:
         end = _End(task(member))
@@ -216,7 +216,7 @@ def _run_member(task: Callable[[Federation], _Result], member: _Member) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FreshTables:
-    """What any training on shoppers' events works with."""
+    """The input of trainings on events."""
 
     root: Path
     settings: Settings
@@ -228,11 +228,11 @@ class FreshTables:
     derived: DerivedTables
     refreshed: RefreshResult
     erasures: int = 0
-    """Of shoppers, before the tables were made: see `service.events.privacy.erasures`."""
+    """Number of erasures of shoppers before the tables were created: see `service.events.privacy.erasures`."""
 
     @property
     def facts(self) -> EventFacts:
-        """What the events are, for the cards of models."""
+        """Facts about the events, for model cards."""
         done = self.refreshed
         return {
             "events": done.events,
@@ -248,12 +248,12 @@ class FreshTables:
 def fresh_tables(
     root: Path, settings: Settings, progress: Progress, score_sessions: ScoreSessions = score_sessions
 ) -> Iterator[FreshTables]:
-    """Brings the tables made of an index directory's events up to date, once for all that is trained on them.
-    `score_sessions` tells bots from shoppers.
+    """Refreshes the derived tables of an index directory, once for all trainings on them. `score_sessions`
+    distinguishes bots from shoppers.
 
-    Raises StoreMissingError where nothing is published or there are no events, StoreError where they cannot be read,
-    StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError where another program
-    trains for it.
+    Raises StoreMissingError if nothing is published or there are no events, StoreError if they cannot be read,
+    StoreForeignError or StoreDamagedError for a directory that cannot serve, StoreLockedError if another program trains
+    for it.
     """
     with closing(EventLog.open(root, settings, make=False)) as log, working(root, settings) as (snapshot, work, built):
         progress.begin("events", None, "")
@@ -265,7 +265,7 @@ def fresh_tables(
 
 
 def earlier_than_lists(tables: FreshTables) -> Earlier:
-    """What the tables tell of the time before the lists of a training."""
+    """What the tables contain about the time before the lists of a training."""
     derived, products = tables.derived, catalog(tables.root)
 
     def popular(end: datetime) -> Popularity:
@@ -283,7 +283,7 @@ def ranker_from_tables(
     *,
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
-    """Trains a ranker on what shoppers did, and lets it serve where it is better; raises what `click_ranker` does."""
+    """Trains a ranker on events; it serves if it is better. Raises the errors of `click_ranker`."""
     earlier = earlier_than_lists(tables)
     if options.federation is not None:
         earlier = replace(earlier, events={**earlier.events, STORES: options.federation.stores})
@@ -303,8 +303,8 @@ def ranker_from_tables(
 
 @contextmanager
 def working(root: Path, settings: Settings | None = None) -> Iterator[tuple[Snapshot, Path, float]]:
-    """The version that serves, a folder that nobody else works in, and when the version was built, in seconds since
-    1970: a product's age is that at the build, so that a run that goes on tomorrow learns from the same features."""
+    """The serving version, a folder that no one else uses, and the build time of the version in seconds since 1970:
+    product ages are those at the build, so that a run resumed later uses the same features."""
     with serving_snapshot(root, settings) as snapshot:
         work = root / TRAINING_FOLDER
         work.mkdir(exist_ok=True)

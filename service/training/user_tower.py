@@ -1,4 +1,4 @@
-"""Training the user tower of an index, from its shoppers' acts to a promotion decision."""
+"""Training of the user tower of an index, from shoppers' acts to a promotion decision."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from service.training.training_session import FreshTables, fresh_tables
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShopperActs:
-    """What shoppers who are known by a pseudonym did."""
+    """The acts of shoppers known by a pseudonym."""
 
     histories: Histories
     gone: int
-    """Acts on products that the catalog does not have; they are left out."""
+    """Number of acts on products that the catalog does not have, which are left out."""
 
     def __str__(self) -> str:
         summary = f"{len(self.histories.products):,} acts of {len(self.histories):,} shoppers"
@@ -60,7 +60,7 @@ class ShopperActs:
 
     @property
     def digest(self) -> str:
-        """Names them: an interrupted run goes on where these are the same."""
+        """A digest of the acts: an interrupted run is resumed if it is equal."""
         made = xxhash.xxh3_64()
         for array in (self.histories.products, self.histories.kinds, self.histories.times, self.histories.starts):
             made.update(np.ascontiguousarray(array).tobytes())
@@ -68,8 +68,8 @@ class ShopperActs:
 
 
 def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
-    """From `rerank.sessions.tables.Derived.acts`. Several acts on one product in a row, within `ONE_CHOICE`, are one,
-    the last of them: a click, the look that it led to and a purchase are one choice."""
+    """From `rerank.sessions.tables.Derived.acts`. Consecutive acts on one product within `ONE_CHOICE` count as one, the
+    last of them: a click, the view after it and a purchase are one choice."""
     placed = placed_acts(acts, row_of)
     known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "place")
     is_last = (pl.col("row") != pl.col("row").shift(-1)) | (pl.col("shopper") != pl.col("shopper").shift(-1))
@@ -86,20 +86,20 @@ def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
 
 
 HELD_OUT = 0.1
-"""The share of the acts, the newest, that judge."""
+"""Share of the acts, the newest, used for evaluation."""
 _RUN = "users-"
 _OF, _UNTIL = "digest", "until"
-"""In `trained_on`: names all that decides the outcome; the time of the last training act, in seconds since 1970."""
+"""Keys in `trained_on`: a digest of what determines the result; the time of the last act, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedTower:
-    """What came of a training."""
+    """Result of a training."""
 
     tower: StoredUserTower
     acts: ShopperActs
     is_new: bool = True
-    """False for one that was there already."""
+    """False if it already existed."""
 
     @property
     def serves(self) -> bool:
@@ -108,12 +108,11 @@ class TrainedTower:
 
 
 def train_users(root: Path, settings: Settings, options: UserTowerOptions, progress: Progress) -> TrainedTower:
-    """Trains a user tower on the events of an index directory, and lets it serve where it predicts the newest acts
-    better than what serves now; refreshes the derived tables first.
+    """Trains a user tower on the events of an index directory, after refreshing the derived tables; it serves if it
+    predicts the newest acts better than the current recommendations.
 
-    Its folder `training` keeps a run that was interrupted. Raises StoreMissingError where nothing is published or there
-    are no events, StoreLockedError where another program trains for it, TrainingError where there is too little to
-    learn from.
+    Its folder `training` stores an interrupted run. Raises StoreMissingError if nothing is published or there are no
+    events, StoreLockedError if another program trains for it, TrainingError if there is too little data.
     """
     with fresh_tables(root, settings, progress) as tables:
         acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
@@ -123,11 +122,11 @@ def train_users(root: Path, settings: Settings, options: UserTowerOptions, progr
 def tower_of_acts(
     tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, progress: Progress, *, again: bool = True
 ) -> TrainedTower:
-    """The same on acts that were read from the tables.
+    """Like `train_users`, on acts already read from the tables.
 
-    Without `again`, one that was trained last and on just these acts and options is not trained another time: the same
-    would come of it. Raises TrainingError where there is too little to learn from, ModelDamagedError where the
-    tower that serves cannot be read.
+    Without `again`, a tower that was last trained on exactly these acts and options is not trained again, since the
+    result would be equal. Raises TrainingError if there is too little data, ModelDamagedError if the serving tower
+    cannot be read.
     """
     given = replace(
         options,
@@ -148,7 +147,7 @@ class _UserTowerTraining:
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
     def last(self, acts: ShopperActs) -> StoredUserTower | None:
-        """The tower that was trained last, where this training would make the same one."""
+        """The last trained tower, if this training would produce the same one."""
         names = self._store.names()
         if not names:
             return None
@@ -179,8 +178,8 @@ class _UserTowerTraining:
         return stored
 
     def _divided(self, histories: Histories) -> tuple[Histories, HeldOutActs]:
-        """What is learned, and what judges: nothing that the tower that serves has learned from, as older events that
-        come later move the newest share back, unless too few are left without."""
+        """Training and evaluation acts. The evaluation acts contain none that the serving tower learned from, because
+        late older events move the newest share back, unless too few remain."""
         hide = self._options.hide_seen
         serving = self._store.serving(encoding_of(self._snapshot)).model
         until = float(serving.spec.trained_on.get(_UNTIL, -np.inf)) if serving else -np.inf
@@ -190,7 +189,7 @@ class _UserTowerTraining:
         return learning, held
 
     def _digest(self, acts: ShopperActs) -> str:
-        """Names what decides the outcome: a run that was interrupted goes on where all of it is the same."""
+        """A digest of everything that determines the result; an interrupted run is resumed if it is equal."""
         identity = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
         return xxhash.xxh3_64_hexdigest(identity.encode())
 
@@ -215,7 +214,7 @@ class _UserTowerTraining:
         fitted: tuple[UserTower, Sequence[Epoch]],
         digest: str,
     ) -> StoredUserTower:
-        """What is judged is what is published: the graph as it will serve."""
+        """Evaluates what is published: the graph as it will serve."""
         (tower, curve), options, manifest = fitted, self._options, self._snapshot.manifest
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch)
@@ -255,7 +254,7 @@ class _UserTowerTraining:
             return self._store.add(made, spec, report, report.rejection_reasons).model
 
     def _serving(self, catalog: UserTowerCatalog) -> Score | None:
-        """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
+        """The scores of the serving tower; None if there is none, or if it cannot be used."""
         stored = self._store.serving(encoding_of(self._snapshot)).model
         try:
             return catalog.scores_of(stored) if stored else None
@@ -277,13 +276,13 @@ class UserTowerCatalog:
     snapshot: Snapshot
     vectors: NDArray[np.float32]
     names: tuple[str, ...]
-    """Of categories, the whole path."""
+    """Category names, as whole paths."""
     categories: Ints
-    """(N,): places in `names`, -1 for none."""
+    """Positions in `names` (N,); -1 for none."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> UserTowerCatalog:
-        """All of them."""
+        """All products of a snapshot."""
         count = len(snapshot.products)
         paths = [CATEGORY_SEPARATOR.join(snapshot.products[row].category) for row in range(count)]
         names = {path: number for number, path in enumerate(sorted({*paths} - {""}))}
@@ -295,8 +294,7 @@ class UserTowerCatalog:
         return UserTower(encoder, self.vectors, learned, self.categories)
 
     def scores_of(self, stored: StoredUserTower) -> Score:
-        """Those of a tower that was trained before, which need not know all products; raises
-        ModelDamagedError."""
+        """The scores of an earlier tower, which need not know all products; raises ModelDamagedError."""
         table = read_table(stored)
         found = [
             (row, place)
@@ -326,23 +324,23 @@ POPULAR, POPULAR_THERE = "popularity", POPULARITY_GAIN
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TowerGate:
-    """What a challenger is measured on."""
+    """The data on which a challenger is measured."""
 
     vectors: NDArray[np.float32]
-    """(N, d): of all products."""
+    """Vectors of all products (N, d)."""
     categories: Ints
-    """(N,): numbers of theirs, -1 for none."""
+    """Category numbers of the products (N,); -1 for none."""
     learned: Histories
-    """What was trained on."""
+    """The training data."""
     held: HeldOutActs
     hide_seen: bool
 
     def report(self, challenger: Score, serving: Score | None) -> UserTowerReport:
         """Measures all methods on the same shoppers, and decides on the challenger.
 
-        It serves where the interval of its gain in nDCG@10 over what serves is above 0, among 50 shoppers or more.
-        Where no tower serves, that is what is near to the last products, or popularity within their categories where
-        that is surely better; it must never be below that popularity.
+        It serves if the interval of its gain in nDCG@10 over the current recommendations is above 0, with at least 50
+        shoppers. If no tower serves, the current recommendations are the products near to the last ones, or popularity
+        within their categories if that is significantly better; the challenger must never be below that popularity.
         """
         methods: dict[str, Score] = {TOWER: challenger, **({SERVING: serving} if serving else {})}
         methods |= {NEAR: self.near, POPULAR_THERE: self.popular_there, POPULAR: self.popular}
@@ -375,15 +373,15 @@ class TowerGate:
         )
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
-        """As `service.engine.recommend` does without a tower."""
+        """Scores by nearness, like `service.engine.recommend` without a tower."""
         return text_scores(self.vectors, histories)
 
     def popular(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
-        """What was chosen most."""
+        """Scores by number of choices."""
         return np.tile(self._counts().astype(np.float32), (len(histories), 1))
 
     def popular_there(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
-        """What was chosen most in the categories of what the shopper chose, then all other products."""
+        """Scores by number of choices, products in the categories of the shopper's history before others."""
         counts = self._counts().astype(np.float32)
         scores = self.popular(histories)
         for number in range(len(histories)):
@@ -392,7 +390,7 @@ class TowerGate:
         return scores
 
     def slices(self) -> Mapping[str, Flags]:
-        """Shoppers (n,) by what they had done, and by how often what came next had been chosen."""
+        """Groups of shoppers (n,) by number of acts, and by earlier choices of the next product."""
         acts, chosen = self.held.histories.lengths[self.held.visits], self._counts()[self.held.targets]
         return {
             "shoppers of 1 act": acts == 1,

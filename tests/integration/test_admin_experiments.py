@@ -57,11 +57,11 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         visit.page.get_by_role("button", name="New experiment").click()
         visit.page.get_by_label("Id", exact=True).fill("order")
         visit.page.get_by_label("A lot for").select_option("session")
-        visit.page.get_by_label("Share of all").fill("0.5")
+        visit.page.get_by_label("Share of all shoppers").fill("0.5")
         second = visit.page.get_by_role("group", name="Variant 2")
         second.get_by_label("Name").fill("merged")
         second.get_by_label("Ranker").select_option("off")
-        visit.page.get_by_label("One more variant").fill("third")
+        visit.page.get_by_label("Add a variant").fill("third")
         visit.page.get_by_role("button", name="Add", exact=True).click()
         expect(visit.page.get_by_role("group", name="Variant 3").get_by_label("Name")).to_have_value("third")
         visit.page.get_by_role("button", name="Remove variant 3").click()
@@ -81,7 +81,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         assert store.get("order-2").experiment.variants == stored.experiment.variants
         visit.page.get_by_role("button", name="Stop order", exact=True).click()
         row(visit, "order").get_by_text("stopped").wait_for()
-        assert asked == ["Stop order for good? Its figures stay."]
+        assert asked == ["Stop order permanently? Its results are kept."]
         assert store.get("order").stopped is not None
 
 
@@ -112,7 +112,7 @@ def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, ro
         visit.page.get_by_role("button", name="New experiment").click()
         second = visit.page.get_by_role("group", name="Variant 2")
         identity, until = visit.page.get_by_label("Id", exact=True), visit.page.get_by_label("Until")
-        name, merge = second.get_by_label("Name"), second.get_by_label("Merged by")
+        name, merge = second.get_by_label("Name"), second.get_by_label("Merge method")
         refused(visit, identity, "is ''; it must be 1 to 32")
         identity.fill("other")
         name.fill("B")

@@ -162,7 +162,7 @@ class TestUnavailable:
             assert page.degraded == ("bm25",)
             assert ids(page) == by_vectors
             assert all(set(hit.stages) == {"dense", "merged"} for hit in page.hits)
-        assert any("searches go by vectors alone" in notice and served.proxy.url in notice for notice in live.notices)
+        assert any("searches use vectors alone" in notice and served.proxy.url in notice for notice in live.notices)
         page = live.similar(product.id, size=5, filters="price < 60")
         assert (page.degraded, ids(page)) == (("bm25",), ids(similar))
         served.proxy.switch(Mode.FORWARD)
@@ -408,7 +408,7 @@ def test_engine_opens_without_cluster_and_recovers(served: Served, live: SearchE
     live.upsert([KETTLE])
     served.proxy.switch(Mode.REFUSE)
     with served.opened() as engine:
-        assert any("searches go by vectors alone until the cluster answers" in notice for notice in engine.notices)
+        assert any("searches use vectors alone until the cluster responds" in notice for notice in engine.notices)
         page = engine.search(TEXT)
         assert page.degraded == ("bm25",)
         assert page.hits

@@ -73,7 +73,7 @@ JACKET = Product(
 )
 
 
-STRIPS = ("Goes with it", "Instead of it", "Similar products")
+STRIPS = ("Goes with this", "Alternatives", "Similar products")
 STRIPS_ZH = ("搭配购买", "可替代商品", "相似商品")
 
 
@@ -725,7 +725,7 @@ def test_a_question_is_answered_above_the_hits_and_the_next_keeps_its_product(
         expect(answer.get_by_role("link", name=found.about.title)).to_be_visible()
         assert visit.bodies("/v1/answer")[-1]["about"]["product_id"] == found.about.product_id
         ask("Is it vegan?")
-        expect(answer).to_contain_text("No text of the store says it.")
+        expect(answer).to_contain_text("No text of the store answers this.")
         answer.get_by_role("button", name="Not about this").click()
         expect(answer.get_by_role("link", name=found.about.title)).to_have_count(0)
         ask("Do you sell drills?")
@@ -750,7 +750,7 @@ def test_a_question_on_a_products_page_is_about_it(browser: Browser, address: st
         expect(answer.locator("blockquote p").first).not_to_have_text(re.compile("Voltage"))
         field.fill("<img src=x onerror=window.hacked=1> is it vegan?")
         visit.page.get_by_role("button", name="Ask", exact=True).click()
-        expect(answer).to_contain_text("No text of the store says it.")
+        expect(answer).to_contain_text("No text of the store answers this.")
         assert visit.page.evaluate("window.hacked") is None
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert serious_faults(visit.page) == []

@@ -320,7 +320,7 @@ class TestFederated:
 
         one, two = clicked
         assert "each once" in refused(one, "--federated", one)
-        assert "leave out the other ways" in refused(one, "--federated", two, "--private", 8)
+        assert "leave out --from-catalog" in refused(one, "--federated", two, "--private", 8)
         assert str(root / "none") in refused(one, "--federated", root / "none")
 
 

@@ -33,7 +33,7 @@ export function analyticsPart(paths) {
     await show();
   })) : null;
   show();
-  return [...head("Analytics", "Days are those of UTC. Sessions of bots are left out."),
+  return [...head("Analytics", "Days are in UTC. Sessions of bots are excluded."),
     el("form", { class: "line", onsubmit: own }, RANGES.map(([name, days]) => button(name, () => back(days))), from.element, to.element,
       el("button", { class: "small", text: "Show" }), renew), status, content, exposurePart()];
 }
@@ -43,7 +43,7 @@ function isoOf(time) {
 }
 
 function emptyOf({ tables_first: first, tables_last: last }, showAll) {
-  return [el("p", { class: "notice", text: `There are no events in these days. The tables have those of ${first} to ${last}; “Count new events” adds later ones.` }),
+  return [el("p", { class: "notice", text: `There are no events on these days. The tables cover ${first} to ${last}; “Count new events” adds later ones.` }),
     el("div", { class: "buttons" }, button("Show the last 30 days of the tables", showAll))];
 }
 
@@ -60,7 +60,7 @@ function partsOf(found) {
     ["sessions of bots", now.bot_sessions, before.bot_sessions, number],
   ];
   return [
-    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `, of which the tables lack the days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is by today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
+    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `; the tables lack the days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is by today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
     el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: changeOf(value, earlier, write) })))),
     days.length > 1 ? el("div", { class: "charts" },
       chart("Searches a day", "searches", days, [["searches", (row) => row.searches], ["without results", (row) => row.empty], ["without clicks", (row) => row.unclicked]], number),
@@ -114,7 +114,7 @@ function productsOf(rows, money) {
 }
 
 function changeOf(value, earlier, write) {
-  if (value === null || earlier === null) return "nothing to compare with";
+  if (value === null || earlier === null) return "no earlier value";
   if (!earlier) return value ? `${write(earlier)} before` : "as before";
   const change = (value - earlier) / earlier;
   const sign = Math.abs(change) < 0.0005 ? "=" : change > 0 ? "▲" : "▼";

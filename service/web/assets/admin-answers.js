@@ -9,14 +9,14 @@ const MOST_SHOWN = 100;
 export function answersPart() {
   const { status, list, below, show, close, done } = listPart(() => refresh());
   const open = place();
-  const words = field("Find a text", { type: "search", placeholder: "words of it", wide: true });
+  const words = field("Find a text", { type: "search", placeholder: "words in the text", wide: true });
   const refresh = () => attempt(status, async () => {
     const { questions } = await call("/v1/answers/unanswered");
     fill(open, el("section", {}, el("h2", { text: "Questions without an answer" }),
-      questions.length ? asked(questions) : el("p", { text: "No question of enough shoppers is without an answer. A refresh of the tables of events counts them." })));
+      questions.length ? asked(questions) : el("p", { text: "Every question of enough shoppers has an answer. A refresh of the derived tables counts them." })));
     const { total, entries } = await call(`/v1/answers?limit=${MOST_SHOWN}&q=${encodeURIComponent(words.input.value)}`);
-    const counted = total > entries.length ? `The first ${number(entries.length)} of ${number(total)}; find others by their words.` : "";
-    const none = words.input.value.trim() ? "No text has these words." : "There are no texts yet, besides those of products.";
+    const counted = total > entries.length ? `The first ${number(entries.length)} of ${number(total)}; search to find others.` : "";
+    const none = words.input.value.trim() ? "No text has these words." : "There are no answer texts yet. Questions are answered from product texts.";
     fill(list, el("p", { class: "hint", text: entries.length ? counted : none }), entries.length ? tableOf(entries) : null);
   });
   const asked = (questions) => table("Questions without an answer", [
@@ -29,7 +29,7 @@ export function answersPart() {
       hint([...each.products, each.product_type, each.source].filter(Boolean).join(" · ")))],
     ["", (each) => el("div", { class: "buttons" },
       button("Edit", () => edit(each), "small", { "aria-label": `Edit ${nameOf(each)}` }),
-      button("Remove", () => sure(`Remove ${nameOf(each)}? Its history stays.`) && attempt(status, async () => {
+      button("Remove", () => sure(`Remove ${nameOf(each)}? Its history is kept.`) && attempt(status, async () => {
         await call(`/v1/answers/${encodeURIComponent(each.id)}`, { method: "DELETE" });
         await done("Removed");
       }), "small", { "aria-label": `Remove ${nameOf(each)}` }))],
@@ -43,7 +43,7 @@ export function answersPart() {
     refresh();
   };
   refresh();
-  return [...head("Answers", "Questions are answered by quotes of these texts and of those of products, from the moment a text is saved."),
+  return [...head("Answers", "Questions are answered with quotes of these texts and of product texts. A saved text is used at once."),
     el("div", { class: "buttons" }, button("New text", () => edit({}), "primary")), status, below, open, el("h2", { text: "Texts" }),
     el("form", { class: "line", role: "search", onsubmit: find }, words.element, el("button", { class: "small", text: "Find" })), list];
 }
@@ -66,7 +66,7 @@ function editorOf(entry, saved, close) {
   const fields = {
     question: field("Question", { value: entry.question || "", maxlength: 500, wide: true }),
     answer: field("Answer", { value: entry.answer || "", area: true, maxlength: 4000, required: true, wide: true }),
-    products: field("Products, by id, with commas", { value: (entry.products || []).join(", "), placeholder: "none: of the whole store", wide: true }),
+    products: field("Product ids, separated by commas", { value: (entry.products || []).join(", "), placeholder: "none: the whole store", wide: true }),
     product_type: field("Type of product", { value: entry.product_type || "" }),
     source: field("Source", { value: entry.source ?? "faq" }),
   };

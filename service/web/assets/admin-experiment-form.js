@@ -4,8 +4,8 @@ import { editor } from "./admin-editor.js";
 import { button, check, field, momentField, place } from "./admin-ui.js";
 import { el } from "./dom.js";
 
-const AS_IT_IS = ["", "as it is"];
-const MODES = [["split", "each sees one of them"], ["interleave", "everybody sees both, hit by hit"]];
+const AS_IT_IS = ["", "unchanged"];
+const MODES = [["split", "each shopper sees one variant"], ["interleave", "all shoppers see both, interleaved"]];
 const UNITS = [["shopper", "a shopper"], ["session", "a session"], ["query", "a shopper's text"]];
 export const GOALS = {
   click_through: "clicked searches", empty: "empty searches", abandoned: "abandoned searches", carts: "carts a shopper", purchases: "purchases a shopper",
@@ -24,12 +24,12 @@ function formOf(values, rankers) {
     name: field("Name", { value: values.name, maxlength: 200 }),
     mode: field("How", { value: values.mode || "split" }, MODES),
     unit: field("A lot for", { value: values.unit || "shopper" }, UNITS),
-    share: numeric("Share of all", values.share, { placeholder: 1, max: 1 }),
+    share: numeric("Share of all shoppers", values.share, { placeholder: 1, max: 1 }),
     starts: momentField("From", values.starts),
     ends: momentField("Until", values.ends),
     goal: field("What decides", { value: values.goal || "click_through" }, Object.entries(GOALS)),
-    planned: numeric("Shoppers hoped for", values.planned, { placeholder: 10_000, step: 1 }),
-    least_effect: numeric("Least difference that matters", values.least_effect, { placeholder: 0.02 }),
+    planned: numeric("Expected shoppers", values.planned, { placeholder: 10_000, step: 1 }),
+    least_effect: numeric("Smallest relevant difference", values.least_effect, { placeholder: 0.02 }),
   };
   const isOn = check("Enabled", values.enabled !== false);
   const variants = variantsOf(values.variants || [{ name: "now" }, { name: "new" }], rankers);
@@ -49,9 +49,9 @@ function formOf(values, rankers) {
 function variantsOf(values, rankers) {
   const list = place();
   const shown = [];
-  const more = field("One more variant", { placeholder: "its name", maxlength: 16 });
+  const more = field("Add a variant", { placeholder: "its name", maxlength: 16 });
   const number = () => shown.forEach(({ legend, gone }, at) => {
-    legend.replaceChildren(at ? `Variant ${at + 1}` : "Variant 1, what the others are compared with");
+    legend.replaceChildren(at ? `Variant ${at + 1}` : "Variant 1, the baseline");
     gone.setAttribute("aria-label", `Remove variant ${at + 1}`);
   });
   const add = (variant) => {
@@ -85,7 +85,7 @@ function variantOf({ name, weight, options = {}, ...others }, rankers, remove) {
   const own = { name: field("Name", { value: name, required: true, maxlength: 16 }), weight: numeric("Weight", weight, { placeholder: 1 }) };
   const chosen = {
     stage: field("Stage", { value: options.stage || "" }, STAGES),
-    merge: field("Merged by", { value: options.merge, placeholder: "as it is" }),
+    merge: field("Merge method", { value: options.merge, placeholder: "unchanged" }),
     rules: field("Rules", { value: String(options.rules ?? "") }, RULES),
     ranker: field("Ranker", { value: options.ranker || "" }, [AS_IT_IS, ...names.map((each) => [each, each])]),
   };

@@ -12,18 +12,18 @@ export function reportOf({ experiment, analysis, ...report }, close) {
   const wrong = [...report.notices, ...warnings];
   const from = new Date(report.begins) > new Date(report.first) ? report.begins : report.first;
   const until = report.over && new Date(report.over) < new Date(report.last) ? report.over : report.last;
-  return el("section", { "aria-label": "Report" }, el("h2", { tabindex: "-1", text: `What came of ${experiment.id}` }),
-    el("p", { class: "hint", text: `It is ${report.state}. Events from ${moment(from)} to ${moment(until)}, of tables made ${moment(report.made)}.` }),
+  return el("section", { "aria-label": "Report" }, el("h2", { tabindex: "-1", text: `Results of ${experiment.id}` }),
+    el("p", { class: "hint", text: `It is ${report.state}. Events from ${moment(from)} to ${moment(until)}, in tables of ${moment(report.made)}.` }),
     wrong.map((text) => el("p", { class: "notice", text })),
     decisions.map(({ outcome, text }) => el("p", {}, el("b", { text: `${outcome}: ` }), text)),
     draft ? winsOf(draft, experiment) : figuresOf(variants), comparisons.length ? comparisonsOf(comparisons) : null,
-    el("p", { class: "hint", text: "“Any look” holds whenever you look, and the words go by it; “one look” only at an end that was planned before." }),
+    el("p", { class: "hint", text: "“Any look” is valid at any time, and the conclusions use it; “one look” is valid only at an end that was planned in advance." }),
     el("div", { class: "buttons" }, close));
 }
 
 /** What a variant does otherwise. */
 export function optionsOf({ options = {} }) {
-  return Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ") || "as it is";
+  return Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ") || "unchanged";
 }
 
 function figuresOf(variants) {

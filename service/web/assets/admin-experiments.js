@@ -34,7 +34,7 @@ export function experimentsPart(paths) {
       ["draft", "waiting"].includes(state) ? button("Edit", () => edit(experiment), "small", { "aria-label": `Edit ${id}` })
         : button("Report", () => attempt(status, async () => show(reportOf(await call(`${path}/report`), button("Close", close, "primary plain")))), "small", { "aria-label": `Report on ${id}` }),
       button("Copy", () => edit({ ...experiment, id: "", starts: undefined, ends: undefined }), "small", { "aria-label": `Copy ${id}` }),
-      isOver ? null : button("Stop", () => sure(`Stop ${id} for good? Its figures stay.`) && attempt(status, async () => {
+      isOver ? null : button("Stop", () => sure(`Stop ${id} permanently? Its results are kept.`) && attempt(status, async () => {
         await call(`${path}/stop`, { method: "POST" });
         await done(`${id} is stopped`);
       }), "small", { "aria-label": `Stop ${id}` }));
@@ -48,7 +48,7 @@ export function experimentsPart(paths) {
     }, close));
   });
   refresh();
-  return [...head("Experiments", "Which of two ways to rank is better, by the acts of shoppers. One that has begun can be stopped, not changed."),
+  return [...head("Experiments", "Compares ways of ranking by shoppers' behaviour. A running experiment can be stopped but not changed."),
     el("div", { class: "buttons" }, button("New experiment", () => edit({ id: "" }), "primary")), status, list, below];
 }
 

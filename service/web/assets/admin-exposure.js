@@ -11,7 +11,7 @@ const FEW = 8;
 export function goalsOf(goals) {
   if (!goals.length) return null;
   return el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
-    el("p", { class: "hint", text: "The share of attention of the searches that a rule applied to and that were recorded today (UTC). The strength is in standard deviations of the scores of the best hits." }),
+    el("p", { class: "hint", text: "The share of attention in the recorded searches of today (UTC) to which a rule applied. The strength is in standard deviations of the scores of the best hits." }),
     table("Exposure goals", [
       ["rule", ({ rule }) => rule],
       ["products", ({ filters }) => filters],
@@ -19,7 +19,7 @@ export function goalsOf(goals) {
       ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
       ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
       ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
-      ["what it costs", ({ cost_command: command }) => el("code", { text: command })],
+      ["command for its cost", ({ cost_command: command }) => el("code", { text: command })],
     ], goals));
 }
 
@@ -29,10 +29,10 @@ export function exposurePart() {
   const content = place();
   const show = () => attempt(status, async () => {
     const [{ exposure_goals: goals }, { exposure }] = await Promise.all([call("/v1/rules"), call("/v1/reports/events")]);
-    fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The tables of events know no product of the catalog." }));
+    fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The derived tables contain no product of the catalog." }));
   });
   return el("section", {}, el("h2", { text: "Exposure" }),
-    el("p", { class: "hint", text: "How often products were looked at, against the share that their clicks deserve. The ratio is 1 where both are equal; its 95% interval is beside it." }),
+    el("p", { class: "hint", text: "How often products were examined, compared with the share that their clicks deserve. The ratio is 1 if both are equal; it is shown with its 95% interval." }),
     el("div", { class: "buttons" }, button("Show exposure", show)), status, content);
 }
 
@@ -48,5 +48,5 @@ function groupsOf({ by, groups, distance }) {
   ];
   const shown = el("div", {}, table(name, columns, groups.slice(0, FEW)));
   if (groups.length > FEW) shown.append(button(`Show all ${groups.length}`, () => fill(shown, table(name, columns, groups)), "quiet", { "aria-label": `Show all ${groups.length} of ${name}` }));
-  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance of the shares from those by merit: ${percent(distance)}.` }), shown);
+  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance between the shares and those by merit: ${percent(distance)}.` }), shown);
 }

@@ -10,13 +10,13 @@ const TAGS = { error: "tag out_of_stock", warning: "tag preorder", info: "tag" }
 const FORMATS = "Google Merchant (XML, TSV), Shopify or WooCommerce CSV, JSON, any CSV or TSV, Parquet; plain, gzip or zstd";
 /** Field and cure of the common reasons why a row is rejected. */
 const CURES = {
-  "no id": ["id", "give every row an id of its own"],
-  "bad id": ["id", "an id has no control characters and at most 512 bytes"],
-  "duplicate id": ["id", "each id occurs once in all feeds together"],
+  "no id": ["id", "give every row its own id"],
+  "bad id": ["id", "use at most 512 bytes and no control characters"],
+  "duplicate id": ["id", "use each id only once in all feeds together"],
   "no title": ["title", "give the product a title"],
-  "broken price": ["price", "a price is a number from 0, such as 19.90"],
-  "wrong number of cells": ["the row", "it has one cell for each column; a text with commas or line breaks stands in quotes"],
-  "not JSON": ["the line", "each line is one JSON object"],
+  "broken price": ["price", "use a number from 0, such as 19.90"],
+  "wrong number of cells": ["the row", "use one cell for each column, and quotes around text with commas or line breaks"],
+  "not JSON": ["the line", "write one JSON object per line"],
   "not UTF-8": ["the text", "save the file as UTF-8"],
 };
 
@@ -28,17 +28,17 @@ export function feedsPart() {
     const found = await call("/v1/feeds");
     const last = await call("/v1/reports/quality").catch(() => null);
     fill(content, found.enabled ? partsOf(found, last, refresh)
-      : el("p", { class: "notice", text: "The setting service.feeds names no folder: without one, feeds are neither listed nor uploaded here." }));
-    fill(report, last ? el("section", {}, el("h2", { text: `Quality of what was read last (${moment(last.created)})` }), qualityOf(last, "the last rebuild")) : null);
+      : el("p", { class: "notice", text: "Feeds cannot be listed or uploaded here: the setting service.feeds names no folder." }));
+    fill(report, last ? el("section", {}, el("h2", { text: `Quality of the last rebuild (${moment(last.created)})` }), qualityOf(last, "the last rebuild")) : null);
   });
   refresh();
-  return [...head("Feeds", "A feed is a file with the products of the catalog. An upload is checked first, and shoppers see it once you publish it."), status, content, report];
+  return [...head("Feeds", "A feed is a file with the products of the catalog. An upload is checked first; shoppers see it after you publish it."), status, content, report];
 }
 
 function partsOf(found, last, refresh) {
   return [uploadOf(found, refresh),
     found.uploads.map((each) => pendingOf(each, found, last, refresh)),
-    el("section", {}, el("h2", { text: "Feeds of this service" }), found.feeds.length ? [feedsOf(found.feeds, last), rebuildOf(found.feeds, last, refresh)] : el("p", { text: "There is none yet." }))];
+    el("section", {}, el("h2", { text: "Feeds of this service" }), found.feeds.length ? [feedsOf(found.feeds, last), rebuildOf(found.feeds, last, refresh)] : el("p", { text: "There are no feeds yet." }))];
 }
 
 function uploadOf({ most_bytes: most }, refresh) {
@@ -53,7 +53,7 @@ function uploadOf({ most_bytes: most }, refresh) {
     const chosen = file.input.files[0];
     return attempt(status, async () => {
       if (!chosen) throw new Error("Choose a file first.");
-      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have ${bytes(most)} (setting service.feed_bytes).`);
+      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have at most ${bytes(most)} (setting service.feed_bytes).`);
       stop = new AbortController();
       bar.hidden = cancel.hidden = false;
       try {
@@ -80,15 +80,15 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
   const status = place();
   const shown = place();
   const path = `/v1/feeds/uploads/${encodeURIComponent(file.name)}`;
-  const discard = button("Discard it", () => sure(`Delete the upload ${file.name}?`) && attempt(status, async () => {
+  const discard = button("Discard the upload", () => sure(`Delete the upload ${file.name}?`) && attempt(status, async () => {
     await call(path, { method: "DELETE" });
-    announce("It is deleted");
+    announce("The upload is deleted");
     await refresh();
   }), "primary plain");
   const checked = (done) => {
     if (done.state !== "done") return fill(shown, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}. Upload the feed again.` }), el("div", { class: "buttons" }, discard));
-    const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog: products of a feed that is left out are removed");
-    const publish = button("Publish", () => sure(`Build the index from ${file.name} and let it serve?`) && attempt(status, async () => {
+    const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog; products of feeds that are not selected are removed");
+    const publish = button("Publish", () => sure(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
       await rebuilt(await call(`${path}/publish`, { method: "POST", body: others.value() }), shown, refresh);
     }), "primary");
     return fill(shown, qualityOf(done.result, file.name),
@@ -115,7 +115,7 @@ function rebuildOf(feeds, last, refresh) {
   const status = place();
   const shown = place();
   const choice = choiceOf(feeds, last, "Build the index from");
-  const start = () => sure("Build the index from these feeds and let it serve?") && attempt(status, async () => {
+  const start = () => sure("Build the index from these feeds and serve it?") && attempt(status, async () => {
     await rebuilt(await call("/v1/rebuild", { method: "POST", body: choice.value() }), shown, refresh);
   });
   return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
@@ -157,14 +157,14 @@ function qualityOf(report, of) {
       ["line", ({ line }) => number(line), true],
       ["file", ({ file }) => nameOf(file)],
       ["field", ({ reason }) => CURES[reason]?.[0] || ""],
-      ["what is wrong", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)],
-      ["what is right", ({ reason }) => CURES[reason]?.[1] || ""],
+      ["problem", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)],
+      ["remedy", ({ reason }) => CURES[reason]?.[1] || ""],
     ], rejected), moreOf(report.rejected, rejected)) : null,
-    noted.length ? el("section", {}, el("h3", { text: `Values that were left out (${number(countOf(report.noted))})` }), table(`Values left out of ${of}`, [
+    noted.length ? el("section", {}, el("h3", { text: `Dropped values (${number(countOf(report.noted))})` }), table(`Dropped values of ${of}`, [
       ["line", ({ line }) => number(line), true],
       ["file", ({ file }) => nameOf(file)],
       ["field and reason", ({ reason }) => reason],
-      ["what is wrong", ({ title }) => title],
+      ["problem", ({ title }) => title],
     ], noted), moreOf(report.noted, noted)) : null,
     report.findings.length ? el("section", {}, el("h3", { text: "Findings" }), table(`Findings in ${of}`, [
       ["kind", ({ severity }) => el("span", { class: TAGS[severity], text: severity })],
@@ -172,7 +172,7 @@ function qualityOf(report, of) {
       ["products", ({ count }) => number(count), true],
       ["share", (row) => percent(row.share), true],
       ["examples", examplesOf],
-    ], report.findings)) : el("p", { text: "No rule found anything." }),
+    ], report.findings)) : el("p", { text: "No rule found a problem." }),
   ];
 }
 

@@ -5,7 +5,7 @@ import { attempt, button, figures, head, number, place, table } from "./admin-ui
 import { el, fill } from "./dom.js";
 
 const GAUGES = {
-  shelfwise_requests_in_progress: "requests under way",
+  shelfwise_requests_in_progress: "requests in progress",
   shelfwise_requests_refused: "refused, no place",
   shelfwise_events_waiting: "events waiting",
   shelfwise_events_lost: "events lost",
@@ -39,9 +39,9 @@ function shown(health, samples) {
   const age = value("shelfwise_index_age_seconds") / 3600;
   return [
     figures([["state", health.status], ["version", health.version], ["products", number(health.products)], ["ranker", health.ranker || "none"],
-      ["hours since it was built", number(age, 1)], ...Object.entries(GAUGES).map(([name, status]) => [status, number(value(name))])]),
+      ["hours since the build", number(age, 1)], ...Object.entries(GAUGES).map(([name, status]) => [status, number(value(name))])]),
     health.notices.map((notice) => el("p", { class: "notice", text: notice })),
-    el("section", {}, el("h2", { text: "Requests since the service began" }), table("Requests", [
+    el("section", {}, el("h2", { text: "Requests since the service started" }), table("Requests", [
       ["path", ({ route }) => route],
       ["requests", ({ requests }) => number(requests), true],
       ["failed", ({ failed }) => number(failed), true],

@@ -10,9 +10,9 @@ const SCOPES = {
   search: "find and show products",
   events: "record what shoppers do",
   write: "change products and prices",
-  metrics: "read the figures of the service",
-  advertiser: "read the log of the advertiser that the key is named for",
-  admin: "everything, this page among it",
+  metrics: "read the metrics of the service",
+  advertiser: "read the ledger of the advertiser that the key is named after",
+  admin: "everything, including this page",
 };
 
 export function keysPart() {
@@ -22,7 +22,7 @@ export function keysPart() {
   const editor = place();
   const refresh = () => attempt(status, async () => {
     const keys = await call("/v1/keys");
-    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There is no key: only this computer can use the service. Once there is one, every program and page needs a key, the store page among them (setting service.page_key). So make one with the scope admin for yourself first." }));
+    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: only this computer can use the service. Once there is one, every program and page needs a key, the store page among them (setting service.page_key). So make one with the scope admin for yourself first." }));
     fill(editor, formOf(!keys.length, created));
   });
   const created = async (answer) => {
@@ -38,11 +38,11 @@ export function keysPart() {
     };
     await refresh();
     fill(made, el("section", { "aria-label": "The new key" }, el("h2", { tabindex: "-1", text: `The key ${answer.name}` }),
-      el("p", { class: "notice", text: "Copy it now and keep it in a safe place. It is shown this once: the service stores only its hash." }), text,
+      el("p", { class: "notice", text: "Copy it now and keep it in a safe place. It is shown only once, since the service stores only its hash." }), text,
       el("div", { class: "buttons" }, navigator.clipboard ? button("Copy", copy, "primary") : null, button("I have it", () => fill(made), "primary plain"))));
     made.querySelector("h2").focus();
   };
-  const withdraw = (key) => sure(`Withdraw the key ${key.name}? Whatever uses it, or a key narrowed from it, stops working at once.${key.current ? " This page uses it, too." : ""}`)
+  const withdraw = (key) => sure(`Withdraw the key ${key.name}? Programs that use it, or a key narrowed from it, stop working at once.${key.current ? " This page uses it, too." : ""}`)
     && attempt(status, async () => {
       await call(`/v1/keys/${encodeURIComponent(key.id)}`, { method: "DELETE" });
       announce(`${key.name} is withdrawn`);
@@ -61,7 +61,7 @@ export function keysPart() {
     ["", (key) => button("Withdraw", () => withdraw(key), "small", { "aria-label": `Withdraw ${key.name}` })],
   ], keys);
   refresh();
-  return [...head("Keys", "A key lets a program or a page use this service, for what its scopes say."), status, made, list, editor];
+  return [...head("Keys", "A key allows a program or a page to use this service within its scopes."), status, made, list, editor];
 }
 
 function endOf({ expires }) {
@@ -78,7 +78,7 @@ function formOf(isFirst, created) {
     filters: field("Only products with", { placeholder: "brand = Bosch", wide: true }),
   };
   const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, isFirst ? scope === "admin" : ["search", "events"].includes(scope))]);
-  const group = el("fieldset", { class: "action scopes" }, el("legend", { text: "What it may do" }), scopes.map(([, { element }]) => element));
+  const group = el("fieldset", { class: "action scopes" }, el("legend", { text: "Scopes" }), scopes.map(([, { element }]) => element));
   fields.scopes = { input: scopes[0][1].input, element: group };
   const save = (event) => {
     event.preventDefault();

@@ -6,7 +6,7 @@ import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { state } from "./admin-versions.js";
 
-const BUILT_IN = [["off", "no ranker: the order of words and vectors"], ["default", "the ranker that comes with the program"]];
+const BUILT_IN = [["off", "no ranker: the order of words and vectors"], ["default", "the shipped ranker"]];
 
 export function modelsPart(paths) {
   const status = place();
@@ -16,7 +16,7 @@ export function modelsPart(paths) {
     const [found, versions] = await Promise.all([call("/v1/models"), call("/v1/versions")]);
     fill(list, rankersOf(found), "/v1/models/compare" in paths ? comparisonOf(found, compared) : null, compared, towersOf(found.user_towers), encodersOf(versions));
   });
-  const serve = (name) => sure(`Let ${name} serve? Shoppers see its order within a second.`) && attempt(status, async () => {
+  const serve = (name) => sure(`Make ${name} serve? Shoppers see its order within a second.`) && attempt(status, async () => {
     await call("/v1/models/rollback", { method: "POST", body: { name } });
     announce(`${name} serves`);
     fill(compared);
@@ -26,25 +26,25 @@ export function modelsPart(paths) {
     [title, ({ name }) => el("b", { text: name })],
     ["state", (each) => state(each) || "does not serve"],
     ["trained", ({ report }) => moment(report?.created)],
-    ["how it was judged", judgedOf],
+    ["evaluation", judgedOf],
     ["", ({ name, problem }) => (problem ? "" : cardOf(name))],
     ["", ({ name, serves, problem, misfit }) => (serves || problem || misfit ? "" : button("Let it serve", () => serve(name), "small", { "aria-label": `Let ${name} serve` }))],
   ];
   const rankersOf = ({ serving, is_off: isOff, notices, rankers }) => el("section", {}, el("h2", { text: "Rankers: the order of search results" }),
-    el("p", { text: isOff ? "Rankers are switched off." : serving ? `${serving} serves.` : "No ranker of this store serves: the order is that of the ranker that comes with the program, or of words and vectors." }),
+    el("p", { text: isOff ? "Rankers are switched off." : serving ? `${serving} serves.` : "No ranker of this store serves: results are ordered by the shipped ranker, or by words and vectors." }),
     notices.map((notice) => el("p", { class: "notice", text: notice })),
-    rankers.length ? table("Rankers", columns("ranker"), [...rankers].reverse()) : el("p", { class: "hint", text: "None was trained for this store yet: “Learn from events” under Tasks does it." }));
+    rankers.length ? table("Rankers", columns("ranker"), [...rankers].reverse()) : el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }));
   const towersOf = ({ serving, notices, towers }) => el("section", {}, el("h2", { text: "Shopper towers: recommendations" }),
-    el("p", { text: serving ? `${serving} serves.` : "None serves: recommendations are similar and popular products." }),
+    el("p", { text: serving ? `${serving} serves.` : "No user tower serves: recommendations are similar and popular products." }),
     notices.map((notice) => el("p", { class: "notice", text: notice })),
     towers.length ? table("Shopper towers", columns("tower"), [...towers].reverse()) : null);
   refresh();
-  return [...head("Models", "What was learned from shoppers, how each model did on searches that it had not seen, and which one serves."), status, list];
+  return [...head("Models", "Models trained on shoppers' events, their evaluation on held-out searches, and which of them serve."), status, list];
 }
 
 function encodersOf(versions) {
   return el("section", {}, el("h2", { text: "Text towers: the meaning of texts" }),
-    el("p", { class: "hint", text: "A text tower, or encoder, belongs to a version of the index: to go back to an earlier one, let its version serve." }),
+    el("p", { class: "hint", text: "A text tower, or encoder, belongs to a version of the index: to go back to an earlier one, serve its version." }),
     table("Text towers", [
       ["text tower", ({ encoder_name: name }) => name],
       ["version", ({ version }) => el("a", { href: "#versions", text: version })],
@@ -59,7 +59,7 @@ function judgedOf({ report }) {
   const reasons = decision?.reasons || report.rejection_reasons;
   const rows = (decision?.comparisons || []).map((each) => [each.slice === "all queries" ? each.measure : `${each.measure}, ${each.slice}`, each.challenger, each.served, each.difference, each.queries]);
   const given = rows.length ? [] : [...Object.entries(measures).map(([name, value]) => [name, value]), ...methods.map(({ name, ndcg }) => [`nDCG@10, ${name}`, ndcg])];
-  if (difference && !rows.length) given.push([`nDCG@10 less that of ${against || "what served"}`, difference.mean]);
+  if (difference && !rows.length) given.push([`nDCG@10 minus that of ${against || "the serving model"}`, difference.mean]);
   return [
     el("p", { text: `${(decision ? !decision.publish : reasons.length) ? "Rejected" : "Passed"}${against ? `, compared with ${against}` : ""}${reasons.length ? `: ${reasons.join("; ")}` : ""}` }),
     rows.length ? el("details", {}, el("summary", { text: "All figures" }), el("ul", {}, rows.map(([name, own, served, found, queries]) =>
@@ -86,13 +86,13 @@ function comparisonOf({ serving, rankers }, compared) {
   const status = place();
   const usable = rankers.filter(({ name, problem, misfit }) => name !== serving && !problem && !misfit).map(({ name }) => [name, name]);
   const ranker = field("Other ranker", {}, [...usable.reverse(), ...BUILT_IN]);
-  const query = field("Only this query", { placeholder: "the ten that shoppers search for most" });
+  const query = field("Only this query", { placeholder: "the ten most frequent queries" });
   const start = (event) => {
     event.preventDefault();
     attempt(status, async () => {
       const text = query.input.value.trim();
       const found = await call("/v1/models/compare", { method: "POST", body: { ranker: ranker.input.value, queries: text ? [text] : [] } });
-      fill(compared, found.queries.length ? shownOf(found) : el("p", { class: "notice", text: "There are no frequent queries yet: name one, or count new events under Tasks." }));
+      fill(compared, found.queries.length ? shownOf(found) : el("p", { class: "notice", text: "There are no frequent queries yet: enter one, or count new events under Tasks." }));
     });
   };
   return el("section", { "aria-label": "Before and after" }, el("h2", { text: "Before and after: what another ranker would change" }),
@@ -102,9 +102,9 @@ function comparisonOf({ serving, rankers }, compared) {
 function shownOf({ serving, ranker, queries }) {
   const changed = queries.filter(({ before, after }) => before.some((hit, at) => hit.product_id !== after[at]?.product_id));
   const orderOf = (title, hits, isAfter) => el("div", {}, el("h4", { text: title }), el("ol", {}, hits.map((hit, at) => el("li", {}, hit.title, markOf(hit.other_place, at + 1, isAfter)))));
-  return [el("p", { role: "status", text: `${number(changed.length)} of ${number(queries.length)} queries have other first five hits.` }),
+  return [el("p", { role: "status", text: `${number(changed.length)} of ${number(queries.length)} queries have different first five hits.` }),
     queries.map(({ query, before, after }) => el("section", { class: "compared" }, el("h3", { text: query }), el("div", { class: "halves" },
-      orderOf(`Now: ${serving || "as it serves"}`, before, false), orderOf(`Then: ${ranker}`, after, true))))];
+      orderOf(`Now: ${serving || "the serving order"}`, before, false), orderOf(`Then: ${ranker}`, after, true))))];
 }
 
 /** Where a hit is, or was, in the other order; nothing where its place is the same. */

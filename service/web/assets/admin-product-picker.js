@@ -25,7 +25,7 @@ export function productSearch(label, pick, isLeftOut = () => false) {
     const found = hits.filter(({ product }) => !isLeftOut(product.id));
     return fill(offers, found.length
       ? found.map(({ product: { id, title } }) => el("li", {}, button(`${title} (${id})`, () => take(id, title), "quiet")))
-      : el("li", { class: "hint", text: "No other product is found; Enter takes what is typed as an id." }));
+      : el("li", { class: "hint", text: "No other product is found; press Enter to use the typed text as an id." }));
   };
   let waiting = 0;
   search.input.addEventListener("input", () => {

@@ -16,7 +16,7 @@ export function productsPart(given) {
   const form = el("form", { class: "line", onsubmit: (event) => (event.preventDefault(), refresh()) }, id.element,
     el("button", { class: "primary", text: "Look up" }));
   if (given) refresh();
-  return [...head("Products", "A change is durable when it is confirmed, and searches find it at once."), form, found];
+  return [...head("Products", "A change is durable when it is confirmed, and searches show it at once."), form, found];
 }
 
 function show(found, { product, types }) {
@@ -38,7 +38,7 @@ function show(found, { product, types }) {
     el("p", { class: "hint", text: [product.brand, product.category.join(" > "), product.updated && `updated ${moment(product.updated)}`].filter(Boolean).join(" · ") }),
     el("p", { class: "hint", text: typesOf(types) }),
     el("form", { class: "line", onsubmit: change }, price.element, stock.element, el("button", { class: "primary", text: "Change" })), status,
-    el("details", { open: true }, el("summary", { text: "As it is kept" }), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "As it is kept" },
+    el("details", { open: true }, el("summary", { text: "Stored product" }), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Stored product" },
       el("pre", { text: JSON.stringify(product, null, 2) })))));
 }
 

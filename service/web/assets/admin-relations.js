@@ -26,7 +26,7 @@ export function relationsPart(given) {
   const search = productSearch("Product", (id) => (location.hash = addressOf(id)));
   if (given) attempt(found, () => lookUp(found, past, given));
   else attempt(past, () => showHistory(past));
-  return [...head("Relations", "What goes with a product, and what shoppers choose instead of it. A correction holds at once, and stays when the relations are found again."),
+  return [...head("Relations", "Products that go with a product or are chosen instead of it. Corrections apply at once, and are kept when the relations are refreshed."),
     el("div", { class: "picker" }, search.elements), found, past];
 }
 

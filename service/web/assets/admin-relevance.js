@@ -7,7 +7,7 @@ import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
 const WEIGHTED = ["title", "brand", "category", "description"];
-const TOLERANCES = [["on", "search for sure ones"], ["offer", "only offer them"], ["off", "none"]];
+const TOLERANCES = [["on", "search for certain ones"], ["offer", "only offer them"], ["off", "none"]];
 
 export function relevancePart() {
   const status = place();
@@ -26,15 +26,15 @@ export function relevancePart() {
   const columns = [["changed", changedOf]];
   const restore = (revision) => attempt(status, async () => {
     await call("/v1/relevance/restore", { method: "POST", body: { revision } });
-    await done(`Settings are as at revision ${revision}`);
+    await done(`Settings of revision ${revision} are restored`);
   });
-  const question = (revision) => `Make the settings what they were at revision ${revision}?`;
+  const question = (revision) => `Restore the settings of revision ${revision}?`;
   refresh();
-  return [...head("Relevance", "The settings hold from the moment they are saved. Try them on a search first."), status, editor, past];
+  return [...head("Relevance", "Settings apply as soon as they are saved. Try them on a search first."), status, editor, past];
 }
 
 function changedOf({ before, after }) {
-  if (!after) return "as by default";
+  if (!after) return "defaults";
   const names = Object.keys(after).filter((name) => JSON.stringify(after[name]) !== JSON.stringify(before?.[name]));
   return before ? names.join(", ") : "first settings";
 }
@@ -53,7 +53,7 @@ function editorOf(relevance, faults, inEffect, saved) {
   };
   const save = () => attempt(status, async () => {
     await call("/v1/relevance", { method: "PUT", body: form.value() });
-    await saved("The settings hold");
+    await saved("The settings are saved");
   });
   return el("section", { "aria-label": "Settings" }, form.element, status,
     el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,
@@ -61,11 +61,11 @@ function editorOf(relevance, faults, inEffect, saved) {
 }
 
 function formOf(relevance, faults, inEffect) {
-  const cutoff = field("Cutoff (higher: fewer queries find)", { type: "number", min: -3, max: 3, step: 0.05, value: relevance.cutoff });
+  const cutoff = field("Cutoff (higher: fewer queries have hits)", { type: "number", min: -3, max: 3, step: 0.05, value: relevance.cutoff });
   const margin = field("Margin (lower: fewer hits)", { type: "number", min: 0.5, max: 10, step: 0.05, value: relevance.margin });
-  const typos = field("Corrections of spelling", { value: relevance.typo_tolerance }, TOLERANCES);
-  const words = field("Words that are never corrected, with commas", { value: relevance.never_corrected.join(", "), wide: true });
-  const hidden = field("Fields that only keys with the scope admin see, with commas", { value: relevance.hidden.join(", "), wide: true });
+  const typos = field("Spelling corrections", { value: relevance.typo_tolerance }, TOLERANCES);
+  const words = field("Words that are never corrected, separated by commas", { value: relevance.never_corrected.join(", "), wide: true });
+  const hidden = field("Fields visible only to keys with the scope admin, separated by commas", { value: relevance.hidden.join(", "), wide: true });
   const list = place();
   let signals = relevance.signals.map((each) => signalOf(each, faults[each.field]));
   const show = () => fill(list, signals.map((signal) => el("div", { class: "line" }, signal.element,
@@ -82,7 +82,7 @@ function formOf(relevance, faults, inEffect) {
   const weights = WEIGHTED.map((name) => field(name, { type: "number", min: 0, max: 10, value: relevance.fields[name] }));
   const attributes = field("Attributes", { value: pairsOf(relevance.fields.attributes), placeholder: "colour: 3, material: 0", wide: true });
   const waits = WEIGHTED.some((name) => inEffect[name] !== relevance.fields[name]) || pairsOf(inEffect.attributes) !== pairsOf(relevance.fields.attributes);
-  const weightsHint = "A field counts as often as its weight says, with 0 not at all; other attributes weigh 1. They hold from the next rebuild on, so a preview does not show them.";
+  const weightsHint = "The weight multiplies the occurrences of words in a field; 0 ignores it, and other attributes have weight 1. Weights take effect with the next rebuild, so a preview does not show them.";
   const inUse = `Until the next rebuild searches use ${WEIGHTED.map((name) => `${name} ${inEffect[name]}`).join(", ")}${pairsOf(inEffect.attributes) && `, ${pairsOf(inEffect.attributes)}`}.`;
   return {
     element: el("div", { class: "rule" }, el("div", { class: "line" }, cutoff.element, margin.element, typos.element), words.element, hidden.element,

@@ -8,14 +8,14 @@ import { el } from "./dom.js";
 const MATCHES = [["any", "any query"], ["exact", "exactly this"], ["contains", "contains these words"]];
 const KINDS = {
   pin: { name: "Pin products", fields: { products: "Products", position: "At place" } },
-  boost: { name: "Move up", fields: { filters: "What this lets through", strength: "How much" } },
-  bury: { name: "Move down", fields: { filters: "What this lets through", strength: "How much" } },
-  hide: { name: "Hide", fields: { products: "Products", filters: "What this lets through" } },
-  restrict: { name: "Show only", fields: { filters: "What this lets through" } },
+  boost: { name: "Move up", fields: { filters: "Products that pass this filter", strength: "How much" } },
+  bury: { name: "Move down", fields: { filters: "Products that pass this filter", strength: "How much" } },
+  hide: { name: "Hide", fields: { products: "Products", filters: "Products that pass this filter" } },
+  restrict: { name: "Show only", fields: { filters: "Products that pass this filter" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
   data: { name: "Data for the page", fields: { values: "An object as JSON" } },
-  exposure: { name: "Share of attention", fields: { filters: "What this lets through", at_least: "At least, 0 to 1", at_most: "Or at most" } },
-  classify: { name: "Give a type", fields: { type: "Type", products: "Products", filters: "What this lets through" } },
+  exposure: { name: "Share of attention", fields: { filters: "Products that pass this filter", at_least: "At least, 0 to 1", at_most: "Or at most" } },
+  classify: { name: "Give a type", fields: { type: "Type", products: "Products", filters: "Products that pass this filter" } },
 };
 const NUMBERS = {
   position: { step: 1, min: 1, placeholder: 1 },
@@ -52,7 +52,7 @@ function formOf(rule) {
     list.append(made.element);
   };
   (rule.actions || []).forEach(add);
-  const kind = field("One more action", {}, Object.entries(KINDS).map(([value, { name: text }]) => [value, text]));
+  const kind = field("Add an action", {}, Object.entries(KINDS).map(([value, { name: text }]) => [value, text]));
   const line = (...parts) => el("div", { class: "line" }, parts.map((part) => part.element || part));
   const element = el("div", { class: "rule" }, line(id, name, priority, isOn), line(match, query, filters), line(contexts, starts, ends), list,
     line(kind, button("Add", () => add({ kind: kind.input.value }))));

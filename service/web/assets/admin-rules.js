@@ -32,7 +32,7 @@ export function rulesPart() {
         await call(path, { method: "PATCH", body: { enabled: !isOn } });
         await done(isOn ? `${rule.id} is off` : `${rule.id} is on`);
       }), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${rule.id}` }),
-      button("Remove", () => sure(`Remove ${rule.id}? Its history stays.`) && attempt(status, async () => {
+      button("Remove", () => sure(`Remove ${rule.id}? Its history is kept.`) && attempt(status, async () => {
         await call(path, { method: "DELETE" });
         await done(`${rule.id} was removed`);
       }), "small", { "aria-label": `Remove ${rule.id}` }));
@@ -40,15 +40,15 @@ export function rulesPart() {
   const columns = [["rule", ({ id }) => id], ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")]];
   const restore = (revision) => attempt(status, async () => {
     await call("/v1/rules/restore", { method: "POST", body: { revision } });
-    await done(`Rules are as at revision ${revision}`);
+    await done(`Rules of revision ${revision} are restored`);
   });
-  const question = (revision) => `Make all rules what they were at revision ${revision}?`;
+  const question = (revision) => `Restore all rules of revision ${revision}?`;
   const edit = (rule) => show(editorOf(rule, async (text) => {
     close();
     await done(text);
   }, close));
   refresh();
-  return [...head("Rules", "They hold from the moment they are saved. Try one on a search first."),
+  return [...head("Rules", "Rules apply as soon as they are saved. Try one on a search first."),
     el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), status, list, below, past];
 }
 
@@ -83,7 +83,7 @@ function editorOf(rule, saved, close) {
 export function previewOf(found) {
   const rows = [...found.gained, ...found.moved, ...found.lost];
   const counts = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
-  if (!rows.length) return el("p", { role: "status", text: `The first 20 places stay as they are. ${counts}` });
+  if (!rows.length) return el("p", { role: "status", text: `The first 20 hits do not change. ${counts}` });
   return [el("p", { role: "status", text: counts }), table("What would change", [
     ["product", ({ title, product }) => title || product],
     ["type", ({ product_type: type }) => type],

@@ -21,14 +21,14 @@ export function searchPart() {
   };
   const form = el("form", { class: "line", role: "search", onsubmit: ask }, query.element, filters.element, size.element,
     el("button", { class: "primary", text: "Search" }));
-  return [...head("Search, explained", "Each hit with what the words (bm25), the vectors (dense), both together (merged) and the ranker gave it."), form, found];
+  return [...head("Search, explained", "The scores of each hit by words (bm25), by vectors (dense), merged, and by the ranker."), form, found];
 }
 
 function show(found, answer) {
   const parts = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
-  if (answer.fit !== null) parts.push(`the best one fits with ${percent(answer.fit)}`);
+  if (answer.fit !== null) parts.push(`probability of relevance of the best hit: ${percent(answer.fit)}`);
   if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
-  if (answer.nothing_fits) parts.push("nothing fits the query");
+  if (answer.nothing_fits) parts.push("no product fits the query");
   if (answer.doubtful) parts.push("no product has all words of the query");
   if (answer.degraded.length) parts.push(`without ${answer.degraded.join(", ")}`);
   if (answer.rules?.length) parts.push(`rules: ${answer.rules.join(", ")}`);

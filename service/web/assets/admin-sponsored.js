@@ -39,7 +39,7 @@ export function sponsoredPart() {
       button("Edit", () => edit(campaign), "small", { "aria-label": `Edit ${id}` }),
       button("Log", () => look(id), "small", { "aria-label": `Log of ${id}` }),
       button(isOn ? "Switch off" : "Switch on", () => put({ ...campaign, enabled: !isOn }, `${id} is ${isOn ? "off" : "on"}`), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${id}` }),
-      button("Remove", () => sure(`Remove ${id}? Its charges stay in the log.`) && attempt(status, async () => {
+      button("Remove", () => sure(`Remove ${id}? Its charges stay in the ledger.`) && attempt(status, async () => {
         await call(`/v1/campaigns/${encodeURIComponent(id)}`, { method: "DELETE" });
         await done(`${id} was removed`);
       }), "small", { "aria-label": `Remove ${id}` }));
@@ -47,9 +47,9 @@ export function sponsoredPart() {
   const columns = [["campaign", ({ id }) => id], ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")]];
   const restore = (revision) => attempt(status, async () => {
     await call("/v1/campaigns/restore", { method: "POST", body: { revision } });
-    await done(`Campaigns are as at revision ${revision}`);
+    await done(`Campaigns of revision ${revision} are restored`);
   });
-  const question = (revision) => `Make all campaigns what they were at revision ${revision}? Charges stay.`;
+  const question = (revision) => `Restore all campaigns of revision ${revision}? Charges are kept.`;
   const edit = (campaign) => show(editorOf(campaign, async (id) => {
     close();
     await done(`${id} is saved`);
@@ -60,7 +60,7 @@ export function sponsoredPart() {
     show(logOf(campaign, days, entries.reverse(), button("Close", close, "primary plain")));
   });
   refresh();
-  return [...head("Sponsored", "Products that advertisers pay for, apart from the hits and labelled. No bid shows a product that is not relevant."),
+  return [...head("Sponsored", "Products that advertisers pay for, labelled and separate from the hits. No bid can show an irrelevant product."),
     el("div", { class: "buttons" }, button("New campaign", () => edit({ id: "", products: [] }), "primary")), status, list, below, past];
 }
 
@@ -72,7 +72,7 @@ function logOf(campaign, days, entries, close) {
       ["clicks", ({ clicks }) => number(clicks), true],
       ["charged", ({ charged }) => number(charged), true],
       ["amount", ({ amount }) => number(amount, 2), true],
-    ], days) : el("p", { text: "Nothing was shown in the last 30 days." }),
+    ], days) : el("p", { text: "No sponsored hits were shown in the last 30 days." }),
     entries.length ? table("Clicks", [
       ["entry", ({ id }) => number(id), true],
       ["when", ({ time }) => moment(time)],
@@ -92,7 +92,7 @@ function editorOf(campaign, saved, close) {
   const fields = Object.fromEntries([
     text("id", "Id", { required: true }), text("advertiser", "Advertiser", { required: true }), text("name", "Name"),
     lines("products", "Product ids, one a line"), lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
-    figure("bid", "Bid for a click", { required: true }), figure("daily_budget", "Budget a day"), figure("budget", "Budget in all"),
+    figure("bid", "Bid per click", { required: true }), figure("daily_budget", "Daily budget"), figure("budget", "Total budget"),
     figure("floor", "Relevance floor", { min: -10 }),
     ["pacing", field("Pacing", { value: campaign.pacing || "even" }, [["even", "even over the day"], ["fast", "as clicks come"]])],
   ]);

@@ -17,7 +17,7 @@ export function synonymsPart(paths) {
   };
   const refresh = () => attempt(status, async () => {
     const { synonyms } = await call("/v1/synonyms");
-    fill(list, synonyms.length ? tableOf(synonyms) : el("p", { text: "There are none yet, in addition to those of the version." }));
+    fill(list, synonyms.length ? tableOf(synonyms) : el("p", { text: "There are no synonyms yet, except those of the version." }));
     if ("/v1/synonyms/proposals" in paths) await lookAtProposals();
   });
   const put = (synonym, text) => attempt(status, async () => {
@@ -41,24 +41,24 @@ export function synonymsPart(paths) {
       await call(`/v1/synonyms/proposals/${encodeURIComponent(each.id)}/${verb}`, { method: "POST" });
       await done(text);
     });
-    return fill(proposed, el("section", {}, el("h2", { text: `Proposed by what shoppers searched (${number(total)})` }), table("Proposals", [
+    return fill(proposed, el("section", {}, el("h2", { text: `Proposed from shoppers' queries (${number(total)})` }), table("Proposals", [
       ["words", (each) => lineOf(each)],
       ["shoppers", ({ shoppers }) => number(shoppers), true],
       ["share", ({ share }) => percent(share), true],
       ["alike", ({ alike }) => number(alike, 2), true],
       ["", (each) => el("div", { class: "buttons" },
-        button("Accept", () => decide(each, "accept", "It is a synonym now"), "small", { "aria-label": `Accept ${lineOf(each)}` }),
-        button("Decline", () => decide(each, "decline", "It is not proposed again"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
+        button("Accept", () => decide(each, "accept", "The proposal is now a synonym"), "small", { "aria-label": `Accept ${lineOf(each)}` }),
+        button("Decline", () => decide(each, "decline", "The proposal is declined permanently"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
     ], proposals)));
   };
   refresh();
-  return [...head("Synonyms", "They hold from the moment they are saved, in addition to those of the version."), formOf(put), status, list, proposed];
+  return [...head("Synonyms", "Synonyms apply as soon as they are saved, in addition to those of the version."), formOf(put), status, list, proposed];
 }
 
 function formOf(put) {
   const words = field("Words, with commas", { required: true, placeholder: "sofa, couch", wide: true });
   const kind = field("They", { value: "two-way" }, KINDS);
-  const to = field("What they lead to", { placeholder: "only for “lead to”", wide: true });
+  const to = field("Target phrases", { placeholder: "only for “lead to”", wide: true });
   const save = async (event) => {
     event.preventDefault();
     const phrases = listed(words.input.value);

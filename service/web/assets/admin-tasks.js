@@ -17,17 +17,17 @@ export function tasksPart(paths) {
   const list = place();
   const refresh = async () => {
     const tasks = await call("/v1/tasks");
-    fill(list, tasks.length ? tableOf(tasks) : el("p", { text: "There were no tasks yet." }));
+    fill(list, tasks.length ? tableOf(tasks) : el("p", { text: "There are no tasks yet." }));
     if (tasks.some(isOpen)) setTimeout(() => list.isConnected && refresh().catch(() => {}), EVERY_MS);
   };
   const start = (path, text) => (path in paths ? button(text, () => attempt(status, async () => {
     await call(path, { method: "POST", body: path === "/v1/learn" ? {} : undefined });
-    announce("It is queued");
+    announce("The task is queued");
     await refresh();
   })) : null);
   const cancel = (task) => sure(`Cancel “${KINDS[task.kind]}”? What serves stays as it is.`) && attempt(status, async () => {
     await call(`/v1/tasks/${task.id}/cancel`, { method: "POST" });
-    announce("It is cancelled");
+    announce("The task is cancelled");
     await refresh();
   });
   const tableOf = (tasks) => table("Tasks", [
@@ -39,7 +39,7 @@ export function tasksPart(paths) {
     ["", (task) => (isOpen(task) && CANCELLABLE.has(task.kind) ? button("Cancel", () => cancel(task), "small", { "aria-label": `Cancel ${KINDS[task.kind]}` }) : "")],
   ], tasks);
   attempt(status, refresh);
-  return [...head("Tasks", "Long work runs here one piece after another, with a lower priority than searches. It goes on when this page is closed."),
+  return [...head("Tasks", "Long tasks run here one after another, with a lower priority than searches. They continue when this page is closed."),
     el("div", { class: "buttons" }, start("/v1/events/refresh", "Count new events"), start("/v1/learn", "Learn from events")), status, list];
 }
 
@@ -62,7 +62,7 @@ function lastOf({ progress }) {
 }
 
 function argumentsOf({ arguments: given }) {
-  return [...(given.feeds || []), given.feed, given.force ? "even if much is lost" : ""].filter(Boolean).join(", ");
+  return [...(given.feeds || []), given.feed, given.force ? "even if many products are lost" : ""].filter(Boolean).join(", ");
 }
 
 function durationOf({ started, ended }) {
@@ -76,5 +76,5 @@ function outcomeOf(task) {
   if (isOpen(task)) return el("p", { text: lastOf(task) });
   const pairs = Object.entries(task.result || {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
   const parts = [task.progress ? el("pre", { class: "said", text: task.progress.trim() }) : null, pairs.length ? el("p", { text: pairs.map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, 2) : value}`).join(", ") }) : null];
-  return parts.some(Boolean) ? el("details", {}, el("summary", { text: "What it did" }), parts) : "";
+  return parts.some(Boolean) ? el("details", {}, el("summary", { text: "Result" }), parts) : "";
 }

@@ -27,7 +27,7 @@ export function versionsPart() {
     await refresh();
   });
   refresh();
-  return [...head("Versions", "Each rebuild makes one. Live changes stand whichever serves."), status, list];
+  return [...head("Versions", "Each rebuild creates a version. Live changes are kept whichever version serves."), status, list];
 }
 
 /** Whether a version or a model serves, or why it cannot. */

@@ -77,7 +77,7 @@ function askKey(message = "") {
   };
   fill(tabs);
   menu.hidden = true;
-  fill(view, ...head("Key", "shelfwise keys create admin --scope admin makes one. It is kept in this tab alone."),
+  fill(view, ...head("Key", "Create one with shelfwise keys create admin --scope admin. It is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use it" })));
   key.input.focus();
@@ -88,7 +88,7 @@ async function indexOf(base) {
   const indexes = await call("/v1/indexes");
   const others = el("nav", { class: "line", "aria-label": "Indexes" }, indexes.map(({ name }) => el("a", { href: `/stores/${encodeURIComponent(name)}/admin`, text: name })));
   const found = indexes.find(({ name }) => `/stores/${encodeURIComponent(name)}` === base);
-  if (!found) fill(view, ...head("Indexes", "Each index has an admin page of its own."), others);
+  if (!found) fill(view, ...head("Indexes", "Each index has its own admin page."), others);
   return found;
 }
 

@@ -374,7 +374,7 @@ class TestOpening:
         states = states_of(built).info
         other = msgspec.structs.replace(states, encoder="another")
         reseal(built.root, "v000001", lambda manifest: msgspec.structs.replace(manifest, states=other))
-        with pytest.raises(StoreDamagedError, match="does not agree with itself: its token states"):
+        with pytest.raises(StoreDamagedError, match="is inconsistent: its token states"):
             SearchEngine.open(built.root)
 
     def test_states_inconsistent_with_their_metadata_are_refused(self, built: Shop) -> None:

@@ -72,7 +72,7 @@ def test_a_catalog_without_products_has_no_scores(tmp_path: Path) -> None:
     report = report_of([], built_in_rules(), tmp_path)
     assert [score.score for score in report.scores] == [None] * 4
     assert report.findings == ()
-    assert "No rule found anything" in html(report)
+    assert "No rule found a problem" in html(report)
     assert msgspec.json.decode(report.to_json(), type=QualityReport) == report
 
 

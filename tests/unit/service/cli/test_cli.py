@@ -45,14 +45,14 @@ def test_durations_are_read_as_they_are_printed(text: str, seconds: float) -> No
 
 @pytest.mark.parametrize("text", ["", "10", "0min", "-1min", "10 parsecs", "min", "1min1h", "ten min", "9" * 400])
 def test_a_text_that_is_no_duration_is_refused_by_name(text: str) -> None:
-    with pytest.raises(SettingError, match=r"--budget .* is no duration; write it as 90s, 10min or 1h30min"):
+    with pytest.raises(SettingError, match=r"--budget .* is not a duration; use 90s, 10min or 1h30min"):
         parse_duration("--budget", text)
 
 
 def test_sizes_are_read_and_others_refused_by_name() -> None:
     assert [parse_size("--memory", text) for text in ("2GB", "512 MiB", "1.5kb")] == [2 * 10**9, 2**29, 1_500]
     for text in ("0GB", "-1GB", "2 bushels", "GB", "1e999GB"):
-        with pytest.raises(SettingError, match=r"--memory .* is no size; write it as 512MB, 2GB or 2GiB"):
+        with pytest.raises(SettingError, match=r"--memory .* is not a size; use 512MB, 2GB or 2GiB"):
             parse_size("--memory", text)
 
 
@@ -195,7 +195,7 @@ class TestOneJsonDocument:
         assert similar[0]["product"]["id"] == "2"
         done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
         assert [hit["product"]["id"] for hit in done.document()["hits"]] == [hit["product"]["id"] for hit in similar]
-        assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
+        assert "warning: no product has the id gone: its acts have no effect" in done.err
 
     def test_relations_are_found_without_events(self, run: Run, built: Built) -> None:
         done = run("relations", "refresh", built.index, "--json")
@@ -348,6 +348,6 @@ def test_new_key_comes_with_the_next_commands(tmp_path: Path, scope: str, steps:
     done = CliRunner().invoke(app, ["keys", "create", str(tmp_path), "one", "--scope", scope])
     assert done.stdout.startswith("sw_")
     first, needs, *lines = done.stderr.replace(str(tmp_path), "INDEX").splitlines()
-    assert "only this once" in first
-    assert needs == "Every request now needs a key, also from this machine and of the store page."
+    assert "only shown once" in first
+    assert needs == "Every request now needs a key, even from this machine and from the store page."
     assert [step in line for step, line in zip(steps, lines, strict=True)] == [True] * len(steps)

@@ -58,10 +58,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_rules_are_saved_shown_and_deleted(root: Path, file: Path) -> None:
     assert "No rules." in shown("rules", "list", root)
-    assert f"Revision 1: 2 rules are in place. To undo: shelfwise rules restore {root} 0" in shown(
+    assert f"Revision 1: 2 rules are stored. To undo: shelfwise rules restore {root} 0" in shown(
         "rules", "put", root, file, "--by", "m7"
     )
-    assert "Nothing is other than it was at revision 1" in shown("rules", "put", root, file)
+    assert "Nothing changed since revision 1" in shown("rules", "put", root, file)
     listed = shown("rules", "list", root)
     assert 'with "drills", until 2099-01-01 00:00 UTC' in listed
     assert "pin d000017, d000018, d000019 and 1 more at 2; hide price > 900" in listed
@@ -71,7 +71,7 @@ def test_rules_are_saved_shown_and_deleted(root: Path, file: Path) -> None:
     assert [line.split()[0] for line in history[1:]] == ["2", "1", "1"]
     assert history[1].split()[-2:] == ["returns", "deleted"]
     assert history[2].split()[-3:] == ["m7", "drills", "added"]
-    assert "the rules are those of revision 1" in shown("rules", "restore", root, "1")
+    assert "the rules are now those of revision 1" in shown("rules", "restore", root, "1")
     assert [each["id"] for each in document("rules", "list", root)["rules"]] == ["drills", "returns"]
 
 
@@ -96,7 +96,7 @@ def test_exposure_goal_is_listed_with_the_command_that_prints_its_cost(root: Pat
     assert command in " ".join(shown("rules", "put", root, file).split())
     listed = " ".join(shown("rules", "list", root).split())
     assert "show brand = Bosch at least 4.00% of attention" in listed
-    assert "fair: brand = Bosch: 0.00% of attention today (0 counted), at least 4.00%; moved by +0.00" in listed
+    assert "fair: brand = Bosch: 0.00% of attention today (0 counted), at least 4.00%; offset +0.00" in listed
     (found,) = document("rules", "list", root)["exposure_goals"]
     assert (found["rule"], found["at_least"], found["searches"], found["cost_command"]) == ("fair", 0.04, 0, command)
 
@@ -104,13 +104,13 @@ def test_exposure_goal_is_listed_with_the_command_that_prints_its_cost(root: Pat
 def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
     result = shown("rules", "preview", root, "drills", "--put", file, "--size", "5")
     assert "+  → 2" in result
-    assert "rules now: none; then: drills" in result
+    assert "rules before: none; after: drills" in result
     assert document("rules", "list", root)["revision"] == 0
     found = document("rules", "preview", root, "return an order", "--put", file)
     assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
-    assert "The page would be the same." in shown("rules", "preview", root, "mug", "--put", file)
+    assert "The page would not change." in shown("rules", "preview", root, "mug", "--put", file)
     redirected = shown("rules", "preview", root, "return an order", "--put", file)
-    assert "redirect: none now, /returns then" in redirected
+    assert "redirect: none before, /returns after" in redirected
 
 
 def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: Path) -> None:
@@ -118,13 +118,14 @@ def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: P
     settings.write_text('cutoff = 0.5\ntypo_tolerance = "off"\nsignals = [{ field = "price", weight = 10 }]')
     preview = shown("relevance", "preview", root, "cordles dril", settings, "--size", "5")
     assert "→" in preview
-    assert "correction: 'cordless drill' is searched for now, none then" in preview
-    assert f"Revision 1: the settings are those of the file. To undo: shelfwise relevance restore {root} 0" in shown(
-        "relevance", "put", root, settings, "--by", "m7"
+    assert "correction: 'cordless drill' is searched for before, none after" in preview
+    assert (
+        f"Revision 1: the settings are now those of the file. To undo: shelfwise relevance restore {root} 0"
+        in shown("relevance", "put", root, settings, "--by", "m7")
     )
     saved.write_text(shown("relevance", "show", root))
     assert document("relevance", "put", root, saved) == {"before": 1, "revision": 1}
-    assert "the settings are those of revision 0" in shown("relevance", "restore", root, "0")
+    assert "the settings are now those of revision 0" in shown("relevance", "restore", root, "0")
     last, first = shown("relevance", "history", root).splitlines()[1:]
     assert last.split()[0] == "2"
     assert 'm7  relevance  cutoff 0.0 → 0.5; typo_tolerance "on" → "off"; signals []' in first
@@ -160,8 +161,8 @@ PROPOSAL = Proposal("0a1b2c3d4e5f", SynonymKind.ONE_WAY, ("divano",), ("sofa",),
 
 def test_synonyms_are_saved_listed_and_deleted(root: Path) -> None:
     assert "No synonyms." in shown("synonyms", "list", root)
-    assert "Revision 1: 1 synonym is in place." in shown("synonyms", "put", root, "sofa, divano", "--by", "m7")
-    assert "Nothing is other than it was at revision 1" in shown("synonyms", "put", root, "sofa,  divano")
+    assert "Revision 1: 1 synonym is stored." in shown("synonyms", "put", root, "sofa, divano", "--by", "m7")
+    assert "Nothing changed since revision 1" in shown("synonyms", "put", root, "sofa,  divano")
     assert document("synonyms", "put", root, "hdd => hard disk", "--id", "disk", "--off") == {
         "before": 1,
         "revision": 2,
@@ -196,7 +197,7 @@ def test_proposals_are_accepted_and_declined(root: Path) -> None:
     assert "No proposals." in shown("synonyms", "proposals", root)
     write_proposals(root, [PROPOSAL], datetime(2026, 11, 20, tzinfo=UTC))
     result = shown("synonyms", "proposals", root)
-    assert '"grey divano", "grey sofa"; 50% went on and chose; choices alike 0.61' in result
+    assert '"grey divano", "grey sofa"; 50% chose a product after it; similarity of choices 0.61' in result
     assert document("synonyms", "proposals", root)[0]["id"] == PROPOSAL.id
     assert "Revision 1: divano => sofa, with the id divano-to-sofa." in shown("synonyms", "accept", root, PROPOSAL.id)
     assert document("synonyms", "proposals", root) == []
@@ -234,11 +235,11 @@ def test_experiments_are_saved_listed_and_stopped(root: Path, tmp_path: Path) ->
     assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
     text = shown("experiments", "list", root)
     assert "running" in text
-    assert "now (as it is); rrf (merge rrf)" in text
+    assert "now (unchanged); rrf (merge rrf)" in text
     (listed,) = document("experiments", "list", root)
     assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
     assert document("experiments", "stop", root, "merging") == {"changed": True}
-    assert "was over already" in shown("experiments", "stop", root, "merging")
+    assert "had already ended" in shown("experiments", "stop", root, "merging")
 
 
 def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, t
     file = tmp_path / "campaigns.toml"
     file.write_text(CAMPAIGNS)
     assert "No campaigns." in shown("sponsored", "list", root)
-    assert f"2 campaigns are in place. To undo: shelfwise sponsored restore {root} 0" in shown(
+    assert f"2 campaigns are stored. To undo: shelfwise sponsored restore {root} 0" in shown(
         "sponsored", "put", root, file, "--by", "m7"
     )
     lines = shown("sponsored", "list", root).splitlines()
@@ -320,7 +321,7 @@ def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, t
     assert lines[2].split()[:2] == ["kettles", "off"]
     assert [each["state"] for each in document("sponsored", "list", root)] == ["running", "off"]
     assert "1 campaign is deleted" in shown("sponsored", "delete", root, "kettles")
-    assert "the campaigns are those of revision 1" in shown("sponsored", "restore", root, "1")
+    assert "the campaigns are now those of revision 1" in shown("sponsored", "restore", root, "1")
     history = document("sponsored", "history", root, "kettles")
     assert [(each["revision"], each["before"] is None, each["after"] is None) for each in history] == [
         (3, True, False),
@@ -335,7 +336,7 @@ def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, t
 
 def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
     assert "No entries." in shown("sponsored", "log", root)
-    assert "Nothing was shown" in shown("sponsored", "report", root)
+    assert "No sponsored hit was shown" in shown("sponsored", "report", root)
     (tmp_path / "campaigns.toml").write_text(CAMPAIGNS)
     run("sponsored", "put", root, tmp_path / "campaigns.toml")
     store = CampaignStore(root)

@@ -130,7 +130,7 @@ class TestCompare:
         assert (diff["before"]["version"], diff["after"]["version"]) == ("v000001", "v000003")
         assert diff["products"]["removed"] == {"count": 1, "examples": []}
         alike = run("index", "compare", three, "v000001", "v000001").out
-        assert "The two answer every search alike." in alike
+        assert "Both versions give the same results." in alike
 
     def test_first_version_has_no_previous_one(self, root: Path) -> None:
         Store(root).rollback("v000001")
@@ -156,7 +156,7 @@ class TestRollback:
         run("index", "rollback", root, "v000001")
         assert run("index", "rollback", root, "v000003", "--json").document()["previous_version"] == "v000001"
         assert Store(root).current() == "v000003"
-        assert "v000003 serves already." in run("index", "rollback", root, "v000003").out
+        assert "v000003 already serves." in run("index", "rollback", root, "v000003").out
 
     def test_rollback_skips_and_reports_a_damaged_version(self, root: Path) -> None:
         damage(root, "v000002")
@@ -318,7 +318,7 @@ def test_upsert_cleans_a_feed_as_a_rebuild_does_and_names_unusable_rows(index: P
 def test_upsert_of_a_feed_without_usable_rows_is_refused(index: Path, tmp_path: Path) -> None:
     feed = tmp_path / "feed.jsonl"
     feed.write_bytes(b'{"id":"no-title"}\n')
-    with pytest.raises(FeedError, match=f"^no row can be used, so nothing is changed; {feed} line 1: no title$"):
+    with pytest.raises(FeedError, match=f"^no row is valid; nothing was changed; {feed} line 1: no title$"):
         run("index", "upsert", index, feed)
 
 
@@ -398,7 +398,7 @@ def test_patch_values_are_parsed_by_field_type(typed: list[str], values: dict[st
     ("typed", "message"),
     [
         *((text, r"is not FIELD=VALUE, such as price=9\.99") for text in ("price", "=5", "")),
-        ("price=5 price=6", "price has one value, 2 were given"),
+        ("price=5 price=6", "price can have one value, 2 were given"),
         *((text, "it must be") for text in ("price=abc", "price=nan", "attributes=x", "variants=[1]")),
         ("availability=gone", "it must be"),
     ],

@@ -73,7 +73,7 @@ class TestList:
 
     def test_list_of_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
-        assert "No ranker of its own yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
+        assert "This index has no ranker yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
         assert document("models", "list", tmp_path)["rankers"] == []
 
         with pytest.raises(StoreMissingError):
@@ -106,7 +106,7 @@ class TestShow:
     def test_serving_ranker_is_shown_with_reasons_and_comparisons(self, three: Path) -> None:
         result = shown("models", "show", three)
         assert "ranker-0002, made 2026-11-17 03:12" in result
-        assert "trained on from ranker-1" in result
+        assert "continued from ranker-1" in result
         assert "network + 0.25 of the merged score" in result
         assert "sigmoid(1.5 × score -0.5)" in result
         assert "published against ranker-0001\n  better: nDCG@10 +0.0" in result
@@ -160,7 +160,7 @@ class TestRollbackAndOff:
         assert result.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
         back = {"before": "ranker-0001", "ranker": "ranker-0002", "passed_over": []}
         assert document("models", "rollback", root, "ranker-0002") == back
-        assert shown("models", "rollback", root, "ranker-0002") == "ranker-0002 serves already.\n"
+        assert shown("models", "rollback", root, "ranker-0002") == "ranker-0002 already serves.\n"
 
     def test_off_says_how_to_undo_it(self, root: Path) -> None:
         result = shown("models", "off", root)

@@ -60,8 +60,8 @@ def test_control_characters_of_a_feed_do_not_reach_the_terminal() -> None:
 
 
 def test_clean_catalog_is_reported_and_fully_rejected_feed_is_not_clean() -> None:
-    clean = "No rule found anything."
+    clean = "No rule found a problem."
     assert clean in shown(report_with({}))
     lines = shown(report_with({}, products=0))
-    assert "There is no product to judge." in lines
+    assert "There is no product to check." in lines
     assert clean not in lines

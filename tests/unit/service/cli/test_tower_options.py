@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_dataclass() -> None:
         (("--matryoshka", "64,x"), "--matryoshka: '64,x' is not a list of dimensions"),
         (("--near-misses", "0.5", "--negatives", "0"), "--near-misses 0.5 with --negatives 0"),
         (("--teacher", "t", "--negatives", "0"), "--teacher with --negatives 0: it needs hard negatives"),
-        (("--loss", "pointwise", "--margin", "0.1"), "--loss pointwise, which has none"),
+        (("--loss", "pointwise", "--margin", "0.1"), "--loss pointwise, which has no margin"),
     ],
 )
 def test_contradictory_options_are_refused(arguments: tuple[str, ...], message: str) -> None:

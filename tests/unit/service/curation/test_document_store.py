@@ -124,7 +124,7 @@ def test_foreign_or_newer_file_is_refused(store: RuleStore, tmp_path: Path) -> N
     with sqlite3.connect(tmp_path / RULES_FILE) as other:
         other.execute("CREATE TABLE theirs (x)")
     for call in (store.read, lambda: store.put([SALE])):
-        with pytest.raises(StoreForeignError, match="holds no rules of Shelfwise"):
+        with pytest.raises(StoreForeignError, match="does not contain rules of Shelfwise"):
             call()
     (tmp_path / RULES_FILE).unlink()
     store.put([SALE])
@@ -144,7 +144,7 @@ def test_unreadable_rule_is_damage(line: str, store: RuleStore, tmp_path: Path) 
     store.put([SALE])
     with sqlite3.connect(tmp_path / RULES_FILE) as other:
         other.execute("UPDATE rules SET rule = ?", (line,))
-    with pytest.raises(StoreDamagedError, match="holds a rule that cannot be read"):
+    with pytest.raises(StoreDamagedError, match="contains a rule that cannot be read"):
         store.read()
 
 

@@ -31,7 +31,7 @@ def test_corrections_are_kept_with_their_history(tmp_path: Path) -> None:
     assert [change.before.removed for change in store.history("complement a b", limit=1) if change.before] == [True]
     with pytest.raises(RelationError, match="other: 'a' is the product itself"):
         store.put([RelationCorrection(RelationKind.FITS, "a", "a")])
-    with pytest.raises(RelationError, match="kind: 'beside' is none; it can be complement"):
+    with pytest.raises(RelationError, match="kind: 'beside' is not a kind; it can be complement"):
         store.put([RelationCorrection("beside", "a", "b")])  # type: ignore[arg-type]
 
 

@@ -44,7 +44,7 @@ from service.curation.relevance import (
         ({"fields": {"brand": 1.5}}, "fields", "fields.brand: Expected `int`"),
         ({"fields": {"attributes": {"colour": 11}}}, "fields", "whole numbers from 0 to 10"),
         ({"fields": {"sku": 1}}, "fields", "unknown field `sku`"),
-        ([], "", "are an object with named fields, this is list"),
+        ([], "", "must be an object with named fields, this is list"),
     ],
 )
 def test_error_names_the_field_and_allowed_values(document: object, field: str, message: str) -> None:
@@ -68,7 +68,7 @@ def test_a_file_is_toml_or_json(tmp_path: Path) -> None:
     assert read_relevance(toml) == read_relevance(json)
     assert read_relevance(toml) == Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("rating"),))
     json.write_text("{")
-    with pytest.raises(RelevanceError, match="is no JSON"):
+    with pytest.raises(RelevanceError, match="is not valid JSON"):
         read_relevance(json)
     with pytest.raises(RelevanceError, match="cannot be read"):
         read_relevance(tmp_path / "nowhere.toml")

@@ -176,7 +176,7 @@ def test_boosts_and_burials_have_opposite_signs() -> None:
         (Rule("a", GO, When(filters="size = 3")), "when.filters: column 1: no field 'size'"),
         (Rule("a", (*GO, Restrict("brand < 3"))), "actions[1].filters: column 1: brand has text"),
         (Rule("a", (Hide(filters="price = cheap"),)), "actions[0].filters: column 1: price is compared with a number"),
-        (Rule("a", GO, When("!?", Match.CONTAINS)), "holds no word"),
+        (Rule("a", GO, When("!?", Match.CONTAINS)), "has no word"),
     ],
 )
 def test_rule_with_unknown_fields_is_skipped_with_a_notice(rule: Rule, message: str) -> None:

@@ -54,19 +54,19 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
         (Synonym("x" * 101, SynonymKind.TWO_WAY, ("a", "b")), "id", "101 characters"),
         (Synonym("x\ny", SynonymKind.TWO_WAY, ("a", "b")), "id", "control character"),
         (Synonym("x", "sideways", ("a", "b")), "", "sideways"),  # type: ignore[arg-type]
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "no synonym may hold"),  # type: ignore[arg-type]
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "has an invalid value"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
         (Synonym("x", SynonymKind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "but kind is two-way"),
         (Synonym("x", SynonymKind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
         (Synonym("x", SynonymKind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", " ")), "phrases", "is empty"),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", "!?")), "phrases", "holds no word"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "!?")), "phrases", "has no word"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", "b" * 101)), "phrases", "101 characters"),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b, c")), "phrases", '"," in it'),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b # c")), "phrases", '"#" in it'),
-        (Synonym("x", SynonymKind.TWO_WAY, ("couch", "Couches")), "phrases", "the same to a search as 'couch'"),
-        (Synonym("x", SynonymKind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "the same to a search as 'couch'"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b, c")), "phrases", 'contains ","'),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b # c")), "phrases", 'contains "#"'),
+        (Synonym("x", SynonymKind.TWO_WAY, ("couch", "Couches")), "phrases", "is the same as 'couch'"),
+        (Synonym("x", SynonymKind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "is the same as 'couch'"),
     ],
 )
 def test_an_invalid_one_names_its_field(store: SynonymStore, synonym: Synonym, field: str, message: str) -> None:
@@ -124,7 +124,7 @@ def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
         ("couch, couch", "has 1 phrases"),
         ("a => b => c", "more than one"),
         ("a, => c", "is empty"),
-        ("sneaker, sneakers", "the same to a search"),
+        ("sneaker, sneakers", "is the same as"),
     ],
 )
 def test_invalid_line_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -373,7 +373,7 @@ REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
     (lambda engine: engine.search("drill", size=-1), "size is -1"),
     (lambda engine: engine.search("drill", size=1_001), "size is 1001"),
     (lambda engine: engine.search("drill", page=0), "page is 0, pages count from 1"),
-    (lambda engine: engine.search("drill", page=2**40), "reaches past place 100000"),
+    (lambda engine: engine.search("drill", page=2**40), "reaches past rank 100000"),
     (lambda engine: engine.search("drill", stage="magic"), "stage is 'magic', it can be bm25, dense, merged"),
     (lambda engine: engine.search("drill", merge="magic"), "merge is 'magic'"),
     (lambda engine: engine.search("drill", facets=["brand"] * 51), "facets has 51 entries, it can have 50"),
@@ -498,7 +498,7 @@ def test_damaged_newer_version_is_reported_and_the_old_one_serves(root: Path, mo
         (root / "CURRENT").write_text("v000009")
         while not engine.notices:
             assert engine.search("cordless drill").hits
-        assert "v000001 serves on" in engine.notices[0]
+        assert "v000001 still serves" in engine.notices[0]
 
 
 def test_facet_names_may_differ_in_spelling(engine: SearchEngine) -> None:

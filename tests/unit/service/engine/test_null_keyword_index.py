@@ -85,5 +85,5 @@ def test_facets_and_orders_equal_a_real_index(products: list[Product], descendin
 def test_null_index_matches_no_words_and_refuses_changes(tmp_path: Path) -> None:
     keyword = lost(tmp_path, catalogs.numbered(3))
     assert keyword.retrieve(Analyzer().groups("drill"), "p0001", 10).best.total == 0
-    with pytest.raises(ClusterUnavailableError, match="nothing can be changed"):
+    with pytest.raises(ClusterUnavailableError, match="changes are not possible"):
         keyword.check_changeable()

@@ -241,17 +241,17 @@ class TestRefused:
             ({PastAct("a")}, "history is set, it must be a list"),
             (["d000001"], "act 1 of the history is str, it must be PastAct"),
             ([PastAct("a")] * 1_001, "the history has 1,001 acts, at most 1,000 are allowed; send the newest"),
-            ([PastAct("a"), PastAct("")], "act 2 of the history is of the product '', a product's id must be a text"),
-            ([PastAct(7)], "act 1 of the history is of the product 7"),  # type: ignore[arg-type]
+            ([PastAct("a"), PastAct("")], "act 2 of the history has the product id '', it must be a non-empty text"),
+            ([PastAct(7)], "act 1 of the history has the product id 7"),  # type: ignore[arg-type]
             (
                 [PastAct("a", EventKind.RATING)],
-                "of the kind <EventKind.RATING: 'rating'>, it can be consultation, click, cart or purchase",
+                "has the kind <EventKind.RATING: 'rating'>, it can be consultation, click, cart or purchase",
             ),
-            ([PastAct("a", "look")], "is of the kind 'look', it can be"),  # type: ignore[arg-type]
+            ([PastAct("a", "look")], "has the kind 'look', it can be"),  # type: ignore[arg-type]
             ([PastAct("a", at=datetime(2026, 5, 1))], "is at 2026-05-01T00:00:00, a time needs a zone, such as"),
             ([PastAct("a", at="today")], "has the time 'today', it must be a datetime"),  # type: ignore[arg-type]
-            ([PastAct("a", at=NOW + timedelta(days=2))], "is at 2026-11-22T12:00:00.*a day ahead of now at most"),
-            ([PastAct("a", at=datetime.min.replace(tzinfo=UTC))], "it can be a hundred years ago"),
+            ([PastAct("a", at=NOW + timedelta(days=2))], "is at 2026-11-22T12:00:00.*or the next day"),
+            ([PastAct("a", at=datetime.min.replace(tzinfo=UTC))], "it must be within the last hundred years"),
             ([PastAct("a", at=datetime.max.replace(tzinfo=UTC))], "is at 9999-12-31"),
         ],
     )
@@ -284,10 +284,13 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("B1,,B2", "has an act without a product; it is like B0042,B0007:cart"),
+            ("B1,,B2", "has an act without a product; write B0042,B0007:cart"),
             (":cart", "has an act without a product"),
-            ("B1:carts", "history has 'B1:carts'; an id's last colon is followed by consultation, click, cart or"),
-            ("B1:query", "an id's last colon is followed by"),
+            (
+                "B1:carts",
+                "history has 'B1:carts'; the last colon of an id must be followed by consultation, click, cart or",
+            ),
+            ("B1:query", "the last colon of an id must be followed by"),
         ],
     )
     def test_invalid_history_option_is_refused(self, text: str, problem: str) -> None:

@@ -91,9 +91,9 @@ def test_similar_products_and_single_ones_are_within_the_area(store: SearchEngin
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"sort": "distance(52.52)"}, QueryError, r"write distance\(52.5, 13.4\) for the nearest first"),
+        ({"sort": "distance(52.52)"}, QueryError, r"write distance\(52.5, 13.4\) to sort nearest first"),
         ({"sort": "distance(x, 1)"}, QueryError, "finite numbers"),
-        ({"sort": "-distance(1, 2)"}, QueryError, "for the nearest first"),
+        ({"sort": "-distance(1, 2)"}, QueryError, "to sort nearest first"),
         ({"sort": "distance(13.4, 152.5), distance(152.5, 13.4)"}, QueryError, "these may be swapped"),
         ({"filters": "places = Berlin"}, FilterError, "column 1: places has places; use a form such as distance"),
         ({"filters": "places > 3"}, FilterError, "places holds places"),
@@ -164,7 +164,7 @@ def test_protocol_searches_in_areas(
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"aroundLatLng": "52.5"}, "aroundLatLng is '52.5', it is such as '52.5, 13.4': it has two numbers"),
+        ({"aroundLatLng": "52.5"}, "aroundLatLng is '52.5', it must be like '52.5, 13.4': it must have two numbers"),
         ({"aroundLatLng": "99, 1"}, "a latitude is -90 to 90"),
         ({"aroundLatLng": "1, 2", "aroundRadius": -1}, "aroundRadius is -1, it can be 1 to"),
         ({"insideBoundingBox": [1, 2, 3]}, "insideBoundingBox must have 4 numbers for each box"),

@@ -481,7 +481,7 @@ def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tow
     ("report", "message"),
     [
         ("", ("tower-0002 cannot serve: it was trained on the encoder another",)),
-        ("whatever sells", ("the nearest products are recommended", "report.json")),
+        ("whatever sells", ("recommendations are the nearest products", "report.json")),
     ],
 )
 def test_other_encoder_and_damaged_report_are_reported(
@@ -605,7 +605,7 @@ class TestCommands:
             assert f"to go back to it: shelfwise models rollback {three} tower-0002" in result
             engine.reload_if_changed()
             assert engine.user_tower == "tower-0001"
-        assert "tower-0001 serves already" in output_of("rollback", three, "tower-0001")
+        assert "tower-0001 already serves" in output_of("rollback", three, "tower-0001")
 
     def test_rollback_to_a_rejected_tower_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
         with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):

@@ -131,7 +131,7 @@ def test_signal_applies_once_its_field_exists(live: SearchEngine, root: Path) ->
     RelevanceStore(root).put([relevance])
     live.reload_if_changed()
     assert set(live.relevance.faults) == {"margin"}
-    assert any("passed over: signal 'margin'" in notice for notice in live.notices)
+    assert any("skipped signal 'margin'" in notice for notice in live.notices)
     page = ids(live.search("drill", size=30))
     live.patch(page[-1], **{"attributes.margin": 40})
     assert live.relevance.faults == {}
@@ -165,7 +165,9 @@ def test_field_weights_apply_from_the_next_rebuild(
     live.refresh()
     assert live.relevance.weights_in_effect == weights
     assert not finds(only_described)
-    with pytest.raises(QueryError, match="search_fields names description, which is not searched: its weight is 0"):
+    with pytest.raises(
+        QueryError, match="search_fields names description, which is not searched, since its weight is 0"
+    ):
         live.search(only_described, search_fields=["title", "description"])
     assert not rebuild(root, options).published
     assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems

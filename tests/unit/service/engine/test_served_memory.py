@@ -82,7 +82,7 @@ def test_damaged_file_is_ignored_with_a_notice_until_repaired(live: SearchEngine
     (root / MEMORY_FILE).write_bytes((root / MEMORY_FILE).read_bytes()[:-2])
     assert order(live) == before
     (notice,) = live.notices
-    assert notice.startswith("the ranker remembers no query:")
+    assert notice.startswith("the query memory is not used:")
     write_memory(root, memory_of(live, [before[5]]), MADE)
     assert order(live)[0] == before[5]
     assert live.notices == ()
@@ -93,7 +93,7 @@ def test_a_memory_of_other_ids_gives_a_notice(live: SearchEngine, root: Path) ->
     write_memory(root, memory_of(live, ["old-7"], ids=["old-7", "old-8"]), MADE)
     assert order(live) == before
     (notice,) = live.notices
-    assert notice == "the query memory has 0% of the products: refresh it with shelfwise events refresh"
+    assert notice == "the query memory has 0% of the products; run shelfwise events refresh"
 
 
 def test_training_lists_have_the_served_memory(live: SearchEngine) -> None:

@@ -72,7 +72,7 @@ class TestServing:
         (root / POPULARITY_FILE).write_bytes(whole[:-2])
         assert order(live) == before
         (notice,) = live.notices
-        assert notice.startswith("no product counts as popular:")
+        assert notice.startswith("product popularity is not used:")
         write_popularity(root, {before[5]: 9.0}, MADE)
         assert order(live)[0] == before[5]
         assert live.notices == ()
@@ -82,7 +82,7 @@ class TestServing:
         (root / POPULARITY_FILE).write_bytes(b"damaged")
         with SearchEngine.open(root, follow=False) as opened:
             (notice,) = opened.notices
-            assert notice.startswith("no product counts as popular:")
+            assert notice.startswith("product popularity is not used:")
 
     def test_training_lists_have_the_served_popularity(self, live: SearchEngine, root: Path) -> None:
         first, second = order(live)[:2]

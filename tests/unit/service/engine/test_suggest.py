@@ -170,7 +170,7 @@ class TestSuggest:
         with SearchEngine.open(copy) as engine:
             assert engine.suggest("dr") == Suggestions(degraded=("words",))
             assert engine.search("cordles drill").suggestion == ""
-            assert any("has no words to suggest and correct by" in notice for notice in engine.notices)
+            assert any("has no words for suggestions and corrections" in notice for notice in engine.notices)
 
 
 def correction_of(page: Page) -> tuple[str, bool]:
@@ -302,7 +302,7 @@ class TestCommands:
         (brand,) = commands.document("query", "suggest", index, "makita")["brands"]
         assert brand == {"name": "Makita", "count": 6, "spans": [[0, 6]]}
         corrected = commands.shown("query", "suggest", index, "cordels")
-        assert corrected.startswith("For cordless: nothing begins as typed.")
+        assert corrected.startswith("For cordless: no suggestion begins with the typed text.")
         assert commands.shown("query", "suggest", index, "zzz") == "No suggestions.\n"
         assert commands.shown("query", "suggest", index, "drill", "--related") == "None.\n"
 
@@ -455,7 +455,7 @@ class TestPopularFile:
 
     def test_missing_related_queries_are_damage(self, tmp_path: Path) -> None:
         write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
-        with pytest.raises(StoreDamagedError, match="names related queries that it does not hold"):
+        with pytest.raises(StoreDamagedError, match="refers to related queries that it does not contain"):
             read_popular_queries(tmp_path)
 
 

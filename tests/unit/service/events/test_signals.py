@@ -109,9 +109,9 @@ def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("follow", "name", "notice"),
     [
-        (follow_popularity, "popularity.json", "no product counts as popular: "),
-        (follow_popular_queries, "popular_queries.json", "no popular query is suggested: "),
-        (follow_memory, "query_memory.bin", "the ranker remembers no query: "),
+        (follow_popularity, "popularity.json", "product popularity is not used: "),
+        (follow_popular_queries, "popular_queries.json", "popular queries are not suggested: "),
+        (follow_memory, "query_memory.bin", "the query memory is not used: "),
         (follow_relations, "relations.bin", "similar products are found by their texts alone: "),
     ],
 )
@@ -217,14 +217,14 @@ class TestCoViews:
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            (replace(SOME, ends=SOME.ends[:-1]), "other ids than neighbours"),
-            (replace(SOME, ends=SOME.ends[:0], starts=SOME.starts[:0]), "other ids than neighbours"),
-            (replace(SOME, ends=SOME.ends[::-1]), "bounds that do not fit"),
-            (replace(SOME, starts=SOME.starts + 1), "bounds that do not fit"),
-            (replace(SOME, others=SOME.others + 9), "neighbours that it does not hold"),
-            (replace(SOME, strengths=SOME.strengths[1:]), "neighbours that it does not hold"),
-            (replace(SOME, shoppers=SOME.shoppers[1:]), "neighbours that it does not hold"),
-            (replace(SOME, kinds=SOME.kinds + np.uint8(99)), "kinds of relations that are not known"),
+            (replace(SOME, ends=SOME.ends[:-1]), "ids that do not fit its neighbours"),
+            (replace(SOME, ends=SOME.ends[:0], starts=SOME.starts[:0]), "ids that do not fit its neighbours"),
+            (replace(SOME, ends=SOME.ends[::-1]), "invalid bounds"),
+            (replace(SOME, starts=SOME.starts + 1), "invalid bounds"),
+            (replace(SOME, others=SOME.others + 9), "neighbours that it does not contain"),
+            (replace(SOME, strengths=SOME.strengths[1:]), "neighbours that it does not contain"),
+            (replace(SOME, shoppers=SOME.shoppers[1:]), "neighbours that it does not contain"),
+            (replace(SOME, kinds=SOME.kinds + np.uint8(99)), "unknown kinds of relations"),
             (replace(SOME, strengths=-SOME.strengths), "strengths that are not within 0 and 1"),
             (replace(SOME, strengths=SOME.strengths * np.float32(np.nan)), "strengths that are not within 0 and 1"),
         ],

@@ -122,7 +122,7 @@ def test_foreign_file_is_not_touched(store: ExperimentStore) -> None:
     with sqlite3.connect(store.path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
     connection.close()
-    with pytest.raises(StoreForeignError, match="holds no experiments"):
+    with pytest.raises(StoreForeignError, match="does not contain experiments"):
         store.put(MERGING)
 
 

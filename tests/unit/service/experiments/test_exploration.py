@@ -166,7 +166,7 @@ def test_an_explanation_says_so(exploring: SearchEngine) -> None:
     (hit,) = [hit for hit in page.hits if hit.explored]
     assert hit.explanation is not None
     part = hit.explanation.contributions[-1]
-    assert (part.name, part.value) == ("exploration", f"at this rank by chance, of {hit.propensity:.2%}")
+    assert (part.name, part.value) == ("exploration", f"at this rank by chance, probability {hit.propensity:.2%}")
 
 
 DRILL = ShopperSearch(SearchRequest(QUERY, size=5), shopper="u1")

@@ -351,7 +351,7 @@ def test_page_does_not_report_that_hidden_products_fit(guarded: TestClient, tail
     assert (found["total"], found["nothing_fits"]) == (0, True)
     key = tailor["Authorization"].removeprefix("Bearer ")
     message = guarded.post("/1/indexes/p/query", json={"apiKey": key, "query": "drill"}).json()["message"]
-    assert "nothing fits" in message
+    assert "no product fits" in message
 
 
 def test_hidden_products_tell_nothing_as_history(

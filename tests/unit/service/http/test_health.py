@@ -89,10 +89,10 @@ def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: Se
 @pytest.mark.parametrize(
     ("file", "failure"),
     [
-        ("popularity.json", "no product counts as popular"),
+        ("popularity.json", "product popularity is not used"),
         ("relations.bin", "similar products are found by their texts alone"),
-        ("popular_queries.json", "no popular query is suggested"),
-        ("events/derived/derived.json", "no products were bought together"),
+        ("popular_queries.json", "popular queries are not suggested"),
+        ("events/derived/derived.json", "products bought together are not known"),
     ],
 )
 def test_damaged_table_of_events_gives_a_notice(

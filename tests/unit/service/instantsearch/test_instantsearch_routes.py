@@ -144,7 +144,7 @@ def test_records_are_fetched_by_id(client: TestClient, store: SearchEngine) -> N
         (b"[" * 100_000, "JSON"),
         (b'{"requests": {}}', "requests must be a list"),
         (b'{"requests": [1]}', "requests must be a list"),
-        (json.dumps({"requests": [{}] * 51}).encode(), "it may have 50"),
+        (json.dumps({"requests": [{}] * 51}).encode(), "at most 50"),
         (b'{"requests": [{"hitsPerPage": "many"}]}', "hitsPerPage"),
         (b'{"requests": [{"filters": "brand:A OR"}]}', "column 11"),
         (b'{"requests": [{"query": "\\ud800"}]}', ""),

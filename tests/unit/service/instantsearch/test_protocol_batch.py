@@ -293,7 +293,7 @@ def test_bought_together_scores_are_cosines_of_buyers(store: SearchEngine) -> No
     params: JsonObject = {"model": "bought-together", "objectID": first, "maxRecommendations": 3}
     found = recommender(store).answer(params)
     assert len(found.hits) == 3
-    assert "these are similar ones" in str(found.message)
+    assert "these are similar products" in str(found.message)
     assert statistics.bought_with(first, 9) == {}
     rows = [("purchase", first, second, 0.25, 2), ("purchase", first, third, 0.5, 1), ("view", first, "other", 0.9, 1)]
     rows.append(("purchase", first, "x", 0.1, 3))

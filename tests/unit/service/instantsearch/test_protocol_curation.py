@@ -93,14 +93,14 @@ def rule(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 @pytest.mark.parametrize(
     ("document", "named"),
     [
-        (rule(consequence={}), "consequence does nothing"),
+        (rule(consequence={}), "consequence has no effect"),
         (rule(consequence={"userData": "sale"}), "userData must be an object"),
         (rule(consequence={"params": {"ignorePlurals": True}}), "consequence.params.ignorePlurals is not supported"),
         (
             rule(consequence={"params": {"filters": "nosuch:1"}}),
             "names an attribute or a value that no product can have",
         ),
-        (rule(consequence={"params": {"filters": "price <"}}), "a number was expected"),
+        (rule(consequence={"params": {"filters": "price <"}}), "expected a number"),
         (rule(consequence={"params": {"optionalFilters": [""]}}), "empty entry"),
         (rule(consequence={"hide": ["a"]}), "hide must be a list of objects"),
         (rule(consequence={"hide": [{}]}), "hide[0].objectID must be a text"),
@@ -212,7 +212,7 @@ def test_settings_are_relevance_settings(client: TestClient, store: SearchEngine
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"customRanking": ["rating"]}, "customRanking: 'rating' must be such as desc(rating)"),
+        ({"customRanking": ["rating"]}, "customRanking: 'rating' must be like desc(rating)"),
         ({"typoTolerance": "maybe"}, "typoTolerance is 'maybe'"),
         ({"searchableAttributes": {"a": 1}}, "searchableAttributes must be a list"),
         ({"distinct": "yes"}, "distinct is 'yes'"),

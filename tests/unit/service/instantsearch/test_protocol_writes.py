@@ -70,7 +70,7 @@ def _to_second(moment: datetime | None) -> datetime | None:
     [
         ({}, "name is missing"),
         ({"name": " "}, "title is"),
-        ({"name": "A", "title": "B"}, "name and title are one field"),
+        ({"name": "A", "title": "B"}, "name and title are the same field"),
         ({"name": "A", "offers": [{"price": 1}]}, "offers[0] is an object"),
         ({"name": "A", "sizes": [[1]]}, "sizes[0] is a list"),
         ({"name": "A", "_secret": 1}, "_secret"),
@@ -166,7 +166,7 @@ def test_operation_that_cannot_be_done_is_refused_by_name(operation: dict[str, A
         ([{"action": "addObject"}], "requests[0].body must be an object"),
         ([{"body": {}}], "requests[0].action is ''"),
         ([{"action": "addObject", "body": {"objectID": 1.5}}], "objectID is missing"),
-        ([{"action": "clear"}] * 1_001, "it may have 1000"),
+        ([{"action": "clear"}] * 1_001, "at most 1000"),
         ("x", "requests must be a list"),
     ],
 )

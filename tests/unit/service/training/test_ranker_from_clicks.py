@@ -291,7 +291,7 @@ def test_random_history_is_not_used(snapshot: Snapshot, tmp_path: Path) -> None:
     assert found.attention is None
     assert found.gain is not None
     assert found.gain.low <= 0
-    assert found.summary.endswith("no sure gain, left out")
+    assert found.summary.endswith("no significant gain, left out")
 
 
 def test_acts_after_all_lists_are_not_history(snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class TestJudgments:
         (listed,) = commands.document("models", "list", root)["expansions"]["expansions"]
         assert listed["serves"] and listed["spec"]["trained_on"]["source"] == "judgments"
         shown = commands.shown("models", "show", root, "expansion-0001")
-        assert "serves" in shown and "met also by" in shown and "nDCG@10 without" in shown
+        assert "serves" in shown and "also matches" in shown and "nDCG@10 without" in shown
         assert commands.document("models", "show", root, "expansion-0001")["serves"]
 
     def test_the_study_measures_what_they_gain(
