@@ -68,7 +68,7 @@ _TOP_QUERIES = 10
 _COMPARED_DEPTH, _SHOWN_HITS = 20, 5
 AliasName = Annotated[str, Path(max_length=100)]
 _PORT = SettingDescription(
-    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "port to listen on; 0 selects a free one"
+    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
 )
 _URL = SettingDescription(
     ["https://***@search-1.example:9200"],

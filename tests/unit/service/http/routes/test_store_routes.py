@@ -75,7 +75,7 @@ def test_every_setting_is_shown_with_its_source(calling: TestClient) -> None:
         "source": "environment",
         "is_secret": False,
         "variable": "SHELFWISE_SERVICE__PORT",
-        "description": "port to listen on; 0 selects a free one",
+        "description": "the port; 0 selects a free one",
     }
     assert (found["service"]["queue"]["value"], found["service"]["queue"]["source"]) == (8, "option")
     assert (found["index"]["vectors"]["value"], found["index"]["vectors"]["source"]) == ("faiss", "file")
