@@ -52,6 +52,9 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 """AVIF is missing because its decoder would use all processors, SVG because it is a drawing program that may name other
 files."""
 _KNOWN = "JPEG, PNG, WebP or GIF"
+_START_OF_SCAN, MOST_SCANS = b"\xff\xda", 100
+"""The marker of a scan of a JPEG, and how many it may have. Each is a pass over all pixels, which takes some
+milliseconds and may be 50 bytes long; encoders make 10 of a progressive picture."""
 _QUALITY = 80
 _FRESH_SECONDS = 7 * 86_400.0
 _FAILED_SECONDS = 600.0
@@ -70,8 +73,9 @@ _FAILURE = b"!"
 _CHECKED_SHARE = 0.05
 """The share of the cache that is written before its size is measured again."""
 
-# Larger pictures are refused before they are decoded; Pillow would print a warning about some of them.
+# Pillow warns of large pictures, which are refused before they are decoded, and of each wrong tag: a file may have 65,535.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 T = TypeVar("T")
 Resolve = Callable[[str, int], Sequence[str]]
 Allow = Callable[[str, int], bool]
@@ -304,13 +308,16 @@ def read_file(path: Path) -> bytes:
 
 def decode(content: bytes, width: int) -> Image.Image:
     """A picture within a square of `width` pixels, RGB or RGBA, upright and without metadata; for an animation, its
-    first frame. Raises PictureError for more than MOST_BYTES or MOST_PIXELS, and for anything that is not a picture."""
+    first frame. Raises PictureError for more than MOST_BYTES, MOST_PIXELS or MOST_SCANS, and for anything that is not a
+    picture."""
     if len(content) > MOST_BYTES:
         raise _too_long()
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as original:
             if original.width * original.height > MOST_PIXELS:
                 raise _too_large()
+            if original.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > MOST_SCANS:
+                raise PictureError(f"it has more than {MOST_SCANS} scans, each a pass over all of its pixels")
             original.draft("RGB", (width, width))
             small: Image.Image = original.convert("RGBA" if original.has_transparency_data else "RGB")
         small.thumbnail((width, width))

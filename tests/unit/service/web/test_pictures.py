@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -261,6 +263,24 @@ def test_bombs_and_damaged_files_are_no_pictures() -> None:
     for content in (bomb, b"", b"GIF89a", encoded()[:200], b"%PDF-1.7", b"II*\0"):
         with pytest.raises(PictureError):
             resize(content, 160, "webp")
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    progressive = encoded((1_600, 1_600), "JPEG", progressive=True)
+    last = progressive[progressive.rindex(b"\xff\xda") : -2]
+    assert resize(progressive, 160, "webp")
+    with pytest.raises(PictureError, match="more than 100 scans"):
+        resize(progressive[:-2] + 20_000 * last + progressive[-2:], 160, "webp")
+
+
+def test_wrong_metadata_writes_nothing_to_the_log() -> None:
+    # Pillow would print a warning for each tag whose value is not there, whatever the log's format.
+    tags = b"".join(tag.to_bytes(2, "little") + b"\1\0\xff\xff\xff\0\x08\0\0\0" for tag in range(1, 100))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + (99).to_bytes(2, "little") + tags + bytes(4)
+    script = "import sys; from retrieval.pictures import resize; resize(sys.stdin.buffer.read(), 160, 'webp')"
+    content = encoded((40, 20), "WEBP", exif=exif)
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)  # noqa: S603
+    assert done.stderr == b""
 
 
 def test_metadata_is_dropped_and_the_orientation_applied() -> None:
