@@ -73,7 +73,7 @@ _FAILURE = b"!"
 _CHECKED_SHARE = 0.05
 """The share of the cache that is written before its size is measured again."""
 
-# Pillow warns of large pictures, which are refused before they are decoded, and of each wrong tag: a file may have 65,535.
+# Pillow warns of large pictures, which are refused before they are decoded, and of each wrong tag, of 65,535 in a file.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 T = TypeVar("T")

@@ -119,9 +119,14 @@ class Question:
     """Whether it asks if the store has something: "do you sell drills". Its words then describe that product."""
 
 
+def _folded(text: str) -> str:
+    """A text on one line, folded; some characters become several, which count, too."""
+    return " ".join(fold(text[:MOST_CHARACTERS])[:MOST_CHARACTERS].split())
+
+
 def is_question(text: str) -> bool:
     """Whether a text reads as a question, not a search; the title of a work that reads like one is a search."""
-    folded = " ".join(fold(text[:MOST_CHARACTERS]).split())
+    folded = _folded(text)
     has_mark = folded.endswith("?")
     folded = folded.rstrip("?!. ")
     bare = _LEAD.sub("", folded)
@@ -148,7 +153,7 @@ def load_questions() -> None:
 
 def parse_question(text: str) -> Question:
     """The words of a question; any text can be parsed as one."""
-    folded = " ".join(fold(text[:MOST_CHARACTERS]).split())
+    folded = _folded(text)
     bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
     is_chinese = contains_chinese(bare)
     if is_chinese:
@@ -298,6 +303,10 @@ _BELOW = re.compile(
     r"\b(?:less|lighter|shorter|smaller|cheaper|lower|fewer|under|below|up to|at most|no more|max\S*)\b(?: than)?"
     r"[^0-9]{0,12}$|(?:小于|少于|低于|不到|不超过|轻于|短于|最多)\s?$"
 )
+_HOW_MANY_BEFORE = re.compile(r"how many $|多少$|几$")
+_LONGEST_COMPARISON = 60
+"""Characters before a quantity in which the words that compare with it are looked for: a question may have a thousand
+quantities."""
 _ABOVE = re.compile(
     r"\b(?:more|heavier|longer|taller|bigger|larger|higher|greater|over|above|at least|min\S*|exceed\S*)\b(?: than)?"
     r"[^0-9]{0,12}$|(?:大于|多于|高于|超过|至少|重于|长于)\s?$"
@@ -308,10 +317,12 @@ def _bound_of(bare: str) -> tuple[Bound | None, str]:
     """The quantity that a question compares with (the last one with a unit or a comparison), and the question without
     it."""
     for found in reversed(list(_QUANTITY.finditer(bare))):
-        before = bare[: found.start()]
-        if re.search(r"how many $|多少$|几$", before):
+        span = bare, max(0, found.start() - _LONGEST_COMPARISON), found.start()
+        if _HOW_MANY_BEFORE.search(*span):
             continue
-        operator = "<" if _BELOW.search(before) else ">" if _ABOVE.search(before) else "="
+        below = _BELOW.search(*span)
+        comparison = below or _ABOVE.search(*span)
+        operator = "<" if below else ">" if comparison else "="
         parsed = parse_quantity(found[0])
         if parsed is None and operator == "=":
             continue
@@ -319,6 +330,6 @@ def _bound_of(bare: str) -> tuple[Bound | None, str]:
         if parsed is None and len(read) != 1:
             continue
         unit, number = parsed or ("", float(read[0].number.lstrip("m") or 0))
-        before = (_BELOW if operator == "<" else _ABOVE).sub(" ", before) if operator != "=" else before
+        before = bare[: comparison.start()] + " " if comparison else bare[: found.start()]
         return Bound(operator, number, unit, found[0]), f"{before} {bare[found.end() :]}"
     return None, bare

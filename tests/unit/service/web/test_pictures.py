@@ -279,7 +279,7 @@ def test_wrong_metadata_writes_nothing_to_the_log() -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0" + (99).to_bytes(2, "little") + tags + bytes(4)
     script = "import sys; from retrieval.pictures import resize; resize(sys.stdin.buffer.read(), 160, 'webp')"
     content = encoded((40, 20), "WEBP", exif=exif)
-    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
     assert done.stderr == b""
 
 
