@@ -283,6 +283,18 @@ def verify_key(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit 
     return _verify_signed(key, stored, now) if key.startswith(_SIGNED_PREFIX) else _verify_plain(key, stored, now)
 
 
+def key_identity(key: str) -> str:
+    """The id of the key that a request names, not verified: that of its parent for a signed one. Its owner can sign any
+    number of these."""
+    if not key.startswith(_SIGNED_PREFIX):
+        return key.removeprefix(_PREFIX).partition("_")[0]
+    try:
+        payload = _to_bytes(key[:MOST_CHARACTERS].removeprefix(_SIGNED_PREFIX).partition(".")[0])
+        return msgspec.json.decode(payload, type=_KeyRestriction).key
+    except (ValueError, msgspec.MsgspecError):
+        return ""
+
+
 def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
     found = stored.get(key.removeprefix(_PREFIX).partition("_")[0])
     given = hashlib.sha256(key.encode()).hexdigest()

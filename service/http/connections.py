@@ -26,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from service.http.errors import RequestError, error_response
+from service.http.limits import address_group
 from service.http.middleware import EarlyRefusals
 from service.http.request import request_id
 from service.http.telemetry import CONNECTIONS_CLOSED
@@ -80,15 +81,16 @@ class ConnectionLimiter:
 
     def enter(self, address: str) -> bool:
         """Counts a new connection; returns whether it is within the limits."""
-        self._by_address.add(address, 1)
+        group = address_group(address)
+        self._by_address.add(group, 1)
         self._open[self._own] += 1
         if self.total > self.limits.total:
             return False
-        return self._by_address.total(address) <= self.limits.per_address or self._is_proxy(address)
+        return self._by_address.total(group) <= self.limits.per_address or self._is_proxy(address)
 
     def leave(self, address: str) -> None:
         """Removes a connection from the count."""
-        self._by_address.add(address, -1)
+        self._by_address.add(address_group(address), -1)
         self._open[self._own] -= 1
 
     def refusals_of(self, address: str) -> EarlyRefusals | None:

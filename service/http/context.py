@@ -346,8 +346,9 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     As long as no key exists, requests from this machine may do everything, and other requests nothing.
     """
     address = request.client.host if request.client else ""
-    CURRENT_CLIENT.set(Client(key, address))
-    shared.rates.count_address(address)
+    client = Client.of(key, address)
+    CURRENT_CLIENT.set(client)
+    shared.rates.count_address(client.address)
     if scope is Scope.WRITE:
         request.scope[EXTENSION]()
     if not shared.keys.exists:

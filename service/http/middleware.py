@@ -237,7 +237,7 @@ def _sender(scope: Scope) -> Client | None:
         return None
     kind, _, bearer = headers.get(b"authorization", b"").partition(b" ")
     keys = (bearer if kind.lower() == b"bearer" else b"", headers.get(b"x-api-key"), headers.get(b"x-algolia-api-key"))
-    return Client(
+    return Client.of(
         next((key.decode("latin-1") for key in keys if key), ""), scope["client"][0] if scope["client"] else ""
     )
 

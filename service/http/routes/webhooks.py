@@ -31,6 +31,7 @@ from service.engine.live import CurrentProducts
 from service.http.auth import Permit
 from service.http.context import Contextual, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
+from service.http.limits import address_group
 from service.http.schemas import RESPONSES, ChangesResponse
 
 router = WorkerRouter(writes=True, prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES)
@@ -55,7 +56,7 @@ def _signed_body(vendor: str, header: str) -> Callable[[Request, Contextual], Aw
     """A dependency that returns the raw body; raises RequestError without a secret (404) or valid signature (401)."""
 
     async def read(request: Request, context: Contextual) -> bytes:
-        context.shared.rates.count_address(request.client.host if request.client else "")
+        context.shared.rates.count_address(address_group(request.client.host if request.client else ""))
         secret: SecretStr = context.shared.webhook_secrets[vendor]
         if not secret.get_secret_value():
             raise RequestError(404, f"webhooks are not enabled; set service.{vendor}_secret")

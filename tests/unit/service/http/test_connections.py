@@ -246,6 +246,15 @@ def test_trusted_proxy_is_not_limited(proxies: tuple[str, ...], address: str, al
     assert [limiter.enter(address) for _ in range(3)] == [True, True, allowed]
 
 
+def test_an_ipv6_network_is_one_address() -> None:
+    limiter = ConnectionLimiter(ConnectionLimits(total=100, per_address=2))
+    assert [limiter.enter(f"2001:db8:1:2::{last}") for last in range(3)] == [True, True, False]
+    limiter.leave("2001:db8:1:2::9")
+    limiter.leave("2001:db8:1:2::8")
+    assert limiter.enter("2001:db8:1:2::7")
+    assert limiter.enter("2001:db8:1:3::1")
+
+
 @pytest.mark.parametrize("served", [replace(BOUNDS, total=1_000, per_address=1_000)], indirect=True)
 def test_stop_resets_no_new_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.app._QUEUE_SECONDS", 0.5)

@@ -6,13 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
 from service.http import limits as workers_module
+from service.http.auth import Scope, narrow_key, new_key
 from service.http.errors import RequestError
-from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
+from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, address_group, search_cost
 
 
 @pytest.fixture
@@ -94,6 +96,8 @@ def test_blocked_server_is_reported(monkeypatch: pytest.MonkeyPatch, held: threa
 
 
 HEAVY, LIGHT = Client("heavy", "192.0.2.1"), Client("light", "192.0.2.2")
+KEY = new_key("shop", (Scope.SEARCH,), now=datetime(2026, 12, 1, tzinfo=UTC))[0]
+"""Its owner signs any number of narrower ones without the server."""
 
 
 def begin(workers: WorkerThreads, client: Client, work: Callable[[], object]) -> asyncio.Task[object]:
@@ -107,6 +111,8 @@ def begin(workers: WorkerThreads, client: Client, work: Callable[[], object]) ->
         ([HEAVY], LIGHT),
         ([HEAVY], replace(HEAVY, address="192.0.2.3")),
         ([replace(HEAVY, address=f"192.0.2.{last}") for last in range(4, 14)], LIGHT),
+        ([Client.of(narrow_key(KEY, filters=f"price < {most}"), "192.0.2.1") for most in range(20)], LIGHT),
+        ([Client.of(KEY, f"2001:db8::{last:x}") for last in range(20)], Client.of(KEY, "192.0.2.2")),
     ],
 )
 def test_flood_of_one_client_takes_no_place_from_others(
@@ -130,6 +136,28 @@ def test_flood_of_one_client_takes_no_place_from_others(
     assert len(refused) == workers.refused == 20 - 8
     assert "other" in done[:2]
     workers.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one(address: str, group: str) -> None:
+    assert address_group(address) == group
+
+
+@pytest.mark.parametrize("key", ["", "sws_", "sws_e30.x", "sws_é", "sws_" + 5_000 * "A", "k1"])
+def test_a_key_that_is_none_names_nobody_else(key: str) -> None:
+    assert Client.of(key, "").key in ("", "k1")
 
 
 def test_batches_of_a_client_follow_one_another() -> None:
