@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,7 +103,8 @@ class Search:
         texts = [snapshot.analyzer.analyze(each) for each in distinct]
         self._effect = rules.effect(texts, where, time.time(), request.contexts) if rules else NOTHING
         spread = self._spread if request.diversity else None
-        lifts = (*self._effect.lifts, *(_optional(snapshot, each) for each in request.optional_filters))
+        optional = cache(partial(_optional, snapshot))  # one that counts several times is there as often
+        lifts = (*self._effect.lifts, *map(optional, request.optional_filters))
         self._least = snapshot.manifest.cutoff.known + stages.limits.cutoff * snapshot.manifest.background.deviation
         explore = partial(exploration.choose, snapshot, least=self._least) if exploration else None
         self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread, explore)

@@ -244,10 +244,10 @@ def _no_place() -> RequestError:
     return RequestError(503, "the server is overloaded; try again", retry_after=1)
 
 
-def search_cost(*, hits: int, page: int = 1, facets: int = 0, characters: int = 0) -> int:
+def search_cost(*, hits: int, page: int = 1, facets: int = 0, characters: int = 0, explained: bool = False) -> int:
     """The cost of a search, in searches with 20 hits: one more for each 50 hits, 5,000 positions of depth, 25 facets
-    and 1,000 characters, in fractions that are added up."""
-    return 1 + int(hits / 50 + page * hits / 5_000 + facets / 25 + characters / 1_000)
+    and 1,000 characters of text and filters, in fractions that are added up, and 5 more if hits are explained."""
+    return 1 + 5 * explained + int(hits / 50 + page * hits / 5_000 + facets / 25 + characters / 1_000)
 
 
 MOST_BATCH_HITS = 5_000

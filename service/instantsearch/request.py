@@ -241,6 +241,12 @@ class Refinements:
     areas: tuple[Area, ...] = ()
     """Areas, of which one must contain a place of the product."""
 
+    @property
+    def characters(self) -> int:
+        """The length of all of them."""
+        groups = (*self.facets, *self.numbers, *self.tags)
+        return len(self.expression) + sum(len(each) for group in groups for each in group)
+
 
 @dataclass(frozen=True, slots=True)
 class Around:
@@ -316,6 +322,12 @@ class ProtocolSearch:
     wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
+
+    @property
+    def characters(self) -> int:
+        """The length of its query and filters, which is what parsing them costs."""
+        optional = sum(len(each) for group in self.optional for each in group)
+        return len(self.query) + self.refinements.characters + optional
 
 
 def parse_search(payload: JsonObject) -> ProtocolSearch:

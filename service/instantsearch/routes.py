@@ -164,7 +164,7 @@ async def recommendations(indexes: IndexesToRecommend, request: Request, payload
         return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
 
     requests = objects(payload, "requests", _MOST_SEARCHES)
-    indexes.shared.charge(indexes.permit, len(requests))
+    indexes.shared.charge(indexes.permit, sum(map(_recommendation_cost, requests)))
     made = _of_indexes(indexes, requests, recommender)
     return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in made))
 
@@ -196,14 +196,22 @@ def browse(
     index: Index,  # noqa: ARG001
 ) -> BrowseResult:
     """Up to 1,000 of the records that pass the filters, and a cursor for the next ones."""
-    size = parse_search({"hitsPerPage": MAX_SIZE, **parse_cursor(payload).parameters}).size
-    context.charge(permit, search_cost(hits=size))
+    search = parse_search({"hitsPerPage": MAX_SIZE, **parse_cursor(payload).parameters})
+    context.charge(permit, search_cost(hits=search.size, characters=search.characters))
     return batch.browse(payload)
 
 
 @router.post("/indexes/{index}/facets/{facet}/query", summary="Values of a facet", openapi_extra=BODY)
-def facet_query(context: Contextual, batch: Batch, payload: Payload, index: Index, facet: str) -> FacetResult:  # noqa: ARG001
+def facet_query(
+    context: Contextual,
+    permit: MaySearch,
+    batch: Batch,
+    payload: Payload,
+    index: Index,  # noqa: ARG001
+    facet: str,
+) -> FacetResult:
     """The values of a facet that match the typed words."""
+    _charge(context.shared, permit, payload)
     return batch.facet_search(payload, facet)
 
 
@@ -241,10 +249,15 @@ def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:
     check_batch_hits(sum(each.size for each in searches), "hitsPerPage")
     windows = ((each, hit_window(each)) for each in searches)
     costs = (
-        search_cost(hits=window.size, page=window.page, facets=len(each.facets), characters=len(each.query))
+        search_cost(hits=window.size, page=window.page, facets=len(each.facets), characters=each.characters)
         for each, window in windows
     )
     shared.charge(permit, sum(costs))
+
+
+def _recommendation_cost(payload: JsonObject) -> int:
+    more = payload.get("queryParameters")
+    return search_cost(hits=0, characters=parse_search(more).characters if isinstance(more, dict) else 0)
 
 
 async def _run_all(shared: SharedParts, works: Iterable[Callable[[], T]]) -> Response:

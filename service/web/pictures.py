@@ -132,7 +132,7 @@ async def search_by_picture(
 ) -> Response:
     """The products that look most like a picture, whose file is the body: JPEG, PNG, WebP or GIF, of at most 40 million
     pixels and `service.body_bytes`. The type is recognised by the content, and nothing of it is kept."""
-    context.charge(permit, search_cost(hits=size) + _ENCODING_COST)
+    context.charge(permit, search_cost(hits=size, characters=len(filters)) + _ENCODING_COST)
     returned = context.returned_fields(permit, fields)
     pictures: Pictures = request.app.state.pictures
     small = await pictures.make_small(await request.body())

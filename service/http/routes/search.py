@@ -171,7 +171,8 @@ def _merged_hit(part: _Part, place: int, position: int) -> MergedHit:
 
 def _cost(body: SearchBody) -> int:
     hits, facets = body.size * body.per_group, len(body.facets) + len(body.ranges)
-    return search_cost(hits=hits, page=body.page, facets=facets, characters=len(body.text))
+    characters = sum(map(len, (body.text, body.filters, *body.optional_filters, *body.ranges)))
+    return search_cost(hits=hits, page=body.page, facets=facets, characters=characters, explained=body.explain)
 
 
 @search_router.get("/products/{product_id:path}/similar", summary="Similar products")
@@ -187,6 +188,7 @@ def similar(
 ) -> SimilarResponse:
     """The products that are nearest in meaning or viewed by the same shoppers, or whose pictures are nearest. The
     product itself is left out."""
+    context.charge(permit, search_cost(hits=size, characters=len(filters)))
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     where = context.narrow(permit, filters)
@@ -220,6 +222,7 @@ def related_products(
     fields: Fields = _ALL_FIELDS,
 ) -> RelatedProductsResponse:
     """The products that go with a product, or that shoppers choose instead of it, each with its relation."""
+    context.charge(permit, search_cost(hits=size, characters=len(filters)))
     returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     narrowed = context.narrow(permit, filters)
@@ -387,6 +390,7 @@ def recommend(
 ) -> RecommendResponse:
     """Products predicted by the serving user tower; without one, products similar to the last ones of the history;
     without a history, popular products."""
+    context.charge(permit, search_cost(hits=body.size, characters=len(body.filters)))
     returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
     history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)

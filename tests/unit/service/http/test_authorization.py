@@ -24,6 +24,8 @@ from service.settings import ServiceSettings
 from tests.services import local_client, made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
+LONG_FILTER = " OR ".join(f"id = {number:020}" for number in range(35))
+"""Of 1,000 characters, nearly."""
 
 
 def stored_key(*scopes: Scope, filters: str = "", expires: datetime | None = None) -> tuple[str, dict[str, StoredKey]]:
@@ -399,6 +401,13 @@ def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, m
         ("/v1/products/changes", {"operations": [{"delete": "nosuch"}] * 1_000}, 21),
         ("/v1/events", {"events": [{"kind": "click", "product_id": "x", "session": "s", "event_id": "e"}] * 1_000}, 21),
         ("/1/indexes/*/recommendations", {"requests": [{"model": "trending-items"}] * 20}, 20),
+        ("/v1/multi-search", {"searches": [{"q": "drill", "explain": True}] * 4}, 24),
+        ("/v1/search", {"q": "drill", "optional_filters": [LONG_FILTER] * 20}, 20),
+        ("/v1/multi-search", {"searches": [{"filters": 5 * f"{LONG_FILTER} OR " + LONG_FILTER}] * 3}, 20),
+        ("/v1/search", {"ranges": ["price:" + ",".join(f"{low}.{0:016}" for low in range(100))] * 10}, 20),
+        ("/1/indexes/a/query", {"optionalFilters": [["nosuch:" + "b" * 990] * 20]}, 20),
+        ("/1/indexes/a/facets/brand/query", {"facetFilters": [["nosuch:" + "b" * 990] * 9] * 2}, 18),
+        ("/1/indexes/a/browse", {"hitsPerPage": 1, "tagFilters": [["b" * 990] * 9] * 2}, 18),
     ],
 )
 def test_searches_and_hits_are_charged(
