@@ -269,12 +269,15 @@ class Ledger:
             return None
         now = self._clock()
         reason = self._reason(cursor, click, answer, offer, campaign, now)
+        # Where a budget is spent, nothing else keeps a shopper from clicking on one hit as often as they like.
+        seen = "SELECT 1 FROM entries WHERE answer = ? AND place = ? AND reason = ?"
+        is_new = not cursor.execute(seen, (answer, offer.place, ChargeReason.BUDGET)).fetchone()
         amount = offer.price if reason is ChargeReason.CHARGED else 0
         entry = (answer, offer.place, offer.campaign, offer.advertiser, click.product_id, offer.price, amount, reason)
         _append(cursor, now, (*entry, None, offer.bucket), (click.key, click.shopper, click.session))
         day = (day_of(now), offer.campaign, offer.advertiser, 0, 1, int(amount > 0), amount)
         cursor.execute(_ADD_DAY, day)
-        cursor.execute(_ADD_RATE, (offer.bucket, 0.0, int(reason in _COUNTED)))
+        cursor.execute(_ADD_RATE, (offer.bucket, 0.0, int(is_new and reason in _COUNTED)))
         return reason
 
     def _reason(

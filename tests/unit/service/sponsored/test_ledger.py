@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from retrieval.errors import CampaignError, StoreDamagedError
@@ -129,6 +130,16 @@ def test_no_budget_is_exceeded(ledger: Ledger) -> None:
     # 0.3 each of 1.0.
     assert found == [ChargeReason.CHARGED] * 3 + [ChargeReason.BUDGET] * 2
     assert ledger.spending().total["drills"] == 900_000
+
+
+def test_clicks_that_no_budget_pays_for_are_counted_once_for_each_hit(ledger: Ledger) -> None:
+    """The rate of clicks is part of what decides the next auctions, and no charge keeps a shopper from clicking."""
+    charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(3)))
+    charge(ledger, click(offer(), "q4"))
+    before = ledger.spending().rates.rates
+    found = charge(ledger, *(click(offer(), "q4", key=f"again {number}") for number in range(50)))
+    assert found == [ChargeReason.BUDGET] * 50
+    np.testing.assert_array_equal(ledger.spending().rates.rates, before)
 
 
 def test_one_shopper_is_charged_so_often_at_most(ledger: Ledger) -> None:
