@@ -49,7 +49,8 @@ _LOG_NAME = "requests"
 """Name of the log among what workers share."""
 _KEY_PATHS = f"{PREFIX}keys"
 """Paths whose bodies and responses are not logged, since they contain keys."""
-_SENT_KEY = re.compile(r'(apiKey"?\s*[:=]\s*"?)[^"&]+')
+_SECRET = re.compile(r'((?:apiKey|[uU]serToken)"?\s*[:=]\s*"?)[^"&]+')
+"""Keys and shoppers' tokens, which are not kept."""
 _SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
 _OPENING_SECONDS, _OPENING_LOOK_SECONDS = 1.5, 0.05
 """Seconds to wait for other workers to open a new index, and between checks; clients expect a response within 2 s."""
@@ -145,8 +146,8 @@ class RequestLog:
 
 
 def _logged_text(content: bytes) -> str:
-    """The beginning of a body, without keys."""
-    return _SENT_KEY.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
+    """The beginning of a body, without keys and shoppers' tokens."""
+    return _SECRET.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
 
 
 class LoggedRoute(APIRoute):
