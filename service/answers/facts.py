@@ -22,6 +22,7 @@ from service.answers.questions import (
     quantities_in,
     split_words,
 )
+from service.curation.relevance import without_fields
 
 _CORE: Mapping[str, str] = {
     "price": "price cost",
@@ -183,11 +184,7 @@ def _value_terms(shown: str) -> frozenset[str]:
 
 def facts_of(product: Product, hidden: Collection[str] = ()) -> list[Fact]:
     """The facts of a product, except fields that are `hidden`."""
-    return [fact for fact in _facts(product) if not _is_hidden(fact.field.name, hidden)]
-
-
-def _is_hidden(name: str, hidden: Collection[str]) -> bool:
-    return bool(hidden) and (name in hidden or f"attributes.{name}" in hidden or name.partition(".")[0] in hidden)
+    return list(_facts(without_fields(product, hidden) if hidden else product))
 
 
 def _facts(product: Product) -> Iterator[Fact]:

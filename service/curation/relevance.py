@@ -99,14 +99,16 @@ LIMITS = CandidateLimits()
 
 def without_fields(product: Product, hidden: Collection[str]) -> Product:
     """A product without hidden fields and attributes; a hidden attribute includes those of its object."""
-    names = {name.removeprefix("attributes.") for name in hidden}
     blank = {name: getattr(_BLANK, name) for name in hidden if hasattr(_BLANK, name)}
-    kept = {
-        name: value
-        for name, value in product.attributes.items()
-        if name not in names and name.partition(".")[0] not in names
-    }
+    kept = {name: value for name, value in product.attributes.items() if not is_hidden(name, hidden)}
     return replace(product, **{"attributes": kept, **blank})
+
+
+def is_hidden(name: str, hidden: Collection[str]) -> bool:
+    """Whether a field or attribute is hidden, or the object that it is of, as products and filters name it."""
+    name = name.removeprefix("attributes.")
+    names = {name, name.partition(".")[0]}
+    return not names.isdisjoint(hidden) or any(f"attributes.{each}" in hidden for each in names)
 
 
 _ALLOWED: Mapping[str, str] = {

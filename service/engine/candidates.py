@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
@@ -118,8 +118,11 @@ class LastStage(Protocol):
     def judges_relevance(self) -> bool:
         """Whether `Ranking.fit` is a probability of relevance."""
 
-    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
-        """The parts of the scores of the products at `rows` (n,), by row; raises ModelError on failure."""
+    def explain(
+        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
+    ) -> Mapping[int, Explanation]:
+        """The parts of the scores of the products at `rows` (n,), by row, without words that only `hidden` fields
+        have; raises ModelError on failure."""
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
         """Scores (c,) without bonuses; raises ModelError on failure."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,14 +19,21 @@ from retrieval.index.token_states import MOST_TOKENS
 from retrieval.records import Contribution, Explanation, Product, TermMatch
 from retrieval.store.products import encoder_text
 from retrieval.text.spans import token_words
+from service.curation.relevance import without_fields
 from service.engine.candidates import RankerCandidates
 from service.engine.snapshot import Snapshot
 
 
 def explain_hits(
-    snapshot: Snapshot, ranker: OnnxRanker, scored: RankerCandidates, text: str, rows: Rows
+    snapshot: Snapshot,
+    ranker: OnnxRanker,
+    scored: RankerCandidates,
+    text: str,
+    rows: Rows,
+    hidden: Collection[str] = (),
 ) -> Mapping[int, Explanation]:
-    """The parts of the scores of scored products among `rows` (n,), by row; `text` is the query.
+    """The parts of the scores of scored products among `rows` (n,), by row; `text` is the query. Words that
+    only `hidden` fields of a product have are left out.
 
     Raises ModelError if the ranker's graph fails.
     """
@@ -48,6 +55,10 @@ def explain_hits(
         row = int(scored.rows[place])
         product = snapshot.products[row]
         met = _matches(encoder, query, product, candidates, at) if encoder and query else ()
+        if hidden:
+            product = without_fields(product, hidden)
+            shown = encoder_text(product)
+            met = tuple(each for each in met if each.product_word in shown)
         unrelated = snapshot.manifest.background.mean
         named = snapshot.types.names_of(row, product).name
         hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at], named)

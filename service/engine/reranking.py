@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
 from contextlib import suppress
@@ -179,7 +179,9 @@ class Reranking:
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 
-    def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
+    def explain(
+        self, ranking: Ranking, text: str, rows: Rows, hidden: Collection[str] = ()
+    ) -> Mapping[int, Explanation]:
         """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the order is
         determined."""
         if ranking.scored is None:
@@ -187,7 +189,7 @@ class Reranking:
         # The runtime of graphs, which an engine without a ranker does not need.
         from service.engine.explain import explain_hits
 
-        return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows)
+        return explain_hits(self.snapshot, self.reranker.ranker, ranking.scored, text, rows, hidden)
 
     def score(self, candidates: Candidates) -> NDArray[np.float64]:
         """See `service.engine.candidates.LastStage`; the network runs in the calling thread."""

@@ -82,7 +82,8 @@ class Search:
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, if the text of
         the request is its correction; `completions` are the texts that it may become, itself first; `chosen` names the
-        category that shoppers choose from after it; `hidden` are fields that choices leave out."""
+        category that shoppers choose from after it; `hidden` are fields that choices and
+        explanations leave out."""
         self._snapshot = snapshot
         self._hidden = hidden
         self._stages = stages
@@ -386,7 +387,8 @@ class Search:
         if not self._query.explain or self._stages.last is None:
             return hits
         try:
-            explanations = dict(self._stages.last.explain(ranking, self._query.text, np.array(rows, np.int64)))
+            places = np.array(rows, np.int64)
+            explanations = dict(self._stages.last.explain(ranking, self._query.text, places, self._hidden))
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from retrieval.errors import FilterError, QueryError
 from retrieval.filters.ast import PLACES, And, Comparison, Filter, Not, Operator, Or, Value, Within, format_filter
 from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
+from service.curation.relevance import is_hidden
 from service.engine.request import MAX_OPTIONAL_FILTERS
 from service.instantsearch.request import AnyOf, Refinements
 
@@ -72,10 +73,11 @@ class ProtocolAttribute:
 class AttributeCatalog:
     """The attributes of one catalog."""
 
-    def __init__(self, catalog: FieldCatalog, faceting: tuple[str, ...] = ()) -> None:
-        """`faceting` are the facets of "*", by default a selection of common ones."""
+    def __init__(self, catalog: FieldCatalog, faceting: tuple[str, ...] = (), hidden: Collection[str] = ()) -> None:
+        """`faceting` are the facets of "*", by default a selection of common ones that are not `hidden`."""
         self._catalog = catalog
         self._faceting = faceting
+        self._hidden = hidden
 
     def find(self, name: str) -> ProtocolAttribute | None:
         """The attribute of a name; None if no product has it, or if it is text that cannot be filtered."""
@@ -102,7 +104,7 @@ class AttributeCatalog:
         that the store has set."""
         if self._faceting:
             return self._faceting
-        fields = self._catalog.fields
+        fields = {name: info for name, info in self._catalog.fields.items() if not is_hidden(name, self._hidden)}
         common = sorted(
             (info for name, info in fields.items() if name.startswith("attributes.")),
             key=lambda info: (-info.products, info.name),

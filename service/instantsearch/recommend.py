@@ -198,7 +198,7 @@ class Recommender:
         found = self._trending(replace(request, size=_MOST), _MOST)
         worth: defaultdict[str, float] = defaultdict(float)
         for product, score in found.products:
-            for value in _values(product_record(product), request.facet):
+            for value in _values(product_record(self._hooks.show(product)), request.facet):
                 worth[value] += score or 1.0
         highest = max(worth.values(), default=1.0)
         ranked = sorted(worth.items(), key=lambda each: (-each[1], each[0]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -81,6 +81,8 @@ class Hooks:
     """Parameters of searches that do not have them."""
     faceting: tuple[str, ...] = ()
     """The facets of "*"; empty for a selection of common ones."""
+    hidden: Collection[str] = ()
+    """The fields hidden from the request's key."""
 
 
 def parse_body(body: bytes) -> JsonObject:

@@ -91,6 +91,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
         show=partial(context.shown, permit),
         defaults=settings.defaults,
         faceting=settings.facets,
+        hidden=context.hidden_from(permit),
     )
 
 

@@ -116,7 +116,7 @@ class SearchBatch:
         self._engine = engine
         self._hooks = hooks
         self._fields = engine.visible(hooks.narrow("")).fields
-        self._attributes = AttributeCatalog(self._fields, hooks.faceting)
+        self._attributes = AttributeCatalog(self._fields, hooks.faceting, hooks.hidden)
         self._filters = FilterTranslator(self._attributes)
         self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
         self._matchers: dict[str, Matcher] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from retrieval.errors import SettingError
 from retrieval.filters.schema import FieldCatalog, FieldInfo
+from service.curation.relevance import is_hidden
 from service.http.context import Contextual, ServiceContext
 from service.http.errors import RequestError
 from service.http.schemas import matches_tag, tagged_response
@@ -65,7 +66,8 @@ async def facts(context: Contextual, request: Request) -> Response:
     _check_page_key(context, request)
     snapshot = context.engine.snapshot
     state = request.app.state
-    facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
+    hidden = context.engine.relevance.served.hidden
+    facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
     look: StoreLook = state.look
     return tagged_response(
         request, StoreFacts(state.page_key, facets, sorts, look.facts, look.pictures, context.engine.has_pictures)
@@ -275,15 +277,18 @@ class StoreFacts:
     """Whether products can be found by a picture."""
 
 
-def used_fields(catalog: FieldCatalog, products: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields to count and the fields to sort by in a catalog of `products` products: the text attributes that most
-    of them have are facets."""
+def used_fields(
+    catalog: FieldCatalog, products: int, hidden: Collection[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields to count and the fields to sort by in a catalog of `products` products, without those that are
+    `hidden`: the text attributes that most of them have are facets."""
 
     def is_used(name: str) -> bool:
-        return name in catalog.fields and catalog.fields[name].products > 0
+        return name in catalog.fields and catalog.fields[name].products > 0 and not is_hidden(name, hidden)
 
     def is_facet(info: FieldInfo) -> bool:
-        return info.name.startswith("attributes.") and info.is_textual and info.products >= _LEAST_SHARE * products
+        is_common = info.is_textual and info.products >= _LEAST_SHARE * products
+        return info.name.startswith("attributes.") and is_common and not is_hidden(info.name, hidden)
 
     attributes = sorted(filter(is_facet, catalog.fields.values()), key=lambda info: -info.products)
     names = tuple(info.name for info in attributes[:_MOST_ATTRIBUTES])

@@ -80,6 +80,23 @@ def test_hidden_fields_are_no_facts() -> None:
     assert "brand" in names
 
 
+@pytest.mark.parametrize(
+    ("hidden", "secret"),
+    [("attributes.size", "40 cm"), ("size", "40 cm"), ("identifiers", "QX-11"), ("rating_count", "4,711")],
+)
+def test_what_a_product_is_sent_without_is_no_fact(hidden: str, secret: str) -> None:
+    sized = Product(
+        "p",
+        "Shelf",
+        attributes={"size.width": "40 cm"},
+        identifiers={"sku": ("QX-11",)},
+        rating=4.5,
+        rating_count=4_711,
+    )
+    texts = [" ".join(fact.text for fact in facts_of(sized, of)) for of in ((), (hidden,))]
+    assert [secret in each for each in texts] == [True, False]
+
+
 def test_sentences_are_verbatim() -> None:
     assert sentences_of("Holds 1.5 l. Made in the U.S. for all!\n好用。不贵") == (
         "Holds 1.5 l.",

@@ -253,3 +253,22 @@ def test_three_strongest_matches_are_shown() -> None:
     )
     described = DESCRIPTIONS[Factor.WORDS][1](dataclasses.replace(hit_of(has_states=1), matches=met))
     assert described == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"
+
+
+def test_words_of_hidden_fields_are_not_named(explaining: SearchEngine) -> None:
+    def strangers() -> set[str]:
+        """The words that explanations name and titles, brands and categories lack."""
+        page = explaining.search("keyless gearbox for wood and metal", size=50, explain=True)
+        found = ((hit.product, match.product_word) for hit in page.hits for match in explanation_of(hit).matches)
+        named = {(word, f"{each.title} {each.brand} {' '.join(each.category)}") for each, word in found}
+        return {word for word, shown in named if word not in shown}
+
+    assert strangers()
+    explaining.relevance.put(Relevance(hidden=("description", "rating")))
+    try:
+        assert not strangers()
+        page = explaining.search("keyless gearbox for wood and metal", explain=True)
+        described = {by_name(hit)["rating"].value for hit in page.hits}
+        assert described == {"none yet"}
+    finally:
+        explaining.relevance.put(Relevance())

@@ -428,11 +428,36 @@ def test_hidden_fields_are_sent_to_administrators_alone(live: SearchEngine, root
             assert "Torvald" in seen, path
             assert "kettle" in unseen.lower()
             assert "Torvald" not in unseen, path
+        # Neither of these is requested by the name of a facet.
+        shopper = {"x-algolia-api-key": page["X-API-Key"]}
+        trending = {"model": "trending-facets", "facetName": "brand", "queryParameters": {"filters": "brand:Torvald"}}
+        offered = client.post(
+            f"{INDEX}/query", json={"query": "enamel kettle", "facets": ["*"]}, headers=shopper
+        ).json()
+        proposed = client.post("/1/indexes/*/recommendations", json={"requests": [trending]}, headers=shopper).json()
+        facts = client.get("/assets/store.json").json()
+        assert not {"brand", "cost"} & offered["facets"].keys()
+        assert "price" in offered["facets"]
+        assert proposed["results"][0]["hits"] == []
+        assert ("brand" in facts["facets"], "price" in facts["facets"]) == (False, True)
         typed = {"q": live.search("drill").hits[0].product.title[:30]}
         suggested = (client.get("/v1/suggest", params=typed, headers=each).json()["products"] for each in (admin, page))
         assert [bool(each[0]["product"]["brand"]) for each in suggested] == [True, False]
         refused = client.put(f"{INDEX}/settings", json={"unretrievableAttributes": ["name"]}, headers=key)
         assert (refused.status_code, "title" in refused.json()["message"]) == (400, True)
+
+
+def test_the_log_names_no_shopper_and_no_key(client: TestClient) -> None:
+    named = {"userToken": "ann-token", "authenticatedUserToken": "ann-account", "objectIDs": ["nosuch"]}
+    event = {"eventType": "click", "eventName": "c", "index": "a", **named}
+    client.post("/1/events", json={"events": [event]})
+    client.post(
+        f"{INDEX}/query", json={"params": "query=lamp&userToken=ann-packed&apiKey=sw_ann", "userToken": "ann-1"}
+    )
+    found = client.get("/1/logs").json()["logs"]
+    assert "query=lamp" in found[0]["query_body"]
+    assert "ann-" not in str(found)
+    assert "sw_ann" not in str(found)
 
 
 def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestClient) -> None:
