@@ -68,24 +68,24 @@ if TYPE_CHECKING:
     from service.http.otlp import OpenTelemetry
 
 DRAIN_SECONDS = 30
-"""Time for requests in progress after the signal to stop."""
+"""Seconds for requests in progress after the signal to stop."""
 _SWITCH_SECONDS = 0.0005
-"""For which the thread that accepts and refuses requests waits for Python's lock while searches run, several times for
-each request. The default is ten times as much."""
+"""Seconds that the thread which accepts and refuses requests waits for Python's lock while searches run, several times
+for each request. The default is ten times as long."""
 _COLLECTIONS = (2_000, 10, 5_000)
-"""Thresholds of Python's garbage collector. It stops all threads, for a second where it looks at the objects of 20,000
-changed products: it seldom looks at old ones, and reference counts free nearly all that there is to free."""
+"""Thresholds of Python's garbage collector. A collection stops all threads, for a second if it examines the objects of
+20,000 changed products, so old objects are rarely examined; reference counts free nearly everything."""
 _QUEUE_SECONDS = 0.5
-"""Time to accept the connections whose clients connected before the server stopped listening."""
+"""Seconds to accept the connections whose clients connected before the server stopped listening."""
 _KEEP_ALIVE_SECONDS = 65
-"""Longer than the 60 seconds that load balancers and clients keep an idle connection by default. The side that closes
-first may do so while the other is sending, and only the client knows that it is not."""
+"""Longer than the 60 seconds for which load balancers and clients keep an idle connection by default. The side that
+closes first may do so while the other is sending, and only the client knows that it is not sending."""
 _LEAST_COMPRESSED = 1_000
-"""Bytes of a response."""
+"""Minimum size in bytes of a response that is compressed."""
 _TURN_FILE = ".tasks.lock"
-"""In a directory of indexes: the lock of the task that runs as a command."""
+"""Lock file, in a directory of indexes, of the task that runs as a command."""
 _OTHER_FILES = 1_000
-"""Open files of the process that are not connections."""
+"""Number of open files of the process that are not connections."""
 _ROUTERS = (
     health.router,
     pictures.router,
@@ -125,14 +125,14 @@ def create_app(
     """An ASGI application for an engine, which the caller closes after the application has ended, or for all indexes of
     a directory.
 
-    `sourced` are all settings of the process, which the settings route shows; `group` are the workers of the service,
-    where it has several. Any ASGI server can run it.
+    `sourced` are all settings of the process, for the settings route; `group` are the workers of the service, if it has
+    several. Any ASGI server can run it.
     """
     group = group or WorkerGroup()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # In the background: nobody who searches waits for it.
+        # In the background, so that no search waits for it.
         threading.Thread(target=load_questions, name="load-questions", daemon=True).start()
         following = [asyncio.create_task(health.follow_notices(app))]
         if group.count > 1:
@@ -182,7 +182,7 @@ def create_app(
         app.state.page_key = settings.page_key
         app.state.look = pages.read_look(sourced.settings.store)
         routers.append(pages.router)
-    # As they are: `include_router` builds each route, with the schemas of its parameters, once more.
+    # Unchanged: `include_router` would build each route, with the schemas of its parameters, a second time.
     app.router.routes.extend(route for router in routers for route in router.routes)
     handle_errors(app)
     _add_middleware(app, settings, tracing)
@@ -234,13 +234,13 @@ def _open_indexes(
 
 
 def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: ServiceSettings) -> None:
-    """Makes an index without products, with the encoder of the settings or of the default index."""
-    from indexer.build import create_index  # what a service does without until then
+    """Creates an index without products, with the encoder of the settings or of the default index."""
+    from indexer.build import create_index  # not needed by a service before that
 
     engines = [each.engine for each in sorted(indexes.opened, key=lambda each: each.name != settings.default_index)]
     by_default = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
     name = resolve_model_name(settings.encoder) if settings.encoder else by_default
-    # From the directory of an index that serves: that of a shared encoder may be of an index which is gone.
+    # From the directory of a serving index: a shared encoder may belong to an index that no longer exists.
     folders = (
         Store(each.root).encoders / each.manifest.encoder for each in engines if each.manifest.encoder_name == name
     )
@@ -249,7 +249,7 @@ def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: Se
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
-    """The last one added sees a request first."""
+    """Adds middleware; the last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     all_bodies = max(settings.body_bytes, settings.bodies_bytes // app.state.shared.group.count)
     limits = RequestLimits(
@@ -260,7 +260,7 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
         RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing, check_room=check_room
     )
     if settings.origins:
-        # Around it, so that pages of these origins can read why a request was refused.
+        # Outermost, so that pages of these origins can read why a request was refused.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
@@ -274,11 +274,11 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
 
 @dataclass(frozen=True, slots=True)
 class WorkerPart:
-    """What makes a server a worker of a group."""
+    """Makes a server a worker of a group."""
 
     group: WorkerGroup
     listeners: Sequence[socket.socket]
-    """Sockets that all workers accept connections from."""
+    """Sockets from which all workers accept connections."""
     on_start: Callable[[], None]
     """Called when the worker accepts connections."""
 
@@ -286,8 +286,8 @@ class WorkerPart:
 def serve(
     source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0, worker: WorkerPart | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, as one process or as a worker. For `notice` seconds after it, the server still
-    answers but is not ready.
+    """Serves until SIGTERM or SIGINT, as one process or as a worker. For `notice` seconds after the signal, the server
+    still answers but reports that it is not ready.
 
     Raises SettingError if it would listen on a public address without a key.
     """
@@ -313,10 +313,10 @@ def serve(
 
 
 def check_address(root: Path, settings: ServiceSettings) -> None:
-    """Raises SettingError for a public address while there is no key."""
+    """Raises SettingError for a public address if there is no key."""
     if not KeyFile(settings.keys or root / KEYS_FILE).exists and not is_loopback(settings.host):
         raise SettingError(
-            f"service.host is {settings.host}, which others reach, and there is no key: make one first "
+            f"service.host is {settings.host}, which is public, and there is no key: create one first "
             f"(shelfwise keys create {root} web --scope search), or serve 127.0.0.1"
         )
 
@@ -386,7 +386,7 @@ class WorkerServer(DrainingServer):
         self._worker.on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Accepts what is queued, as the other workers do, then ends all connections."""
+        """Accepts queued connections, as other workers do, then closes all connections."""
         await asyncio.sleep(_QUEUE_SECONDS)
         for each in self._acceptors:
             await each.close()
@@ -422,7 +422,7 @@ def open_tracing(endpoint: str) -> OpenTelemetry:
 
 
 def raise_file_limit(wanted: int) -> None:
-    """Raises the limit of open files, connections among them, as far as the process may."""
+    """Raises the limit of open files, including connections, as far as the process may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -430,7 +430,7 @@ def raise_file_limit(wanted: int) -> None:
 
 
 def configure_logs(worker: int | None = None) -> None:
-    """Logs one JSON object a line to standard error, uvicorn's log included; in a worker with its number."""
+    """Logs one JSON object per line to standard error, including uvicorn's log; in a worker, with its number."""
 
     def add_worker(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
         return event if worker is None else {**event, "worker": worker}

@@ -59,16 +59,16 @@ _TABLES: dict[str, Callable[[Path], object]] = {
     POPULAR_QUERIES_FILE: read_popular_queries,
     PROPOSALS_FILE: read_proposals,
 }
-"""Files that each refresh writes beside the derived tables."""
+"""Files that each refresh writes in addition to the derived tables."""
 _MOST_REPORT_BYTES = 1 << 30
 _RESTORE = "restore it from a backup"
 
 
 def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
-    """Each damaged file that belongs to no version, relative to the directory, and what is wrong and what to do.
+    """Each damaged file that belongs to no version, relative to the directory, with the problem and the remedy.
 
-    SQLite keeps no checksums: of its files the structure is checked, of documents that their history leads to them, of
-    the charges of sponsored hits their chain of hashes, and of events the checksum of each.
+    SQLite stores no checksums: its files are checked for structure, documents for agreement with their history, charges
+    of sponsored hits for their chain of hashes, and events for their checksums.
     """
     root = store.root
     for path in sorted(root.glob("*.sqlite")):
@@ -102,13 +102,13 @@ def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tu
 
 
 def _check_pointer(models: ModelStore[Any, Any]) -> None:
-    """Raises ValueError where the pointer names a model that does not exist."""
+    """Raises ValueError if the pointer names a model that does not exist."""
     if (name := models.current()) and name not in models.names():
-        raise ValueError(f"it names {name}, which is not there; let another one serve: shelfwise models rollback")
+        raise ValueError(f"it names {name}, which does not exist; make another one serve: shelfwise models rollback")
 
 
 def _check_sqlite(path: Path) -> None:
-    """Raises StoreDamagedError where SQLite finds damage; a file that does not exist has none."""
+    """Raises StoreDamagedError if SQLite finds damage; a file that does not exist is not damaged."""
     if not path.exists():
         return
     try:
@@ -122,7 +122,7 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _check_events(path: Path) -> None:
-    """Raises StoreDamagedError where SQLite finds damage, or an event has changed."""
+    """Raises StoreDamagedError if SQLite finds damage, or if an event has changed."""
     _check_sqlite(path)
     if found := find_damage(path):
         raise StoreDamagedError(f"{path} is damaged ({found}); {_RESTORE}")
@@ -152,7 +152,7 @@ def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _check_seal(folder: Path, cure: str) -> None:
-    """Raises ValueError where a sealed folder holds other files than it was sealed with."""
+    """Raises ValueError if a sealed folder does not contain the files with which it was sealed."""
     try:
         for name, entry in read_seal(folder).items():
             if problem := sealed_problem(folder / name, entry):
@@ -162,7 +162,7 @@ def _check_seal(folder: Path, cure: str) -> None:
 
 
 def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
-    """The quality report of the last rebuild is a copy of its version's."""
+    """The quality report of the last rebuild must be a copy of its version's."""
     entries = {entry.xxh3 for manifest in store.manifests() for entry in manifest.files.values()}
     for name in (QUALITY_FILE, Path(QUALITY_FILE).with_suffix(".html").name):
         path = store.root / name

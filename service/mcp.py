@@ -1,4 +1,4 @@
-"""An MCP server over stdio: read-only tools by which an AI assistant searches an index.
+"""An MCP server over stdio: read-only tools with which an AI assistant searches an index.
 
 Protocol: https://modelcontextprotocol.io/specification. The tools are described in docs/mcp.md.
 """
@@ -48,8 +48,8 @@ _MOST_LISTED = 200
 _CHOICES = 3
 _FILTERS = "A filter, such as: price < 100 AND brand IN (Bosch, Makita) AND NOT availability = out_of_stock"
 _INSTRUCTIONS = (
-    "Searches the catalog of a web store. Call facets without arguments once: it lists the fields that filters use. "
-    "Name products to people by title and price, and to these tools by id."
+    "Searches the catalog of a web store. Call facets without arguments once to list the fields for filters. "
+    "Refer to products by title and price for people, and by id for these tools."
 )
 
 
@@ -62,15 +62,15 @@ class Arguments(RequestBody):
 class ListArguments(Arguments):
     """A list of products."""
 
-    size: int = Field(10, ge=1, le=_MOST_HITS, description="The most products to return.")
+    size: int = Field(10, ge=1, le=_MOST_HITS, description="Maximum number of products.")
 
 
 class SearchArguments(ListArguments):
     """A search."""
 
-    query: str = Field("", max_length=_MOST_TEXT, description="The words of a shopper; empty for all products.")
+    query: str = Field("", max_length=_MOST_TEXT, description="A shopper's query; empty for all products.")
     page: int = Field(1, ge=1, le=_MOST_PAGE, description="Page number, from 1.")
-    sort: Name = Field("", description='A field of numbers, "-" before it for descending, instead of relevance.')
+    sort: Name = Field("", description='Numeric field to sort by, "-" before it for descending; else relevance.')
     facets: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields whose values to count over all hits.")
 
 
@@ -79,13 +79,13 @@ class FacetsArguments(Arguments):
 
     fields: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields to count; empty lists all fields.")
     query: str = Field("", max_length=_MOST_TEXT, description="Count only the hits of this query.")
-    values: int = Field(20, ge=1, le=_MOST_VALUES, description="The most values of a field.")
+    values: int = Field(20, ge=1, le=_MOST_VALUES, description="Maximum number of values of a field.")
 
 
 class ProductArguments(RequestBody):
     """One product."""
 
-    id: ProductId = Field(description="The product's id, as in a hit.")
+    id: ProductId = Field(description="Id of the product, as in a hit.")
 
 
 class SimilarArguments(ListArguments, ProductArguments):
@@ -96,7 +96,7 @@ class RelatedArguments(SimilarArguments):
     """Products related to one."""
 
     kind: RelatedKind = Field(
-        "goes_with", description="goes_with: complements, accessories, what fits, parts; substitute: chosen instead."
+        "goes_with", description="goes_with: complements, accessories, fitting products, parts; substitute: others."
     )
 
 
@@ -104,19 +104,19 @@ class AnswerArguments(RequestBody):
     """A question."""
 
     question: str = Field(min_length=1, max_length=_MOST_TEXT, description="A question of a shopper.")
-    product_id: str = Field("", max_length=_MOST_TEXT, description="The product that it is about, by id.")
-    about_type: Name = Field("", description="The type of product that it is about.")
+    product_id: str = Field("", max_length=_MOST_TEXT, description="Id of the product that it is about.")
+    about_type: Name = Field("", description="Type of product that it is about.")
 
 
 class RecommendArguments(RecommendBody):
-    """A shopper to recommend for."""
+    """A shopper, for whom to recommend products."""
 
-    size: int = Field(10, ge=1, le=_MOST_HITS, description="The most products to return.")
+    size: int = Field(10, ge=1, le=_MOST_HITS, description="Maximum number of products.")
 
 
 @dataclass(frozen=True, slots=True)
 class ProductSummary:
-    """The fields of a product that tell it from others in a list."""
+    """The fields of a product that distinguish it in a list."""
 
     id: str
     title: str
@@ -138,46 +138,46 @@ class ProductList:
     """The hits of a tool."""
 
     total: int
-    """Of all pages."""
+    """Number of hits on all pages."""
     hits: Sequence[ProductSummary]
     nearest: Sequence[ProductSummary] = ()
-    """Where there are none or few: other products close in meaning."""
+    """If there are no or few hits: other products close in meaning."""
     searched_for: str = ""
     """The correction that was searched for instead of a misspelled query."""
     facets: Mapping[str, Facet] = field(default_factory=dict)
     choices: Sequence[Choice] = ()
-    """Fields that narrow a broad query best: the filter of each value finds as many hits as its count says."""
+    """Fields that narrow a broad query best; each value has its filter and number of hits."""
     incomplete: Sequence[str] = ()
     """Stages of the search that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogField:
-    """A field that filters and facets may use."""
+    """A field for filters and facets."""
 
     name: str
     kinds: Sequence[str]
     products: int
-    """The number of products that have it."""
+    """Number of products that have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldList:
-    """The fields of a catalog, those of the most products first."""
+    """The fields of a catalog, most frequent first."""
 
     total: int
     fields: Sequence[CatalogField]
 
 
 class CatalogTools:
-    """The tools over one engine. Products are without the fields that relevance settings hide."""
+    """The tools over one engine. Products lack the fields that relevance settings hide."""
 
     def __init__(self, engine: SearchEngine) -> None:
         self._engine = engine
 
     def search(self, given: SearchArguments) -> ProductList:
-        """Search products by words, filters and order. Hits have id, title, brand, category, price, availability and
-        rating; call product for the rest."""
+        """Search products by words, filters and sort order. Hits have id, title, brand, category, price, availability
+        and rating; call product for the rest."""
         options: Mapping[str, Any] = {"filters": given.filters, "sort": given.sort, "facets": given.facets}
         choices = _CHOICES if given.page == 1 else 0
         return self._list(
@@ -185,8 +185,8 @@ class CatalogTools:
         )
 
     def facets(self, given: FacetsArguments) -> Mapping[str, Facet] | FieldList:
-        """List the fields of the catalog with their kinds, or, with fields, count the values of these over all hits
-        of a query and a filter. Filters take the names and values that it returns."""
+        """List the fields of the catalog with their kinds or, with fields, count the values of these over all hits of a
+        query and a filter. Use the returned names and values in filters."""
         if given.fields:
             options: Mapping[str, Any] = {"facets": given.fields, "facet_values": given.values}
             return self._engine.search(given.query, size=0, filters=given.filters, **options).facets
@@ -199,25 +199,25 @@ class CatalogTools:
         return without_fields(self._engine.product(given.id), self._engine.relevance.served.hidden)
 
     def similar(self, given: SimilarArguments) -> ProductList:
-        """Find the products most similar to one."""
+        """Find the products most similar to a product."""
         return self._list(self._engine.similar(given.id, size=given.size, filters=given.filters))
 
     def related(self, given: RelatedArguments) -> ProductList:
-        """Find the products that go with one (complements, accessories, what fits it, parts), or that shoppers choose
-        instead of it."""
+        """Find the products that go with a product (complements, accessories, fitting products, parts), or that
+        shoppers choose instead of it."""
         page = self._engine.relations.of(given.id, kind=given.kind, size=given.size, filters=given.filters)
         return self._list(page)
 
     def recommend(self, given: RecommendArguments) -> ProductList:
-        """Recommend products for a shopper by what they viewed, put into the cart or bought, oldest first; without a
-        history the most popular products."""
+        """Recommend products for a shopper by past views, carts and purchases, oldest first; without a history, the
+        most popular products."""
         history = [each.to_past_act() for each in given.history]
         options: Mapping[str, Any] = {"filters": given.filters, "include_seen": given.include_seen}
         return self._list(self._engine.recommend(history, size=given.size, **options))
 
     def answer(self, given: AnswerArguments) -> Answer:
-        """Answer a question about a product, a type of product or the store by quotes of the store's own texts, with
-        their source. Where the status is not_said, no text says it: report that, and do not guess."""
+        """Answer a question about a product, a type of product or the store with quotes of the store's own texts and
+        their source. If the status is not_said, no text answers it: report that, and do not guess."""
         hidden = self._engine.relevance.served.hidden
         about = QuestionSubject(product_type=given.about_type)
         return self._engine.answer(given.question, given.product_id or None, about, hidden=hidden)
@@ -241,8 +241,8 @@ class CatalogTools:
 def catalog_server(engine: SearchEngine) -> Server[Any]:
     """An MCP server with the tools search, facets, product, similar, related, recommend and answer over an engine.
 
-    A wrong argument, and any other ShelfwiseError, is a result with `is_error` and a message that names the argument;
-    an unknown tool is an error of the protocol.
+    An invalid argument, and any other ShelfwiseError, is a result with `is_error` and a message that names the
+    argument; an unknown tool is a protocol error.
     """
     tools = CatalogTools(engine)
     table: Mapping[str, tuple[type[RequestBody], Callable[[Any], object]]] = {
@@ -299,7 +299,7 @@ def _refusal(message: str) -> CallToolResult:
 
 
 def serve_stdio(engine: SearchEngine) -> None:
-    """Answers the client at standard input and output until it closes them."""
+    """Answers the client on standard input and output until it closes them."""
     server = catalog_server(engine)
 
     async def run() -> None:

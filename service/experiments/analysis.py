@@ -35,7 +35,7 @@ Document = dict[str, Any]
 
 
 def report_document(report: ExperimentReport) -> Document:
-    """A report; the experiment as it was put."""
+    """The JSON document of a report, with the experiment as it was added."""
     made: Document = msgspec.to_builtins(report)
     return made | {"experiment": experiment_document(report.experiment)}
 
@@ -47,7 +47,7 @@ OVER = {
     Goal.CARTS: ("carts", "shoppers"),
     Goal.PURCHASES: ("purchases", "shoppers"),
 }
-"""Which sum over which a figure is."""
+"""The numerator and denominator of each measure."""
 BETTER_LESS = frozenset({Goal.EMPTY, Goal.ABANDONED})
 _IDS = {"query_id": pl.String, "variant": pl.String, "first": pl.Int32, "teams": pl.String}
 _MADE_ON = ("click", "cart", "purchase")
@@ -56,19 +56,19 @@ _TELLING = ("query", "impression")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitOutcomes:
-    """Of a split."""
+    """Outcomes of a split."""
 
     shoppers: pl.DataFrame
-    """One row a shopper (`who`) and variant: searches, clicked, empty, abandoned, carts, purchases, shoppers (1)."""
+    """One row per shopper (`who`) and variant: searches, clicked, empty, abandoned, carts, purchases, shoppers (1)."""
     units: dict[str, int]
-    """For how many units each variant was drawn."""
+    """Number of units assigned to each variant."""
 
 
 def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment, key: bytes) -> SplitOutcomes:
-    """The outcomes of each variant, of events without bots'; `sessions` has session_number and session.
+    """The outcomes of each variant, from events without bots; `sessions` has session_number and session.
 
-    A search is all that a session asked with one text, further pages and reloads included. It is abandoned where
-    nothing was clicked, put into the cart or bought from it, and the shopper did not search again in other words.
+    A search is everything that a session requested with one text, including further pages and reloads. It is abandoned
+    if nothing on it was clicked, put into the cart or bought, and the shopper did not search again in other words.
     """
     named = pl.col("variant").is_in([variant.name for variant in experiment.variants])
     answers = _answers(events, _ids(events, experiment.id, key).filter(named))
@@ -87,8 +87,8 @@ def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
 
 
 def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> pl.DataFrame:
-    """The outcomes of interleaved lists, one row a shopper (`who`): searches, wins of the second list, losses, ties. A
-    search with clicks is won by the list whose products were clicked more."""
+    """The outcomes of interleaved lists, one row per shopper (`who`): searches, wins of the second list, losses, ties.
+    A search with clicks is won by the list whose products were clicked more."""
     answers = _answers(events, _ids(events, experiment.id, key).filter(pl.col("teams") != ""))
     shown = events.filter((pl.col("kind") == "impression") & pl.col("position").is_not_null())
     placed = shown.select("query_id", "product_id", "position").unique(["query_id", "product_id"], keep="any")
@@ -113,7 +113,7 @@ def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> 
 
 
 def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
-    """The query ids that say, signed, that their search took part, with what they say of it."""
+    """The signed query ids whose search took part, with their marks."""
     marked = events.filter(pl.col("query_id").str.contains(f"~{experiment}", literal=True))
     rows = [
         (query_id, part.variant, None, "") if isinstance(part, SplitMark) else (query_id, "", part.first, part.teams)
@@ -125,8 +125,8 @@ def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
 
 
 def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
-    """One row a query id that was asked or shown: who, session, need, text (normalised; empty of what was browsed),
-    asked (when, last), results, impressions, and what the id says."""
+    """One row per query id that was requested or shown: who, session, need, text (normalised; empty for browsing),
+    asked (when, last), results, impressions, and the marks of the id."""
     reported = events.filter(pl.col("kind").is_in(_TELLING)).join(ids, on="query_id", how="semi", maintain_order="left")
     reported = reported.sort("time", maintain_order=True)
     is_query = pl.col("kind") == "query"
@@ -145,7 +145,7 @@ def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
 
 
 def _done(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """How often answers were clicked, and carted and bought from; by query id."""
+    """The numbers of clicks, carts and purchases of answers, by query id."""
     acts = attribute_to_answers(events).filter(pl.col("kind").is_in(_MADE_ON))
     acts = acts.join(answers, on="query_id", how="semi")
     counts = [(pl.col("kind") == kind).sum().cast(pl.Int64).alias(kind) for kind in _MADE_ON]
@@ -177,14 +177,14 @@ def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment
 
 
 LEAST_SHOPPERS = 100
-"""That each variant must have been seen by: what is said of all later looks holds when the first is not too early."""
-_NOTHING = "nothing has happened yet that could be compared"
+"""Minimum shoppers who saw each variant: intervals for any look are valid if the first look is not too early."""
+_NOTHING = "there is nothing to compare yet"
 LONGEST = timedelta(days=365)
-"""How long an experiment without an end is thought to run at most."""
+"""Assumed maximum duration of an experiment without an end."""
 
 
 class Outcome(StrEnum):
-    """How far an experiment has come."""
+    """State of an experiment's evidence."""
 
     DECIDED = "decided"
     NOT_YET = "not yet"
@@ -193,39 +193,39 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentDecision:
-    """What can be said now. It may be looked at as often as one likes: it goes by the interval that allows it."""
+    """The current conclusion. It may be read at any time, since it uses the interval that allows this."""
 
     outcome: Outcome
     winner: str
-    """The variant that is better; empty where none is."""
+    """The better variant; empty if there is none."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """An experiment's way through time."""
+    """The course of an experiment over time."""
 
     begins: datetime
     until: datetime
-    """Up to when events are looked at, or when it was over."""
+    """Time up to which events are included, or the end of the experiment."""
     over: datetime | None
-    """When it is or was over, where that is known."""
+    """The end of the experiment, past or future, if known."""
     planned: int
     alpha: float
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody comes any more."""
+        """Whether the experiment has ended."""
         return self.over is not None and self.over <= self.until
 
     @property
     def lasts(self) -> float:
-        """Its days from beginning to end."""
+        """Its duration in days from start to end."""
         return max(((self.over or self.begins + LONGEST) - self.begins) / timedelta(days=1), self.days)
 
     @property
     def days(self) -> float:
-        """Its days up to now; an hour at least."""
+        """Its duration in days so far, at least an hour."""
         return max((self.until - self.begins) / timedelta(days=1), 1 / 24)
 
 
@@ -238,8 +238,8 @@ def decide(
     *,
     less: bool = False,
 ) -> ExperimentDecision:
-    """What a difference says. `names` are the control and the challenger, `fewest` how many shoppers saw the one that
-    fewer saw, `least` is the smallest difference that matters; `less` where less is better."""
+    """The conclusion from a difference. `names` are the control and the challenger, `fewest` is the smaller number of
+    shoppers of the two, `least` the smallest relevant difference; `less` if lower values are better."""
     control, challenger = names
     if found is None or fewest < LEAST_SHOPPERS:
         few = f"{fewest:,} shoppers saw one of the two; at least {LEAST_SHOPPERS} are needed"
@@ -250,14 +250,16 @@ def decide(
         loser = control if winner == challenger else challenger
         return ExperimentDecision(Outcome.DECIDED, winner, f"{winner} is better than {loser}")
     if max(-found.always.low, found.always.high) <= least:
-        text = f"between {control} and {challenger} there is no difference that matters"
+        text = f"there is no relevant difference between {control} and {challenger}"
         return ExperimentDecision(Outcome.DECIDED, "", text)
     return _undecided(found, least, course)
 
 
 def _undecided(found: SequentialDifference, least: float, course: Course) -> ExperimentDecision:
     if course.is_over:
-        return ExperimentDecision(Outcome.NEVER, "", "it is over, and what was seen can be chance")
+        return ExperimentDecision(
+            Outcome.NEVER, "", "the experiment has ended, and the observed difference may be due to chance"
+        )
     effect = max(abs(found.value), least)
     if not effect:
         return ExperimentDecision(Outcome.NOT_YET, "", _NOTHING)
@@ -266,17 +268,15 @@ def _undecided(found: SequentialDifference, least: float, course: Course) -> Exp
     days = (needed - found.shoppers) / a_day
     if needed > a_day * course.lasts:
         ends = "it ends" if course.over else f"{LONGEST.days} days are over"
-        text = (
-            f"a difference of the observed or a relevant size needs {needed:,} shoppers, more than come before {ends}"
-        )
+        text = f"an observed or relevant difference needs {needed:,} shoppers, more than will come before {ends}"
         return ExperimentDecision(Outcome.NEVER, "", text)
-    text = f"about {needed - found.shoppers:,} more shoppers, {days:,.0f} days, if it stays as it is seen now"
+    text = f"about {needed - found.shoppers:,} more shoppers, {days:,.0f} days, if the difference stays as observed"
     return ExperimentDecision(Outcome.NOT_YET, "", text)
 
 
 def shoppers_needed(deviation: float, effect: float, planned: int, alpha: float, least: int = LEAST_SHOPPERS) -> int:
-    """How many shoppers tell a difference of this size from nothing, `least` and a billion at most; `deviation` is that
-    of what a shopper moves the difference by."""
+    """Number of shoppers that distinguish a difference of this size from zero, from `least` to a billion; `deviation`
+    is the standard deviation per shopper."""
     low, high = least, least
 
     def reported(shoppers: int) -> bool:
@@ -291,26 +291,26 @@ def shoppers_needed(deviation: float, effect: float, planned: int, alpha: float,
 
 
 MISMATCH = 0.001
-"""The p-value below which the lots are not thought to have fallen as the weights say (Fabijan et al. 2019, Diagnosing
-Sample Ratio Mismatch in Online Controlled Experiments)."""
+"""The p-value below which the assignment does not match the weights (Fabijan et al. 2019, Diagnosing Sample Ratio
+Mismatch in Online Controlled Experiments)."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantFigures:
-    """What came of one variant."""
+    """Measures of one variant."""
 
     name: str
     units: int
-    """For how many units it was drawn."""
+    """Number of units assigned to it."""
     shoppers: int
     searches: int
     figures: Mapping[str, float | None]
-    """By goal; None where there is nothing to divide by."""
+    """By goal; None if the denominator is zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantComparison:
-    """One variant beside the first, by one goal."""
+    """One variant compared with the first, by one goal."""
 
     variant: str
     goal: Goal
@@ -318,7 +318,7 @@ class VariantComparison:
     """Whether it is the goal of the experiment."""
     difference: float
     relative: float | None
-    """As a share of the first variant's figure."""
+    """As a share of the first variant's measure."""
     fixed: Interval
     """For one look, at the planned end."""
     always: Interval
@@ -328,39 +328,39 @@ class VariantComparison:
 
 @dataclass(frozen=True, slots=True)
 class DraftFigures:
-    """What came of interleaving: whose products were clicked more."""
+    """Measures of interleaving: whose products were clicked more."""
 
     variant: str
-    """The second one, whose wins these are."""
+    """The second variant, to which the wins refer."""
     shoppers: int
     searches: int
     wins: int
     losses: int
     ties: int
     win_share: float | None
-    """Of searches that were won, plus half of the ties; one half where both are liked alike."""
+    """Share of searches won, plus half of the ties; one half if both are equally preferred."""
     fixed: Interval | None
     always: Interval | None
     sign_p: float | None
-    """Of the sign test over shoppers: how likely so uneven preferences are where there is none; for one look."""
+    """P-value of the sign test over shoppers, for one look: how likely such uneven preferences are by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentAnalysis:
-    """All that the events say of an experiment."""
+    """Everything that the events show about an experiment."""
 
     variants: tuple[VariantFigures, ...] = ()
     comparisons: tuple[VariantComparison, ...] = ()
     draft: DraftFigures | None = None
     decisions: tuple[ExperimentDecision, ...] = ()
-    """One for each variant but the first."""
+    """One for each variant except the first."""
     mismatch_p: float | None = None
-    """How likely it is that lots fall so unevenly by chance."""
+    """Probability of an assignment as uneven as this by chance."""
     warnings: tuple[str, ...] = ()
 
 
 def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course) -> ExperimentAnalysis:
-    """The figures of a split. The error is shared out among the variants beside the first."""
+    """The measures of a split. The error is divided among the variants other than the first."""
     control, *challengers = (variant.name for variant in experiment.variants)
     alpha = ALPHA / len(challengers)
     comparisons: list[VariantComparison] = []
@@ -387,13 +387,13 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
     warnings: tuple[str, ...] = ()
     if p is not None and p < MISMATCH:
         uneven = f"the assignment does not match the weights (p = {p:.1g}): searches or events are lost of one"
-        warnings = (f"{uneven} variant; trust no difference before the cause is known",)
+        warnings = (f"{uneven} variant; do not trust differences before the cause is known",)
     return ExperimentAnalysis(tuple(figures.values()), tuple(comparisons), None, tuple(decisions), p, warnings)
 
 
 def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Course) -> ExperimentAnalysis:
-    """The figures of interleaving. The share of wins counts a tie as half a win (Chapelle, Joachims, Radlinski & Yue
-    2012, Large-scale Validation and Analysis of Interleaved Search Evaluation)."""
+    """The measures of interleaving. In the share of wins, a tie counts as half a win (Chapelle, Joachims, Radlinski &
+    Yue 2012, Large-scale Validation and Analysis of Interleaved Search Evaluation)."""
     control, challenger = (variant.name for variant in experiment.variants)
     wins, losses, ties = (shoppers[name].to_numpy().astype(np.float64) for name in ("wins", "losses", "ties"))
     reported = (wins + losses + ties) > 0
@@ -417,7 +417,7 @@ def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Cours
 
 
 def sample_ratio_mismatch(units: Sequence[int], weights: Sequence[float]) -> float | None:
-    """The p-value of Pearson's chi-square test that units fell to the variants as the weights say."""
+    """The p-value of Pearson's chi-square test that units were assigned to the variants by their weights."""
     total = sum(units)
     if not total:
         return None
@@ -426,7 +426,7 @@ def sample_ratio_mismatch(units: Sequence[int], weights: Sequence[float]) -> flo
 
 
 def _sums(shoppers: pl.DataFrame, control: str, challenger: str, goal: Goal) -> tuple[RatioSums, RatioSums]:
-    """The sums of both variants: one entry for each shopper of either, in the order of their names."""
+    """The sums of both variants, with one entry for each shopper of either, ordered by name."""
     above, below = OVER[goal]
     both = shoppers.filter(pl.col("variant").is_in((control, challenger))).group_by("who")
     sums = [
@@ -450,31 +450,31 @@ def _moved(interval: Interval) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentReport:
-    """An experiment, and all that is known of it."""
+    """An experiment with its results."""
 
     experiment: Experiment
     state: str
     begins: datetime
     over: datetime | None
     made: datetime
-    """When the tables were made that it is read from; nothing later is in it."""
+    """When the underlying tables were created; the report contains nothing later."""
     first: datetime
     last: datetime
-    """Events from then to then are looked at."""
+    """Time of the last included event."""
     analysis: ExperimentAnalysis
     notices: tuple[str, ...] = ()
 
 
 def stored_report(index: Path, experiment_id: str, now: datetime) -> ExperimentReport:
-    """The report; raises ExperimentError where there is no such experiment, StoreMissingError where no tables were made
-    of the events yet."""
+    """The report; raises ExperimentError for an unknown experiment, StoreMissingError if no tables were derived from
+    events yet."""
     store = ExperimentStore(index)
     stored = store.get(experiment_id)
     return experiment_report(stored, store.read().key, read_inputs(index / EVENTS_FOLDER / DERIVED_FOLDER), now)
 
 
 def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
-    """The report of an experiment from cleaned events, bots' left out."""
+    """The report of an experiment from cleaned events, without those of bots."""
     experiment, window = stored.experiment, inputs.window
     begins, alpha = stored.begins, ALPHA / (len(experiment.variants) - 1)
     until = max(min(window.last, now), begins)
@@ -486,7 +486,7 @@ def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs
         analysis = split_analysis(experiment, found, course)
     notices: tuple[str, ...] = ()
     if stored.begins < window.first:
-        notices = (f"it began before {window.first:%Y-%m-%d}, where the tables begin: refresh with more --days",)
+        notices = (f"it started before {window.first:%Y-%m-%d}, where the tables start: refresh with more --days",)
     return ExperimentReport(
         experiment,
         stored.state(now),

@@ -37,7 +37,7 @@ UNSERVED = Counter(
 )
 
 
-# Random assignment by a keyed hash: the same on every machine and after every restart.
+# Random assignment by a keyed hash: equal on every machine and after every restart.
 
 _PARTS = 2**64
 
@@ -49,20 +49,20 @@ def random_fraction(salt: bytes, purpose: str, unit: str) -> float:
 
 
 def takes_part(experiment: Experiment, salt: bytes, unit: str) -> bool:
-    """Whether a unit is of the experiment's share of traffic."""
+    """Whether a unit belongs to the experiment's share of traffic."""
     return random_fraction(salt, "share", unit) < experiment.share
 
 
 def variant_of(experiment: Experiment, salt: bytes, unit: str) -> Variant:
-    """The variant that a unit sees, each in proportion to its weight."""
+    """The variant of a unit, in proportion to the weights."""
     variants = experiment.variants
     *ends, total = accumulate(variant.weight for variant in variants)
     return variants[bisect(ends, random_fraction(salt, "variant", unit) * total)]
 
 
 def unit_of(experiment: Experiment, shopper: str, session: str, query: str) -> str:
-    """The unit of a search; empty where the search does not tell it, and so takes no part. `query` is the text with
-    its filters, so that all pages of an answer have one assignment."""
+    """The unit of a search; empty if the search does not have it, so that it does not take part. `query` is the text
+    with its filters, so that all pages of an answer have one assignment."""
     match experiment.unit:
         case Unit.SHOPPER:
             return shopper and f"shopper\0{shopper}"
@@ -74,29 +74,29 @@ def unit_of(experiment: Experiment, shopper: str, session: str, query: str) -> s
 
 
 FIRST, SECOND, NOBODY = "a", "b", "-"
-"""Which list placed a hit: the first variant's or the second's; nobody's count for neither."""
+"""The list that placed a hit: the first variant's or the second's; hits of neither do not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeamDraft:
-    """One list made of two."""
+    """One list interleaved from two."""
 
     ids: tuple[str, ...]
     teams: str
-    """For each place a letter: `FIRST`, `SECOND` or `NOBODY`."""
+    """A letter for each position: `FIRST`, `SECOND` or `NOBODY`."""
 
 
 def team_draft(
     first: Sequence[str], second: Sequence[str], depth: int, seed: bytes, held: Collection[str] = ()
 ) -> TeamDraft:
-    """The first `depth` places of two lists of ids, interleaved.
+    """The first `depth` positions of two lists of ids, interleaved.
 
     Radlinski, Kurup & Joachims 2008, How Does Clickthrough Data Reflect Retrieval Quality?, section 4: the lists take
-    turns as captains do who pick players; in each round a coin says who picks first, and each picks its best product
-    that is not taken yet. The coins come of `seed` alone. Place n depends on the first n of each list and no others, so
-    a longer draft with the same seed begins as a shorter one: pages neither repeat nor lose a product. Where one list
-    has ended, the rest of the other follows, which nobody picked. What is `held`, both lists have at the same place:
-    there it stays, and nobody picked it.
+    turns like captains who pick players; in each round a coin decides who picks first, and each picks its best
+    remaining product. The coins depend on `seed` alone. Position n only depends on the first n of each list, so a
+    longer draft with the same seed begins like a shorter one: pages neither repeat nor lose a product. If one list
+    ends, the rest of the other follows as picked by nobody. Products that are `held` are at the same position in both
+    lists; they stay there, picked by nobody.
     """
     places = {place: each for place, each in enumerate(first[:depth]) if each in held}
     own, others = ([each for each in found if each not in held] for found in (first, second))
@@ -111,7 +111,7 @@ def team_draft(
 
 
 def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed: bytes) -> dict[str, str]:
-    """Each id with its team, in their order."""
+    """Each id with its team, in order."""
     picked_ids: dict[str, str] = {}
     lists = {FIRST: iter(first), SECOND: iter(second)}
     number = 0
@@ -131,7 +131,7 @@ def _coin(seed: bytes, number: int) -> bool:
     return bool(digest[0] & 1)
 
 
-# Query ids name the experiments of their search, so that every event of it does, through any client.
+# Query ids name the experiments of their search, so that every event has them, through any client.
 #
 # `9f1c...~price-test.bold~draft:21:abba-~Zm9vYmFyYmF6`: the id itself; for each split the experiment and the variant;
 # for interleaving the experiment, the position of the page's first hit, and which list placed each hit; and a signature
@@ -139,7 +139,7 @@ def _coin(seed: bytes, number: int) -> bool:
 # and its propensity.
 
 MOST_TEAMS = 100
-"""Hits of a page whose team is told."""
+"""Maximum number of hits of a page whose teams are recorded."""
 _MARK = "~"
 _SIGNATURE_BYTES = 9
 _SPLIT = re.compile(r"([a-z0-9-]{1,32})\.([a-z0-9-]{1,16})")
@@ -150,7 +150,7 @@ _EXPLORATION = re.compile(_EXPLORED + r":([1-9][0-9]{0,5}):([0-9]\.[0-9]{4}e-[0-
 
 @dataclass(frozen=True, slots=True)
 class SplitMark:
-    """A search saw one variant of a split."""
+    """The search used one variant of a split."""
 
     experiment: str
     variant: str
@@ -161,13 +161,13 @@ class SplitMark:
 
 @dataclass(frozen=True, slots=True)
 class DraftMark:
-    """A page was interleaved."""
+    """The page was interleaved."""
 
     experiment: str
     first: int
-    """The place of its first hit, from 1."""
+    """Position of its first hit, from 1."""
     teams: str
-    """As `interleaving.Draft` has them, of its first hits."""
+    """Teams of its first hits, as in `TeamDraft`."""
 
     def __str__(self) -> str:
         return f"{self.experiment}:{self.first}:{self.teams[:MOST_TEAMS]}"
@@ -175,12 +175,12 @@ class DraftMark:
 
 @dataclass(frozen=True, slots=True)
 class ExplorationMark:
-    """A page has a product that exploration put there."""
+    """The page has a product placed by exploration."""
 
     rank: int
-    """From 1, over all pages."""
+    """Rank, from 1, over all pages."""
     propensity: float
-    """The probability of this product at this rank."""
+    """Probability of this product at this rank."""
 
     def __str__(self) -> str:
         return f"{_EXPLORED}:{self.rank}:{self.propensity:.4e}"
@@ -190,7 +190,7 @@ Mark = SplitMark | DraftMark | ExplorationMark
 
 
 def sign_query_id(query_id: str, parts: Sequence[Mark], key: bytes) -> str:
-    """A query id with what the search took part in; as it is where that is nothing."""
+    """A query id with the marks of its search; unchanged if there are none."""
     if not parts:
         return query_id
     text = _MARK.join((query_id, *map(str, parts)))
@@ -198,7 +198,7 @@ def sign_query_id(query_id: str, parts: Sequence[Mark], key: bytes) -> str:
 
 
 def read_marks(query_id: str, key: bytes) -> tuple[Mark, ...]:
-    """What a query id says that the search took part in; nothing where it was not signed by this key."""
+    """The marks in a query id; none if it was not signed with this key."""
     text, mark, signature = query_id.rpartition(_MARK)
     if not key or not mark or _MARK not in text or len(query_id) > MAX_ID_BYTES:
         return ()
@@ -223,15 +223,15 @@ def _signature(text: str, key: bytes) -> str:
     return urlsafe_b64encode(digest).decode()
 
 
-# A search as the experiments that run have it answered: by the variant of its unit, or by two lists in one.
+# Searches with running experiments: answered by the variant of the unit, or by two interleaved lists.
 
 DEEPEST = MAX_SIZE
-"""The last place that is interleaved: pages past it have the first variant's order."""
+"""The last position that is interleaved; pages after it have the first variant's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShopperSearch:
-    """A search request with its shopper and session, as the store names them; both empty for private searches."""
+    """A search request with its shopper and session, by the store's ids; both are empty for private searches."""
 
     request: SearchRequest
     shopper: str = ""
@@ -244,7 +244,7 @@ class ShopperSearch:
 
 @dataclass(frozen=True, slots=True)
 class MarkedPage:
-    """A page, and the query id that says what it took part in."""
+    """A page, and the query id with its marks."""
 
     page: Page
     query_id: str
@@ -252,10 +252,10 @@ class MarkedPage:
 
 def answer_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
     """Answers a search. Searches without a shopper or a session take no part in experiments, nor those with a sort
-    order, an explanation, several hits of a group or no hits; raises as `SearchEngine.search` does.
+    order, an explanation, several hits of a group or no hits; raises like `SearchEngine.search`.
 
-    Where a ranker of an experiment cannot serve, all of its units get its first variant, and the query id does not
-    name the experiment.
+    If a ranker of an experiment cannot serve, all of its units get its first variant, and the query id does not name
+    the experiment.
     """
     try:
         return _assign_and_search(engine, running, search)
@@ -291,7 +291,7 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
 
 
 def _explorer(running: StoredExperiments, search: ShopperSearch) -> str:
-    """The name under which a search explores; empty where its rank could not be reported."""
+    """The id with which a search explores; empty if its rank could not be reported."""
     is_reported = running.key and (search.shopper or search.session) and search.request.per_group == 1
     if not is_reported:
         return ""
@@ -305,7 +305,7 @@ def _exploration_marks(page: Page) -> Iterator[ExplorationMark]:
 
 
 def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
-    """The experiments that a search takes part in, with its unit there."""
+    """The experiments in which a search takes part, with its units."""
     request = search.request
     if request.sort or request.explain or request.per_group > 1 or not request.size:
         return []
@@ -321,7 +321,7 @@ def _with_options(request: SearchRequest, options: Mapping[str, str | bool]) -> 
 
 
 def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bool]:
-    """The options of the first variant, without its ranker where that is the one that cannot serve."""
+    """The options of the first variant, without its ranker if that is the one that cannot serve."""
     options = experiment.variants[0].options
     if options.ranker and engine.ranker_problem(options.ranker):
         options = replace(options, ranker=None)
@@ -349,19 +349,19 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         size=request.size,
         degraded=tuple(dict.fromkeys((*pages[0].degraded, *pages[1].degraded))),
         timings=_sum_timings(pages[0].timings, pages[1].timings),
-        exposure_goals=(),  # the order is that of no rule alone
+        exposure_goals=(),  # the order is not that of a single rule
     )
     teams = draft.teams[start:]
     return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None
 
 
 def _group_of(hit: Hit) -> str:
-    """The first id of a hit's group: two lists may show a group by different products."""
+    """The first id of a hit's group, since two lists may show a group by different products."""
     return min((hit.product.id, *hit.siblings[:1]))
 
 
 def _held(first: Page, second: Page) -> frozenset[str]:
-    """What a rule put at the same place of both lists, such as pinned products: it stays there."""
+    """Products that rules put at the same position of both lists, such as pinned ones; they stay there."""
     pairs = zip(first.hits, second.hits, strict=False)
     return frozenset(_group_of(one) for one, other in pairs if one.rule and one.product.id == other.product.id)
 
@@ -377,32 +377,32 @@ def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[s
     return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
 
 
-# While one of an experiment's rankers cannot serve, nobody takes part in any of its variants: shoppers who do not get
+# While one of an experiment's rankers cannot serve, no one takes part in any of its variants: shoppers who do not get
 # the answers of their variant would make the variants look alike.
 
 Problem = Callable[[str], str]
-"""Why a ranker of this name cannot serve, of an empty name the one that serves; empty where it can. An engine's is
+"""The reason why the ranker of a name (empty for the serving one) cannot serve; empty if it can. An engine's is
 `SearchEngine.ranker_problem`."""
 
 
 def unserved_reason(experiment: Experiment, problem: Problem) -> str:
-    """Why an experiment cannot be answered now; empty where it can, as one without rankers always can."""
+    """The reason why an experiment cannot be answered now; empty if it can, as always without rankers."""
     if "ranker" not in experiment.touches:
         return ""
     options = [variant.options for variant in experiment.variants]
-    # A variant that names none has the one that serves: without it, it would be as one that says "off".
+    # A variant without a ranker uses the serving one; without that, it would equal a variant with "off".
     names = dict.fromkeys(each.ranker or "" for each in options if each.stage != "merged")
     return next(filter(None, map(problem, names)), "")
 
 
 def check_rankers(experiment: Experiment, problem: Problem) -> None:
-    """Raises ExperimentError where one of the rankers cannot serve."""
+    """Raises ExperimentError if one of the rankers cannot serve."""
     if why := unserved_reason(experiment, problem):
         raise ExperimentError(f"experiment {experiment.id!r}: ranker: {why}", field="ranker")
 
 
 def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
-    """Why the experiments of a service are not the newest, and which are paused."""
+    """Reasons why the experiments of a service are outdated, and which ones are paused."""
     running = [each.experiment for each in served.running().documents]
     paused = [
         f"no shopper is assigned to the experiment {each.id}: {why}"
@@ -413,7 +413,7 @@ def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
 
 
 def stored_problem(index: Path) -> Problem:
-    """Of an index directory that is not opened."""
+    """`Problem` for an index directory that is not opened."""
     from rerank.model_store import OFF
     from rerank.ranker.spec import ranker_store
     from service.engine.versions import stored_encoding

@@ -27,20 +27,20 @@ class Mode(StrEnum):
     SPLIT = "split"
     """Each unit sees one of them."""
     INTERLEAVE = "interleave"
-    """Everybody sees both, hit by hit in one list."""
+    """All shoppers see both, interleaved in one list."""
 
 
 class Unit(StrEnum):
-    """What a lot is drawn for."""
+    """The unit of assignment."""
 
     SHOPPER = "shopper"
     SESSION = "session"
     QUERY = "query"
-    """One shopper's searches for one text, those of a session where the shopper is not told."""
+    """One shopper's searches for one text, or those of a session if the shopper is unknown."""
 
 
 class Goal(StrEnum):
-    """What decides an experiment; the other figures are shown beside it."""
+    """The measure that decides an experiment; the others are reported as well."""
 
     CLICK_THROUGH = "click_through"
     EMPTY = "empty"
@@ -51,37 +51,37 @@ class Goal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VariantOptions:
-    """How a variant answers; what is None is as a search has it by default."""
+    """Options of a variant's searches; None keeps the default of a search."""
 
     stage: str | None = None
     """"merged" or "ranked"."""
     merge: str | None = None
     """One of `retrieval.index.fusion.METHODS`."""
     rules: bool | None = None
-    """Whether the store's merchandising rules hold."""
+    """Whether the store's merchandising rules apply."""
     ranker: str | None = None
-    """The name of a ranker of the index, "default" among them, or "off" for the merged order."""
+    """Name of a ranker of the index, including "default", or "off" for the merged order."""
 
     @property
     def given(self) -> dict[str, str | bool]:
-        """Those that are not None, as `SearchEngine.search` takes them."""
+        """The options that are not None, as arguments of `SearchEngine.search`."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the ways; the first of an experiment is what the others are compared with."""
+    """One arm of an experiment; the first one is the baseline of the others."""
 
     name: str
     options: VariantOptions = VariantOptions()
     weight: float = 1.0
-    """How often it is drawn, beside the weights of the others."""
+    """Assignment weight, relative to the other variants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Some variants, who takes part, and what is looked at."""
+    """Variants, who takes part, and the deciding measure."""
 
     id: str
     variants: tuple[Variant, ...]
@@ -89,24 +89,24 @@ class Experiment:
     mode: Mode = Mode.SPLIT
     unit: Unit = Unit.SHOPPER
     share: float = 1.0
-    """Of all units, those that take part."""
+    """Share of all units that take part."""
     starts: datetime | None = None
-    """The first moment, with its zone; None for when it is put."""
+    """Start time with its zone; None for when it is added."""
     ends: datetime | None = None
-    """The first moment after, with its zone; None for when it is stopped."""
+    """End time (exclusive) with its zone; None for when it is stopped."""
     enabled: bool = True
-    """A draft otherwise: it can be changed, and nobody takes part."""
+    """Otherwise it is a draft: it can be changed, and no one takes part."""
     goal: Goal = Goal.CLICK_THROUGH
-    """Of a split; interleaving looks at clicks."""
+    """The goal of a split; interleaving compares clicks."""
     planned: int = 10_000
-    """How many shoppers are hoped for. The interval that may be looked at at any time is narrowest there."""
+    """Expected number of shoppers, at which the interval for any look is narrowest."""
     least_effect: float = 0.02
-    """The smallest difference that matters, as a share of the first variant's figure; of interleaving, of the share of
+    """The smallest relevant difference, as a share of the first variant's measure; for interleaving, of the share of
     wins above one half."""
 
     @property
     def touches(self) -> frozenset[str]:
-        """The options that any of its variants has."""
+        """The options that any of its variants sets."""
         return frozenset(name for variant in self.variants for name in variant.options.given)
 
 
@@ -114,7 +114,7 @@ MOST_FILE_BYTES = 1 << 20
 
 
 def experiment_document(experiment: Experiment) -> dict[str, object]:
-    """An experiment as plain values that JSON has, what is as by default left out."""
+    """An experiment as plain values for JSON, without defaults."""
     made = {name: msgspec.to_builtins(value) for name, value in _given(experiment).items()}
     made["variants"] = [
         {name: msgspec.to_builtins(value) for name, value in _given(variant).items() if name != "options"}
@@ -125,7 +125,7 @@ def experiment_document(experiment: Experiment) -> dict[str, object]:
 
 
 def parse_experiment(document: object, place: str = "the experiment") -> Experiment:
-    """The experiment that plain values say, checked; raises ExperimentError, which names the field."""
+    """The validated experiment from plain values; raises ExperimentError, which names the field."""
     fields = _object(document, place)
     _check_names(fields, Experiment, place)
     variants = fields.get("variants", ())
@@ -146,12 +146,12 @@ def parse_experiment(document: object, place: str = "the experiment") -> Experim
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment of a JSON or TOML file; raises ExperimentError for one that cannot be read."""
+    """The experiment of a JSON or TOML file; raises ExperimentError if it cannot be read."""
     return parse_experiment(read_document(path, MOST_FILE_BYTES, ExperimentError), str(path))
 
 
 def _given(value: Experiment | Variant) -> dict[str, object]:
-    """The fields that are not as by default; those without a default are always given."""
+    """The fields that differ from their defaults; those without a default are always included."""
     fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
     return {name: given for name, (given, default) in fields.items() if given != default}
 
@@ -172,7 +172,7 @@ def _check_names(document: Mapping[str, object], wanted: type, place: str) -> No
 
 
 MOST_EXPERIMENTS = 1_000
-"""That one index keeps, those that are over among them."""
+"""Maximum number of experiments of an index, including ended ones."""
 MOST_AT_ONCE = 4
 MOST_VARIANTS = 8
 LONGEST_ID = 32
@@ -184,13 +184,13 @@ LONGEST_RANKER = 40
 STAGES = ("merged", "ranked")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
 _LAST_STAGE = frozenset({"stage", "ranker"})
-"""Two options that say the same thing of a search: what puts the last order."""
+"""Two options that both set the last stage of a search."""
 _YEARS = range(2000, 2200)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def validate_experiment(experiment: Experiment) -> None:
-    """Raises ExperimentError, which names the field, what is wrong and what is right."""
+    """Raises ExperimentError, which names the field, the problem and the remedy."""
     _check_plain(experiment.id, "id", LONGEST_ID, "the experiment")
     place = f"experiment {experiment.id!r}"
     if len(experiment.name) > LONGEST_NAME or not is_writable(experiment.name) or CONTROL.search(experiment.name):
@@ -204,7 +204,7 @@ def validate_experiment(experiment: Experiment) -> None:
 
 
 def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:
-    """Raises ExperimentError where an experiment cannot run together with those that others are at some time."""
+    """Raises ExperimentError if an experiment cannot run at the same time as others."""
     concurrent = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
     place = f"experiment {experiment.id!r}"
     if len(concurrent) >= MOST_AT_ONCE:
@@ -245,7 +245,7 @@ def _check_variants(place: str, experiment: Experiment) -> None:
     if len(set(names)) < len(names):
         raise _wrong(place, "variants", "two of them have the same name; give each its own")
     if interleaves and len({variant.weight for variant in variants}) > 1:
-        raise _wrong(place, "weight", "interleaving weights both alike; leave it out")
+        raise _wrong(place, "weight", "interleaving gives both the same weight; leave it out")
     if interleaves and len({variant.options.rules for variant in variants}) > 1:
         message = "interleaving needs both lists to have the same products; compare rules by a split"
         raise _wrong(place, "rules", message)

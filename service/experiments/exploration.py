@@ -1,8 +1,8 @@
-"""Exploration: some searches show a product that few shoppers were shown, at one of their first ranks, by chance.
+"""Exploration: some searches show a product with few impressions at one of their first ranks, by chance.
 
 The product is drawn by Thompson sampling (Thompson 1933; Chapelle & Li 2011, An Empirical Evaluation of Thompson
-Sampling) over the posteriors of the query memory. Instead of one value of each posterior, the probability that each
-product has the highest is computed and one product is drawn by these: the same choice, with a known propensity.
+Sampling) over the posteriors of the query memory. Instead of sampling each posterior, the probability that each product
+has the highest value is computed and one product is drawn by these: the same choice, with a known propensity.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from service.engine.candidates import HEAD, Ranking
 from service.engine.snapshot import Snapshot
 
 FIRST_RANK, LAST_RANK = 2, 10
-"""The ranks at which a product may be put."""
+"""The ranks at which a product may be placed."""
 MOST_PRODUCTS = 20
-"""Products among which one is drawn: the best behind the last of these ranks."""
+"""Number of candidates for the draw: the best after the last of these ranks."""
 _WELL_KNOWN = 0.5
-"""The evidence of a product of which its own clicks say as much as its prior."""
+"""Evidence of a product at which its own clicks weigh as much as its prior."""
 _POINTS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class ExploredProduct:
-    """A product that exploration puts at a rank."""
+    """A product placed at a rank by exploration."""
 
     row: int
     rank: int
-    """From 1."""
+    """Rank, from 1."""
     propensity: float
-    """The probability of this product at this rank, over all shoppers with the same search."""
+    """Probability of this product at this rank, over all shoppers with the same search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """The random numbers of a search that explores, in [0, 1), and what is known of the products."""
+    """The random numbers of a search that explores, in [0, 1), and what is known about the products."""
 
     share: float
     rank: float
@@ -50,7 +50,7 @@ class Exploration:
 
     @classmethod
     def of_search(cls, share: float, who: str, query: str, memory: QueryMemory) -> Exploration | None:
-        """That of a search for a query with its filters, by anybody; None for all but a share of them."""
+        """The exploration of a search for a query with its filters, for any shopper; None for most."""
         digest = hashlib.sha256(f"{who}\0{query}".encode("utf-8", "surrogatepass")).digest()
         drawn, rank, product = (int.from_bytes(digest[at : at + 6], "big") / 2**48 for at in (0, 6, 12))
         return cls(share, rank, product, memory) if drawn < share else None
@@ -58,10 +58,10 @@ class Exploration:
     def choose(
         self, snapshot: Snapshot, ranking: Ranking, rows: Rows, fixed: Rows, least: float
     ) -> ExploredProduct | None:
-        """The product to show, of an order of rows (n,) that is complete to place `HEAD`; None where there is none.
+        """The product to show, from an order of rows (n,) that is complete up to `HEAD`; None if there is none.
 
-        `fixed` rows, such as those that rules moved, neither move nor are shown; `least` is the cosine that a product
-        needs.
+        `fixed` rows, such as those that rules moved, are neither moved nor shown; `least` is the minimum cosine of a
+        product.
         """
         head, others = rows[:LAST_RANK], rows[LAST_RANK:HEAD]
         ranks = np.flatnonzero(~np.isin(head, fixed)) + 1
@@ -79,8 +79,8 @@ class Exploration:
 
 
 def _fit(snapshot: Snapshot, ranking: Ranking, head: Rows, others: Rows, least: float) -> NDArray[np.bool_]:
-    """Which of the others (n,) can be had, are similar enough to the query, and no less of the type and the values
-    that it names than the head is."""
+    """Which of the others (n,) are available, similar enough to the query, and agree with its type and values at least
+    like the head."""
     found, first, at = ranking.evidence, places_of(head, ranking.rows), places_of(others, ranking.rows)
     is_ranked, first = at >= 0, first[first >= 0]
     fits = is_ranked & (found.cosine[at] >= least) & ~(snapshot.signals.at(others).availability < 0)
@@ -90,9 +90,9 @@ def _fit(snapshot: Snapshot, ranking: Ranking, head: Rows, others: Rows, least: 
 
 
 def highest_chances(shape: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability (c,) that each of c independent gamma variables is the highest: the integral of its density and
+    """The probability (c,) that each of c independent gamma variables is the highest: the integral of its density times
     the others' distribution functions, by the trapezoidal rule, scaled to a sum of 1."""
-    from scipy.special import gammainc  # what a search that does not explore does without
+    from scipy.special import gammainc  # not needed by searches that do not explore
 
     highest = float((shape / rate + 8 * np.sqrt(shape) / rate).max()) + 8 / float(rate.min())
     points = highest * np.linspace(0, 1, _POINTS) ** 3

@@ -1,6 +1,6 @@
-"""The experiments of an index directory with the salts of their random assignment: STORE/experiments.sqlite.
+"""The experiments of an index directory with the salts of their random assignment: INDEX/experiments.sqlite.
 
-The file also holds the key that signs the marks in query ids. Whoever reads it can forge marks, so the file is private.
+The file also contains the key that signs the marks in query ids. Anyone who reads it can forge marks, so it is private.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ _SALT_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class StoredExperiment:
-    """An experiment, its salt, and when it was put and stopped."""
+    """An experiment, its salt, and when it was added and stopped."""
 
     experiment: Experiment
     salt: bytes
-    """Makes its random assignment independent of other experiments'."""
+    """Makes its random assignment independent of other experiments."""
     put: datetime
     who: str
-    """Who put it."""
+    """Author of the experiment."""
     stopped: datetime | None = None
     stopper: str = ""
 
     @property
     def id(self) -> str:
-        """The experiment's."""
+        """Id of the experiment."""
         return self.experiment.id
 
     @property
     def begins(self) -> datetime:
-        """When it begins: not before it was put."""
+        """When it starts: not before it was added."""
         return max(self.put, self.experiment.starts or self.put)
 
     @property
     def over(self) -> datetime | None:
-        """When it ends or was stopped; None where that is not known."""
+        """When it ends or was stopped; None if unknown."""
         ends = [each for each in (self.experiment.ends, self.stopped) if each is not None]
         return min(ends, default=None)
 
@@ -87,10 +87,10 @@ class StoredExperiment:
 
 @dataclass(frozen=True, slots=True)
 class StoredExperiments(StoredDocuments[StoredExperiment]):
-    """Experiments in the order of their ids: all, or those that run at one moment."""
+    """Experiments, ordered by id: all, or those running at one time."""
 
     key: bytes = b""
-    """Signs the marks in query ids; empty where nothing needed one yet."""
+    """Signs the marks in query ids; empty if none was needed yet."""
 
 
 def stored_document(stored: StoredExperiment, now: datetime) -> dict[str, object]:
@@ -111,7 +111,7 @@ def _validate(stored: StoredExperiment) -> StoredExperiment:
     try:
         return replace(stored, experiment=parse_experiment(experiment_document(experiment)))
     except (TypeError, AttributeError) as error:
-        raise ExperimentError(f"the experiment holds what none may hold ({error})") from error
+        raise ExperimentError(f"the experiment has an invalid value ({error})") from error
 
 
 def _document(stored: StoredExperiment) -> dict[str, object]:
@@ -125,8 +125,8 @@ def _parse(document: object) -> StoredExperiment:
 
 
 class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExperiment]]):
-    """The experiments of an index directory and their changes (STORE/experiments.sqlite), with ExperimentError as the
-    kind's error. None is deleted or rolled back: what shoppers saw is not undone."""
+    """The experiments of an index directory and their changes (INDEX/experiments.sqlite); its errors are
+    ExperimentError. None is deleted or rolled back, since shoppers have already seen it."""
 
     kind = DocumentCodec(
         "experiment",
@@ -142,17 +142,17 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
     )
 
     def read(self) -> StoredExperiments:
-        """The experiments as they are."""
+        """The current experiments."""
         with self._file.reading() as cursor:
             if cursor is None:
                 return StoredExperiments()
             return StoredExperiments(self._revision(cursor), self._all(cursor), key=read_key(cursor))
 
     def put(self, experiment: Experiment, *, who: str = "") -> bool:
-        """Adds an experiment, or replaces one of the same id that has not begun; returns whether anything changed.
+        """Adds an experiment, or replaces one with the same id that has not started; returns whether anything changed.
 
-        Raises ExperimentError for an invalid one, one that would disturb another at the same time, and one that has
-        begun: its figures would be of two experiments.
+        Raises ExperimentError for an invalid experiment, for one that would disturb another at the same time, and for
+        one that has started, whose measures would be of two experiments.
         """
         validate_author(who, ExperimentError)
         new = _validate(StoredExperiment(experiment, secrets.token_bytes(_SALT_BYTES), self._clock(), who))
@@ -162,8 +162,8 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
                 if before.experiment == new.experiment and before.stopped is None:
                     return False
                 if before.stopped is not None or before.has_begun(now):
-                    been = "was stopped" if before.stopped else "has begun: it can be stopped, not changed"
-                    message = f"experiment {new.id!r} {been}; put the new one under another id"
+                    been = "was stopped" if before.stopped else "has started: it can be stopped, not changed"
+                    message = f"experiment {new.id!r} {been}; use another id for the new one"
                     raise ExperimentError(message, field="id")
             _check_room(new.experiment, tuple(others.values()), now)
             new = replace(new, salt=before.salt if before else new.salt, put=now)
@@ -172,10 +172,10 @@ class ExperimentStore(DocumentStore[StoredExperiment, DocumentChange[StoredExper
         return True
 
     def stop(self, experiment_id: str, *, who: str = "") -> bool:
-        """Ends an experiment for good; returns whether it was not over before. What was found stays. Raises
-        ExperimentError where there is none of this id."""
+        """Ends an experiment permanently; returns whether it had not ended before. Its results are kept. Raises
+        ExperimentError for an unknown id."""
         validate_author(who, ExperimentError)
-        self.get(experiment_id)  # Raises before `writing` creates a file.
+        self.get(experiment_id)  # raises before `writing` creates a file
         with self._file.writing() as cursor:
             found, now = self._decoded(self._line(cursor, experiment_id)), self._clock()
             if found.over is not None and found.over <= now:
@@ -219,11 +219,11 @@ class ServedExperiments:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why the experiments are not the newest."""
+        """Reasons why the latest experiments are not loaded."""
         return self._stored.notices
 
     def running(self) -> StoredExperiments:
-        """The experiments that searches take part in now."""
+        """The experiments in which searches take part now."""
         stored, now = self._stored.current(), self._clock()
         return replace(stored, documents=tuple(each for each in stored.documents if each.runs(now)))
 

@@ -188,8 +188,8 @@ def test_planted_difference_is_detected() -> None:
         ({"least_effect": 0.3}, False, Outcome.NOT_YET, "more shoppers", 1_200),
         ({"least_effect": 0.01, "ends": TOMORROW}, False, Outcome.NEVER, "before it ends", 1_200),
         ({}, True, Outcome.NEVER, "chance", 1_200),
-        ({"least_effect": 0.9}, False, Outcome.DECIDED, "no difference that matters", 1_200),
-        ({"goal": Goal.PURCHASES}, False, Outcome.NOT_YET, "nothing has happened yet", 1_200),
+        ({"least_effect": 0.9}, False, Outcome.DECIDED, "no relevant difference", 1_200),
+        ({"goal": Goal.PURCHASES}, False, Outcome.NOT_YET, "there is nothing to compare yet", 1_200),
         ({}, False, Outcome.NOT_YET, "at least 100", 120),
     ],
 )
@@ -207,7 +207,7 @@ def test_sample_ratio_mismatch_gives_a_warning() -> None:
     report = report_of(events, SPLIT)
     assert report.analysis.mismatch_p is not None
     assert report.analysis.mismatch_p < 0.001
-    assert "trust no difference" in report.analysis.warnings[0]
+    assert "do not trust differences" in report.analysis.warnings[0]
 
 
 def test_sample_ratio_test_is_chi_square() -> None:

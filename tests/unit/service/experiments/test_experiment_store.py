@@ -40,7 +40,7 @@ def test_no_file_exists_before_the_first_experiment(store: ExperimentStore) -> N
 def test_started_experiment_can_be_stopped_but_not_changed(store: ExperimentStore, clock: Mock) -> None:
     assert store.put(MERGING, who="m7")
     assert not store.put(MERGING, who="m8")
-    with pytest.raises(ExperimentError, match="has begun: it can be stopped, not changed"):
+    with pytest.raises(ExperimentError, match="has started: it can be stopped, not changed"):
         store.put(replace(MERGING, share=0.5))
     clock.return_value += HOUR
     assert store.get("merging").runs(clock.return_value)
