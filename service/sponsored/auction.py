@@ -1,10 +1,10 @@
 """The auction of the sponsored places of one answer: calibrated click probabilities, allocation and prices.
 
-Bids are ranked by expected value: what a click is worth to the advertiser times its probability. The price of a click
-is the least that would have kept the place: with one place a second price (Vickrey 1961), with several the payments of
-Vickrey, Clarke and Groves for places that are looked at more or less often (Edelman, Ostrovsky & Schwarz 2007, Internet
-Advertising and the Generalized Second-Price Auction; Myerson 1981, Optimal Auction Design, lemma 2, for the reserve). A
-price does not depend on the own bid, so that no other bid than what a click is worth gains anything.
+Bids are ranked by expected value: the value of a click to the advertiser times its probability. The price of a click is
+the lowest bid that would have kept the place: with one place a second price (Vickrey 1961), with several the payments
+of Vickrey, Clarke and Groves for places that are examined with different frequency (Edelman, Ostrovsky & Schwarz 2007,
+Internet Advertising and the Generalized Second-Price Auction; Myerson 1981, Optimal Auction Design, lemma 2, for the
+reserve). A price does not depend on the bidder's own bid, so the best bid is the true value of a click.
 """
 
 from __future__ import annotations
@@ -21,44 +21,43 @@ from service.sponsored.campaign import MICROS
 
 MOST_PLACES = 4
 EXAMINATION = tuple(1 / math.log2(place + 1) for place in range(1, MOST_PLACES + 1))
-"""How often each place is looked at, relative to the first, where nothing else is known: the discount of DCG (Järvelin
-& Kekäläinen 2002)."""
+"""Default examination of each place, relative to the first: the discount of DCG (Järvelin & Kekäläinen 2002)."""
 _LEAST_EXAMINATION = 0.05
 _ROUNDING = 1e-6
-"""Of a millionth: what floating point loses."""
+"""Tolerance for rounding, in millionths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """What a campaign offers for a place."""
+    """The offer of a campaign for a place."""
 
     campaign: str
     advertiser: str
     amount: float
-    """For a click, in the store's currency."""
+    """Amount for a click, in the store's currency."""
     probability: float
-    """Of a click on the product where it is looked at, 0 to 1."""
+    """Probability of a click on the product when it is examined, 0 to 1."""
 
     @property
     def value(self) -> float:
-        """The expected value of being looked at."""
+        """The expected value of an examination."""
         return self.amount * self.probability
 
 
 @dataclass(frozen=True, slots=True)
 class Award:
-    """A place that a bid gets."""
+    """A place won by a bid."""
 
     bid: int
-    """Its number among the bids."""
+    """Number of the bid."""
     place: int
-    """From 1."""
+    """Position, from 1."""
     price: int
-    """Of a click, in millionths of the currency: at least the reserve, at most the bid."""
+    """Price of a click in millionths of the currency: at least the reserve, at most the bid."""
 
 
 def place_examination(examination: NDArray[np.float64]) -> tuple[float, ...]:
-    """How often each of the `MOST_PLACES` places is looked at, by the examination of positions (d,) of a click model:
+    """The examination of each of the `MOST_PLACES` places, from the examination of positions (d,) by a click model:
     relative to the first, never rising."""
     falling = np.minimum.accumulate(examination[:MOST_PLACES] / examination[0])
     return tuple(np.maximum(falling, _LEAST_EXAMINATION).tolist())
@@ -67,11 +66,11 @@ def place_examination(examination: NDArray[np.float64]) -> tuple[float, ...]:
 def award_places(
     bids: Sequence[Bid], places: int, reserve: float, seed: str = "", examination: Sequence[float] = EXAMINATION
 ) -> list[Award]:
-    """The winners of up to `MOST_PLACES` places, in their order. No bid below the `reserve` for a click takes part;
-    `examination` is how often each place is looked at.
+    """The winners of up to `MOST_PLACES` places, in order. Bids below the `reserve` for a click do not take part;
+    `examination` is that of each place.
 
-    An advertiser gets at most one place, for its bid of the highest expected value: it does not bid against itself.
-    Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.
+    An advertiser gets at most one place, for its bid with the highest expected value, so it does not bid against
+    itself. Equal expected values are ordered by a hash of `seed` and the campaign, so that no name is always first.
     """
     taking_part = [number for number, bid in enumerate(bids) if bid.amount >= reserve and bid.value > 0]
 
@@ -92,8 +91,8 @@ def award_places(
 
 
 def _price(bid: Bid, values: Sequence[float], looks: Sequence[float], place: int, reserve: float) -> int:
-    """The price of a click at a place: the mean of the least bids that get this place and each one below it, weighted
-    by the looks that each adds to those of the next one."""
+    """The price of a click at a place: the mean of the lowest bids that get this place and each one below it, weighted
+    by the additional examinations relative to the next one."""
     total = sum(
         (looks[at] - looks[at + 1]) * max(reserve, values[at + 1] / bid.probability)
         for at in range(place - 1, len(looks) - 1)
@@ -103,10 +102,10 @@ def _price(bid: Bid, values: Sequence[float], looks: Sequence[float], place: int
 
 
 BUCKETS = 13
-"""Of ratios, each half an octave wide: up to 2^-3, around 1 the seventh, from 2^3 on the last."""
+"""Buckets of ratios, each half an octave wide: up to 2^-3, the seventh around 1, from 2^3 on the last."""
 _PRIOR_RATE = 0.05
 _PRIOR_LOOKS = 200.0
-"""How many looks the prior of all buckets, and that of each one, is worth."""
+"""Number of examinations that the prior of all buckets, and that of each one, weighs."""
 _RATES = (1e-4, 0.95)
 
 
@@ -122,14 +121,14 @@ class ClickRates:
     """Calibrated click probabilities of sponsored products by their ratio: how often shoppers choose the product for
     such queries, relative to other products, in the query memory.
 
-    The rate of each bucket of ratios is that of the clicks on sponsored products so far, smoothed towards the ratio
-    times the rate of all; isotonic regression (pool adjacent violators, Ayer et al. 1955) makes it rise with the ratio,
-    and it is interpolated between the middles of buckets.
+    The rate of each bucket is that of the clicks on sponsored products so far, smoothed towards the ratio times the
+    overall rate; isotonic regression (pool adjacent violators, Ayer et al. 1955) makes it rise with the ratio, and it
+    is interpolated between the middles of buckets.
     """
 
     def __init__(self, looks: NDArray[np.float64], clicks: NDArray[np.float64]) -> None:
-        """`looks` (BUCKETS,): how often products were shown, each place weighted by its examination; `clicks`
-        (BUCKETS,) on these."""
+        """`looks` (BUCKETS,): number of times that products were shown, weighted by the examination of places; `clicks`
+        (BUCKETS,) on them."""
         expected = looks @ _MIDDLES
         level = (clicks.sum() + _PRIOR_RATE * _PRIOR_LOOKS) / (expected + _PRIOR_LOOKS)
         weights = looks + _PRIOR_LOOKS
@@ -137,7 +136,7 @@ class ClickRates:
         self.rates = np.clip(_rising(rates, weights), *_RATES)
 
     def probabilities(self, ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The click probabilities (n,) of products with these ratios, 0 or more."""
+        """The click probabilities (n,) of products with these ratios, which are 0 or more."""
         places = np.log2(np.maximum(ratios, 1e-9))
         return np.asarray(np.interp(places, np.log2(_MIDDLES), self.rates))
 
@@ -155,4 +154,4 @@ def _rising(rates: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray
 
 
 NO_CLICKS = ClickRates(np.zeros(BUCKETS), np.zeros(BUCKETS))
-"""Where nothing was sponsored yet."""
+"""For stores without any sponsored impressions yet."""

@@ -1,4 +1,4 @@
-"""Sponsored campaigns: what an advertiser pays for, as JSON, checked, and kept with a log of every change."""
+"""Sponsored campaigns: their definition, JSON form and validation, and their store with a log of every change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.curation.document_store import (
 )
 
 MICROS = 1_000_000
-"""Of one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
+"""Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
 LOWEST_FLOOR = -10.0
 """A relevance floor that every product passes."""
 _DAY = timedelta(days=1)
@@ -39,52 +39,52 @@ class Pacing(StrEnum):
     """How a day's budget is spent."""
 
     EVEN = "even"
-    """In proportion to the part of the day (UTC) that is over."""
+    """In proportion to the elapsed part of the day (UTC)."""
     FAST = "fast"
     """As soon as clicks come."""
 
 
 class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Products of one advertiser, the searches that they may be shown for, and what a click is worth.
+    """Products of one advertiser, the searches in which they may be shown, and the value of a click.
 
-    Amounts are in the store's currency. Without queries and types a campaign takes part in every search for which its
+    Amounts are in the store's currency. Without queries and types, a campaign takes part in every search for which its
     products are relevant.
     """
 
     id: Annotated[str, Meta(pattern=_PLAIN)]
     advertiser: Annotated[str, Meta(pattern=_PLAIN)]
     products: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=1_000)]
-    """Ids."""
+    """Ids of the products."""
     bid: Annotated[float, Meta(gt=0, le=10_000)]
-    """The most that a click may cost."""
+    """Maximum price of a click."""
     name: Annotated[str, Meta(max_length=200)] = ""
     queries: Annotated[tuple[_Text, ...], Meta(max_length=1_000)] = ()
-    """Texts; a query that has all words of one, in any order and form, is meant."""
+    """Target texts; they match a query that has all words of one, in any order and form."""
     types: Annotated[tuple[_Text, ...], Meta(max_length=200)] = ()
-    """Product types, such as "cordless drill"; a query that names one is meant."""
+    """Target product types, such as "cordless drill"; they match a query that names one."""
     budget: _Budget | None = None
     """For the whole campaign; None for no limit."""
     daily_budget: _Budget | None = None
     """For each day (UTC)."""
     starts: datetime | None = None
     ends: datetime | None = None
-    """The first moment after."""
+    """End time (exclusive)."""
     pacing: Pacing = Pacing.EVEN
     floor: _Floor = LOWEST_FLOOR
-    """Relevance floor of the advertiser: the highest one of its campaigns holds for all of them."""
+    """Relevance floor of the advertiser; the highest one of its campaigns applies to all of them."""
     product_floors: Annotated[dict[str, _Floor], Meta(max_length=1_000)] = {}
-    """Relevance floors by product id: the highest one of all campaigns holds for the product."""
+    """Relevance floors by product id; the highest one of all campaigns applies to the product."""
     enabled: bool = True
 
     def runs(self, now: datetime) -> bool:
-        """Whether it takes part at a time, its budget apart."""
+        """Whether it takes part at a time, regardless of its budget."""
         return self.enabled and (self.starts is None or self.starts <= now) and (self.ends is None or now < self.ends)
 
     def room(self, spent: int, spent_today: int, now: datetime, *, paced: bool = True) -> int:
-        """What may be charged at a time, in millionths: what is left of the budget and of the day's budget. With
-        `paced` and even pacing, of the part of the day that is over.
+        """The amount that may be charged at a time, in millionths: what is left of the budget and of the day's budget;
+        with `paced` and even pacing, limited to the elapsed part of the day.
 
-        An even campaign with a budget and an end divides what is left of the budget by the days that are left.
+        An even campaign with a budget and an end divides the remaining budget by the remaining days.
         """
         left = [(to_micros(self.budget) - spent) if self.budget else to_micros(1e9)]
         begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -95,7 +95,7 @@ class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if today and is_even:
             first = max(begin, self.starts) if self.starts else begin
             over = (now - first) / (begin + _DAY - first)
-            # The day begins with one click.
+            # The day starts with the budget of one click.
             today = [min(each, max(int(each * over), to_micros(self.bid))) for each in today]
         return min([*left, *(each - spent_today for each in today)])
 
@@ -125,7 +125,7 @@ _ALLOWED: Mapping[str, str] = {
 
 
 def campaign_document(campaign: Campaign) -> dict[str, object]:
-    """A campaign as plain values that JSON has, what is as by default left out."""
+    """A campaign as plain values for JSON, without defaults."""
     given: dict[str, object] = msgspec.to_builtins(campaign)
     plain: dict[str, object] = msgspec.to_builtins(Campaign("a", "a", ("a",), 1.0))
     return {name: value for name, value in given.items() if name in _REQUIRED or value != plain[name]}
@@ -135,7 +135,7 @@ _REQUIRED = ("id", "advertiser", "products", "bid")
 
 
 def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
-    """The campaign that plain values say, checked; raises CampaignError, which names the field and what is right."""
+    """The validated campaign from plain values; raises CampaignError, which names the field and the allowed values."""
     if not isinstance(document, Mapping):
         raise CampaignError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
     name = str(document.get("id", ""))[:100]
@@ -158,7 +158,7 @@ def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
 
 
 def parse_campaigns(document: object, place: str) -> list[Campaign]:
-    """The campaigns of a document: a list of them, an object whose `campaigns` is one, or one campaign."""
+    """The campaigns of a document: a list of campaigns, an object with such a list as `campaigns`, or one campaign."""
     if isinstance(document, Mapping) and set(document) == {"campaigns"}:
         document = document["campaigns"]
     if not isinstance(document, list):
@@ -167,18 +167,18 @@ def parse_campaigns(document: object, place: str) -> list[Campaign]:
 
 
 def read_campaigns(path: Path) -> list[Campaign]:
-    """The campaigns of a JSON or TOML file; raises CampaignError for one that cannot be read."""
+    """The campaigns of a JSON or TOML file; raises CampaignError if it cannot be read."""
     return parse_campaigns(read_document(path, MOST_FILE_BYTES, CampaignError), str(path))
 
 
 def validate_campaign(campaign: Campaign) -> Campaign:
-    """The campaign, checked without a catalog; raises CampaignError."""
+    """Validates a campaign without a catalog and returns it; raises CampaignError."""
     if not isinstance(campaign, Campaign):
         raise CampaignError(f"a campaign must be a Campaign, not {type(campaign).__name__}")
     try:
         return parse_campaign(campaign_document(campaign))
     except TypeError as error:
-        raise CampaignError(f"the campaign holds what none may hold ({error})") from error
+        raise CampaignError(f"the campaign has an invalid value ({error})") from error
 
 
 def _check(campaign: Campaign, place: str) -> None:
@@ -209,13 +209,13 @@ def _check(campaign: Campaign, place: str) -> None:
 
 
 class CampaignChange(DocumentChange[Campaign]):
-    """What one change did to one campaign."""
+    """The effect of one change on one campaign."""
 
 
 class CampaignStore(EditableStore[Campaign, CampaignChange]):
-    """The campaigns of an index directory and their changes (STORE/campaigns.sqlite), with CampaignError as the kind's
-    error. No two advertisers have the same product. The file also has the key that seals the offers in query ids, so
-    only its owner can read it."""
+    """The campaigns of an index directory and their changes (INDEX/campaigns.sqlite); its errors are CampaignError. A
+    product has only one advertiser. The file also contains the key that seals the offers in query ids, so only its
+    owner can read it."""
 
     kind = DocumentCodec(
         "campaign",
@@ -238,6 +238,6 @@ class CampaignStore(EditableStore[Campaign, CampaignChange]):
                 other = owners.setdefault(product, campaign)
                 if other.advertiser != campaign.advertiser:
                     message = f"{product!r} is advertised by {other.advertiser} (campaign {other.id!r})"
-                    right = "a product has one advertiser: leave it out of one of the two"
+                    right = "a product can have only one advertiser: remove it from one of the two"
                     place = f"campaign {campaign.id!r}: products"
                     raise CampaignError(f"{place}: {message}; {right}", campaign.id, "products")

@@ -2,8 +2,8 @@
 
 The query id of a sponsored hit is `ANSWER~ad:OFFER`: the id of its answer, and the campaign, the product, the price and
 the time, encrypted and authenticated by AES-256-GCM with the answer's id, so that shoppers can neither read a price nor
-make or move an offer. STORE/sponsored.sqlite holds what became of each click. Entries are only ever added; each has a
-hash over itself and the one before, so that one that was changed or removed is found.
+create or move an offer. INDEX/sponsored.sqlite contains the result of each click. Entries are only ever added; each has
+a hash over itself and the previous one, so that changed or removed entries are detected.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from service.sponsored.auction import BUCKETS, EXAMINATION, NO_CLICKS, ClickRate
 from service.sponsored.campaign import MICROS, Campaign
 
 CLICK_TIME = timedelta(minutes=30)
-"""For which an answer's offers hold."""
+"""Time during which an answer's offers are valid."""
 REPEAT_TIME = timedelta(hours=24)
-"""For which a shopper, or a session, is charged once for a campaign."""
+"""Time during which a shopper, or a session, is charged only once for a campaign."""
 MOST_CHARGED = 20
-"""Clicks of one shopper that are charged within `REPEAT_TIME`, of all campaigns together."""
+"""Maximum number of clicks of one shopper, over all campaigns, that are charged within `REPEAT_TIME`."""
 _NONCE_BYTES = 12
 _MOST_ANSWER = 64
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):
-    """What the query id of a sponsored hit holds."""
+    """The content of the query id of a sponsored hit."""
 
     campaign: str
     advertiser: str
     product: int
-    """The hash of its id."""
+    """Hash of the product's id."""
     place: int
     price: int
-    """In millionths."""
+    """Price in millionths."""
     bucket: int
-    """Of `ClickRates`."""
+    """Bucket of `ClickRates`."""
     shown: int
-    """Microseconds since 1970."""
+    """Time in microseconds since 1970."""
 
 
 def product_hash(product_id: str) -> int:
@@ -61,7 +61,7 @@ def product_hash(product_id: str) -> int:
 
 def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
     """The query id of a sponsored hit of an answer."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # what searches without sponsored hits do without
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # not needed by searches without sponsored hits
 
     answer, nonce = _answer_of(query_id), secrets.token_bytes(_NONCE_BYTES)
     sealed = nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(offer), answer.encode())
@@ -69,7 +69,7 @@ def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
 
 
 def open_offer(query_id: str, key: bytes) -> tuple[str, Offer] | None:
-    """The answer and the offer of a query id; None where it is none that this key sealed."""
+    """The answer and the offer of a query id; None if it is not an offer sealed with this key."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -86,51 +86,51 @@ def _answer_of(query_id: str) -> str:
     """The part of a query id before its marks."""
     answer = query_id.partition("~")[0]
     if not 0 < len(answer) <= _MOST_ANSWER:
-        raise CampaignError(f"{query_id[:40]!r} is no query id of an answer", field="query_id")
+        raise CampaignError(f"{query_id[:40]!r} is not the query id of an answer", field="query_id")
     return answer
 
 
 class ChargeReason(StrEnum):
-    """What became of a click on a sponsored hit, and why."""
+    """The result of a click on a sponsored hit, with the reason."""
 
     CHARGED = "charged"
     REPEATED = "repeated"
-    """The hit of this answer was charged before, or the campaign to this shopper within `REPEAT_TIME`."""
+    """The hit of this answer was charged before, or the campaign was charged to this shopper within `REPEAT_TIME`."""
     TOO_MANY = "too many"
     """The shopper was charged `MOST_CHARGED` times within `REPEAT_TIME`."""
     ANONYMOUS = "anonymous"
-    """Neither a shopper nor a session: repetitions and fraud could not be found."""
+    """Neither a shopper nor a session is known, so repetitions and fraud could not be found."""
     EXPIRED = "expired"
-    """More than `CLICK_TIME` after the answer."""
+    """The click came more than `CLICK_TIME` after the answer."""
     OTHER_PRODUCT = "other product"
     """The event names another product than the offer."""
     BUDGET = "budget"
-    """It would exceed the budget, or that of the day."""
+    """The charge would exceed the budget, or that of the day."""
     NO_CAMPAIGN = "no campaign"
     """The campaign was deleted."""
     FRAUD = "fraud"
-    """A refund: the shopper's session was found to be a bot's or click fraud."""
+    """A refund: the shopper's session was classified as a bot or click fraud."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One click on a sponsored hit, or the refund of one, as an advertiser may see it."""
+    """One click on a sponsored hit, or its refund, as visible to advertisers."""
 
     id: int
-    """Counts from 1."""
+    """Number of the entry, from 1."""
     time: datetime
     campaign: str
     advertiser: str
     product: str
     place: int
     price: float
-    """Of a click, as the auction made it."""
+    """Price of a click from the auction."""
     amount: float
-    """What was charged, 0 for nothing; negative for a refund."""
+    """Charged amount; 0 for none, negative for a refund."""
     reason: str
     """A `ChargeReason`."""
     refunds: int | None = None
-    """The entry that a refund is of."""
+    """Id of the entry that is refunded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +140,17 @@ class CampaignDay:
     day: str
     campaign: str
     shown: int
-    """Sponsored hits in answers."""
+    """Number of sponsored hits in answers."""
     clicks: int
-    """Entries of clicks, charged or not."""
+    """Number of entries of clicks, charged or not."""
     charged: int
     amount: float
-    """Refunds subtracted."""
+    """Charged amount minus refunds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChargedClick:
-    """A charged click that was not refunded, with the pseudonyms of who clicked."""
+    """A charged click that was not refunded, with the pseudonyms of the shopper and the session."""
 
     id: int
     time: datetime
@@ -160,18 +160,18 @@ class ChargedClick:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What campaigns have spent, and how often sponsored hits are clicked."""
+    """The spending of campaigns, and the click rates of sponsored hits."""
 
     total: Mapping[str, int] = field(default_factory=dict)
     """By campaign, in millionths."""
     by_day: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    """By campaign and day since 1970, of the last two days with any entry."""
+    """By campaign and day since 1970, for the last two days with any entry."""
     rates: ClickRates = NO_CLICKS
     examination: tuple[float, ...] = EXAMINATION
-    """How often each place is looked at, relative to the first."""
+    """Examination of each place, relative to the first."""
 
     def room(self, campaign: Campaign, now: datetime) -> int:
-        """What a campaign may spend at a time, in millionths."""
+        """The amount that a campaign may spend at a time, in millionths."""
         spent_today = self.by_day.get((campaign.id, day_of(now)), 0)
         return campaign.room(self.total.get(campaign.id, 0), spent_today, now)
 
@@ -186,7 +186,7 @@ def _examination(cursor: sqlite3.Cursor) -> tuple[float, ...]:
 
 LEDGER_FILE = "sponsored.sqlite"
 MOST_ENTRIES = 10_000
-"""Entries that one call returns."""
+"""Maximum number of entries that one call returns."""
 _TABLES = """
 CREATE TABLE entries (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, answer TEXT NOT NULL, place INTEGER NOT NULL, campaign TEXT NOT NULL,
@@ -221,13 +221,13 @@ SELECT id FROM entries WHERE amount > 0 AND shopper = :shopper AND shopper <> ''
 SELECT id FROM entries WHERE amount > 0 AND session = :session AND session <> '' AND time > :since)
 """
 _COUNTED = (ChargeReason.CHARGED, ChargeReason.BUDGET)
-"""Clicks that say how attractive a sponsored hit is."""
+"""Clicks that count towards click rates."""
 
 
 class Ledger:
-    """The charges of an index directory. Any number of threads and processes may use it at once: each call is one
-    transaction, durable when it returns. All methods raise StoreError, of which StoreDamagedError and StoreForeignError
-    are kinds, where the file cannot be used."""
+    """The charges of an index directory. Threads and processes may use it at the same time: each call is one
+    transaction, durable when it returns. All methods raise StoreError, or its subclasses StoreDamagedError and
+    StoreForeignError, if the file cannot be used."""
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / LEDGER_FILE
@@ -235,7 +235,7 @@ class Ledger:
         self._clock = clock
 
     def add_shown(self, shown: Mapping[Offer, int]) -> None:
-        """Counts sponsored hits of answers: offers, with how often each was in one."""
+        """Counts sponsored hits of answers: offers, with the number of times that each was shown."""
         with self._file.writing() as cursor:
             examination = _examination(cursor)
             for offer, count in shown.items():
@@ -244,15 +244,15 @@ class Ledger:
                 cursor.execute(_ADD_RATE, (offer.bucket, count * examination[offer.place - 1], 0))
 
     def set_examination(self, examination: Sequence[float]) -> None:
-        """Sets how often each of the `MOST_PLACES` places is looked at, relative to the first."""
+        """Sets the examination of each of the `MOST_PLACES` places, relative to the first."""
         with self._file.writing() as cursor:
             cursor.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", enumerate(examination, 1))
 
     def charge(
         self, clicks: Sequence[StoredEvent], campaigns: Mapping[str, Campaign], key: bytes
     ) -> list[ChargeReason | None]:
-        """Enters clicks on sponsored hits, and charges each that is to be charged; returns what became of each. None
-        stands for an event that was entered before, and for an offer that this store did not make."""
+        """Enters clicks on sponsored hits, and charges those that are chargeable; returns the result of each. None
+        stands for an event that was entered before, and for an offer that this store did not create."""
         opened = [open_offer(click.query_id, key) for click in clicks]
         if not any(opened):
             return [None] * len(clicks)
@@ -319,7 +319,8 @@ class Ledger:
         return [ChargedClick(number, _moment(time), *names) for number, time, *names in rows]
 
     def refund(self, ids: Collection[int]) -> int:
-        """Refunds charged clicks as fraud; returns how many had not been refunded. The budget has the amounts again."""
+        """Refunds charged clicks as fraud; returns the number of those not refunded before. Budgets get the amounts
+        back."""
         if not ids:
             return 0
         done = 0
@@ -338,14 +339,14 @@ class Ledger:
         return done
 
     def forget(self, pseudonyms: Collection[str] = (), *, before: datetime | None = None) -> int:
-        """Removes the pseudonyms of shoppers, and those of entries before a time, from entries, which stay; returns of
-        how many."""
+        """Removes from entries, which are kept, the pseudonyms of some shoppers and all those from before a time;
+        returns the number of changed entries."""
         if not self.path.exists():
             return 0
         marks = ", ".join("?" * len(pseudonyms))
         which = f"(shopper IN ({marks}) OR time < ?) AND shopper || session <> ''"
         with self._file.writing() as cursor:
-            # What is removed is overwritten.
+            # Removed data is overwritten.
             cursor.execute("PRAGMA secure_delete = ON")
             values = (*pseudonyms, to_microseconds(before) if before else 0)
             return cursor.execute(f"UPDATE entries SET shopper = '', session = '' WHERE {which}", values).rowcount  # noqa: S608  # our own words
@@ -358,7 +359,7 @@ class Ledger:
             return int(cursor.execute(query, (*pseudonyms,)).fetchone()[0]) if cursor else 0
 
     def spending(self) -> Spending:
-        """What was spent, by campaign and by day, and the click rates so far."""
+        """The amounts spent, by campaign and by day, and the click rates so far."""
         with self._file.reading() as cursor:
             if cursor is None:
                 return NO_SPENDING
@@ -374,8 +375,8 @@ class Ledger:
     def entries(
         self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100
     ) -> list[LedgerEntry]:
-        """Entries after one of an id, oldest first, of all or of one advertiser or campaign. Raises CampaignError for a
-        limit outside 1 to `MOST_ENTRIES`."""
+        """Entries after an id, oldest first, of all or of one advertiser or campaign. Raises CampaignError for a limit
+        outside 1 to `MOST_ENTRIES`."""
         if not 1 <= limit <= MOST_ENTRIES:
             raise CampaignError(f"limit is {limit}, it can be 1 to {MOST_ENTRIES:,}", field="limit")
         which, values = _which(advertiser, campaign)
@@ -401,7 +402,7 @@ class Ledger:
         ]
 
     def check(self) -> None:
-        """Reads every entry; raises StoreDamagedError where one was changed or removed."""
+        """Reads every entry; raises StoreDamagedError if one was changed or removed."""
         before, last = b"", 0
         with self._file.reading() as cursor:
             rows = cursor.execute(f"SELECT {_CONTENT}, chain FROM entries ORDER BY id") if cursor else ()  # noqa: S608  # our own words
@@ -413,7 +414,7 @@ class Ledger:
 
 
 def _append(cursor: sqlite3.Cursor, now: datetime, content: Sequence[object], private: Sequence[object]) -> None:
-    """Adds an entry: what the chain covers, behind id and time, and what may be removed later."""
+    """Adds an entry: the fields covered by the chain after id and time, and those that may be removed later."""
     number, chain = cursor.execute("SELECT id, chain FROM entries ORDER BY id DESC LIMIT 1").fetchone() or (0, b"")
     entry = [number + 1, to_microseconds(now), *content]
     marks = ", ".join("?" * (len(entry) + 4))

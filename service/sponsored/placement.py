@@ -1,8 +1,8 @@
-"""Sponsored hits of a search: which advertised products are relevant enough, the auction among them, and their clicks.
+"""Sponsored hits of a search: the advertised products that are relevant enough, their auction, and their clicks.
 
-Relevance is decided first, and by the search alone: a product is eligible only where it is one of the candidates (so
-that it passes the filters and the rules), can be had, has every word of the query, is of the type that the query names,
-as the first hits are, has every value and the price that it names, and reaches every relevance floor. Bids come after.
+Relevance is decided first, by the search alone: a product is eligible only if it is one of the candidates (so that it
+passes the filters and the rules), is available, has every word of the query, is of the type that the query names, like
+the first hits, has every value and the price that it names, and reaches every relevance floor. Bids come after.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignC
 from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, product_hash, seal_offer
 
 _HEAD = 10
-"""The first hits, whose agreement with the type that the query names an advertised product must have."""
+"""Number of first hits whose agreement with the named type an advertised product must have."""
 _LEAST_AGREEMENT = 0.5
-"""With the type that a query names, where it names one."""
+"""Minimum agreement with the type that a query names."""
 _DAY_MICROS = 86_400 * MICROS
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EligibleProducts:
-    """The advertised products of a search that are relevant enough, n of them."""
+    """The n advertised products of a search that are relevant enough."""
 
     rows: Rows
-    """(n,)"""
+    """Shape (n,)."""
     ids: Sequence[str]
     relevance: NDArray[np.float64]
-    """(n,) Deviations of the cosine above that of unrelated products."""
+    """Similarity in deviations above that of unrelated products (n,)."""
 
 
 class CompiledCampaigns:
-    """The campaigns of an index, for the searches of one version."""
+    """The campaigns of an index, compiled for the searches of one version."""
 
     def __init__(self, campaigns: Sequence[Campaign], snapshot: Snapshot) -> None:
         self.by_id = {each.id: each for each in campaigns}
@@ -100,7 +100,7 @@ class CompiledCampaigns:
         return max([own, *map(self._advertiser_floors.__getitem__, advertisers)])
 
     def targets(self, campaign: Campaign, terms: frozenset[str], named: Callable[[], frozenset[int]]) -> bool:
-        """Whether a campaign is about a query of these terms that names types of these numbers."""
+        """Whether a campaign targets a query with these terms that names types with these numbers."""
         if not (campaign.queries or campaign.types):
             return True
         queries, types = self._targets[campaign.id]
@@ -109,7 +109,7 @@ class CompiledCampaigns:
 
 class SponsoredPlacement:
     """The sponsored hits of an index directory's searches: follows campaigns and budgets, runs the auctions, counts
-    what was shown and charges clicks. Thread-safe."""
+    impressions and charges clicks. Thread-safe."""
 
     def __init__(
         self, root: Path, memory: Callable[[], QueryMemory], *, clock: Callable[[], datetime] = wall_clock
@@ -122,7 +122,7 @@ class SponsoredPlacement:
             self.ledger.path,
             lambda _: self.ledger.spending(),
             NO_SPENDING,
-            "what campaigns have spent is not the newest",
+            "the spending of campaigns is outdated",
             keeps_value=True,
         )
         self._memory = memory
@@ -134,7 +134,7 @@ class SponsoredPlacement:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why campaigns or budgets are not the newest, or why nothing is counted."""
+        """Reasons why campaigns or budgets are outdated, or why nothing is counted."""
         return (*self._served.notices, *self._spending.notices, *self._shown.notices)
 
     def campaigns(self, snapshot: Snapshot) -> CompiledCampaigns:
@@ -142,7 +142,7 @@ class SponsoredPlacement:
         return self._served.compiled(snapshot)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Follows changed campaigns and charges, and stores what was shown."""
+        """Loads changed campaigns and charges, and stores impressions."""
         self._served.reload_if_changed(snapshot)
         self._spending.reload_if_changed()
         self._shown.write_if_due()
@@ -157,7 +157,7 @@ class SponsoredPlacement:
         buried: Rows,
     ) -> tuple[SponsoredHit, ...]:
         """The sponsored hits of a search, by an auction among the eligible products that no rule buries; `least` is the
-        cosine below which the store's catalog has nothing for a query."""
+        cosine below which nothing in the store's catalog fits a query."""
         campaigns = self._served.compiled(snapshot)
         is_empty = not ranking.total or ranking.nothing_fits or request.unavailable
         if not campaigns.of_product or is_empty or _is_unfinished(request):
@@ -174,8 +174,8 @@ class SponsoredPlacement:
     def place_similar(
         self, snapshot: Snapshot, settings: SponsoredSettings, row: int, nearest: NearestRows, least: float
     ) -> tuple[SponsoredHit, ...]:
-        """The sponsored hits beside products that are similar to the one at `row`, by an auction among those `nearest`
-        to it that are of its type, can be had, are at least as similar as `least` (a cosine) and reach every floor."""
+        """The sponsored hits shown with products similar to the one at `row`, by an auction among those in `nearest`
+        that have its type, are available, are at least as similar as `least` (a cosine) and reach every floor."""
         campaigns, background = self._served.compiled(snapshot), snapshot.manifest.background
         names = [*map(snapshot.products.id_of, nearest.rows.tolist())] if campaigns.of_product else []
         similarity = background.standardise(nearest.scores.astype(np.float64))
@@ -207,8 +207,7 @@ class SponsoredPlacement:
         is_target: Callable[[Campaign], bool],
         seed: str,
     ) -> tuple[SponsoredHit, ...]:
-        """The winners among the products found, each by the campaigns that run, can pay for a click and have the
-        target."""
+        """The winners among the products found, with campaigns that run, can pay for a click and have the target."""
         now, spending = self._clock(), self._spending.value
         of_product = self._served.compiled(snapshot).of_product
         chances = spending.rates.probabilities(ratios)
@@ -266,16 +265,16 @@ class SponsoredPlacement:
         return tuple(seal_offer(each, query_id, self._key) for each in offers)
 
     def charge(self, snapshot: Snapshot, clicks: Sequence[StoredEvent]) -> None:
-        """Charges the clicks on sponsored hits among some events. Raises StoreError where nothing can be written."""
+        """Charges the clicks on sponsored hits among some events. Raises StoreError if nothing can be written."""
         self._key = self._key or (self.store.ensure_key() if self.store.path.exists() else b"")
         if self._key:
-            self.flush()  # so that a click never comes before the hit that it is on
+            self.flush()  # so that a click is never stored before its impression
             self._served.reload_if_changed(snapshot)
             self.ledger.charge(clicks, self._served.compiled(snapshot).by_id, self._key)
             self._spending.reload_if_changed()
 
     def flush(self) -> None:
-        """Stores what was shown; where that fails, it is tried again, and `notices` gives the reason."""
+        """Stores impressions; on failure it is tried again, and `notices` has the reason."""
         self._shown.write()
 
 
@@ -288,10 +287,10 @@ def eligible_products(
     least: float,
     buried: Rows,
 ) -> EligibleProducts:
-    """The advertised products among the candidates of a search that are relevant enough whatever they bid.
+    """The advertised products among the candidates of a search that are relevant enough, regardless of bids.
 
     `floor` is the higher one of the store's floor and the placement's, in deviations above unrelated products; the
-    floors of the product and the advertiser, and the cosine `least`, can only raise it. What a rule buries is out.
+    floors of the product and the advertiser, and the cosine `least`, can only raise it. Buried products are excluded.
     """
     names = [*map(snapshot.products.id_of, ranking.rows.tolist())]
     at = np.array([place for place, each in enumerate(names) if each in campaigns.of_product], np.int64)
@@ -311,7 +310,7 @@ def eligible_products(
 
 
 def _is_unfinished(request: ResolvedRequest) -> bool:
-    """Whether the last word of a query may go on: what the shopper means is not known yet."""
+    """Whether the last word of a query may be incomplete, so that its meaning is not known yet."""
     texts = [each.text for each in request.begun]
     return bool(texts) and texts != [request.typed]
 
@@ -349,26 +348,26 @@ class EngineCampaigns(DocumentEditor[Campaign, CampaignChange]):
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """The products of campaigns that the version which serves does not have, by campaign."""
+        """The products of campaigns that the serving version does not have, by campaign."""
         return self._placement.campaigns(self._snapshot()).faults
 
     @property
     def spending(self) -> Spending:
-        """What campaigns have spent, and how often sponsored hits are clicked."""
+        """The spending of campaigns, and the click rates of sponsored hits."""
         return self.ledger.spending()
 
     @property
     def ledger(self) -> Ledger:
-        """The charges of clicks, with everything shown so far counted."""
+        """The charges of clicks, with all impressions so far counted."""
         self._placement.flush()
         return self._placement.ledger
 
     def restore(self, revision: int, *, who: str = "") -> int:
-        """Makes all campaigns what they were after a revision; returns the number of this change. Charges stay."""
+        """Restores all campaigns of a revision; returns the number of this change. Charges are kept."""
         return self._followed(self._placement.store.restore(revision, who=who))
 
     def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
-        """The query ids of the sponsored hits of an answer, to be sent with the clicks on them."""
+        """The query ids of the sponsored hits of an answer, to be sent with clicks on them."""
         return self._placement.issue(query_id, hits)
 
 
@@ -378,8 +377,8 @@ def is_sponsored_click(kind: str, query_id: str) -> bool:
 
 
 def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: datetime) -> dict[str, str]:
-    """What each campaign does at a time, by its id: off, waiting, ended, spent (its budget, or that of the day so far)
-    or running."""
+    """The state of each campaign at a time, by id: off, waiting, ended, spent (the total or today's budget) or
+    running."""
     found = {}
     for each in campaigns:
         if not each.enabled:
@@ -395,6 +394,6 @@ def campaign_states(campaigns: Iterable[Campaign], spending: Spending, now: date
 
 
 def spent_amounts(campaign: Campaign, spending: Spending, now: datetime) -> tuple[float, float]:
-    """What a campaign has spent in all, and today."""
+    """The amounts that a campaign has spent in total and today."""
     today = spending.by_day.get((campaign.id, day_of(now)), 0)
     return spending.total.get(campaign.id, 0) / MICROS, today / MICROS

@@ -82,7 +82,7 @@ def test_an_offer_is_read_by_the_key_that_sealed_it_alone() -> None:
     for forged in (flipped, f"b{query_id[1:]}", query_id[:-4], f"q1{SPONSORED_MARK}", f"q1{SPONSORED_MARK}???", "q1"):
         assert open_offer(forged, KEY) is None
     assert open_offer(query_id, bytes(32)) is None
-    with pytest.raises(CampaignError, match="no query id"):
+    with pytest.raises(CampaignError, match="not the query id"):
         seal_offer(made, "a" * 65, KEY)
 
 

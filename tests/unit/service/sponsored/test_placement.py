@@ -230,7 +230,7 @@ def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine:
 def test_a_product_of_another_advertiser_is_refused(engine: SearchEngine) -> None:
     product = products_of(engine)[0]
     engine.campaigns.put([campaign("a", product)])
-    with pytest.raises(CampaignError, match="a product has one advertiser"):
+    with pytest.raises(CampaignError, match="a product can have only one advertiser"):
         engine.campaigns.put([campaign("b", product)])
 
 
