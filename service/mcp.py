@@ -5,7 +5,9 @@ Protocol: https://modelcontextprotocol.io/specification. The tools are described
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.metadata import version
@@ -32,6 +34,7 @@ from pydantic import Field, ValidationError
 from retrieval.errors import ShelfwiseError
 from retrieval.records import Choice, Facet, Hit, Page, Product
 from service.answers.answering import Answer, QuestionSubject
+from service.answers.questions import load_questions
 from service.curation.relevance import without_fields
 from service.http.errors import to_request_error
 from service.http.schemas import Name, ProductId, RecommendBody, RelatedKind, RequestBody, encode
@@ -298,9 +301,18 @@ def _refusal(message: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=message)], is_error=True)
 
 
+def _warm_up(engine: SearchEngine) -> None:
+    """Loads what the first question and the first search would wait for."""
+    load_questions()
+    with suppress(ShelfwiseError):
+        engine.search("a first search", size=1)
+
+
 def serve_stdio(engine: SearchEngine) -> None:
     """Answers the client on standard input and output until it closes them."""
     server = catalog_server(engine)
+    # In the background, while the client reads the list of tools.
+    threading.Thread(target=_warm_up, args=(engine,), name="warm-up", daemon=True).start()
 
     async def run() -> None:
         async with stdio_server() as (received, sent):

@@ -32,6 +32,12 @@ _OWN_PART = re.compile(r"\b(?:for|with|compatible|fits|replacement)\b|适用|兼
 _SEPARATORS = re.compile(r"[,;\n/|•、，；]|\\n|\s-\s|^-\s|\b(?:and|or|&|series)\b|和|及")
 _SEVERAL = re.compile(r"\w*\d\w*\s?[,/]\s?(?:\w+[ -])?\w*\d")
 """A list of models, of what the product is for, at the beginning of a title."""
+_SERVICE = re.compile(
+    r"\d ?-?y(?:ea)?r?s? ?nbd|\bh[wd] supp(?:ort)?\b|\bon-?site (?:service|support|repair|guarantee|warranty)"
+    r"|\bcare ?pack\b|\b(?:service|support|maintenance) (?:plan|contract|agreement|pack)"
+    r"|\b(?:extended|post) ?-?warranty\b|\bwarranty (?:extension|upgrade)|延保|保修服务|安装服务"
+)
+"""Says that a title is of a service for the device whose model it has."""
 _WORD = re.compile(r"[a-z0-9]+|•")
 _GAP = "•"
 """Replaces a quantity, which no model's name contains."""
@@ -95,7 +101,7 @@ def model_keys(product: Product) -> set[str]:
         for at in range(min(len(words), _FIRST_WORDS))
         for end in range(at + 1, min(at + _LONGEST_NAME, len(words)) + 1)
     }
-    if _SEVERAL.search(" ".join(fold(product.title).split()[:_FIRST_WORDS])):
+    if _SEVERAL.search(" ".join(fold(product.title).split()[:_FIRST_WORDS])) or _SERVICE.search(fold(product.title)):
         keys = set()
     values = (value for values in product.identifiers.values() for value in values)
     squeezed = {"".join(_WORD.findall(fold(value))) for value in (product.id, *values)}

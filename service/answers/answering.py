@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -38,10 +39,14 @@ from service.answers.questions import (
     MOST_CHARACTERS,
     Question,
     QuestionKind,
+    Superlative,
     Word,
+    chinese_label,
     content_terms,
+    is_follow_up,
     is_question,
     parse_question,
+    quantity_spans,
     split_words,
 )
 from service.curation.rule_matching import CompiledRules
@@ -226,15 +231,20 @@ def answer_question(
     _validate(text, about)
     snapshot = sources.snapshot
     version = snapshot.manifest.version
-    if product_id is None and not is_question(text):
+    is_about = about is not None and (about.product_id or about.product_type)
+    if product_id is None and not (is_question(text) or (is_about and is_follow_up(text))):
         return Answer(text, AnswerStatus.NO_QUESTION, about or QuestionSubject(), version=version)
     named = _subject_of(sources, text, product_id, about)
     question = parse_question(named.rest)
     related: tuple[str, ...] = ()
-    if named.row is not None:
+    quotes: list[Quote] = []
+    # "Do you have the X?" asks for the product, "does it have X" for a property of it.
+    if product_id is None and question.is_offer and question.bound is None and named.rest != text:
+        quotes = _offered(sources, question, text, named) if named.row is not None else []
+    if not quotes and named.row is not None:
         quotes, related = _about_product(sources, question, named.row)
-    else:
-        quotes = _about_type(sources, question, named) if named.subject.product_type else []
+    elif not quotes and named.subject.product_type:
+        quotes = _about_type(sources, question, named)
     if not quotes and product_id is None and question.is_offer:
         quotes = _offered(sources, question, text, named)
     if not quotes and named.row is None:
@@ -313,6 +323,8 @@ def _terms_of(text: str) -> frozenset[str]:
     return frozenset(word_term(word) for word in split_words(fold(text)))
 
 
+_MEASURE = 0.5
+"""The weight of a word of a quantity, which a title shares with many."""
 _GAP = 1.0
 """Cost of a word within a mention that the title lacks."""
 
@@ -327,8 +339,11 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
     folded = fold(text)
     best, total, first = (0.0, 0, 0), 0.0, 0
     tokens = _tokens(folded)
+    measured = quantity_spans(folded)
     for at, token in enumerate(tokens):
-        gain = _weight(token.term) if token.term in title else -_GAP
+        # "16 GB" is of many products.
+        is_measure = any(start < token.end and token.start < end for start, end in measured)
+        gain = min(_weight(token.term), _MEASURE if is_measure else 9.0) if token.term in title else -_GAP
         if total <= 0:
             total, first = 0.0, at
         total += gain
@@ -362,10 +377,14 @@ def _trimmed(terms: Sequence[str], start: int, end: int, title: Collection[str])
     return min(found, key=lambda span: span[1] - span[0])
 
 
+_CODE = re.compile(r"(?=.*[a-z])(?=.*[0-9].*[0-9])[a-z0-9-]{5,}")
+"""A model's name, such as "kh4827"."""
+
+
 def _weight(term: str) -> float:
     """The weight of a term in a mention; numbers and codes weigh more because they distinguish products."""
     if any(character.isdigit() for character in term):
-        return 2.0
+        return 3.0 if _CODE.fullmatch(term) else 2.0
     return 0.3 if len(term) < 2 and term.isascii() else 1.0
 
 
@@ -379,14 +398,18 @@ def _find_named(sources: Sources, text: str) -> _Named:
     folded = fold(text)
     where = _condition(sources, text)
     by_code = _find_code(snapshot, text, where)
-    rows = snapshot.keyword.search(snapshot.analyzer.groups(_searched(folded)), _CANDIDATES, where).rows.tolist()
-    found: list[tuple[float, float, int, Product, str]] = []
+    coded = " ".join(word for word in split_words(folded) if _CODE.fullmatch(word))
+    for words in filter(None, (_searched(folded), coded)):
+        rows = snapshot.keyword.search(snapshot.analyzer.groups(words), _CANDIDATES, where).rows.tolist()
+        if rows:
+            break
+    found: list[tuple[float, float, int, Product, str, frozenset[str]]] = []
     for row in rows[:_READ]:
         product = snapshot.products[row]
         title = _title_terms(product)
         weight, terms, rest = _mention(text, title)
         if weight:
-            found.append((weight, _share(terms, title), row, product, rest))
+            found.append((weight, _share(terms, title), row, product, rest, terms))
     best = max(found, key=lambda each: (each[0], each[1]), default=None)
     # Titles can contain codes of parts, such as a processor's.
     if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
@@ -395,7 +418,10 @@ def _find_named(sources: Sources, text: str) -> _Named:
     if best:
         # If this many products share the question's words, it names a type or a brand, not one product.
         others = sum(each[0] >= best[0] for each in found)
-        distinct = others <= _FEW and best[0] >= _LEAST_NAMED
+        most = _VARIANTS if any(map(_CODE.fullmatch, best[5])) else _FEW
+        distinct = others <= most and best[0] >= _LEAST_NAMED
+        if product_type and parse_question(text).is_offer:  # "are there drills with 20 V" asks for any of them
+            distinct = False
         if best[1] >= _MOST_OF_TITLE or distinct:
             return _Named(QuestionSubject(best[3].id, title=best[3].title), best[2], best[4])
     if product_type:
@@ -410,7 +436,7 @@ _LEAST_CODE, _MOST_CODES = 5, 4
 
 def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[float, _Named] | None:
     """The product whose identifier occurs in a question, with the weight of its mention."""
-    words = [word for word in fold(text).rstrip("?").split() if any(character.isdigit() for character in word)]
+    words = [word for word in split_words(fold(text)) if any(character.isdigit() for character in word)]
     for word in [each for each in words if len(identifier_key(each)) >= _LEAST_CODE][:_MOST_CODES]:
         rows = snapshot.keyword.find_identifier(identifier_key(word))
         if where is not None and len(rows):
@@ -423,7 +449,7 @@ def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[
 
 
 _MOST_OF_TITLE = 0.7
-_FEW, _LEAST_NAMED = 3, 3.0
+_FEW, _VARIANTS, _LEAST_NAMED = 3, 12, 3.0
 
 
 def _searched(folded: str) -> str:
@@ -444,16 +470,24 @@ def _condition(sources: Sources, text: str) -> Condition | None:
 
 def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
     """The longest phrase of a question that is a product type, as written, and the question without it."""
-    tokens = _tokens(folded)
+    tokens, measured = _tokens(folded), quantity_spans(folded)
     for count in range(MOST_WORDS, 0, -1):
         for at in range(len(tokens) - count + 1):
             part = tokens[at : at + count]
             phrase = tuple(token.term for token in part)
+            # "Does it run": no store sells runs.
+            is_verb = count == 1 and at > 0 and tokens[at - 1].term in _SUBJECTS
+            is_unit = any(start < part[-1].end and part[-1].start < end for start, end in measured)
+            if is_verb or is_unit or not content_terms(folded[part[0].start : part[-1].end]):
+                continue
             numbers = snapshot.types.heads.get(phrase[-1], ())
             if any(snapshot.types.phrases[number] == phrase for number in numbers):
                 start, end = part[0].start, part[-1].end
                 return folded[start:end], f"{folded[:start]} it {folded[end:]}"
     return None
+
+
+_SUBJECTS = frozenset({"it", "they", "i", "we", "you", "to"})
 
 
 def _rows_of_type(sources: Sources, name: str) -> tuple[int, ...]:
@@ -473,8 +507,11 @@ def _rows_of_type(sources: Sources, name: str) -> tuple[int, ...]:
 def _about_product(sources: Sources, question: Question, row: int) -> tuple[list[Quote], tuple[str, ...]]:
     product = sources.snapshot.products[row]
     own = _own_terms(sources.snapshot, product, row)
-    words = question.words
+    comparative = (question.comparative,) if question.comparative else ()
+    words = (*question.words, *comparative) if question.words else ()
     facts = facts_of(product, sources.hidden)
+    if comparative and not words and not _best_facts(question, facts, (), own):
+        words = comparative
     matches = _best_facts(question, facts, words, own)
     lacking = _lacking(sources.fields, words, matches)
     hidden = "description" in sources.hidden
@@ -487,6 +524,8 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
         quotes = _faq_quotes(of_product)
     if not quotes:
         quotes = _sentence_quotes(product, sentences, words, own, lacking=lacking)
+    if not quotes:
+        quotes = _title_quotes(sources, product, row, question)
     if not quotes and not lacking:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
@@ -558,18 +597,33 @@ def _sentence_quotes(
     return [Quote(best, "description", product.id, title=product.title, score=score)]
 
 
+def _title_quotes(sources: Sources, product: Product, row: int, question: Question) -> list[Quote]:
+    """The title, where it has all that is asked: "is it noise cancelling"; words for the product itself ask nothing."""
+    category = product.category[-1] if product.category else ""
+    itself = _terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
+    words = [word for word in question.words if not word.terms & itself]
+    title = _title_terms(product)
+    is_told = words and all((word.value_terms or word.terms) & title for word in words)
+    if question.kind is not QuestionKind.YES_NO or question.bound or not is_told:
+        return []
+    return [Quote(product.title, "title", product.id, title=product.title, score=THRESHOLDS.sentence)]
+
+
 def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quote]:
     """FAQ entries about a type or, without any, facts of its best products; for a yes-or-no question, products with a
     yes."""
     of_type = sources.faq.find_bound(question, THRESHOLDS.faq, "", named.subject.product_type)
     if of_type:
         return _faq_quotes(of_type)
+    if question.superlative and question.kind is QuestionKind.VALUE:
+        return _first_of_type(sources, question, question.superlative, named)
     found: list[Quote] = []
     for row in named.rows[:_READ_OF_TYPE]:
         product = sources.snapshot.products[row]
         own = _own_terms(sources.snapshot, product, row)
-        matches = _best_facts(question, facts_of(product, sources.hidden), question.words, own)
-        if matches and matches[0].score >= THRESHOLDS.fact:
+        facts = facts_of(product, sources.hidden)
+        matches = _best_facts(question, facts, question.words, own)
+        if matches and matches[0].score >= THRESHOLDS.fact and _has_words(matches[0].fact, facts, question.words, own):
             value = matches[0].fact.value
             quote = _fact_quote(product, matches[0])
             found.append(replace(quote, holds=value) if isinstance(value, bool) else quote)
@@ -582,12 +636,51 @@ def _about_type(sources: Sources, question: Question, named: _Named) -> list[Quo
     return sorted(holding, key=lambda each: -each.score)[:_MOST_QUOTES]
 
 
+def _has_words(best: Fact | None, facts: Sequence[Fact], words: Sequence[Word], own: Collection[str]) -> bool:
+    """Whether a product is what a question asks about besides the field: "AA batteries", "red backpacks"."""
+
+    def has(word: Word) -> bool:
+        if word.terms & set(own) or (best is not None and word.terms & (best.field.terms | best.field.neutral)):
+            return True
+        return any(
+            word.terms & fact.value_terms or (fact.value is not False and word.terms & fact.field.terms)
+            for fact in facts
+        )
+
+    return all(map(has, words))
+
+
+def _first_of_type(sources: Sources, question: Question, superlative: Superlative, named: _Named) -> list[Quote]:
+    """The products of a type with the highest or the lowest value of a field, of one unit."""
+    found: dict[str, list[tuple[float, Quote]]] = defaultdict(list)
+    for row in named.rows:
+        product = sources.snapshot.products[row]
+        own = _own_terms(sources.snapshot, product, row)
+        facts = facts_of(product, sources.hidden)
+        best = next(iter(_best_facts(question, facts, (superlative.word,), own)), None)
+        if best is None or best.score < THRESHOLDS.fact or not _has_words(best.fact, facts, question.words, own):
+            continue
+        fact = best.fact
+        unit, number = fact.quantity or ("", fact.value)
+        if isinstance(number, float | int) and not isinstance(number, bool):
+            unit = product.currency if fact.field.name == "price" else unit
+            found[f"{fact.field.name} {unit}"].append((float(number), replace(_fact_quote(product, best), holds=None)))
+    most = max(found.values(), key=len, default=[])
+    ordered = sorted(most, key=lambda each: -each[0] if superlative.is_most else each[0])
+    return [quote for _, quote in ordered[:_MOST_QUOTES]]
+
+
 def _offered(sources: Sources, question: Question, text: str, named: _Named) -> list[Quote]:
     """The titles of named products, for a question that asks whether the store has them: a yes, or no quotes at all."""
     if parse_question(text).refers:  # "do you have a bag for it"
         return []
     found = []
-    for row in (named.rows if named.row is None else (named.row,))[:_READ_OF_TYPE]:
+    rows = named.rows if named.row is None else (named.row,)
+    if not (rows or named.subject.product_type):  # a brand
+        groups = sources.snapshot.analyzer.groups(_searched(" ".join(word.text for word in question.words)))
+        where = _condition(sources, text)
+        rows = tuple(sources.snapshot.keyword.search(groups, _CANDIDATES, where).rows.tolist())
+    for row in rows[:_READ_OF_TYPE]:
         product = sources.snapshot.products[row]
         facts = facts_of(product, sources.hidden)
         own = _own_terms(sources.snapshot, product, row).union(*(fact.value_terms for fact in facts))
@@ -617,6 +710,8 @@ def _related_fields(
     for fact in facts:
         if fact.field.name in skipped:
             continue
+        if question.is_chinese and not _label(fact, is_chinese=True):
+            continue
         text = _question_for(fact, is_chinese=question.is_chinese)
         about_fact = parse_question(text)
         best = _best_facts(about_fact, facts, about_fact.words, own)[:1]
@@ -630,8 +725,16 @@ def _related_fields(
 _MOST_RELATED_FIELDS = 2
 
 
+def _label(fact: Fact, *, is_chinese: bool) -> str:
+    """The name of a field in the language of a question; empty where it has none."""
+    label = fact.field.label
+    if contains_chinese(label):
+        return label
+    return chinese_label(label) if is_chinese else label.lower()
+
+
 def _question_for(fact: Fact, *, is_chinese: bool) -> str:
-    label = fact.field.label if contains_chinese(fact.field.label) else fact.field.label.lower()
+    label = _label(fact, is_chinese=is_chinese)
     if isinstance(fact.value, bool):
         return f"{label}吗？" if is_chinese else f"Is it {label}?"
-    return f"{label}是多少？" if is_chinese else f"What is the {label}?"
+    return (f"{label}是多少？" if fact.quantity else f"{label}是什么？") if is_chinese else f"What is the {label}?"

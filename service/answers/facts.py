@@ -227,7 +227,12 @@ def _fact(name: str, value: AttributeValue, shown: str = "") -> Fact:
             shown = f"{value:.12g} {'mAh' if unit == 'mah' else unit}".rstrip()
         else:
             shown = ", ".join(value) if isinstance(value, tuple) else value
+            # Some exports write line breaks as two characters.
+            shown = _LINE_BREAK.sub(", ", shown)
     return Fact(field, value, shown)
+
+
+_LINE_BREAK = re.compile(r",?\s*(?:\\n|\n)\s*")
 
 
 class FieldIndex:
@@ -261,8 +266,8 @@ class NameMatch:
 
 
 _NO_MATCH = NameMatch(0.0)
-_GENERIC = 0.5
-"""How much of a word counts that the question has and the name lacks, if the word refers to the product."""
+_OWN_WORD = 0.02
+"""What a word of a field's name costs that the question leaves to the product's name."""
 
 
 def score_name(
@@ -277,13 +282,16 @@ def score_name(
     wanted = frozenset[str]().union(*(word.terms for word in matched))
     # Synonyms ("size", "dimensions") count as one word.
     found = field.terms & wanted
-    missing = field.terms - wanted
+    # The length of a cable is its "cable length".
+    lacking = field.terms - wanted
+    missing = lacking - frozenset(own)
     precision = len(found) / (len(found) + len(missing)) if field.name not in _CORE else 1.0
     others = [
         word for word in words if word not in matched and not word.terms & set(own) and not word.terms & set(values)
     ]
     recall = len(matched) / (len(matched) + len(others))
-    return NameMatch(2 * precision * recall / (precision + recall), matched, not missing)
+    score = 2 * precision * recall / (precision + recall)
+    return NameMatch(score - _OWN_WORD * len(lacking - missing), matched, not missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +374,8 @@ def compare(bound: Bound, fact: Fact) -> bool | None:
             return None
         quantity = "", float(fact.value)  # type: ignore[arg-type]  # a number by the line above
     if bound.unit and quantity[0] != bound.unit:
+        return None
+    if fact.field.name == "price" and bound.currencies and fact.shown.partition(" ")[2] not in bound.currencies:
         return None
     number = quantity[1]
     if bound.operator == "=":

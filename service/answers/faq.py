@@ -6,6 +6,7 @@ then. Entries without a vector of the current encoder are found by words alone, 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Encoder
 from retrieval.errors import EncoderError, FaqError
 from retrieval.index.vectors import Background
-from retrieval.text.analysis import fold, word_term
+from retrieval.text.analysis import contains_chinese, fold, word_term
 from service.answers.facts import sentence_coverage, sentences_of
 from service.answers.questions import Question, concept_terms, content_terms, split_words
 from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
@@ -179,7 +180,7 @@ class FaqIndex:
                 vectors[at] = vector
             own = _terms_of(entry.question or entry.answer)
             terms.append(own)
-            for term in own | _terms_of(entry.answer):
+            for term in own | _terms_of(_MASKED.sub(" ", entry.answer)):
                 postings[term].append(at)
             for product in entry.products:
                 by_product[product].append(at)
@@ -208,10 +209,12 @@ class FaqIndex:
 
     def related(self, question: Question, *, exclude: Collection[str] = (), size: int = 2) -> tuple[str, ...]:
         """Questions of entries that share words with a question, those that share most first."""
-        counts = self._counts(question, self._free)
-        ordered = sorted(counts, key=lambda at: (-counts[at], at))
+        places = self._counts(question, self._free)
+        counts = {at: sum(bool(word.terms & self._terms[at]) for word in question.words) for at in places}
+        ordered = sorted((at for at in counts if counts[at]), key=lambda at: (-counts[at], at))
         found = (self.entries[at] for at in ordered if 2 * counts[at] >= len(question.words))
-        return tuple(each.question for each in found if each.question and each.id not in exclude)[:size]
+        asked = (each.question for each in found if each.id not in exclude)
+        return tuple(each for each in asked if each and contains_chinese(each) == question.is_chinese)[:size]
 
     def _best(self, question: Question, scores: Mapping[int, float], least: float) -> list[FaqMatch]:
         best = sorted(scores, key=lambda at: (-scores[at], at))[:_MOST_FOUND]
@@ -264,6 +267,8 @@ class FaqIndex:
 
 
 NO_ENTRIES = FaqIndex()
+_MASKED = re.compile(r"\[[a-z ]+\]")
+"""What stands in place of personal data: "[phone]" tells no telephone number."""
 _MEANING_ALONE = 0.75
 """Weight of the cosine if no word is shared."""
 _CLOSE = 0.85

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -31,7 +31,7 @@ _BE = r"(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have|'s|'
 _ENGLISH = re.compile(
     rf"""
     what(?:(?:'s|\ is|\ are|\ does|\ do|\ did|\ was|\ can|\ will|\ would|\ should)\b|(?:\ \S+){{1,3}}\ {_BE}\b)
-    |which(?:\ \S+){{0,3}}\ {_BE}\b
+    |which(?:\ \S+){{0,3}}\ {_BE}\b|(?:what|which)(?:\ \S+){{1,3}}\ (?:fits?|works?|goes|comes?|belongs?|uses?)\b
     |who(?:'s|\ (?:is|are|makes|made|manufactures|produces|sells|designed|founded|can|should))\b
     |whose\ \S+\ {_BE}\b|(?:where|when|why)(?:'s|\ {_BE})\b
     |how\ (?:much|many|long|big|wide|tall|heavy|deep|large|often|high|thick|fast|loud|noisy|far|old|hot|cold|strong
@@ -55,12 +55,16 @@ _CHINESE = re.compile(
     r"|为什么|为何|是谁|谁[做设制]|何时|(.)不\1|还有没有"
 )
 _CHINESE_YES_NO = re.compile(r"吗|能不能|能否|是不是|是否|有没有|可不可以|会不会|可否|(.)不\1|没有$")
+_FOLLOWS_UP = re.compile(r"(?:and|but|what about|how about|what of)\b.{1,80}")
+"""A text after a question that is none by itself: "and the color"."""
 _STORE = "(?:你们|你家|贵店|本店|店里|这里)?店?[还也]?"
+_STOCK = "(?:现?货|库存)"
 _OFFER = re.compile(
     r"(?:(?:do|does) (?:you|(?:the|this|your) (?:store|shop))(?: guys| still| also)* (?:sell|have|carry|stock|offer)"
-    r"|have you got|(?:are|is) there any|can i buy|where (?:can|do) i (?:buy|find))(?: any| some)? (?P<thing>.+?)"
+    r"|(?:have you )?got any|have you got|(?:are|is) there(?: an?)?|can i buy|where (?:can|do) i (?:buy|find))"
+    r"(?: any| some)? (?P<thing>.+?)"
     r"(?: here)?"
-    rf"|{_STORE}(?:(?:有没有卖?|卖不卖)(?P<which>.+?)[吗么嘛呢]?|(?:有卖|有售|出售|卖|有)(?P<what>.+?)[吗么嘛])"
+    rf"|{_STORE}(?:(?:有没有卖?|卖不卖)(?!{_STOCK})(?P<which>.+?)[吗么嘛呢]?|(?:有卖|有售|出售|卖|有)(?!{_STOCK})(?P<what>.+?)[吗么嘛])"
     rf"|{_STORE}(?P<named>.+?)(?:有没有卖?|有卖|卖不卖|有)[吗么嘛呢]?"
 )
 _PRONOUN = re.compile(r"\b(?:it|this|that|these|those|they|them|its|this one)\b|它|这个|这款|这件|这台|这种|该")
@@ -86,6 +90,8 @@ class Bound:
     unit: str
     """Base unit, as in `parse_quantity`; empty if there is none."""
     text: str
+    currencies: tuple[str, ...] = ()
+    """Of an amount of money, those that it may be of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,16 @@ class Word:
     """Whether it is a usual way to ask for a field ("how heavy")."""
     value_terms: frozenset[str] = frozenset()
     """Stems of a value that it names in addition to the field: "red" names a colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superlative:
+    """Which of some products a question asks for: the "cheapest" one."""
+
+    word: Word
+    """The field by which they are compared."""
+    is_most: bool
+    """Whether it asks for the highest value, else for the lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,15 @@ class Question:
     """Whether it refers to a product without naming it: "it"."""
     is_offer: bool = False
     """Whether it asks if the store has something: "do you sell drills". Its words then describe that product."""
+    comparative: Word | None = None
+    """The field that a comparison alone names: "heavier than 5 kg" asks for the weight."""
+    superlative: Superlative | None = None
+
+
+def is_follow_up(text: str) -> bool:
+    """Whether a text that comes after a question reads as one more: "and the color?"."""
+    folded = _folded(text)
+    return folded.endswith("?") or _FOLLOWS_UP.fullmatch(folded) is not None
 
 
 def _folded(text: str) -> str:
@@ -144,6 +169,22 @@ def is_question(text: str) -> bool:
     return bool(_ENGLISH.match(bare)) or bare != folded
 
 
+def searched_words(text: str) -> str:
+    """What a search for a question looks for: its words without those that only ask."""
+    folded = _folded(text)
+    bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
+    offer = _OFFER.fullmatch(bare)
+    _, bare = _superlative_of(_ASKS_PRICE.sub(" ", offer[str(offer.lastgroup)] if offer else bare))
+
+    def kept(found: re.Match[str]) -> str:
+        return " ".join(word for word in split_words(found[0]) if not _is_stop(word, word_term(word)))
+
+    return " ".join(_TOKEN.sub(kept, bare).split()) or text
+
+
+_ASKS_PRICE = re.compile(r"\bcosts?\b|多少钱|[的]?(?:价格|价钱|售价)")
+
+
 def load_questions() -> None:
     """Loads in advance what the first question needs: units, concepts, the Chinese dictionary."""
     parse_question("is it 1 kg")
@@ -154,7 +195,7 @@ def load_questions() -> None:
 def parse_question(text: str) -> Question:
     """The words of a question; any text can be parsed as one."""
     folded = _folded(text)
-    bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
+    bare = _with_numbers(_LEAD.sub("", folded.rstrip("?!. ")).strip())
     is_chinese = contains_chinese(bare)
     if is_chinese:
         kind = QuestionKind.YES_NO if _CHINESE_YES_NO.search(bare) else QuestionKind.VALUE
@@ -164,18 +205,81 @@ def parse_question(text: str) -> Question:
         )
         kind = QuestionKind.YES_NO if not is_open and _YES_NO.match(bare) else QuestionKind.VALUE
     offer = _OFFER.fullmatch(bare)
-    bound, rest = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
+    bound, rest, comparison = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
+    superlative, rest = _superlative_of(rest)
     words = tuple(_words_of(rest))[:_MOST_WORDS]
-    refers = bool(_PRONOUN.search(bare))
-    return Question(text, folded, kind, words, bound, is_chinese, _unit_of(bare), refers, offer is not None)
+    comparative = next((each for each in _words_of(comparison) if each.is_concept), None)
+    return Question(
+        text,
+        folded,
+        kind,
+        words,
+        bound,
+        is_chinese,
+        _unit_of(bare),
+        bool(_PRONOUN.search(bare)),
+        offer is not None,
+        comparative,
+        superlative,
+    )
 
 
-_HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|多少([^的是]{1,3})")
+_HALF = re.compile(r"\bhalf (?:an? )?(?=[a-z]+)|\ba half (?=[a-z]+)")
+_ONE = re.compile(r"(?<=[nrto] )an? (?=[a-z]+)")
+_NUMBER_WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7"}
+_NUMBER_WORDS |= {"eight": "8", "nine": "9", "ten": "10", "twelve": "12"}
+_NUMBER_WORD = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})(?: |-)(?=[a-z]+)")
+_LITRES = re.compile(r"(?<=\d)\s?升(?!级)")
+
+
+def _with_numbers(bare: str) -> str:
+    """A question with digits for the numbers of its quantities: "half a liter", "two pounds", "more than a pint"."""
+    bare = _LITRES.sub(" l", bare)
+    for pattern, number in ((_HALF, "0.5"), (_ONE, "1"), (_NUMBER_WORD, "")):
+        for found in reversed(list(pattern.finditer(bare))):
+            spelled = number or _NUMBER_WORDS[found[1]]
+            unit = re.match("(?:fl |sq )?[a-z]+", bare[found.end() :])
+            if unit and parse_quantity(f"{spelled} {unit[0]}"):
+                bare = f"{bare[: found.start()]}{spelled} {bare[found.end() :]}"
+    return bare
+
+
+_SUPERLATIVES = (
+    (r"cheapest|least expensive|lowest[- ]priced?|最便宜|最低价|价格最低", "price", False),
+    (r"most expensive|dearest|最贵", "price", True),
+    (r"(?:best|highest|top)[- ]rated|评分最高|评价最好", "rating", True),
+    (r"lightest|最轻", "weight", False),
+    (r"heaviest|最重", "weight", True),
+    (r"longest|最长", "length", True),
+    (r"shortest|最短", "length", False),
+    (r"tallest|最高(?!价)", "height", True),
+    (r"widest|最宽", "width", True),
+    (r"most powerful|strongest|功率最大", "power", True),
+    (r"brightest|最亮", "brightness", True),
+    (r"quietest|最静音|最安静", "noise", False),
+    (r"容量最大", "capacity", True),
+    (r"容量最小", "capacity", False),
+)
+"""Ways to ask for the first of some products, the usual name of the field, and whether the highest is asked for."""
+_SUPERLATIVE = re.compile("|".join(f"(?P<s{at}>{phrases})" for at, (phrases, _, _) in enumerate(_SUPERLATIVES)))
+
+
+def _superlative_of(text: str) -> tuple[Superlative | None, str]:
+    """What a question compares products by, and the question without it."""
+    found = _SUPERLATIVE.search(text)
+    if found is None:
+        return None, text
+    _, name, is_most = _SUPERLATIVES[int(str(found.lastgroup)[1:])]
+    word = Word(found[0], concept_terms(name), is_concept=True)
+    return Superlative(word, is_most), f"{text[: found.start()]} {text[found.end() :]}"
+
+
+_HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|(?:多少|几)([^的是]{1,3})")
 
 
 def _unit_of(bare: str) -> str:
     found = _HOW_MANY.search(bare)
-    parsed = parse_quantity(f"1 {found[1] or found[2]}") if found else None
+    parsed = parse_quantity(_LITRES.sub(" l", f"1 {found[1] or found[2]}")) if found else None
     return parsed[0] if parsed else ""
 
 
@@ -208,11 +312,14 @@ class _Concept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     words: str
     phrases: tuple[str, ...]
     values: bool = False
+    chinese: str = ""
+    """The name of the field for Chinese shoppers."""
 
 
 class _ConceptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     english_stop: str
     chinese_stop: str
+    same: tuple[tuple[str, ...], ...]
     concepts: tuple[_Concept, ...]
 
 
@@ -226,6 +333,9 @@ class _Concepts:
     are_values: tuple[bool, ...]
     stop_words: frozenset[str]
     """Words and stems that carry no meaning in a question."""
+    same: Mapping[str, frozenset[str]]
+    """By its stem the stems of all values that say the same."""
+    chinese: tuple[str, ...]
 
 
 @lru_cache(maxsize=1)
@@ -233,6 +343,10 @@ def _read_concepts() -> _Concepts:
     path = Path(__file__).with_name("concepts.toml")
     file = msgspec.toml.decode(path.read_bytes(), type=_ConceptFile)
     concepts, english = file.concepts, file.english_stop.split()
+    same: dict[str, frozenset[str]] = {}
+    for group in file.same:
+        terms = frozenset(map(word_term, group))
+        same |= {term: same.get(term, frozenset()) | terms for term in terms}
     parts = [
         "|".join(each if contains_chinese(each) else rf"(?<![a-z0-9]){each}(?![a-z0-9])" for each in concept.phrases)
         for concept in concepts
@@ -242,6 +356,8 @@ def _read_concepts() -> _Concepts:
         tuple(frozenset(map(word_term, concept.words.split())) for concept in concepts),
         tuple(concept.values for concept in concepts),
         frozenset((*english, *map(word_term, english), *file.chinese_stop.split())),
+        same,
+        tuple(concept.chinese for concept in concepts),
     )
 
 
@@ -249,12 +365,13 @@ def _words_of(bare: str) -> Iterator[Word]:
     """The words of a question: concepts first, then the remaining words without stop words."""
     concepts = _read_concepts()
     seen: set[str] = set()
-    rest = bare
+    rest = bare = _RUNS.sub(r"\1 ", _DURATION.sub(" ", bare))
     for number, found in _concepts(bare):
         names = concepts.terms[number]
         text = found[0]
         # A phrase around the product ("how much does X hold") keeps the product for parsing.
-        inner = re.fullmatch(r"(\S+ \S+ \S+) (.{1,200}?) (\S+)", text) if len(text) > 24 else None
+        inner = re.fullmatch(r"(\S+ \S+ \S+) (.{1,200}?) (\S+)", text)
+        inner = inner if inner and content_terms(inner[2]) else None
         rest = rest.replace(text, f" {inner[2]} " if inner else " ; ", 1)
         own = frozenset(content_terms(text)) if not inner else frozenset[str]()
         values = _value_terms(text) if concepts.are_values[number] else frozenset[str]()
@@ -267,12 +384,16 @@ def _words_of(bare: str) -> Iterator[Word]:
             yield Word(word, frozenset({term}))
 
 
+_DURATION = re.compile(r"\bhow long (?=do|does|will|did|can)")
+"""Asks for a time, and shares "long" with all questions that do."""
+_RUNS = re.compile(r"\b(it|they|this|these|those) runs?(?: on)?\b")
 _GENDERS = ("男", "女")
 
 
 def _value_terms(text: str) -> frozenset[str]:
     terms = frozenset(content_terms(text.removeprefix("meant ").removeprefix("for ")))
-    return terms | {f"{each}款" for each in _GENDERS if each in text}
+    terms |= {f"{each}款" for each in _GENDERS if each in text}
+    return terms.union(*(_read_concepts().same.get(term, ()) for term in terms))
 
 
 @lru_cache(maxsize=2**12)
@@ -282,10 +403,29 @@ def concept_terms(text: str) -> frozenset[str]:
     return frozenset[str]().union(*(terms[number] for number, _ in _concepts(fold(text))))
 
 
+def chinese_label(label: str) -> str:
+    """The usual Chinese name of a field, from its name in English; empty where there is none."""
+    concepts = _read_concepts()
+    wanted = frozenset(content_terms(label))
+    return next(
+        (
+            name
+            for name, terms in zip(concepts.chinese, concepts.terms, strict=True)
+            if name and wanted and wanted <= terms
+        ),
+        "",
+    )
+
+
 def quantities_in(text: str) -> list[tuple[str, float]]:
     """The base unit and the number of each quantity with a unit in a text."""
     found = (parse_quantity(each[0]) for each in _QUANTITY.finditer(fold(text)))
     return [each for each in found if each]
+
+
+def quantity_spans(folded: str) -> list[tuple[int, int]]:
+    """The places of the quantities with a unit in a folded text."""
+    return [each.span() for each in _QUANTITY.finditer(folded) if any(part.unit for part in quantities(each[0]))]
 
 
 def _concepts(bare: str) -> Iterator[tuple[int, re.Match[str]]]:
@@ -313,23 +453,62 @@ _ABOVE = re.compile(
 )
 
 
-def _bound_of(bare: str) -> tuple[Bound | None, str]:
-    """The quantity that a question compares with (the last one with a unit or a comparison), and the question without
-    it."""
+_OF_THAN = re.compile(r"^\s?还?更?(?:(?P<above>[大长重高宽厚深贵多])|(?P<below>[小短轻矮窄薄浅少]|便宜))(?P<rest>.*)")
+_COMPARISON = {
+    "长": "长度",
+    "短": "长度",
+    "重": "重量",
+    "轻": "重量",
+    "高": "高度",
+    "矮": "高度",
+    "宽": "宽度",
+    "窄": "宽度",
+}
+_COMPARISON |= {"厚": "厚度", "薄": "厚度", "深": "深度", "浅": "深度", "贵": "价格", "便宜": "价格"}
+
+
+def _bound_of(bare: str) -> tuple[Bound | None, str, str]:
+    """The quantity that a question compares with, the last one with a unit or a comparison, the question without
+    it, and the comparison."""
     for found in reversed(list(_QUANTITY.finditer(bare))):
-        span = bare, max(0, found.start() - _LONGEST_COMPARISON), found.start()
+        start, after = found.start(), bare[found.end() :]
+        span = bare, max(0, start - _LONGEST_COMPARISON), start
         if _HOW_MANY_BEFORE.search(*span):
             continue
         below = _BELOW.search(*span)
-        comparison = below or _ABOVE.search(*span)
-        operator = "<" if below else ">" if comparison else "="
+        compared = below or _ABOVE.search(*span)
+        operator, comparison = "<" if below else ">" if compared else "=", compared[0] if compared else ""
+        before, sign = bare[: compared.start() if compared else start], _SIGN.search(*span)
+        money = _CHINESE_MONEY.match(after)
+        than = bare[:start].rstrip().endswith("比") and _OF_THAN.match(after[money.end() :] if money else after)
+        if than:
+            operator, comparison = (">", than["above"]) if than["above"] else ("<", than["below"])
+            comparison = _COMPARISON.get(comparison, "")
+            before, after = bare[:start].rstrip()[:-1], f"{money[0] if money else ''} {than['rest']}"
         parsed = parse_quantity(found[0])
-        if parsed is None and operator == "=":
+        is_money = money or sign or _CURRENCY.match(after)
+        if parsed is None and operator == "=" and not is_money:
             continue
         read = quantities(found[0])
         if parsed is None and len(read) != 1:
             continue
         unit, number = parsed or ("", float(read[0].number.lstrip("m") or 0))
-        before = bare[: comparison.start()] + " " if comparison else bare[: found.start()]
-        return Bound(operator, number, unit, found[0]), f"{before} {bare[found.end() :]}"
-    return None, bare
+        before = f"{before} {sign[0] if sign and compared else ''}"
+        currencies = (
+            next((codes for text, codes in _CURRENCIES if re.search(text, is_money[0])), ()) if is_money else ()
+        )
+        return Bound(operator, number, unit, found[0], currencies), f"{before} {after}", comparison
+    return None, bare, ""
+
+
+_SIGN = re.compile(r"[$€£¥]\s?$")
+_CHINESE_MONEY = re.compile(r"\s?(?:元|块钱?)")
+_CURRENCIES = (
+    (r"\$|dollar|bucks", ("USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "")),
+    ("€|eur", ("EUR", "")),
+    ("£|pound|gbp", ("GBP", "")),
+    ("[元块]|cny|rmb", ("CNY", "HKD", "TWD", "")),
+    ("¥", ("CNY", "JPY", "")),
+    ("usd", ("USD", "")),
+)
+_CURRENCY = re.compile(r"\s?(?:dollars?|euros?|pounds? sterling|bucks|usd|eur|gbp|cny|rmb)\b")

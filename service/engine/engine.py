@@ -24,7 +24,7 @@ from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
 from service.answers.answering import Answer, Answering, QuestionSubject, answer_question
 from service.answers.faq import EngineFaq
-from service.answers.questions import is_question
+from service.answers.questions import is_question, searched_words
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
@@ -261,7 +261,8 @@ class SearchEngine:
             exploration = self._exploration_of(request)
 
             def find(text: str, completions: Sequence[Completion]) -> Page:
-                searched, chosen = replace(request, text=text), self._suggester.chosen_category(text)
+                words = searched_words(text) if is_question(text) else text
+                searched, chosen = replace(request, text=words), self._suggester.chosen_category(words)
                 given = unavailable, rules, request.text, completions, chosen
                 hidden = settings.hidden
                 page = Search(snapshot, stages, searched, *given, exploration=exploration, hidden=hidden).page()
@@ -367,8 +368,8 @@ class SearchEngine:
         sponsored: bool = False,
         by: Literal["text", "looks"] = "text",
     ) -> Page:
-        """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers; or
-        by pictures alone, if `by` is "looks". With `rules` the store's rules apply. With `sponsored` there are
+        """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers,
+        without the substitutes that the store removed; or by pictures alone, if `by` is "looks". With `rules` the store's rules apply. With `sponsored` there are
         sponsored hits in addition to those by texts, if the setting `sponsored.enabled` is on.
 
         Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
@@ -385,12 +386,15 @@ class SearchEngine:
             return self._by_looks(product_id, size, filters, rules=rules)
         self._check_open()
         known = self._relations.value if coviews else NO_RELATIONS
+        left_out = self._relations.removed_substitutes(product_id) if coviews else frozenset[str]()
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
             sponsor = partial(self._sponsored.place_similar, snapshot, settings)
             wanted = sponsor if sponsored and settings.enabled else None
-            return similar_products(snapshot, product_id, size, filters, lost, given, known, sponsor=wanted)
+            return similar_products(
+                snapshot, product_id, size, filters, lost, given, known, sponsor=wanted, left_out=left_out
+            )
 
         return self._answer(answer)
 

@@ -329,8 +329,10 @@ def similar_products(
     weight: float = WEIGHT,
     *,
     sponsor: SimilarSponsor | None = None,
+    left_out: Collection[str] = (),
 ) -> Page:
-    """The products most similar to a product by texts and by `coviews`, without itself and those that `rules` exclude;
+    """The products most similar to a product by texts and by `coviews`, without itself, those of
+    `left_out` and those that `rules` exclude;
     `sponsor` chooses the sponsored hits. Raises UnknownProductError for an unknown product.
 
     Scores are on the scale of the cosine, and equal it for products without co-views.
@@ -341,12 +343,13 @@ def similar_products(
     if not vector.any():
         # Added as a live change while the encoder was unavailable.
         return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
-    nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
+    nearest = nearest_to(snapshot, vector, size + 1 + len(left_out), where, is_lost=bool(lost))
     near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
-    others = ((other, cosine) for other, cosine in near if other != row)
+    hidden = {row, *(snapshot.products.row_of(name) for name in left_out)}
+    others = ((other, cosine) for other, cosine in near if other not in hidden)
     texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
     viewed = _viewed(snapshot, product_id, row, where, coviews)
-    if further := sorted(viewed.keys() - texts.keys()):
+    if further := sorted(viewed.keys() - texts.keys() - hidden):
         cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
         texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
     # Deviations above the background, rescaled to the cosine; the order is the same.
@@ -558,6 +561,11 @@ class ServedRelations:
     def notices(self) -> tuple[str, ...]:
         """Reasons why there are no relations, or why their corrections are outdated."""
         return (*self._found.notices, *self._corrections.notices)
+
+    def removed_substitutes(self, product_id: str) -> frozenset[str]:
+        """The products that the store says not to be chosen instead of one."""
+        kinds = (each for each in self.corrections if each.kind is RelationKind.SUBSTITUTE)
+        return removed_from(product_id, tuple(kinds))
 
     def reload_if_changed(self) -> None:
         self._found.reload_if_changed()

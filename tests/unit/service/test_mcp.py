@@ -15,9 +15,10 @@ from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
+from service.answers import questions
 from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
-from service.mcp import catalog_server
+from service.mcp import _warm_up, catalog_server
 
 TOOLS = ("search", "facets", "product", "similar", "related", "recommend", "answer")
 
@@ -74,6 +75,12 @@ def test_a_client_searches_and_reads_products_over_stdio(demo_index: Path) -> No
 @pytest.fixture
 def server(engine: SearchEngine) -> Server[Any]:
     return catalog_server(engine)
+
+
+def test_the_server_loads_what_the_first_question_and_search_need(engine: SearchEngine) -> None:
+    questions._read_concepts.cache_clear()
+    _warm_up(engine)
+    assert questions._read_concepts.cache_info().currsize == 1
 
 
 def test_facets_list_the_fields_and_count_their_values(server: Server[Any]) -> None:

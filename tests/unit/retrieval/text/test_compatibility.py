@@ -76,3 +76,20 @@ def test_titles_say_what_a_product_is_for() -> None:
     assert named_things("Silicone Case for Wireless Earbuds (Red)") == ["wireless earbuds"]
     assert named_things("保护壳 适用于 无线耳机") == ["无线耳机"]
     assert named_things("Forest Green Jacket") == []
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "HP 3y Nbd LaserJet M3027MFP HW Supp",
+        "HP 3yNbdClrLsrJt CP6015 HW Supp",
+        "Lexmark T642 4-Years Total (1+3) Onsite Service Guarantee",
+        "LaserJet M3027 MFP Care Pack",
+    ],
+)
+def test_a_service_for_a_device_is_not_named_by_its_model(title: str) -> None:
+    assert not {"t642", "m3027mfp", "m3027", "cp6015"} & model_keys(Product("s", title))
+
+
+def test_a_device_with_a_warranty_keeps_its_model() -> None:
+    assert "gsr18v" in model_keys(Product("d", "Bosch GSR18V drill, 2 year warranty"))

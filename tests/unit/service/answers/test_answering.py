@@ -155,3 +155,88 @@ def test_texts_that_disagree_are_both_quoted(live: SearchEngine) -> None:
     found = live.answer("What color is it?", product.id)
     assert [quote.text for quote in found.quotes] == ["Color: Blue", "Color: Orange."]
     assert found.disagree
+
+
+def test_colours_are_the_same_in_both_languages_and_spellings(live: SearchEngine) -> None:
+    live.upsert(
+        [
+            Product("zh", "电饭煲 黑色", attributes={"color": "黑色"}),
+            Product("en", "Grey kettle", attributes={"color": "Gray"}),
+            Product("any", "Running socks", attributes={"gender": "Unisex"}),
+        ]
+    )
+    for text, product, holds in (
+        ("is it black?", "zh", True),
+        ("is it white?", "zh", False),
+        ("是灰色的吗", "en", True),
+        ("is it grey?", "en", True),
+        ("is it for women?", "any", True),
+    ):
+        assert live.answer(text, product).holds is holds, text
+
+
+def test_prices_are_compared_in_their_currency(live: SearchEngine) -> None:
+    live.upsert([Product("cup", "Quokka cup", price=20.0, currency="USD")])
+    assert live.answer("is it cheaper than $25", "cup").holds is True
+    assert live.answer("is it under 15 dollars?", "cup").holds is False
+    assert live.answer("超过200元吗", "cup").holds is None
+    assert live.answer("how much", "cup").quotes[0].text == "Price: 20.00 USD"
+
+
+def test_a_comparison_keeps_the_field_that_it_names(live: SearchEngine) -> None:
+    attributes: dict[str, AttributeValue] = {"cable_type": "Copper", "cable_length": 1.0, "weight": 7200.0}
+    live.upsert([Product("ear", "Quokka earbuds", attributes=attributes)])
+    assert live.answer("is the cable longer than 3 feet?", "ear").quotes[0].text == "Cable length: 1"
+    found = live.answer("is it heavier than 5 kg?", "ear")
+    assert (found.quotes[0].text, found.holds) == ("Weight: 7200", None)
+
+
+def test_values_of_several_lines_are_read_apart(live: SearchEngine) -> None:
+    live.upsert([Product("ink", "Quokka ink", attributes={"compatibility": r"DCP-130\nMFC-240\nMFC-3360"})])
+    found = live.answer("will it work with my MFC-240?", "ink")
+    assert (found.quotes[0].text, found.holds) == ("Compatibility: DCP-130, MFC-240, MFC-3360", True)
+
+
+def test_the_title_answers_where_no_field_does(live: SearchEngine) -> None:
+    live.upsert([Product("over", "Quokka Noise Cancelling Headphones", description="Soft cushions.")])
+    found = live.answer("is it noise cancelling?", "over")
+    assert (found.quotes[0].field, found.holds) == ("title", None)
+    assert live.answer("are they headphones for dogs?", "over").status is AnswerStatus.NO_SOURCE
+
+
+def test_the_first_of_a_type_is_found_by_the_field_that_a_superlative_names(engine: SearchEngine) -> None:
+    prices = [float(quote.text.split()[1]) for quote in engine.answer("which drill is the cheapest?").quotes]
+    assert prices == sorted(prices)
+    drills = engine.search("drill", size=100).hits
+    types = {hit.product.id: engine.product_types(hit.product.id).name for hit in drills}
+    of_type = [hit.product.price for hit in drills if types[hit.product.id].casefold().endswith("drill")]
+    assert prices[0] <= min(price for price in of_type if price is not None)
+
+
+def test_what_a_type_lacks_is_not_answered_by_others_of_it(engine: SearchEngine) -> None:
+    assert engine.answer("How much do AA drills cost?").status is AnswerStatus.NO_SOURCE
+
+
+def test_words_of_a_question_are_no_types(engine: SearchEngine) -> None:
+    for text in ("does it run on 12 volts?", "do you have it in red?", "which have 16 GB?"):
+        assert engine.answer(text).about == QuestionSubject(), text
+
+
+def test_a_follow_up_may_be_a_fragment_and_a_brand_an_offer(engine: SearchEngine) -> None:
+    product = products_with(engine, "voltage_v")
+    about = QuestionSubject(product.id)
+    assert engine.answer("and the color?", about=about).quotes[0].field == "attributes.color"
+    assert engine.answer("and the color?").status is AnswerStatus.NO_QUESTION
+    assert engine.answer(f"do you sell {product.brand}?").holds is True
+
+
+def test_related_questions_of_chinese_ones_are_chinese(live: SearchEngine) -> None:
+    live.upsert([Product("rope", "狗狗牵引绳", attributes={"length_m": 3.0, "color": "红色", "quux": "7"})])
+    assert live.answer("多少米？", "rope").related == ("颜色是什么？",)
+
+
+def test_the_hits_of_a_question_are_those_of_its_words(engine: SearchEngine) -> None:
+    found = engine.search("How many volts do drills have?", size=5)
+    assert [hit.product.id for hit in found.hits] == [
+        hit.product.id for hit in engine.search("volts drills", size=5).hits
+    ]

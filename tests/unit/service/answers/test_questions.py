@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from service.answers.questions import Bound, QuestionKind, is_question, parse_question
+from service.answers.questions import (
+    Bound,
+    QuestionKind,
+    chinese_label,
+    is_follow_up,
+    is_question,
+    parse_question,
+    searched_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +124,48 @@ def test_reading_takes_no_longer_for_many_quantities_and_words_that_compare() ->
         is_question(text)
         parse_question(text)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "operator", "number", "unit"),
+    [
+        ("does it hold half a liter?", "=", 500.0, "ml"),
+        ("does it hold more than a pint", ">", 473.176473, "ml"),
+        ("does it weigh two pounds", "=", 907.18474, "g"),
+        ("3升的呢", "=", 3000.0, "ml"),
+        ("比30厘米大吗", ">", 300.0, "mm"),
+        ("比2公斤轻吗", "<", 2000.0, "g"),
+        ("is it cheaper than $25", "<", 25.0, ""),
+        ("超过200元吗", ">", 200.0, ""),
+        ("比100元贵吗", ">", 100.0, ""),
+    ],
+)
+def test_quantities_are_compared_however_they_are_written(text: str, operator: str, number: float, unit: str) -> None:
+    bound = parse_question(text).bound
+    assert bound is not None
+    assert (bound.operator, bound.number, bound.unit) == (operator, number, unit)
+    assert unit or "price" in terms(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("How many volts do cordless drills have?", "volts cordless drills"),
+        ("do you have drills under $50?", "drills under $50"),
+        ("what is the cheapest drill", "drill"),
+        ("哪个平底锅适合电磁炉", "平底锅 电磁炉"),
+        ("电饭煲多少钱", "电饭煲"),
+        ("is it?", "is it?"),
+    ],
+)
+def test_a_question_is_searched_by_the_words_that_do_not_ask(text: str, words: str) -> None:
+    assert searched_words(text) == words
+
+
+def test_follow_ups_are_short_texts_after_a_question() -> None:
+    assert all(map(is_follow_up, ("and the color?", "what about red", "how heavy?")))
+    assert not any(map(is_follow_up, ("cordless drill", "android phone", "and")))
+
+
+def test_fields_have_chinese_names() -> None:
+    assert (chinese_label("Color"), chinese_label("Length"), chinese_label("Package weight")) == ("颜色", "长度", "")

@@ -114,6 +114,18 @@ class TestRelated:
         assert {getattr(hit, "relation", None) for hit in page.hits[1:]} == {types}
         assert ids(live.relations.of(product, kind="fits")) == []
 
+    def test_similar_products_leave_out_removed_substitutes(self, live: SearchEngine, product: str) -> None:
+        first, second, *_ = ids(live.similar(product, size=4))
+        correction = RelationCorrection(RelationKind.SUBSTITUTE, product, first, removed=True)
+        live.relations.correct(correction, RelationCorrection(RelationKind.FITS, product, second, removed=True))
+        found = ids(live.similar(product, size=4))
+        assert (found[0], len(found)) == (second, 4)
+        assert first not in found
+        assert product in ids(live.similar(first, size=4)), "a substitute has a direction"
+        assert ids(live.similar(product, size=4, coviews=False))[0] == first, "by texts alone nothing is corrected"
+        live.relations.withdraw(correction)
+        assert ids(live.similar(product, size=4))[0] == first
+
     def test_the_store_corrects_relations(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
         found, added = texts[300], texts[200]
         write_pairs(live, root, (product, found, BOUGHT))

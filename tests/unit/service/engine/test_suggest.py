@@ -21,6 +21,7 @@ from retrieval.store.files import checksum
 from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
 from retrieval.text.analysis import contains_chinese
 from retrieval.text.vocabulary import forms, words_of
+from service.answers.answering import unanswered_questions
 from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from service.engine.engine import SearchEngine
 from service.engine.spelling import QuerySource, Suggestions, TypedText
@@ -497,6 +498,23 @@ class TestPopularQueries:
         related = [asked.queries[at].text for at in by_text["steel pan"].related]
         assert related[0] == "frying pan", "shoppers went on with it"
         assert "frying pan" in [asked.queries[at].text for at in by_text["skillet"].related], "the same was chosen"
+
+    def test_questions_of_pages_are_counted_by_their_products(self, root: Path, engine: SearchEngine) -> None:
+        first, second = engine.snapshot.products.id_of(0), engine.snapshot.products.id_of(1)
+
+        def asked(who: str, product: str) -> Event:
+            at = MADE - timedelta(days=1, hours=int(who))
+            of = {"query": "Is it vegan?", "query_id": f"{product}-{who}", "shopper": f"shopper-{who}", "time": at}
+            return Event(EventKind.QUERY, product, results=0, **of)  # type: ignore[arg-type]
+
+        of_pages = [asked(str(number), first) for number in range(7)]
+        of_few = [asked(str(number), second) for number in range(2)]
+        elsewhere = [replace(asked(str(number), ""), query="is it  VEGAN?") for number in range(8, 14)]
+        refresh_tables(root, [*of_pages, *of_few, *elsewhere])
+        (query,) = read_popular_queries(root).queries
+        assert (query.searches, query.pages) == (15, ((first, 7),)), "too few shoppers asked it on the second page"
+        unanswered = unanswered_questions(engine.answer, root, 10)
+        assert [(each.times, each.about.product_id) for each in unanswered] == [(8, ""), (7, first)]
 
     def test_query_asks_for_the_category_that_shoppers_choose_from(self, root: Path, engine: SearchEngine) -> None:
         drills = ids(engine.search("", size=4, filters='category = "Tools > Power tools > Drills"'))
