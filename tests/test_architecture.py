@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 39_750,
-    "lines of code": 28_910,
-    "lines of tests": 17_110,
+    "lines": 40_080,
+    "lines of code": 29_130,
+    "lines of tests": 17_310,
     "modules with one importer": 8,
     "largest module": 90,
 }
@@ -38,7 +38,8 @@ on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
-and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers (docs/answers.md),
+and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers with
+comparisons and superlatives (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), the cost of hostile requests (docs/operations.md), federated
 averaging as a study (docs/decisions/0032), what
 attacks gain in trained rankers as a study (docs/benchmarks.md), which is the largest module, as its folder is full."""

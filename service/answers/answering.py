@@ -45,8 +45,8 @@ from service.answers.questions import (
     content_terms,
     is_follow_up,
     is_question,
+    measured_places,
     parse_question,
-    quantity_spans,
     split_words,
 )
 from service.curation.rule_matching import CompiledRules
@@ -339,11 +339,11 @@ def _mention(text: str, title: Collection[str]) -> tuple[float, frozenset[str], 
     folded = fold(text)
     best, total, first = (0.0, 0, 0), 0.0, 0
     tokens = _tokens(folded)
-    measured = quantity_spans(folded)
+    measured = measured_places(folded)
     for at, token in enumerate(tokens):
         # "16 GB" is of many products.
-        is_measure = any(start < token.end and token.start < end for start, end in measured)
-        gain = min(_weight(token.term), _MEASURE if is_measure else 9.0) if token.term in title else -_GAP
+        weight = min(_weight(token.term), _MEASURE) if token.start in measured else _weight(token.term)
+        gain = weight if token.term in title else -_GAP
         if total <= 0:
             total, first = 0.0, at
         total += gain
@@ -470,15 +470,14 @@ def _condition(sources: Sources, text: str) -> Condition | None:
 
 def _named_type(snapshot: Snapshot, folded: str) -> tuple[str, str] | None:
     """The longest phrase of a question that is a product type, as written, and the question without it."""
-    tokens, measured = _tokens(folded), quantity_spans(folded)
+    tokens, measured = _tokens(folded), measured_places(folded)
     for count in range(MOST_WORDS, 0, -1):
         for at in range(len(tokens) - count + 1):
             part = tokens[at : at + count]
             phrase = tuple(token.term for token in part)
             # "Does it run": no store sells runs.
             is_verb = count == 1 and at > 0 and tokens[at - 1].term in _SUBJECTS
-            is_unit = any(start < part[-1].end and part[-1].start < end for start, end in measured)
-            if is_verb or is_unit or not content_terms(folded[part[0].start : part[-1].end]):
+            if is_verb or part[-1].start in measured or not content_terms(folded[part[0].start : part[-1].end]):
                 continue
             numbers = snapshot.types.heads.get(phrase[-1], ())
             if any(snapshot.types.phrases[number] == phrase for number in numbers):

@@ -423,9 +423,11 @@ def quantities_in(text: str) -> list[tuple[str, float]]:
     return [each for each in found if each]
 
 
-def quantity_spans(folded: str) -> list[tuple[int, int]]:
-    """The places of the quantities with a unit in a folded text."""
-    return [each.span() for each in _QUANTITY.finditer(folded) if any(part.unit for part in quantities(each[0]))]
+@lru_cache(maxsize=64)
+def measured_places(folded: str) -> frozenset[int]:
+    """The places of the characters of quantities with a unit in a folded text."""
+    found = (each for each in _QUANTITY.finditer(folded) if any(part.unit for part in quantities(each[0])))
+    return frozenset(at for each in found for at in range(*each.span()))
 
 
 def _concepts(bare: str) -> Iterator[tuple[int, re.Match[str]]]:

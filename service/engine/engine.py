@@ -369,8 +369,9 @@ class SearchEngine:
         by: Literal["text", "looks"] = "text",
     ) -> Page:
         """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers,
-        without the substitutes that the store removed; or by pictures alone, if `by` is "looks". With `rules` the store's rules apply. With `sponsored` there are
-        sponsored hits in addition to those by texts, if the setting `sponsored.enabled` is on.
+        without the substitutes that the store removed; or by pictures alone, if `by` is "looks". With `rules` the
+        store's rules apply. With `sponsored` there are sponsored hits in addition to those by texts, if the setting
+        `sponsored.enabled` is on.
 
         Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
         QueryError for looks in an index without pictures.
