@@ -24,7 +24,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 _ADDED = {
     "modules": 118,
     "lines": 40_080,
-    "lines of code": 29_130,
+    "lines of code": 29_150,
     "lines of tests": 17_310,
     "modules with one importer": 8,
     "largest module": 90,

@@ -602,8 +602,8 @@ def _title_quotes(sources: Sources, product: Product, row: int, question: Questi
     itself = _terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
     words = [word for word in question.words if not word.terms & itself]
     title = _title_terms(product)
-    is_told = words and all((word.value_terms or word.terms) & title for word in words)
-    if question.kind is not QuestionKind.YES_NO or question.bound or not is_told:
+    is_in_title = words and all((word.value_terms or word.terms) & title for word in words)
+    if question.kind is not QuestionKind.YES_NO or question.bound or not is_in_title:
         return []
     return [Quote(product.title, "title", product.id, title=product.title, score=THRESHOLDS.sentence)]
 

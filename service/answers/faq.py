@@ -213,8 +213,8 @@ class FaqIndex:
         counts = {at: sum(bool(word.terms & self._terms[at]) for word in question.words) for at in places}
         ordered = sorted((at for at in counts if counts[at]), key=lambda at: (-counts[at], at))
         found = (self.entries[at] for at in ordered if 2 * counts[at] >= len(question.words))
-        asked = (each.question for each in found if each.id not in exclude)
-        return tuple(each for each in asked if each and contains_chinese(each) == question.is_chinese)[:size]
+        questions = (each.question for each in found if each.id not in exclude)
+        return tuple(each for each in questions if each and contains_chinese(each) == question.is_chinese)[:size]
 
     def _best(self, question: Question, scores: Mapping[int, float], least: float) -> list[FaqMatch]:
         best = sorted(scores, key=lambda at: (-scores[at], at))[:_MOST_FOUND]

@@ -174,7 +174,7 @@ def searched_words(text: str) -> str:
     folded = _folded(text)
     bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
     offer = _OFFER.fullmatch(bare)
-    _, bare = _superlative_of(_ASKS_PRICE.sub(" ", offer[str(offer.lastgroup)] if offer else bare))
+    _, bare = _superlative_of(_PRICE_PHRASE.sub(" ", offer[str(offer.lastgroup)] if offer else bare))
 
     def kept(found: re.Match[str]) -> str:
         return " ".join(word for word in split_words(found[0]) if not _is_stop(word, word_term(word)))
@@ -182,7 +182,7 @@ def searched_words(text: str) -> str:
     return " ".join(_TOKEN.sub(kept, bare).split()) or text
 
 
-_ASKS_PRICE = re.compile(r"\bcosts?\b|多少钱|[的]?(?:价格|价钱|售价)")
+_PRICE_PHRASE = re.compile(r"\bcosts?\b|多少钱|[的]?(?:价格|价钱|售价)")
 
 
 def load_questions() -> None:

@@ -332,7 +332,8 @@ def similar_products(
     left_out: Collection[str] = (),
 ) -> Page:
     """The products most similar to a product by texts and by `coviews`, without itself, those of
-    `left_out` and those that `rules` exclude; `sponsor` chooses the sponsored hits. Raises UnknownProductError for an unknown product.
+    `left_out` and those that `rules` exclude; `sponsor` chooses the sponsored hits. Raises UnknownProductError for an
+    unknown product.
 
     Scores are on the scale of the cosine, and equal it for products without co-views.
     """
