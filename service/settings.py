@@ -89,13 +89,11 @@ class EventsSettings(SettingsTable):
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions in capitals; raises SettingError for an unknown one."""
+        """The regions in upper case; raises SettingError for an unknown one."""
         regions = tuple(map(str.upper, split_list(self.phone_regions)))
         for region in regions:
             if not is_region(region):
-                raise SettingError(
-                    f"events.phone_regions: {region} is not a region; regions are named as in US, GB, DE, CN"
-                )
+                raise SettingError(f"events.phone_regions: {region} is not a region; use codes such as US, GB, DE, CN")
         return regions
 
 
@@ -107,10 +105,10 @@ def _event_weights(given: object) -> object:
     try:
         click, cart, purchase = (float(each) for each in parts)  # type: ignore[attr-defined]  # else a TypeError
     except (TypeError, ValueError):
-        raise ValueError("a click, a cart and a purchase weigh three numbers, as in 1,3,5") from None
+        raise ValueError("give three weights, for a click, a cart and a purchase, as in 1,3,5") from None
     total = click + cart + purchase
     if min(click, cart, purchase) < 0 or not 0 < total < math.inf:
-        raise ValueError("weights of events are not negative, and one of the three is above 0")
+        raise ValueError("event weights must not be negative, and at least one must be above 0")
     return click / total, cart / total, purchase / total
 
 
@@ -300,12 +298,12 @@ def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
-    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
+    """Folder of exported models: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
 class Settings(BaseSettings):
-    """Every setting; what `load_settings` returns."""
+    """Every setting; returned by `load_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -338,7 +336,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The arguments alone: `load_settings` reads the environment; settings made in code do not."""
+        """Only the arguments: `load_settings` reads the environment; settings created in code do not."""
         return (init_settings,)
 
     @property
@@ -380,7 +378,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RawSettings:
-    """The tables of the file and the environment before validation. They hold passwords, so there is no repr."""
+    """The tables of the file and the environment before validation. They contain passwords, so there is no repr."""
 
     path: str
     file: Mapping[str, Any]
@@ -403,7 +401,7 @@ def read_settings(path: Path | None = None, environment: Mapping[str, str] | Non
 
 
 def adjacent_settings(index: Path) -> Path | None:
-    """The settings file beside an index directory, if neither the environment nor the working directory has one."""
+    """The settings file next to an index directory, if neither the environment nor the working directory has one."""
     adjacent = index.resolve().parent / FILE
     has_another = bool(os.environ.get(FILE_VARIABLE)) or Path(FILE).is_file()
     return adjacent if adjacent.is_file() and not has_another else None
@@ -419,7 +417,7 @@ def validate_settings(raw: RawSettings) -> Settings:
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
-    """Raises SettingError for a misspelled variable, which would be ignored in silence."""
+    """Raises SettingError for a misspelled variable, which would otherwise be ignored."""
     known = {variable_name(name): name for name in setting_names()}
     tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
     inside = tuple(f"{table}{_DELIMITER}" for table in tables)
@@ -474,11 +472,11 @@ class SourcedSettings:
 
     settings: Settings
     sources: Mapping[str, SettingSource] = field(default_factory=dict)
-    """By setting name; settings at their default are absent."""
+    """Source by setting name; settings at their defaults are absent."""
 
     @classmethod
     def read(cls, path: Path | None = None) -> SourcedSettings:
-        """As `load_settings`; raises SettingError as it does."""
+        """Like `load_settings`, with the sources; raises SettingError."""
         raw = read_settings(path)
         sources = dict.fromkeys(_names_in(raw.file), SettingSource.FILE)
         sources |= dict.fromkeys(_names_in(raw.environment), SettingSource.ENVIRONMENT)
@@ -486,11 +484,11 @@ class SourcedSettings:
 
     @classmethod
     def of_service(cls, service: ServiceSettings) -> SourcedSettings:
-        """The settings of a service that got the table `service` alone."""
+        """The settings of a service that only got the table `service`."""
         return cls(Settings()).with_service(service.model_dump(include=service.model_fields_set))
 
     def with_service(self, options: Mapping[str, Any]) -> SourcedSettings:
-        """The same with settings of the table `service` overridden by options."""
+        """The same settings, with those of the table `service` overridden by options."""
         service = self.settings.service.model_copy(update=options)
         sources = {f"service.{name}": SettingSource.OPTION for name in options}
         return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **sources})
@@ -516,16 +514,16 @@ SettingValue = str | float | bool | list[str] | list[float] | None
 
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
-    """One setting as an operator sees it."""
+    """One setting, described for operators."""
 
     value: SettingValue
-    """Null if it is unset, or a secret. User names, passwords and query strings of addresses are masked."""
+    """Null if it is unset or a secret. User names, passwords and query strings of addresses are masked."""
     default: SettingValue
     source: SettingSource
     is_secret: bool
-    """Whether the value is hidden: `source` says whether there is one."""
+    """Whether the value is hidden; `source` shows whether it is set."""
     variable: str
-    """The environment variable."""
+    """Name of the environment variable."""
     description: str
 
 

@@ -79,15 +79,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _EXAMPLES = 5
-"""Products or fields that a problem names."""
+"""Number of products or fields that a problem names."""
 _BY_ID = 10_000
-"""Products that are looked up by their id, and..."""
+"""Number of products that are looked up by id, and..."""
 _BY_CONTENT = 1_000
 """...by their terms and by their vector, which takes longer."""
 _BY_ENCODER = 64
-"""Products whose vector is made again."""
+"""Number of products whose vector is computed again."""
 _NEAR = 0.99
-"""The cosine from which two vectors of one text, made on two machines, count as equal."""
+"""The cosine from which two vectors of one text, computed on two machines, count as equal."""
 _UNIT = 1e-3
 _MOST_TERMS = 8
 _CHUNK = 65_536
@@ -98,7 +98,7 @@ _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 
 # Advice; {root} is the index directory.
 _REPORT = (
-    "its checksums are right, so it was published like this: go back to the previous version (shelfwise index "
+    "its checksums are correct, so it was published like this: go back to the previous version (shelfwise index "
     "rollback), rebuild into a new directory, and report it as a bug of Shelfwise"
 )
 _SERVES = (
@@ -115,7 +115,7 @@ _LOST = f"restore {JOURNAL} and {COPY} from a backup, or lose the live changes s
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something wrong with a version: the part that it is in, what it is, and what to do about it."""
+    """A problem of a version: the part, the problem, and the remedy."""
 
     part: str
     what: str
@@ -123,7 +123,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ProblemTally:
-    """Products that something is wrong with, by part and kind: how many, and the ids of the first."""
+    """Products with problems, by part and kind: their number, and the ids of the first ones."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -136,7 +136,7 @@ class ProblemTally:
             self._examples[part, what].append(product_id)
 
     def problems(self) -> list[Problem]:
-        """A problem for each kind, in the order in which they were met."""
+        """A problem for each kind, in order of first occurrence."""
         return [
             Problem(part, f"{what}: {count_text(count, 'product')} ({_listed(self._examples[part, what], count)})")
             for (part, what), count in self._counts.items()
@@ -148,7 +148,7 @@ def _listed(examples: Sequence[str], count: int, separator: str = ", ") -> str:
 
 
 def sample(count: int, most: int) -> list[int]:
-    """At most `most` of the rows from 0 to `count`, evenly spread, the first and the last among them."""
+    """At most `most` of the rows from 0 to `count`, evenly spread, including the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
 
 
@@ -158,7 +158,7 @@ def _check_keyword(
     terms: Callable[[Product], list[str]] | None,
     advance: Callable[[int], None],
 ) -> list[Problem]:
-    """Looks a sample of the products up by id and, where `terms` gives them, by their own terms."""
+    """Looks up a sample of the products by id and, if `terms` returns them, by their own terms."""
     tally = ProblemTally()
     by_terms = set(sample(len(products), _BY_CONTENT))
     for row in sample(len(products), _BY_ID):
@@ -174,7 +174,7 @@ def _check_keyword(
 def _finds_id(keyword: KeywordIndex, product_id: str, row: int) -> bool:
     if row in keyword.find_identifier(identifier_key(product_id)):
         return True
-    # An identifier that is all punctuation, or that too many products carry, names none of them.
+    # An identifier of punctuation only, or one of too many products, identifies none of them.
     by_id = TextIn("id", (fold_value(product_id),))
     return row in keyword.select(Selection(where=by_id, everything=True))
 
@@ -185,7 +185,7 @@ def _finds_terms(keyword: KeywordIndex, terms: Sequence[str], row: int) -> bool:
 
 
 def _check_vectors(folder: Path, index: VectorIndex, products: ProductStore, text_keys: Keys | None) -> list[Problem]:
-    """The stored vectors are of length 1, equal for equal texts, and found by the index that proposes them."""
+    """Checks that stored vectors have length 1, are equal for equal texts, and are found by their index."""
     vectors: Vectors = load_array(folder / VECTORS_FILE, mapped=True)
     tally = ProblemTally()
     for row in _not_unit(vectors):
@@ -213,12 +213,12 @@ def _name(products: ProductStore, row: int) -> str:
 def _not_unit(vectors: Vectors) -> Iterator[int]:
     for start in range(0, len(vectors), _CHUNK):
         lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
-        # Not `> _UNIT`: a length that is no number is wrong too.
+        # Not `> _UNIT`: a length that is NaN is wrong, too.
         yield from (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist()
 
 
 def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
-    """Rows whose text is that of the row before them, in the order of keys, and whose vector is not."""
+    """Rows whose text equals that of the previous row, in the order of keys, and whose vector differs."""
     halves = np.ascontiguousarray(text_keys).view(np.uint64)
     order = np.lexsort((halves[:, 1], halves[:, 0]))
     same = np.flatnonzero((halves[order[1:]] == halves[order[:-1]]).all(axis=1))
@@ -229,7 +229,7 @@ def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
 
 
 def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    """Makes the vectors of a sample of the products again."""
+    """Computes the vectors of a sample of the products again."""
     rows = [row for row in sample(len(products), _BY_ENCODER) if row < index.size]
     if encoder.dimension != index.dimension:
         what = f"makes vectors of dimension {encoder.dimension}, {_VECTORS} holds {index.dimension}"
@@ -244,7 +244,7 @@ def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A version's parts, opened. None is damaged, or cannot be compared with the others."""
+    """The opened parts of a version. None for a part that is damaged, or that cannot be compared with the others."""
 
     products: ProductStore | None
     catalog: FieldCatalog | None
@@ -256,7 +256,7 @@ class _Parts:
     weights: FieldWeights
 
     def sizes(self) -> dict[str, int | None]:
-        """How many products each part holds."""
+        """Number of products in each part."""
         return {
             PRODUCTS_FILE: None if self.products is None else len(self.products),
             KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
@@ -269,7 +269,7 @@ class _Parts:
 def _check_rows(
     parts: _Parts, products: ProductStore, keyword: Path | None, advance: Callable[[int], None]
 ) -> list[Problem]:
-    """Reads every product once; memory holds one of them. `keyword` is the folder of the index, if it is compared."""
+    """Reads every product once; memory holds one at a time. `keyword` is the folder of the index, if it is compared."""
     tally, counter = ProblemTally(), FieldCounter()
     problems: list[Problem] = []
     lines = _read_lines(keyword, problems) if keyword else None
@@ -303,7 +303,7 @@ def _check_rows(
 
 
 def _read_lines(keyword: Path, problems: list[Problem]) -> Iterator[bytes]:
-    """The lines of a keyword index; damage ends them, and is added to `problems`."""
+    """The lines of a keyword index; reading stops at damage, which is added to `problems`."""
     try:
         yield from read_lines(keyword)
     except StoreDamagedError as error:
@@ -311,7 +311,7 @@ def _read_lines(keyword: Path, problems: list[Problem]) -> Iterator[bytes]:
 
 
 def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None) -> str:
-    """How what the keyword index was given of a product differs from what it would be given now."""
+    """The difference between a product's line in the keyword index and its current one."""
     if parts.analyzer is None or parts.catalog is None:
         return ""
     if line is None:
@@ -322,7 +322,7 @@ def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None)
 
 
 def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
-    """Whether an index cannot tell them apart: the order of terms and fields says nothing there."""
+    """Whether an index cannot distinguish them: the order of terms and fields does not matter."""
     try:
         return _unordered(decode_line(stored)) == _unordered(made)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -345,7 +345,7 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
         texts = [f"{name}: {one.get(name, 'none')}, counted {other.get(name, 'none')}" for name in differing]
         listed = _listed(texts[:_EXAMPLES], len(texts), "; ")
         yield Problem(FIELDS_FILE, f"it differs from the products: {listed}")
-    if not stored.category_roots >= counted.category_roots:  # those of rejected rows may be among them
+    if not stored.category_roots >= counted.category_roots:  # may include those of rejected rows
         yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
     places = [info.slot for info in stored.fields.values()]
     if len(set(places)) < len(places):
@@ -353,7 +353,7 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What was found out about a version. It is whole when there are no problems."""
+    """The result of verifying a version. It is intact if there are no problems."""
 
     version: str
     products: int
@@ -361,24 +361,24 @@ class Verification(msgspec.Struct, frozen=True):
     bytes: int
     problems: tuple[Problem, ...]
     skipped: tuple[str, ...]
-    """What could not be looked at, and why."""
+    """Parts that could not be checked, with the reasons."""
 
 
 def verify_version(
     store: Store, name: str, progress: Progress, *, encode: bool = False, cluster: ClusterVersions | None = None
 ) -> Verification:
-    """Verifies one version; with `encode` a sample of its vectors is made again, which takes its encoder to be loaded.
+    """Verifies one version; with `encode`, a sample of its vectors is computed again, which loads the encoder.
 
-    Of what a version has in a `cluster` is seen whether it is there, whole; its documents are not read.
+    In a `cluster`, only the existence and completeness of a version's indexes are checked; documents are not read.
 
-    Raises UnknownVersionError for a version that is not there; whatever is wrong with one that is there is returned.
+    Raises UnknownVersionError for a version that does not exist; problems of an existing version are returned.
     """
     store.check_known(name)
     return _Run(store, name, progress, cluster).run(encode=encode)
 
 
 class _Run:
-    """One run. A part with a damaged file is not opened: a library may trip over it."""
+    """One run. A part with a damaged file is not opened, since a library may crash on it."""
 
     def __init__(self, store: Store, name: str, progress: Progress, cluster: ClusterVersions | None) -> None:
         self._store, self._name, self._progress, self._cluster = store, name, progress, cluster
@@ -421,14 +421,14 @@ class _Run:
         self._progress.end(f"{self._name}: {len(files):,} files")
 
     def _part(self, path: Path) -> str:
-        """The part that a file belongs to: its name, its folder, or one name for the three files of the products."""
+        """The part of a file: its name, its folder, or one name for the three files of the products."""
         if not path.is_relative_to(self._folder):
             return _ENCODER
         first = path.relative_to(self._folder).parts[0]
         return PRODUCTS_FILE if first in _PRODUCT_FILES else first
 
     def _open(self, part: str, opened: Callable[[], T]) -> T | None:
-        """A part, or None where it is damaged, which is a problem if it is not known as one yet."""
+        """An opened part; None if it is damaged, which is added to the problems unless known."""
         if part in self._damaged:
             self._skipped.append(f"the agreement of {part}: it is damaged")
             return None
@@ -526,7 +526,7 @@ class _Run:
         self._progress.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
 
     def _run_check(self, part: str, check: Callable[[], list[Problem]]) -> None:
-        """Adds what a check finds; one that cannot be ended is a problem of the part."""
+        """Adds the problems that a check finds; a check that fails is a problem of its part."""
         try:
             self._problems += check()
         except (ShelfwiseError, OSError, ValueError) as error:
@@ -549,7 +549,7 @@ def _text_keys(path: Path) -> Keys:
 
 
 def store_problems(store: Store) -> list[Problem]:
-    """What is wrong beside the versions; raises StoreMissingError where there are none."""
+    """Problems outside versions; raises StoreMissingError if there are none."""
     found: list[Problem] = []
     if problem := store.marker_problem():
         what, _, advice = problem.partition("; ")
@@ -572,7 +572,7 @@ def store_problems(store: Store) -> list[Problem]:
 
 
 def _last_merged_change(store: Store) -> int:
-    """The last live change in the version that serves: the journal need not have it any more."""
+    """The last live change in the serving version, which the journal need not contain any more."""
     with suppress(StoreDamagedError):
         return store.manifest(store.current()).last_merged_change
     for name in reversed(store.versions()):

@@ -286,10 +286,7 @@ class TestCommand:
         [
             ("B1,,B2", "has an act without a product; write B0042,B0007:cart"),
             (":cart", "has an act without a product"),
-            (
-                "B1:carts",
-                "history has 'B1:carts'; the last colon of an id must be followed by consultation, click, cart or",
-            ),
+            ("B1:carts", "history has 'B1:carts'; the last colon of an id must be followed by consultation, click"),
             ("B1:query", "the last colon of an id must be followed by"),
         ],
     )

@@ -165,9 +165,7 @@ def test_field_weights_apply_from_the_next_rebuild(
     live.refresh()
     assert live.relevance.weights_in_effect == weights
     assert not finds(only_described)
-    with pytest.raises(
-        QueryError, match="search_fields names description, which is not searched, since its weight is 0"
-    ):
+    with pytest.raises(QueryError, match="search_fields names description, which is not searched, since"):
         live.search(only_described, search_fields=["title", "description"])
     assert not rebuild(root, options).published
     assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems

@@ -274,9 +274,7 @@ def test_stores_write_the_same_towers(root: Path, store: Path, cache: Path, tmp_
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     feed, base = write_feed(tmp_path / "feed.jsonl", PRODUCTS), make_encoder(tmp_path / "base", words=0.5)
     rebuild(other, RebuildOptions((str(feed),), cache, encoder=str(base), runtime="onnx-fp32"))
-    with pytest.raises(
-        TrainingError, match="the stores have different initial models; name one for all with --encoder"
-    ):
+    with pytest.raises(TrainingError, match="the stores have different initial models; name one for all"):
         train_federated_towers([root, other], SETTINGS, request, NullProgress())
 
 
