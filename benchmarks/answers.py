@@ -1,7 +1,7 @@
-"""Answers to generated questions: whether they are right, by the right source, and "not said" where no text says it.
+"""Answers to generated questions: whether they are correct, from the right source, and "not said" if no text says it.
 
-Questions are wordings of benchmarks/cases/answers.toml about products that are drawn: about a field that a product
-has, a sentence of its description, an entry of an FAQ that is put beside a copy of the index, or something that no
+Questions are wordings of benchmarks/cases/answers.toml about randomly drawn products. They are about a field of a
+product, a sentence of its description, an entry of an FAQ that is added to a copy of the index, or something that no
 text says.
 """
 
@@ -31,14 +31,14 @@ CASES = Path(__file__).parent / "cases" / "answers.toml"
 _ON_PAGE = 0.6
 """The share of questions about products that are asked on the product's page."""
 _FIELD_SHARE, _SENTENCE_SHARE = 0.6, 0.25
-"""Of a demo store's questions; the others are about the FAQ."""
+"""Shares of a demo store's questions; the others are about the FAQ."""
 _LEAST_PRODUCTS = 50
-"""That have a field of icecat which is asked for."""
+"""The fewest products with a field of icecat for questions about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question, and where its answer is."""
+    """A question, and the source of its answer."""
 
     kind: str
     """field, sentence, faq or nothing."""
@@ -48,12 +48,12 @@ class Case:
     source: str = ""
     """The field, the beginning of the sentence, or the id of the entry."""
     value: str = ""
-    """What the quote of a field must have."""
+    """The text that the quote of a field must contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
-    """Cases of a kind."""
+    """Counts of cases of one kind."""
 
     cases: int
     right: int
@@ -62,7 +62,7 @@ class KindCount:
 
 @dataclass(slots=True)
 class AnswersReport:
-    """How questions about one index were answered."""
+    """The answers to questions about one index."""
 
     index: str
     split: str
@@ -70,7 +70,7 @@ class AnswersReport:
     milliseconds: Mapping[str, float]
     """Percentiles of the time of an answer."""
     wrong: Sequence[tuple[str, str, str]] = field(default_factory=list)
-    """Questions that were not answered right, with the title of the page and what was quoted."""
+    """Questions with a wrong answer, with the title of the page and the quote."""
 
 
 def measure_answers(
@@ -81,7 +81,7 @@ def measure_answers(
     unanswerable: int = 50,
     seed: int = 0,
 ) -> AnswersReport:
-    """Asks `count` questions whose answers an index holds, and `unanswerable` ones whose answers it does not."""
+    """Asks `count` questions whose answers are in an index, and `unanswerable` ones whose answers are not."""
     cases_file: dict[str, Any] = msgspec.toml.decode(CASES.read_bytes())
     dice = random.Random(f"{split} {catalog} {seed}")  # noqa: S311  # no secret
     with _copied(index) as root, SearchEngine.open(root, follow=False) as engine:
@@ -100,7 +100,7 @@ def measure_answers(
 
 
 def _timed(engine: SearchEngine, case: Case) -> tuple[Answer, float, float]:
-    """An answer, and its milliseconds by the clock and of the processor."""
+    """An answer, and its milliseconds by the clock and of processor time."""
     started, worked = time.perf_counter(), time.process_time()
     found = engine.answer(case.text, case.product.id if case.product and case.on_page else None)
     return found, (time.perf_counter() - started) * 1_000, (time.process_time() - worked) * 1_000
@@ -127,7 +127,7 @@ def _report(name: str, split: str, outcomes: Sequence[tuple[Case, Answer, float,
 
 
 def is_right(case: Case, found: Answer) -> bool:
-    """Whether the first quote is by the source of a case, and says what it says."""
+    """Whether the first quote is from the source of a case and contains its value."""
     if case.kind == "nothing":
         return found.status is not AnswerStatus.ANSWERED
     if not found.quotes:
@@ -135,7 +135,7 @@ def is_right(case: Case, found: Answer) -> bool:
     first = found.quotes[0]
     if case.kind == "faq":
         return first.entry == case.source
-    # Variants of one title cannot be told apart by it.
+    # Variants with the same title are indistinguishable.
     same = case.product is not None and (first.product_id == case.product.id or first.title == case.product.title)
     if case.kind == "sentence":
         return same and first.field == "description" and first.text.startswith(case.source)
@@ -184,7 +184,7 @@ _CORE = ("price", "brand", "availability", "rating")
 def _field_cases(
     wordings: Mapping[str, Mapping[str, Sequence[str]]], products: Sequence[Product], count: int, dice: random.Random
 ) -> Iterator[Case]:
-    """Fields in turn, so that frequent ones do not crowd out others."""
+    """Fields in turn, so that frequent ones do not displace others."""
     having: dict[tuple[str, str], list[Product]] = defaultdict(list)
     for product in products:
         language = _language(product)
@@ -206,7 +206,7 @@ def _field_cases(
 
 
 def _icecat_wordings(wordings: Mapping[str, Any], name: str) -> list[str]:
-    """The wordings for a field of icecat: those of its own, and those for any."""
+    """The wordings for a field of icecat: its own and the general ones."""
     words = name.removesuffix("_t_t").removesuffix("_h_h").replace("_", " ")
     own = [*wordings["en"].get(name, ()), *wordings["zh"].get(name, ())]
     return own or [each.replace("{field}", words) for each in wordings["en"]["any"]]
@@ -226,7 +226,7 @@ def _icecat_cases(
     names = _icecat_fields(products)
     usual = [name for name in names if name in wordings["en"] or name in wordings["zh"]]
     for at in range(count):
-        # Half of the questions are for fields that shoppers ask for in their own words.
+        # Half of the questions are for fields for which shoppers use their own words.
         name = dice.choice(usual if at % 2 else names)
         product = dice.choice([each for each in products if name in each.attributes])
         on_page = dice.random() < _ON_PAGE
@@ -237,7 +237,7 @@ def _icecat_cases(
 def _lacking_cases(
     wordings: Mapping[str, Any], products: Sequence[Product], count: int, dice: random.Random
 ) -> Iterator[Case]:
-    """Fields of the catalog that a product lacks: neither another field of it, nor its texts have their words."""
+    """Fields of the catalog that a product lacks: neither its other fields nor its texts contain their words."""
     names = _icecat_fields(products)
     while count:
         name, product = dice.choice(names), dice.choice(products)
@@ -252,7 +252,7 @@ def _lacking_cases(
 
 
 def _nothing(part: Mapping[str, Any], products: Sequence[Product], count: int, dice: random.Random) -> Iterator[Case]:
-    """Half are about what no product says, some about the store, others for fields that the product lacks."""
+    """Half are about something that no product says, some about the store, others for fields that the product lacks."""
     free = part["unanswerable"]
     for at in range(count):
         product = dice.choice(products)
@@ -283,7 +283,7 @@ _SAME = {
 
 
 def _says_nothing(name: str, product: Product) -> bool:
-    """Whether neither a field of a product nor its description is about what a field is about."""
+    """Whether neither a field of a product nor its description concerns the subject of a field."""
     head = name.split("_", maxsplit=1)[0]
     heads = _SAME.get(head, (head,))
     text = f"{product.title} {product.description}".lower()
@@ -293,7 +293,7 @@ def _says_nothing(name: str, product: Product) -> bool:
 
 @contextmanager
 def _copied(index: Path) -> Iterator[Path]:
-    """A directory with links to everything in an index directory but its texts for answers."""
+    """A directory with links to everything in an index directory except its texts for answers."""
     with TemporaryDirectory() as folder:
         for each in index.resolve().iterdir():
             if each.name != "answers.sqlite":

@@ -1,4 +1,4 @@
-"""Comparison of backends over one index: time to fill, bytes, speed, and whether they answer alike."""
+"""Comparison of backends over one index: time to fill, size, speed, and whether their results agree."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ _PARITY_QUERIES = 150
 
 @dataclass(frozen=True, slots=True)
 class BackendFigures:
-    """What one backend takes and gives."""
+    """The figures of one backend."""
 
     backend: str
     fill_seconds: float
-    """To make the indexes of the version's terms, and of its vectors where they are in the cluster: nothing is read,
-    analysed or encoded in it."""
+    """The time to make the indexes of the version's terms, and of its vectors if they are in the cluster; it includes
+    no reading, analysis or encoding."""
     products_per_second: float
     bytes: int
-    """Of those indexes."""
+    """The size of those indexes."""
     latency: Latency
-    """Of merged searches with `FACETS`."""
+    """The latency of merged searches with `FACETS`."""
     round_trips: float
-    """To the cluster, for one search on average."""
+    """The mean number of round trips to the cluster per search."""
     most_round_trips: int
     recall: float
     """Recall@100 of the vector index against a scan of everything."""
     parity: Parity | None = None
-    """Against the embedded backend."""
+    """Parity with the embedded backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ def measure_backends(
     index: Path, folder: Path, settings: Settings, queries: Sequence[str], threads: int, progress: Progress
 ) -> BackendsReport:
     """Measures the embedded index at `index`, then copies of it in `folder` whose words, and then vectors too, are in
-    the cluster; what is made there is removed in the end.
+    the cluster; everything that is created there is removed at the end.
 
-    Raises SettingError for an index that is in a cluster itself.
+    Raises SettingError for an index that is itself in a cluster.
     """
     with SearchEngine.open(index, follow=False) as embedded:
         if embedded.manifest.cluster:
-            raise SettingError(f"{index} is in a cluster; name an embedded index, which is copied there")
+            raise SettingError(f"{index} is in a cluster; use an embedded index, which is copied there")
         report = BackendsReport(embedded.manifest.products, len(queries), threads)
         report.backends.append(_embedded(index, folder, embedded, queries, threads))
         for vectors in (False, True):
@@ -133,7 +133,7 @@ def _clustered(
 
 
 def _round_trips(engine: SearchEngine, queries: Sequence[str]) -> tuple[float, int]:
-    """Of one search with facets: the mean, and the most."""
+    """The round trips of one search with facets: mean and maximum."""
     trips = []
     for text in queries:
         earlier = engine.round_trips
@@ -152,7 +152,7 @@ def _recall(engine: SearchEngine, version: Path) -> float:
 
 
 class _Timed:
-    """A progress that also keeps the seconds of every phase."""
+    """A progress that also records the seconds of each phase."""
 
     def __init__(self, progress: Progress) -> None:
         self.seconds: dict[str, float] = {}

@@ -24,22 +24,22 @@ from service.engine.engine import SearchEngine
 
 Row = dict[str, Any]
 CHANGE_KINDS: Mapping[str, float] = {"price": 0.4, "availability": 0.2, "title": 0.2, "gone": 0.1, "new": 0.1}
-"""What happens to a changed product, with its share."""
+"""The kinds of change of a product, with their shares."""
 
 
 def json_rows(feed: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a feed in JSON lines; raises SettingError for another one."""
+    """The rows of a feed in JSON lines; raises SettingError for other feeds."""
     with open_source(str(feed), lambda _: None) as source:
         for number, line in iterate_lines(source):
             try:
                 yield msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.MsgspecError as error:
-                raise SettingError(f"{feed} line {number}: a row is a JSON object, this is not one: {error}") from error
+                raise SettingError(f"{feed} line {number}: a row must be a JSON object: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One rebuild, and what it found to do."""
+    """One rebuild, and the work that it found."""
 
     label: str
     seconds: float
@@ -57,8 +57,8 @@ def measure_rebuilds(
     *,
     without_states: bool = False,
 ) -> Iterator[Build]:
-    """Builds a feed from nothing, again without a change, and again after `share` of its products changed; then, where
-    `without_states` says so, from nothing into another index whose products have no token states."""
+    """Builds a feed from nothing, again without a change, and again after `share` of its products changed; then, with
+    `without_states`, from nothing into another index without token states."""
     rows = list(json_rows(feed))
     before, after = folder / "before.jsonl", folder / "after.jsonl"
     _write(before, rows)
@@ -78,7 +78,7 @@ def _build(label: str, seconds: float, report: RebuildReport) -> Build:
 
 
 def changed_rows(rows: list[Row], share: float, seed: int) -> Iterator[Row]:
-    """The rows after a day: some with another price, stock or title, some gone, some new."""
+    """The rows a day later: some with another price, stock or title, some removed, some new."""
     draw = random.Random(seed)  # noqa: S311 - a benchmark, not a secret
     for row in rows:
         if draw.random() >= share:
@@ -102,7 +102,7 @@ def _write(path: Path, rows: Iterator[Row] | list[Row]) -> None:
             file.write(msgspec.json.encode(row) + b"\n")
 
 
-# How long it takes until a live change is found: in the engine that took it, and in one of another process.
+# The time until a live change is found: in the engine that received it, and in an engine of another process.
 
 _READER = """
 import json, sys, time
@@ -120,23 +120,23 @@ with SearchEngine.open(sys.argv[1]) as engine:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Milliseconds from the call that changes a price to a search that finds it by the new one."""
+    """Milliseconds from a call that changes a price to a search that finds the product by the new price."""
 
     changes: int
     searches_per_second: float
-    """What ran beside the changes."""
+    """The searches that ran during the changes."""
     search_p99: float
-    """Of those searches, in milliseconds."""
+    """The p99 of those searches, in milliseconds."""
     here: tuple[float, float, float]
-    """In the engine that took the change: p50, p99 and the longest."""
+    """In the engine that received the change: p50, p99 and the longest."""
     elsewhere: tuple[float, float, float]
-    """In an engine of another process."""
+    """In an engine of another process: p50, p99 and the longest."""
 
 
 def measure_freshness(
     index: Path, queries: Sequence[str], changes: int, rate: float = 50.0, seed: int = 0
 ) -> Freshness:
-    """Changes prices one after the other while `rate` searches a second run; `index` is changed by it."""
+    """Changes prices one after the other while `rate` searches a second run; modifies `index`."""
     draw = random.Random(seed)  # noqa: S311 - a benchmark, not a secret
     command = [sys.executable, "-c", _READER, str(index)]
     with (
@@ -167,7 +167,7 @@ def measure_freshness(
 
 
 class _Load:
-    """Searches at a steady rate in a thread of their own, timed."""
+    """Timed searches at a steady rate in a separate thread."""
 
     def __init__(self, engine: SearchEngine, queries: Sequence[str], rate: float) -> None:
         self._engine = engine

@@ -71,16 +71,16 @@ from service.engine.engine import SearchEngine
 from service.engine.request import STAGES
 from service.settings import cache_folder, load_settings
 
-Searches = Annotated[int, typer.Option("--count", help="How many searches.", min=100)]
-Threads = Annotated[int, typer.Option("--threads", help="Threads for searches a second.", min=1)]
-Model = Annotated[str, typer.Option(help="A model's name or folder.")]
+Searches = Annotated[int, typer.Option("--count", help="Number of searches.", min=100)]
+Threads = Annotated[int, typer.Option("--threads", help="Threads for searches per second.", min=1)]
+Model = Annotated[str, typer.Option(help="Name or folder of a model.")]
 
 
 @command("evaluate store judgments.tsv --stage bm25,dense,merged,ranked")
 def evaluate(
     index: Index,
     judgments: JudgmentsFile,
-    stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "ranked",
+    stages: Annotated[str, typer.Option("--stage", help="Stages to compare, comma-separated.")] = "ranked",
     run_file: Annotated[Path | None, typer.Option("--run", help="Also write the ranking in TREC's run format.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="Compare with rankings that --run wrote for the same judgments and stages.")
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) -> Sequence[str]:
-    """A warning where judged products are not in the index: they can only lower the figures."""
+    """A warning if judged products are not in the index: they can only lower the figures."""
     judged = {product for each in grades.values() for product in each}
     absent = [product for product in judged if engine.snapshot.products.row_of(product) is None]
     if not absent:
@@ -119,13 +119,13 @@ def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) ->
 
 
 def _run_path(path: Path | None, stage: str, *, alone: bool) -> Path:
-    """One file for a stage: its own name where there is one stage only, else with the stage in it."""
+    """The file of a stage: the given name if there is one stage only, else with the stage in it."""
     path = path or Path("run.txt")
     return path if alone else path.with_name(f"{path.stem}.{stage}{path.suffix}")
 
 
 def sample_queries(engine: SearchEngine, judgments: Path | None, count: int) -> list[str]:
-    """So many queries: those of a judgments file, again and again, or parts of titles."""
+    """`count` queries: those of a judgments file, repeated if needed, or parts of titles."""
     if judgments is None:
         return title_queries(engine, count)
     queries = list(read_judgments(judgments).grades)
@@ -166,7 +166,7 @@ def latency(
 def recall(
     index: Index,
     judgments: QueriesFile = None,
-    count: Annotated[int, typer.Option(help="How many queries.", min=10)] = 300,
+    count: Annotated[int, typer.Option(help="Number of queries.", min=10)] = 300,
 ) -> None:
     """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
     with SearchEngine.open(index, follow=False) as engine:
@@ -185,7 +185,7 @@ def recall(
 @command("bench throughput store")
 def throughput(
     index: Index,
-    count: Annotated[int, typer.Option(help="How many of the index's products to encode.", min=100)] = 2_000,
+    count: Annotated[int, typer.Option(help="Number of the index's products to encode.", min=100)] = 2_000,
     model: Model = "all-MiniLM-L6-v2",
 ) -> None:
     """Time text analysis and every runtime of the encoder over an index's own products."""
@@ -228,9 +228,9 @@ def quality(
 def intent(
     index: Index,
     cases: Annotated[Path, typer.Argument(help="Cases: query, good, accessory, filter, part.", metavar="CASES.tsv")],
-    part: Annotated[str, typer.Option(help="choose or report; by default all cases count.")] = "",
+    part: Annotated[str, typer.Option(help="Part of the cases: choose or report; by default all.")] = "",
     failures: Annotated[bool, typer.Option("--failures", help="List the cases that fail in the last stage.")] = False,
-    synonyms: Annotated[Path | None, typer.Option(help="Also measure what the synonyms of a file change.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="Also measure the effect of the synonyms of a file.")] = None,
 ) -> None:
     """Measure whether queries that name a kind of product find that kind: P@1 and P@10 by stage, with intervals.
 
@@ -278,7 +278,7 @@ def backends(
 def complaints(
     engine: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ENGINES)}; by default all. Repeatable.")] = None,
     elasticsearch: Annotated[
-        str, typer.Option(help="The address of a node without security; by default one is started.")
+        str, typer.Option(help="Address of a node without security; by default one is started.")
     ] = "",
 ) -> None:
     """Run what users of search programs complain of as cases against several of them: pass, fail or not offered.
@@ -294,7 +294,7 @@ def complaints(
 @command("bench sponsored store --judgments judgments.tsv")
 def sponsored(
     index: Index,
-    judgments: Annotated[Path, typer.Option(help="A file of judgments.", metavar="FILE")],
+    judgments: Annotated[Path, typer.Option(help="A judgments file.", metavar="FILE")],
     rounds: Annotated[int, typer.Option(help="Searches for each query, with other bids.", min=1, max=100)] = 2,
 ) -> None:
     """Advertise every product at bids of any height, and search judged queries; the index is not changed.
@@ -313,8 +313,8 @@ _QUERIES = 500
 def http(
     index: Index,
     judgments: QueriesFile = None,
-    rate: Annotated[float, typer.Option(help="Requests a second.", min=1, max=10_000)] = 40.0,
-    seconds: Annotated[float, typer.Option(help="Of each load.", min=1, max=3_600)] = 30.0,
+    rate: Annotated[float, typer.Option(help="Requests per second.", min=1, max=10_000)] = 40.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of each load.", min=1, max=3_600)] = 30.0,
     workers: Annotated[int, typer.Option(help="Worker processes of the service.", min=1, max=256)] = 1,
 ) -> None:
     """Serve an index, and measure how searches and suggestions are answered at a rate, and when there are too many."""
@@ -334,8 +334,8 @@ def http(
 @command("bench freshness store")
 def freshness(
     index: Index,
-    changes: Annotated[int, typer.Option(help="How many prices to change.", min=10)] = 500,
-    rate: Annotated[float, typer.Option(help="Searches a second that run meanwhile.", min=1)] = 50.0,
+    changes: Annotated[int, typer.Option(help="Number of prices to change.", min=10)] = 500,
+    rate: Annotated[float, typer.Option(help="Searches per second that run meanwhile.", min=1)] = 50.0,
 ) -> None:
     """Time live changes of prices until a search finds them, while searches run. Works on a copy of the index."""
     with TemporaryDirectory() as folder, TerminalProgress() as progress:
@@ -351,11 +351,11 @@ def freshness(
 @command("bench incremental products.jsonl.gz --share 0.01")
 def incremental(
     feed: OneFeed,
-    share: Annotated[float, typer.Option(help="How many of the products change.", min=0, max=1)] = 0.01,
+    share: Annotated[float, typer.Option(help="Share of the products that change.", min=0, max=1)] = 0.01,
     encoder: Model = "all-MiniLM-L6-v2",
     workers: Workers = None,
     without_states: Annotated[
-        bool, typer.Option("--without-states", help="Build once more without token states, to see what they take.")
+        bool, typer.Option("--without-states", help="Build once more without token states, to see what they cost.")
     ] = False,
 ) -> None:
     """Time a rebuild after a few products changed, against the build from nothing."""
@@ -378,8 +378,8 @@ _SIZES = [10_000, 30_000, 100_000]
 
 @command("bench scale scale --encoder static/ --size 10000 --size 100000 --vectors 1000000")
 def scale(
-    folder: Annotated[Path, typer.Argument(help="Keeps all that is made, and the figures so far.", metavar="FOLDER")],
-    encoder: Annotated[str, typer.Option(help="A model's name or folder; a static one encodes a million in a minute.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for all output and the figures so far.", metavar="FOLDER")],
+    encoder: Annotated[str, typer.Option(help="Name or folder of a model; a static one takes a minute per million.")],
     size: Annotated[
         list[int] | None, typer.Option(help="Products of a catalog, 10000, 30000 and 100000 by default. Repeatable.")
     ] = None,
@@ -390,7 +390,7 @@ def scale(
     count: Searches = 1_000,
     threads: Threads = 4,
     workers: Workers = None,
-    hour_price: Annotated[float, typer.Option(help="Price of a core and hour, for that of searches.", min=0)] = 0.05,
+    hour_price: Annotated[float, typer.Option(help="Price per core hour, to price searches.", min=0)] = 0.05,
 ) -> None:
     """Build and serve catalogs of several sizes: seconds by phase, bytes, memory, recall and speed; and what larger
     ones would take. A size that was measured is not measured again."""
@@ -411,32 +411,32 @@ class PeerSearches:
     """How peers are searched."""
 
     queries: Annotated[int, typer.Option(help="Judged queries for quality, drawn once for all.", min=10)] = 200
-    seconds: Annotated[float, typer.Option(help="Of each load.", min=0.5, max=600)] = 10.0
-    repeats: Annotated[int, typer.Option(help="Of the loads, for intervals.", min=1, max=50)] = 3
-    rate: Annotated[float, typer.Option(help="Arrivals a second, or half of what a peer can answer.", min=0.1)] = 5.0
-    mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="How often each query comes in loads.")] = "uniform"
+    seconds: Annotated[float, typer.Option(help="Seconds of each load.", min=0.5, max=600)] = 10.0
+    repeats: Annotated[int, typer.Option(help="Repeats of the loads, for intervals.", min=1, max=50)] = 3
+    rate: Annotated[float, typer.Option(help="Arrivals per second, or half of a peer's throughput.", min=0.1)] = 5.0
+    mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="Frequencies of queries in loads.")] = "uniform"
     caches: Annotated[
-        bool, typer.Option("--caches/--no-caches", help="Whether each keeps the encodings of queries.")
+        bool, typer.Option("--caches/--no-caches", help="Whether each peer caches the encodings of queries.")
     ] = False
     cores: Annotated[int, typer.Option(help="Cores for each peer.", min=1)] = 2
-    seed: Annotated[int, typer.Option(help="Of the queries that are drawn.")] = 0
-    cross_encoder: Annotated[str, typer.Option(help="A model's name or folder, or none for fewer rows.")] = (
+    seed: Annotated[int, typer.Option(help="Seed of the drawn queries.")] = 0
+    cross_encoder: Annotated[str, typer.Option(help="Name or folder of a model, or none for fewer rows.")] = (
         "cross-encoder/ms-marco-MiniLM-L-6-v2"
     )
     elasticsearch: Annotated[str, typer.Option(help="A cluster to use; by default a node is started.")] = ""
-    again: Annotated[bool, typer.Option("--again", help="Measure again what the folder has results of.")] = False
+    again: Annotated[bool, typer.Option("--again", help="Measure again even if the folder has results.")] = False
 
 
 @command("bench peers store --judgments judgments.tsv --cases cases.tsv --out peers --peers elasticsearch,lancedb")
 def peers(
     index: Index,
     judgments: Annotated[Path, typer.Option(help="Tab-separated: query, product_id, grade.")],
-    out: Annotated[Path, typer.Option(help="A folder for what is built, results so far, and plots.")],
+    out: Annotated[Path, typer.Option(help="Folder for builds, results so far, and plots.")],
     searches: PeerSearches,
-    cases: Annotated[Path | None, typer.Option(help="Intent cases, as for `bench intent`; those that report.")] = None,
-    names: Annotated[str, typer.Option("--peers", help="Names, separated by commas; all by default.")] = "",
-    hour_price: Annotated[float, typer.Option(help="Price of a core and hour, for that of searches.", min=0)] = 0.05,
-    compare: Annotated[Path | None, typer.Option(help="An older report, as --json prints it.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="Intent cases, as for `bench intent`; the report part.")] = None,
+    names: Annotated[str, typer.Option("--peers", help="Names, comma-separated; all by default.")] = "",
+    hour_price: Annotated[float, typer.Option(help="Price per core hour, to price searches.", min=0)] = 0.05,
+    compare: Annotated[Path | None, typer.Option(help="An older report, as printed by --json.")] = None,
 ) -> None:
     """Measure other search programs over an index's products, with its encoder and judgments: Elasticsearch, Qdrant,
     LanceDB, Milvus Lite, retrieve and rerank, bm25s and tantivy.
@@ -466,12 +466,12 @@ def answers(
         Path | None, typer.Option(help="An index of icecat, with test questions alone: no parameter is chosen by it.")
     ] = None,
     split: Annotated[
-        Literal["dev", "test"], typer.Option(help="Wordings that thresholds were chosen on, or others.")
+        Literal["dev", "test"], typer.Option(help="Wordings that chose the thresholds, or others.")
     ] = "test",
-    questions: Annotated[int, typer.Option(help="Of each index, whose answers it holds.", min=1)] = 100,
-    unanswerable: Annotated[int, typer.Option(help="Of each index, that no text of it answers.", min=0)] = 50,
-    seed: Annotated[int, typer.Option(help="Of the products that are drawn.")] = 0,
-    wrong: Annotated[bool, typer.Option("--wrong", help="Show the questions that were not answered right.")] = False,
+    questions: Annotated[int, typer.Option(help="Questions per index whose answers it has.", min=1)] = 100,
+    unanswerable: Annotated[int, typer.Option(help="Questions per index whose answers it lacks.", min=0)] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn products.")] = 0,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Show the questions that were answered wrongly.")] = False,
 ) -> None:
     """Ask questions about a demo store, and about icecat: right answers by the right source, and time."""
     reports = [measure_answers(index, "demo", split, questions, unanswerable, seed)]
@@ -483,11 +483,11 @@ def answers(
 @command("bench vectors store --out vectors --libraries hnswlib,usearch")
 def vectors(
     index: Index,
-    out: Annotated[Path, typer.Option(help="A folder for what is built, results so far, and plots.")],
-    names: Annotated[str, typer.Option("--libraries", help="Names, separated by commas; all by default.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for builds, results so far, and plots.")],
+    names: Annotated[str, typer.Option("--libraries", help="Names, comma-separated; all by default.")] = "",
     queries: Annotated[int, typer.Option(help="Parts of titles.", min=10)] = 500,
-    cores: Annotated[int, typer.Option(help="Of builds; searches take one.", min=1)] = 2,
-    again: Annotated[bool, typer.Option("--again", help="Measure again what the folder has results of.")] = False,
+    cores: Annotated[int, typer.Option(help="Cores for builds; searches use one.", min=1)] = 2,
+    again: Annotated[bool, typer.Option("--again", help="Measure again even if the folder has results.")] = False,
 ) -> None:
     """Measure vector libraries over an index's vectors: recall against time, plain and filtered; FAISS as it serves,
     hnswlib, usearch, voyager, scalable-vs and Qdrant. Each in an environment and a process of its own."""

@@ -1,7 +1,7 @@
 """Intent cases: queries that name a kind of product, and how many of the first hits are of that kind, by stage.
 
-Judgments pooled from one engine count a product that nobody judged as wrong. A case needs no pool: a pattern says which
-titles are of the kind, over the whole catalog.
+Judgments pooled from one engine count an unjudged product as wrong. A case needs no pool: a pattern says which titles
+are of the kind, over the whole catalog.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DEPTH = 10
 
 @dataclass(frozen=True, slots=True)
 class IntentCase:
-    """One query and the titles of the kind that it asks for."""
+    """A query, and the titles of the kind that it asks for."""
 
     query: str
     good: re.Pattern[str]
     accessory: re.Pattern[str] | None
-    """Titles of what goes with the kind, where the case names it."""
+    """Titles of accessories of the kind, if the case has them."""
     condition: str
-    """A filter that good products pass, too; empty for none."""
+    """A filter that good products must also pass; empty for none."""
     part: str
 
 
@@ -57,7 +57,7 @@ class IntentFigures:
     precisions: Mapping[str, float]
     """P@10 by query."""
     failures: Sequence[IntentFailure]
-    """Cases whose first hit is not of the kind, or of whose first ten fewer than half are."""
+    """Cases whose first hit is not of the kind, or with fewer than half of the first ten of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class IntentFailure:
 
 @dataclass(frozen=True, slots=True)
 class AbsentFigures:
-    """What a store says to queries for kinds that it does not sell."""
+    """The responses of a store to queries for kinds that it does not sell."""
 
     cases: int
     with_hits: int
     unsaid: int
-    """With hits, and without a word that these are only the nearest."""
+    """Queries with hits and without a notice that these are only the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class _CaseOutcome:
 def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
     """Reads intent cases, tab-separated with the header query, good, accessory, filter, part; `part` selects one part.
 
-    `good` and `accessory` are regular expressions that are searched in titles, without case. Raises JudgmentsError
-    naming the line of a malformed case, or where no case is left.
+    `good` and `accessory` are regular expressions that are searched in titles, ignoring case. Raises JudgmentsError
+    with the line of a malformed case, or if there are no cases.
     """
     chosen = [case for case in _cases(path) if part in ("", case.part)]
     if not chosen:
@@ -106,7 +106,7 @@ def _cases(path: Path) -> Iterator[IntentCase]:
             raise JudgmentsError(f"{path}, line {number}: expected {', '.join(HEADER)} between tabs")
         query, good, accessory, condition, part = cells
         if part not in PARTS:
-            raise JudgmentsError(f"{path}, line {number}: the part is {part!r}, it must be {' or '.join(PARTS)}")
+            raise JudgmentsError(f"{path}, line {number}: the part is {part!r}, but must be {' or '.join(PARTS)}")
         try:
             patterns = re.compile(good, re.IGNORECASE), re.compile(accessory, re.IGNORECASE) if accessory else None
         except re.error as error:
@@ -122,7 +122,7 @@ def measure_intent(
 ) -> tuple[Mapping[str, IntentFigures], int]:
     """Figures by stage, and the number of cases that count: those with a product of the kind in the catalog.
 
-    Raises FilterError for a condition that the catalog cannot answer.
+    Raises FilterError for a condition that does not match the catalog.
     """
     figures = {}
     kinds = products_of_kinds(engine.snapshot, cases)
@@ -146,8 +146,8 @@ def measure_absent(engine: SearchEngine, cases: Sequence[IntentCase]) -> AbsentF
 
 
 def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:
-    """The cases with products of their kind in the catalog, each with the ids of these. Raises JudgmentsError where no
-    case has any, FilterError for a condition that the catalog cannot answer."""
+    """The cases with products of their kind in the catalog, each with their ids. Raises JudgmentsError if no case has
+    any, FilterError for a condition that does not match the catalog."""
     titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
     kinds = [(case, good) for case in cases if (good := _good_products(snapshot, case, titles))]
     if not kinds:
@@ -158,7 +158,7 @@ def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[t
 def intent_figures(
     kinds: Sequence[tuple[IntentCase, frozenset[str]]], hits: Callable[[str], Sequence[tuple[str, str]]]
 ) -> IntentFigures:
-    """The figures of a ranking; `hits` gives the ids and titles of the first hits of a query."""
+    """The figures of a ranking; `hits` returns the ids and titles of the first hits of a query."""
     return _figures([_outcome(case, good, hits(case.query)[:DEPTH]) for case, good in kinds])
 
 
@@ -193,7 +193,7 @@ def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
 
 @contextmanager
 def engine_with_synonyms(index: Path, added: Synonyms) -> Iterator[SearchEngine]:
-    """An engine of the published version with further synonyms; raises what `SearchEngine.open` does."""
+    """An engine of the published version with additional synonyms; raises what `SearchEngine.open` does."""
     store = Store(index)
     connection = Connection(store)
     snapshot = open_snapshot(store, connection)
@@ -204,10 +204,10 @@ def engine_with_synonyms(index: Path, added: Synonyms) -> Iterator[SearchEngine]
 
 @dataclass(frozen=True, slots=True)
 class SynonymEffect:
-    """What added synonyms change in one stage."""
+    """The effect of added synonyms on one stage."""
 
     ten: Difference
-    """Of P@10 with them and without."""
+    """The difference in P@10 with them and without."""
     lower: Sequence[str]
     """Queries whose P@10 is lower with them."""
 

@@ -22,7 +22,7 @@ from service.engine.engine import SearchEngine
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of one search after the other, by percentile, and searches a second from threads."""
+    """Milliseconds per search, run sequentially, by percentile; and searches a second from several threads."""
 
     p50: float
     p90: float
@@ -56,7 +56,7 @@ def measure_latency(search: Callable[[str], dict[str, float]], queries: Sequence
 
 
 def searcher(engine: SearchEngine, stage: str, *, facets: Sequence[str] = ()) -> Callable[[str], dict[str, float]]:
-    """A search of one page at a stage, as `measure_latency` takes it."""
+    """A search of one page at a stage, for `measure_latency`."""
 
     def search(query: str) -> dict[str, float]:
         uncached = Encodings()
@@ -66,9 +66,9 @@ def searcher(engine: SearchEngine, stage: str, *, facets: Sequence[str] = ()) ->
 
 
 def opening_seconds(index: Path, runs: int = 5) -> tuple[float, float]:
-    """The median seconds, each in a process of its own, of `import shelfwise` and of opening an index after that.
+    """The median seconds of `import shelfwise`, and of opening an index after that, each in a separate process.
 
-    What an import loads on first use counts as opening unless it is loaded before: both are what a user waits for.
+    Modules that are loaded on first use count as opening: a user waits for both.
     """
     program = (
         "import time; a = time.perf_counter(); import shelfwise; b = time.perf_counter()\n"
@@ -84,7 +84,7 @@ def opening_seconds(index: Path, runs: int = 5) -> tuple[float, float]:
 
 
 def title_queries(engine: SearchEngine, count: int, seed: int = 0) -> list[str]:
-    """Queries made of two to four neighbouring words of titles, where no real ones are at hand."""
+    """Queries made from two to four neighbouring words of titles, if there are no real ones."""
     random = np.random.default_rng(seed)
     products = engine.snapshot.products
     made = []
@@ -96,7 +96,7 @@ def title_queries(engine: SearchEngine, count: int, seed: int = 0) -> list[str]:
     return made
 
 
-# What the vector index misses: its results against a scan of everything, plain and under filters of any width.
+# Recall of the vector index: its results compared with a full scan, without filters and with filters of any width.
 
 SHARES = (1.0, 0.5, 0.05, 0.005, 0.0001)
 DEPTH = 100
@@ -107,8 +107,8 @@ _TIE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """One width of filter: the share it lets through, recall@100 against exact, and milliseconds of both: the median of
-    the index, the mean of scans of several queries together."""
+    """One width of filter: the share that passes, recall@100 against exact search, and milliseconds of both: the median
+    of the index, the mean of scans of several queries together."""
 
     share: float
     allowed: int
@@ -120,10 +120,10 @@ class Recall:
 def measure_recall(
     index: VectorIndex, stored: StoredArray, queries: Vectors, shares: Sequence[float] = SHARES, seed: int = 0
 ) -> Iterator[Recall]:
-    """Recall for each of `shares`, products being let through at random.
+    """Recall for each of `shares`; random products pass the filter.
 
-    `stored` (n, dimension) are the vectors in the index, `queries` (q, dimension) what is asked for. What is as near as
-    the hundredth of the scan counts as found, so that equal products may stand for each other.
+    `stored` (n, dimension) are the vectors in the index, `queries` (q, dimension) the query vectors. A product as near
+    as the hundredth of the scan counts as found, so that equal products are interchangeable.
     """
     random = np.random.default_rng(seed)
     for share in shares:
@@ -142,7 +142,7 @@ def measure_recall(
 
 
 def _hundredth(stored: StoredArray, rows: Rows | None, queries: Vectors) -> Vectors:
-    """The score of the hundredth nearest vector of each query (q,), or of the last where there are fewer."""
+    """The score of the hundredth nearest vector of each query (q,), or of the last one if there are fewer."""
     count = len(stored) if rows is None else len(rows)
     best = np.empty((0, len(queries)), np.float32)
     for start in range(0, count, CHUNK_ROWS):
@@ -154,7 +154,7 @@ def _hundredth(stored: StoredArray, rows: Rows | None, queries: Vectors) -> Vect
     return np.asarray(best.min(axis=0))
 
 
-# How fast texts become terms and vectors, every runtime of the encoder beside the others.
+# The speed of text analysis and of all runtimes of the encoder.
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Throughput:
 
 
 def terms_per_second(titles: Sequence[str]) -> float:
-    """Titles a second through the analysis of a new process's first pass, on one core (CPU time)."""
+    """Titles a second through text analysis in the first pass of a new process, on one core (CPU time)."""
     analyzer = Analyzer()
     started = time.process_time()
     for title in titles:

@@ -1,8 +1,8 @@
-"""Load test of the HTTP service: requests at a rate, and more than it can answer.
+"""Load test of the HTTP service: requests at a fixed rate, and more than it can answer.
 
-Arrivals are open-loop: each request is due at its own time, whether or not the ones before are answered, and its
-latency counts from there (Schroeder et al. 2006, Open Versus Closed: A Cautionary Tale, section 2). Client and server
-share the machine.
+Arrivals are open-loop: each request is due at its own time, whether or not earlier ones were answered, and its latency
+counts from then (Schroeder et al. 2006, Open Versus Closed: A Cautionary Tale, section 2). Client and server share the
+machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from retrieval.errors import StoreError
 
 _CONNECTIONS = 200
 _CLIENTS = 8
-"""That ask one request after the other where it is found out how many are answered at most."""
+"""The number of clients that send one request after the other to determine the highest throughput."""
 _TIMEOUT = 30.0
 
 Ask = Callable[[str], Awaitable[str]]
@@ -36,24 +36,24 @@ Ask = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of requests that were due at a rate."""
+    """The results of requests at a fixed rate."""
 
     kind: str
     rate: float
     """Requests a second."""
     requests: int
     statuses: Mapping[str, int]
-    """How many were answered so; "error" for those that were not."""
+    """The number of requests by status; "error" for those without a response."""
     p50: float
-    """Milliseconds, of those answered with 200."""
+    """Milliseconds of requests answered with 200."""
     p99: float
     refused_p99: float | None
-    """Of those refused with 503; None where there are none."""
+    """Milliseconds of requests refused with 503; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReport:
-    """All loads, and how many searches a second are answered when each client waits for its answer."""
+    """All loads, and the searches answered per second if each client waits for its response."""
 
     products: int
     capacity: float
@@ -63,8 +63,8 @@ class HttpReport:
 def measure_http(
     address: str, queries: Sequence[str], *, rate: float, seconds: float, advance: Callable[[str], None]
 ) -> HttpReport:
-    """Searches at `rate`, suggestions at the same, then searches at twice what can be answered; `advance` is told of
-    each."""
+    """Searches at `rate`, suggestions at the same rate, then searches at twice the highest throughput; `advance`
+    receives each load."""
     return asyncio.run(_measured(address, queries, rate, seconds, advance))
 
 
@@ -90,15 +90,15 @@ async def _measured(
 
 
 class _Connections:
-    """Open connections, each with one request at a time. A library's client takes ten times as long; on a machine that
-    it shares with the service that would be most of what is measured."""
+    """Open connections, each with one request at a time. A library's client takes ten times as long, which would be
+    most of the measured time on a machine that it shares with the service."""
 
     def __init__(self, address: str) -> None:
         self._host, self._port = address.removeprefix("http://").split(":")
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def get(self, path: str) -> str:
-        """The status of the response, which is read to its end; "error" where there is none."""
+        """The status of the response, which is read completely; "error" if there is none."""
         try:
             async with asyncio.timeout(_TIMEOUT):
                 idle = self._idle.pop() if self._idle else None
@@ -117,7 +117,7 @@ class _Connections:
 
 
 async def open_load(ask: Ask, kind: str, requests: Sequence[str], rate: float, seconds: float, seed: int = 0) -> Load:
-    """Requests, drawn of these, at times of a Poisson process."""
+    """Sends requests, drawn from these, at the times of a Poisson process."""
     random = np.random.default_rng(seed)
     count = round(rate * seconds)
     due = np.cumsum(random.exponential(1 / rate, count))
@@ -147,7 +147,7 @@ async def open_load(ask: Ask, kind: str, requests: Sequence[str], rate: float, s
 
 
 async def closed_load(ask: Ask, requests: Sequence[str], seconds: float, clients: int = _CLIENTS) -> float:
-    """Answers a second to clients that wait for each of theirs."""
+    """Responses per second for clients that wait for each of them."""
     until = time.perf_counter() + seconds
     answered = 0
 
@@ -173,36 +173,36 @@ async def client_of(address: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def prefixes(query: str) -> Iterator[str]:
-    """What a search box sends while the query is typed."""
+    """The texts that a search box sends while the query is typed."""
     return (query[:end] for end in range(2, min(len(query), 20) + 1))
 
 
-# A service in a process of its own, as `shelfwise serve` makes it.
+# A service in a separate process, started like `shelfwise serve`.
 
 _STARTING_SECONDS = 60
 _ENDING_SECONDS = 60
 _WORKERS = "SHELFWISE_SERVICE__WORKERS"
 _SETTINGS = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
-"""One address sends all requests here; as the limit of one shopper's it would be all that is measured."""
+"""Here one address sends all requests; the limit of one shopper would be all that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A service that answers."""
+    """A running service."""
 
     address: str
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """Ends it at once, as a lost machine does."""
+        """Ends it at once, like the loss of a machine."""
         self.process.kill()
         self.process.wait()
 
 
 @contextmanager
 def serve_index(index: Path, settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Server]:
-    """Serves an index by so many worker processes, with `settings` as environment variables. It ends with the context;
-    raises StoreError where it does not start."""
+    """Serves an index with this number of worker processes, with `settings` as environment variables. It ends with the
+    context; raises StoreError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -230,4 +230,4 @@ def _wait_until_ready(started: Server, workers: int) -> None:
         except httpx2.HTTPError:
             pass
         time.sleep(0.1)
-    raise StoreError("the service did not start; see what it says: shelfwise serve INDEX")
+    raise StoreError("the service did not start; see its output: shelfwise serve INDEX")

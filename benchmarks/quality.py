@@ -22,7 +22,7 @@ from retrieval.records import Page
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchOptions, SearchRequest
 
-# Runs an engine over judged queries, stage by stage, and measures what comes out.
+# Runs an engine over judged queries, stage by stage, and measures the results.
 
 DEPTH = 100
 
@@ -47,7 +47,7 @@ def run_stage(
 
 
 def evaluate_stages(runs: Mapping[str, Run], judgments: Judgments) -> dict[str, dict[str, float]]:
-    """Stage to its measures."""
+    """The measures of each stage."""
     return {stage: measure(run, judgments) for stage, run in runs.items()}
 
 
@@ -55,12 +55,12 @@ def write_run(run: Run, path: Path, tag: str) -> None:
     """Writes a run in TREC's format: query number, Q0, product id, rank, score, tag.
 
     A query's number is its place among the judgments' distinct queries, from 1. White space inside an id, which the
-    format cannot hold, becomes an underscore. Raises SettingError when the file cannot be written.
+    format does not allow, becomes an underscore. Raises SettingError if the file cannot be written.
     """
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        raise SettingError(f"run file {path}: cannot be written ({error.strerror}); name another place") from error
+        raise SettingError(f"run file {path}: cannot be written ({error.strerror}); use another place") from error
     with file:
         for number, ranked in enumerate(run.values(), 1):
             for rank, product in enumerate(ranked, 1):
@@ -68,7 +68,7 @@ def write_run(run: Run, path: Path, tag: str) -> None:
 
 
 def read_run(path: Path, judgments: Judgments) -> Run:
-    """A run that `write_run` wrote for the queries of these judgments; raises SettingError for a file that is none."""
+    """A run written by `write_run` for the queries of these judgments; raises SettingError for other files."""
     queries = list(judgments.grades)
     run: dict[str, list[str]] = {query: [] for query in queries}
     known = {"_".join(product.split()): product for judged in judgments.grades.values() for product in judged}
@@ -77,18 +77,18 @@ def read_run(path: Path, judgments: Judgments) -> Run:
             number, _, product, _, _, _ = line.split()
             run[queries[int(number) - 1]].append(known.get(product, product))
     except (OSError, ValueError, IndexError) as error:
-        raise SettingError(f"run file {path}: is no run of these {len(queries):,} queries ({error})") from error
+        raise SettingError(f"run file {path}: is not a run of these {len(queries):,} queries ({error})") from error
     return run
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """How much better a run is than another one of the same queries."""
+    """The difference between two runs of the same queries."""
 
     ndcg: Difference
-    """Of nDCG@10."""
+    """The difference in nDCG@10."""
     higher: int
-    """Queries with a higher nDCG@10."""
+    """The number of queries with a higher nDCG@10."""
     lower: int
 
 
@@ -102,19 +102,19 @@ def compare_runs(run: Run, other: Run, judgments: Judgments) -> RunChange:
     return RunChange(paired_bootstrap(first, second), int(higher.sum()), int(lower.sum()))
 
 
-# The measures of a ranking. All but nDCG come from ir-measures, whose providers take whole grades only.
+# The measures of a ranking. All except nDCG come from ir-measures, whose providers accept only integer grades.
 
 Run = Mapping[str, Sequence[str]]
-"""Query to product ids, best first."""
+"""Product ids by query, best first."""
 Relevance = Callable[[float, float], bool]
-"""By the best grade of a query and that of a product."""
+"""Whether a product is relevant, by the best grade of a query and the product's grade."""
 
 
 def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgments, depth: int = 10) -> float:
     """Normalised discounted cumulated gain of one query (Järvelin & Kekäläinen 2002, section 3).
 
-    The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between whole grades; what is not judged
-    gains 0. A query without any gain to be had counts as 0.
+    The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between integer grades; unjudged products
+    gain 0. A query without any possible gain counts as 0.
     """
     found = [judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth]]
     return ranked_ndcg(found, map(judgments.gain, judged.values()), depth)
@@ -123,9 +123,9 @@ def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgment
 def measure(run: Run, judgments: Judgments) -> dict[str, float]:
     """The mean over all judged queries of each measure.
 
-    `R@100` is about the products of a query's top grade, over the queries that have one above the file's lowest: where
-    nothing is relevant, nothing can be missed. The others are means over all queries, and count what is graded above
-    the lowest.
+    `R@100` is computed on the products of a query's top grade, over the queries with one above the file's lowest grade:
+    if nothing is relevant, nothing can be missed. The others are means over all queries, in which products graded above
+    the lowest are relevant.
     """
     names = {query: str(place) for place, query in enumerate(judgments.grades, 1)}
     documents = [
@@ -159,25 +159,25 @@ def _qrels(
             yield Qrel(names[query], product, int(is_relevant(best, grade)))
 
 
-# Whether two engines over one catalog answer alike: the same hits in the same order, totals and facet counts.
+# Whether two engines over one catalog give the same results: hits in the same order, totals and facet counts.
 
 TOLERANCE = 1e-4
-"""How far two scores of one hit may be apart."""
+"""The largest allowed difference between two scores of one hit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     searches: int
     hits: int
     largest: float
-    """The largest difference of two scores of one hit."""
+    """The largest difference between two scores of one hit."""
     swapped: tuple[str, ...]
-    """A line for each search in which hits changed places whose scores are as good as equal: each backend adds words
-    up in single precision in its own order, and two sums of the same may fall on two sides of a step."""
+    """A line for each search in which hits with practically equal scores changed places: each backend adds words in
+    single precision in its own order, and two sums of the same words may fall on two sides of a step."""
     differing: tuple[str, ...]
-    """A line for each search that the two answer differently in any other way."""
+    """A line for each search with any other difference."""
 
 
 def compare(
@@ -186,7 +186,7 @@ def compare(
     searches: Iterable[SearchRequest],
     advance: Callable[[int], None] = lambda _: None,
 ) -> Parity:
-    """Puts every search to both engines."""
+    """Runs every search on both engines."""
     count, hits, largest = 0, 0, 0.0
     swapped: list[str] = []
     differing: list[str] = []
@@ -206,7 +206,7 @@ def compare(
 
 
 def varied_requests(queries: Sequence[str], engine: SearchEngine) -> list[SearchRequest]:
-    """Each query plainly, with the words alone, under filters, with facets, and sorted; then what is browsed."""
+    """Each query plain, with words only, under filters, with facets, and sorted; then browsing requests."""
     facets, (chosen, price) = ("brand", "category", "price"), _usual(engine)
     options: list[SearchOptions] = [
         {"facets": facets},
@@ -231,7 +231,7 @@ def _request(text: str, plain: SearchOptions, changes: SearchOptions) -> SearchR
 
 
 def _usual(engine: SearchEngine) -> tuple[str, float]:
-    """A filter by the commonest category, or brand where there are none, and the middle price of a catalog."""
+    """A filter by the most frequent category, or brand if there are none, and the median price of a catalog."""
     facets = engine.search("", size=0, facets=("category", "brand"), rules=False).facets
     counted = facets["category"] if facets["category"].counts else facets["brand"]
     chosen = f'{counted.field} = "{counted.counts[0].value}"' if counted.counts else "brand EXISTS"
@@ -245,7 +245,7 @@ def _scores(page: Page) -> list[float]:
 
 
 def _difference(ours: Page, theirs: Page) -> str:
-    """What differs, or nothing."""
+    """The difference, or ""."""
     if ours.degraded or theirs.degraded:
         return f"answered without {ours.degraded or theirs.degraded}"
     if ours.total != theirs.total:
@@ -264,7 +264,7 @@ def _difference(ours: Page, theirs: Page) -> str:
 
 
 def _swap(ours: Page, theirs: Page) -> str:
-    """The first place where hits of nearly equal scores changed places, or nothing."""
+    """The first place where hits of nearly equal scores changed places, or ""."""
     for place, (hit, match) in enumerate(zip(ours.hits, theirs.hits, strict=True), 1):
         if hit.product.id != match.product.id:
             return f"at place {place}, scores {hit.score:.7g} and {match.score:.7g}"
@@ -272,6 +272,6 @@ def _swap(ours: Page, theirs: Page) -> str:
 
 
 def _is_among(product_id: str, page: Page, score: float) -> bool:
-    """Whether a product is on a page with as good as this score; at the end of a full page it may be the next."""
+    """Whether a product is on a page with practically this score; at the end of a full page it may be the next."""
     found = [hit.score for hit in page.hits if hit.product.id == product_id]
     return abs((found[0] if found else page.hits[-1].score) - score) <= TOLERANCE

@@ -1,10 +1,10 @@
-"""Complements and substitutes told apart by `RelationCatalog.alikeness`: AUC over pairs of products.
+"""How well `RelationCatalog.alikeness` separates complements and substitutes: AUC over pairs of products.
 
     python -m benchmarks.relations demo-store/index --truth demo-store/truth.json
     python -m benchmarks.relations amazon-index --lines valid.jsonl.gz --lines test.jsonl.gz
 
-Of the demo store the truth is known: a shopper met both products on one day, and they are of one type (substitutes)
-or of related types (complements). Of purchases without types there is a proxy only: the product that a shopper bought
+For the demo store the truth is known: a shopper met both products on one day, and they are of one type (substitutes) or
+of related types (complements). For purchases without types there is only a proxy: the product that a shopper bought
 next against the one whose description is nearest to the last product's, if nobody bought both.
 """
 
@@ -89,8 +89,8 @@ def area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
 
 
 def demo_pairs(root: Path, catalog: RelationCatalog, truth: Path) -> tuple[Ints, Ints, NDArray[np.bool_], list[str]]:
-    """Pairs that a shopper met on one day, whether they are of one type, and the part by their types: half of these
-    are "dev", the others "test"."""
+    """Pairs that a shopper met on one day, whether they are of one type, and their part, which depends on their types:
+    half of these are "dev", the others "test"."""
     known = msgspec.json.decode(truth.read_bytes(), type=_Truth).products
     related = {kind.key: kind.related for grammar in GRAMMARS for kind in grammar.types}
     acts = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER).acts().with_columns(day=pl.col("time").dt.date())
@@ -111,9 +111,9 @@ def demo_pairs(root: Path, catalog: RelationCatalog, truth: Path) -> tuple[Ints,
 def purchase_pairs(
     root: Path, catalog: RelationCatalog, lines: Sequence[Sequence[_Purchases]], *, same_head: bool
 ) -> tuple[Ints, Ints, NDArray[np.bool_], list[str]]:
-    """Of each line the last product with the next one (a complement, by proxy), and with the one whose description is
-    nearest among those that nobody bought with it (a substitute, by proxy); with `same_head` of the same kind by the
-    head of its type."""
+    """For each line, the last product with the next one (a complement, by proxy), and with the one whose description is
+    nearest among those that nobody bought with it (a substitute, by proxy). With `same_head`, the latter is of the same
+    kind by the head of its type."""
     row_of = {name: row for row, name in enumerate(catalog.ids)}
     bought: defaultdict[str, set[int]] = defaultdict(set)
     for line in itertools.chain.from_iterable(lines):
@@ -158,14 +158,14 @@ def _word_vectors(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelationStrengths:
-    """How strongly the products of a catalog are related by what was known at a time: for goes-with, substitutes and
-    related types a matrix (N, N), whose row i has what is related to product i."""
+    """How strongly the products of a catalog are related, by what was known at a time: for goes-with, substitutes and
+    related types, a matrix (N, N) whose row i has the products related to product i."""
 
     matrices: Sequence[scipy.sparse.csr_matrix]
 
     @classmethod
     def before(cls, derived: DerivedTables, catalog: RelationCatalog, end: datetime) -> Self:
-        """By acts before a time within the window alone."""
+        """The relations by acts before a time, within the window only."""
         tables = derived.relations_before(end, catalog)
         row_of = {name: row for row, name in enumerate(catalog.ids)}
         pairs, types = tables[RELATIONS], tables[RELATION_TYPES]
@@ -186,8 +186,8 @@ class RelationStrengths:
         return cls((goes_with.maximum(goes_with.T).tocsr(), instead, (members @ between @ members.T).tocsr()))
 
     def features(self, worth: Mapping[int, float]) -> NDArray[np.float32]:
-        """Of products that a shopper did something with, by row with the worth of it: for each matrix the strongest
-        relation to each product and the sum of all (6, N)."""
+        """Features (6, N) from products on which a shopper acted, given by row with their worth: for each matrix, the
+        strongest relation to each product and the sum of all."""
         rows, worths = [*worth], np.array([*worth.values()], np.float32)[:, None]
         found = [matrix[rows].toarray().astype(np.float32) * worths for matrix in self.matrices]
         return np.stack([each for part in found for each in (part.max(axis=0, initial=0), part.sum(axis=0))])
@@ -204,7 +204,7 @@ def _newest_first(histories: Histories, number: int) -> Iterator[tuple[int, int]
 
 
 def _matrix(table: pl.DataFrame, place_of: Mapping[str, int], one: str, other: str) -> scipy.sparse.csr_matrix:
-    """The strengths of pairs of names."""
+    """The strengths of pairs of names, as a matrix."""
     rows, columns = ([place_of[name] for name in table[side].to_list()] for side in (one, other))
     shape = (len(place_of), len(place_of))
     return scipy.sparse.coo_matrix((table["strength"].to_numpy(), (rows, columns)), shape).tocsr()
@@ -214,7 +214,7 @@ _FEATURE_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def choose_weights(reached: Callable[[NDArray[np.float32]], float]) -> NDArray[np.float32]:
-    """The weights (6,) of the features by what they reach, one after the other, twice (coordinate ascent)."""
+    """The weights (6,) of the features, optimised one after the other, twice (coordinate ascent)."""
     weights = np.zeros(6, np.float32)
     for place in [*range(6)] * 2:
         tried = [np.where(np.arange(6) == place, weight, weights).astype(np.float32) for weight in _FEATURE_WEIGHTS]
@@ -232,7 +232,7 @@ def relations(
     sample: Annotated[int, typer.Option(help="Instead, so many random relations of texts, to be read.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
 ) -> None:
-    """Measure how well complements and substitutes are told apart."""
+    """Measure how well complements and substitutes are separated."""
     if sample:
         emit(_text_sample(index, sample, seed), _show_lines)
         return
@@ -255,7 +255,7 @@ def relations(
 def measure(
     catalog: RelationCatalog, name: str, rows: Ints, others: Ints, same: NDArray[np.bool_], parts: Sequence[str]
 ) -> list[RelationFigures]:
-    """The AUC of the alikeness and, as a baseline, of the cosine alone, on each part."""
+    """The AUC of the alikeness and, as a baseline, of only the cosine, on each part."""
     one, other = (whole_floats(catalog.vectors[each]) for each in (rows, others))
     cosines = np.einsum("ij,ij->i", one, other)
     scores: dict[str, NDArray[np.floating]] = {"alikeness": catalog.alikeness(rows, others), "cosine": cosines}
@@ -270,7 +270,7 @@ def measure(
 
 
 def _text_sample(index: Path, count: int, seed: int) -> list[str]:
-    """Random relations that texts and attributes name, with the titles of both products and the text."""
+    """Random relations from texts and attributes, with the titles of both products and the text."""
     store = Store(index)
     products = ProductStore(store.version_folder(store.current()))
     found = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER).relations.filter(pl.col("detail") != "")
@@ -294,7 +294,7 @@ SIMILAR, SUBSTITUTES_FIRST = "similar products", "substitutes, then similar prod
 
 @dataclass(frozen=True, slots=True)
 class OrderFigures:
-    """What an order of related products reaches."""
+    """The results of an order of related products."""
 
     order: str
     cases: str
@@ -304,13 +304,13 @@ class OrderFigures:
     ndcg: float
     """nDCG@10."""
     difference: Difference | None
-    """Of nDCG@10 from similar products, by bootstrap over shoppers."""
+    """The difference in nDCG@10 from similar products, by bootstrap over shoppers."""
 
 
 def related_orders(index: Path, days: int) -> list[OrderFigures]:
-    """Similar products, as they are, and with the known substitutes first, for each product that a shopper viewed in
-    the last days: where they have the product that the same shopper viewed next, or put into the cart or bought next,
-    within half an hour. Relations and co-views are those before these days."""
+    """Similar products, unchanged and with the known substitutes first, for each product that a shopper viewed in the
+    last days: the rank of the product that the same shopper viewed, or put into the cart or bought, next within half an
+    hour. Relations and co-views are those from before these days."""
     derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
     acts = derived.acts()
     cut = derived.window.last - timedelta(days=days)
@@ -347,7 +347,7 @@ def related_orders(index: Path, days: int) -> list[OrderFigures]:
 
 
 def next_products(views: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
-    """Of each view the first other product of `later` acts within half an hour: shopper, product_id, next."""
+    """For each view, the first other product of `later` acts within half an hour: shopper, product_id, next."""
     pairs = views.with_row_index("view").join(later.rename({"product_id": "next", "time": "then"}), on="shopper")
     is_next = (pl.col("then") > pl.col("time")) & (pl.col("then") <= pl.col("time") + _PAUSE)
     pairs = pairs.filter(is_next & (pl.col("next") != pl.col("product_id"))).sort("view", "then", "next")

@@ -1,8 +1,8 @@
 """Figures of catalogs by size: build, bytes, memory, recall and speed of each, and a line through them.
 
-Catalogs are drawn from the demo store's grammar. Each is served in a process of its own, whose memory is measured. For
-sizes at which that takes too long there are catalogs of records: products without what is not needed to find, filter
-and order them; and vectors alone, those of pairs of products' texts.
+Catalogs are drawn from the demo store's grammar. Each is served in a separate process, whose memory is measured. For
+sizes at which that takes too long there are catalogs of records (products with only the fields needed to find, filter
+and order them), and vectors only, made from pairs of products' texts.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ T = TypeVar("T")
 
 RESULTS_FILE = "scale.json"
 SHARES = (1.0, 0.5, 0.1, 0.01)
-"""Of the products that a filter lets through."""
+"""The shares of products that pass a filter."""
 _RECALL_QUERIES = 100
 _BASE_PRODUCTS = 20_000
-"""Products of a catalog that records are drawn from, and whose vectors are added in pairs for vectors alone."""
+"""The products of the catalog from which records are drawn, and whose vectors are added in pairs for vectors only."""
 _CHUNK = 16_384
 
 
@@ -59,43 +59,43 @@ class ScalePoint(msgspec.Struct, frozen=True):
     """The figures of one size."""
 
     kind: str
-    """"products", "records" for products with few fields, or "vectors" for those alone."""
+    """"products", "records" for products with few fields, or "vectors" for vectors only."""
     count: int
     index: str
     """The kind of vector index."""
     build_seconds: dict[str, float]
-    """By phase."""
+    """Seconds by phase."""
     build_processor: float
-    """Seconds of all cores together, which say more than those of the clock where a machine does other things too."""
+    """Seconds of all cores together, which are more reliable than elapsed time on a busy machine."""
     bytes: dict[str, int]
-    """On disk, by part of the version."""
+    """The size on disk by part of the version."""
     opened: int
-    """Bytes of memory when the index is open, before the first search; without pages of mapped files."""
+    """Bytes of memory after opening the index, before the first search; without pages of mapped files."""
     resident: int
-    """The most bytes of memory while searches ran; with the pages of mapped files that they read."""
+    """The most bytes of memory during searches, including the pages of mapped files that they read."""
     recall: dict[str, float]
-    """recall@100 against a scan of everything, by the share that a filter lets through."""
+    """recall@100 against a full scan, by the share that passes a filter."""
     p50: float
-    """Milliseconds of a search, one after the other: merged, or of vectors alone."""
+    """Milliseconds of a search, run sequentially: merged, or of vectors only."""
     p99: float
     per_second: float
-    """Searches from several threads."""
+    """Searches a second from several threads."""
     search_processor: float
-    """Milliseconds of a core for one of these searches."""
+    """Core milliseconds for one of these searches."""
     load: float
-    """Processes that the machine's cores were shared by."""
+    """The number of processes that shared the machine's cores."""
     made_by: dict[str, str]
-    """What was measured: another program is measured again."""
+    """The program that was measured; another program is measured again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleOptions:
-    """What is measured, and with what."""
+    """The sizes to measure, and the means."""
 
     folder: Path
-    """Holds catalogs, indexes and the figures so far."""
+    """The folder of catalogs, indexes and the figures so far."""
     sizes: Sequence[int]
-    """Products of each catalog."""
+    """The number of products of each catalog."""
     record_sizes: Sequence[int]
     vector_sizes: Sequence[int]
     encoder: str
@@ -112,7 +112,7 @@ class Line:
     base: float
     slope: float
     predicted: float
-    """At the largest size."""
+    """The predicted value at the largest size."""
     measured: float
 
     def at(self, products: int) -> float:
@@ -120,9 +120,9 @@ class Line:
 
 
 def measure_scale(options: ScaleOptions, progress: Progress) -> list[ScalePoint]:
-    """The figures of all sizes, in their order; those that the folder has of the same program are not measured again.
+    """The figures of all sizes, in order; sizes that the folder has for the same program are not measured again.
 
-    Raises what a rebuild does.
+    Raises what a rebuild raises.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     made_by = {"recipe": RECIPE, "encoder": options.encoder, "cores": str(os.cpu_count())}
@@ -140,16 +140,16 @@ def measure_scale(options: ScaleOptions, progress: Progress) -> list[ScalePoint]
 
 
 def read_points(folder: Path) -> list[ScalePoint]:
-    """The figures that a folder has; none where there is no file. Raises StoreError for another file."""
+    """The figures in a folder; empty without a file. Raises StoreError for other files."""
     path = folder / RESULTS_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[ScalePoint]) if path.exists() else []
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} holds no figures of `bench scale` ({error}); remove it") from error
+        raise StoreError(f"{path} is not a file of `bench scale` ({error}); remove it") from error
 
 
 def fit(points: Sequence[ScalePoint], figure: Callable[[ScalePoint], float]) -> Line | None:
-    """The line of a figure of catalogs; None of fewer than three sizes."""
+    """The line of a figure of catalogs; None for fewer than three sizes."""
     if len(points) < 3:
         return None
     *known, last = sorted(points, key=lambda each: each.count)
@@ -167,7 +167,7 @@ def _measure_catalog(kind: str, options: ScaleOptions, count: int, progress: Pro
                 file.write(msgspec.json.encode(product) + b"\n")
                 progress.advance(1)
         progress.end(f"{count:,} {kind} of the demo grammar")
-    # From nothing: what an interrupted run left would make it look fast.
+    # From nothing: the remains of an interrupted run would make it look fast.
     shutil.rmtree(index, ignore_errors=True)
     built = RebuildOptions((str(feed),), options.cache, encoder=options.encoder, workers=options.workers, keep=1)
     before = _processor_seconds()
@@ -187,7 +187,7 @@ def _products(count: int) -> Iterator[Product]:
 
 
 def _records(count: int) -> Iterator[Product]:
-    """Of catalogs that memory holds one after the other."""
+    """The records of catalogs that are drawn one after the other into memory."""
     for start in range(0, count, _BASE_PRODUCTS):
         for number, each in enumerate(make_catalog(start, _BASE_PRODUCTS).products[: count - start], start):
             yield replace(
@@ -229,7 +229,7 @@ def _measure_vectors(options: ScaleOptions, count: int, progress: Progress) -> S
 
 
 def _sums(base: Vectors, count: int, seed: int = 0) -> Iterator[tuple[int, Vectors]]:
-    """Unit vectors by their first row: of a static encoder, those of two texts one after the other."""
+    """Unit vectors by their first row; for a static encoder they are those of two concatenated texts."""
     random = np.random.default_rng(seed)
     for start in range(0, count, _CHUNK):
         one, other = random.integers(0, len(base), (2, min(_CHUNK, count - start)))
@@ -238,7 +238,7 @@ def _sums(base: Vectors, count: int, seed: int = 0) -> Iterator[tuple[int, Vecto
 
 
 def _processor_seconds() -> float:
-    """Of this process and of those that it has ended."""
+    """The core seconds of this process and of its ended children."""
     own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
@@ -313,7 +313,7 @@ _PLOTS: Mapping[str, tuple[str, Callable[[ScalePoint], Mapping[str, float]]]] = 
 
 
 def write_plots(points: Iterable[ScalePoint], folder: Path) -> list[Path]:
-    """Draws each figure against size, catalogs and vectors alone apart, into SVG files, which are returned."""
+    """Draws each figure against size, catalogs and vectors only separately, into SVG files, whose paths it returns."""
     written = []
     for kind in ("products", "records", "vectors"):
         chosen = [each for each in points if each.kind == kind]

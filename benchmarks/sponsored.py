@@ -21,13 +21,13 @@ from service.sponsored.campaign import MICROS, Campaign
 _ADVERTISERS = 40
 _PLACES = 3
 _BIDS = (-2.0, 4.0)
-"""Powers of ten between which bids are drawn: a cent to ten thousand."""
+"""The powers of ten between which bids are drawn: a cent to ten thousand."""
 _SIZE = 24
 _RESERVE = 0.05
 
 
 Auction = Callable[[Sequence[Bid], int, float, str], Sequence[Award]]
-"""Awards places as `award_places` does."""
+"""Awards places like `award_places`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,25 @@ class SponsoredReport:
 
     queries: int
     searches: int
-    """Each query is searched once a round, with other bids."""
+    """Each query is searched once per round, with other bids."""
     with_sponsored: int
-    """Searches that have sponsored hits."""
+    """The number of searches with sponsored hits."""
     sponsored: int
     relevant: int
-    """Sponsored hits with a grade above the lowest."""
+    """The number of sponsored hits with a grade above the lowest."""
     irrelevant: int
-    """With the lowest grade."""
+    """The number of sponsored hits with the lowest grade."""
     unjudged: int
     changed: int
-    """Searches whose hits, order, total, facets or ranges differ from the search without sponsored hits."""
+    """The number of searches whose hits, order, total, facets or ranges differ from those without sponsored hits."""
     gains: dict[int, float]
     """The largest gain of an untrue bid over 1,000 auctions by the number of places, in the currency of bids; prices
-    are rounded to millionths, and less is no gain."""
+    are rounded to millionths, so smaller gains do not count."""
 
 
 def measure_sponsored(index: Path, judgments: Judgments, rounds: int, progress: Progress) -> SponsoredReport:
-    """Advertises every product of an index, at random bids, in a directory of links to it, and searches each judged
-    query."""
+    """Advertises every product of an index at random bids, in a directory of links to the index, and searches each
+    judged query."""
     counts = dict.fromkeys(("with_sponsored", "sponsored", "relevant", "irrelevant", "unjudged", "changed"), 0)
     random = np.random.default_rng(0)
     with _linked(index) as root, SearchEngine.open(root, settings=_SETTINGS, follow=False) as engine:
@@ -82,7 +82,7 @@ def measure_sponsored(index: Path, judgments: Judgments, rounds: int, progress: 
 
 _FACETS = ("brand", "category")
 _SETTINGS = Settings(
-    # A ranker that is late on a busy machine would be a difference of its own.
+    # A late ranker on a busy machine would be an additional difference.
     ranker=RankerSettings(deadline=60.0),
     sponsored=SponsoredSettings(enabled=True, places=_PLACES, reserve=_RESERVE),
 )
@@ -90,7 +90,7 @@ _SETTINGS = Settings(
 
 @contextmanager
 def _linked(index: Path) -> Iterator[Path]:
-    """A directory with links to everything in an index directory but its campaigns, into which others can be put."""
+    """A directory with links to everything in an index directory except its campaigns, to which others can be added."""
     with TemporaryDirectory() as folder:
         for each in index.resolve().iterdir():
             if each.name not in ("campaigns.sqlite", "sponsored.sqlite"):
@@ -99,7 +99,7 @@ def _linked(index: Path) -> Iterator[Path]:
 
 
 def _campaigns(ids: Sequence[str], random: np.random.Generator) -> list[Campaign]:
-    """Every product in the campaign of one of some advertisers."""
+    """Every product in the campaign of one of several advertisers."""
     most = 1_000
     count = max(_ADVERTISERS, -(-len(ids) // most))
     bids = 10 ** random.uniform(*_BIDS, count)
@@ -114,8 +114,8 @@ def _organic(page: Page) -> Page:
 
 
 def largest_gain(places: int, auctions: int, award: Auction = award_places) -> float:
-    """The largest gain of an untrue bid over some random auctions of so many places. Each bidder tries amounts around
-    its own value and around those at which it would get another place."""
+    """The largest gain of an untrue bid over random auctions with this number of places. Each bidder tries amounts
+    around its own value and around those at which it would get another place."""
     random, largest = np.random.default_rng(places), 0.0
     for number in range(auctions):
         values = random.lognormal(-1.0, 0.8, random.integers(1, 9)).tolist()
@@ -135,7 +135,7 @@ def largest_gain(places: int, auctions: int, award: Auction = award_places) -> f
 
 
 def _gain(awards: Sequence[Award], bids: Sequence[Bid], own: int, worth: float) -> float:
-    """What an advertiser to whom a click is worth so much expects of an answer."""
+    """The expected gain of an advertiser, to whom a click is worth `worth`, from a response."""
     for each in awards:
         if each.bid == own:
             return EXAMINATION[each.place - 1] * bids[own].probability * (worth - each.price / MICROS)

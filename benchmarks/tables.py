@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
-    """Stages by measures; the changes from other runs where there are any."""
+    """Stages by measures; also the changes from other runs, if any."""
     names = list(next(iter(measures.values())))
     table = figure_table(["stage", *names], f"{queries:,} queries")
     for stage, values in measures.items():
@@ -50,7 +50,7 @@ def show_latency(result: Mapping[str, Any]) -> None:
 
 
 def show_recall(result: Mapping[str, Any]) -> None:
-    """Recall by width of filter."""
+    """Recall by selectivity of the filter."""
     title = f"{result['vectors']:,} vectors, {result['index']} index"
     table = figure_table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
     for each in result["recall"]:
@@ -60,12 +60,12 @@ def show_recall(result: Mapping[str, Any]) -> None:
 
 
 def difference_cells(found: Difference | None) -> list[str]:
-    """A difference and the ends of its interval; empty cells where there is none."""
+    """A difference and the ends of its interval; empty cells for None."""
     return [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
 
 
 def show_throughput(result: Mapping[str, Any]) -> None:
-    """Titles analysed a second, then runtimes by speed and nearness to the first."""
+    """Titles analysed per second, then runtimes by speed and similarity to the first."""
     table = figure_table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
     for each in result["runtimes"]:
         spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
@@ -91,8 +91,8 @@ def show_intent(
     failures: bool,
     effects: Mapping[str, SynonymEffect],
 ) -> None:
-    """Stages by P@1 and P@10 with their intervals; kinds that the store does not sell; the failures of the last stage
-    where they are wanted; the effects of added synonyms where there are any."""
+    """Stages by P@1 and P@10 with their intervals; types that the store does not sell; optionally the failures of the
+    last stage; and the effects of added synonyms, if any."""
     table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
     for stage, found in figures.items():
         cells = (
@@ -112,7 +112,7 @@ def show_intent(
 
 
 def show_backends(report: BackendsReport) -> None:
-    """Backends beside each other, and what two of them answered differently."""
+    """Backends side by side, and the queries that two of them answered differently."""
     title = f"{report.products:,} products, {report.searches:,} searches with facets, {report.threads} threads"
     table = figure_table(["", *(each.backend for each in report.backends)], title)
     rows: dict[str, Callable[[BackendFigures], str]] = {
@@ -137,12 +137,12 @@ def show_backends(report: BackendsReport) -> None:
 
 
 def figure_table(columns: Sequence[str], title: str) -> Table:
-    """A table without lines, its first column to the left."""
+    """A table without lines, with a left-aligned first column."""
     return plain_table(*columns, right=columns[1:], title=title)
 
 
 def show_http(report: HttpReport) -> None:
-    """A line for each load."""
+    """A row for each load."""
     title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
     table = figure_table(["", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"], title)
     for load in report.loads:
@@ -165,7 +165,7 @@ def show_rebuilds(measured: Sequence[Build]) -> None:
 
 
 def show_freshness(measured: Freshness) -> None:
-    """Where a change is found, by how long it took."""
+    """The time until a change is found, by where."""
     title = (
         f"{measured.changes:,} prices changed beside {measured.searches_per_second:.0f} searches a second "
         f"(p99 {measured.search_p99:.1f} ms)"
@@ -180,7 +180,7 @@ _ON_PAPER = (1_000_000, 10_000_000, 100_000_000)
 
 
 def show_scale(points: Sequence[ScalePoint], plots: Sequence[Path], hour_price: float) -> None:
-    """A line for each size, then the lines fitted to them and what these say of larger catalogs."""
+    """A row for each size, then the fitted lines and their predictions for larger catalogs."""
     table = figure_table(
         ["", "index", "build s", "MB", "opened", "serving", "recall@100", "filtered", "p50 ms", "p99 ms", "a second"],
         "MB on disk, in memory when opened, and with the mapped pages that searches read",
@@ -248,7 +248,7 @@ def show_sponsored(report: SponsoredReport) -> None:
 
 
 def show_complaints(report: ComplaintReport) -> None:
-    """A line for each case, the counts of each engine, and what was observed where a case failed."""
+    """A row for each case, the counts of each engine, and what was observed in failed cases."""
     names = [name for name, _ in report.engines]
     title = f"{report.products:,} products; " + ", ".join(f"{name} {version}" for name, version in report.engines)
     table = plain_table("case and thread", *names, title=title)
@@ -266,7 +266,7 @@ def show_complaints(report: ComplaintReport) -> None:
 
 
 def show_answers(reports: Sequence[AnswersReport], wrong: bool = False) -> None:
-    """A line for each kind of question of each index, one for the answerable ones together, and times."""
+    """A row for each kind of question of each index, one for all answerable questions, and times."""
     table = plain_table("index", "questions", "asked", "right", "share", right=("asked", "right", "share"))
     totals: dict[str, list[int]] = {"with an answer": [0, 0], "without one": [0, 0]}
     for report in reports:

@@ -114,8 +114,8 @@ class RebuildOptions(FeedOptions):
     force: bool = False
     """Publish even if many rows were rejected or many products are missing."""
     budget: Budget = NO_LIMITS
-    """To meet it, a first build without a named encoder may take a static one; a rebuild that cannot meet it is
-    refused."""
+    """The budget: to meet it, a first build without a named encoder may take a static one; a rebuild that cannot meet
+    it is refused."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster for keyword search; None searches in the index directory."""
     vectors_in_cluster: bool = False
@@ -150,7 +150,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     token_states: int
     """The number of token states; 0 if the encoder has none, or none were requested."""
     pictures: PictureInfo | None
-    """None without a picture model."""
+    """The picture model and its pictures; None without one."""
     findings: dict[str, int]
     """Findings of the quality report by severity."""
     bytes: int

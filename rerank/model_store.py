@@ -140,7 +140,7 @@ class ModelFamily(Generic[Spec, Report]):
     """The layout and the rules of one family of models."""
 
     name: str
-    """As in `ModelError.family`."""
+    """The family's name, as in `ModelError.family`."""
     noun: str
     """The word for a model in messages, and the prefix of the names of models."""
     folder: str
@@ -153,7 +153,7 @@ class ModelFamily(Generic[Spec, Report]):
     extra_files: tuple[str, ...] = ()
     """Files that every model has in addition to those, spec and report."""
     use: ModelUse
-    """For the cards of its models."""
+    """The use of its models, for their cards."""
     max_file_bytes: int
     max_json_bytes: int
     train: str
@@ -321,7 +321,7 @@ class RollbackResult(Generic[Spec, Report]):
     """The name of the previously serving one; empty if there was none."""
     model: StoredModel[Spec, Report]
     passed_over: tuple[str, ...] = ()
-    """Those between that cannot serve, with the reason."""
+    """The models in between that cannot serve, with the reasons."""
 
 
 class ModelStore(Generic[Spec, Report]):

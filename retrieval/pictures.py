@@ -352,7 +352,7 @@ class _OldPicture:
 
     content: bytes = b""
     validators: Validators | None = None
-    """None if its server sent none."""
+    """The validators that its server sent; None without any."""
 
 
 class PictureCache:

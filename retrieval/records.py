@@ -53,7 +53,7 @@ class Event:
     quantity: int | None = None
     """The number of items of a cart, removal or purchase; by default 1."""
     rating: float | None = None
-    """For a rating: stars, 0 to 5."""
+    """The stars of a rating, 0 to 5."""
     results: int | None = None
     """The number of products that a query found."""
 
@@ -107,7 +107,7 @@ class Product:
     category: tuple[str, ...] = ()
     """The path from the widest category to the narrowest."""
     price: float | None = None
-    """In units of `currency` (dollars, not cents)."""
+    """The price in units of `currency` (dollars, not cents)."""
     currency: str = ""
     """ISO 4217; empty if the feed does not have it."""
     availability: Availability | None = None
@@ -407,9 +407,9 @@ class RangeCount:
     """A range of a numeric field, from `low` to below `high`, and the number of hits in it."""
 
     low: float | None
-    """None for no lower end."""
+    """The lower end; None if there is none."""
     high: float | None
-    """None for no upper end."""
+    """The upper end; None if there is none."""
     count: int
     filter: str
     """The filter for its products: `price >= 50 AND price < 100`."""
@@ -420,7 +420,7 @@ class ChoiceValue:
     """A value, or a range of numbers, to which a broad query can be narrowed, and the number of hits with it."""
 
     value: str | float | bool | None
-    """None for a range."""
+    """The value; None for a range."""
     low: float | None
     high: float | None
     count: int

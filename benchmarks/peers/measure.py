@@ -1,8 +1,8 @@
-"""Measures peers one after the other over the same products, queries, encoder and judgments, on the same cores.
+"""Measures peers one after the other with the same products, queries, encoder and judgments, on the same cores.
 
-Each peer is built in one process and searched in another. Latency is of open-loop arrivals: each search is due at its
-own time and counts from there, whether or not those before are answered, so that a stall is not left out (coordinated
-omission). A peer that cannot keep to the rate is measured at half of what it can answer, and the table names the rate.
+Each peer is built in one process and searched in another. Latency is open-loop: each search is due at its own time and
+counts from then, whether or not earlier ones were answered, so that stalls are included (no coordinated omission). A
+peer that cannot keep up with the rate is measured at half of its highest throughput; the table has the rate.
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ _ZIPF_DRAWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PeersOptions:
-    """What is measured, over what, and how."""
+    """What is measured, and how."""
 
     index: Path
     judgments: Path
     folder: Path
-    """Keeps what is built and the results so far."""
+    """The folder of builds and of results so far."""
     peers: Sequence[Peer]
     cache: Path
     cases: Sequence[IntentCase] = ()
     cross_encoder: ModelSource | None = None
-    """None where no peer takes one."""
+    """The cross-encoder; None if no peer uses one."""
     queries: int = 200
-    """For quality, drawn once for all peers."""
+    """The number of queries for quality, drawn once for all peers."""
     seconds: float = 10.0
-    """Of each load."""
+    """The duration of each load."""
     repeats: int = 3
     rate: float = 5.0
     caches: bool = False
-    """Whether each peer keeps the encodings of queries; nothing else is cached."""
+    """Whether each peer caches the encodings of queries; nothing else is cached."""
     mix: str = "uniform"
-    """How queries of loads are drawn: "uniform", or "zipf", the n-th with a probability of 1 / n."""
+    """The frequencies of queries in loads: "uniform", or "zipf": the n-th has a probability proportional to 1 / n."""
     cores: int = 2
     elasticsearch: str = ""
     again: bool = False
@@ -88,41 +88,41 @@ class PeerFigures(msgspec.Struct, frozen=True):
     note: str
     versions: dict[str, str]
     build_seconds: float
-    """Without encoding the products."""
+    """The time without encoding the products."""
     encode_seconds: float
-    """Of all products, where the peer encodes them itself; else their vectors are given."""
+    """The time to encode all products, if the peer encodes them itself; else it gets their vectors."""
     bytes: int
     open_seconds: float | None
-    """None for a server that was not started again."""
+    """Seconds to open; None for a server that was not started again."""
     first_ms: float
-    """The first search of the process."""
+    """The time of the process's first search."""
     resident: int
-    """Bytes of memory of all processes of the peer while it answers, pages of mapped files among them."""
+    """Bytes of memory of all the peer's processes while it answers, including pages of mapped files."""
     rate: float
-    """Arrivals a second of the percentiles."""
+    """Arrivals a second for the percentiles."""
     p50: list[float]
     """Milliseconds, by repeat."""
     p99: list[float]
     per_second: list[float]
-    """Answers to THREADS clients that wait for each of theirs, by repeat."""
+    """Responses per second to THREADS clients that wait for each of them, by repeat."""
     core_ms: list[float]
-    """Milliseconds of a core for one of these answers, by repeat."""
+    """Core milliseconds per response, by repeat."""
     measures: dict[str, float]
     ndcg: dict[str, float]
     """nDCG@10 by query."""
     intent: dict[str, float]
     """P@10 by intent case."""
     filtered_recall: float | None
-    """recall@100 of vectors under filters that let 1% through; None where there is no such search."""
+    """recall@100 of vectors under filters that pass 1%; None if there is no such search."""
     filtered_ms: float | None
     freshness: list[float]
-    """Milliseconds from a change of a price to a filtered search that finds it; none where it is not offered."""
+    """Milliseconds from a price change to a filtered search that finds it; empty if this is not offered."""
     load: float
-    """Processes that the machine's cores were shared by."""
+    """The number of processes that shared the machine's cores."""
 
 
 class PeerResult(msgspec.Struct, frozen=True):
-    """All rows of a peer, and what they were made by: another catalog or other options are measured again."""
+    """All rows of a peer, and their inputs: with another catalog or other options, it is measured again."""
 
     made_by: dict[str, str]
     rows: list[PeerFigures]
@@ -138,12 +138,12 @@ class PeersReport(msgspec.Struct, frozen=True):
     cases: int
     rows: list[PeerFigures]
     failures: dict[str, str]
-    """By peer, why it was not measured."""
+    """The reason why a peer was not measured, by peer."""
 
 
 def measure_peers(options: PeersOptions, progress: Progress) -> PeersReport:
-    """The figures of all peers, ours first; those that the folder has of the same catalog and options are not measured
-    again. One that cannot be measured is among the failures, except ours. Raises StoreError where ours cannot."""
+    """The figures of all peers, ours first; those in the folder for the same catalog and options are not measured
+    again. A peer that cannot be measured is listed in the failures. Raises StoreError if ours cannot be measured."""
     with closing(_Ground(options)) as ground:
         rows: list[PeerFigures] = []
         failures: dict[str, str] = {}
@@ -160,7 +160,7 @@ def measure_peers(options: PeersOptions, progress: Progress) -> PeersReport:
 
 
 def _result(ground: _Ground, peer: Peer, progress: Progress) -> PeerResult:
-    """The result in the folder where it is of the same catalog and options, else a new one, which is kept there."""
+    """The result in the folder if it is for the same catalog and options, else a new one, which is stored there."""
     path = ground.options.folder / f"{peer.name}.json"
     made_by = {**ground.made_by, "cross_encoder": ground.made_by["cross_encoder"] if peer.reranks else ""}
     known = None if ground.options.again else _read(path)
@@ -180,11 +180,11 @@ def _read(path: Path) -> PeerResult | None:
 
 
 def read_report(path: Path) -> PeersReport:
-    """A report that `--json` printed. Raises SettingError for another file."""
+    """A report printed by `--json`. Raises SettingError for other files."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=PeersReport)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SettingError(f"--compare: {path} is no report of `bench peers` ({error})") from error
+        raise SettingError(f"--compare: {path} is not a report of `bench peers` ({error})") from error
 
 
 def machine() -> dict[str, str]:
@@ -203,7 +203,7 @@ def machine() -> dict[str, str]:
 
 
 class _Ground:
-    """What all peers share: the products, vectors and encoder of the index, the queries and the cases."""
+    """The inputs that all peers share: the products, vectors and encoder of the index, the queries and the cases."""
 
     def __init__(self, options: PeersOptions) -> None:
         self.options = options
@@ -228,7 +228,7 @@ class _Ground:
 
     @cached_property
     def items(self) -> list[Item]:
-        """All products; one without a price has one drawn, so that filters have something to do."""
+        """All products; those without a price get a random one, so that filters apply to them."""
         products = self._engine.snapshot.products
         prices = np.random.default_rng(self.options.seed).lognormal(3.5, 1.0, len(products)).round(2).tolist()
         made = []
@@ -245,11 +245,11 @@ class _Ground:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """(n, dimension) in the order of the products."""
+        """(n, dimension), in the order of the products."""
         return whole_floats(load_array(self._version / VECTORS_FOLDER / VECTORS_FILE))
 
     def catalog(self, folder: Path) -> Catalog:
-        """What a peer gets that may write to a folder."""
+        """The inputs of a peer that may write to a folder."""
         options = self.options
         return Catalog(
             items=self._shared / "items.jsonl",
@@ -273,7 +273,7 @@ class _Ground:
 
     @cached_property
     def _shared(self) -> Path:
-        """The folder of the products and vectors, which are written once a run."""
+        """The folder of the products and vectors, which are written once per run."""
         folder = self.options.folder.absolute() / "catalog"
         folder.mkdir(parents=True, exist_ok=True)
         products = self._engine.snapshot.products
@@ -285,7 +285,7 @@ class _Ground:
         return folder
 
     def mix(self) -> list[str]:
-        """The queries of loads, as often as they come."""
+        """The queries of loads, repeated by frequency."""
         if self.options.mix == "uniform":
             return self.all_queries
         weights = 1 / np.arange(1, len(self.all_queries) + 1)
@@ -304,7 +304,7 @@ class _Ground:
 
 @dataclass(slots=True)
 class _PeerMeasurement:
-    """One peer's figures."""
+    """The measurement of one peer."""
 
     ground: _Ground
     peer: Peer
@@ -419,7 +419,7 @@ class _PeerMeasurement:
         return float(np.mean(found)), float(np.median(spent))
 
     def _freshness(self) -> list[float]:
-        """Milliseconds of changes, one after the other, until a search filtered by the new price finds the product."""
+        """Milliseconds of successive changes until a search filtered by the new price finds the product."""
         random, spent = np.random.default_rng(1), []
         mode = self.peer.modes[0].name
         for number, row in enumerate(random.choice(len(self.ground.items), _CHANGES, replace=False).tolist()):
@@ -453,5 +453,5 @@ class _Loads:
 
 
 def versions_of(rows: Sequence[PeerFigures]) -> Mapping[str, str]:
-    """Of all packages and servers that were measured."""
+    """The versions of all packages and servers that were measured."""
     return {name: number for row in rows for name, number in row.versions.items() if name != "shelfwise"}

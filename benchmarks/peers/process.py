@@ -1,8 +1,8 @@
-"""A peer's environment and its process, which is called by the protocol and watched by the kernel's counters.
+"""A peer's environment and its process, which is called by the protocol and measured by the kernel's counters.
 
-Each peer has one virtual environment with pinned packages, made once in the cache folder. Its own packages come first;
-what they lack comes from the environment of Shelfwise, so that the encoder and the cross-encoder are the same code of
-the same version in every peer.
+Each peer has a virtual environment with pinned packages, made once in the cache folder. Its own packages take
+precedence; missing ones come from the environment of Shelfwise, so that the encoder and the cross-encoder have the same
+code and version in every peer.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def environment_python(name: str, cache: Path) -> Path:
-    """The interpreter of the environment of `requirements/NAME.txt`, which the first call makes in `cache`; where there
-    is no such file, that of Shelfwise, which has the library.
+    """The interpreter of the environment of `requirements/NAME.txt`, which the first call makes in `cache`; without
+    such a file, that of Shelfwise, which has the library.
 
-    Raises StoreError where a package cannot be brought.
+    Raises StoreError if a package cannot be installed.
     """
     pinned = REQUIREMENTS / f"{name}.txt"
     if not pinned.exists():
@@ -84,24 +84,24 @@ def _run(name: str, command: Sequence[str]) -> None:
 
 
 def program(statement: str) -> list[str]:
-    """Arguments of a peer's interpreter that run a statement, with our packages behind the peer's own."""
+    """Arguments of a peer's interpreter that run a statement, with our packages after the peer's own."""
     ours = str(Path(np.__file__).parents[1])
     root = str(Path(__file__).parents[2])
     return ["-c", f"import site, sys; site.addsitedir({ours!r}); sys.path.append({root!r}); {statement}"]
 
 
 def start_elasticsearch(**options: object) -> Any:  # noqa: ANN401 - of the tests, which are not installed
-    """The node that the tests start, with these options of theirs; raises StoreError where there is no checkout."""
+    """The node that the tests start, with these options; raises StoreError if there is no checkout."""
     root = Path(__file__).parents[2]
     if not (root / "tests" / "servers").is_dir():
-        raise StoreError("only a checkout can start Elasticsearch; name a running one by --elasticsearch")
+        raise StoreError("only a checkout can start Elasticsearch; give a running one with --elasticsearch")
     sys.path.append(str(root))
     chosen = import_module("tests.servers.configuration").Options(**options)
     return import_module("tests.servers.server").start(chosen)
 
 
 def thread_settings(cores: int) -> Mapping[str, str]:
-    """The environment of a process whose libraries take so many threads, without a model hub that the cache spares."""
+    """The environment of a process whose libraries use this number of threads, without the model hub."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(cores)), "TOKENIZERS_PARALLELISM": "false"}
 
@@ -112,19 +112,19 @@ class NotOfferedError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How to start a peer: the module and the class of its adapter, and the name of its environment."""
+    """How to start a peer: the module and class of its adapter, and the name of its environment."""
 
     module: str
     adapter: str
     environment: str = ""
-    """Of `requirements/NAME.txt`; empty for that of Shelfwise."""
+    """The name in `requirements/NAME.txt`; empty for that of Shelfwise."""
 
 
 class PeerProcess:
     """A running peer. Its searches may be called from many threads."""
 
     def __init__(self, spec: Spec, cache: Path, cores: int, log: Path) -> None:
-        """Starts it; raises StoreError where its environment cannot be made."""
+        """Starts it; raises StoreError if its environment cannot be made."""
         self._name, self._log = spec.adapter, log
         statement = f"from benchmarks.peers.protocol import serve; serve({spec.module!r}, {spec.adapter!r}, {cores})"
         self._stderr = log.open("wb")
@@ -143,7 +143,7 @@ class PeerProcess:
         self._reader.start()
 
     def call(self, method: str, **arguments: object) -> Future[Any]:
-        """The result of a method of the adapter, once it is there."""
+        """A future of the result of an adapter's method."""
         made: Future[Any] = Future()
         number = next(self._numbers)
         line = msgspec.json.encode(Request(number, method, arguments)) + b"\n"
@@ -157,19 +157,19 @@ class PeerProcess:
         return made
 
     def build(self, catalog: Catalog) -> BuildReport:
-        """Builds the peer; raises StoreError with what it said where it cannot."""
+        """Builds the peer; raises StoreError with its output if that fails."""
         report = self.call("build", **msgspec.to_builtins(catalog, enc_hook=str)).result()
         return msgspec.convert(report, BuildReport)
 
     def open(self, catalog: Catalog) -> OpenReport:
-        """Opens what was built; raises StoreError likewise."""
+        """Opens what was built; raises StoreError with its output if that fails."""
         report = self.call("open", **msgspec.to_builtins(catalog, enc_hook=str)).result()
         opened = msgspec.convert(report, OpenReport)
         self._others = opened.processes
         return opened
 
     def search(self, mode: str, query: str, k: int, prices: PriceRange | None = None) -> Future[list[str]]:
-        """The ids of the k best products, the best first."""
+        """The ids of the k best products, best first."""
         return self.call("search", mode=mode, query=query, k=k, prices=prices)
 
     def _read(self) -> None:
@@ -196,11 +196,11 @@ class PeerProcess:
         return f"{self._name} ended with status {self._process.wait()}: {' | '.join(printed)}"
 
     def processor_seconds(self) -> float:
-        """Of all its processes so far."""
+        """The processor time of all its processes so far."""
         return sum(map(_processor_seconds, self._processes()))
 
     def resident(self) -> int:
-        """Bytes of memory of all its processes, the pages of mapped files that they read among them."""
+        """The memory of all its processes in bytes, including the pages of mapped files that they read."""
         return sum(process_memory("VmRSS", process) for process in self._processes())
 
     def _processes(self) -> list[int]:
@@ -212,7 +212,7 @@ class PeerProcess:
         return found
 
     def close(self) -> None:
-        """Ends it, and what it started."""
+        """Ends it, and the processes that it started."""
         with suppress(OSError):
             assert self._process.stdin  # noqa: S101 - it is a pipe
             self._process.stdin.close()
@@ -235,7 +235,7 @@ def _processor_seconds(process: int) -> float:
 
 @contextmanager
 def opened(spec: Spec, catalog: Catalog, log: Path) -> Iterator[tuple[PeerProcess, BuildReport, OpenReport]]:
-    """A peer that is built, in one process, and opened, in another where it can be; it ends with the context."""
+    """A peer, built in one process and, if possible, opened in another; it ends with the context."""
     peer = PeerProcess(spec, catalog.cache, catalog.cores, log)
     try:
         built = peer.build(catalog)

@@ -1,7 +1,7 @@
-"""The protocol between the benchmark and a peer in a process of its own: JSON lines on standard input and output.
+"""The protocol between the benchmark and a peer in a separate process: JSON lines on standard input and output.
 
-A search carries the query's text: each peer encodes it in its own process by the same stored encoder, so that a search
-takes the encoding into its time. Requests are answered by a few threads, in any order.
+A search has the query's text: each peer encodes it in its own process with the same stored encoder, so that the time of
+a search includes the encoding. A few threads answer requests, in any order.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 CANDIDATES = 100
-"""That a cross-encoder scores."""
+"""The number of candidates that a cross-encoder scores."""
 KEPT = 1_000
-"""Encodings of queries, with caches: as many as Shelfwise keeps by default."""
+"""The number of cached encodings of queries, with caches: Shelfwise's default."""
 THREADS = 4
-"""That answer searches in a peer."""
+"""The number of threads that answer searches in a peer."""
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A product as peers get it."""
+    """A product as passed to peers."""
 
     id: str
     title: str
@@ -52,23 +52,23 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class PriceRange(msgspec.Struct, frozen=True):
-    """A filter: both ends included."""
+    """A filter; both ends are included."""
 
     low: float
     high: float
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """All that a peer may use."""
+    """All inputs of a peer."""
 
     items: Path
     """JSON lines of `Item`."""
     vectors: Path
     """(n, dimension) float32 of unit length, in the order of the items."""
     feed: Path
-    """The same products as a feed of ours."""
+    """The same products as a feed for Shelfwise."""
     folder: Path
-    """Where the peer may write."""
+    """The folder to which the peer may write."""
     encoder: Path
     """The folder of the stored encoder."""
     encoder_name: str
@@ -79,9 +79,9 @@ class Catalog(msgspec.Struct, frozen=True):
     """The address of a cluster; empty to start one."""
     cores: int
     is_chinese: bool = False
-    """Whether most queries are, so that a peer splits texts as its documentation says for Chinese; else for English."""
+    """Whether most queries are Chinese; a peer then splits texts as documented for Chinese, else as for English."""
     caches: bool = False
-    """Whether a peer keeps the encodings of queries."""
+    """Whether a peer caches the encodings of queries."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """The result of a request, or the error in its place."""
+    """The result of a request, or its error."""
 
     id: int
     result: Any = None
@@ -104,15 +104,15 @@ class BuildReport(msgspec.Struct, frozen=True):
     """The outcome of a build."""
 
     seconds: float
-    """Without encoding."""
+    """The time without encoding."""
     bytes: int
     processes: list[int]
-    """Of other processes than the adapter's own."""
+    """Processes other than the adapter's own."""
     versions: dict[str, str]
     is_reopened: bool
-    """Whether another process opens what was built; else the one that built it searches."""
+    """Whether another process opens what was built; otherwise the process that built it also searches."""
     encode_seconds: float
-    """Of a peer that encodes the products itself."""
+    """The time of encoding, if the peer encodes the products itself."""
 
 
 class OpenReport(msgspec.Struct, frozen=True):
@@ -123,14 +123,14 @@ class OpenReport(msgspec.Struct, frozen=True):
 
 
 class Adapter(ABC):
-    """A peer. The constructor starts what it needs; `build` and `open` are timed, each in a process of its own."""
+    """A peer. The constructor starts what it needs; `build` and `open` are timed, each in a separate process."""
 
     packages: Sequence[str] = ()
-    """Whose versions are reported."""
+    """The packages whose versions are reported."""
     is_reopened = True
     """Whether another process can open what was built."""
     encode_seconds = 0.0
-    """Of the build."""
+    """The encoding time of the build."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -165,12 +165,12 @@ class Adapter(ABC):
         return lru_cache(KEPT)(encoded) if self.catalog.caches else encoded
 
     def read_inputs(self) -> None:
-        """Reads what `build` takes, outside its time."""
+        """Reads the inputs of `build`, outside its measured time."""
         _ = self.items, self.vectors
 
     @abstractmethod
     def build(self) -> None:
-        """Makes everything that searches need in the folder."""
+        """Makes everything that searches need, in the folder."""
 
     @abstractmethod
     def open(self) -> None:
@@ -178,28 +178,28 @@ class Adapter(ABC):
 
     @abstractmethod
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
-        """The ids of the k best products, the best first."""
+        """The ids of the k best products, best first."""
 
     def change_price(self, product: str, price: float) -> None:
-        """Changes a price, so that filters find it. Raises NotImplementedError where the peer has no such thing."""
+        """Changes a price, so that filters use it. Raises NotImplementedError if the peer cannot."""
         raise NotImplementedError
 
     def bytes(self) -> int:
-        """On disk, in the blocks that files take."""
+        """The size on disk, in the blocks that files occupy."""
         return bytes_on_disk(self.catalog.folder)
 
     def versions(self) -> dict[str, str]:
-        """Of what is measured."""
+        """The versions of the measured software."""
         from importlib.metadata import version
 
         return {name: version(name) for name in self.packages}
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to end
-        """Ends what the constructor started."""
+    def close(self) -> None:  # noqa: B027 - most have nothing to stop
+        """Stops what the constructor started."""
 
 
 class Reranker:
-    """A cross-encoder with its defaults of length and batch, loaded by the first search that needs it."""
+    """A cross-encoder with its default length and batch size, loaded by the first search that needs it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -220,31 +220,31 @@ class Reranker:
 
 
 def chinese_words(text: str) -> list[str]:
-    """The words of a text in lower case, long ones also in their parts, by jieba's search mode."""
+    """The words of a text in lower case, long ones also in parts, by jieba's search mode."""
     import rjieba
 
     return [word for word in rjieba.cut_for_search(text.lower()) if any(map(str.isalnum, word))]
 
 
 def bytes_on_disk(path: Path) -> int:
-    """The bytes of the blocks that a file or all files below a folder take."""
+    """The bytes of the blocks that a file, or all files below a folder, occupy."""
     files = [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file())
     return sum(512 * each.stat().st_blocks for each in files)
 
 
 class Server:
-    """Answers requests with an adapter, which `build` or `open` makes."""
+    """Answers requests with an adapter, which `build` or `open` creates."""
 
     def __init__(self, module: str, name: str) -> None:
         self._kind: type[Adapter] = getattr(importlib.import_module(module), name)
         self._adapter: Adapter | None = None
-        # Standard output is the protocol's alone: what libraries print goes to standard error.
+        # Standard output is used only by the protocol: output of libraries goes to standard error.
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
         self._writing = threading.Lock()
 
     def run(self) -> None:
-        """Until standard input ends."""
+        """Runs until standard input ends."""
         decoder = msgspec.json.Decoder(Request)
         threads = ThreadPoolExecutor(THREADS)
         for line in sys.stdin.buffer:
@@ -270,7 +270,7 @@ class Server:
             catalog = msgspec.convert(arguments, Catalog, dec_hook=lambda kind, value: kind(value))
             return self._build(catalog) if method == "build" else self._open(catalog)
         if self._adapter is None:
-            raise RuntimeError("build or open comes first")
+            raise RuntimeError("build or open must be called first")
         if method == "search":
             arguments = {**arguments, "prices": msgspec.convert(arguments["prices"], PriceRange | None)}
         return getattr(self._adapter, method)(**arguments)
@@ -293,7 +293,7 @@ class Server:
 
 
 def serve(module: str, name: str, cores: int) -> None:
-    """Runs a peer's process on so many cores; an interrupt of the terminal is for the benchmark, which ends it."""
+    """Runs a peer's process on `cores` cores; it ignores interrupts of the terminal, since the benchmark ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     Server(module, name).run()

@@ -1,7 +1,7 @@
 """Recommenders of the libraries implicit and cornac on the purchases of `benchmarks.studies.recommend`. Options are
-chosen by the part that chooses; then all before the part that measures is learned.
+chosen on the choosing part; then training uses everything before the measuring part.
 
-cornac requires packages that Shelfwise does not, so this runs in an environment of its own:
+cornac requires packages that Shelfwise does not, so this runs in a separate environment:
 
     uv run --no-project --with implicit==0.7.3 --with cornac==3.0.1 --with torch \
         python -m benchmarks.peers.recommenders cases.npz als als.npz
@@ -24,11 +24,11 @@ from scipy.sparse import csr_matrix
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 _CASES = 512
-"""Scored at a time."""
+"""The number of cases scored at a time."""
 
 
 class Purchases:
-    """Histories end to end: products (n,) and where each shopper's begin (shoppers + 1,)."""
+    """Histories, concatenated: products (n,) and the start of each shopper's (shoppers + 1,)."""
 
     def __init__(self, products: Ints, starts: Ints) -> None:
         self.products, self.starts = products, starts
@@ -37,20 +37,20 @@ class Purchases:
         return len(self.starts) - 1
 
     def matrix(self, items: int) -> csr_matrix:
-        """(shoppers, items): how often each was bought."""
+        """(shoppers, items): how often each product was bought."""
         found = csr_matrix((np.ones(len(self.products), np.float32), self.products, self.starts), (len(self), items))
         found.sum_duplicates()
         return found
 
     def parts(self) -> Iterator[Purchases]:
-        """Some shoppers at a time."""
+        """The shoppers in blocks."""
         for first in range(0, len(self), _CASES):
             bounds = self.starts[first : first + _CASES + 1]
             yield Purchases(self.products[bounds[0] : bounds[-1]], bounds - bounds[0])
 
 
 Score = Callable[[Purchases], Floats]
-"""(shoppers, items) for their histories."""
+"""Returns scores (shoppers, items) for histories."""
 
 
 def als(learned: Purchases, items: int, factors: int, alpha: float) -> Score:
@@ -68,7 +68,7 @@ def als(learned: Purchases, items: int, factors: int, alpha: float) -> Score:
 
 
 def neighbours(learned: Purchases, items: int, most: int, saturation: float) -> Score:
-    """Products that the same shoppers bought."""
+    """Products bought by the same shoppers."""
     from implicit.nearest_neighbours import BM25Recommender
 
     model = BM25Recommender(K=most, K1=saturation, B=0.2)
@@ -77,7 +77,7 @@ def neighbours(learned: Purchases, items: int, most: int, saturation: float) -> 
 
 
 def vaecf(learned: Purchases, items: int, width: int, epochs: int) -> Score:
-    """A variational autoencoder of what a shopper bought."""
+    """A variational autoencoder of a shopper's purchases."""
     import torch
     from cornac.models import VAECF
 
@@ -97,7 +97,7 @@ def vaecf(learned: Purchases, items: int, width: int, epochs: int) -> Score:
 
 
 def gru4rec(learned: Purchases, items: int, width: int, epochs: int) -> Score:
-    """A recurrent network over the order of what a shopper bought."""
+    """A recurrent network over a shopper's purchases in order."""
     from cornac.data import SequentialDataset
     from cornac.models import GRU4Rec
 
@@ -126,7 +126,7 @@ METHODS: Mapping[str, tuple[Callable[..., Score], tuple[tuple[float, ...], tuple
     "vaecf": (vaecf, ((64,), (50, 150))),
     "gru4rec": (gru4rec, ((64, 128), (10, 30))),
 }
-"""By name, with the values of both options."""
+"""Methods by name, with the values of both options."""
 
 
 def _known(matrix: csr_matrix) -> Any:  # noqa: ANN401 - of cornac
@@ -138,18 +138,18 @@ def _known(matrix: csr_matrix) -> Any:  # noqa: ANN401 - of cornac
 
 
 def _spread(scores: Floats, columns: Ints, items: int) -> Floats:
-    """Scores of some items as those of all; minus infinity for others."""
+    """Scores of some items, expanded to all; minus infinity for others."""
     made = np.full((len(scores), items), -np.inf, np.float32)
     made[:, columns] = scores[:, : len(columns)]
     return made
 
 
 Part = Mapping[str, Any]
-"""The arrays of a part, by what they are of."""
+"""The arrays of a part, by name."""
 
 
 def read_cases(path: str) -> tuple[int, bool, Part, Part]:
-    """The number of products, whether those that were bought are left out, and the parts that choose and measure."""
+    """The number of products, whether bought ones are left out, and the choosing and measuring parts."""
     data = np.load(path)
     choosing, measuring = (
         {key[len(name) :]: data[key] for key in data if key.startswith(name)} for name in ("choosing_", "measuring_")
@@ -158,7 +158,7 @@ def read_cases(path: str) -> tuple[int, bool, Part, Part]:
 
 
 def ndcg(scores: Floats, part: Part, *, hide_seen: bool) -> float:
-    """The mean nDCG@10 of the targets of a part, each the only one, by scores (n, items); ties count against them."""
+    """The mean nDCG@10 of a part's targets, each as the only one, by scores (n, items); ties rank the target last."""
     owner = np.repeat(np.arange(len(scores)), np.diff(part["case_starts"]))
     if hide_seen:
         scores[owner, part["case_products"]] = -np.inf
@@ -168,7 +168,7 @@ def ndcg(scores: Floats, part: Part, *, hide_seen: bool) -> float:
 
 
 def main(cases: str, method: str, out: str) -> None:
-    """Chooses the options, learns, and writes the scores of the cases that measure (n, items)."""
+    """Chooses the options, trains, and writes the scores of the measured cases (n, items)."""
     items, hide_seen, choosing, measuring = read_cases(cases)
 
     def scores(part: Part, options: tuple[float, ...]) -> Floats:

@@ -1,4 +1,4 @@
-"""The peers that can be measured: how each is started, its modes, and what had to be substituted."""
+"""The peers that can be measured: their start, their modes, and substitutions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Mode:
     name: str
     label: str
     note: str = ""
-    """A substitution, or what the peer does that others do not; printed beside the figures."""
+    """A substitution, or a speciality of the peer; printed with the figures."""
     note_on_chinese: str = ""
-    """In its place where most queries are Chinese."""
+    """The note if most queries are Chinese."""
 
     @property
     def reranks(self) -> bool:
-        """Whether it takes a cross-encoder."""
+        """Whether it uses a cross-encoder."""
         return "cross-encoder" in self.name
 
 
@@ -39,13 +39,13 @@ class Peer:
     spec: Spec
     modes: Sequence[Mode]
     vectors: str = ""
-    """The mode that searches vectors alone, by which filtered recall is measured; empty where there is none."""
+    """The mode that searches only vectors, with which filtered recall is measured; empty if there is none."""
     filters: bool = True
-    """Whether it filters and takes changes of a price."""
+    """Whether it supports filters and price changes."""
 
     @property
     def reranks(self) -> bool:
-        """Whether a mode takes a cross-encoder."""
+        """Whether a mode uses a cross-encoder."""
         return any(mode.reranks for mode in self.modes)
 
 
@@ -158,8 +158,8 @@ NO_CROSS_ENCODER = "none"
 
 
 def choose_peers(names: str, cross_encoder: str = "") -> list[Peer]:
-    """The peers of these names, separated by commas, ours first; all where there are none. With "none" for a
-    cross-encoder they lack the modes that take one. Raises SettingError for an unknown peer."""
+    """The peers of these names, separated by commas, ours first; all without names. With "none" as the cross-encoder,
+    modes that use one are left out. Raises SettingError for an unknown peer."""
     wanted = [name.strip() for name in names.split(",") if name.strip()] or list(PEERS)
     if unknown := [name for name in wanted if name not in PEERS]:
         raise SettingError(f"--peers: {unknown[0]!r} is not a peer; it can be {', '.join(PEERS)}")
@@ -171,8 +171,8 @@ def choose_peers(names: str, cross_encoder: str = "") -> list[Peer]:
 
 
 def find_reranker(name: str, peers: Sequence[Peer], cache: Path) -> ModelSource | None:
-    """The cross-encoder of this name or folder; None where no peer takes one. Raises EncoderUnavailableError where it
-    is missing."""
+    """The cross-encoder of this name or folder; None if no peer uses one. Raises EncoderUnavailableError if it is
+    missing."""
     if not any(peer.reranks for peer in peers):
         return None
     try:

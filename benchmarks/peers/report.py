@@ -1,4 +1,4 @@
-"""Tables and plots of peers: first what a peer is ahead in, then all figures, notes, versions, and the plots."""
+"""Tables and plots of peers: first the figures in which a peer is ahead, then all, notes, versions and plots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOUR_MILLISECONDS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A column: the value of a row, None where it has none; and whether more is better."""
+    """A column: the value of a row, None if it has none; and whether higher is better."""
 
     name: str
     value: Callable[[PeerFigures], float | None]
@@ -66,7 +66,7 @@ def _mean(values: Mapping[str, float]) -> float | None:
 
 
 def show_peers(report: PeersReport, plots: Sequence[Path], hour_price: float, old: PeersReport | None) -> None:
-    """What peers are ahead in, the figures, what was substituted, versions, and changes against an older report."""
+    """Shows where peers are ahead, the figures, substitutions, versions, and changes against an older report."""
     ours = next(row for row in report.rows if row.peer == OURS)
     for row in report.rows:
         if ahead := list(leads(row, ours)):
@@ -91,7 +91,7 @@ def show_peers(report: PeersReport, plots: Sequence[Path], hour_price: float, ol
 
 
 def leads(row: PeerFigures, ours: PeerFigures) -> Iterator[str]:
-    """What a row is ahead of ours in: quality with the interval of the difference over queries, then the rest."""
+    """The figures in which a row is ahead of ours: quality with the interval of its difference, then others."""
     if row is ours:
         return
     for name, theirs, own in (("nDCG@10", row.ndcg, ours.ndcg), ("intent P@10", row.intent, ours.intent)):
@@ -107,7 +107,7 @@ def leads(row: PeerFigures, ours: PeerFigures) -> Iterator[str]:
 
 
 def difference(theirs: Mapping[str, float], ours: Mapping[str, float]) -> Difference | None:
-    """The mean difference over the queries that both have; None where there are none."""
+    """The mean difference over the queries that both have; None if there are none."""
     shared = [query for query in theirs if query in ours]
     if not shared:
         return None
@@ -155,7 +155,7 @@ def _speed(row: PeerFigures) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure now and before, with the 95% interval of the difference of their means; None where there is none."""
+    """A figure now and before, with the 95% interval of the difference of their means; None if there is none."""
 
     label: str
     figure: str
@@ -166,16 +166,16 @@ class Change:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out nothing having changed."""
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def changes(report: PeersReport, old: PeersReport) -> Iterator[Change]:
-    """The differences of rows that both reports have: of quality by the bootstrap over queries, of speed by Welch's
-    t-test over repeats. Raises SettingError for reports of other products or queries."""
+    """The differences of rows that both reports have: quality by the bootstrap over queries, speed by Welch's t-test
+    over repeats. Raises SettingError for reports of other products or queries."""
     for name in ("catalog", "encoder", "judgments", "queries", "seed"):
         if report.made_by[name] != old.made_by[name]:
-            raise SettingError(f"--compare: the older report has another {name}; its figures cannot be compared")
+            raise SettingError(f"--compare: the older report has another {name}, so its figures cannot be compared")
     before = {row.label: row for row in old.rows}
     for row in report.rows:
         if row.label not in before:
@@ -211,7 +211,7 @@ def _show_changes(report: PeersReport, old: PeersReport) -> None:
 
 
 def write_plots(report: PeersReport, folder: Path) -> list[Path]:
-    """Draws quality against speed, latency, and memory, each as an SVG and a PNG file, which are returned."""
+    """Draws quality against speed, latency, and memory, each as an SVG and a PNG file; returns the files."""
     drawings = {
         "quality-and-speed": ("nDCG@10 by searches a second", 3.4, _scatter(report.rows)),
         "latency": ("p99 ms of open arrivals", _height(report.rows), _bars(report.rows, _SPEED[1])),
@@ -262,7 +262,7 @@ def _bars(rows: Sequence[PeerFigures], figure: _Figure) -> Callable[[Axes], None
 
 
 def _use_powers(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers."""
+    """Makes an axis logarithmic, with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")

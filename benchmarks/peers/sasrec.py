@@ -2,8 +2,8 @@
 tables: one block, dropout of .2, and a softmax over 256 sampled negatives (Klenitskiy & Vasilev 2023, Turning Dross
 Into Gold Loss), or gSASRec's calibrated binary cross-entropy over as many (Petrov & Macdonald 2023, gSASRec).
 
-The library requires older releases of pandas, polars, pyarrow and scikit-learn than Shelfwise does, so it runs in an
-environment of its own:
+The library requires older releases of pandas, polars, pyarrow and scikit-learn than Shelfwise, so it runs in a separate
+environment:
 
     uv run --no-project --with "replay-rec[torch]==0.22.0" \
         python -m benchmarks.peers.sasrec cases.npz softmax sasrec.npz
@@ -29,7 +29,7 @@ _ITEM, _LENGTH, _NEGATIVES, _BATCH, _RATE = "item_id", 50, 256, 128, 1e-3
 _WIDTHS = (64, 128)
 _EPOCHS, _EVERY, _PATIENCE = 120, 2, 5
 _CALIBRATION = 0.75
-"""gSASRec's t: 0 leaves the probabilities that negative sampling inflates, 1 corrects them wholly."""
+"""gSASRec's t: 0 keeps the probabilities that negative sampling inflates, 1 corrects them fully."""
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -61,13 +61,13 @@ class CalibratedBCE(BCESampled):  # type: ignore[misc]
 
 
 class Sequences:
-    """Histories end to end, in numbers of items from 0, -1 for none."""
+    """Histories, concatenated, as item numbers from 0; -1 for none."""
 
     def __init__(self, products: Ints, starts: Ints) -> None:
         self.products, self.starts = products, starts
 
     def windows(self) -> Ints:
-        """(n, length + 1): each act but the first is a target once."""
+        """(n, length + 1): each act except the first is a target once."""
         made = []
         for start, end in zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True):
             made += [
@@ -112,7 +112,7 @@ class Recommender:
         self._random = np.random.default_rng(0)
 
     def train_epoch(self) -> None:
-        """Every purchase but a shopper's first is a target once; a batch shares its negatives, as by the library's
+        """Every purchase except a shopper's first is a target once; a batch shares its negatives, as in the library's
         sampler."""
         self.model.train()
         for part in self._batches():
@@ -150,7 +150,7 @@ class Recommender:
 
 
 def main(cases: str, loss: str, out: str) -> None:
-    """Chooses the width and the number of epochs on the part that chooses, trains on all before the part that measures,
+    """Chooses the width and the number of epochs on the choosing part, trains on everything before the measuring part,
     and writes the scores of its cases (n, N)."""
     count, hide_seen, choosing, measuring = read_cases(cases)
 

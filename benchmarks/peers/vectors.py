@@ -1,4 +1,4 @@
-"""Recall against time of vector libraries, on the vectors of an index: plain, and under filters of several widths."""
+"""Recall against time of vector libraries, on the vectors of an index: without filters, and with several widths."""
 
 from __future__ import annotations
 
@@ -40,38 +40,38 @@ LIBRARIES: Mapping[str, Spec] = {
     "qdrant": Spec(_ADAPTERS, "QdrantVectors", "qdrant"),
 }
 SHARES = (1.0, 0.1, 0.01)
-"""Of the products that a filter lets through."""
+"""The shares of products that pass a filter."""
 _TIE = 1e-5
-"""A product as near as the last exact one counts as found: products with equal vectors stand for each other."""
+"""A product as near as the last exact one counts as found: products with equal vectors are interchangeable."""
 _AT_RECALL = (0.95, 0.99)
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One effort of a library under one filter."""
+    """A library's result with one effort under one filter."""
 
     share: float
     effort: int
     recall: float
     p50: float
-    """Milliseconds of a search."""
+    """Milliseconds per search."""
     p99: float
 
 
 class LibraryFigures(msgspec.Struct, frozen=True):
-    """What was measured of one library."""
+    """The measurements of one library."""
 
     library: str
     versions: Mapping[str, str]
     build_seconds: float
     bytes: int
-    """On disk."""
+    """The size on disk."""
     resident: int
-    """Bytes of memory of its process, the index opened and searched."""
+    """The memory of its process in bytes, with the index opened and searched."""
     points: tuple[Point, ...]
 
 
 class VectorsReport(msgspec.Struct, frozen=True):
-    """What was measured."""
+    """The measurements of all libraries."""
 
     products: int
     dimension: int
@@ -96,16 +96,16 @@ class VectorsOptions:
 
 
 def choose_libraries(names: str) -> list[str]:
-    """The libraries of these names, separated by commas, that which serves first; all without names. Raises
-    SettingError for an unknown one."""
+    """The libraries of these names, separated by commas, the serving one first; all without names. Raises SettingError
+    for an unknown one."""
     wanted = [name.strip() for name in names.split(",") if name.strip()] or list(LIBRARIES)
     if unknown := [name for name in wanted if name not in LIBRARIES]:
-        raise SettingError(f"--libraries: {unknown[0]!r} is none; it can be {', '.join(LIBRARIES)}")
+        raise SettingError(f"--libraries: {unknown[0]!r} is not a library; it can be {', '.join(LIBRARIES)}")
     return list(dict.fromkeys((SERVED, *wanted)))
 
 
 def measure_vectors(options: VectorsOptions, progress: Progress) -> VectorsReport:
-    """Measures each library, in a process of its own, over the vectors of an index and parts of its titles as queries.
+    """Measures each library, in a separate process, on the vectors of an index, with parts of its titles as queries.
 
     A library whose result is in the folder is not measured again, unless `again` is set. Raises what
     `SearchEngine.open` does, StoreError for a library that cannot be installed or fails.
@@ -136,7 +136,7 @@ class _Comparison:
         progress.end(f"the nearest {options.k} of {len(vectors):,} vectors for {len(queries):,} queries")
 
     def _hundredth(self, share: float) -> NDArray[np.float32]:
-        """The cosine of the last of the k nearest of each query (q,)."""
+        """The cosine of the last of each query's k nearest (q,)."""
         rows = np.flatnonzero(self._values < share)
         k = min(self._options.k, len(rows))
         best = np.empty((0, len(self._queries)), np.float32)
@@ -211,13 +211,13 @@ class _Comparison:
 
 
 def milliseconds_at(figures: LibraryFigures, share: float, recall: float) -> float | None:
-    """The least p50 in milliseconds at which a library reaches a recall; None where no effort that was tried does."""
+    """The lowest p50 in milliseconds at which a library reaches a recall; None if no tried effort does."""
     reached = [point.p50 for point in figures.points if point.share == share and point.recall >= recall]
     return min(reached, default=None)
 
 
 def show_vectors(report: VectorsReport) -> None:
-    """The build, size and time of each library; where one is ahead of what serves, that comes first."""
+    """Shows the build, size and time of each library; first those that are ahead of the serving one."""
     say("\n".join(_ahead(report)) or f"No library is ahead of {SERVED}.")
     setting = f"{report.queries:,} queries, one thread, recall@{report.k}"
     times = [f"p50 ms at {recall:g}, {share:.0%}" for share in SHARES for recall in _AT_RECALL]
@@ -256,7 +256,7 @@ def _ahead(report: VectorsReport) -> Iterator[str]:
 
 
 def write_vector_plots(report: VectorsReport, folder: Path) -> list[Path]:
-    """Draws recall by time for each filter, as SVG and PNG files, which are returned."""
+    """Draws recall by time for each filter, as SVG and PNG files; returns the files."""
     written = []
     for share in SHARES:
 

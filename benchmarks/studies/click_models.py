@@ -49,21 +49,21 @@ from service.demo.queries import make_queries
 from service.demo.shoppers import Attraction, Shelf, Traffic, examination, stock_shelf, to_events
 from service.demo.shoppers import simulate as simulate_shoppers
 
-# Click models on sessions simulated under each of them: what is recovered of the truth, how fast, and who foretells
-# whose clicks best.
+# Click models on sessions simulated under each of them: how well the truth is recovered, how fast, and which model
+# predicts the clicks of which best.
 
 DEPTH = 10
 PRODUCTS = 15
 _GRADES = (0.4, 0.3, 0.2, 0.1)
 ENOUGH = 200
-"""Impressions from which on a pair's attractiveness is judged."""
+"""The minimum number of impressions for judging a pair's attractiveness."""
 SHOPPERS: Mapping[str, SimulatedShopper] = {
     "pbm": PositionShopper(falling_examination(1.0, DEPTH)),
     "dcm": DependentShopper(np.linspace(0.8, 0.4, DEPTH)),
     "sdbn": SatisfiedShopper(),
     "ubm": BrowsingShopper(falling_gamma(0.7, DEPTH)),
 }
-"""By the model that says how they click."""
+"""Simulated shoppers by the model that determines their clicks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,16 @@ class ModelFigures:
 
     model: str
     seconds: float
-    """To fit all sessions."""
+    """The time to fit all sessions."""
     iterations: int
     pairs: int
-    """With at least `ENOUGH` impressions."""
+    """The number of pairs with at least `ENOUGH` impressions."""
     attractiveness_rmse: float
-    """Over those."""
+    """The RMSE over those pairs."""
     covered: float
-    """The share of those whose 95% interval holds the truth."""
+    """The share of those pairs whose 95% interval contains the truth."""
     examination_error: float
-    """The largest over the positions."""
+    """The largest error over the positions."""
     held_out: tuple[HeldOut, ...]
     """Every model and baseline, the best first."""
 
@@ -113,7 +113,7 @@ def measure_click_models(
 ) -> ClickModelsReport:
     """Simulates a log under each model and fits it; `done` is called after each.
 
-    A store of `queries` queries of 15 products with grades 0 to 3, which a fair ranker orders anew twice; one session
+    The store has `queries` queries of 15 products with grades 0 to 3, which a fair ranker reorders twice; one session
     in twenty sees a shuffled list.
     """
     random = np.random.default_rng(seed)
@@ -189,9 +189,9 @@ def fit(sessions: Annotated[int, typer.Option(help="Sessions of ten results.", m
 
 FIRST = 10
 PARTS = 5
-"""The simulated shoppers are divided into so many, each with a log of its own."""
+"""The number of parts of the simulated shoppers, each with a separate log."""
 _QUERIES, _SESSIONS, _TRUTH_SESSIONS = 200, 15_000, 200_000
-"""Of a store with shoppers of one click model."""
+"""The sizes of a store with shoppers of one click model."""
 Rankings = Mapping[int, Sequence[int]]
 """Products (positions in the catalog), best first, by query number."""
 
@@ -225,7 +225,7 @@ class DemoLog:
         return self.events.filter(pl.col("shopper").is_in(chosen))
 
     def named(self, rankings: Rankings) -> dict[str, list[str]]:
-        """The same by the text of the query and the ids of products."""
+        """The same by query text and product ids."""
         products = self.catalog.products
         return {
             self.shelf.queries[query].query.text: [products[each].product.id for each in ranked]
@@ -233,7 +233,7 @@ class DemoLog:
         }
 
     def clicks(self, policies: Sequence[Rankings]) -> list[float]:
-        """The expected clicks a search of each policy, over all searches of the log: the truth."""
+        """The expected clicks per search of each policy, over all searches of the log: the truth."""
         requests = self.events.filter(pl.col("kind") == "impression").select("query_id", "query", "shopper").unique()
         texts = {entry.query.text: number for number, entry in enumerate(self.shelf.queries)}
         shoppers = {each.id: each for each in self.traffic.shoppers}
@@ -261,7 +261,7 @@ class DemoLog:
 
 
 def graded_shelf(catalog: Catalog, seed: int) -> Shelf:
-    """The demo store's, with the grades of what it does not show, too."""
+    """The demo store's shelf, including the grades of products that it does not show."""
     shelf = stock_shelf(catalog, make_queries(catalog, seed), seed)
     judged = (entry.judged for entry in shelf.queries)
     grades = (dict(zip(each.positions.tolist(), each.grades.tolist(), strict=True)) for each in judged)
@@ -269,8 +269,8 @@ def graded_shelf(catalog: Catalog, seed: int) -> Shelf:
 
 
 def draw_policies(catalog: Catalog, shelf: Shelf, count: int, seed: int) -> list[Rankings]:
-    """Rankers that weigh grade, popularity, chance and the served order, each by weights drawn at random: some are much
-    better than what served, some much worse, some near to it, some far."""
+    """Rankers that weigh grade, popularity, randomness and the served order by random weights: some much better than
+    the served order, some much worse, some similar to it, some very different."""
     random, popularity = np.random.default_rng(seed), np.log([item.line.popularity for item in catalog.products])
     places = [_mean_places(orders) for orders in shelf.answers]
     policies: list[Rankings] = []
@@ -289,7 +289,7 @@ def draw_policies(catalog: Catalog, shelf: Shelf, count: int, seed: int) -> list
 
 
 def _mean_places(orders: Sequence[Sequence[int]]) -> dict[int, float]:
-    """Each product's mean place in some orders, from 1 for the first down to 0 for what is in none."""
+    """Each product's mean place in several orders, from 1 for the first down to 0 for products in none."""
     found: dict[int, float] = defaultdict(float)
     for order in orders:
         for place, product in enumerate(order):
@@ -304,7 +304,7 @@ class PolicyResult:
     policy: int
     part: int
     truth: float
-    """Clicks a search that it brings more than what was served."""
+    """The clicks per search that it gains over the served order."""
     estimate: OffPolicyEstimate
 
     @property
@@ -314,12 +314,12 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResult:
-    """A policy that ran as an A/B test, on other shoppers than those of the log."""
+    """A policy that ran as an A/B test, on shoppers who are not in the log."""
 
     policy: int
     estimate: OutcomeEstimate
     difference: float
-    """Clicks a search on the first positions, treatment less control."""
+    """Clicks per search on the first positions, treatment minus control."""
     interval: Interval
 
 
@@ -328,13 +328,13 @@ class OffPolicyReport:
     """Policies by the logs of several parts of the shoppers."""
 
     searches: int
-    """Of all logs."""
+    """The number of searches of all logs."""
     served: float
-    """Clicks a search, expected."""
+    """The expected clicks per search of the served order."""
     results: tuple[PolicyResult, ...]
     experiments: tuple[ExperimentResult, ...]
     shoppers: tuple[ShopperResult, ...]
-    """On other stores, whose shoppers click by each of the click models."""
+    """The results on other stores, whose shoppers click by each of the click models."""
 
 
 def measure_off_policy(
@@ -371,7 +371,7 @@ def _lists(events: pl.DataFrame) -> int:
 
 
 def _served_clicks(log: DemoLog) -> float:
-    """The expected clicks a search of what was served, on the first positions."""
+    """The expected clicks per search of the served order, on the first positions."""
     shown = log.events.filter((pl.col("kind") == "impression") & (pl.col("position") <= FIRST))
     texts = {entry.query.text: number for number, entry in enumerate(log.shelf.queries)}
     products = {item.product.id: at for at, item in enumerate(log.catalog.products)}
@@ -385,7 +385,7 @@ def _served_clicks(log: DemoLog) -> float:
 
 
 def _experiment(log: DemoLog, seed: int, sessions: int, policy: Rankings, found: PolicyResult) -> ExperimentResult:
-    """Shoppers outside the first log, every other one with the policy."""
+    """An A/B test on shoppers outside the first log; every other shopper gets the policy."""
     first_hits = [
         tuple((*policy[number], *(each for each in order if each not in policy[number])) for order in orders)
         for number, orders in enumerate(log.shelf.answers)
@@ -403,7 +403,7 @@ def _experiment(log: DemoLog, seed: int, sessions: int, policy: Rankings, found:
     before, after = (RatioSums(each[:, 0], each[:, 1]) for each in sums)
     difference = ratio_difference(before, after, planned=len(sums[0]))
     if difference is None:
-        raise InputError("an A/B test has no searches: simulate more sessions")
+        raise InputError("an A/B test has no searches; simulate more sessions")
     return ExperimentResult(found.policy, found.estimate.outcomes[0], difference.value, difference.fixed)
 
 
@@ -415,14 +415,14 @@ class ShopperResult:
     errors: Mapping[str, float]
     """The mean absolute error by estimator, in clicks a search."""
     covered: float
-    """The share of intervals that hold the truth."""
+    """The share of intervals that contain the truth."""
     sure: int
     wrong: int
-    """Of the sure ones, those of the wrong sign."""
+    """The number of sure estimates with the wrong sign."""
 
 
 def measure_shoppers(name: str, policies: int, seed: int) -> ShopperResult:
-    """A store whose shoppers click as a model says, one list in twenty shuffled; the truth is by many more sessions."""
+    """A store whose shoppers click by one model, one list in twenty shuffled; the truth is from many more sessions."""
     random = np.random.default_rng(seed)
     grades = random.choice(4, (_QUERIES, PRODUCTS), p=_GRADES).astype(np.int32)
     store, table = graded_store(_named(grades), seed=seed)
@@ -451,12 +451,12 @@ def measure_shoppers(name: str, policies: int, seed: int) -> ShopperResult:
 
 
 def _mean_clicks(store: SimulatedStore, name: str, conditions: Conditions, seed: int) -> float:
-    """The clicks a search."""
+    """The mean clicks per search."""
     return float(simulate(store, SHOPPERS[name], _TRUTH_SESSIONS, conditions, seed).log.clicks.sum()) / _TRUTH_SESSIONS
 
 
 def show_off_policy(report: OffPolicyReport) -> None:
-    """Errors and coverage of what is not refused and of what is, then the experiments."""
+    """Errors and coverage of the policies that are not refused, then of the refused ones, then the experiments."""
     title = f"{report.searches:,} searches, {report.served:.4f} clicks each, in {PARTS} logs"
     for refused in (False, True):
         chosen = [each for each in report.results if bool(each.estimate.refusal) is refused]
@@ -500,7 +500,7 @@ def off_policy(
     policies: Annotated[int, typer.Option(help="Rankings to evaluate.", min=1)] = 40,
     sessions: Annotated[int, typer.Option(help="Sessions of each of five logs.", min=500)] = 8_000,
     experiments: Annotated[int, typer.Option(help="Rankings that also run as A/B tests.", min=0)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the store and the policies.", min=0)] = 11,
+    seed: Annotated[int, typer.Option(help="Seed of the store and the policies.", min=0)] = 11,
 ) -> None:
     """Evaluate rankings on logs of the demo store's simulator: error and coverage, and what A/B tests of them find."""
     with TerminalProgress() as progress:

@@ -26,7 +26,7 @@ from service.cli.output import emit, say
 from service.demo.catalog import CATALOG_DAY, make_catalog, named_rng
 
 Row = dict[str, Any]
-# The kinds of defect that are planted in a clean feed: what each does to a row, and what must come of it.
+# The kinds of defect that are planted in a clean feed: how each changes a row, and the expected outcome.
 
 Spoil = Callable[[Row, datetime], None]
 
@@ -42,18 +42,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of defect. `key` is the reason, the field, the cleaning rule or the rule that must tell it."""
+    """One kind of defect. `key` is the reason, the field, the cleaning rule or the rule that must report it."""
 
     name: str
     outcome: Outcome
     key: str
     spoil: Spoil
     repeats: bool = False
-    """Whether the row is put in again, as another row, and spoiled there; the first one stays as it is."""
+    """Whether the defect is planted in a second copy of the row; the first copy stays unchanged."""
 
 
 def _sets(**values: object) -> Spoil:
-    """Puts values in place of those of the row."""
+    """Replaces values of the row."""
     return lambda row, _: row.update(values)
 
 
@@ -73,7 +73,7 @@ def _changes(name: str, change: Callable[[Any], object]) -> Spoil:
 
 
 def _days(name: str, days: int) -> Spoil:
-    """Puts a date so many days from now."""
+    """Sets a date that is `days` days from now."""
 
     def spoil(row: Row, now: datetime) -> None:
         row[name] = (now + timedelta(days=days)).isoformat()
@@ -111,7 +111,7 @@ def _nearly_copied(row: Row, _: datetime) -> None:
 
 
 def _same_number(row: Row, _: datetime) -> None:
-    """Another product under the same EAN."""
+    """Another product with the same EAN."""
     _renamed(row, "-other")
     row["title"] = " ".join(["Spare lid for", row["id"], *row["title"].split()[:2]])
     row["description"] = "Fits every pot of the series. Dishwasher safe, oven safe to two hundred degrees."
@@ -221,13 +221,13 @@ DEFECT_KINDS: Sequence[Kind] = (
     Kind("exact_copy", Outcome.FINDING, "exact_copy", _copied, repeats=True),
     Kind("near_copy", Outcome.FINDING, "near_copy", _nearly_copied, repeats=True),
 )
-"""Each is planted in rows of its own."""
+"""The kinds of defect; each is planted in separate rows."""
 
 
-# Plants known defects in the first half of a clean feed and scores what the checker says of it.
+# Plants known defects in the first half of a clean feed and scores what the checker reports.
 #
-# The checker must tell every kind at the very rows that have it, and nothing at all of the other half. Some kinds are
-# rejected rows, some are dropped or cleaned values, most are findings; each says what it expects.
+# The checker must report every kind at exactly the rows that have it, and nothing in the other half. Some kinds are
+# rejected rows, some are dropped or cleaned values, most are findings; each states its expected outcome.
 
 NOW = CATALOG_DAY + timedelta(days=1)
 """The time as of which the feed is checked."""
@@ -241,21 +241,21 @@ class DefectFeed:
 
     lines: tuple[bytes, ...]
     planted: Mapping[str, tuple[int, ...]]
-    """Kind to the lines that have it, counted from 1."""
+    """The lines that have each kind, counted from 1."""
     clean_from: int
     """The first line of the half without defects."""
 
 
 class DefectScore(msgspec.Struct, frozen=True):
-    """How well a checker did."""
+    """The score of a checker."""
 
     rows: int
     kinds: int
     found: int
     missed: tuple[str, ...]
-    """Kinds that it did not tell at every planted row."""
+    """Kinds that it did not report at every planted row."""
     false_findings: tuple[str, ...]
-    """What it findings of the clean half."""
+    """What it reported in the clean half."""
 
 
 def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScore:
@@ -267,12 +267,12 @@ def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScor
 
 
 def planted(products: Sequence[Product], seed: int) -> DefectFeed:
-    """Rows of clean products, defects planted in the first half of them; the same for the same arguments.
+    """Rows of clean products, with defects planted in the first half; the same for the same arguments.
 
-    Raises SettingError when there are too few products to have norms beside the defects.
+    Raises SettingError for too few products to have norms beside the defects.
     """
     if len(products) < _LEAST:
-        raise SettingError(f"products is {len(products)}: the defects need {_LEAST} or more to stand out among")
+        raise SettingError(f"{len(products)} products are too few for the defects to stand out; use {_LEAST} or more")
     dice = random.Random(seed)  # noqa: S311  # a benchmark, not a secret
     rows = [_clean_row(product, dice) for product in products]
     half = len(rows) // 2
@@ -291,7 +291,7 @@ def planted(products: Sequence[Product], seed: int) -> DefectFeed:
 
 
 def _clean_row(product: Product, dice: random.Random) -> Row:
-    """A product as a feed's row that nothing can be findings against: fresh, with an image."""
+    """A product as a feed's row that can have no findings: fresh, with an image."""
     row: Row = {name: value for name, value in msgspec.to_builtins(product).items() if value not in (None, "", [], {})}
     updated = NOW - timedelta(days=dice.randrange(1, 300), seconds=dice.randrange(86_400))
     row["updated"] = updated.isoformat()
@@ -309,16 +309,16 @@ def _planted_rows(kind: Kind, row: Row) -> list[Row]:
 
 
 def _defects_spread(rows: Sequence[Row], count: int, seed: int) -> list[int]:
-    """Places of English rows, which the defects are written for, in an order that scatters the defects."""
+    """Places of English rows (the defects are written in English), in an order that scatters the defects."""
     english = [at for at, row in enumerate(rows) if row["language"] == "en" and len(row["category"]) > 1]
     if len(english) < count:
-        raise SettingError(f"{len(english)} English products are too few for {count} defects; ask for more products")
+        raise SettingError(f"{len(english)} English products are too few for {count} defects; use more products")
     order = named_rng(seed, "defects").permutation(len(english)).tolist()
     return [english[place] for place in order[:count]]
 
 
 def score(report: QualityReport, feed: DefectFeed) -> DefectScore:
-    """What a report tells of the planted defects, and what it says of the clean half."""
+    """Compares a report with the planted defects, and lists what it reports in the clean half."""
     missed = tuple(kind.name for kind in DEFECT_KINDS if not _is_reported(kind, feed.planted[kind.name], report))
     return DefectScore(
         len(feed.lines), len(DEFECT_KINDS), len(DEFECT_KINDS) - len(missed), missed, tuple(_false(report, feed))
@@ -338,7 +338,7 @@ def _is_reported(kind: Kind, lines: Sequence[int], report: QualityReport) -> boo
 
 
 def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
-    """What a report says of rows in the clean half; a count without all its rows cannot be cleared of it."""
+    """What a report says about rows in the clean half; a count whose rows are not all listed is included."""
     findings = [
         one for outcome in (Outcome.REJECTED, Outcome.NOTED, Outcome.FINDING) for one in _findings(report, outcome)
     ]
@@ -357,7 +357,7 @@ def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
 
 
 def _findings(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, Sequence[Example]]]:
-    """The key, the count and the example rows of everything that a report says in one way."""
+    """The key, the count and the example rows of all entries of a report with one outcome."""
     if outcome is Outcome.FINDING:
         return [(finding.rule, finding.count, finding.examples) for finding in report.findings]
     counted: Mapping[str, Any] = report.rejected if outcome is Outcome.REJECTED else report.noted
@@ -368,7 +368,7 @@ def _findings(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, S
 @command("defects --products 2000")
 def defects_command(
     products: Annotated[int, typer.Option(help="Rows of the feed.", min=1_000)] = 2_000,
-    seed: Annotated[int, typer.Option(help="Another seed plants them elsewhere.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the places of the defects.")] = 7,
 ) -> None:
     """Plant many kinds of defect in one half of a feed, and count which of them the check reports."""
     with TemporaryDirectory() as folder:
@@ -376,7 +376,7 @@ def defects_command(
 
 
 def show_defects(score: DefectScore) -> None:
-    """How many kinds were reported, which were not, and what was reported of clean rows."""
+    """The number of reported kinds, the kinds that were not reported, and what was reported of clean rows."""
     say(f"{score.found} of {score.kinds} planted kinds of defect are reported, in a feed of {score.rows:,} rows")
     say(f"missed: {', '.join(score.missed) or 'none'}")
     say(f"reported of the clean half: {', '.join(score.false_findings) or 'nothing'}")

@@ -51,16 +51,16 @@ class EventRefresh:
 
     label: str
     events: int
-    """Cleaned ones in the window."""
+    """The number of cleaned events in the window."""
     seconds: float
     days_made: int
     days_kept: int
 
 
 def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17) -> list[EventRefresh]:
-    """Refreshes a made log of 30 days: without its last day, with it, once more, and from nothing for comparison.
+    """Refreshes a generated log of 30 days: without its last day, with it, once more, and from nothing for comparison.
 
-    Raises AssertionError where the tables that came step by step are not those from nothing.
+    Raises AssertionError if the tables of the incremental refreshes differ from those made from nothing.
     """
     log = made_log(events, seed, days=_DAYS)
     last = pl.col("time") >= log["time"].str.head(10).max()
@@ -95,7 +95,7 @@ def _check_same(steps: Path, nothing: Path) -> None:
     one, other = open_derived(steps), open_derived(nothing)
     differing = [name for name in one.manifest.tables if not one.table(name).equals(other.table(name))]
     if differing:
-        raise AssertionError(f"{', '.join(differing)}: step by step they came out otherwise than from nothing")
+        raise AssertionError(f"{', '.join(differing)}: the tables of incremental refreshes differ from new ones")
 
 
 def show_event_refresh(measured: list[EventRefresh]) -> None:
@@ -108,7 +108,7 @@ def show_event_refresh(measured: list[EventRefresh]) -> None:
     show_table(table)
 
 
-# The tables of the commands that measure what becomes of shoppers' events.
+# The tables of the commands that measure the processing of shoppers' events.
 
 
 def show_event_writes(measured: Sequence[EventWrites]) -> None:
@@ -120,25 +120,25 @@ def show_event_writes(measured: Sequence[EventWrites]) -> None:
     show_table(table)
 
 
-# Single events, each durable before the next is sent: how many a second, and how long one takes.
+# Single events, each durable before the next is sent: the number per second, and the time of one.
 #
-# The baseline is the same writers without group commit: a transaction of SQLite's for each event, all else the same.
+# The baseline is the same writers without group commit: one SQLite transaction for each event, all else the same.
 
 _WRITER_START_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 
 
 class Appends(Protocol):
-    """What the writers write to."""
+    """The store that the writers write to."""
 
     def append(self, events: list[StoredEvent], /) -> object:
-        """Takes events durably."""
+        """Stores events durably."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EventWrites:
-    """What writers that all wait for their event reached barrier."""
+    """The throughput of writers that each wait for their event, and the time of one event."""
 
     way: str
     writers: int
@@ -149,7 +149,7 @@ class EventWrites:
 
 
 def measure_event_writes(folder: Path, writers: int, events: int) -> list[EventWrites]:
-    """`events` by each of the writers: as threads of one process, as processes, and without group commit."""
+    """Writes `events` events in each writer: in threads of one process, in processes, and without group commit."""
     alone = _One(folder / "baseline")
     with closing(SqliteEvents(folder / "threads")) as store:
         measured = [
@@ -160,7 +160,7 @@ def measure_event_writes(folder: Path, writers: int, events: int) -> list[EventW
 
 
 class _One:
-    """Each append is a transaction of its own: threads take turns."""
+    """Each append is a separate transaction: threads take turns."""
 
     def __init__(self, folder: Path) -> None:
         self._store = SqliteEvents(folder)
@@ -192,7 +192,7 @@ def _by_processes(folder: Path, writers: int, events: int) -> tuple[float, list[
     try:
         barrier.wait()
     except threading.BrokenBarrierError as error:
-        raise AssertionError("a writer has not started; see above for its error") from error
+        raise AssertionError("a writer did not start; see above for its error") from error
     started = time.perf_counter()
     times = [seconds for _ in processes for seconds in _next_result(results, processes)]
     spent = time.perf_counter() - started
@@ -202,14 +202,14 @@ def _by_processes(folder: Path, writers: int, events: int) -> tuple[float, list[
 
 
 def _next_result(results: multiprocessing.Queue[list[float]], processes: Sequence[BaseProcess]) -> list[float]:
-    """What the next writer tells. Raises AssertionError where one has ended badly, or all have ended untold."""
+    """The times of the next writer. Raises AssertionError if one failed, or all ended without sending their times."""
     while True:
         try:
             return results.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             ended = [process.exitcode for process in processes if process.exitcode is not None]
             if any(ended) or len(ended) == len(processes):
-                raise AssertionError(f"writers ended with {ended} and have not results their times") from None
+                raise AssertionError(f"writers ended with {ended} and did not send their times") from None
 
 
 def _process(
@@ -221,7 +221,7 @@ def _process(
             barrier.wait()
             _write_events(store, events, times.append)
     except BaseException:
-        barrier.abort()  # the others need not wait until their time is out
+        barrier.abort()  # so that the others do not wait until their timeout
         raise
     results.put(times)
 
@@ -248,12 +248,12 @@ def _summary(way: str, writers: int, seconds: float, times: list[float]) -> Even
     return EventWrites(way, writers, len(times), len(times) / seconds, float(p50), float(p99))
 
 
-# How fast event logs are imported, how much memory that takes, and how much disk the events take.
+# How fast event logs are imported, how much memory that needs, and how much disk the events need.
 
 _START = datetime(2024, 3, 1, tzinfo=UTC)
 _IMPORTED_DAYS = 90
 _SHOWN = 10
-"""Products that a query shows."""
+"""The number of products that a query shows."""
 _PRODUCTS = 50_000
 _QUERIES = 20_000
 _WORDS = ("cordless", "drill", "steel", "kitchen", "garden", "blue", "cotton", "lamp", "usb", "cable", "oak", "shelf")
@@ -285,37 +285,37 @@ print(json.dumps([report.added, report.rejected_count, seconds, spent, *peaks]))
 
 @dataclass(frozen=True, slots=True)
 class EventsImport:
-    """One import of a log into a new store, in a program of its own, from its start to the closed store."""
+    """One import of a log into a new store in a separate process, from its start until the store is closed."""
 
     format: str
     events: int
     bytes: int
-    """Of the log, packed where it is."""
+    """The size of the log, compressed if it is."""
     seconds: float
     processor_seconds: float
-    """Of all processes barrier."""
+    """Processor seconds of all processes together."""
     decoding_seconds: float
-    """Of a plain loop that does nothing but decode the log's JSON lines; 0 for another format."""
+    """Seconds of a plain loop that only decodes the log's JSON lines; 0 for other formats."""
     peak_megabytes: float
-    """Resident memory of the program at its largest."""
+    """Peak resident memory of the program."""
     worker_megabytes: float
-    """That of the largest of its workers."""
+    """Peak resident memory of the largest of its workers."""
     stored_bytes: int
-    """Of the store on disk."""
+    """The size of the store on disk."""
 
     @property
     def events_per_second(self) -> float:
-        """Events read, checked and made durable a second."""
+        """Events that are read, checked and made durable per second."""
         return self.events / self.seconds
 
     @property
     def bytes_per_event(self) -> float:
-        """Disk of the store for each event."""
+        """Bytes of the store on disk per event."""
         return self.stored_bytes / self.events
 
 
 def measure_events_import(folder: Path, events: int = 1_000_000, seed: int = 17) -> list[EventsImport]:
-    """Imports a made log of so many events, once as packed JSON lines and once as CSV. Needs an empty folder."""
+    """Imports a generated log of `events` events, once as compressed JSON lines and once as CSV, in an empty folder."""
     table = made_log(events, seed)
     lines, columns = folder / "events.jsonl.gz", folder / "events.csv"
     with gzip.open(lines, "wb", compresslevel=1) as file:
@@ -351,7 +351,7 @@ def show_events_import(measured: Sequence[EventsImport]) -> None:
 
 
 def decoding_seconds(log: Path) -> float:
-    """How long a loop takes that unpacks and decodes JSON lines, and does no more."""
+    """The time of a loop that only decompresses and decodes JSON lines."""
     started = time.perf_counter()
     decode = msgspec.json.Decoder().decode
     with open_source(str(log), lambda _: None) as source:
@@ -361,13 +361,13 @@ def decoding_seconds(log: Path) -> float:
 
 
 def made_log(events: int, seed: int, days: int = _IMPORTED_DAYS) -> pl.DataFrame:
-    """A log of so many events and days in order of time: queries, what each showed, and what came of some of it.
+    """A log of `events` events over `days` days in order of time: queries, their impressions, and some actions.
 
-    Of each ten sessions' queries about eight have a click, two a cart, one a purchase. It is made to be big, not to be
-    lifelike: the demo store's log is that.
+    Of ten sessions' queries about eight have a click, two a cart, one a purchase. It is made to be large, not
+    realistic; the demo store's log is realistic.
     """
     random = np.random.default_rng(seed)
-    count = events // (_SHOWN + 1) + 1  # each makes a query and what it shows at least
+    count = events // (_SHOWN + 1) + 1  # each makes a query and its impressions at least
     at = np.sort(random.integers(0, days * 86_400_000, count))
     query = (random.pareto(1.0, count) * 20).astype(np.int64) % _QUERIES
     product = (random.pareto(1.0, (count, _SHOWN)) * 50).astype(np.int64) % _PRODUCTS
@@ -418,7 +418,7 @@ def _rows(table: pl.DataFrame) -> Iterator[dict[str, object]]:
 
 @command("events import-log --events 100000")
 def import_log(
-    events: Annotated[int, typer.Option(help="How many events the log has.", min=1_000)] = 1_000_000,
+    events: Annotated[int, typer.Option(help="Number of events in the log.", min=1_000)] = 1_000_000,
 ) -> None:
     """Time importing a log into a new store, as JSON lines and as CSV, with its memory and its disk."""
     with TemporaryDirectory() as folder:
@@ -427,8 +427,8 @@ def import_log(
 
 @command("events writes --writers 8")
 def writes(
-    writers: Annotated[int, typer.Option(help="How many write at once.", min=1, max=256)] = 8,
-    events: Annotated[int, typer.Option(help="How many events each of them writes.", min=10)] = 2_000,
+    writers: Annotated[int, typer.Option(help="Number of concurrent writers.", min=1, max=256)] = 8,
+    events: Annotated[int, typer.Option(help="Number of events for each writer.", min=10)] = 2_000,
 ) -> None:
     """Time single events, each durable before the next: threads, processes, and threads without group commit."""
     with TemporaryDirectory(dir=".") as folder:
@@ -437,7 +437,7 @@ def writes(
 
 @command("events refresh-tables --events 100000")
 def refresh_tables(
-    events: Annotated[int, typer.Option(help="How many events the log has.", min=10_000)] = 1_000_000,
+    events: Annotated[int, typer.Option(help="Number of events in the log.", min=10_000)] = 1_000_000,
 ) -> None:
     """Time making the derived tables from nothing and after one more day, and check that both give the same."""
     with TemporaryDirectory() as folder:

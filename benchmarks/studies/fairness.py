@@ -1,4 +1,4 @@
-"""One key against another: searches of one client while others send the largest batches that the service accepts."""
+"""Fairness between keys: searches of one client while others send the largest batches that the service accepts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _QUERIES = ("laptop", "usb cable", "monitor", "printer", "drill", "keyboard", "p
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """What one search a second got beside the batches of another key."""
+    """The results of one search per second beside the batches of another key."""
 
     kind: str
     batches: Mapping[str, int]
-    """Batches by the status of their response."""
+    """The number of batches by the status of their response."""
     searches: Mapping[str, int]
     p50: float
-    """Milliseconds of the searches."""
+    """The median milliseconds of the searches."""
     most: float
 
 
@@ -55,7 +55,7 @@ def batch_requests() -> dict[str, tuple[str, dict[str, Any]]]:
 async def measure_contention(
     address: str, kind: str, keys: tuple[str, str], connections: int, seconds: float
 ) -> Contention:
-    """Sends batches of `kind` over `connections` with the first key, and a search a second with the second one."""
+    """Sends batches of `kind` over `connections` with the first key, and a search per second with the second one."""
     path, body = batch_requests()[kind]
     batches, searches, spent = Counter[str](), Counter[str](), list[float]()
     until = time.monotonic() + seconds
@@ -63,7 +63,7 @@ async def measure_contention(
     async def flood(client: httpx2.AsyncClient, number: int) -> None:
         sent = 0
         while time.monotonic() < until:
-            # A change that changes nothing would cost nothing.
+            # A change without effect would cost nothing.
             operations = [
                 {"put": {**each["put"], "price": number * 1_000 + sent}} for each in body.get("operations", ())
             ]
@@ -98,8 +98,8 @@ def _of(key: str) -> dict[str, str]:
 @command("fairness store --connections 8")
 def fairness(
     index: Index,
-    connections: Annotated[int, typer.Option(help="Connections that send batches.", min=1)] = 8,
-    seconds: Annotated[float, typer.Option(help="Of each kind of batch.", min=2)] = 30.0,
+    connections: Annotated[int, typer.Option(help="Number of connections that send batches.", min=1)] = 8,
+    seconds: Annotated[float, typer.Option(help="Seconds for each kind of batch.", min=2)] = 30.0,
 ) -> None:
     """Search once a second with one key while several connections send batches with another."""
     found = []

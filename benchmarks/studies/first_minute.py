@@ -1,5 +1,5 @@
 """The first queries of a shopper: unfinished and misspelled words, judged queries with product types and without, and
-queries that the catalog has nothing for."""
+queries for which the catalog has nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from service.engine.search import Search
 from service.engine.spelling import Corrector, VisibleCatalog, WordCorrector
 
 _SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Of the measured cutoff, in deviations."""
+"""The shifts from the measured cutoff, in deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +50,46 @@ class UnfinishedWords:
 
     words: int
     prefix: float
-    """With `prefix=True`."""
+    """The share with `prefix=True`."""
     as_typed: float
 
 
 @dataclass(frozen=True, slots=True)
 class CutoffFigures:
-    """Queries without a hit at one cutoff, as shares."""
+    """The shares of queries without a hit at one cutoff."""
 
     shift: float
     letters: float
-    """Of queries of random letters."""
+    """The share of queries of random letters."""
     foreign: float
-    """Of another catalog's queries."""
+    """The share of another catalog's queries."""
     lost: float
-    """Of the judged relevant products, those whose queries have no hit."""
+    """The share of the judged relevant products whose queries have no hit."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypoCounts:
-    """What is searched for in place of misspelled words."""
+    """The words that are searched for in place of misspelled ones."""
 
     kind: str
     right: int
-    """The word as it was before the edit."""
+    """The number of words restored as they were before the edit."""
     wrong: int
-    """Another word."""
+    """The number of words replaced by a wrong word."""
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionCounts:
-    """Right words that a search replaces, and misspelled ones that it corrects."""
+    """Correct words that a search replaces, and misspelled ones that it corrects."""
 
     dictionary: int
-    """Words of the language, each a query."""
+    """The number of dictionary words of the language, each a query."""
     dictionary_changed: int
     catalog: int
-    """Words of titles, brands and descriptions, each a query."""
+    """The number of words of titles, brands and descriptions, each a query."""
     catalog_changed: int
     typos: int
-    """Words of titles with one edit."""
+    """The words of titles with one edit."""
     corrected: Sequence[TypoCounts]
 
 
@@ -106,15 +106,15 @@ class PairedQuality:
 
 @dataclass(frozen=True, slots=True)
 class PairedFigures:
-    """Both ways of the same queries, in turn."""
+    """The same queries with these and without, in turn."""
 
     quality: Sequence[PairedQuality]
     p50: Mapping[str, tuple[float, float]]
-    """Median milliseconds of a search for 100 hits by stage, with them and without."""
+    """Median milliseconds of a search for 100 hits by stage, with these and without."""
 
 
 def unfinished_words(engine: SearchEngine, count: int, letters: int, seed: int) -> UnfinishedWords:
-    """Searches for the last words of `count` titles, cut after some letters."""
+    """Searches for the last words of `count` titles, cut after `letters` letters."""
     dice = random.Random(seed)  # noqa: S311 - the same words each time
     products = engine.snapshot.products
     rows = dice.sample(range(len(products)), len(products))
@@ -163,15 +163,15 @@ def random_letters(count: int, seed: int) -> list[str]:
 
 
 def count_corrections(engine: SearchEngine, words: int, typos: int, seed: int) -> CorrectionCounts:
-    """Corrects `words` dictionary words and as many of the catalog, or all there are, and searches for `typos` words of
-    titles, misspelled."""
+    """Corrects `words` dictionary words and as many of the catalog (or all, if fewer), and searches for `typos`
+    misspelled words of titles."""
     dice = random.Random(seed)  # noqa: S311 - the same words each time
     snapshot = engine.snapshot
     known = CatalogWords.open(Store(engine.root).version_folder(engine.manifest.version) / WORDS_FOLDER)
     corrector = Corrector(VisibleCatalog(snapshot), snapshot, known)
 
     def searched(text: str) -> str:
-        """The query that is searched for without the check."""
+        """The query that is searched for, without the check."""
         found = corrector.correct_query(text)
         return found.text if found and found.is_sure else text
 
@@ -244,9 +244,9 @@ def paired_quality(engine: SearchEngine, queries: Sequence[str], judgments: Judg
 @command("first_minute typing store")
 def typing(
     index: Index,
-    words: Annotated[int, typer.Option(help="How many titles' last words are cut.", min=1)] = 200,
-    letters: Annotated[int, typer.Option(help="After how many letters.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Another seed takes other titles.")] = 7,
+    words: Annotated[int, typer.Option(help="Number of titles whose last words are cut.", min=1)] = 200,
+    letters: Annotated[int, typer.Option(help="Number of letters before the cut.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn titles.")] = 7,
 ) -> None:
     """Search for the last words of titles while they are typed."""
     with SearchEngine.open(index, follow=False) as engine:
@@ -265,11 +265,11 @@ def _show_words(found: UnfinishedWords) -> None:
 def nothing(
     index: Index,
     judgments: Annotated[Path, typer.Argument(help="Judged queries of this catalog.", metavar="JUDGMENTS")],
-    foreign: Annotated[Path, typer.Argument(help="Judged queries of another trade.", metavar="OTHER")],
+    foreign: Annotated[Path, typer.Argument(help="Judged queries of an unrelated catalog.", metavar="OTHER")],
     count: Annotated[int, typer.Option(help="Queries of each kind.", min=1)] = 250,
-    seed: Annotated[int, typer.Option(help="Another seed takes other queries.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn queries.")] = 7,
 ) -> None:
-    """Search for what the catalog does not have, at several cutoffs."""
+    """Search for products that the catalog does not have, at several cutoffs."""
     dice = random.Random(seed)  # noqa: S311 - the same queries each time
     others = sorted(read_judgments(foreign).grades)
     judged = read_judgments(judgments)
@@ -298,10 +298,10 @@ def _show_curve(curve: Sequence[CutoffFigures]) -> None:
 def corrections(
     index: Index,
     words: Annotated[int, typer.Option(help="Dictionary words, and as many of the catalog.", min=1)] = 20_000,
-    typos: Annotated[int, typer.Option(help="How many words of titles are misspelled.", min=1)] = 500,
-    seed: Annotated[int, typer.Option(help="Another seed takes other words.")] = 7,
+    typos: Annotated[int, typer.Option(help="Number of words of titles that are misspelled.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn words.")] = 7,
 ) -> None:
-    """Count right words that a search replaces, and planted typos that it puts right."""
+    """Count correct words that a search replaces, and planted typos that it corrects."""
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         progress.begin("correct", None, "")
         found = count_corrections(engine, words, typos, seed)
@@ -323,8 +323,8 @@ def _show_corrections(found: CorrectionCounts) -> None:
 def paired(
     index: Index,
     judgments: Annotated[Path, typer.Argument(help="Judged queries of this catalog.", metavar="JUDGMENTS")],
-    queries: Annotated[int, typer.Option(help="How many of the queries, at most.", min=1)] = 1_000,
-    seed: Annotated[int, typer.Option(help="Another seed takes other queries.")] = 7,
+    queries: Annotated[int, typer.Option(help="Maximum number of queries.", min=1)] = 1_000,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn queries.")] = 7,
 ) -> None:
     """Compare searches with product types, preferences and the candidate margin to searches without them."""
     dice = random.Random(seed)  # noqa: S311 - the same queries each time

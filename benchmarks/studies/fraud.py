@@ -54,10 +54,10 @@ from service.training.derived_tables import popularity_scores
 from service.training.learn import learn_words
 from service.training.training_session import fresh_tables, ranker_from_tables
 
-# Logs in which planted fraud is rarer, more, or better disguised, and in which honest shoppers behave oddly.
+# Logs with less planted fraud, more, or better disguised fraud, and logs in which honest shoppers behave unusually.
 #
 # Each makes one labelled log of another: the columns of `EVENT_SCHEMA`, and `scheme`, the planted scheme or "honest".
-# They change what a detector could lean on: that fraud is fast, that its accounts come again, that few honest shoppers
+# They change what a detector could rely on: that fraud is fast, that its accounts return, that few honest shoppers
 # hurry or click a lot.
 
 HONEST = "honest"
@@ -69,17 +69,17 @@ _WHOLESALE = 0.01
 
 
 def as_planted(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:  # noqa: ARG001
-    """The log as it is."""
+    """The log unchanged."""
     return log
 
 
 def none(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:  # noqa: ARG001
-    """Without the fraud."""
+    """The log without the fraud."""
     return log.filter(_IS_HONEST)
 
 
 def tenth(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """With one in ten of the sessions of fraud, at least one of each scheme."""
+    """The log with one in ten of the sessions of fraud, at least one of each scheme."""
     sessions = log.filter(~_IS_HONEST).select("scheme", "session").unique().sort("scheme", "session")
     order = sessions.with_columns(_draw=pl.Series(random.random(len(sessions)))).sort("_draw")
     place = pl.int_range(pl.len()).over("scheme")
@@ -88,28 +88,28 @@ def tenth(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
 
 
 def fourfold(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """With a quarter of the honest shoppers only, so that fraud weighs four times as much."""
+    """The log with only a quarter of the honest shoppers, so that fraud has four times the share."""
     return log.filter(~_IS_HONEST | pl.col("shopper").is_in(_some(log, "shopper", 0.25, random).implode()))
 
 
 def slow(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """With fraud at shoppers' pace: each pause some fifteen times as long, unevenly."""
+    """The log with fraud at shoppers' pace: each pause about fifteen times as long, with variation."""
     return _paced(log, ~_IS_HONEST, random.lognormal(np.log(15), 0.6, len(log)))
 
 
 def throwaway(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:  # noqa: ARG001
-    """With an account for each session of fraud."""
+    """The log with a separate account for each session of fraud."""
     return log.with_columns(shopper=pl.when(_IS_HONEST).then("shopper").otherwise("u" + pl.col("session")))
 
 
 def hurried(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """With one in ten honest shoppers opening results in tabs, a second or two apart."""
+    """The log with one in ten honest shoppers opening results in tabs, a second or two apart."""
     chosen = pl.col("shopper").is_in(_some(log, "shopper", _HURRIED, random).implode())
     return _paced(log, _IS_HONEST & chosen, random.uniform(0.02, 0.06, len(log)))
 
 
 def wholesale(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """With one in a hundred honest sessions going on to open most of what they were shown, and to buy a part of it."""
+    """The log with one in a hundred honest sessions also opening most of the shown products, and buying some."""
     chosen = _some(log, "session", _WHOLESALE, random)
     mine = log.filter(pl.col("session").is_in(chosen.implode()))
     shown = mine.filter(pl.col("kind") == "impression").sort("session", "time", "position", "key")
@@ -133,7 +133,7 @@ MIXTURES: Mapping[str, Mixture] = {
     "beside hurried shoppers": hurried,
     "beside wholesale buyers": wholesale,
 }
-"""All of them, by the names that the figures are under."""
+"""All mixtures, by the names that the figures have."""
 
 
 def _some(log: pl.DataFrame, column: str, share: float, random: np.random.Generator) -> pl.Series:
@@ -142,7 +142,7 @@ def _some(log: pl.DataFrame, column: str, share: float, random: np.random.Genera
 
 
 def _paced(log: pl.DataFrame, whose: pl.Expr, factors: np.ndarray[tuple[int], np.dtype[np.float64]]) -> pl.DataFrame:
-    """With the pauses of some sessions made longer or shorter by a factor each."""
+    """The log with the pauses of some sessions multiplied by a factor each."""
     ordered = log.sort("session", "time", "key").with_columns(_factor=pl.Series(factors))
     pause = pl.col("time").diff().over("session").dt.total_milliseconds().fill_null(0) * pl.col("_factor")
     since = pl.duration(milliseconds=pause.cum_sum().over("session").cast(pl.Int64), time_unit="ms")
@@ -156,12 +156,12 @@ def _added(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
     return rows.with_columns(key=key, kind=pl.lit(kind, rows.schema["kind"]), time=time)
 
 
-# Planted fraud: how much of it is flagged, and how many honest clicks with it, over stores and mixtures.
+# Planted fraud: how much of it is flagged, and how many honest clicks with it, by store and mixture.
 
 SEEDS = (1, 2, 3, 4, 5)
-"""The stores that figures are reported on. The detector was made on those of seeds 101 to 105."""
+"""The stores of the reported figures. The detector was made on those of seeds 101 to 105."""
 SIZES = ((600, 300), (2000, 3000), (2000, 10_000))
-"""Products and honest sessions."""
+"""Numbers of products and honest sessions."""
 MOST_HONEST = 0.01
 """The share of honest clicks that may be flagged."""
 
@@ -200,7 +200,7 @@ def measure_fraud(
 
 
 def labelled_log(files: DemoFiles) -> pl.DataFrame:
-    """The log of a demo store, as one that is imported a day after its end, with the column `scheme`."""
+    """The log of a demo store, as if imported a day after its end, with the column `scheme`."""
     truth = msgspec.json.decode(files.truth.read_bytes(), type=Truth)
     with gzip.open(files.events) as packed:
         rows = pl.read_ndjson(io.BytesIO(packed.read()))
@@ -244,7 +244,7 @@ def _plain_rule(honest: pl.DataFrame) -> int:
 
 
 def _share(visits: pl.DataFrame, flagged: pl.Expr) -> float:
-    """Of the clicks, those in flagged visits; nothing is flagged of nothing."""
+    """The share of the clicks that are in flagged visits; 0 without clicks."""
     clicks = int(visits["clicks"].sum())
     return int(visits.filter(flagged)["clicks"].sum()) / clicks if clicks else 0.0
 
@@ -254,7 +254,7 @@ def _by_scheme(fraud: pl.DataFrame, flagged: pl.Expr) -> dict[str, float]:
 
 
 def fraud_tables(measured: Sequence[FraudFigures]) -> Iterator[Table]:
-    """For each size the mixtures by what was flagged; over several seeds the mean, and the worst."""
+    """For each size, the mixtures by what was flagged; for several seeds the mean, and the worst."""
     schemes = sorted({scheme for each in measured for scheme in each.caught})
     columns = ["mixture", *(scheme.rpartition("_")[2] for scheme in schemes), "all", "worst", "honest", "worst", "rule"]
     for sessions in dict.fromkeys(each.sessions for each in measured):
@@ -280,13 +280,13 @@ def _mean(shares: Sequence[float]) -> str:
     return f"{100 * np.mean(shares):.1f}" if shares else ""
 
 
-# What an attack gains that is a share of all clicks: the order of the attacked queries with and without it in the log,
-# by the tables that rankers read, with the detector of bots and without. An attack is made of honest answers that are
-# asked again, so that it sees what shoppers see.
+# The gain of an attack that makes a given share of all clicks: the order of the attacked queries with and without it in
+# the log, by the tables that rankers read, with the bot detector and without. An attack repeats answers of honest
+# shoppers, so that it sees what shoppers see.
 
 _QUERIES, _DEPTH = 5, 30
 _SHOWN_AT = {True: (6, 20), False: (1, 3)}
-"""The positions of the product that is to rise, and of the one that is to fall."""
+"""The positions of the product to raise, and of the one to bury."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,18 +294,18 @@ class Attack:
     """How the accounts of one attack behave; pauses are in seconds, the median of lognormal ones."""
 
     promotes: bool = True
-    """One product, by clicks on it; else it buries one, by clicks on half of what is shown beside it."""
+    """Whether it raises a product by clicks on it; otherwise it buries one, by clicks on half of those beside it."""
     searches: int = 1
-    """In a session."""
+    """Searches per session."""
     sessions: int = 1
-    """Of an account."""
+    """Sessions per account."""
     pause: float = 12.0
     buys: bool = False
-    """What it clicks it puts into the cart, and buys."""
+    """Whether it puts what it clicks into the cart, and buys it."""
     camouflage: bool = False
-    """Each session begins with all that an honest shopper did in one."""
+    """Whether each session begins with everything that an honest shopper did in one."""
     patient: bool = False
-    """It clicks a product only as often as shoppers examine its position."""
+    """Whether it clicks a product only as often as shoppers examine its position."""
 
 
 ATTACKS: Mapping[str, Attack] = {
@@ -322,20 +322,20 @@ ATTACKS: Mapping[str, Attack] = {
     "patient camouflage": Attack(sessions=3, camouflage=True, patient=True),
     "patient burying": Attack(promotes=False, sessions=3, camouflage=True, patient=True),
 }
-"""By the names that the figures are under."""
+"""Attacks by the names that the figures have."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttackPlan:
-    """What is attacked: a product, on some queries."""
+    """The target of an attack: a product, on some queries."""
 
     product: str
     queries: tuple[str, ...]
 
     @classmethod
     def of(cls, log: pl.DataFrame, promotes: bool) -> AttackPlan:
-        """Of an honest log: the product that is shown most often at the positions that a seller wants to leave, or a
-        rival wants to clear, and the queries where it is."""
+        """The plan for an honest log: the product that is shown most often at the positions that a seller wants to
+        leave, or a rival wants to clear, and its queries there."""
         first, last = _SHOWN_AT[promotes]
         shown = log.filter((pl.col("kind") == "impression") & (pl.col("query") != ""))
         there = shown.filter(pl.col("position").is_between(first, last)).group_by("product_id", "query").len()
@@ -346,8 +346,8 @@ class AttackPlan:
 
 
 def short_visits(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
-    """An honest log in which every second shopper clicks once at most, as many do in stores that are found by search
-    engines: then accounts that click one product alone are harder to tell."""
+    """An honest log in which every second shopper clicks at most once, as many do in stores that are found by search
+    engines; there, accounts that click only one product are harder to detect."""
     chosen = _some(log, "shopper", 0.5, random)
     acts = log.filter(pl.col("shopper").is_in(chosen.implode()) & (pl.col("kind") != "impression")).sort("time", "key")
     return log.join(acts.filter(pl.col("key") != pl.col("key").first().over("shopper")), on="key", how="anti")
@@ -356,7 +356,7 @@ def short_visits(log: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame
 def attacked(
     log: pl.DataFrame, attack: Attack, plan: AttackPlan, share: float, random: np.random.Generator
 ) -> pl.DataFrame:
-    """An honest log with an attack that is this share of all clicks."""
+    """An honest log with an attack that makes `share` of all clicks."""
     ordered = log.sort("time", "key")
     shown = ordered.filter((pl.col("kind") == "impression") & pl.col("query").is_in(plan.queries))
     lists = [each for each in shown.partition_by("query_id") if plan.product in each["product_id"]]
@@ -385,7 +385,7 @@ def _last_time(events: pl.DataFrame) -> datetime:
 def _acted(
     answer: pl.DataFrame, attack: Attack, product: str, begin: datetime, random: np.random.Generator
 ) -> pl.DataFrame:
-    """An answer that is shown at a time, and what is done on it."""
+    """An answer that is shown at a time, and the actions on it."""
     shown = answer.with_columns(time=pl.lit(begin, answer.schema["time"]))
     is_target = pl.col("product_id") == product
     half = pl.Series(random.random(len(shown)) < 0.5)
@@ -402,7 +402,7 @@ def _acted(
 
 
 def _renamed(session: pl.DataFrame, name: str, account: str, random: np.random.Generator) -> pl.DataFrame:
-    """As a session of an account, with answers and events of its own, at another time of its day."""
+    """The session as one of another account, with separate answer and event ids, at another time of the same day."""
     later = timedelta(seconds=float(random.uniform(60, 3_600)))
     rows = session.with_row_index("_row")
     return rows.with_columns(
@@ -426,7 +426,7 @@ class AttackGain:
     attack: str
     detector: bool
     caught: float
-    """Of the attack's clicks, those in flagged sessions; and of the honest ones."""
+    """The share of the attack's clicks in flagged sessions; `honest_flagged` is that of the honest clicks."""
     honest_flagged: float
     by_memory: float
     by_popularity: float
@@ -434,13 +434,13 @@ class AttackGain:
 
 @dataclass(frozen=True, slots=True)
 class AttackStudy:
-    """What is attacked, and how much."""
+    """The attacked stores, and the size of the attack."""
 
     seeds: Sequence[int]
     products: int = 2_000
     sessions: int = 3_000
     share: float = 0.1
-    """Of all clicks, those of the attack."""
+    """The attack's share of all clicks."""
     short: bool = False
     """Whether honest shoppers make `short_visits`."""
 
@@ -470,13 +470,13 @@ def measure_attacks(study: AttackStudy, attacks: Iterable[str] = tuple(ATTACKS))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tables:
-    """What the derived tables are made of."""
+    """The inputs of the derived tables."""
 
     lists: pl.DataFrame
     acts: pl.DataFrame
     context: Context
     caught: float
-    """Of the clicks of the attack, those in flagged sessions; and of the honest ones."""
+    """The share of the attack's clicks in flagged sessions; `honest_flagged` is that of the honest clicks."""
     honest_flagged: float
 
     @classmethod
@@ -505,7 +505,7 @@ class _Tables:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shares:
-    """What the tables tell of a log."""
+    """The shares of examinations by the derived tables of a log."""
 
     memory: QueryMemory
     popularity: Mapping[str, float]
@@ -535,7 +535,7 @@ class _Shares:
 
 
 def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
-    """By attack and detector, the mean over stores, and the worst."""
+    """Gains by attack and detector: the mean over stores, and the worst."""
     title = f"Attacks of {study.share:.0%} of all clicks: points of the examinations on the attacked queries"
     columns = ["attack", "detector", "caught", "honest", "by memory", "worst", "by popularity", "worst"]
     table = figure_table(columns, title)
@@ -548,15 +548,15 @@ def gain_table(measured: Sequence[AttackGain], study: AttackStudy) -> Table:
     return table
 
 
-# The same in whole searches, after a night of `shelfwise learn` on the attacked log: its tables, its ranker where the
-# gate lets it serve, or by all means, and its query expansion.
+# The same in whole searches, after a night of `shelfwise learn` on the attacked log: its tables, its ranker if the
+# gate lets it serve, or in any case, and its query expansion.
 
 TRAINED_STORE = 2_000, 10_000
-"""Products and honest sessions of a store whose ranker is trained: the gate rejects most rankers of smaller ones."""
+"""Products and honest sessions of a store with a trained ranker: the gate rejects most rankers of smaller stores."""
 NO_ATTACK, OTHER_SEED = "none", "none, another seed"
-"""The honest log; and that by another seed of the training: its gains are chance."""
+"""The honest log, and the honest log with another training seed, whose gains are chance."""
 _TRAINED_QUERIES, _EPOCHS = 500, 2
-"""The most frequent ones, and how often they are learned: fewer than `shelfwise learn` takes."""
+"""The number of most frequent queries, and the epochs of learning: fewer than `shelfwise learn` uses."""
 _SETTINGS = Settings(backend="embedded")
 
 
@@ -568,20 +568,20 @@ class TrainedGain:
     attack: str
     detector: bool
     flagged: int
-    """Sessions."""
+    """The number of flagged sessions."""
     serves: bool
     """Whether the gate lets the new ranker serve."""
     served: float
-    """The gain, as in `AttackGain`, in the order of what serves then."""
+    """The gain, as in `AttackGain`, in the order that then serves."""
     trained: float
-    """The same where the new ranker serves in any case."""
+    """The gain if the new ranker serves in any case."""
     served_ndcg: float | None
-    """nDCG@10 of the judged test queries, by their grades; None where there is an attack."""
+    """nDCG@10 of the judged test queries, by their grades; None with an attack."""
     trained_ndcg: float | None
 
 
 def measure_trained(study: AttackStudy, attacks: Iterable[str], progress: Progress) -> Iterator[TrainedGain]:
-    """Makes a demo store and its index for each seed, and learns from its honest log and from attacks on that."""
+    """Makes a demo store and its index for each seed, and learns from its honest log and from attacks on it."""
     names = tuple(attacks)
     for seed in study.seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -603,8 +603,8 @@ def measure_trained(study: AttackStudy, attacks: Iterable[str], progress: Progre
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Night:
-    """What searches find after a night of learning, by what serves and by the new ranker: of the attacked queries, and
-    after honest logs of the judged ones."""
+    """The hits of searches after a night of learning, by the serving ranker and by the new one: for the attacked
+    queries, and after honest logs for the judged ones."""
 
     flagged: int
     serves: bool
@@ -615,7 +615,7 @@ class _Night:
     def gain(
         self, seed: int, name: str, before: _Night, plan: AttackPlan, *, detector: bool, promotes: bool = True
     ) -> TrainedGain:
-        """What an attack has gained, compared with a night `before`."""
+        """The gain of an attack, compared with a night `before`."""
         sign = 1 if promotes else -1
         pairs = (self.served, before.served), (self.trained, before.trained)
         gains = [sign * (self._share(run, plan) - self._share(old, plan)) for run, old in pairs]
@@ -640,17 +640,17 @@ class _Night:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TrainedStore:
-    """A demo store with its index, which has learned nothing yet."""
+    """A demo store with its index, before any learning."""
 
     index: Path
     log: pl.DataFrame
-    """Of its honest shoppers."""
+    """The log of its honest shoppers."""
     judgments: Judgments
-    """Of the test queries."""
+    """The judgments of the test queries."""
     attacked: Sequence[str]
     """The queries of all plans."""
     traffic: Mapping[str, int]
-    """How often each query was asked."""
+    """The number of searches of each query."""
     progress: Progress
 
     @classmethod
@@ -658,7 +658,7 @@ class _TrainedStore:
         files = write_demo_store(folder / "demo", seed=seed, products=study.products, sessions=study.sessions)
         options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
         rebuild(folder / "index", options, progress)
-        # With one key of pseudonyms, every night learns from the same halves of the honest shoppers.
+        # With the same pseudonym key, every night learns from the same halves of the honest shoppers.
         EventLog.open(folder / "index", _SETTINGS).close()
         log, judgments = labelled_log(files).filter(_IS_HONEST), read_judgments(files.judgments_test)
         searches = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
@@ -666,13 +666,13 @@ class _TrainedStore:
         return cls(folder / "index", log, judgments, planned, dict(searches.iter_rows()), progress)
 
     def nights(self, log: pl.DataFrame) -> Mapping[bool, _Night]:
-        """A night on a log with the detector of bots, and one without: the same where it finds nobody."""
+        """A night on a log with the bot detector, and one without; the same night if it flags nobody."""
         with_detector = self.learn(log, 0, detector=True)
         without = self.learn(log, 0, detector=False) if with_detector.flagged else with_detector
         return {False: without, True: with_detector}
 
     def learn(self, log: pl.DataFrame, seed: int, *, detector: bool) -> _Night:
-        """A night on a log, with the detector or without."""
+        """A night on a log, with the bot detector or without."""
         with tempfile.TemporaryDirectory() as folder:
             root = Path(shutil.copytree(self.index, Path(folder) / "index"))
             events = Path(folder) / "events.jsonl"
@@ -704,14 +704,14 @@ def _call_nobody(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
 
 
 def _written(log: pl.DataFrame) -> pl.DataFrame:
-    """A log in the form of an imported one."""
+    """A log as an imported one."""
     names = "kind", "query_id", "query", "shopper", "session", "product_id", "position"
     key, time = pl.col("key").cast(pl.String).alias("event_id"), pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
     return log.sort("time", "key").select(key, time, pl.col("kind").cast(pl.String), *names[1:])
 
 
 def _let_serve(root: Path, added: AddedRanker) -> None:
-    """A ranker that the gate rejected is added once more, without the gate."""
+    """Adds a ranker that the gate rejected once more, without the gate."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (MODEL_FILE, WEIGHTS_FILE, CURVE_FILE):
             shutil.copy(added.model.folder / name, folder)
@@ -720,7 +720,7 @@ def _let_serve(root: Path, added: AddedRanker) -> None:
 
 
 def trained_table(measured: Sequence[TrainedGain], study: AttackStudy) -> Table:
-    """By attack and detector, the mean over stores, and the worst."""
+    """Gains by attack and detector: the mean over stores, and the worst."""
     title = f"After a night of learning, attacks of {study.share:.0%} of all clicks: points of the examinations"
     columns = ["attack", "detector", "new serves", "served", "worst", "new ranker", "worst", "nDCG@10", "new ranker"]
     table = figure_table(columns, title)
@@ -738,19 +738,19 @@ def trained_table(measured: Sequence[TrainedGain], study: AttackStudy) -> Table:
 
 @command("fraud --seeds 1,2")
 def fraud(
-    seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
-    gains: Annotated[float, typer.Option(help="Measure what attacks gain that are this share of all clicks.")] = 0.0,
-    short: Annotated[bool, typer.Option("--short", help="Of those: every second shopper clicks once at most.")] = False,
-    attacks: Annotated[str, typer.Option(help="Those to measure; by default all.")] = ",".join(ATTACKS),
+    seeds: Annotated[str, typer.Option(help="Seeds of the stores to plant fraud in.")] = "1,2,3,4,5",
+    gains: Annotated[float, typer.Option(help="Measure the gains of attacks with this share of all clicks.")] = 0.0,
+    short: Annotated[bool, typer.Option("--short", help="For gains: half of the shoppers click at most once.")] = False,
+    attacks: Annotated[str, typer.Option(help="Attacks to measure; by default all.")] = ",".join(ATTACKS),
     trained: Annotated[
-        bool, typer.Option("--trained", help="Of those: in searches, after a night of `shelfwise learn`.")
+        bool, typer.Option("--trained", help="For gains: in searches, after a night of `shelfwise learn`.")
     ] = False,
 ) -> None:
     """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest; or
-    measure what attacks gain in the order of results."""
+    measure the gains of attacks in the order of results."""
     numbers, chosen = [int(seed) for seed in seeds.split(",")], attacks.split(",")
     if unknown := {*chosen} - {*ATTACKS}:
-        raise SettingError(f"--attacks: {sorted(unknown)[0]!r} is none, it can be {', '.join(ATTACKS)}")
+        raise SettingError(f"--attacks: {sorted(unknown)[0]!r} is not an attack; it can be {', '.join(ATTACKS)}")
     with TerminalProgress() as progress:
         if gains and trained:
             study = AttackStudy(numbers, *TRAINED_STORE, share=gains)

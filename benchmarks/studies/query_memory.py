@@ -1,4 +1,4 @@
-"""Rankers with query memory against such without, trained on the same lists and measured on the last ones."""
+"""Rankers with query memory compared with rankers without, trained on the same lists and measured on the last ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ GROUPS: Mapping[str, Collection[str]] = {
     "no categories": [name for name in MEMORY if "category" in name],
     "no brands and prices": [name for name in MEMORY if "brand" in name or "price" in name],
 }
-"""What is left out of the features, by the name of the ranker that is without it."""
+"""The features that are left out, by the name of the ranker without them."""
 WHOLE = "with memory"
 BY_GRADES = f"{NDCG} by grades"
 
@@ -72,7 +72,7 @@ class MeasureGain:
     """One measure of two rankers on some queries."""
 
     name: str
-    """Of what is compared."""
+    """The name of the comparison."""
     measure: str
     queries: str
     count: int
@@ -85,11 +85,11 @@ class MeasureGain:
 def query_memory(
     index: Index,
     demo: Annotated[
-        Path | None, typer.Option(help="The folder of the demo store: measures its grades and its planted fraud, too.")
+        Path | None, typer.Option(help="Folder of the demo store, to also measure its grades and its planted fraud.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings to average over, each with a seed of its own.", min=1)] = 1,
-    ablate: Annotated[bool, typer.Option("--ablate", help="Leave out each part of the memory, too.")] = False,
-    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=1)] = 8,
+    seeds: Annotated[int, typer.Option(help="Trainings to average over, each with its own seed.", min=1)] = 1,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also leave out each part of the memory.")] = False,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.", min=1)] = 8,
     private: Annotated[
         str, typer.Option(help="Instead of rankers without memory, private ones with these epsilons, such as 2,8.")
     ] = "",
@@ -132,10 +132,10 @@ def _with_noise(made: ClickTrainingSet, private: PrivacyOptions | None) -> Click
 def click_training_set(
     tables: FreshTables, epochs: int, progress: Progress, private: PrivacyOptions | None = None
 ) -> ClickTrainingSet:
-    """What `learn` would train on, for a network that begins from nothing."""
+    """The training set of `learn`, for a new network."""
     options, lists = ClickRankerOptions(), tables.derived.lists()
     training = replace(options.training, loop=replace(options.training.loop, epochs=epochs), private=private)
-    # The fewest that can be compared: a log of ten queries has enough lists of each.
+    # The smallest comparable number: a log of ten queries has enough lists of each.
     options, earlier = replace(options, training=training, least=2), earlier_than_lists(tables)
     return build_training_set(tables.snapshot, lists, None, options, tables.built, progress, earlier)
 
@@ -152,7 +152,7 @@ class GradedQueries:
 
 
 def graded_queries(tables: FreshTables, made: ClickTrainingSet, judgments: Judgments) -> GradedQueries:
-    """With the popularity and the memory of the time before the held-out lists."""
+    """The graded queries, with the popularity and the memory of the time before the held-out lists."""
     spelled = dict(zip(normalise_queries(judgments.grades), judgments.grades, strict=True))
     held_out = made.held_out.data.lists.queries
     known = np.array([query in spelled for query in held_out], np.bool_)
@@ -172,7 +172,7 @@ def graded_queries(tables: FreshTables, made: ClickTrainingSet, judgments: Judgm
 
 
 def _are_new(made: ClickTrainingSet) -> NDArray[np.bool_]:
-    """(n,): which of the held-out queries were not trained on."""
+    """(n,): whether each held-out query was not trained on."""
     known = frozenset(map(query_of_fold, made.evidence.pairs["query"].unique()))
     return new_query_slice(made.held_out.data.lists.queries, known).rows
 
@@ -182,28 +182,28 @@ class MeasureBySeed:
     """One measure on n held-out queries."""
 
     values: NDArray[np.float64]
-    """(s, n), by seed."""
+    """(s, n): the values, by seed."""
     traffic: NDArray[np.float64]
-    """(n,)."""
+    """(n,): the number of lists of each query."""
     is_new: NDArray[np.bool_]
-    """(n,)."""
+    """(n,): whether the query was not trained on."""
 
     @property
     def slices(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        """All queries, then those by traffic, then those that were not trained on."""
+        """All queries, then by traffic, then the queries that were not trained on."""
         yield "all", np.ones(len(self.traffic), np.bool_)
         yield from ((each.name, each.rows) for each in traffic_slices(self.traffic))
         yield NEW_QUERIES, self.is_new
 
 
 Measures = Mapping[str, MeasureBySeed]
-"""By measure."""
+"""Values by the name of the measure."""
 ListScorer = Callable[[ListData], NDArray[np.floating]]
-"""Scores the candidates of lists, end to end (m,)."""
+"""Scores the candidates of lists, concatenated (m,)."""
 
 
 def measure_order(made: ClickTrainingSet, scorer: ListScorer, graded: GradedQueries | None) -> Measures:
-    """What scores reach on the held-out lists, and by the grades where there are any."""
+    """The measures of scores on the held-out lists, and by the grades if there are any."""
     likelihood = ClickLikelihood.fit(made.evidence.log)
     gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, frozenset(), frozenset())
     found = gate.measures(lambda trial: np.asarray(scorer(trial.data), np.float64))
@@ -217,7 +217,7 @@ def measure_order(made: ClickTrainingSet, scorer: ListScorer, graded: GradedQuer
 
 
 def join_seeds(runs: Sequence[Measures]) -> Measures:
-    """The measures of several trainings together."""
+    """The measures of several trainings, joined."""
     return {
         name: replace(first, values=np.concatenate([run[name].values for run in runs]))
         for name, first in runs[0].items()
@@ -228,7 +228,7 @@ def join_seeds(runs: Sequence[Measures]) -> Measures:
 class _Trainings:
     measures: Measures
     network: TrainedNetwork
-    """Of the last seed."""
+    """The network of the last seed."""
 
 
 def _train(
@@ -264,7 +264,7 @@ def _blank(data: ListData, left_out: Collection[str]) -> ListData:
 
 
 def measure_gains(name: str, before: Measures, after: Measures) -> Iterator[MeasureGain]:
-    """Each measure on each slice that has it, queries weighed by their lists."""
+    """Each measure on each slice that has it, with queries weighted by their lists."""
     for measure, found in after.items():
         base, values = before[measure].values, found.values
         for part, chosen in found.slices:
@@ -278,18 +278,18 @@ def measure_gains(name: str, before: Measures, after: Measures) -> Iterator[Meas
 
 @dataclass(frozen=True, slots=True)
 class RelationGain:
-    """What relations of the shopper's last products add to an order of displays."""
+    """The gain from adding relations of the shopper's last products to an order of displays."""
 
     order: str
     without: float
     """The mean reciprocal rank of clicks, weighted by inverse propensity, over shoppers."""
     gain: Difference
     weights: tuple[float, ...]
-    """Of the features of `RelationStrengths`, chosen on the displays of other shoppers."""
+    """Weights of the features of `RelationStrengths`, chosen on the displays of other shoppers."""
 
 
 def _relation_gains(tables: FreshTables, made: ClickTrainingSet, progress: Progress) -> Iterator[RelationGain]:
-    """Without and with attention over histories; by what was known before the displays that choose and judge."""
+    """The gains without and with attention over histories, by the data before the displays that choose and measure."""
     strengths = RelationStrengths.before(
         tables.derived, RelationCatalog.of_version(Store(tables.root)), made.periods.choosing
     )
@@ -297,7 +297,7 @@ def _relation_gains(tables: FreshTables, made: ClickTrainingSet, progress: Progr
         network = train_network(made, new_start(made).network, "debiased", Path(folder), progress)
         training = history_training(made, network, tables.derived.acts())
         if isinstance(training, str):
-            raise InputError(f"relations have no history to be read from: {training}")
+            raise InputError(f"relations need histories, but there are none: {training}")
         dimension = encoding_of(made.snapshot).vector_dimension
         attention, _ = train_history(new_attention(dimension, training.seed), training, Path(folder) / "histories")
     judges = training.judges
@@ -321,7 +321,7 @@ def _relation_gains(tables: FreshTables, made: ClickTrainingSet, progress: Progr
 
 
 def _display_features(strengths: RelationStrengths, data: HistoryData) -> NDArray[np.float32]:
-    """(6, k, depth): of the products at each position."""
+    """(6, k, depth): the features of the product at each position."""
     shown, past = data.displays, data.past
     made = np.zeros((6, *shown.places.shape), np.float32)
     for number, (first, behind) in enumerate(zip(shown.first.tolist(), shown.behind.tolist(), strict=True)):
@@ -334,7 +334,7 @@ def _display_features(strengths: RelationStrengths, data: HistoryData) -> NDArra
 
 
 def _with_features(data: HistoryData, added: NDArray[np.float32]) -> HistoryData:
-    """Displays that have candidates of their own, with what is added to their scores (k, depth)."""
+    """Displays with separate candidates, whose scores have `added` (k, depth) added."""
     places = np.where(data.displays.places >= 0, np.arange(added.size).reshape(added.shape), -1)
     at = np.maximum(data.displays.places, 0).ravel()
     base = data.base[at] + added.reshape(-1, 1)
@@ -353,15 +353,15 @@ def show_relations(found: Sequence[RelationGain]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FraudGain:
-    """What a planted scheme gains in the ranker with memory."""
+    """The gain of a planted scheme in the ranker with memory."""
 
     scheme: str
     subject: str
-    """The brand or the model that it promotes."""
+    """The brand or model that it promotes."""
     sessions: int
     honest: float
-    """The share of all examinations that its products get, on the held-out queries, with a memory without the planted
-    sessions."""
+    """The share of all examinations that its products get on the held-out queries, with a memory that excludes the
+    planted sessions."""
     planted: float
     """The same with the memory that serves."""
 
@@ -369,7 +369,7 @@ class FraudGain:
 def _fraud_gains(
     tables: FreshTables, made: ClickTrainingSet, graded: GradedQueries, network: TrainedNetwork, demo: Path
 ) -> Iterator[FraudGain]:
-    """`demo` is the folder of a demo store, whose files name the planted sessions."""
+    """`demo` is the folder of a demo store, whose files list the planted sessions."""
     truth = msgspec.json.decode((demo / "truth.json").read_bytes(), type=Truth)
     with gzip.open(demo / "events.jsonl.gz") as file:
         events = [msgspec.json.decode(line, type=_LoggedEvent) for line in file]
@@ -397,7 +397,7 @@ def _is_promoted(product: Product, subject: str) -> bool:
 
 
 def _examined(graded: GradedQueries, network: TrainedNetwork, memory: QueryMemory) -> NDArray[np.float64]:
-    """(m,): how often each candidate is examined in the order of a memory, by the shoppers of the demo store."""
+    """(m,): how often the shoppers of the demo store examine each candidate in the order of a memory."""
     lists = graded.data.lists
     features = lists.features.copy()
     hashes = product_hashes(graded.orders.product_ids)
@@ -415,7 +415,7 @@ def _examined(graded: GradedQueries, network: TrainedNetwork, memory: QueryMemor
 
 
 def show_gains(found: tuple[list[MeasureGain], list[FraudGain]]) -> None:
-    """Measures without and with memory, by the traffic of queries; then what planted fraud gains."""
+    """Measures without and with memory, by the traffic of queries; then the gains of planted fraud."""
     gains, frauds = found
     title = f"{WHOLE} against without; queries weighed by their lists, 95% by bootstrap over queries"
     table = figure_table(["without", "measure", "on", "queries", "without", "with", "gain", "from", "to"], title)

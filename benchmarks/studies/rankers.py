@@ -1,4 +1,4 @@
-"""Orders of judged queries: merged, a teacher's, both mixed, and a ranker's, of the same candidates; and with query
+"""Orders of the same candidates of judged queries: merged, a teacher's, both mixed, and a ranker's; and with query
 expansion."""
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ MERGED = "merged"
 MERGED_MIXES = (0.5, 1.0, 1.5, 2.0, 3.0)
 """Weights of the merged score beside the teacher's."""
 PARTS = {"train": (0, 743), "validation": (743, 801), "test": (801, 1_000), "all": (0, 1_000)}
-"""Part to the thousandths of queries that it has, by the SHA-1 of each query's text."""
+"""The thousandths of queries of each part, by the SHA-1 of each query's text."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderQuality:
-    """What one system reaches."""
+    """The quality of one system."""
 
     ndcg: float
-    """nDCG@10, the mean over queries."""
+    """The mean nDCG@10 over queries."""
     against_merged: Difference
-    """Its difference from the merged order, paired by query."""
+    """The difference from the merged order, paired by query."""
 
 
 def part_of(queries: Sequence[str], part: str) -> list[str]:
@@ -73,7 +73,7 @@ def _thousandth(query: str) -> int:
 def compare_orders(
     snapshot: Snapshot, judgments: Judgments, lists: CandidateLists, systems: Mapping[str, NDArray[np.floating]]
 ) -> dict[str, OrderQuality]:
-    """The measures of systems, given as the scores (m,) of the lists' candidates; MERGED has to be among them."""
+    """The quality of systems, given as the scores (m,) of the lists' candidates; MERGED must be among them."""
     graded = GradedOrders(snapshot, judgments, lists)
     found = {name: graded.ndcg(scores) for name, scores in systems.items()}
     merged = found[MERGED]
@@ -81,18 +81,18 @@ def compare_orders(
 
 
 class GradedOrders:
-    """Judged queries' candidates, which any scores put into an order."""
+    """The candidates of judged queries, to be ordered by any scores."""
 
     def __init__(self, snapshot: Snapshot, judgments: Judgments, lists: CandidateLists) -> None:
         self._judgments, self._lists = judgments, lists
         self.product_ids = [snapshot.products.id_of(row) for row in lists.rows.tolist()]
-        """Of the candidates, end to end (m,)."""
+        """The ids of the candidates, concatenated (m,)."""
 
     def ndcg(self, scores: NDArray[np.floating], *, judged_only: bool = False) -> NDArray[np.float64]:
-        """nDCG@10 of each query (n,) by the scores of its candidates, end to end (m,).
+        """nDCG@10 of each query (n,) by the scores of its candidates, concatenated (m,).
 
-        `judged_only` passes over what nobody judged (Sakai 2007, Alternatives to Bpref, section 3): a system that finds
-        what the judges were not shown loses nothing there.
+        `judged_only` skips unjudged products (Sakai 2007, Alternatives to Bpref, section 3), so that a system loses
+        nothing by finding products that the judges were not shown.
         """
         reached = []
         for number, query in enumerate(self._lists.queries):
@@ -103,7 +103,7 @@ class GradedOrders:
         return np.array(reached)
 
     def gains(self) -> NDArray[np.float32]:
-        """What each candidate is worth (m,); what was not judged is worth nothing."""
+        """The gain of each candidate (m,); 0 for unjudged ones."""
         names = (self._lists.queries[number] for number in self._lists.query_of.tolist())
         grades = (self._judgments.grades[query].get(each) for query, each in zip(names, self.product_ids, strict=True))
         return np.array([0.0 if grade is None else self._judgments.gain(grade) for grade in grades], np.float32)
@@ -122,7 +122,7 @@ def score_systems(
     kept: Path,
     advance: Callable[[int], None],
 ) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """The scores of each system that is there; `advance` is told of candidates that the teacher has scored."""
+    """The scores of each given system; `advance` receives the number of candidates that the teacher scored."""
     yield MERGED, merged_scores(lists)
     if teacher is not None:
         scores = TeacherScores(teacher, kept).score(*pairs_of(snapshot, lists), advance)
@@ -136,7 +136,7 @@ def score_systems(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedLists:
-    """Judged queries with their candidates, whose targets are what these are worth by the grades."""
+    """Judged queries with their candidates, whose targets are the gains of their grades."""
 
     data: ListData
     orders: GradedOrders
@@ -161,16 +161,16 @@ def judged_lists(
 def orders(
     index: Index,
     judgments: JudgmentsFile,
-    teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is measured.")] = "",
-    part: Annotated[str, typer.Option(help="train, validation, test or all: a part of the queries.")] = "all",
+    teacher: Annotated[str, typer.Option(help="Name or folder of a cross-encoder to measure; by default none.")] = "",
+    part: Annotated[str, typer.Option(help="The part of the queries: train, validation, test or all.")] = "all",
     depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
     folder: Annotated[
-        Path | None, typer.Option("--ranker", help="A ranker's folder, in place of the one that serves.")
+        Path | None, typer.Option("--ranker", help="Folder of a ranker to use instead of the serving one.")
     ] = None,
 ) -> None:
-    """Compare orders of the same candidates: merged, a teacher's, both mixed, and the ranker's that serves."""
+    """Compare orders of the same candidates: merged, a teacher's, both mixed, and the serving ranker's."""
     if part not in PARTS:
-        raise SettingError(f"--part: {part!r} is none, it can be {', '.join(PARTS)}")
+        raise SettingError(f"--part: {part!r} is not a part; it can be {', '.join(PARTS)}")
     judged = read_judgments(judgments)
     queries = part_of(list(judged.grades), part)
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
@@ -199,7 +199,7 @@ def orders(
 
 
 def show_orders(measured: Mapping[str, OrderQuality], queries: int) -> None:
-    """nDCG@10 by system, and its difference from the merged order with its interval."""
+    """nDCG@10 by system, and its difference from the merged order with the interval."""
     title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
     table = figure_table(["order", "nDCG@10", "difference", "from", "to"], title)
     for name, each in measured.items():
@@ -213,16 +213,16 @@ STAGES = "bm25", "merged", "ranked"
 
 @dataclass(frozen=True, slots=True)
 class StageGain:
-    """One order of the test, without expansions and with them."""
+    """One order of the test queries, without expansions and with them."""
 
     source: str
-    """What the expansions were trained on."""
+    """The data that the expansions were trained on."""
     stage: str
     without: float
-    """nDCG@10, the mean over queries."""
+    """The mean nDCG@10 over queries."""
     ndcg: Difference
     recall: Difference
-    """Of R@100: the share of the products of the highest gain that are among the first hundred."""
+    """The difference in R@100, the share of the products of the highest gain that are among the first hundred."""
 
 
 @command("rankers expansions homedepot-index homedepot/judgments.tsv")
@@ -230,15 +230,15 @@ def expansions(
     index: Index,
     judgments: JudgmentsFile,
     test: Annotated[
-        Path | None, typer.Option(help="Judged queries to measure; by default the test part of the others.")
+        Path | None, typer.Option(help="Judged queries to measure; by default the test part of the training ones.")
     ] = None,
     clicks: Annotated[
-        bool, typer.Option("--clicks", help="Train on clicks, too: of all queries, and of all but the test.")
+        bool, typer.Option("--clicks", help="Also train on clicks: of all queries, and of all except the test queries.")
     ] = False,
     corrected: Annotated[bool, typer.Option(help="Correct queries as searches do.")] = True,
     settings: SettingsFile = None,
 ) -> None:
-    """Measure query expansion trained on judged queries, or clicks, on judged queries that these are not."""
+    """Measure query expansion trained on judged queries, or on clicks, on other judged queries."""
     loaded = load_settings(settings)
     with TerminalProgress() as progress, serving_snapshot(index, loaded) as snapshot:
         row_of = snapshot.products.row_of
@@ -300,7 +300,7 @@ def _reached(
 
 
 def show_expansions(found: Sequence[StageGain], queries: int) -> None:
-    """nDCG@10 by stage, and what expansions add to it and to R@100, with intervals."""
+    """nDCG@10 by stage, and the gain from expansions in it and in R@100, with intervals."""
     title = f"{queries:,} queries; differences paired by query, 95% by bootstrap"
     columns = ["trained on", "order", "nDCG@10", "difference", "from", "to", "R@100", "from", "to"]
     table = figure_table(columns, title)

@@ -37,27 +37,27 @@ print(json.dumps([report.read, seconds, spent, *peaks]))
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One check of a feed in a program of its own, from its start to the report."""
+    """One check of a feed in a separate process, from its start to the report."""
 
     rows: int
     bytes: int
-    """Of the feed, unpacked."""
+    """The size of the feed, decompressed."""
     seconds: float
     processor_seconds: float
-    """Of all processes together."""
+    """Processor seconds of all processes together."""
     peak_megabytes: float
-    """Resident memory of the program at its largest."""
+    """Peak resident memory of the program."""
     worker_megabytes: float
-    """That of the largest of its workers."""
+    """Peak resident memory of the largest of its workers."""
 
     @property
     def rows_per_second(self) -> float:
-        """Rows read and checked a second."""
+        """Rows read and checked per second."""
         return self.rows / self.seconds
 
 
 def measure_reading(feed: Path, folder: Path, rows: int) -> Reading:
-    """Checks a feed of so many rows, made from those of `feed` (JSON lines, each with an id and a title)."""
+    """Checks a feed of `rows` rows, made from those of `feed` (JSON lines, each with an id and a title)."""
     grown = folder / f"{rows}.jsonl"
     with grown.open("wb") as file:
         size = sum(file.write(line) for line in grown_rows(feed, rows))
@@ -68,9 +68,9 @@ def measure_reading(feed: Path, folder: Path, rows: int) -> Reading:
 
 
 def grown_rows(feed: Path, rows: int) -> Iterator[bytes]:
-    """So many rows: those of the feed, then copies of them that are products of their own: other ids, models, codes.
+    """`rows` rows: those of the feed, then copies as separate products, with other ids, models and codes.
 
-    Raises SettingError for a feed that is no JSON lines.
+    Raises SettingError for a feed that is not JSON lines.
     """
     made = 0
     for generation in itertools.count():
@@ -80,7 +80,7 @@ def grown_rows(feed: Path, rows: int) -> Iterator[bytes]:
             yield msgspec.json.encode(_of_its_own(row, generation) if generation else row) + b"\n"
             made += 1
         if not made:
-            raise SettingError(f"{feed}: no rows in it")
+            raise SettingError(f"{feed} has no rows")
 
 
 def _of_its_own(row: dict[str, Any], generation: int) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _of_its_own(row: dict[str, Any], generation: int) -> dict[str, Any]:
 
 
 def _own_code(code: str, generation: int) -> str:
-    """Another code; of an EAN-13 another one with a right check digit."""
+    """Another code; for an EAN-13 another one with a correct check digit."""
     if len(code) != 13 or not code.isdecimal():
         return f"{code}-{generation}"
     digits = f"{(int(code[:12]) + generation * 7_000_003) % 10**12:012d}"
@@ -103,9 +103,9 @@ def _own_code(code: str, generation: int) -> str:
 
 @command("reading products.jsonl.gz --rows 100000,2000000")
 def reading(
-    feed: OneFeed, rows: Annotated[str, typer.Option(help="Sizes to check, separated by commas.")] = "100000,2000000"
+    feed: OneFeed, rows: Annotated[str, typer.Option(help="Sizes to check, comma-separated.")] = "100000,2000000"
 ) -> None:
-    """Time reading and checking a feed grown to several sizes, and the memory that it takes."""
+    """Time reading and checking a feed grown to several sizes, and measure the memory."""
     measured = []
     with TemporaryDirectory() as folder, TerminalProgress() as progress:
         for count in map(int, rows.split(",")):

@@ -1,10 +1,10 @@
-"""The next purchase by the user tower and by simpler methods, trained on the same purchases, over a whole catalog.
+"""Prediction of the next purchase by the user tower and by simpler methods, trained on the same purchases.
 
-Purchases come as JSON lines {"user": ..., "history": [...], "next": ...}, oldest first. A later line of a shopper has
-the answers of earlier ones in its history, so what is learned ends before the shopper's first line of the file that
-measures: one cutoff for all. Or they are the acts of an index's own shoppers: the last days measure, by each shopper's
-first visit, and as many before them choose options. No products are sampled (Krichene & Rendle 2020, On Sampled Metrics
-for Item Recommendation).
+Purchases are JSON lines {"user": ..., "history": [...], "next": ...}, oldest first. A later line of a shopper has the
+answers of earlier ones in its history, so the training data ends before the shopper's first line of the file that
+measures: one cutoff for all. Or they are the actions of an index's own shoppers: the last days measure, by each
+shopper's first visit, and as many days before them choose options. Ranks are over the whole catalog, not over sampled
+products (Krichene & Rendle 2020, On Sampled Metrics for Item Recommendation).
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class PurchaseLine(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What was bought before a cutoff, and what was bought next: v visits with t products."""
+    """The purchases before a cutoff, and the next ones: v visits with t products."""
 
     learned: Histories
     held: HeldOutActs
-    """What was bought next."""
+    """The next purchases."""
     shoppers: Ints
     """(v,): the number of the shopper of each visit."""
 
@@ -83,8 +83,8 @@ class Part:
         *,
         hide_seen: bool,
     ) -> Self:
-        """With `hide_seen`, products that were bought before are left out, and visits of no others. Raises InputError
-        where nothing was learned or is left."""
+        """With `hide_seen`, products that were bought before are left out, and visits without others. Raises InputError
+        if no training data or no visits are left."""
         seen = [{*histories.products[histories.of_shopper(each)].tolist()} for each in range(len(histories))]
         wanted = [
             [row for row in dict.fromkeys(rows) if not (hide_seen and row in before)]
@@ -92,7 +92,7 @@ class Part:
         ]
         kept = np.flatnonzero([len(rows) > 0 for rows in wanted])
         if not (len(learned) and len(kept)):
-            raise InputError("nobody who bought something before bought something new: nothing can be measured")
+            raise InputError("nobody who bought something before bought something new; nothing can be measured")
         of_visit = [wanted[number] for number in kept.tolist()]
         visits = np.repeat(np.arange(len(kept)), [*map(len, of_visit)])
         rows = np.concatenate([np.array(rows, np.int64) for rows in of_visit])
@@ -100,8 +100,8 @@ class Part:
         return cls(learned, held, shoppers[kept])
 
     def measures(self, found: Ints, of: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64], Ints]:
-        """HR@10 and nDCG@10 of the visits with products in a mask (t,), by the ranks (t,), and their numbers; the ideal
-        has all of these products first."""
+        """HR@10 and nDCG@10 of the visits with products in a mask (t,), by the ranks (t,), and the visits' numbers; the
+        ideal ranking has all of these products first."""
         numbers, visit = np.unique(self.held.visits[of], return_inverse=True)
         discounts = 1.0 / np.log2(np.arange(2.0, _DEPTH + 2))
         gains = np.bincount(visit, np.where(found[of] <= _DEPTH, 1.0 / np.log2(found[of] + 1.0), 0.0))
@@ -116,12 +116,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
-    """What a method reaches on some cases, and its nDCG@10 less that of the user tower, paired by shopper."""
+    """The quality of a method on some cases, and its nDCG@10 minus that of the user tower, paired by shopper."""
 
     method: str
     cases: str
     count: int
-    """Visits."""
+    """The number of visits."""
     hit_rate: float
     """HR@10."""
     ndcg: float
@@ -133,26 +133,26 @@ class MethodFigures:
 def recommend(
     index: Index,
     lines: Annotated[
-        list[Path], typer.Option(help="The purchases that choose options, then those that measure: later ones.")
+        list[Path], typer.Option(help="The file of purchases that chooses options, then the later one that measures.")
     ] = [],  # noqa: B006
     days: Annotated[
-        int, typer.Option(help="Without --lines: the last days of the index's own acts, which measure.", min=1)
+        int, typer.Option(help="Without --lines: number of the last days of the index's actions, which measure.", min=1)
     ] = 30,
     seen: Annotated[
-        Literal["hide", "show"], typer.Option(help="Whether what was bought before may be recommended again.")
+        Literal["hide", "show"], typer.Option(help="Whether products bought before may be recommended again.")
     ] = "hide",
     least_shoppers: Annotated[
-        int, typer.Option(help="Shoppers of a product that the tower knows by more than its text.", min=1)
+        int, typer.Option(help="Minimum number of shoppers of a product that the tower learns beyond its text.", min=1)
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of the tower's training.")] = 0,
-    cases: Annotated[Path | None, typer.Option(help="Writes the purchases for benchmarks/peers/, and ends.")] = None,
-    scores: Annotated[list[str], typer.Option(help="NAME=FILE: what that program scored, as a further method.")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Seed of the tower's training.")] = 0,
+    cases: Annotated[Path | None, typer.Option(help="File to write the purchases to for benchmarks/peers/.")] = None,
+    scores: Annotated[list[str], typer.Option(help="NAME=FILE: scores of that program, as another method.")] = [],  # noqa: B006
     *,
     relations: Annotated[
-        bool, typer.Option("--relations", help="Add relations of the last products to the tower's scores, too.")
+        bool, typer.Option("--relations", help="Also add relations of the last products to the tower's scores.")
     ] = False,
 ) -> None:
-    """Train a user tower on purchases of files or of the index, and measure it beside simpler methods on the next."""
+    """Train a user tower on purchases of files or of the index, and compare it with simpler methods on later ones."""
     hide_seen = seen == "hide"
     with TerminalProgress() as progress, serving_snapshot(index) as snapshot:
         catalog = UserTowerCatalog.of(snapshot)
@@ -194,8 +194,8 @@ def recommend(
 def _with_relations(
     index: Path, catalog: UserTowerCatalog, choosing: Part, measuring: Part, tower: UserTower, options: UserTowerOptions
 ) -> Ints:
-    """The ranks (t,) by the tower's scores and the relations of the last products that were known before the cutoff,
-    weighted by what was chosen in the days before by a tower of the time before these."""
+    """The ranks (t,) by the tower's scores plus the relations of the last products before the cutoff, weighted as
+    chosen on the days before by a tower trained before these."""
     derived, products = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER), RelationCatalog.of_version(Store(index))
 
     def ranking(part: Part, scores: Score) -> Callable[[NDArray[np.float32]], Ints]:
@@ -219,7 +219,7 @@ def _parts(
     index: Path, snapshot: Snapshot, lines: Sequence[Path], days: int, progress: Progress, *, hide_seen: bool
 ) -> tuple[Part, Part]:
     if lines and len(lines) != 2:
-        raise InputError("--lines twice: the file that chooses options, then the one that measures")
+        raise InputError("use --lines twice: for the file that chooses options, then for the one that measures")
     if lines:
         return split_by_file(read_lines(lines[0]), read_lines(lines[1]), snapshot.products.row_of, hide_seen=hide_seen)
     with fresh_tables(index, load_settings(), progress) as tables:
@@ -231,7 +231,7 @@ def _parts(
 
 
 def read_lines(path: Path) -> list[PurchaseLine]:
-    """The lines of a file; raises InputError with the number of the first that is none, or where there is none."""
+    """The lines of a file; raises InputError with the number of the first invalid line, or for an empty file."""
     found = []
     with open_source(str(path), lambda _: None) as source:
         for number, line in iterate_lines(source):
@@ -240,7 +240,7 @@ def read_lines(path: Path) -> list[PurchaseLine]:
             except msgspec.MsgspecError as error:
                 raise InputError(f"{path} line {number}: {error}; a line has user, history and next") from error
     if not found:
-        raise InputError(f"{path} has no line; one has user, history and next")
+        raise InputError(f"{path} has no lines; a line has user, history and next")
     return found
 
 
@@ -251,8 +251,8 @@ def split_by_file(
     *,
     hide_seen: bool = True,
 ) -> tuple[Part, Part]:
-    """All of `choosing` was bought before any of `measuring`. With `hide_seen`, what a shopper has bought before is no
-    case."""
+    """Parts for files: all of `choosing` was bought before any of `measuring`. With `hide_seen`, products that a
+    shopper bought before are not cases."""
     first = {line.user: line.history for line in reversed(choosing)}
     # Longer than the last history of a shopper, which may have lost its oldest purchases.
     bought = {user: [*history] for user, history in first.items()}
@@ -272,7 +272,7 @@ def split_by_file(
 
 
 def split_by_days(histories: Histories, cut: float, end: float, *, hide_seen: bool) -> Part:
-    """What was bought until `cut`, and each shopper's first visit from then to `end`, in seconds since 1970."""
+    """The purchases until `cut`, and each shopper's first visit from then to `end`, in seconds since 1970."""
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     is_before = histories.times <= cut
     learned = histories.only(is_before)
@@ -292,7 +292,7 @@ def _rows(names: Sequence[str], row_of: Callable[[str], int | None]) -> list[int
 
 
 def write_cases(path: Path, choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> None:
-    """The purchases as arrays of a compressed file, for `benchmarks/peers/recommenders.py` and `sasrec.py`."""
+    """Writes the purchases as arrays of a compressed file, for `benchmarks/peers/recommenders.py` and `sasrec.py`."""
     arrays: dict[str, Any] = {"count": np.array(count), "hide_seen": np.array(hide_seen)}
     for name, part in (("choosing", choosing), ("measuring", measuring)):
         arrays |= {
@@ -307,7 +307,7 @@ def write_cases(path: Path, choosing: Part, measuring: Part, count: int, *, hide
 
 
 def read_scores(path: Path, part: Part, count: int) -> NDArray[np.float32]:
-    """What that program scored: (v, N) of the visits and products of a part; raises InputError for another shape."""
+    """The scores of that program: (v, N) of the visits and products of a part; raises InputError for another shape."""
     found = np.asarray(np.load(path)["scores"], np.float32)
     if found.shape != (len(part.shoppers), count):
         raise InputError(f"{path} has scores {found.shape} for {len(part.shoppers):,} visits and {count:,} products")
@@ -315,8 +315,8 @@ def read_scores(path: Path, part: Part, count: int) -> NDArray[np.float32]:
 
 
 def _ease(choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> Score:
-    """Ridge regression of each product on all others; the ridge, the half-life and the newest purchases that are read
-    are chosen by what was bought next before."""
+    """Ridge regression of each product on all others; the ridge, the half-life and the number of newest purchases are
+    chosen by the next purchases of the time before."""
     half_lives = (None,) if np.isnan(choosing.learned.times).any() else _HALF_LIVES
 
     def fitted(learned: Histories, options: NeighbourOptions) -> Callable[[int | None], Score]:
@@ -350,8 +350,8 @@ def _ease(choosing: Part, measuring: Part, count: int, *, hide_seen: bool) -> Sc
 
 
 def _bought_before(choosing: Part, count: int) -> Score:
-    """How often a shopper bought each product; how much less each older purchase counts is chosen by what was bought
-    next before."""
+    """The number of times that a shopper bought each product; the decay of older purchases is chosen by the next
+    purchases of the time before."""
 
     def fading(by: float) -> Score:
         def scores(histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
@@ -384,7 +384,7 @@ def _figures(found: Mapping[str, Ints], gate: TowerGate, part: Part) -> list[Met
 
 
 def show_figures(found: Sequence[MethodFigures]) -> None:
-    """A line for each method and slice."""
+    """A row for each method and slice."""
     table = figure_table(["method", "cases", "", "HR@10", "nDCG@10", "less the tower", "from", "to"], "")
     for each in found:
         figures = (f"{each.count:,}", f"{each.hit_rate:.4f}", f"{each.ndcg:.4f}", *difference_cells(each.difference))

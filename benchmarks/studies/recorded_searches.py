@@ -1,4 +1,4 @@
-"""Recorded searches of an index, to show that a change of the code leaves hits, scores, totals and facets as they were.
+"""Recorded searches of an index, to show that a code change leaves hits, scores, totals and facets unchanged.
 
 python -m benchmarks.studies.recorded_searches record INDEX JUDGMENTS.tsv OUT.jsonl
 python -m benchmarks.studies.recorded_searches compare BEFORE.jsonl AFTER.jsonl
@@ -23,7 +23,7 @@ _TOLERANCE = 1e-6
 
 
 def record(index: str, judgments: str, out: str) -> None:
-    """Searches for the queries of a judgments file, with options in turn; writes one JSON line a search."""
+    """Searches for the queries of a judgments file, with varying options; writes one JSON line per search."""
     lines = Path(judgments).read_text("utf-8").splitlines()[1:]
     queries = list(dict.fromkeys(line.split("\t")[0] for line in lines))
     if len(queries) > 3 * _SEARCHES:
@@ -36,7 +36,7 @@ def record(index: str, judgments: str, out: str) -> None:
 
 
 def compare(before: str, after: str) -> int:
-    """Prints the first searches that differ by more than 1e-6; returns how many do."""
+    """Prints the first searches that differ by more than 1e-6; returns the number of those that differ."""
     pairs = itertools.zip_longest(*(Path(each).read_text("utf-8").splitlines() for each in (before, after)))
     rows = [(json.loads(one or "null"), json.loads(other or "null")) for one, other in pairs]
     unequal = [pair for pair in rows if not _is_equal(*pair)]
@@ -47,7 +47,7 @@ def compare(before: str, after: str) -> int:
 
 
 def _options(engine: SearchEngine) -> Iterator[SearchOptions]:
-    """Stages, filters, sort orders, facets and pages in turn; brands and prices where the catalog has brands."""
+    """Stages, filters, sort orders, facets and pages in turn; brands and prices if the catalog has brands."""
     known = "brand" in engine.snapshot.catalog.fields
     counts = engine.search("", size=1, facets=["brand"]).facets["brand"].counts[:3] if known else ()
     options: list[SearchOptions] = [

@@ -1,6 +1,6 @@
-"""An hour, or as long as one likes, of everything at once: searches, suggestions, live changes, events and rebuilds.
+"""A soak test of an hour or another time: searches, suggestions, live changes, events and rebuilds at the same time.
 
-The service is killed at the end, and started anew to see whether what it had acknowledged is there.
+At the end the service is killed and restarted, to check that everything it acknowledged is still there.
 """
 
 from __future__ import annotations
@@ -33,57 +33,57 @@ from service.cli.options import OneFeed, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.settings import cache_folder
 
-# What a service under load has said: what it took, and what its pages showed. And whether all of that is so.
+# The acknowledgements of a service under load, the content of its pages, and a check that all of that is true.
 
 Row = Mapping[str, Any]
 _RESENT = 1_000
-"""Events of one request."""
+"""The number of events in one request."""
 _IMAGES = "https://example.com/edition-"
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Written by one thread."""
+    """What the service acknowledged and showed; written by one thread."""
 
     products: dict[str, float | None] = field(default_factory=dict)
-    """The price of each product whose change was acknowledged last; None for one that was taken away."""
+    """The last acknowledged price of each changed product; None for a removed one."""
     unsure: set[str] = field(default_factory=set)
-    """Products whose last change was neither acknowledged nor refused: it may be there, or not."""
+    """Products whose last change was neither acknowledged nor refused, so that it may or may not be there."""
     changes: int = 0
-    """Acknowledged."""
+    """The number of acknowledged changes."""
     events: list[Row] = field(default_factory=list)
-    """Acknowledged."""
+    """The acknowledged events."""
     editions: dict[str, str] = field(default_factory=dict)
-    """Of each version of the index that answered, which edition of the feed its first page showed."""
+    """For each version of the index that answered, the edition of the feed that its first page showed."""
     mixed: int = 0
-    """Pages with products of another edition than their version's."""
+    """The number of pages with products of another edition than their version's."""
     stale: int = 0
-    """Reads that did not show a change that had been acknowledged before."""
+    """The number of reads that did not show a change acknowledged before."""
 
     def take_change(self, product: str, price: float | None) -> None:
-        """A change was acknowledged."""
+        """Records an acknowledged change."""
         self.changes += 1
         self.products[product] = price
         self.unsure.discard(product)
 
     def look_at_page(self, page: Row) -> None:
-        """Compares the products of a page with its version: in one version all are of one edition of the feed."""
+        """Compares the products of a page with its version: all products of one version are of one feed edition."""
         shown = set(_editions(page["hits"]))
         if shown and {self.editions.setdefault(page["version"], min(shown))} != shown:
             self.mixed += 1
 
     def look_at_product(self, product: str, status: int, body: bytes) -> None:
-        """Compares a product that was read with what was acknowledged of it; a refusal to read tells nothing."""
+        """Compares a product that was read with its acknowledged change; a refused read is not counted."""
         if not self._agrees(product, status, body):
             self.stale += 1
 
     def lost_changes(self, address: str) -> int:
-        """How many products are not, in the service at `address`, what was acknowledged."""
+        """The number of products in the service at `address` that differ from the acknowledged changes."""
         with httpx2.Client(base_url=address, timeout=30.0) as client:
             return sum(not self._agrees(each, *_read(client, each)) for each in self.products)
 
     def lost_events(self, address: str) -> int:
-        """Sends all events again: what is taken as new had been lost."""
+        """Sends all events again; those that are then stored as new had been lost."""
         lost = 0
         with httpx2.Client(base_url=address, timeout=120.0) as client:
             for first in range(0, len(self.events), _RESENT):
@@ -104,41 +104,41 @@ class Ledger:
 
 
 def write_edition(folder: Path, rows: Sequence[Row], edition: int) -> Path:
-    """A feed of `rows`, each with its edition as its image: a field that is shown, and that is not encoded."""
+    """A feed of `rows`, each with the edition as its image: a field that is shown but not encoded."""
     path, images = folder / f"edition-{edition}.jsonl", [f"{_IMAGES}{edition}"]
     path.write_bytes(b"".join(msgspec.json.encode({**row, "images": images}) + b"\n" for row in rows))
     return path
 
 
 def _editions(hits: Iterable[Row]) -> Iterator[str]:
-    """What came live has none."""
+    """The editions of hits; products from live changes have none."""
     return (image for hit in hits for image in hit["product"].get("images", ())[:1] if image.startswith(_IMAGES))
 
 
 def _read(client: httpx2.Client, product: str) -> tuple[int, bytes]:
-    """Raises HTTPStatusError where it is neither figures nor said to be gone."""
+    """Reads a product; raises HTTPStatusError for errors other than 404."""
     answer = client.get(f"/v1/products/{product}")
     if answer.status_code != 404:
         answer.raise_for_status()
     return answer.status_code, answer.content
 
 
-# The clients of a service that is soaked: all kinds of requests side by side, in one thread.
+# The clients of the service in a soak test: all kinds of requests concurrently, in one thread.
 
 SLICES = 12
 _CHANGED = 2_000
-"""How many products of the feed get other prices."""
+"""The number of the feed's products whose prices change."""
 _SHOPPERS = 500
 _PAGES = 3
 _SHOWN = 5
-"""Hits of a page whose impressions are recorded."""
+"""The number of hits of a page whose impressions are recorded."""
 _LOOK_SECONDS = 1.0
 _REFUSED = frozenset({400, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests a second, each kind at its own pace."""
+    """Requests per second by kind."""
 
     searches: float = 20.0
     suggestions: float = 10.0
@@ -151,23 +151,23 @@ class Slice:
     """One part of the time."""
 
     until: float
-    """Minutes from the start."""
+    """The end, in minutes from the start."""
     statuses: Mapping[str, int]
-    """How many requests were answered so; those that were not by the name of the client's error."""
+    """The number of requests by status; requests without an answer by the name of the client's error."""
     p50: float
-    """Milliseconds of searches that were answered."""
+    """Median milliseconds of the searches that were answered."""
     p99: float
     version: str
-    """The one that answered last."""
+    """The version that answered last."""
     megabytes: float
-    """What the service's process holds in memory, pages of the index's files among it."""
+    """The resident memory of the service's process, including pages of the index's files."""
     own_megabytes: float | None
-    """Of it what belongs to no file; None where the system does not tell."""
+    """The part of it that belongs to no file; None if the system does not report it."""
 
 
 @dataclass(slots=True)
 class ClientLoad:
-    """Clients of one service, all in one thread, and what they saw."""
+    """Clients of one service, all in one thread, and what they observed."""
 
     server: Server
     folder: Path
@@ -182,15 +182,15 @@ class ClientLoad:
     _statuses: Counter[str] = field(default_factory=Counter)
     _spent: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds from the start, megabytes."""
+    """Seconds from the start, and megabytes."""
     _shown: tuple[str, str, Sequence[Row]] = ("", "", ())
-    """The last page: its query id, its query and its hits."""
+    """The last first page: its query id, its query and its hits."""
     _version: str = ""
     _live: list[str] = field(default_factory=list)
-    """Products that came live and were not taken away."""
+    """Products that were added live and not removed."""
 
     async def run(self, seconds: float, swap_seconds: float, advance: Callable[[int], None]) -> None:
-        """All of the load, side by side."""
+        """Runs all of the load concurrently."""
         async with client_of(self.server.address) as self._client:
             until = time.perf_counter() + seconds
             kinds = {
@@ -206,7 +206,7 @@ class ClientLoad:
                 group.create_task(self._watch(until, seconds, advance))
 
     async def _at_a_rate(self, ask: Callable[[], Awaitable[object]], rate: float, until: float) -> None:
-        """Open-loop: what is late does not hold up what comes."""
+        """Open-loop: late requests do not delay the next ones."""
         due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             while (due := due + self.dice.expovariate(rate)) < until:
@@ -214,7 +214,7 @@ class ClientLoad:
                 group.create_task(_awaited(ask))
 
     async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """One request; status 0 where there was no answer."""
+        """Sends one request; the status is 0 without an answer."""
         try:
             content = None if body is None else msgspec.json.encode(body)
             headers = {"Content-Type": "application/json"} if content else {}
@@ -242,7 +242,7 @@ class ClientLoad:
         await self._ask("GET", f"/v1/suggest?{urlencode({'q': self.dice.choice(list(prefixes(self._query())))})}")
 
     async def _record(self) -> None:
-        """A search's impressions, and a click on one."""
+        """Records a search's impressions, and a click on one."""
         query_id, query, hits = self._shown
         if not hits:
             return
@@ -260,7 +260,7 @@ class ClientLoad:
             self.ledger.events.extend(events)
 
     async def _change(self, until: float) -> None:
-        """One change after the other, each read back when it was acknowledged."""
+        """Sends one change after the other, and reads each back once it is acknowledged."""
         number = 0
         while time.perf_counter() + 1 / self.rates.changes < until:
             await asyncio.sleep(1 / self.rates.changes)
@@ -275,7 +275,7 @@ class ClientLoad:
                 self.ledger.unsure.discard(product)
 
     def _next_change(self, number: int) -> tuple[str, float | None, Row]:
-        """Mostly prices; some new products, half of which are taken away again."""
+        """Mostly prices; also some new products, half of which are removed again."""
         price = round(self.dice.uniform(1, 500), 2)
         if number % 20 == 0 and self._live:
             gone = self._live.pop(0)
@@ -288,7 +288,7 @@ class ClientLoad:
         return product, price, {"patch": {"id": product, "price": price}}
 
     async def _swap(self, until: float, pause: float) -> None:
-        """A rebuild from the next edition of the feed, again and again."""
+        """Rebuilds from the next edition of the feed, repeatedly."""
         due, edition = time.perf_counter() + pause, 0
         while due < until:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -303,7 +303,7 @@ class ClientLoad:
             self.swaps += task["state"] == "done"
 
     async def _task(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """What is figures of a task; parameters again while the service has too much to do."""
+        """The state of a task; asks again while the service is overloaded."""
         while True:
             status, figures = await self._ask(method, path, body)
             if status in (200, 202):
@@ -313,14 +313,14 @@ class ClientLoad:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _watch(self, until: float, seconds: float, advance: Callable[[int], None]) -> None:
-        """Memory every second, and a line for each slice of the time."""
+        """Records the memory every second, and a slice at the end of each part of the time."""
         started = until - seconds
         ends = [seconds * (number + 1) / SLICES for number in range(SLICES)]
         while ends:
             await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, started + ends[0] - time.perf_counter())))
             advance(1)
             passed = time.perf_counter() - started
-            own = process_memory(process=self.server.process.pid) / 1e6 or None  # Linux tells it
+            own = process_memory(process=self.server.process.pid) / 1e6 or None  # only Linux reports it
             total = await self._resident() if passed >= ends[0] or own is None else 0.0
             self.memory.append((passed, total if own is None else own))
             if passed >= ends[0]:
@@ -347,24 +347,24 @@ async def _awaited(ask: Callable[[], Awaitable[object]]) -> None:
 
 
 _SETTLED = 0.25
-"""The share of the time after which memory should grow no more: caches are full by then."""
+"""The share of the time after which memory should stop growing, because the caches are full."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """What a service did under a mixed load; the last five must be 0."""
+    """The results of a service under a mixed load; the last five must be 0."""
 
     products: int
     minutes: float
     slices: tuple[Slice, ...]
     swaps: int
     changes: int
-    """Acknowledged, as are the events."""
+    """The number of acknowledged changes; `events` counts acknowledged events."""
     events: int
     growth: float
-    """Megabytes of memory of its own an hour, by least squares over the time after the first quarter."""
+    """Growth of the process's own memory in megabytes per hour, by least squares after the first quarter."""
     failures: int
-    """Requests that were answered with 500, or not at all."""
+    """The number of requests answered with 500, or not at all."""
     mixed_pages: int
     stale_reads: int
     lost_changes: int
@@ -387,7 +387,7 @@ def soak(
     rates: Rates,
     advance: Callable[[int], None],
 ) -> SoakReport:
-    """Builds a feed in `folder`, and serves it for so long; `advance` is figures of each second."""
+    """Builds a feed in `folder`, and serves it for `minutes`; `advance` receives each elapsed second."""
     index = folder / "index"
     rebuild(index, options(write_edition(folder, rows, 0)))
     settings = {"SHELFWISE_SERVICE__FEEDS": str(folder)}
@@ -415,13 +415,13 @@ def soak(
 
 
 def _growth(memory: Sequence[tuple[float, float]], start: float) -> float:
-    """Megabytes an hour, of samples (seconds, megabytes) from `start` on."""
+    """Megabytes per hour, from samples (seconds, megabytes) from `start` on."""
     settled = np.array([each for each in memory if each[0] >= start])
     return float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else float("nan")
 
 
 def show_soak(report: SoakReport) -> None:
-    """A line for each slice of the time, then what was lost, which should be nothing."""
+    """A row for each slice of the time, then what was lost, which should be nothing."""
     title = f"{report.products:,} products, {report.minutes:g} minutes"
     table = figure_table(["minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"], title)
     for each in report.slices:
@@ -446,20 +446,20 @@ def show_soak(report: SoakReport) -> None:
 
 _QUERIES = 500
 _WORDS = 4
-"""Of a title, where queries are made of titles."""
+"""The number of words of a title in a query made of titles."""
 
 
 @command("soak products.jsonl.gz --minutes 60")
 def soak_command(
     feed: OneFeed,
-    minutes: Annotated[float, typer.Option(help="How long.", min=0.1, max=10_000)] = 60.0,
-    swap_minutes: Annotated[float, typer.Option(help="From one rebuild to the next.", min=0.05)] = 5.0,
-    rate: Annotated[float, typer.Option(help="Searches a second.", min=1, max=1_000)] = 20.0,
-    encoder: Annotated[str, typer.Option(help="A model's name or folder.")] = "all-MiniLM-L6-v2",
+    minutes: Annotated[float, typer.Option(help="Minutes of load.", min=0.1, max=10_000)] = 60.0,
+    swap_minutes: Annotated[float, typer.Option(help="Minutes between rebuilds.", min=0.05)] = 5.0,
+    rate: Annotated[float, typer.Option(help="Searches per second.", min=1, max=1_000)] = 20.0,
+    encoder: Annotated[str, typer.Option(help="Name or folder of a model.")] = "all-MiniLM-L6-v2",
 ) -> None:
     """Serve a feed for an hour under searches, suggestions, live changes, events and rebuilds, and kill it at the end.
 
-    Exit code 1 where a request failed, a page was of two versions, or anything acknowledged is not there.
+    Exit code 1 if a request failed, a page mixed two versions, or anything acknowledged is missing.
     """
     rows = list(json_rows(feed))
     queries = [" ".join(str(row["title"]).split()[:_WORDS]) for row in rows[:: len(rows) // _QUERIES + 1]]

@@ -44,17 +44,17 @@ from service.engine.spelling import WordCorrector
 from service.events.event_log import DERIVED_FOLDER
 from service.web.pages import used_fields
 
-# How fast suggestions come while queries are typed, and how well misspelled words are corrected.
+# The latency of suggestions while queries are typed, and the quality of spelling corrections.
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_TRIES = 20
 _CONTEXT_WORDS = 2
-"""Other words of the title that a typo is typed with, as a short query has."""
+"""The number of other words of the title in a query with a typo, as in a short query."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestLatency:
-    """Of one suggestion after each letter, in milliseconds."""
+    """The latency of a suggestion after each letter, in milliseconds."""
 
     keystrokes: int
     p50: float
@@ -64,7 +64,7 @@ class SuggestLatency:
 
 @dataclass(frozen=True, slots=True)
 class TypoFigures:
-    """What became of words: each count is of words, of which `sure` ones are searched for unasked."""
+    """The outcomes of corrections in numbers of words; the `sure` ones are searched for without asking."""
 
     kind: str
     words: int
@@ -75,17 +75,17 @@ class TypoFigures:
 
     @property
     def recall(self) -> float:
-        """The share of the words that are put right."""
+        """The share of the words that are corrected rightly."""
         return self.right / self.words if self.words else 0.0
 
     @property
     def precision(self) -> float:
-        """The share of all corrections that are right; 1 where there is none."""
+        """The share of all corrections that are right; 1 without corrections."""
         return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
 
 
 def measure_keystrokes(suggest: Callable[[str], object], queries: Sequence[str], count: int) -> SuggestLatency:
-    """Times every prefix of the queries, letter by letter, up to `count` of them."""
+    """Times every prefix of the queries, letter by letter, up to `count` prefixes."""
     prefixes = [query[:end] for query in queries for end in range(1, len(query) + 1)][:count]
     spent = []
     for prefix in prefixes:
@@ -97,8 +97,8 @@ def measure_keystrokes(suggest: Callable[[str], object], queries: Sequence[str],
 
 
 def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures]:
-    """Learns words from one half of the products and corrects words of the other half's titles: with one and two typos
-    planted, and as they are, although the first half has not got them."""
+    """Learns words from one half of the products and corrects words of the other half's titles: with one and two
+    planted typos, and unchanged words that the first half does not have."""
     rows = range(len(products))
     titles = [words_of(products[row].title) for row in rows[1::2]]
     dice = random.Random(seed)  # noqa: S311 - the same typos each time
@@ -117,7 +117,7 @@ def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures
 
 @dataclass(frozen=True, slots=True)
 class TypoTrial:
-    """Words of titles to be corrected, with typos and as they are."""
+    """Words of titles to correct, with typos and unchanged."""
 
     words: CatalogWords
     corrections: WordCorrector
@@ -125,7 +125,7 @@ class TypoTrial:
     dice: random.Random
 
     def planted(self, kind: str, count: int, *, edits: int) -> TypoFigures:
-        """Words that the catalog knows, misspelled."""
+        """The outcomes for misspelled words that the catalog knows."""
         counts = [0, 0, 0, 0]
         cases = list(islice(self.typos(edits), count))
         for typo, token, others in cases:
@@ -139,8 +139,8 @@ class TypoTrial:
                 yield typo, token, others
 
     def untouched(self, kind: str, count: int) -> TypoFigures:
-        """Words that the catalog does not know, nor another form of them by which the search would find them: whatever
-        is done to them is wrong."""
+        """The outcomes for words that the catalog does not know, nor any form of them by which the search would find
+        them; every correction of these is wrong."""
         counts = [0, 0, 0, 0]
         known = self.words.postings
         terms = {word_term(known[place]) for place in range(len(known))}
@@ -161,7 +161,7 @@ class TypoTrial:
             counts[2 + is_wrong] += correction.is_sure
 
     def _drawn(self, edits: int) -> Iterator[tuple[str, list[str]]]:
-        """Words of titles as often as they stand there, each with a few others of its title."""
+        """Words of titles by their frequency there, each with a few others of its title."""
         for _ in range(100 * len(self.titles)):
             title = self.dice.choice(self.titles)
             long_enough = [token for token in title if edits_of(token) >= edits]
@@ -171,7 +171,7 @@ class TypoTrial:
                 yield token, self.dice.sample(others, min(_CONTEXT_WORDS, len(others)))
 
     def _misspelled(self, token: str, edits: int) -> str:
-        """The token with typos, which is no token of the catalog; nothing where every try is one."""
+        """The token with typos, which is not a token of the catalog; empty if every try is one."""
         for _ in range(_MOST_TRIES):
             typo = token
             for _ in range(edits):
@@ -182,7 +182,7 @@ class TypoTrial:
 
 
 def _edited(token: str, dice: random.Random) -> str:
-    """One letter left out, doubled up with another, mistaken, or swapped with the next one, each as often."""
+    """The token with one letter omitted, inserted, replaced, or swapped with the next one, with equal probability."""
     at = dice.randrange(len(token))
     letter = dice.choice(_LETTERS)
     swapped = token[:at] + token[at + 1 : at + 2] + token[at] + token[at + 2 :]
@@ -191,24 +191,24 @@ def _edited(token: str, dice: random.Random) -> str:
     )
 
 
-# How good the synonyms are that shoppers' queries propose, on the demo store, whose own are known.
+# The quality of the synonyms proposed from shoppers' queries, on the demo store, whose synonyms are known.
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalQuality:
-    """What became of the proposals."""
+    """The quality of the proposals."""
 
     proposals: int
     right: int
-    """Those both of whose sides the demo store's grammar has as names of one type."""
+    """The number of proposals both of whose sides are names of one type in the demo store's grammar."""
     planted: int
-    """Words of the grammar that no title has, and that enough shoppers searched for."""
+    """The number of words of the grammar that no title has, and that enough shoppers searched for."""
     found: int
-    """Of them, those that a right proposal leads from."""
+    """The number of these that are one side of a right proposal."""
     wrong: tuple[str, ...]
     """Proposals that are not right, the strongest first."""
     precision_at: Mapping[int, float]
-    """Of the strongest so many."""
+    """The precision of the strongest proposals, by their number."""
 
     @property
     def precision(self) -> float:
@@ -249,7 +249,7 @@ def _pairs(proposal: Proposal) -> Iterator[tuple[str, str]]:
 
 
 def _names() -> tuple[dict[str, set[str]], set[str]]:
-    """The types that each name is of, and the names that no title has."""
+    """The types of each name, and the names that no title has."""
     types: dict[str, set[str]] = {}
     planted: set[str] = set()
     for kind in (kind for grammar in GRAMMARS for kind in grammar.types):
@@ -267,11 +267,11 @@ def _plain(phrase: str) -> str:
 def suggest(
     index: Index,
     judgments: QueriesFile = None,
-    count: Annotated[int, typer.Option(help="How many letters are typed, at most.", min=100)] = 10_000,
-    words: Annotated[int, typer.Option(help="How many words are misspelled in each way.", min=10)] = 2_000,
-    seed: Annotated[int, typer.Option(help="Another seed makes other typos.")] = 7,
+    count: Annotated[int, typer.Option(help="Maximum number of typed letters.", min=100)] = 10_000,
+    words: Annotated[int, typer.Option(help="Number of words misspelled in each way.", min=10)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Seed of the typos.")] = 7,
 ) -> None:
-    """Time a suggestion after each letter of typed queries, and correct typos planted in titles that are held out."""
+    """Time a suggestion after each letter of typed queries, and correct typos planted in held-out titles."""
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         queries = list(read_judgments(judgments).grades) if judgments else title_queries(engine, count)
         progress.begin("suggest", None, "")
@@ -300,11 +300,11 @@ def show_suggesting(latency: SuggestLatency, typos: Sequence[TypoFigures], produ
 
 
 @command("suggestions synonyms demo-store")
-def synonyms(demo: Annotated[Path, typer.Argument(help="A folder that shelfwise demo made.", metavar="DEMO")]) -> None:
+def synonyms(demo: Annotated[Path, typer.Argument(help="A folder made by shelfwise demo.", metavar="DEMO")]) -> None:
     """Compare the synonyms that shoppers' queries propose with those that the demo store's grammar has.
 
-    A proposal is right where both sides are names of one type of product. Planted are the names that no title has, as
-    far as enough shoppers searched for them; found are those that a right proposal leads from.
+    A proposal is right if both sides are names of one type of product. Planted names are those that no title has and
+    that enough shoppers searched for; found ones are those that a right proposal starts from.
     """
     index = demo / "index"
     derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
@@ -321,17 +321,17 @@ def show_proposals(found: ProposalQuality) -> None:
         say("Not names of one type:\n" + "\n".join(f"  {printable(line)}" for line in found.wrong))
 
 
-# Guided choice against the facets of the store page: simulated shoppers who narrow a broad query to a product.
+# Guided choice compared with the facets of the store page: simulated shoppers narrow a broad query to a product.
 #
-# A shopper types the name of a product type, looks for one product of it, and cares about the values that the grammar
-# of the demo store draws for its queries: one or two attributes, sometimes the price or the brand. While the product
-# is not on the page, they click on the first value of it that they care about: of the choices that the page proposes
-# and then of its facets, or of the facets alone, which come in one order for all queries. Where no value is left they
-# turn pages. Every click counts.
+# A shopper types the name of a product type, looks for one product of it, and wants the values that the grammar of the
+# demo store draws for its queries: one or two attributes, sometimes the price or the brand. While the product is not
+# on the page, the shopper clicks the first of its wanted values: among the choices that the page proposes and then
+# its facets, or among the facets alone, which have one order for all queries. Without a value left the shopper turns
+# pages. Every click counts.
 
 _PAGE, _DEEP = 20, 1_000
 _FACET_VALUES = 10
-"""Values that a facet shows before "more"."""
+"""The number of values that a facet shows before "more"."""
 _CHOICES = 3
 Options = Iterable[tuple[str, str]]
 """Fields, each with the filter of a value that the page shows, as the page orders them."""
@@ -340,7 +340,7 @@ WAYS = ("choices", "facets", "pages")
 
 @dataclass(frozen=True, slots=True)
 class ClickFigures:
-    """Mean clicks until the wanted product is on the page, by way, and the difference to facets."""
+    """Mean clicks until the wanted product is on the page, by way, and the difference from facets."""
 
     shoppers: int
     clicks: Mapping[str, float]
@@ -373,7 +373,7 @@ def measure_clicks(
 
 @dataclass(frozen=True, slots=True)
 class _Shopper:
-    """A shopper who looks for a product and cares about the values of some of its fields."""
+    """A shopper who looks for a product and wants the values of some of its fields."""
 
     engine: SearchEngine
     query: str
@@ -381,7 +381,7 @@ class _Shopper:
     fields: Collection[str]
 
     def clicks(self, way: str) -> int:
-        """Until the product is on the page."""
+        """The number of clicks until the product is on the page."""
         filters: list[str] = []
         used: set[str] = set()
         while True:
@@ -440,9 +440,9 @@ def _ids(page: Page) -> list[str]:
 @command("suggestions choices demo-store/index")
 def choices(
     index: Index,
-    demo_seed: Annotated[int, typer.Option(help="Of the demo store that the index is of.")] = 7,
-    shoppers: Annotated[int, typer.Option(help="Shoppers who look for a product each.", min=10)] = 200,
-    seed: Annotated[int, typer.Option(help="Of the shoppers.")] = 0,
+    demo_seed: Annotated[int, typer.Option(help="Seed of the index's demo store.")] = 7,
+    shoppers: Annotated[int, typer.Option(help="Number of shoppers who each look for a product.", min=10)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the shoppers.")] = 0,
 ) -> None:
     """Count the clicks of simulated shoppers of a demo store with guided choice, with plain facets, and by turning
     pages."""

@@ -1,4 +1,4 @@
-"""Evaluation of trained text towers on held-out judged queries, over the whole catalog encoded anew."""
+"""Evaluation of trained text towers on held-out judged queries, over the whole re-encoded catalog."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _CHUNK = 4_096
 
 @dataclass(frozen=True, slots=True)
 class StageQuality:
-    """What one stage reaches on held-out queries."""
+    """The quality of one stage on held-out queries."""
 
     ndcg: float
-    """nDCG@10; what nobody judged counts 0."""
+    """nDCG@10; unjudged products count 0."""
     recall: float
-    """recall@100 of what has its query's top grade."""
+    """recall@100 of the products with the highest grade of their query."""
     against: Difference | None
-    """nDCG@10 less that of another run, paired by query; None where there is none."""
+    """nDCG@10 minus that of another run, paired by query; None without another run."""
 
 
 def written(judgments: Judgments, queries: Sequence[str], folder: Path) -> Path:
@@ -99,7 +99,7 @@ def _with_vectors(
 
 
 def found_by(snapshot: Snapshot, judged: Judgments, stage: str, name: str, progress: Progress) -> Run:
-    """The best of a stage over the whole catalog; `name` is that of the phase."""
+    """The best products of a stage over the whole catalog; `name` is the name of the phase."""
     progress.begin(name, len(judged.grades), "queries")
     run = best_products(snapshot, list(judged.grades), stage, DEPTH, progress.advance)
     progress.end(f"nDCG@10 {measure(run, judged)['nDCG@10']:.4f}")
@@ -107,7 +107,7 @@ def found_by(snapshot: Snapshot, judged: Judgments, stage: str, name: str, progr
 
 
 def measure_stage(run: Run, judged: Judgments, before: Run | None = None) -> StageQuality:
-    """How good a run is, and how much better than the one before."""
+    """The quality of a run, and its difference from the run before."""
     found = measure(run, judged)
     return StageQuality(found["nDCG@10"], found["R@100"], None if before is None else _difference(run, before, judged))
 
@@ -120,35 +120,35 @@ def _by_query(run: Run, judged: Judgments) -> np.ndarray[tuple[int], np.dtype[np
     return np.array([ndcg(run[query], grades, judged) for query, grades in judged.grades.items()])
 
 
-# What training the towers on judged queries gives on others, over the whole catalog: dense and merged, before and
-# after.
+# The effect of training the towers on judged queries on other queries, over the whole catalog: dense and merged, before
+# and after.
 #
-# Queries are divided by the SHA-1 of their text, 80 to 20: the 20 are seen by nothing that trains or chooses; where the
-# towers learn from the catalog alone, all queries measure. The version that serves is what stands before; after, its
-# products are encoded anew, and all else is as it was.
+# Queries are divided 80 to 20 by the SHA-1 of their text; the 20 are used by nothing that trains or chooses. If the
+# towers learn from the catalog alone, all queries measure. "Before" is the serving version; "after", its products are
+# encoded anew, and all else stays the same.
 
 _TIMED, _WARMING = 300, 20
-"""Queries whose vectors are timed, and those before them."""
+"""The number of queries whose vectors are timed, and of warm-up queries before them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TowerFigures:
-    """What one stage reaches with one encoder."""
+    """The figures of one stage with one encoder."""
 
     encoder: str
-    """before, or the runtime that the trained towers ran in, and how many layers they had where not all."""
+    """"before", or the runtime of the trained towers, and the number of layers if not all."""
     dimension: int
-    """Columns of its vectors."""
+    """The number of columns of its vectors."""
     query_ms: float
-    """The median query's vector, in the calling thread."""
+    """Median milliseconds of a query's vector, in the calling thread."""
     stage: str
     quality: StageQuality
-    """Against the same stage before."""
+    """The quality, compared with the same stage before."""
 
 
 @dataclass(frozen=True, slots=True)
 class TowersReport:
-    """All of them, over the same queries."""
+    """All figures, over the same queries."""
 
     products: int
     training_queries: int
@@ -166,10 +166,10 @@ def measure_towers(
     runtimes: Sequence[str],
     progress: Progress,
 ) -> TowersReport:
-    """Trains on four fifths of the queries and measures on the others; `request` says how, but not on what,
-    unless that is the catalog: then all judged queries measure.
+    """Trains on four fifths of the queries and measures on the others; `request` has the options, but the training data
+    only if that is the catalog: then all judged queries measure.
 
-    Raises SettingError for a runtime that does not exist, before the training, and what that raises."""
+    Raises SettingError for an unknown runtime, before the training, and what the training raises."""
     for runtime in runtimes:
         parse_runtime(runtime)
     test = judged_part(judgments, "all" if request.catalog else "test")
@@ -192,17 +192,17 @@ def measure_towers(
 
 @dataclass(frozen=True, slots=True)
 class _EncoderVariant:
-    """One of the variants in which what was trained may serve."""
+    """A variant in which the trained towers may serve."""
 
     name: str
     towers: Path
     runtime: str
     columns: int | None = None
-    """None for all of them."""
+    """The number of columns; None for all."""
 
 
 def _variants(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_EncoderVariant]:
-    """In each runtime all of it, the first columns that do alone, and the layers that were kept."""
+    """For each runtime: the whole encoder, the first columns that suffice alone, and the kept layers."""
     columns = (None, *request.options.loss.dimensions)
     variants = [
         _EncoderVariant(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns
@@ -236,7 +236,7 @@ def _tower_figures(
 
 
 def _query_ms(encoder: Encoder, test: Judgments) -> float:
-    """Of one query at a time, as when a shopper waits."""
+    """Median milliseconds of a query that is encoded alone, as in a search."""
     queries = list(test.grades)[:_TIMED]
     encoder.encode_queries(queries[:_WARMING])
     query_ms = []
@@ -263,8 +263,8 @@ def show_towers(report: TowersReport) -> None:
     say(f"The towers are in {report.folder}")
 
 
-# Whether two encoders find more than the better one. The vector of a text is its vectors by both, side by side, each
-# multiplied by the square root of its weight: the cosine of two is the weighted mean of both cosines.
+# Whether two encoders together find more than the better one. The vector of a text is the concatenation of its vectors
+# by both, each multiplied by the square root of its weight: a cosine is then the weighted mean of both cosines.
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _TIMED_PRODUCTS = 1_000
@@ -272,12 +272,12 @@ _TIMED_PRODUCTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """An encoder made of two."""
+    """An encoder made of two encoders."""
 
     first: Encoder
     second: Encoder
     weight: float
-    """Of the second."""
+    """The weight of the second encoder."""
 
     @property
     def identity(self) -> str:
@@ -294,44 +294,44 @@ class _Pair:
         return self.joined(self.first.encode_products(texts), self.second.encode_products(texts, progress))
 
     def joined(self, first: Vectors, second: Vectors) -> Vectors:
-        """The vectors (n, dimension) of texts from those by both."""
+        """The vectors (n, dimension) of texts from those by both encoders."""
         return np.hstack([first * np.float32((1 - self.weight) ** 0.5), second * np.float32(self.weight**0.5)])
 
 
 @dataclass(frozen=True, slots=True)
 class PairFigures:
-    """What one stage reaches with one encoder, or with both."""
+    """The figures of one stage with one encoder, or with both."""
 
     encoder: str
     query_ms: float
-    """The median query's vector, in the calling thread."""
+    """Median milliseconds of a query's vector, in the calling thread."""
     products_per_second: float
     stage: str
     quality: StageQuality
-    """Against the encoder that serves."""
+    """The quality, compared with the serving encoder."""
     against_other: Difference | None
-    """nDCG@10 of both less that of the other encoder."""
+    """nDCG@10 of both minus that of the other encoder."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """Two encoders and their sum over the same queries."""
+    """Two encoders and their combination over the same queries."""
 
     products: int
     queries: int
     choosing_queries: int
     chosen: Mapping[float, float]
-    """nDCG@10 of the merged order of the queries that choose, by the weight of the other encoder."""
+    """Merged nDCG@10 of the queries that choose the weight, by the weight of the other encoder."""
     figures: Sequence[PairFigures]
 
 
 def measure_pair(
     snapshot: Snapshot, other: Encoder, judgments: Judgments, weight: float | None, progress: Progress
 ) -> PairReport:
-    """The encoder that serves, another one, and both.
+    """The figures of the serving encoder, another one, and both.
 
-    Without a weight, the queries that chose among the weights of towers that `train` trained choose one by their merged
-    order, and those that it measured on measure; with one, all queries do. Raises EncoderError."""
+    Without a weight, the queries that chose among the weights of towers in `train` choose one by their merged order,
+    and those that it measured on measure; with a weight, all queries measure. Raises EncoderError."""
     measuring, share = judged_part(judgments, "all" if weight else "test"), TowerSources(()).share
     others = [query for query in judgments.grades if query not in measuring.grades]
     choosing = _only(judgments, (query for query in others if is_validation_query(query, share)))
@@ -397,14 +397,14 @@ def show_pair(report: PairReport) -> None:
 def pair(
     index: Index,
     judgments: JudgmentsFile,
-    encoder: Annotated[str, typer.Option(help="The other encoder: a model's name or folder.")],
+    encoder: Annotated[str, typer.Option(help="Name or folder of the other encoder.")],
     weight: Annotated[
         float | None,
-        typer.Option(help="Of the other; without, queries that `train` validates with choose.", min=0.01, max=0.99),
+        typer.Option(help="Weight of the other encoder; by default chosen on validation queries.", min=0.01, max=0.99),
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
-    """Compare the encoder that serves with another one and with both side by side; nothing is trained."""
+    """Compare the serving encoder with another one and with both side by side; nothing is trained."""
     judged, other = read_judgments(judgments), open_encoder(encoder, cache=cache_folder())
     with TerminalProgress() as progress, serving_snapshot(index, load_settings(settings)) as snapshot:
         report = measure_pair(snapshot, other, judged, weight, progress)
@@ -417,13 +417,13 @@ def train(
     judgments: JudgmentsFile,
     how: TowerTrainingOptions,
     runtimes: Annotated[
-        str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
+        str, typer.Option("--runtime", help="Runtimes of the trained encoder, comma-separated.")
     ] = "auto",
     settings: SettingsFile = None,
 ) -> None:
     """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
 
-    The index stays as it is; the trained towers stay where they were written.
+    The index stays unchanged; the trained towers stay in their folder.
     """
     request = TextTowersRequest(
         catalog=how.from_catalog,

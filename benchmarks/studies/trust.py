@@ -1,26 +1,26 @@
-"""Studies of trust: whether the reasons of hits are faithful, what the exposure of some products costs, and what
-stores gain that learn together without moving events.
+"""Studies of trust: whether the reasons of hits are faithful, the cost of the exposure of some products, and the gain
+of stores that train together without moving events.
 
 python -m benchmarks.studies.trust faithfulness INDEX JUDGMENTS.tsv
 python -m benchmarks.studies.trust exposure INDEX JUDGMENTS.tsv FILTER
 python -m benchmarks.studies.trust federated INDEX INDEX...
 python -m benchmarks.studies.trust federated-towers INDEX INDEX...
 
-Faithfulness of reasons: whether a hit falls where its product really lacks what a reason names.
+Faithfulness of reasons: whether a hit falls when its product really lacks what a reason names.
 
-Every named reason of some hits is taken out of the product, of the query memory or of the popularity, the whole search
-runs again, and the rank of the hit is compared (comprehensiveness in the sense of DeYoung et al. 2020, ERASER, section
-4.2). Words, values and ratings are removed by live changes of a copy of the index, so that text, vector and token
-states change; a type by a rule. Nothing of `service.engine.reasons` takes part in the removal.
+Every named reason of some hits is removed from the product, from the query memory or from the popularity, the whole
+search runs again, and the rank of the hit is compared (comprehensiveness in the sense of DeYoung et al. 2020, ERASER,
+section 4.2). Words, values and ratings are removed by live changes of a copy of the index, so that text, vector and
+token states change; a type by a rule. Nothing of `service.engine.reasons` takes part in the removal.
 
-The cost of exposure: what raising the exposure of some products gives up in nDCG@10, by strength and controlled.
+The cost of exposure: the loss in nDCG@10 when some products are raised, by strength and under control.
 
-The curve boosts the hits that a filter lets through, at several strengths, and compares their share of attention with
-the nDCG@10 of judged queries. Days of searches run under the control of the exposure goals of merchandising rules,
+The curve boosts the hits that match a filter, at several strengths, and compares their share of attention with the
+nDCG@10 of judged queries. Days of searches run under the control of the exposure goals of merchandising rules,
 `service.curation.exposure`. Boosts reorder candidates, which passed the cutoff; they make no product a candidate.
 
-Federated learning: the ranker that several stores train together, as `shelfwise train ranker --federated` does,
-against that of each store alone and one of all lists; and the towers, as `shelfwise train towers --federated` does.
+Federated learning: the ranker that several stores train together, as in `shelfwise train ranker --federated`, compared
+with that of each store alone and with one of all lists; and the towers, as in `shelfwise train towers --federated`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ from service.training.text_towers import judged_queries, retrieve_products
 from service.training.training_session import fresh_tables, run_federation
 
 LEAST = (0, 1, 2, 3)
-"""Thresholds: see `service.engine.reasons.LEAST_RANKS`; 0 names all that there is to name."""
+"""Thresholds: see `service.engine.reasons.LEAST_RANKS`; 0 names all possible reasons."""
 _SEARCHED = 100
 _TYPE = "sample"
 
@@ -121,12 +121,12 @@ class Faithfulness:
 
     kind: str
     least: int
-    """Ranks that the score says the hit would lose."""
+    """The number of ranks that the hit would lose by its score."""
     named: int
     fell: int
-    """Those without which the hit fell."""
+    """The number of reasons without which the hit fell."""
     hits: int
-    """Hits that were looked at, with or without reasons."""
+    """The number of examined hits, with or without reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +134,18 @@ class _RemovedReason:
     kind: ReasonKind
     fell: bool
     ranks: int
-    """Those that its score says it would lose."""
+    """The number of ranks that the hit would lose by its score."""
 
 
 @command("trust faithfulness homedepot judgments.tsv --queries 100")
 def faithfulness(
     index: Index,
-    judgments: Annotated[Path, typer.Argument(help="A file of judgments, for its queries.")],
+    judgments: Annotated[Path, typer.Argument(help="A judgments file, for its queries.")],
     queries: Annotated[int, typer.Option(help="Queries of each part.", min=1)] = 100,
-    hits: Annotated[int, typer.Option(help="Hits of the first ten of each query.", min=1, max=10)] = 3,
-    part: Annotated[str, typer.Option(help="dev, to choose the threshold by, or test.")] = "test",
+    hits: Annotated[int, typer.Option(help="Number of the first ten hits of each query.", min=1, max=10)] = 3,
+    part: Annotated[str, typer.Option(help="dev, to choose the threshold, or test.")] = "test",
 ) -> None:
-    """Take each named reason out of its product and see whether the hit falls; time searches with reasons."""
+    """Remove each named reason from its product and check whether the hit falls; time searches with reasons."""
     texts = [each for each in read_judgments(judgments).grades if is_judging_query(each) == (part == "test")]
     drawn = np.random.default_rng(7).permutation(sorted(texts))[:queries].tolist()
     with tempfile.TemporaryDirectory() as folder, TerminalProgress() as progress:
@@ -210,7 +210,7 @@ class _QueryStudy:
 
     @staticmethod
     def rank_of(ids: Sequence[str], product_id: str) -> int:
-        """From 1; the one behind the last where it is no longer there."""
+        """The rank, from 1; the rank behind the last one if the product is no longer there."""
         return ids.index(product_id) + 1 if product_id in ids else len(ids) + 1
 
     def rank_without(self, hit: Hit, reason: Reason) -> int | None:
@@ -314,7 +314,7 @@ def _unpopular(popularity: Popularity, product_id: str) -> Popularity:
 
 
 def _without_words(product: Product, matcher: Matcher) -> Product:
-    """A product without the words that match, in any text."""
+    """A product without the words that match, in all texts."""
 
     def cut(text: str) -> str:
         done, pieces = 0, []
@@ -338,7 +338,7 @@ def _without_words(product: Product, matcher: Matcher) -> Product:
 
 
 def _milliseconds(engine: SearchEngine, queries: Sequence[str]) -> dict[str, float]:
-    """The median time of a search of 20 hits, without and with reasons, each query in turn."""
+    """The median milliseconds of a search of 20 hits, without and with reasons, each query in turn."""
     spent: dict[str, list[float]] = {"without reasons": [], "with reasons": []}
     for _ in range(5):
         for query in queries:
@@ -350,7 +350,7 @@ def _milliseconds(engine: SearchEngine, queries: Sequence[str]) -> dict[str, flo
 
 
 def show_reasons(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> None:
-    """A line for each threshold and kind, and the time of searches."""
+    """A row for each threshold and kind, and the time of searches."""
     table = figure_table(["least ranks", "named", "hit falls", "faithful", "a hit"], "reasons")
     for each in found:
         table.add_row(
@@ -366,33 +366,33 @@ def show_reasons(found: Sequence[Faithfulness], spent: Mapping[str, float]) -> N
 
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
-"""Of the boost, in standard deviations of the scores of the best hits; of the burial, where there is a ceiling."""
+"""Strengths of the boost in standard deviations of the best hits' scores; of the burial under a ceiling."""
 _ATTENTION = 1 / np.arange(1, DEPTH + 1)
 _DAYS = 2
-"""Of the control: the first begins without a strength, the second with that of the first."""
+"""Days of the control: the first begins with strength 0, the second with the final strength of the first."""
 _ROUNDING = 0.01
-"""Of strengths, so that equal searches of a day run once."""
+"""The rounding of strengths, so that equal searches of a day run once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoostedSearches:
-    """n queries at one strength."""
+    """The results of n queries at one strength."""
 
     own: Floats
-    """(n,): the attention of the products of the filter."""
+    """(n,): the attention of the products that match the filter."""
     total: Floats
-    """(n,): that of all hits."""
+    """(n,): the attention of all hits."""
     ndcg: Floats
-    """(n,)"""
+    """(n,): nDCG@10."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One strength."""
+    """The results at one strength."""
 
     strength: float
     share: float
-    """Of attention."""
+    """The share of attention."""
     ndcg: float
     change: Difference
 
@@ -404,33 +404,33 @@ class ControlledDay:
     goal: float
     """The floor or the ceiling."""
     day: int
-    """From 1."""
+    """The number of the day, from 1."""
     searches: int
     share: float
-    """Over the day."""
+    """The share of attention over the day."""
     strength: float
-    """In the mean."""
+    """The mean strength."""
     deviation: float
-    """Of the strength over the day."""
+    """The standard deviation of the strength over the day."""
     change: float
-    """Of nDCG@10 over the same searches without it."""
+    """The change in nDCG@10 from the same searches without the control."""
     predicted: float
-    """By the curve of the same searches at the same share."""
+    """The change by the curve of the same searches at the same share."""
     at_goal: float
-    """By the curve where the share is the floor or the ceiling."""
+    """The change by the curve at the share of the floor or the ceiling."""
 
 
 @command('trust exposure demo-store/index judgments.dev.tsv "brand = Torvane" --floor 0.05')
 def exposure(
     index: Index,
-    judgments: Annotated[Path, typer.Argument(help="A file of judgments.")],
-    filters: Annotated[str, typer.Argument(help="The products whose exposure is raised.")],
+    judgments: Annotated[Path, typer.Argument(help="A judgments file.")],
+    filters: Annotated[str, typer.Argument(help="Filter of the products whose exposure is raised.")],
     floors: Annotated[list[float] | None, typer.Option("--floor", help="Share of attention. Repeatable.")] = None,
     ceilings: Annotated[list[float] | None, typer.Option("--ceiling", help="Share of attention. Repeatable.")] = None,
-    searches: Annotated[int, typer.Option(help="Of a day, drawn from the judged queries.", min=100)] = 1_000,
-    queries: Annotated[int, typer.Option(help="Judged queries, drawn.", min=50)] = 200,
+    searches: Annotated[int, typer.Option(help="Searches per day, drawn from the judged queries.", min=100)] = 1_000,
+    queries: Annotated[int, typer.Option(help="Number of drawn judged queries.", min=50)] = 200,
 ) -> None:
-    """Print the exposure of some products against the nDCG@10 given up, and what a floor or a ceiling costs."""
+    """Print the exposure of some products and the loss in nDCG@10, and the cost of a floor or a ceiling."""
     goals = [ExposureGoal("exposure", filters, at_least=each) for each in floors or ()]
     goals += [ExposureGoal("exposure", filters, at_most=each) for each in ceilings or ()]
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
@@ -453,7 +453,7 @@ class _Trial:
     engine: SearchEngine
     filters: str
     passing: frozenset[str]
-    """The ids of the products of the filter."""
+    """The ids of the products that match the filter."""
     gains: Mapping[str, Mapping[str, float]]
 
     def search(self, query: str, strength: float) -> tuple[float, float, float]:
@@ -468,7 +468,7 @@ class _Trial:
         return own, float(attention.sum()), found
 
     def at(self, strength: float, progress: Progress) -> BoostedSearches:
-        """All queries at one strength."""
+        """The results of all queries at one strength."""
         found = np.array([self.search(query, strength) for query in self.gains]).T
         progress.advance(1)
         return BoostedSearches(*found)
@@ -476,7 +476,7 @@ class _Trial:
     def days(
         self, goal: ExposureGoal, searches: int, curve: Mapping[float, BoostedSearches], progress: Progress
     ) -> Iterator[ControlledDay]:
-        """Days whose queries are drawn, each as likely."""
+        """Days whose queries are drawn uniformly."""
         names, chance, state, search = list(self.gains), np.random.default_rng(11), NOT_COUNTED, cache(self.search)
         for day in range(1, _DAYS + 1):
             progress.begin(f"{goal.share:.2%}, day {day}", searches, "searches")
@@ -503,7 +503,7 @@ def _point(strength: float, found: BoostedSearches, plain: BoostedSearches) -> C
 
 
 def show_curve(points: Sequence[CurvePoint], days: Sequence[ControlledDay]) -> None:
-    """A line for each strength, and one for each day."""
+    """A row for each strength, and one for each day."""
     table = figure_table(["share of attention", "nDCG@10", "change", "low", "high"], "strength")
     for each in points:
         table.add_row(f"{each.strength:g}", f"{each.share:.2%}", f"{each.ndcg:.4f}", *difference_cells(each.change))
@@ -522,7 +522,7 @@ ALONE, POOLED, FEDERATED = "each store alone", "pooled", "federated"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreData:
-    """A store's own data."""
+    """The data of one store."""
 
     made: ClickTrainingSet
     graded: GradedQueries
@@ -532,7 +532,7 @@ class StoreData:
         return len(self.made.clicks.usable)
 
     def measures(self, network: RankerNetwork) -> Measures:
-        """Of a network, mixed as the store's validation lists want it."""
+        """The measures of a network, mixed as fits the store's validation lists best."""
         mixing = choose_mixing(network, self.made.validation)
         return measure_order(self.made, partial(network_scores, network, mixing), self.graded)
 
@@ -549,8 +549,8 @@ class WayQuality:
 
 
 def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progress) -> RankerNetwork:
-    """What `rerank.training.click_training.train_federated` gives, each store in a process of its own: without a round
-    the start that is common to the stores."""
+    """The result of `rerank.training.click_training.train_federated`, with a process for each store; with 0 rounds, the
+    start that the stores have in common."""
     tasks = [partial(_train_member, store) for store in stores]
     names = [f"store {number}" for number in range(1, len(stores) + 1)]
     state = run_federation(tasks, rounds, progress, names, is_forked=True)[0]
@@ -560,7 +560,7 @@ def federated_network(stores: Sequence[StoreData], rounds: int, progress: Progre
 
 
 def _train_member(store: StoreData, federation: Federation) -> Mapping[str, NDArray[np.float32]]:
-    """The weights by name: torch would share its tensors with a process that has ended."""
+    """The weights by name; as arrays, because torch would share its tensors with a process that has ended."""
     made = store.made
     start = new_start(made).network
     trained, _ = train_federated(start, made.data, made.validation, "debiased", made.options.training, federation)
@@ -568,8 +568,8 @@ def _train_member(store: StoreData, federation: Federation) -> Mapping[str, NDAr
 
 
 def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int) -> RankerNetwork:
-    """A copy of a network, trained on the lists of stores, each batch of one of them, in an order drawn by chance. The
-    mean of the stores' validations chooses the epoch."""
+    """A copy of a network, trained on the lists of stores, each batch of one of them, in random order. The mean of the
+    stores' validations chooses the epoch."""
     network, options = copy.deepcopy(start), stores[0].made.options.training
     losses = [score_loss("debiased", PositionTower(1), store.made.clicks.examination, options) for store in stores]
     counts = [-(-store.lists // options.draw.lists) for store in stores]
@@ -593,7 +593,7 @@ def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int) -> 
 
 
 def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality]:
-    """Of the measures of each store, by way."""
+    """The qualities by way, from the measures of each store."""
     for measure in (BY_GRADES, NDCG):
         values = {way: np.concatenate([each[measure].values[0] for each in found]) for way, found in ways.items()}
         weights = np.concatenate([each[measure].traffic / each[measure].traffic.sum() for each in ways[ALONE]])
@@ -601,7 +601,7 @@ def way_qualities(ways: Mapping[str, Sequence[Measures]]) -> Iterator[WayQuality
 
 
 def compare_ways(measure: str, values: Mapping[str, Floats], weights: Floats) -> Iterator[WayQuality]:
-    """Of values by query, without queries that not all ways have."""
+    """The qualities by way, from values by query, without queries that some way lacks."""
     known = np.isfinite(list(values.values())).all(axis=0)
     for way, each in values.items():
         gains = (paired_bootstrap(each[known], values[base][known], weights[known]) for base in (ALONE, POOLED))
@@ -611,7 +611,7 @@ def compare_ways(measure: str, values: Mapping[str, Floats], weights: Floats) ->
 @command("trust federated store1/index store2/index")
 def federated(
     indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
-    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=2)] = 4,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.", min=2)] = 4,
     rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 20,
 ) -> None:
     """Train rankers of several stores, each alone, on all lists together, and averaged; and measure each store."""
@@ -647,24 +647,24 @@ def federated(
     emit(list(way_qualities(ways)), show_ways)
 
 
-# Towers: a static encoder that all stores begin with, trained on clicks of queries other than the judged ones.
+# Towers: a static encoder that all stores start with, trained on clicks of queries other than the judged ones.
 
 INITIAL = "initial"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TowerStore:
-    """A store's own data of towers."""
+    """The data of one store for towers."""
 
     root: Path
     snapshot: Snapshot
     queries: Sequence[JudgedQuery]
-    """With the products that shoppers chose."""
+    """Queries with the products that shoppers chose."""
     judgments: Judgments
-    """Which nothing is trained on or chosen by."""
+    """Judgments that are not used for training or choosing."""
 
     def tower(self, state: State | None = None) -> TextTower:
-        """The one that serves, with these weights."""
+        """The serving tower, with these weights."""
         folder = Store(self.root).encoders / self.snapshot.manifest.encoder / TORCH_FOLDER
         tower = open_text_tower(find_model(str(folder), cache_folder()), TextTowerOptions().max_length, device="cpu")
         known = tower.model.state_dict()
@@ -684,8 +684,8 @@ class TowerStore:
 
 
 def tower_task(stores: Sequence[TowerStore], held_out: Collection[str], epochs: int, folder: Path) -> TextTowerTask:
-    """The training on the clicks of some stores together, with the products of all; without queries that any store of
-    the study is measured by."""
+    """The training on the clicks of some stores together, with the products of all; without queries that measure any
+    store of the study."""
     starts = np.cumsum([0, *(len(store.snapshot.products) for store in stores)]).tolist()
     rows: dict[str, int] = {}
     queries = []
@@ -723,7 +723,7 @@ def trained_state(task: TextTowerTask, federation: Federation | None = None) -> 
 @command("trust federated-towers store1/index store2/index")
 def federated_towers(
     indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
-    epochs: Annotated[int, typer.Option(help="The most epochs of each training.", min=2)] = 5,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.", min=2)] = 5,
     rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 20,
 ) -> None:
     """Train the static encoder of several stores, each alone, on all clicks together, and averaged."""

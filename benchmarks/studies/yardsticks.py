@@ -58,12 +58,12 @@ from service.training.training_session import fresh_tables
 MERGED, NETWORK, SERVING, LAMBDAMART = "merged", "network", "serving ranker", "LambdaMART"
 DEPTHS = (50, 100, 200, 400)
 WEIGHTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Of LambdaMART's scores beside a ranker's, both at the deviation that they have within a list."""
+"""Weights of LambdaMART's scores beside a ranker's, both scaled to their deviation within a list."""
 SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Of LambdaMART's scores, at their deviation within a list, beside the bonuses of serving."""
+"""Scales of LambdaMART's scores, at their deviation within a list, beside the bonuses of serving."""
 LEAVES = (7, 15, 31)
 _LEVELS = 256
-"""Labels are whole numbers: the gains of a list as shares of its highest one."""
+"""The number of levels: labels are whole numbers, the gains of a list as shares of its highest one."""
 _PARAMETERS = {
     "objective": "lambdarank",
     "metric": "None",
@@ -86,8 +86,8 @@ Trees = lightgbm.Booster
 
 def train_lambdamart(data: ClickData, validation: Validation, options: ClickOptions) -> Trees:
     """LambdaMART (Burges 2010, From RankNet to LambdaRank to LambdaMART: an overview, section 7) by LightGBM, over the
-    features of the usable lists, their gains by the weights of the tasks; the number of trees, and of leaves of each,
-    is the one that validates best, by nDCG@10 as for a network."""
+    features of the usable lists, with their gains by the weights of the tasks; the number of trees, and of leaves of
+    each, is the one with the best validation nDCG@10, as for a network."""
     lists, usable = data.clicks.lists, data.clicks.usable
     places, lengths = lists.places(usable), lists.lengths[usable]
     gains = data.clicks.gains[places] @ np.array(options.tasks, np.float32)
@@ -120,8 +120,8 @@ def trees_scorer(trees: Trees) -> ListScorer:
 
 
 def served_trees_scorer(alone: ListScorer, validation: Validation) -> ListScorer:
-    """The scores of trees with the bonuses that serving adds, at the scale that validates best: trees have none that
-    fits these."""
+    """The scores of trees with the bonuses that serving adds, at the scale that validates best, because trees have no
+    natural scale for them."""
     data = validation.data
     unit, found = _unit(alone(data), data), alone(data)
 
@@ -138,7 +138,7 @@ def _unit(scores: NDArray[np.floating], data: ListData) -> float:
 
 def sum_scorer(first: ListScorer, second: ListScorer, validation: Validation) -> tuple[ListScorer, float]:
     """The sum of two scores, each in units of its usual deviation within the validation lists, and the weight of the
-    second one, which is the one that validates best."""
+    second, which is the one that validates best."""
     data = validation.data
     given, other = first(data), second(data)
     units = _unit(given, data), _unit(other, data)
@@ -166,7 +166,7 @@ def train_orders(
     others: Mapping[str, ListScorer] | None = None,
 ) -> Orders:
     """The merged order, a network and LambdaMART trained on the same lists, and the sums of LambdaMART with the network
-    and with each of `others`, the orders of rankers that are there already."""
+    and with each of `others`, the orders of existing rankers."""
     shape = NetworkShape(data.data.states.dimension, 0, len(FEATURES), layers=1, history=0)
     start = new_network(shape, data.data.shown_features(options.draw.dropped, options.seed), options.seed)
     steps = -(-len(data.clicks.usable) // options.draw.lists) * options.loop.epochs
@@ -191,11 +191,11 @@ def train_orders(
     return Orders({MERGED: merged, **rankers, LAMBDAMART: served_trees_scorer(alone, validation), **summed}, trees)
 
 
-# Judged queries: the grades of some train, those of others validate and judge.
+# Judged queries: the grades of some train, those of others validate and measure.
 
 
 def graded_clicks(data: ListData) -> ClickData:
-    """Judged lists to be trained on, as if the grades were the debiased rates of clicks."""
+    """Judged lists for training, as if the grades were the debiased rates of clicks."""
     gains = np.repeat(data.targets[:, None] / max(float(data.targets.max(initial=0)), 1e-9), 3, axis=1)
     usable = _with_gain(data) & (data.lists.lengths > 1)
     nothing = Displays(np.empty(0, np.int64), np.empty((0, 1), np.int16), np.empty((0, 1, 3), np.float32))
@@ -210,17 +210,17 @@ def _with_gain(data: ListData) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class OrderFigures:
-    """What an order of judged queries' candidates reaches, the mean over queries and seeds."""
+    """The quality of an order of judged queries' candidates, the mean over queries and seeds."""
 
     ndcg: float
-    """nDCG@10; what was not judged is worth nothing."""
+    """nDCG@10; unjudged products count 0."""
     judged_alone: float
-    """The same of judged products alone."""
+    """nDCG@10 of judged products alone."""
     against_merged: Difference
     against_ranker: Difference
-    """Against the ranker that serves, or else the network."""
+    """The difference from the serving ranker, or else from the network."""
     by_depth: Mapping[int, float]
-    """nDCG@10 where so many of the best candidates are put into order."""
+    """nDCG@10 by the number of best candidates that are reordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class JudgedReport:
     depth: int
     orders: Mapping[str, OrderFigures]
     trees_ms: Mapping[int, tuple[float, float]]
-    """p50 and p99 of LambdaMART's scoring of so many candidates, in milliseconds."""
+    """p50 and p99 milliseconds of LambdaMART's scoring, by the number of candidates."""
     trees: int
     megabytes: float
 
@@ -242,11 +242,11 @@ def judged(
     index: Index,
     judgments: JudgmentsFile,
     depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = DEPTH,
-    candidates: Annotated[int, typer.Option(help="Of these, how many are trained on.", min=2)] = 28,
+    candidates: Annotated[int, typer.Option(help="Number of these to train on.", min=2)] = 28,
     seeds: Annotated[int, typer.Option(help="Trainings to average over.", min=1)] = 2,
-    epochs: Annotated[int, typer.Option(help="The most epochs of the network.", min=1)] = 8,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs of the network.", min=1)] = 8,
 ) -> None:
-    """Train a network and LambdaMART on grades, and compare both and their sum with the ranker that serves."""
+    """Train a network and LambdaMART on grades, and compare both and their sum with the serving ranker."""
     graded = read_judgments(judgments)
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         found = {
@@ -293,7 +293,7 @@ def _judged_report(test: JudgedLists, runs: Sequence[Orders], depth: int) -> Jud
         for name, scorer in run.scorers.items():
             scores = scorer(test.data)
             for each in depths:
-                # Behind what is put into order the others stay in theirs.
+                # The other candidates stay in their order, behind the reordered ones.
                 ordered = np.where(place < each, scores, scores.min() - 1 - place)
                 reached.setdefault(name, {}).setdefault(each, []).append(test.orders.ndcg(ordered))
                 if each == depth:
@@ -356,18 +356,16 @@ def show_judged(report: JudgedReport) -> None:
     show_table(table)
 
 
-# Clicks: what `learn` trains on, measured on the last lists.
+# Clicks: the training data of `learn`, measured on the last lists.
 
 
 @command("yardsticks clicks big-demo/index --demo big-demo")
 @spare_threads()
 def clicks(
     index: Index,
-    demo: Annotated[
-        Path | None, typer.Option(help="The folder of the demo store: measures by its grades, too.")
-    ] = None,
+    demo: Annotated[Path | None, typer.Option(help="Folder of the demo store, to also measure by its grades.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings to average over.", min=1)] = 2,
-    epochs: Annotated[int, typer.Option(help="The most epochs of the network.", min=1)] = 8,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs of the network.", min=1)] = 8,
 ) -> None:
     """Train a network and LambdaMART on clicks, and compare both and their sum on the last lists."""
     judgments = read_judgments(demo / "judgments.tsv") if demo else None
@@ -390,26 +388,26 @@ def clicks(
     emit(table, show_table, document=[*map(asdict, gains)])
 
 
-# The ranker that serves, at other depths, in whole searches.
+# The serving ranker at other depths, in whole searches.
 
 
 @dataclass(frozen=True, slots=True)
 class DepthFigures:
-    """The ranker that serves, over so many of the merged order."""
+    """The serving ranker, over a number of candidates of the merged order."""
 
     candidates: float
-    """That are put into order, the mean over queries."""
+    """The mean number of reordered candidates over queries."""
     ndcg: float
     against_usual: Difference
-    """Against the depth of searches."""
+    """The difference from the depth of searches."""
     p50: float
-    """Of the whole last stage, in milliseconds."""
+    """Median milliseconds of the whole last stage."""
     p99: float
 
 
 @command("yardsticks depths store judgments.tsv")
 def depths(index: Index, judgments: JudgmentsFile) -> None:
-    """Measure the ranker that serves at several depths: nDCG@10 of whole searches, and the time of the last stage."""
+    """Measure the serving ranker at several depths: nDCG@10 of whole searches, and the time of the last stage."""
     graded = read_judgments(judgments)
     queries = part_of(list(graded.grades), "test")
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
@@ -430,7 +428,7 @@ def depths(index: Index, judgments: JudgmentsFile) -> None:
 def measure_depths(
     usual: Reranking, judgments: Judgments, queries: Sequence[str], advance: Callable[[int], None] = lambda _: None
 ) -> dict[int, DepthFigures]:
-    """Searches for each query at all depths, in turns; without its last stage at depth 0."""
+    """The figures of searches for each query at all depths, in turns; without the last stage at depth 0."""
     snapshot, all_depths = usual.snapshot, (0, *DEPTHS)
     reached: dict[int, list[float]] = {depth: [] for depth in all_depths}
     spent: dict[int, list[float]] = {depth: [] for depth in all_depths}
@@ -439,7 +437,7 @@ def measure_depths(
         stages = [(depth, Stages(snapshot, executor, replace(usual, depth=depth))) for depth in DEPTHS]
         stages.append((0, Stages(snapshot, executor)))
         for number, query in enumerate(queries):
-            # What the first one reads from disk, the others find in memory.
+            # The first depth reads data from disk that the others find in memory.
             for depth, each in (*stages[number % len(stages) :], *stages[: number % len(stages)]):
                 ranking = each.rank(ResolvedRequest(query, snapshot.analyzer.groups(query)))
                 ids = [snapshot.products.id_of(row) for row in ranking.rows[:10].tolist()]

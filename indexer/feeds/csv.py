@@ -37,7 +37,7 @@ class Table:
     names: tuple[str, ...]
     delimiter: str
     escape: str | None = None
-    """None if a quote inside a cell is doubled, as in the standard; else the backslash."""
+    """The escape of a quote in a cell: the backslash, or None if the quote is doubled, as in the standard."""
     first: int = 2
     """The number of the line after the header."""
 

@@ -86,7 +86,7 @@ class QualityRule:
     values: tuple[str | float, ...] = ()
     """The set of in_set and not_in_set; minimum and maximum of between; the number or text of compare."""
     pattern: str = ""
-    """For regex and not_regex, in the syntax of Rust's regex crate, which has no back references and no slow cases."""
+    """The pattern of regex and not_regex, in the syntax of Rust's regex crate, which has no back references."""
     op: str = ""
     """For compare: one of < <= > >= = !=."""
     other: str = ""

@@ -163,7 +163,7 @@ class ClickLabels:
     (0 to 1: how much of the attractiveness comes from clicks and not from the prior)."""
     weights: LabelWeights
     prediction: PurchasePrediction | None
-    """None if the weights were not fitted, or to too few queries to cross-validate them."""
+    """The prediction; None if the weights were not fitted, or to too few queries to cross-validate them."""
     unattributed: int
     """Carts and purchases without a list, counted once per list and product; they are not in the table."""
 

@@ -28,13 +28,13 @@ class PairExposure:
     """The p pairs of a query and a product in a log."""
 
     query: Indices
-    """(p,): numbers from 0."""
+    """(p,): the query's number, from 0."""
     group: Indices
     """(p,): the product's group number, from 0."""
     exposure: Floats
     """(p,): examined impressions."""
     clicks: Floats
-    """(p,)"""
+    """(p,): the number of clicks."""
 
 
 @dataclass(frozen=True, slots=True)

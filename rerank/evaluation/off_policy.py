@@ -236,7 +236,7 @@ class _Evidence:
     """The evaluated lists under one weighting of the shoppers."""
 
     lists: Floats
-    """(queries,)"""
+    """(queries,): the weighted number of lists."""
     gamma: Floats
     """(depth, depth): the examination of each position - 1 by the position of the last click above, 0 for none."""
     looks: Floats

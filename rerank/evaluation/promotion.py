@@ -131,7 +131,7 @@ class MeasureComparison:
     served: float | None = None
     """Weighted means over these queries."""
     difference: Difference | None = None
-    """None if too few queries have the measure to decide anything."""
+    """The difference; None if too few queries have the measure to decide anything."""
 
     @property
     def is_better(self) -> bool:

@@ -103,9 +103,9 @@ class QueryWords:
 
     words: TokenWords
     states: Floats
-    """(q, d), rows of length 1."""
+    """(q, d): the token states, rows of length 1."""
     idf: Floats
-    """(q,)."""
+    """(q,): the inverse document frequency of each token."""
 
 
 def term_matches(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -> tuple[TermMatch, ...]:

@@ -92,7 +92,7 @@ class Posteriors:
     """The gamma distributions of the attraction of c products for a query."""
 
     shape: NDArray[np.float64]
-    """(c,)"""
+    """(c,): the shape of each gamma distribution."""
     rate: NDArray[np.float64]
     """(c,): the mean is `shape / rate`."""
     evidence: NDArray[np.float64]

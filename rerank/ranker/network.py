@@ -79,21 +79,21 @@ class Inputs(NamedTuple):
     """
 
     query_ids: Tensor
-    """(B, q) int64."""
+    """(B, q) int64: word pieces of the queries."""
     query_states: Tensor
     """(B, q, d) float32, rows of length 1."""
     query_idf: Tensor
     """(B, q) float32: inverse document frequencies in this catalog."""
     product_ids: Tensor
-    """(B, c, t) int64."""
+    """(B, c, t) int64: word pieces of the products."""
     product_states: Tensor
     """(B, c, t, d) int8, rows of length about 127."""
     features: Tensor
     """(B, c, F) float32, as `rerank.ranker.features` makes them."""
     candidate_vectors: Tensor
-    """(B, c, v) float32."""
+    """(B, c, v) float32: the candidates' product vectors."""
     history_vectors: Tensor
-    """(B, h, v) float32."""
+    """(B, h, v) float32: the product vectors of the history."""
     history_kinds: Tensor
     """(B, h) int64: indices in `rerank.ranker.features.ACT_KINDS`."""
     history_gaps: Tensor
@@ -108,7 +108,7 @@ class Matching(NamedTuple):
     is_equal: Tensor
     """(B, c, q, t) float: 1 if both tokens are the same word piece."""
     is_product_token: Tensor
-    """(B, c, t) bool."""
+    """(B, c, t) bool: whether there is a token, not padding."""
     best: Tensor
     """(B, c, q): MaxSim of each query token, 0 for a candidate without states."""
     covered: Tensor

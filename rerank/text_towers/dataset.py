@@ -336,9 +336,9 @@ class AugmentOptions:
     """Shares of examples, each drawn on its own."""
 
     typos: float = 0.0
-    """With a typing error in the query, if it has a word of four English letters."""
+    """The share with a typing error in the query, if it has a word of four English letters."""
     units: float = 0.0
-    """With another spelling of the query's units, if it has any."""
+    """The share with another spelling of the query's units, if it has any."""
     brands: float = 0.0
     """Without the positive's brand in the query, if it has other words."""
     fields: float = 0.0

@@ -103,7 +103,7 @@ def _best(scores: NDArray[np.float32], rows: Rows, last: int) -> Iterator[Rows]:
 
 
 def _known(made: TowerDataset) -> Iterator[tuple[Rows, Rows]]:
-    """Of each training query: positives, and judged non-positives, ascending."""
+    """The positives of each training query, and its judged non-positives, ascending."""
     starts = np.searchsorted(made.query_of, made.training)
     ends = np.searchsorted(made.query_of, made.training, side="right")
     is_positive = made.is_positive

@@ -272,9 +272,9 @@ class ShopperRecords:
     unseen: Sequence[NDArray[np.int64]]
     """The products of each list that were shown to nobody."""
     list_of: NDArray[np.int64]
-    """(k,)"""
+    """(k,): the list of each display."""
     acts: NDArray[np.float32]
-    """(k, p, 3)"""
+    """(k, p, 3): the acts on each product."""
     displays: Sequence[NDArray[np.int64]]
     """n: each shopper's displays."""
 

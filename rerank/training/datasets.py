@@ -35,7 +35,7 @@ class CandidateLists:
 
     queries: tuple[str, ...]
     offsets: Numbers
-    """(n + 1,)."""
+    """(n + 1,): the bounds of each query's candidates."""
     rows: Numbers
     """(m,): the candidates' rows in their version."""
     features: Floats

@@ -52,7 +52,7 @@ class ShopperDisplays:
     """k lists, each as shown to one shopper, earliest first."""
 
     shopper: Numbers
-    """(k,)."""
+    """(k,): the shopper's number."""
     times: Numbers
     """(k,): display time in milliseconds since 1970."""
     places: Numbers
@@ -126,19 +126,19 @@ class HistoryBatch:
     """K displays of at most c candidates each."""
 
     vectors: Tensor
-    """(K, c, v)."""
+    """(K, c, v): the candidates' vectors."""
     history_vectors: Tensor
-    """(K, h, v)."""
+    """(K, h, v): the vectors of the history's products."""
     history_kinds: Tensor
-    """(K, h): -1 for none."""
+    """(K, h): the kinds of its acts; -1 for none."""
     history_gaps: Tensor
-    """(K, h): days."""
+    """(K, h): days from each act to the display."""
     base: Tensor
-    """(K, c, 3)."""
+    """(K, c, 3): scores without the history."""
     is_candidate: Tensor
-    """(K, c)."""
+    """(K, c): whether there is a candidate."""
     acts: Tensor
-    """(K, c, 3)."""
+    """(K, c, 3): the acts on each candidate."""
 
     def scores(self, attention: HistoryAttention) -> Tensor:
         """(K, c, 3): scores with the history."""

@@ -221,7 +221,7 @@ class Epoch(msgspec.Struct, frozen=True):
     """One line of a training curve."""
 
     number: int
-    """From 1; 0 is the untrained network."""
+    """The number of the epoch, from 1; 0 is the untrained network."""
     loss: float | None
     """Mean loss of the epoch; None for epoch 0."""
     validation: float

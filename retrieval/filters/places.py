@@ -102,7 +102,7 @@ class Polygon:
         return "the sides of a polygon may not cross" if is_crossed else "" if has_area else "a polygon needs an area"
 
     def contains(self, lat: Degrees, lng: Degrees) -> NDArray[np.bool_]:
-        """By the parity of the sides to the east of a place (Shimrat 1962)."""
+        """Whether each place is inside, by the parity of the sides to the east of it (Shimrat 1962)."""
         is_inside = np.zeros(len(lat), bool)
         for one, other in pairwise((*self.corners, self.corners[0])):
             if one.lat != other.lat:

@@ -51,9 +51,9 @@ class Cutoff:
     """The least cosine between a query and its nearest product at which the catalog has products for the query."""
 
     known: float
-    """For a query with a word that the catalog or the language has."""
+    """The cutoff for a query with a word that the catalog or the language has."""
     unknown: float
-    """For a query without such a word."""
+    """The cutoff for a query without such a word."""
 
 
 NO_CUTOFF = Cutoff(-1.0, -1.0)

@@ -92,7 +92,7 @@ class Manifest(msgspec.Struct, frozen=True):
     report: Mapping[str, Any] = {}
     """Counts of the rebuild: rows read, rejected by reason, encoded, reused, seconds."""
     changes: VersionChanges | None = None
-    """None for the first version."""
+    """The changes from the previous version; None for the first version."""
     last_merged_change: int = 0
     """The last live change that it contains; later ones in the journal are applied in addition."""
     cluster: ClusterLocation | None = None
@@ -110,15 +110,15 @@ SCHEMA = 1
 MARKER = "shelfwise.json"
 EVENTS_FOLDER = "events"
 POPULARITY_FILE = "popularity.json"
-"""For the ranker, computed from events: service/engine/hot_reload.py."""
+"""Popularity for the ranker, computed from events: service/engine/hot_reload.py."""
 RELATIONS_FILE = "relations.bin"
-"""For similar and related products, computed from events and texts: service/engine/hot_reload.py."""
+"""Relations for similar and related products, computed from events and texts: service/engine/hot_reload.py."""
 MEMORY_FILE = "query_memory.bin"
-"""For the ranker, computed from events: service/engine/hot_reload.py."""
+"""Query memory for the ranker, computed from events: service/engine/hot_reload.py."""
 POPULAR_QUERIES_FILE = "popular_queries.json"
-"""For suggestions, computed from events: service/engine/query_log.py."""
+"""Popular queries for suggestions, computed from events: service/engine/query_log.py."""
 PROPOSALS_FILE = "synonym_proposals.json"
-"""For review by a person, computed from events: service/curation/synonym_mining.py."""
+"""Synonym proposals for review by a person, computed from events: service/curation/synonym_mining.py."""
 CURRENT = "CURRENT"
 VERSION_NAME = re.compile(r"v\d{6,}")
 

@@ -32,7 +32,7 @@ class SignalColumns:
     """The signals of c products, each (c,); NaN if unknown."""
 
     price: Floats
-    """As in the feed, in the product's own currency."""
+    """The price as in the feed, in the product's own currency."""
     rating: Floats
     """Mean rating, 0 to 5."""
     rating_count: Floats

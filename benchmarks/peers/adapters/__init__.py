@@ -1,2 +1,2 @@
-"""One adapter for each peer, each used as its documentation recommends. Their libraries are imported when they are
-made: no environment has all of them."""
+"""One adapter for each peer, used as its documentation recommends. Their libraries are imported when an adapter is
+created, since no environment has all of them."""

@@ -1,8 +1,8 @@
-"""Elasticsearch: BM25, approximate kNN, and both, by what is free of it.
+"""Elasticsearch: BM25, approximate kNN, and both, with its free features.
 
-Where no address is given, a node is started as for the tests, of the build that Maven brings. That lacks the `english`
+Without an address, a node is started as in the tests, with the build from Maven. That build lacks the `english`
 analyzer, so terms are made here by the same steps and split at spaces there: words, the possessive, lower case,
-Lucene's stop words, Porter's stemmer; of a Chinese catalog jieba's words. Reciprocal rank fusion is not free, so both
+Lucene's stop words, Porter's stemmer; for a Chinese catalog, jieba's words. Reciprocal rank fusion is not free, so both
 rankings of one multi-search are merged here with its default constant.
 """
 
@@ -23,11 +23,11 @@ from benchmarks.peers.protocol import CANDIDATES, Adapter, Catalog, PriceRange, 
 _NAME = "shelfwise-peers"
 _HEAP = "1g"
 _SETTINGS = {"indices.merge.disk.watermark.high": "1gb"}
-"""By default merges wait, without an error, while less than 5% of the disk is free."""
+"""By default, merges wait without an error while less than 5% of the disk is free."""
 _RANK_CONSTANT = 60
 _FIELDS = ("title", "brand", "category", "description")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
-"""Of the standard tokenizer: a Chinese character is a word."""
+"""Words of the standard tokenizer: a Chinese character is a word."""
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -74,7 +74,7 @@ class ElasticsearchNode(Adapter):
         self._client.indices.refresh(index=_NAME)
 
     def open(self) -> None:
-        """The node has it open."""
+        """Does nothing: the node has it open."""
 
     def _documents(self) -> Iterator[dict[str, Any]]:
         for item, vector in zip(self.items, self.vectors, strict=True):
@@ -139,7 +139,7 @@ class _EnglishAnalyzer:
         return self._threads.stemmer
 
     def terms(self, text: str) -> str:
-        """The terms of a text, with spaces between them."""
+        """The terms of a text, separated by spaces."""
         words = (word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.lower()))
         return " ".join(self._stemmer.stemWords([word for word in words if word not in _STOP_WORDS]))
 

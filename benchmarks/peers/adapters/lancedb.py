@@ -13,7 +13,7 @@ from benchmarks.peers.protocol import Adapter, Catalog, PriceRange
 
 _CANDIDATES = 100
 _INDEXED = 100_000
-"""Vectors from which LanceDB's guide advises an index; it scans fewer."""
+"""The number of vectors from which LanceDB's guide recommends an index; it scans fewer."""
 
 
 class LanceTable(Adapter):

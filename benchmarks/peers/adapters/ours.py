@@ -1,4 +1,4 @@
-"""Shelfwise as it serves by default, built from the same products as a feed and called in Python."""
+"""Shelfwise with its defaults, built from the same products as a feed and called in Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.engine.search import condition_of
 
 
 class Shelfwise(Adapter):
-    """Modes: served, and vectors for those alone, without the cutoff."""
+    """Modes: served, and vectors only, without the cutoff."""
 
     packages = ("shelfwise", "faiss-cpu", "tantivy", "onnxruntime")
 
@@ -51,7 +51,7 @@ class Shelfwise(Adapter):
         return [hit.product.id for hit in self._engine.search(request, encodings=encodings).hits]
 
     def _nearest(self, query: str, condition: str, k: int) -> list[str]:
-        """Of the vector index alone: the engine's own stage leaves out what is too far from the query."""
+        """The nearest products of the vector index; the engine's own stage leaves out those too far from the query."""
         snapshot = self._engine.snapshot
         allowed = None
         if condition:
@@ -63,7 +63,7 @@ class Shelfwise(Adapter):
         self._engine.patch(product, price=price)
 
     def bytes(self) -> int:
-        """Without the copy of the encoder, which no peer stores."""
+        """The size without the copy of the encoder, which no peer stores."""
         folders = (self.catalog.folder / "index").iterdir()
         return sum(bytes_on_disk(folder) for folder in folders if folder.name != "encoders")
 

@@ -1,5 +1,5 @@
-"""Qdrant Edge, Qdrant's engine within the process: dense vectors by HNSW, BM25 by its sparse vectors, and its fusion of
-both by reciprocal ranks."""
+"""Qdrant Edge, Qdrant's engine in the same process: dense vectors by HNSW, BM25 by its sparse vectors, and its fusion
+of both by reciprocal ranks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Vector libraries, each with the parameters that its documentation begins with: one query at a time, in one thread.
+"""Vector libraries, with the parameters of their documentation's first examples: one query at a time, in one thread.
 
-Products have a number between 0 and 1, which filters bound from above; not every library filters.
+Products have a number between 0 and 1, for which filters set an upper bound; not every library supports filters.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from benchmarks.peers.protocol import Adapter, PriceRange, Vectors
 
 Rows = NDArray[np.int64]
 _DEGREE, _BUILD_WIDTH = 16, 200
-"""Edges of a graph's nodes and candidates while it is built, where the documentation names no others."""
+"""Edges of a graph's nodes and candidates during construction, unless the documentation names others."""
 _BATCH = 10_000
 
 
 def filtered_values(count: int) -> NDArray[np.float64]:
-    """The numbers of the products (n,), each of which filters bound from above."""
+    """The numbers of the products (n,), for which filters set an upper bound."""
     return np.random.default_rng(0).random(count)
 
 
@@ -31,15 +31,15 @@ class VectorLibrary(Adapter):
     """A vector index over the catalog's vectors."""
 
     efforts: Sequence[int] = (100, 150, 200, 300, 400, 600, 800)
-    """Candidates of a search, from few to many; 0 for one that has no such parameter."""
+    """Candidates of a search, from few to many; 0 for a library without such a parameter."""
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
-        """Vectors alone are searched, by `sweep`."""
+        """Not used: `sweep` searches the vectors."""
         raise NotImplementedError
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
-        """(n,)."""
+        """(n,): see `filtered_values`."""
         return filtered_values(len(np.load(self.catalog.vectors, mmap_mode="r")))
 
     def offered(self) -> list[int]:
@@ -48,7 +48,7 @@ class VectorLibrary(Adapter):
 
     def sweep(self, queries: str, k: int, effort: int, share: float) -> dict[str, Any]:
         """Searches each of the queries in a file (q, dimension), among products whose value is below `share`. Returns
-        the seconds of each, and the file of the rows found (q, k), -1 where there are fewer."""
+        the seconds of each, and the file of the rows found (q, k), -1 if there are fewer."""
         self.prepare(effort, share)
         vectors = np.load(queries)
         found, seconds = np.full((len(vectors), k), -1, np.int64), []
@@ -62,28 +62,28 @@ class VectorLibrary(Adapter):
         return {"seconds": seconds, "found": str(path)}
 
     def prepare(self, effort: int, share: float) -> None:
-        """Sets the effort and the filter of the searches that follow; a share of 1 lets all through. Raises
-        NotImplementedError where the library does not filter."""
+        """Sets the effort and the filter of the following searches; a share of 1 passes all. Raises NotImplementedError
+        if the library does not support filters."""
         if share < 1:
             raise NotImplementedError
         self.set_effort(effort)
 
     @abstractmethod
     def set_effort(self, effort: int) -> None:
-        """Sets how many candidates a search looks at."""
+        """Sets the number of candidates of a search."""
 
     @abstractmethod
     def nearest(self, query: Vectors, k: int) -> Rows:
-        """The rows of the k nearest, the nearest first."""
+        """The rows of the k nearest, nearest first."""
 
     @property
     def file(self) -> str:
-        """Where the library keeps its index."""
+        """The file of the library's index."""
         return str(self.catalog.folder / "index")
 
 
 class OwnIndex(VectorLibrary):
-    """The index that Shelfwise serves with, which has its recall by default."""
+    """The index with which Shelfwise serves, with its default recall."""
 
     packages = ("faiss-cpu",)
     efforts = (0,)
@@ -105,14 +105,14 @@ class OwnIndex(VectorLibrary):
         self._allowed = np.flatnonzero(self.values < share).astype(np.int64) if share < 1 else None
 
     def set_effort(self, effort: int) -> None:
-        """There is none."""
+        """Does nothing: it has no such parameter."""
 
     def nearest(self, query: Vectors, k: int) -> Rows:
         return self._index.search(query, k, self._allowed).rows
 
 
 class Hnswlib(VectorLibrary):
-    """A graph of layers (HNSW); a function of Python filters."""
+    """A layered graph (HNSW); filters are Python functions."""
 
     packages = ("hnswlib",)
 
@@ -141,12 +141,12 @@ class Hnswlib(VectorLibrary):
     def nearest(self, query: Vectors, k: int) -> Rows:
         try:
             return self._index.knn_query(query, k, num_threads=1, filter=self._filter)[0][0].astype(np.int64)  # type: ignore[no-any-return]
-        except RuntimeError:  # fewer than k found
+        except RuntimeError:  # it found fewer than k
             return np.empty(0, np.int64)
 
 
 class Usearch(VectorLibrary):
-    """HNSW over numbers of 16 bits, its default; in Python it does not filter."""
+    """HNSW over 16-bit numbers, its default; without filters in Python."""
 
     packages = ("usearch",)
 
@@ -170,7 +170,7 @@ class Usearch(VectorLibrary):
 
 
 class Voyager(VectorLibrary):
-    """HNSW with 12 edges, its default; it does not filter."""
+    """HNSW with 12 edges, its default; without filters."""
 
     packages = ("voyager",)
 
@@ -194,8 +194,8 @@ class Voyager(VectorLibrary):
 
 
 class ScalableVectorSearch(VectorLibrary):
-    """A Vamana graph over numbers of 16 bits; its own codes (LVQ) run on processors of Intel alone. It does not
-    filter."""
+    """A Vamana graph over 16-bit numbers; its own codes (LVQ) run only on Intel processors. It does not support
+    filters."""
 
     packages = ("scalable-vs",)
 
@@ -222,7 +222,7 @@ class ScalableVectorSearch(VectorLibrary):
 
 
 class QdrantVectors(VectorLibrary):
-    """Qdrant's engine within the process: HNSW, with an index of what filters read."""
+    """Qdrant's engine in the same process: HNSW, with an index of the filtered field."""
 
     packages = ("qdrant-edge-py",)
 

@@ -1,4 +1,4 @@
-"""Libraries that search words alone: bm25s and tantivy."""
+"""Libraries that search only words: bm25s and tantivy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from benchmarks.peers.protocol import Adapter, Catalog, PriceRange, chinese_words
 
 _SYNTAX = re.compile(r"[^\w\s]|\b(?:AND|OR|NOT|IN)\b")
-"""Of tantivy's query language, in which a shopper's hyphen excludes a word."""
+"""Signs of tantivy's query language, in which a shopper's hyphen would exclude a word."""
 
 
 class Bm25s(Adapter):
-    """bm25s as its README shows it: English stop words and PyStemmer's stemmer. Mode: words."""
+    """bm25s as in its README: English stop words and PyStemmer's stemmer. Mode: words."""
 
     packages = ("bm25s", "PyStemmer")
 
@@ -86,7 +86,7 @@ class Tantivy(Adapter):
         return self._library.Document(id=item.id, price=price, **texts)
 
     def _text(self, text: str) -> str:
-        """Its Chinese words apart: tantivy's tokenizers split at spaces."""
+        """A text with separated Chinese words, since tantivy's tokenizers split at spaces."""
         return " ".join(chinese_words(text)) if self.catalog.is_chinese else text
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""The catalog of the complaint suite: 1,011 products of twelve kinds, made without chance, with variants and equals."""
+"""The catalog of the complaint suite: 1,011 products of twelve kinds, not random, with variants and equals."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Elasticsearch under the complaint suite: its free hybrid search, a `query` beside a `knn` in one request.
+"""Elasticsearch under the complaint suite: its free hybrid search, a `query` and a `knn` in one request.
 
-What its guides recommend for products: words by a `match` with automatic fuzziness over one copied field, exact numbers
-by a `term`, filters in both parts, a `similarity` below which neighbours are dropped, `collapse` for variants and
-named queries that say what matched. Fusion by ranks and the `pinned` query need a licence or a module that the builds
-for tests lack: a `constant_score` with a large boost pins instead.
+It follows Elasticsearch's guides for products: words by a `match` with automatic fuzziness over one copied field, exact
+numbers by a `term`, filters in both parts, a `similarity` below which neighbours are dropped, `collapse` for variants
+and named queries that say what matched. Fusion by ranks and the `pinned` query need a licence or a module that the
+builds for tests lack: a `constant_score` with a large boost pins instead.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from benchmarks.peers.process import start_elasticsearch
 
 INDEX = "complaints"
 NEIGHBOURS, CANDIDATES = 100, 200
-"""`k` and `num_candidates`: one for all pages, as the pages of one search need."""
+"""`k` and `num_candidates`: the same for all pages, so that the pages of one search agree."""
 _PINNED = 1e6
 _KEYWORDS = ("kind", "brand", "sku", "colour", "size", "group")
 _WORDS, _MEANING = "words", "meaning"
 
 
 class ElasticsearchEngine:
-    """An index of a running cluster, removed in the end."""
+    """An index of a running cluster, which is removed at the end."""
 
     name = "Elasticsearch"
     lacks: Mapping[str, str] = MappingProxyType(
@@ -35,8 +35,8 @@ class ElasticsearchEngine:
     )
 
     def __init__(self, url: str) -> None:
-        """`url` is that of a node without security, such as http://127.0.0.1:9200; empty starts the one of the tests,
-        which only a checkout has. Raises StoreError where it cannot."""
+        """`url` is that of a node without security, such as http://127.0.0.1:9200; empty starts the node of the tests,
+        which only a checkout has. Raises StoreError if that fails."""
         self._server = None if url else start_elasticsearch()
         self._url = url.rstrip("/") if self._server is None else str(self._server.url)
         self._pins: dict[str, str] = {}
@@ -44,7 +44,7 @@ class ElasticsearchEngine:
         self.version = str(next(iter(nodes.values()))["version"])
 
     def index(self, listings: Sequence[Listing], vectors: Sequence[Sequence[float]]) -> None:
-        """One shard, as Elasticsearch's default; the vectors in its default int8 graph."""
+        """Uses one shard, Elasticsearch's default; vectors are in its default int8 graph."""
         self._call("DELETE", f"/{INDEX}?ignore_unavailable=true")
         text = {"type": "text", "copy_to": "text"}
         fields: dict[str, Any] = {name: {"type": "keyword"} for name in _KEYWORDS}
@@ -57,7 +57,7 @@ class ElasticsearchEngine:
         self._call("POST", f"/{INDEX}/_bulk?refresh=true", lines)
 
     def search(self, search: Search) -> Answer:
-        """One request: the union of what words and vectors find, scored by the sum."""
+        """One request: the union of the matches of words and vectors, scored by the sum."""
         body = _body(search, self._pins.get(search.text, ""))
         found = self._call("POST", f"/{INDEX}/_search", body)
         hits, counts = found["hits"]["hits"], found.get("aggregations", {})
@@ -70,16 +70,16 @@ class ElasticsearchEngine:
         )
 
     def upsert(self, listing: Listing, vector: Sequence[float]) -> None:
-        """Waits for a refresh, as its guide recommends where a change must be seen."""
+        """Waits for a refresh, as its guide recommends for changes that must be visible."""
         self._call("PUT", f"/{INDEX}/_doc/{listing.id}?refresh=wait_for", _document(listing, vector))
 
     def delete(self, ids: Sequence[str]) -> None:
-        """As `upsert` waits."""
+        """Waits for a refresh, like `upsert`."""
         for each in ids:
             self._call("DELETE", f"/{INDEX}/_doc/{each}?refresh=wait_for")
 
     def pin(self, text: str, product: str) -> None:
-        """Kept here, as an application keeps its rules."""
+        """Stored here, as an application stores its rules."""
         self._pins = {text: product} if product else {}
 
     def break_encoder(self, broken: bool) -> None:
@@ -87,7 +87,7 @@ class ElasticsearchEngine:
         raise NotImplementedError(f"encoder broken: {broken}")
 
     def close(self) -> None:
-        """Removes the index, and ends a node that it started."""
+        """Removes the index, and stops a node that it started."""
         self._call("DELETE", f"/{INDEX}?ignore_unavailable=true")
         if self._server is not None:
             self._server.stop()
@@ -106,7 +106,7 @@ class ElasticsearchEngine:
 
 
 def _document(listing: Listing, vector: Sequence[float]) -> Mapping[str, object]:
-    # A product without a group is a group of its own: collapse puts those without a value together.
+    # A product without a group becomes a separate group, since collapse would group all of those.
     keywords = {name: getattr(listing, name) for name in _KEYWORDS} | {"group": listing.group or listing.id}
     fields = {"title": listing.title, "description": listing.description, "price": listing.price}
     return fields | {name: value for name, value in keywords.items() if value} | {"vector": vector}

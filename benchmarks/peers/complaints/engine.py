@@ -1,4 +1,4 @@
-"""The interface of a search engine that the complaint suite tests, and the values that pass it."""
+"""The interface of a search engine under the complaint suite, and its values."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 MEANING_FLOOR = 0.26
-"""The cosine below which an engine that takes a threshold lets a product go, as a store would set it by hand: just
-above the products nearest to the senseless queries of the suite, with the encoder all-MiniLM-L6-v2."""
+"""The cosine below which an engine with a threshold drops a product, as a store would set it by hand: just above the
+products nearest to the senseless queries of the suite, with the encoder all-MiniLM-L6-v2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A product of the suite's catalog. `group` names the product that it is a variant of."""
+    """A product of the suite's catalog. `group` names the product of which it is a variant."""
 
     id: str
     title: str
@@ -24,19 +24,19 @@ class Listing:
     sku: str
     description: str = ""
     colour: str = ""
-    """Empty for a product that has none: then the field is missing, not empty."""
+    """Empty for a product without a colour; the field is then missing."""
     size: str = ""
     group: str = ""
 
     @property
     def text(self) -> str:
-        """What is encoded, and searched for words where an engine has one searchable text."""
+        """The encoded text, in which an engine with one searchable text also searches words."""
         return f"{self.title}. {self.description}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a filter; a search's conditions must all hold."""
+    """One condition of a filter; all conditions of a search must hold."""
 
     field: str
     operator: str
@@ -44,7 +44,7 @@ class Condition:
     value: str | float
 
     def holds(self, listing: Listing) -> bool:
-        """Whether a listing passes: one without the field passes != alone."""
+        """Whether a listing passes; without the field, it passes only !=."""
         value = getattr(listing, self.field)
         if self.operator in {"=", "!="}:
             return bool((value == self.value) == (self.operator == "="))
@@ -53,40 +53,40 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One request. `vector` is the text's, of unit length, for engines that take one; empty without a text."""
+    """One request. `vector` is the text's, of unit length, for engines that need one; empty without a text."""
 
     text: str
     vector: tuple[float, ...] = ()
     conditions: tuple[Condition, ...] = ()
     facets: tuple[str, ...] = ()
     sort: str = ""
-    """A field, ascending."""
+    """A field to sort by, ascending."""
     page: int = 1
     size: int = 10
     grouped: bool = False
-    """One hit for each group."""
+    """Whether to return one hit per group."""
     highlight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A page. What an engine does not offer stays empty; cases `require` it first."""
+    """A page. Values that an engine does not offer stay empty; cases `require` them first."""
 
     ids: tuple[str, ...]
     total: int = -1
     facets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     sides: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """For each hit what found it: words, meaning or both."""
+    """What found each hit: words, meaning or both."""
     highlights: Mapping[str, str] = field(default_factory=dict)
     degraded: bool = False
 
 
 class NotOfferedError(Exception):
-    """The engine has no such feature; the message says what it has instead."""
+    """The engine does not have the feature; the message says what it has instead."""
 
 
 class ComplaintError(Exception):
-    """The complaint holds for the engine; the message has what was observed."""
+    """The complaint applies to the engine; the message has the observation."""
 
 
 class Engine(Protocol):
@@ -100,25 +100,25 @@ class Engine(Protocol):
         """The reason for each of FEATURES that it does not offer."""
 
     def index(self, listings: Sequence[Listing], vectors: Sequence[Sequence[float]]) -> None:
-        """Makes an index of these alone."""
+        """Makes an index of only these."""
 
     def search(self, search: Search) -> Answer:
         """Answers one request."""
 
     def upsert(self, listing: Listing, vector: Sequence[float]) -> None:
-        """Adds or replaces a product; the next search finds it as it is."""
+        """Adds or replaces a product; the next search finds its new state."""
 
     def delete(self, ids: Sequence[str]) -> None:
         """Removes products."""
 
     def pin(self, text: str, product: str) -> None:
-        """Puts a product first for a query; an empty product ends it."""
+        """Puts a product first for a query; an empty product removes the pin."""
 
     def break_encoder(self, broken: bool) -> None:
-        """Lets the engine's encoder fail, or work again."""
+        """Makes the engine's encoder fail, or work again."""
 
     def close(self) -> None:
-        """Frees what the engine holds."""
+        """Releases the engine's resources."""
 
 
 FEATURES = ("total", "facets", "sort", "group", "highlight", "pin", "sides", "encoder")
@@ -126,20 +126,20 @@ FEATURES = ("total", "facets", "sort", "group", "highlight", "pin", "sides", "en
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """An engine with the suite's catalog in it, as cases use it."""
+    """An engine with the suite's catalog, for cases."""
 
     engine: Engine
     listings: Mapping[str, Listing]
     encode: Encode
 
     def require(self, *features: str) -> None:
-        """Raises NotOfferedError where the engine lacks one of these features."""
+        """Raises NotOfferedError if the engine lacks one of these features."""
         for feature in features:
             if reason := self.engine.lacks.get(feature):
                 raise NotOfferedError(reason)
 
     def search(self, text: str, *conditions: Condition, **options: object) -> Answer:
-        """Searches; `options` are the fields of a Search, and what they need is required."""
+        """Searches; `options` are the fields of a Search, and the features that they need are required."""
         needs = {"facets": "facets", "sort": "sort", "grouped": "group", "highlight": "highlight"}
         self.require(*(feature for option, feature in needs.items() if options.get(option)))
         vector = tuple(self.encode([text])[0]) if text else ()
@@ -152,7 +152,7 @@ class Shop:
 
     @contextmanager
     def added(self, *listings: Listing) -> Iterator[None]:
-        """Some more products, as live changes; they are removed in the end."""
+        """Adds some products as live changes, and removes them at the end."""
         try:
             for each in listings:
                 self.change(each)
@@ -166,7 +166,7 @@ class Shop:
 
     @contextmanager
     def pinned(self, text: str, product: str) -> Iterator[None]:
-        """A product put first for a query, until the end."""
+        """Puts a product first for a query, until the end of the context."""
         self.require("pin")
         self.engine.pin(text, product)
         try:

@@ -1,8 +1,8 @@
-"""LanceDB under the complaint suite: its hybrid search with reciprocal rank fusion, run in its own environment.
+"""LanceDB under the complaint suite: its hybrid search with reciprocal rank fusion, run in a separate environment.
 
-As its guides recommend: a full-text index on the searched column, scalar indexes on filtered ones, hybrid queries with
-the filter before the search, `distance_range` against far neighbours, `limit` and `offset` for pages. Fuzzy words find
-no more of the suite's misspellings than vectors do, and hide product numbers, so words are matched as they are.
+It follows LanceDB's guides: a full-text index on the searched column, scalar indexes on filtered ones, hybrid queries
+with the filter before the search, `distance_range` against distant neighbours, `limit` and `offset` for pages. Fuzzy
+words find no more of the suite's misspellings than vectors do, and hide product numbers, so words must match exactly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LanceComplaints(ComplaintAdapter):
     )
 
     def fill(self, listings: Sequence[Listing], vectors: Sequence[Sequence[float]]) -> None:
-        """Writes the table and its indexes. A table of this size is scanned for vectors, as its guides say."""
+        """Writes the table and its indexes. Vectors of a table of this size are scanned, as its guides say."""
         rows = [_row(listing, vector) for listing, vector in zip(listings, vectors, strict=True)]
         self._table = lancedb.connect(str(self.catalog.folder)).create_table("products", rows, mode="overwrite")
         self._table.create_index("text", config=FTS(language="English", stem=True, remove_stop_words=True))
@@ -45,7 +45,7 @@ class LanceComplaints(ComplaintAdapter):
             self._table.create_scalar_index(column)
 
     def answer(self, search: Search) -> Answer:
-        """A hybrid query, or a scan where there is no text."""
+        """A hybrid query, or a scan if there is no text."""
         offset, where = (search.page - 1) * search.size, " AND ".join(map(_expression, search.conditions))
         if not search.text:
             scan = self._table.search().limit(search.size).offset(offset)
@@ -60,12 +60,12 @@ class LanceComplaints(ComplaintAdapter):
         return Answer(tuple(row["id"] for row in rows), sides={row["id"]: _sides(row) for row in rows})
 
     def put(self, listing: Listing, vector: Sequence[float]) -> None:
-        """A merge by id. Rows that no index has yet are scanned by every search."""
+        """A merge by id. Every search scans rows that no index has yet."""
         merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.execute([_row(listing, vector)])
 
     def remove(self, ids: Sequence[str]) -> None:
-        """By a filter."""
+        """Deletes by a filter."""
         self._table.delete(f"id IN ({', '.join(map(_quoted, ids))})")
 
 

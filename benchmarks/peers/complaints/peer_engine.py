@@ -1,4 +1,4 @@
-"""Engines under the complaint suite that run in an environment of their own, by the protocol of the peers."""
+"""Engines under the complaint suite that run in a separate environment, with the protocol of the peers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LOG_HINT = "; see "
 
 
 class PeerEngine:
-    """The process of a peer, which ends with `close`."""
+    """A peer's process, which `close` ends."""
 
     def __init__(self, name: str, cache: Path) -> None:
-        """Starts it; `cache` keeps its environment. Raises StoreError where that cannot be made."""
+        """Starts it; `cache` stores its environment. Raises StoreError if that cannot be made."""
         self.name = name
         self._folder = TemporaryDirectory(prefix="complaints-")
         folder = Path(self._folder.name)
@@ -40,7 +40,7 @@ class PeerEngine:
         self.lacks: Mapping[str, str] = self._call("missing_features")
 
     def index(self, listings: Sequence[Listing], vectors: Sequence[Sequence[float]]) -> None:
-        """Makes an index of these alone."""
+        """Makes an index of only these."""
         self._call("index", listings=[asdict(each) for each in listings], vectors=vectors)
 
     def search(self, search: Search) -> Answer:
@@ -76,22 +76,22 @@ class PeerEngine:
 
 
 class ComplaintAdapter(Adapter):
-    """A peer within its process, called by a `PeerEngine`."""
+    """A peer in its process, called by a `PeerEngine`."""
 
     lacks: Mapping[str, str]
-    """As those of `benchmarks.peers.complaints.engine.Engine`."""
+    """See `benchmarks.peers.complaints.engine.Engine`."""
 
     def read_inputs(self) -> None:
-        """Listings come later, by `index`."""
+        """Does nothing: listings come later, by `index`."""
 
     def build(self) -> None:
-        """Likewise."""
+        """Does nothing: listings come later, by `index`."""
 
     def open(self) -> None:
-        """Likewise."""
+        """Does nothing: listings come later, by `index`."""
 
     def search(self, mode: str, query: str, prices: PriceRange | None, k: int) -> list[str]:
-        """Belongs to the other benchmark; here searches are whole requests."""
+        """Belongs to the other benchmark; here, searches are whole requests."""
         raise NotImplementedError
 
     def missing_features(self) -> dict[str, str]:
@@ -99,7 +99,7 @@ class ComplaintAdapter(Adapter):
         return dict(self.lacks)
 
     def index(self, listings: list[dict[str, Any]], vectors: list[list[float]]) -> None:
-        """Makes an index of these alone."""
+        """Makes an index of only these."""
         self.fill(msgspec.convert(listings, list[Listing]), vectors)
 
     def find(self, search: dict[str, Any]) -> Answer:
@@ -112,7 +112,7 @@ class ComplaintAdapter(Adapter):
 
     @abstractmethod
     def fill(self, listings: Sequence[Listing], vectors: Sequence[Sequence[float]]) -> None:
-        """Makes an index of these alone."""
+        """Makes an index of only these."""
 
     @abstractmethod
     def answer(self, search: Search) -> Answer:

@@ -1,7 +1,7 @@
-"""Qdrant under the complaint suite: its engine as a library, qdrant-edge-py, run in its own environment.
+"""Qdrant under the complaint suite: its engine as a library, qdrant-edge-py, run in a separate environment.
 
-As its guides recommend: a dense and a BM25 sparse vector for each point, both prefetched under the filter and fused by
-reciprocal ranks, a `score_threshold` on the dense side, payload indexes on filtered fields.
+It follows Qdrant's guides: a dense and a BM25 sparse vector for each point, both prefetched under the filter and fused
+by reciprocal ranks, a `score_threshold` on the dense side, payload indexes on filtered fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peers.complaints.engine import MEANING_FLOOR, Answer, Condition,
 from benchmarks.peers.complaints.peer_engine import ComplaintAdapter
 
 _CANDIDATES = 100
-"""Points that each prefetch gives to the fusion, on every page."""
+"""The points that each prefetch passes to the fusion, on every page."""
 _RRF = 2
 """Qdrant's default of k in 1 / (k + rank)."""
 
@@ -58,7 +58,7 @@ class QdrantComplaints(ComplaintAdapter):
         self._shard.optimize()
 
     def answer(self, search: Search) -> Answer:
-        """A fused query, one ordered by a field, or a scroll where there is no text."""
+        """A fused query, a query ordered by a field, or a scroll if there is no text."""
         offset, allowed = (search.page - 1) * search.size, _filter(search.conditions)
         if not search.text:
             request = qdrant.ScrollRequest(limit=offset + search.size, filter=allowed, with_payload=["id"])
@@ -75,11 +75,11 @@ class QdrantComplaints(ComplaintAdapter):
         return Answer(tuple(each.payload["id"] for each in self._shard.query(query)))
 
     def put(self, listing: Listing, vector: Sequence[float]) -> None:
-        """One point."""
+        """Writes one point."""
         self._shard.update(UpdateOperation.upsert_points([self._point(listing, vector)]))
 
     def remove(self, ids: Sequence[str]) -> None:
-        """By ids."""
+        """Deletes by id."""
         self._shard.update(UpdateOperation.delete_points(list(map(_number, ids))))
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class QdrantComplaints(ComplaintAdapter):
 
 
 def _number(product: str) -> str:
-    """Points are numbered by integers or UUIDs."""
+    """A point's id, since points are numbered by integers or UUIDs."""
     return str(uuid5(NAMESPACE_URL, product))
 
 

@@ -28,12 +28,12 @@ from service.engine.snapshot import Connection, open_snapshot
 from service.settings import Settings
 
 _FIELDS = {"kind": "category", "colour": "attributes.colour", "size": "attributes.size"}
-"""Fields of listings that products name otherwise."""
+"""Fields of listings that have other names in products."""
 _PIN = "complaint"
 
 
 class ShelfwiseEngine:
-    """Shelfwise, embedded, with the encoder that its index is built with."""
+    """Shelfwise, embedded, with the encoder with which its index is built."""
 
     name = "Shelfwise"
     version = version("shelfwise")
@@ -59,7 +59,7 @@ class ShelfwiseEngine:
         self.open(build_index(self._folder, listings, self._cache))
 
     def open(self, index: Path) -> None:
-        """Opens an index that `build_index` made, to search and to change it."""
+        """Opens an index of `build_index` for searches and changes."""
         self._engine = self._open.enter_context(SearchEngine.open(index, settings=_SETTINGS))
 
     def search(self, search: Search) -> Answer:
@@ -84,7 +84,7 @@ class ShelfwiseEngine:
         )
 
     def _highlights(self, page: Page, text: str) -> Mapping[str, str]:
-        """The titles with the words that matched, as the HTTP API gives them."""
+        """The titles with the words that matched, as returned by the HTTP API."""
         snapshot = self._serving.snapshot
         fields = HighlightedFields.of(["title"], snapshot.catalog)
         matcher = Matcher(snapshot.analyzer, page.suggestion if page.corrected else text)
@@ -92,21 +92,21 @@ class ShelfwiseEngine:
         return {each: text.replace("mark>", "em>") for each, text in marked.items()}
 
     def upsert(self, listing: Listing, vector: Sequence[float]) -> None:
-        """A live change."""
+        """Makes a live change."""
         del vector
         self._serving.upsert([_product(listing)])
 
     def delete(self, ids: Sequence[str]) -> None:
-        """A live change."""
+        """Makes a live change."""
         self._serving.delete(ids)
 
     def pin(self, text: str, product: str) -> None:
-        """A merchandising rule."""
+        """Adds a merchandising rule."""
         rules = [Rule(_PIN, (Pin((product,)),), When(text, Match.EXACT))] if product else []
         self._serving.rules.put(rules, gone=[] if product else [_PIN])
 
     def break_encoder(self, broken: bool) -> None:
-        """Opens the index once more with an encoder that fails at every query."""
+        """Opens the index again with an encoder that fails at every query."""
         if not broken:
             self._broken = None
             return
@@ -123,7 +123,7 @@ class ShelfwiseEngine:
 
 
 def build_index(folder: Path, listings: Sequence[Listing], cache: Path) -> Path:
-    """Builds the index of some listings, which it encodes itself, and returns its directory."""
+    """Builds the index of some listings, encoding them, and returns its directory."""
     feed, index = folder / "products.jsonl", folder / "index"
     feed.write_bytes(b"".join(product_to_json(_product(each)) + b"\n" for each in listings))
     rebuild(index, RebuildOptions((str(feed),), cache, encoder=DEFAULT_MODEL, workers=1))
@@ -134,7 +134,7 @@ _SETTINGS = Settings(backend="embedded")
 
 
 class _FailingEncoder:
-    """An encoder whose device is gone."""
+    """An encoder whose device is lost."""
 
     def __init__(self, real: Encoder) -> None:
         self.identity, self.dimension = real.identity, real.dimension
@@ -167,7 +167,7 @@ def _expression(condition: Condition) -> str:
 
 
 def _sides(hit: Hit) -> Sequence[str]:
-    """What a hit's stage scores say: words count where BM25 gave it a score, meaning where its rank has a place."""
+    """What found a hit, by its stage scores: words if it has a BM25 score, meaning if it has a dense rank."""
     words, meaning = hit.stages.get("bm25"), hit.stages.get("dense")
     return [
         *(["words"] if words and words.score > 0 else []),

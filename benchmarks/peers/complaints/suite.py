@@ -1,4 +1,4 @@
-"""The complaint suite: what users of search programs complain of in public trackers, as cases."""
+"""The complaint suite: complaints of users of search programs in public trackers, as cases."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from retrieval.errors import SettingError
 from retrieval.progress import NullProgress, Progress
 
 THEMES = ("facets", "pages", "filters", "ranking", "matching", "changes")
-"""The modules of cases, in the order in which they run: what changes the catalog comes last."""
+"""The modules of cases, in order of execution: those that change the catalog come last."""
 ENGINES = ("Shelfwise", "Elasticsearch", "LanceDB", "Qdrant")
 PASS, FAIL, NOT_OFFERED = "pass", "fail", "not offered"
 _LONGEST = 300
-"""Characters of an engine's own error."""
+"""The most characters of an engine's own error."""
 _THREAD = re.compile(r"\(([\w.-]+/[\w.-]+#\d+)\)\.$")
 
 Case = Callable[[Shop], None]
@@ -31,7 +31,7 @@ Case = Callable[[Shop], None]
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A case: what is asked of an engine, and the thread in which a user missed it."""
+    """A case: a requirement on an engine, and the thread in which a user missed it."""
 
     theme: str
     name: str
@@ -42,7 +42,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class CaseOutcome:
-    """What a case found for one engine; `observed` is empty for a pass, else what was seen or is missing."""
+    """The result of a case for one engine; `observed` is empty for a pass, else what was observed or is missing."""
 
     engine: str
     result: str
@@ -63,20 +63,20 @@ class ComplaintResult:
 
 @dataclass(frozen=True, slots=True)
 class ComplaintReport:
-    """All cases over all engines, which are named with their versions."""
+    """All cases over all engines, which are listed with their versions."""
 
     products: int
     engines: tuple[tuple[str, str], ...]
     results: tuple[ComplaintResult, ...]
 
     def counts(self, engine: str) -> tuple[int, int, int]:
-        """How many cases an engine passes, fails and does not offer."""
+        """The number of cases that an engine passes, fails and does not offer."""
         found = [each.result for case in self.results for each in case.outcomes if each.engine == engine]
         return found.count(PASS), found.count(FAIL), found.count(NOT_OFFERED)
 
 
 def complaints() -> list[Complaint]:
-    """All cases: the public functions of the themes' modules, in their order there."""
+    """All cases: the public functions of the themes' modules, in their order."""
     return [each for theme in THEMES for each in _cases(theme)]
 
 
@@ -128,19 +128,19 @@ def run_case(case: Case, shop: Shop) -> CaseOutcome:
 
 @contextmanager
 def opened_engines(names: Sequence[str], cache: Path, elasticsearch: str = "") -> Iterator[list[Engine]]:
-    """The engines of these names; they end with the context.
+    """The engines of these names; they are closed with the context.
 
-    `cache` keeps environments and models, `elasticsearch` is the address of a node; empty starts one. Raises
+    `cache` stores environments and models; `elasticsearch` is the address of a node, empty starts one. Raises
     SettingError for an unknown name, StoreError for an engine that cannot be started.
     """
     if unknown := [name for name in names if name not in ENGINES]:
-        raise SettingError(f"{unknown[0]!r} is no engine of the suite; it can be {', '.join(ENGINES)}")
+        raise SettingError(f"{unknown[0]!r} is not an engine of the suite; it can be {', '.join(ENGINES)}")
     with ExitStack() as opened:
         yield [opened.enter_context(closing(_opened(name, cache, elasticsearch))) for name in names]
 
 
 def _opened(name: str, cache: Path, elasticsearch: str) -> Engine:
-    """An engine by its name; what it needs is imported for it alone."""
+    """An engine by name; its dependencies are imported only for it."""
     if name in {"LanceDB", "Qdrant"}:
         return cast(Engine, import_module(f"{__package__}.peer_engine").PeerEngine(name, cache))
     module = import_module(f"{__package__}.{name.lower()}_engine")
@@ -150,7 +150,7 @@ def _opened(name: str, cache: Path, elasticsearch: str) -> Engine:
 
 
 def shared_encoder(cache: Path) -> Encode:
-    """The encoder of all engines; a text is encoded once."""
+    """The encoder of all engines; it encodes each text once."""
     encoder = open_encoder(DEFAULT_MODEL, cache=cache)
     known: dict[str, list[float]] = {}
 

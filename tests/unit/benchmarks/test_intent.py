@@ -34,7 +34,7 @@ def cases(folder: Path, *lines: str) -> Path:
         (["drill\tdrill\tbit\t"], "line 2: expected query, good, accessory, filter, part"),
         (["", "drill\t\tbit\t\tchoose"], "line 3: expected"),
         (["drill\t(\tbit\t\tchoose"], "line 2: not a regular expression"),
-        (["drill\tdrill\tbit\t\ttest"], "line 2: the part is 'test', it must be choose or report"),
+        (["drill\tdrill\tbit\t\ttest"], "line 2: the part is 'test', but must be choose or report"),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, lines: list[str], problem: str) -> None:

@@ -198,7 +198,7 @@ class TestWriteRun:
         assert (change.higher, change.lower, change.ndcg.queries) == (1, 0, 3)
         for text in ("nothing of a run", "4 Q0 a 1 100 x", "x Q0 a 1 100 x"):
             (tmp_path / "bad.txt").write_text(f"{text}\n")
-            with pytest.raises(SettingError, match=r"bad\.txt: is no run of these 3 queries"):
+            with pytest.raises(SettingError, match=r"bad\.txt: is not a run of these 3 queries"):
                 read_run(tmp_path / "bad.txt", judgments)
 
     def test_unwritable_path_is_named(self, tmp_path: Path) -> None:

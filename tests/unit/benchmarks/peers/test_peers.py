@@ -93,7 +93,7 @@ def test_an_operation_that_a_peer_lacks_is_not_offered(catalog: Catalog, tmp_pat
 
 def test_a_search_before_a_build_is_an_error(tmp_path: Path) -> None:
     peer = PeerProcess(TANTIVY, tmp_path, 1, tmp_path / "log")
-    with pytest.raises(StoreError, match="build or open comes first"):
+    with pytest.raises(StoreError, match="build or open must be called first"):
         peer.search("words", "drill", 1).result()
     peer.close()
 
@@ -220,7 +220,7 @@ def test_older_reports_are_compared_with_intervals(report: tuple[PeersOptions, P
     with pytest.raises(SettingError, match="another catalog"):
         list(changes(found, other))
     path.write_text("{}")
-    with pytest.raises(SettingError, match="is no report of `bench peers`"):
+    with pytest.raises(SettingError, match="is not a report of `bench peers`"):
         read_report(path)
 
 

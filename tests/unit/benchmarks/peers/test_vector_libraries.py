@@ -60,5 +60,5 @@ def test_libraries_that_are_ahead_come_first(capsys: pytest.CaptureFixture[str])
 
 def test_an_unknown_library_is_refused(demo_index: Path, tmp_path: Path) -> None:
     assert choose_libraries("usearch, hnswlib") == [SERVED, "usearch", "hnswlib"]
-    with pytest.raises(SettingError, match="--libraries: 'annoy' is none; it can be FAISS as served, hnswlib, "):
+    with pytest.raises(SettingError, match="--libraries: 'annoy' is not a library; it can be FAISS as served, "):
         commands.run("bench", "vectors", demo_index, "--out", tmp_path, "--libraries", "annoy")

@@ -11,5 +11,5 @@ from benchmarks.studies.events import measure_event_writes
 
 def test_killed_writer_ends_the_measurement(tmp_path: Path) -> None:
     (tmp_path / "processes").touch()
-    with pytest.raises(AssertionError, match="a writer has not started"):
+    with pytest.raises(AssertionError, match="a writer did not start"):
         measure_event_writes(tmp_path, writers=2, events=1)

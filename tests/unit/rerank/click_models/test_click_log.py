@@ -107,7 +107,7 @@ class TestRefusals:
         ("pairs", "clicks", "count", "message"),
         [
             ([[0, 1]], [[False]], 2, "both"),
-            ([[0, 2]], [[False, False]], 2, "holds number 2"),
+            ([[0, 2]], [[False, False]], 2, "has number 2"),
             ([[0, -1]], [[False, True]], 2, "where nothing was shown"),
         ],
     )
