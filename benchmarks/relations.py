@@ -1,4 +1,4 @@
-"""How well `RelationCatalog.alikeness` separates complements and substitutes: AUC over pairs of products.
+"""Separation of complements and substitutes by `RelationCatalog.alikeness`: AUC over pairs of products.
 
     python -m benchmarks.relations demo-store/index --truth demo-store/truth.json
     python -m benchmarks.relations amazon-index --lines valid.jsonl.gz --lines test.jsonl.gz

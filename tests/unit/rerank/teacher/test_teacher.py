@@ -141,7 +141,7 @@ def test_a_classifier_is_refused(tmp_path: Path, outputs: int) -> None:
 def test_an_encoder_is_refused(copy: Path, tmp_path: Path) -> None:
     changed_config(copy, architectures=["BertModel"])
     (copy / "modules.json").write_text("[]")
-    with pytest.raises(EncoderUnavailableError, match=r"names BertModel.*looks like an encoder.*name a cross-encoder"):
+    with pytest.raises(EncoderUnavailableError, match=r"names BertModel.*looks like an encoder.*use a cross-encoder"):
         open_teacher(str(copy), "torch", tmp_path)
 
 
