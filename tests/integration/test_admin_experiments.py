@@ -56,7 +56,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         visit.page.get_by_text("There are no experiments yet.").wait_for()
         visit.page.get_by_role("button", name="New experiment").click()
         visit.page.get_by_label("Id", exact=True).fill("order")
-        visit.page.get_by_label("A lot for").select_option("session")
+        visit.page.get_by_label("Assign by").select_option("session")
         visit.page.get_by_label("Share of all shoppers").fill("0.5")
         second = visit.page.get_by_role("group", name="Variant 2")
         second.get_by_label("Name").fill("merged")
@@ -71,7 +71,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         (stored,) = store.read().documents
         variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
         assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
-        for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"):
+        for each in ("split by session of 50.0%", "now: unchanged", "merged: ranker off"):
             expect(row(visit, "order")).to_contain_text(each)
         visit.page.get_by_role("button", name="Copy order").click()
         visit.page.get_by_label("Id", exact=True).fill("order-2")

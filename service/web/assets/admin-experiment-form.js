@@ -23,7 +23,7 @@ function formOf(values, rankers) {
     id: field("Id", { value: values.id, required: true, maxlength: 32, readonly: Boolean(values.id) }),
     name: field("Name", { value: values.name, maxlength: 200 }),
     mode: field("How", { value: values.mode || "split" }, MODES),
-    unit: field("A lot for", { value: values.unit || "shopper" }, UNITS),
+    unit: field("Assign by", { value: values.unit || "shopper" }, UNITS),
     share: numeric("Share of all shoppers", values.share, { placeholder: 1, max: 1 }),
     starts: momentField("From", values.starts),
     ends: momentField("Until", values.ends),

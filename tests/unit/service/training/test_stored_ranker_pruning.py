@@ -94,7 +94,7 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
         f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
     )
     assert f"agreement {agreed:.4f}" in result
-    assert "ranker-0002 is rejected" in result
+    assert "ranker-0002 was not published" in result
     with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: a model derived from it may not serve"):
         run(root, "ranker-0002", "--precision", "fp32", "--publish")
 
