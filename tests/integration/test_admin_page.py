@@ -224,7 +224,7 @@ def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: S
         tents = store.search("zorbling", correct=False).total
         assert tents >= store.search("tent", filters="category = Outdoor", size=0).total > 0
         visit.page.get_by_role("button", name="Remove zorbling, tent").click()
-        visit.page.get_by_text("There are none yet").wait_for()
+        visit.page.get_by_text("There are no synonyms yet").wait_for()
 
 
 def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -237,7 +237,7 @@ def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: 
         page.goto("/admin#answers")
         page.get_by_role("cell", name=product.title).wait_for()
         page.get_by_role("button", name="Answer is it vegan?").click()
-        expect(page.get_by_label("Products, by id")).to_have_value(product.id)
+        expect(page.get_by_label("Product ids")).to_have_value(product.id)
         page.get_by_label("Answer", exact=True).fill(" ")
         page.get_by_role("button", name="Save").click()
         page.get_by_role("alert").filter(has_text="is empty").wait_for()

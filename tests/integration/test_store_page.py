@@ -560,7 +560,7 @@ def test_privacy_signal_suppresses_the_consent_banner(browser: Browser, address:
         visit.page.locator(".product h1").wait_for()
         expect(visit.page.locator("#consent")).to_have_count(0)
         visit.page.get_by_role("button", name="Privacy choices").click()
-        visit.page.get_by_text("Your browser asks for privacy").wait_for()
+        visit.page.get_by_text("Your browser requests privacy").wait_for()
         assert visit.bodies("/v1/events") == []
 
 
