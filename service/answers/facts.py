@@ -21,6 +21,7 @@ from service.answers.questions import (
     content_terms,
     quantities_in,
     split_words,
+    with_same,
 )
 from service.curation.relevance import without_fields
 
@@ -419,7 +420,7 @@ def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:
             and frozenset(content_terms(label)) | concept_terms(label) >= fact.field.terms
         ):
             values = frozenset(word_term(word) for word in split_words(fold(rest)))
-            if values and not values & fact.value_terms and fact.shown.casefold() not in rest.casefold():
+            if values and not with_same(values) & fact.value_terms and fact.shown.casefold() not in rest.casefold():
                 found.append(sentence)
         elif own and not _agrees(own, sentence):
             found.append(sentence)

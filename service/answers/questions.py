@@ -393,6 +393,11 @@ _GENDERS = ("男", "女")
 def _value_terms(text: str) -> frozenset[str]:
     terms = frozenset(content_terms(text.removeprefix("meant ").removeprefix("for ")))
     terms |= {f"{each}款" for each in _GENDERS if each in text}
+    return with_same(terms)
+
+
+def with_same(terms: frozenset[str]) -> frozenset[str]:
+    """The stems of values and of those that say the same: "grey" and 灰色 are "gray"."""
     return terms.union(*(_read_concepts().same.get(term, ()) for term in terms))
 
 

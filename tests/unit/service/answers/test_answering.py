@@ -173,6 +173,9 @@ def test_colours_are_the_same_in_both_languages_and_spellings(live: SearchEngine
         ("is it for women?", "any", True),
     ):
         assert live.answer(text, product).holds is holds, text
+    live.upsert([Product("both", "Kettle", description="颜色：黑色。", attributes={"color": "Black"})])
+    found = live.answer("what color is it?", "both")
+    assert (len(found.quotes), found.disagree) == (1, False)
 
 
 def test_prices_are_compared_in_their_currency(live: SearchEngine) -> None:
