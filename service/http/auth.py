@@ -164,13 +164,20 @@ class KeyFile:
         with self._lock():
             self._write({**_read(self.path), key.id: key})
 
-    def withdraw(self, identity: str) -> StoredKey:
-        """Withdraws a key and all keys signed by it; raises SettingError for an unknown id."""
+    def withdraw(self, identity: str, *, keeps_admin: bool = False) -> StoredKey:
+        """Withdraws a key and all keys signed by it; raises SettingError for an unknown id, and with `keeps_admin`
+        RequestError (409) for the last key with the scope admin, without which nobody could create another one over
+        HTTP."""
         with self._lock():
             known = _read(self.path)
             if identity not in known or known[identity].withdrawn:
                 raise SettingError(f"there is no key {identity}; shelfwise keys list shows all keys")
-            removed = known[identity]
+            removed = known.pop(identity)
+            if keeps_admin and not any(_administers(each) for each in known.values()):
+                # FastAPI, which the commands for keys do without.
+                from service.http.errors import RequestError
+
+                raise RequestError(409, "this is the last key with the scope admin; create another one first")
             known[identity] = msgspec.structs.replace(removed, withdrawn=datetime.now(UTC))
             for each in sorted((key for key in known.values() if key.withdrawn), key=_withdrawn)[:-_MOST_WITHDRAWN]:
                 del known[each.id]
@@ -205,6 +212,11 @@ class KeyFile:
 
 def _withdrawn(key: StoredKey) -> datetime:
     return key.withdrawn or key.created
+
+
+def _administers(key: StoredKey) -> bool:
+    is_valid = not key.withdrawn and not key.is_expired(datetime.now(UTC))
+    return is_valid and Scope.ADMIN in key.scopes and not key.filters and not key.indexes
 
 
 def _read(path: Path) -> dict[str, StoredKey]:

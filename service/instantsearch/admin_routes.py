@@ -253,7 +253,8 @@ def change_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload, k
 @router.delete("/keys/{key}", summary="Withdraw a key")
 def delete_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
     """Takes effect within a second, also for keys narrowed from it."""
-    indexes.shared.keys.withdraw(find_key(indexes.shared.keys, key, datetime.now(UTC)).id)
+    identity = find_key(indexes.shared.keys, key, datetime.now(UTC)).id
+    indexes.shared.keys.withdraw(identity, keeps_admin=True)
     return KeyResult(deleted=now_text())
 
 

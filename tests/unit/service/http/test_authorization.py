@@ -20,6 +20,7 @@ from retrieval.records import Product
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
+from service.http.errors import RequestError
 from service.settings import ServiceSettings
 from tests.services import local_client, made
 
@@ -125,6 +126,22 @@ def test_changed_key_file_is_reloaded(keys: KeyFile) -> None:
     assert running.permit(key, datetime.now(UTC)) is None
     with pytest.raises(SettingError, match="there is no key"):
         keys.withdraw("nosuch")
+
+
+def test_concurrent_withdrawals_leave_a_key_with_the_scope_admin(keys: KeyFile) -> None:
+    """Each of two requests saw the key that the other one withdrew, and nobody could administer the service."""
+    for _ in range(4):
+        made(keys, Scope.ADMIN)
+
+    def withdraw(identity: str) -> bool:
+        try:
+            return bool(KeyFile(keys.path).withdraw(identity, keeps_admin=True))
+        except RequestError as error:
+            assert error.status == 409
+            return False
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(withdraw, list(keys.keys()))) == [False, True, True, True]
 
 
 def test_concurrently_created_keys_are_all_stored(keys: KeyFile) -> None:
