@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.http.errors import ErrorResponse, ProtocolErrorResponse
 
 EXAMPLES = Path(__file__).parent / "examples.json"
 """Examples by operation ("GET /v1/search"): `parameters`, `request`, and `response` as recorded from the demo store.
@@ -33,6 +37,20 @@ def batch_response(*kinds: object) -> dict[str, Any]:
     return _response({"type": "object", "properties": {"results": results}, "required": ["results"]}, definitions)
 
 
+def error_responses(kind: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
+    """Error responses with a body of this type, for `responses` of a route.
+
+    They refer to its schema by name: FastAPI builds a validator for each `model` of each route, which was a fifth of a
+    service's start.
+    """
+    schema = {"$ref": _SCHEMAS.format(name=kind.__name__)}
+    described = {**dict.fromkeys(statuses), 422: "Never sent: an invalid request is a 400."}
+    return {
+        status: {"content": {_JSON: {"schema": schema}}} | ({"description": text} if text else {})
+        for status, text in described.items()
+    }
+
+
 def _schemas(*kinds: object) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     return msgspec.json.schema_components(kinds, ref_template=_SCHEMAS)
 
@@ -42,13 +60,18 @@ def _response(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 class DescribedApp(FastAPI):
-    """An application whose OpenAPI document has the schemas of `struct_response`, and the examples."""
+    """An application whose OpenAPI document has the schemas of `struct_response` and of errors, and the examples."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, built once, which takes a second."""
         with _making:
             if self.openapi_schema is None:
                 document, examples = super().openapi(), json.loads(EXAMPLES.read_bytes())
+                bodies = models_json_schema(
+                    [(kind, "serialization") for kind in (ErrorResponse, ProtocolErrorResponse)],
+                    ref_template=_SCHEMAS.format(name="{model}"),
+                )
+                document["components"]["schemas"] |= bodies[1]["$defs"]
                 for name, operation in operations(document):
                     for media in (each for each in _contents(operation) if "schema" in each):
                         document["components"]["schemas"] |= media["schema"].pop("$defs", {})

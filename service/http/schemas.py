@@ -46,6 +46,7 @@ from service.engine.request import (
 from service.http.auth import Scope
 from service.http.errors import ErrorResponse
 from service.http.fields import ReturnedFields, SelectedProduct
+from service.http.openapi import error_responses
 
 RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
 """See `service.engine.recommend.RELATED_KINDS`."""
@@ -434,10 +435,7 @@ class LearnBody(RequestBody):
 
 _encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict
 _ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    **{status: {"model": ErrorResponse} for status in _ERRORS},
-    422: {"model": ErrorResponse, "description": "Never sent: an invalid request is a 400."},
-}
+RESPONSES = error_responses(ErrorResponse, _ERRORS)
 """Error responses of every route."""
 
 

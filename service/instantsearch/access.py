@@ -35,7 +35,7 @@ from service.http.context import (
 from service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
 from service.http.health import is_shown_by_all
 from service.http.indexes import UnknownIndexError
-from service.http.openapi import struct_response
+from service.http.openapi import error_responses, struct_response
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID
 from service.instantsearch.index_store import ProtocolStore
@@ -58,10 +58,7 @@ MOST_ITEMS = 1_000
 """Maximum number of rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
 _WRITING = ("addObject", "deleteObject", "deleteIndex", "editSettings")
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    **{status: {"model": ProtocolErrorResponse} for status in (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504)},
-    422: {"model": ProtocolErrorResponse, "description": "Never sent: an invalid request is a 400."},
-}
+_RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
 BODY: dict[str, Any] = {
     "requestBody": {
         "description": "JSON with any content type, or a form.",
