@@ -31,7 +31,7 @@ from service.settings import RankerSettings, ServiceSettings, Settings, load_set
 from tests.services import events_of_query, local_client
 
 SETTINGS = Settings(backend="embedded", ranker=RankerSettings(exploration=0.2))
-QUERY = "cordless drill"
+QUERY = "steel"
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 KEY = b"a key of 32 bytes, as they are.."
 SHOPPERS = tuple(f"u{number}" for number in range(40))
