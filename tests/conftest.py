@@ -258,7 +258,7 @@ def elasticsearch_9(servers: SharedServers) -> Server:
 
 @pytest.fixture(scope="session")
 def secured_elasticsearch(servers: SharedServers) -> Server:
-    """Elasticsearch 8 with TLS and passwords: `elastic` may do everything, `reader` may only search."""
+    """Elasticsearch 8 with TLS and passwords: `owner` may do everything, `reader` may only search."""
     return get_or_skip(servers, "secured-elasticsearch", Options(secured=True))
 
 

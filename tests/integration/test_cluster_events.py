@@ -259,7 +259,7 @@ class TestRights:
     @pytest.fixture
     def secured(self, secured_elasticsearch: Server) -> Iterator[Alias]:
         server = secured_elasticsearch
-        user = {"username": "elastic", "password": server.password, "ca_certificate": server.ca_certificate}
+        user = {"username": "owner", "password": server.password, "ca_certificate": server.ca_certificate}
         with aliased(server.url, **user) as place:
             yield place
 

@@ -38,7 +38,7 @@ SEE_TO_CERTIFICATE = "its certificate is not trusted .*; set elasticsearch.ca_ce
 SEE_TO_URL = "elasticsearch.url must begin with https://"
 
 REFUSED = (
-    pytest.param({"password": WRONG_PASSWORD}, rf"401.*elastic.*{SEE_TO_USER}", id="wrong password"),
+    pytest.param({"password": WRONG_PASSWORD}, rf"401.*owner.*{SEE_TO_USER}", id="wrong password"),
     pytest.param(NOBODY, rf"401.*missing authentication.*{SEE_TO_USER}", id="no password"),
     pytest.param({**NOBODY, "api_key": WRONG_KEY}, rf"401.*{SEE_TO_USER}", id="wrong API key"),
     pytest.param({"ca_certificate": None}, SEE_TO_CERTIFICATE, id="no authority"),
@@ -81,7 +81,7 @@ class Served:
 @pytest.fixture
 def served(demo_index: Path, tmp_path: Path, secured_elasticsearch: Server) -> Iterator[Served]:
     server = secured_elasticsearch
-    user = {"username": "elastic", "password": server.password, "ca_certificate": server.ca_certificate}
+    user = {"username": "owner", "password": server.password, "ca_certificate": server.ca_certificate}
     settings = settings_for(server, **user)
     with moved(demo_index, tmp_path / "index", settings) as index:
         yield Served(index, server, settings)
@@ -258,9 +258,9 @@ def _searched(outputs: list[str], index: Path, settings: Settings) -> None:
 
 def test_secrets_are_not_shown_logged_or_written(served: Served, log_messages: list[str]) -> None:
     password, reading = served.server.password, served.server.passwords["reader"]
-    users = {"elastic": password, "reader": reading}
+    users = {"owner": password, "reader": reading}
     headers = [base64.b64encode(f"{user}:{secret}".encode()).decode() for user, secret in users.items()]
-    wrong = base64.b64encode(f"elastic:{WRONG_PASSWORD}".encode()).decode()
+    wrong = base64.b64encode(f"owner:{WRONG_PASSWORD}".encode()).decode()
     secrets = (password, reading, WRONG_PASSWORD, WRONG_KEY, wrong, *headers)
     refused = [served.given(changed) for case in REFUSED if isinstance(changed := case.values[0], dict)]
     assert served.server.request("DELETE", f"/{served.name}").status == 200

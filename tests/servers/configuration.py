@@ -60,8 +60,8 @@ class NodeFiles:
         partial.replace(hosts)
 
 
-def write_nodes(options: Options, home: Path, folder: Path) -> list[NodeFiles]:
-    """Writes the configuration of every node, and the certificates that they share, into a new folder."""
+def write_nodes(options: Options, home: Path, folder: Path, passwords: Mapping[str, str]) -> list[NodeFiles]:
+    """Writes the configuration of every node, and the certificates and users that they share, into a new folder."""
     nodes = [NodeFiles(folder / f"node-{place}") for place in range(1, options.nodes + 1)]
     settings = _settings(options, [node.name for node in nodes])
     if options.secured:
@@ -76,7 +76,7 @@ def write_nodes(options: Options, home: Path, folder: Path) -> list[NodeFiles]:
         text = json.dumps({**settings, **paths, "node.name": node.name, **options.settings}, indent=1)
         (node.config / "elasticsearch.yml").write_text(text, "utf-8")
         if options.secured:
-            security.write_files(folder, node.config)
+            security.write_files(folder, node.config, passwords)
     return nodes
 
 

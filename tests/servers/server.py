@@ -49,7 +49,7 @@ class Answer:
 class Server:
     """A running server on 127.0.0.1. Leaving it as a context manager stops it.
 
-    `passwords` holds those of `elastic`, who may do everything, and of `reader`, who may only search; without security
+    `passwords` holds those of `owner`, who may do everything, and of `reader`, who may only search; without security
     there are none, and no `ca_certificate`.
     """
 
@@ -75,7 +75,7 @@ class Server:
 
     @property
     def password(self) -> str:
-        """The password of `elastic`; empty without security."""
+        """The password of `owner`; empty without security."""
         return self.passwords.get(security.SUPERUSER, "")
 
     def request(self, method: str, path: str, body: object = None, user: str | None = security.SUPERUSER) -> Answer:
@@ -120,10 +120,10 @@ def start(options: Options = Options(), owner: int | None = None) -> Server:  # 
     home = elasticsearch_home(options.version, java, account.cache)
     folder = account.new_folder()
     try:
-        nodes = write_nodes(options, home, folder)
+        passwords = security.new_passwords() if options.secured else {}
+        nodes = write_nodes(options, home, folder, passwords)
         account.own(folder)
         commands = [node_command(node, options, home, java) for node in nodes]
-        passwords = security.make_users(home, commands, account) if options.secured else {}
         order = Order(owner or os.getpid(), str(folder), commands, account.user, account.group, account.extra_groups)
         kept = keep(order)
     except BaseException:
