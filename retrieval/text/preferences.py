@@ -1,5 +1,5 @@
-"""Preferences of a query in addition to the type of product: a price ("drill under 100", "100元以下的背包"), and values
-of the catalog."""
+"""Preferences of a query in addition to the type of product: a price ("drill under 100", "100元以下的背包"), a low one
+("cheap drill"), values of the catalog, and what a product should lack ("drill without battery")."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.filters.ast import And, Comparison, Filter, In, format_filter
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Preference
-from retrieval.text.analysis import fold
+from retrieval.text.analysis import HAN, contains_chinese, dictionary_words, fold
 from retrieval.text.named_values import NamedValue, NamedValues
 from retrieval.text.product_types import ProductTypes, head_phrases
 
@@ -29,14 +32,22 @@ _BOUNDS = re.compile(
     rf"|{_NUMBER}(?:元|块)(?:钱)?(?:以下|以内|之内|(?P<beyond>以上))的?",
     re.IGNORECASE,
 )
-_JUDGEMENT = re.compile(
-    r"\b(?:cheap(?:est)?|affordable|inexpensive|best|good|great|nice)\b|(?:便宜|实惠|好用|最好|性价比高)的?"
-)
+_CHEAP = re.compile(r"\b(?:cheap(?:est)?|affordable|inexpensive)\b|最?(?:便宜|实惠)的?")
+_CHEAPEST, _FEW_PRICES = 2.0, 4
+"""What the cheapest product of a type gains, in preferences, and the number of prices that must be known for that."""
+_JUDGEMENT = re.compile(r"\b(?:best|good|great|nice)\b|(?:好用|最好|性价比高)的?")
 """Words for qualities that a shopper hopes for, which titles do not contain."""
 _NEGATION = re.compile(
     r"(?:\b(?:not|no|non|without|except|but not|anything but)(?: (?:in|a|an|any))?[ -]|不要|不是|除了|非)$"
 )
 """Words before a value that a shopper does not want."""
+_WITHOUT = re.compile(
+    r"\b(?:without|w/o|with no)\s(?:(?:an?|any|the)\s)?(?P<words>[a-z][a-z' -]*?)"
+    rf"(?=\s?(?:[,;(]|$)|\s(?:for|with|and|in|under|over|below|above)\s)|(?:不含|不带)(?P<chinese>[{HAN}]+)"
+)
+_LACKING = ("{} free", "{}less", "no {}", "without {}", "{} not included")
+_LACKING_CHINESE = ("无{}", "不含{}", "不带{}")
+"""How titles and descriptions say that a product lacks something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,10 @@ class QueryPreferences:
     product: str
     """The text also without values and words such as "best": the part that may name a type of product."""
     preferences: tuple[tuple[Preference, Condition], ...] = ()
+    is_cheap: bool = False
+    """Whether it asks for a low price, whatever is low for the type of product."""
+    lacking: str = ""
+    """What a product should lack: "battery"."""
 
 
 def query_preferences(
@@ -57,7 +72,11 @@ def query_preferences(
     bounds = price_bounds(text) if "price" in catalog.fields else None
     text = bounds.text if bounds else text
     found: list[tuple[Preference, Filter]] = [_of_price(bounds)] if bounds and "price" not in filtered else []
-    product = searched = folded = fold(text)
+    folded = fold(text)
+    lacking, folded = _without_lacking(folded, values)
+    is_cheap, folded = _without_cheap(folded, values, types) if "price" in catalog.fields else (False, folded)
+    text = folded if lacking or is_cheap else text
+    product = searched = folded
     for named in reversed(values.find(folded)):
         unwanted = _NEGATION.search(folded, 0, named.start)
         start = unwanted.start() if unwanted else named.start
@@ -75,7 +94,54 @@ def query_preferences(
         product = rest
     # The text itself if it names no value: it is analysed once.
     product = text if product is folded else product.strip()
-    return QueryPreferences(text, product, tuple((each, catalog.compile(tree)) for each, tree in found))
+    compiled = tuple((each, catalog.compile(tree)) for each, tree in found)
+    return QueryPreferences(text, product, compiled, is_cheap and "price" not in filtered, lacking)
+
+
+def cheapness(prices: NDArray[np.float64], known: NDArray[np.float64]) -> tuple[NDArray[np.float64], Preference] | None:
+    """What products gain for a low price where a query asks for one (n,), in preferences, and the preference for the
+    cheapest quarter; None where hardly a price is known.
+
+    `prices` (n,) are theirs, NaN for none; `known` (m,) are those of all products of their type. The cheapest one gains
+    most, the dearest nothing.
+    """
+    known = np.sort(known[known > 0])
+    if len(known) < _FEW_PRICES:
+        return None
+    gained = np.where(prices > 0, _CHEAPEST * (1 - np.searchsorted(known, prices) / len(known)), 0.0)
+    bound = round(float(known[len(known) // 4]), 2)
+    return gained, Preference("price", format_filter(Comparison("price", "<=", bound)), high=bound)
+
+
+def lacking_forms(what: str) -> tuple[str, ...]:
+    """The phrases by which a product says that it lacks something: "battery free", 无硅油."""
+    forms = _LACKING_CHINESE if contains_chinese(what) else _LACKING
+    # What lacks wires is wireless.
+    return tuple(form.format(what.removesuffix("s") if form.endswith("less") else what) for form in forms)
+
+
+def _without_lacking(folded: str, values: NamedValues) -> tuple[str, str]:
+    """What a product should lack, and the query without it; a value of the catalog is left to be found as one."""
+    found = _WITHOUT.search(folded)
+    if not found:
+        return "", folded
+    what, end = found["words"] or found["chinese"], found.end()
+    if found["chinese"]:
+        # Up to 的, or else one word: what follows it is the product.
+        before, of, _ = what.partition("的")
+        what = before if of else dictionary_words(what)[0]
+        end = found.start("chinese") + len(what) + len(of)
+    rest = " ".join(f"{folded[: found.start()]} {folded[end:]}".split())
+    return ("", folded) if not rest or values.is_value(what) else (what, rest)
+
+
+def _without_cheap(folded: str, values: NamedValues, types: ProductTypes) -> tuple[bool, str]:
+    """Whether a query asks for a low price, and the query without that word; in the name of a brand it says nothing."""
+    found = _CHEAP.search(folded)
+    if not found or any(each.start < found.end() and found.start() < each.end for each in values.find(folded)):
+        return False, folded
+    rest = " ".join(f"{folded[: found.start()]} {folded[found.end() :]}".split())
+    return (True, rest) if _still_names(folded, rest, types) else (False, folded)
 
 
 def _still_names(text: str, rest: str, types: ProductTypes) -> bool:

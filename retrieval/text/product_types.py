@@ -310,6 +310,19 @@ class ProductTypes:
         is_wanted[list(wanted.agreement)] = True
         return int(np.count_nonzero(is_wanted[self.by_title]))
 
+    def strongest(self, wanted: WantedTypes) -> NDArray[np.int64]:
+        """The numbers of the types that a query asks for most."""
+        most = max(wanted.agreement.values(), default=np.inf)
+        return np.array([number for number, share in wanted.agreement.items() if share == most], np.int64)
+
+    def with_types(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of the products that are of some types by their titles, live changes aside."""
+        return np.flatnonzero(np.isin(self.by_title, numbers))
+
+    def are_of(self, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the products at `rows` (n,) are of some types by their titles."""
+        return np.isin(self._at(rows)[0], numbers)
+
     def best_known(self, wanted: WantedTypes, count: int) -> NDArray[np.int64]:
         """At most `count` products of the types with full agreement, alternating between types, the best known of each
         first. Products that live changes added, changed or removed are left out."""

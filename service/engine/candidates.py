@@ -40,6 +40,7 @@ from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
 from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
+from retrieval.text.preferences import cheapness
 from retrieval.text.product_types import (
     MOST_WORDS,
     NO_TYPES,
@@ -83,6 +84,8 @@ must have all of its words, for the narrower margin to hold for products of othe
 _DOUBTFUL = 0.25
 """If no product has all words of a query: the probability of relevance of the best hit below which the page says that
 hits are only the nearest (docs/decisions/0018)."""
+_DOUBTFUL_KIND = 0.75
+"""The same if products have the words of a query that names no type: accessories of it have them, too."""
 _INTERLEAVED = 100
 """Number of best candidates that are interleaved if a text may become several queries."""
 _MOST_OF_TYPE = 10_000
@@ -325,7 +328,7 @@ class Stages:
         # Products of the type that are far from the query would displace the others.
         behind = (nearest.scores[0] - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
         closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, _LEAST_OF_SURE if wanted.is_sure else 0, 1)
-        preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure))
+        preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure), wanted)
         evidence = _evidence(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
         )
@@ -474,7 +477,7 @@ class Stages:
         return nearest_of(nearest.rows, scores, _VOTERS)
 
     def _preferred(
-        self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]
+        self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_], wanted: WantedTypes
     ) -> tuple[NDArray[np.float64], list[Preferred]]:
         """The number of preferences of a query that each eligible product meets (n,), and which products meet each."""
         counts, found = np.zeros(len(rows)), []
@@ -483,7 +486,24 @@ class Stages:
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
             found.append((preference, passing))
+        if request.stage not in ("merged", "ranked"):
+            return counts, found
+        for condition in request.lacking:
+            passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
+            counts[np.isin(rows, passing)] += 1
+        if request.is_cheap and (cheap := self._cheapness(rows, wanted)):
+            counts += cheap[0]
+            found.append(cheap[1])
         return counts, found
+
+    def _cheapness(self, rows: Rows, wanted: WantedTypes) -> tuple[NDArray[np.float64], Preferred] | None:
+        """What products gain for a low price among all of the type that a query asks for (n,), and the preference for
+        one; None without a type or prices. Across types the cheapest are accessories."""
+        types, signals = self._snapshot.types, self._snapshot.signals
+        best = types.strongest(wanted)
+        prices = np.where(types.are_of(rows, best), signals.at(rows).price, np.nan)
+        found = cheapness(prices, signals.at(types.with_types(best)).price)
+        return found and (found[0], (found[1], rows[prices <= (found[1].high or 0)]))
 
     def _are_near(self, request: ResolvedRequest, nearest: NearestRows, wanted: WantedTypes) -> NDArray[np.bool_]:
         """Which of the nearest products are near enough to be candidates (n,)."""
@@ -525,14 +545,20 @@ class Stages:
         return is_known and closest >= cutoff.known
 
     def _is_doubtful(self, request: ResolvedRequest, retrieved: Retrieval, ranking: Ranking) -> bool:
-        """Whether no product has all words of a query, values aside, and the ranker doubts that its best hit fits."""
+        """Whether the ranker doubts that the best hit fits a query, values aside, of which no product has all words or
+        that names no type of the catalog."""
         found = len(retrieved.identifier_rows) or len(request.pinned) or request.begun or request.unavailable
-        if found or ranking.fit is None or ranking.fit >= _DOUBTFUL:
+        if found or ranking.fit is None or ranking.fit >= _DOUBTFUL_KIND:
             return False
-        # No title says "cheap"; and the characters of a Chinese word may occur in other words of a product.
-        groups = self._snapshot.analyzer.analyze(request.product or request.text).groups
+        # No title says "best"; and the characters of a Chinese word may occur in other words of a product.
+        product = request.product or request.text
+        groups = self._snapshot.analyzer.analyze(product).groups
         words = tuple(group for group in groups if not group.is_character)
-        return not len(self._with_all_words(words, retrieved.best.rows[:_CHECKED]))
+        if not len(self._with_all_words(words, retrieved.best.rows[:_CHECKED])):
+            return ranking.fit < _DOUBTFUL
+        if len(words) > _CLEAR_WORDS or not product.replace(" ", "").isalpha() or ranking.evidence.intent[0] >= 1:
+            return False
+        return self._snapshot.types.named(product, len(words), type_synonyms(self._snapshot.analyzer)) is None
 
     def _are_covered(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> bool:
         """Whether enough products have all words of a query, most of them of the types that it names."""
@@ -652,6 +678,10 @@ class ResolvedRequest:
     """The text as typed, if `text` differs from it."""
     is_first: bool = True
     """Whether the request is for the first page, the only one with offers."""
+    is_cheap: bool = False
+    """Whether the query asks for a low price."""
+    lacking: tuple[Condition, ...] = ()
+    """What the query says that products should lack, as conditions that count as preferences do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
 from retrieval.filters.ast import PLACES, Filter, Within, leaves
-from retrieval.filters.conditions import Condition, NotThat, all_of, fields_of
+from retrieval.filters.conditions import AnyOf, Condition, NotThat, all_of, fields_of
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.places import Circle, coordinates, distances, place_problem
 from retrieval.filters.schema import FieldCatalog
@@ -41,7 +41,7 @@ from retrieval.records import (
     Reason,
 )
 from retrieval.text.analysis import TermGroup
-from retrieval.text.preferences import QueryPreferences, query_preferences
+from retrieval.text.preferences import QueryPreferences, lacking_forms, query_preferences
 from service.curation.relevance import without_fields
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from service.engine.candidates import FILTERED_DEPTH, HEAD, OFFERED, Ranking, ResolvedRequest, Stages
@@ -136,6 +136,8 @@ class Search:
             chosen,
             typed or request.text,
             request.page == 1,
+            query.is_cheap,
+            self._lacking(query.lacking),
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
@@ -146,6 +148,14 @@ class Search:
             return groups
         kept = others[0].alternatives[0]
         return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
+
+    def _lacking(self, what: str) -> tuple[Condition, ...]:
+        """That a product does not have what a query says it should lack, or says that it has none; and the latter."""
+        if not what:
+            return ()
+        phrases = self._snapshot.analyzer.phrases
+        said = has_phrase([terms for form in lacking_forms(what) for terms in phrases(form)])
+        return AnyOf((NotThat(has_phrase(phrases(what))), said)), said
 
     def _without_excluded(self, where: Condition | None) -> Condition | None:
         """A filter combined with the exclusion of words and phrases."""

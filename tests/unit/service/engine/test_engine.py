@@ -213,6 +213,67 @@ def test_price_in_the_query_ranks_matching_products_first(engine: SearchEngine, 
 
 
 @pytest.mark.parametrize("stage", ["merged", "ranked"])
+@pytest.mark.parametrize(
+    ("query", "meant"), [("cheap backpack", "backpack"), ("cheapest drill", "drill"), ("最便宜的耳机", "耳机")]
+)
+def test_a_low_price_in_the_query_ranks_cheap_products_of_the_type_first(
+    engine: SearchEngine, query: str, meant: str, stage: str
+) -> None:
+    plain, page = (engine.search(text, size=600, stage=stage) for text in (meant, query))
+    assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
+    (price,) = page.preferred
+    of_type = {*ids(engine.search(meant, size=600, sort="price"))}
+    prices = sorted(hit.product.price or 0 for hit in page.hits if hit.product.id in of_type)
+    assert (price.field, price.filter) == ("price", f"price <= {price.high:g}")
+    assert prices[0] < (price.high or 0) < prices[-1]
+    assert page.hits[0].product.id in of_type
+    assert sum(hit.product.price or 0 for hit in page.hits[:5]) < sum(hit.product.price or 0 for hit in plain.hits[:5])
+    before = {hit.product.id: hit.score for hit in plain.hits}
+    gained = {hit.product.id: hit.score - before[hit.product.id] for hit in page.hits}
+    assert max(gained.values()) >= 3.5
+    if stage == "merged":
+        assert all(abs(each) < 0.01 for product, each in gained.items() if product not in of_type)
+    assert not engine.search(query, filters="price > 1").preferred
+
+
+def test_a_low_price_says_nothing_without_a_type_of_product(engine: SearchEngine) -> None:
+    assert not engine.search("cheap").preferred
+    assert not engine.search("cheap qjxkvbz").preferred
+
+
+@pytest.mark.parametrize(
+    ("query", "meant", "lacked"),
+    [
+        ("drill without battery", "drill", "batter"),
+        ("cordless drill without a case for beginners", "cordless drill for beginners", "case"),
+        ("hoodie w/o zip", "hoodie", "zip"),
+        ("不带工具箱的电钻", "电钻", "工具箱"),
+    ],
+)
+def test_what_a_product_should_lack_is_not_searched_for(
+    engine: SearchEngine, query: str, meant: str, lacked: str
+) -> None:
+    plain, page = engine.search(meant, size=600, stage="merged"), engine.search(query, size=600, stage="merged")
+    assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
+    before = {hit.product.id: hit.score for hit in plain.hits}
+    gained = {hit.product.id: round(hit.score - before[hit.product.id], 3) for hit in page.hits}
+    having = {hit.product.id for hit in page.hits if lacked in hit.product.title.lower()}
+    assert {gained[each] for each in having} <= {0.0}
+    assert gained[page.hits[0].product.id] >= 2
+    assert not page.preferred, "no filter says it"
+
+
+def test_products_that_say_what_they_lack_come_first(engine: SearchEngine) -> None:
+    assert "Grain Free" in engine.search("dog food without grain").hits[0].product.title
+    assert "无硅油" in engine.search("不含硅油的洗发水").hits[0].product.title
+
+
+@pytest.mark.parametrize("query", ["without", "without battery", "不含", "cheap", "drill without", "w/o"])
+def test_a_query_of_such_words_alone_is_searched_for_as_it_is(engine: SearchEngine, query: str) -> None:
+    assert engine.search(query).nothing_fits or engine.search(query).total
+
+
+@pytest.mark.parametrize("stage", ["merged", "ranked"])
 def test_brand_and_colour_in_the_query_rank_matching_products_first(engine: SearchEngine, stage: str) -> None:
     page = engine.search("Trailmarrow backpack", size=600, stage=stage)
     (brand,) = page.preferred
