@@ -98,7 +98,9 @@ def query_preferences(
     return QueryPreferences(text, product, compiled, is_cheap and "price" not in filtered, lacking)
 
 
-def cheapness(prices: NDArray[np.float64], known: NDArray[np.float64]) -> tuple[NDArray[np.float64], Preference] | None:
+def cheapness(
+    prices: NDArray[np.floating], known: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], Preference] | None:
     """What products gain for a low price where a query asks for one (n,), in preferences, and the preference for the
     cheapest quarter; None where hardly a price is known.
 
@@ -108,7 +110,9 @@ def cheapness(prices: NDArray[np.float64], known: NDArray[np.float64]) -> tuple[
     known = np.sort(known[known > 0])
     if len(known) < _FEW_PRICES:
         return None
-    gained = np.where(prices > 0, _CHEAPEST * (1 - np.searchsorted(known, prices) / len(known)), 0.0)
+    gained: NDArray[np.float64] = np.where(
+        prices > 0, _CHEAPEST * (1 - np.searchsorted(known, prices) / len(known)), 0.0
+    )
     bound = round(float(known[len(known) // 4]), 2)
     return gained, Preference("price", format_filter(Comparison("price", "<=", bound)), high=bound)
 

@@ -154,8 +154,8 @@ class Search:
         if not what:
             return ()
         phrases = self._snapshot.analyzer.phrases
-        said = has_phrase([terms for form in lacking_forms(what) for terms in phrases(form)])
-        return AnyOf((NotThat(has_phrase(phrases(what))), said)), said
+        declared = has_phrase([terms for form in lacking_forms(what) for terms in phrases(form)])
+        return AnyOf((NotThat(has_phrase(phrases(what))), declared)), declared
 
     def _without_excluded(self, where: Condition | None) -> Condition | None:
         """A filter combined with the exclusion of words and phrases."""
