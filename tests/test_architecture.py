@@ -27,7 +27,7 @@ _ADDED = {
     "lines of code": 29_250,
     "lines of tests": 17_390,
     "modules with one importer": 8,
-    "largest module": 118,
+    "largest module": 90,
 }
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
@@ -42,8 +42,8 @@ and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.m
 comparisons and superlatives (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), the cost of hostile requests (docs/operations.md), federated
 averaging as a study (docs/decisions/0032), what
-attacks gain in trained rankers as a study (docs/benchmarks.md), as its folder is full, low
-prices and lacked words in queries (docs/ranking.md), with which the candidates are the largest module."""
+attacks gain in trained rankers as a study (docs/benchmarks.md), which is the largest module, as its folder is full, low
+prices and lacked words in queries (docs/ranking.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

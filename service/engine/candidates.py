@@ -8,7 +8,6 @@ products, and selecting a facet's value gives as many hits as its count.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -33,11 +32,10 @@ from retrieval.index.keyword import (
     Rows,
     Selection,
     Sort,
-    SortedRows,
     minimum_matches,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
-from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, SponsoredHit, StageScore
+from retrieval.records import Explanation, Preference, SponsoredHit
 from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
 from retrieval.text.preferences import cheapness
@@ -52,6 +50,7 @@ from retrieval.text.product_types import (
 )
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import LIMITS, CandidateLimits
+from service.engine.ranking import OFFERED, Preferred, Ranking, permute, sort_by_merged_score
 from service.engine.request import STAGES, BegunQuery
 from service.engine.snapshot import PICTURES, Products, Snapshot, looks_of
 
@@ -90,11 +89,6 @@ _INTERLEAVED = 100
 """Number of best candidates that are interleaved if a text may become several queries."""
 _MOST_OF_TYPE = 10_000
 """Maximum number of products of one type in orders other than relevance; more are treated like other candidates."""
-OFFERED = 10
-"""Number of nearest products offered if there is no hit, and number of hits that show which preferences are met."""
-HEAD = 100
-"""Number of best hits that signals and diversity reorder. The standard deviation of their scores is the unit of
-signals, boosts and burials."""
 ABOUT_DEPTH = 20
 """Number of best products of each retriever that define the subject of a query, such as the usual price."""
 
@@ -387,7 +381,7 @@ class Stages:
         for number, query in enumerate(begun):
             own = owner == number
             turn[own] = (np.arange(int(own.sum())) + 0.5) / query.share
-        _permute(ranking, np.concatenate([np.argsort(turn, kind="stable"), np.arange(len(rows), len(ranking.rows))]))
+        permute(ranking, np.concatenate([np.argsort(turn, kind="stable"), np.arange(len(rows), len(ranking.rows))]))
 
     def _wanted_types(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> WantedTypes:
         """The product types that a query asks for; none if no score is merged."""
@@ -682,136 +676,3 @@ class ResolvedRequest:
     """Whether the query asks for a low price."""
     lacking: tuple[Condition, ...] = ()
     """What the query says that products should lack, as conditions that count as preferences do."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankerCandidates:
-    """The candidates given to a ranker: the head of the merged order, before reordering."""
-
-    rows: Rows
-    """Shape (c,)."""
-    candidates: Candidates
-    of_type: NDArray[np.float64]
-    """Bonus of each for its product type (c,)."""
-    preferred: NDArray[np.float64]
-    """Bonus of each for the price and the values that the query names (c,)."""
-    by_picture: NDArray[np.float64]
-    """Bonus of each for its picture (c,)."""
-
-
-Preferred = tuple[Preference, Rows]
-
-
-@dataclass(slots=True)
-class Ranking:
-    """The candidates of a request, best first.
-
-    All arrays have shape (n,) and the same order. `total` includes the candidates after the ranked part; `selection`
-    selects the whole candidate set in the keyword index. If `total` is 0, the rows are offers: the nearest products.
-    """
-
-    rows: Rows
-    scores: NDArray[np.float64]
-    evidence: RetrievalScores
-    total: int
-    selection: Selection
-    merged: NDArray[np.float64]
-    """Merged scores; equal to `scores`, unless a ranker was applied."""
-    merged_rank: Rows
-    """Merged ranks, from 1."""
-    by_picture: NDArray[np.float64]
-    """What pictures added to the merged scores."""
-    identified: frozenset[int] = frozenset()
-    facets: dict[str, Facet] = field(default_factory=dict)
-    """Facets over the whole candidate set."""
-    ordered: SortedRows | None = None
-    """The whole candidate set in the requested sort order, if there is one."""
-    stages: tuple[str, ...] = ()
-    """The stages that took part; others contributed nothing."""
-    degraded: tuple[str, ...] = ()
-    best_bm25: float = 0.0
-    """The highest BM25 score of the whole catalog, independent of the filter."""
-    about: Rows = field(default_factory=lambda: NO_ROWS)
-    """The products that best match the query in words and in meaning, independent of the filter."""
-    timings: dict[str, float] = field(default_factory=dict)
-    fit: float | None = None
-    """The probability that the best hit is relevant, if a ranker computed it."""
-    also_near: Rows = field(default_factory=lambda: NO_ROWS)
-    """If a filter leaves few candidates: other products that pass it, the nearest first."""
-    nothing_fits: bool = False
-    """Whether no product of the catalog fits the query."""
-    is_doubtful: bool = False
-    """Whether the candidates are only the nearest products, because none has all words of the query."""
-    is_type_sure: bool = False
-    """Whether the query names a type of product and nothing else."""
-    product_type: str = ""
-    """Type of all candidates, if an order other than relevance left out other types."""
-    scored: RankerCandidates | None = None
-    """None if no ranker was applied."""
-    text: str = ""
-    """The text as typed."""
-    preferences: Sequence[Preferred] = ()
-    """The preferences of the query, each with the candidates that meet it."""
-    signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
-    """What signals added to the scores of the head, by row."""
-
-    @property
-    def preferred(self) -> tuple[Preference, ...]:
-        """The preferences that some of the best hits meet."""
-        return tuple(each for each, rows in self.preferences if np.isin(self.rows[:OFFERED], rows).any())
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation of the scores of the best hits, without exact identifiers; 1 if it is 0."""
-        ordinary = self.scores[~np.isin(self.rows, list(self.identified))][:HEAD]
-        return float(np.std(ordinary)) if len(ordinary) and np.ptp(ordinary) else 1.0
-
-    def candidate(self, row: int) -> Candidate:
-        """The candidate of a row with its stage scores; a candidate after the ranked part has no stage scores, and the
-        score is at most the lowest of that part."""
-        is_at = self.rows == row
-        if not is_at.any():
-            return Candidate(row, min(0.0, float(self.scores.min(initial=0.0))), {})
-        at = int(is_at.argmax())
-        evidence, score = self.evidence, float(self.scores[at])
-        stages = {
-            "bm25": StageScore(_rank(evidence.bm25_rank[at]), float(evidence.bm25[at])),
-            "dense": StageScore(_rank(evidence.dense_rank[at]), float(evidence.cosine[at])),
-            "merged": StageScore(int(self.merged_rank[at]), float(self.merged[at])),
-            "ranked": StageScore(at + 1, score),
-        }
-        return Candidate(row, score, {stage: stages[stage] for stage in self.stages})
-
-
-def reorder_head(ranking: Ranking, scores: NDArray[np.float64]) -> None:
-    """Reorders the head of a ranking, its first len(scores) candidates, by a ranker's scores (c,): exact identifiers
-    first, ties by row. Later candidates keep their order; their scores are shifted below those of the head."""
-    count = len(scores)
-    # Relative to the best of the later ones: an exact identifier may precede higher scores.
-    fallen = scores.min() - ranking.merged[count - 1 :].max()
-    ranking.scores = np.concatenate([scores, ranking.merged[count:] + fallen])
-    _permute(ranking, np.concatenate([_best_first(ranking, count), np.arange(count, len(ranking.rows))]))
-
-
-def sort_by_merged_score(ranking: Ranking) -> None:
-    """Sorts by exact identifier, score and row, and sets the merged ranks."""
-    _permute(ranking, _best_first(ranking, len(ranking.rows)))
-    ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
-
-
-def _best_first(ranking: Ranking, count: int) -> NDArray[np.int64]:
-    keys: list[NDArray[np.generic]] = [ranking.rows[:count], -ranking.scores[:count]]
-    if ranking.identified:
-        keys.append(~np.isin(ranking.rows[:count], list(ranking.identified)))
-    return np.lexsort(keys)
-
-
-def _permute(ranking: Ranking, order: NDArray[np.int64]) -> None:
-    ranking.rows, ranking.scores = ranking.rows[order], ranking.scores[order]
-    ranking.merged, ranking.merged_rank = ranking.merged[order], ranking.merged_rank[order]
-    ranking.evidence = ranking.evidence.select(order)
-    ranking.by_picture = ranking.by_picture[order]
-
-
-def _rank(rank: float) -> int | None:
-    return int(rank) if math.isfinite(rank) else None

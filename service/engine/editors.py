@@ -51,9 +51,9 @@ from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
-from service.engine.hot_reload import ReloadedFile
 from service.engine.reranking import SignalOrder
 from service.engine.snapshot import Snapshot
+from service.events.hot_reload import ReloadedFile
 
 
 def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:

@@ -40,7 +40,6 @@ from service.engine.editors import (
     compile_rules,
     with_given_types,
 )
-from service.engine.hot_reload import Recorder, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
 from service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
 from service.engine.recommend import (
@@ -56,6 +55,7 @@ from service.engine.search import MatchingIds, Search, condition_of, ordered_ids
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
+from service.events.hot_reload import Recorder, follow_popularity
 from service.events.signals import NO_RELATIONS
 from service.experiments.exploration import Exploration
 from service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click

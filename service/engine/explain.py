@@ -20,7 +20,7 @@ from retrieval.records import Contribution, Explanation, Product, TermMatch
 from retrieval.store.products import encoder_text
 from retrieval.text.spans import token_words
 from service.curation.relevance import without_fields
-from service.engine.candidates import RankerCandidates
+from service.engine.ranking import RankerCandidates
 from service.engine.snapshot import Snapshot
 
 

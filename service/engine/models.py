@@ -32,9 +32,9 @@ from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, 
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
 from retrieval.text.analysis import NO_EXPANSIONS, Expansions
-from service.engine.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
+from service.events.hot_reload import ReloadedFile, follow_memory, follow_popularity
 from service.events.signals import Popularity
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from retrieval.index.vectors import places_of
 from retrieval.records import Hit, Preference, Product, Reason, ReasonKind
 from retrieval.text.analysis import contains_chinese, fold, word_term
 from retrieval.text.highlight import query_words
-from service.engine.candidates import LastStage, Ranking, ResolvedRequest
+from service.engine.candidates import LastStage, ResolvedRequest
+from service.engine.ranking import Ranking
 from service.engine.reranking import bonuses_of, first_stage
 from service.engine.snapshot import Snapshot
 

@@ -30,12 +30,12 @@ from service.curation.document_store import MOST_HISTORY
 from service.curation.relations import RelationChange, RelationCorrection, RelationStore, corrected, removed_from
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.editors import follow_documents
-from service.engine.hot_reload import ReloadedFile, follow_relations
 from service.engine.models import OpenedUserTower
 from service.engine.request import SearchRequest
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import PICTURES, Snapshot
+from service.events.hot_reload import ReloadedFile, follow_relations
 from service.events.signals import NO_RELATIONS, Popularity, Relations
 
 TOWER = "user tower"

@@ -30,7 +30,7 @@ from retrieval.index.vectors import Vectors
 from retrieval.records import Contribution, Explanation, PastAct
 from service.curation.relevance import Signal
 from service.curation.rule_matching import Lift, PinnedProduct
-from service.engine.candidates import HEAD, RankerCandidates, Ranking, reorder_head
+from service.engine.ranking import HEAD, RankerCandidates, Ranking, reorder_head
 from service.engine.snapshot import Products, Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 from service.experiments.exploration import ExploredProduct

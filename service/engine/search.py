@@ -44,7 +44,8 @@ from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, lacking_forms, query_preferences
 from service.curation.relevance import without_fields
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift
-from service.engine.candidates import FILTERED_DEPTH, HEAD, OFFERED, Ranking, ResolvedRequest, Stages
+from service.engine.candidates import FILTERED_DEPTH, ResolvedRequest, Stages
+from service.engine.ranking import HEAD, OFFERED, Ranking
 from service.engine.reasons import find_reasons, reason_line, with_store_reasons
 from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, BegunQuery, SearchRequest, joined_groups
 from service.engine.reranking import RuleArranger, RuleOrder, first_rows

@@ -22,7 +22,6 @@ from retrieval.store.versions import Store
 from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
 from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from service.curation.rule_matching import CompiledRules
-from service.engine.hot_reload import ReloadedFile, follow_popular_queries
 from service.engine.request import MAX_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
@@ -38,6 +37,7 @@ from service.engine.spelling import (
     TypedText,
     VisibleCatalog,
 )
+from service.events.hot_reload import ReloadedFile, follow_popular_queries
 from service.events.popular_queries import PopularQueries, query_key
 from service.events.signals import Popularity
 

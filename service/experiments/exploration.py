@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rerank.ranker.memory import QueryMemory, product_hashes
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import places_of
-from service.engine.candidates import HEAD, Ranking
+from service.engine.ranking import HEAD, Ranking
 from service.engine.snapshot import Snapshot
 
 FIRST_RANK, LAST_RANK = 2, 10

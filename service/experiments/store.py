@@ -25,7 +25,7 @@ from service.curation.document_store import (
     validate_author,
     wall_clock,
 )
-from service.engine.hot_reload import ReloadedFile
+from service.events.hot_reload import ReloadedFile
 from service.experiments.experiment import (
     MOST_EXPERIMENTS,
     Experiment,

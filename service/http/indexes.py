@@ -21,7 +21,7 @@ from filelock import FileLock
 from retrieval.errors import SettingError, ShelfwiseError
 from retrieval.store.files import SealedFile
 from retrieval.store.manifest import CURRENT
-from service.engine.hot_reload import ReloadedFile
+from service.events.hot_reload import ReloadedFile
 
 _log = structlog.get_logger("shelfwise.indexes")
 ALIASES_FILE = "aliases.json"

@@ -14,7 +14,7 @@ from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.store.products import product_from_json, product_to_json
 from service.curation.document_store import Layout, SqliteFile
-from service.engine.hot_reload import ReloadedFile
+from service.events.hot_reload import ReloadedFile
 from service.instantsearch.objects import Write, WritePlan
 
 FILE = "protocol.sqlite"

@@ -25,9 +25,9 @@ from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.text.highlight import Matcher
 from service.curation.relations import removed_from
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import ReloadedFile, follow_popularity
 from service.engine.recommend import GOES_WITH, RELATED_KINDS
 from service.events.event_log import DERIVED_FOLDER
+from service.events.hot_reload import ReloadedFile, follow_popularity
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
 from service.instantsearch.response import (

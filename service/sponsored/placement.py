@@ -25,10 +25,11 @@ from retrieval.index.vectors import NearestRows
 from retrieval.records import SponsoredHit
 from retrieval.text.product_types import type_synonyms
 from service.curation.document_store import DelayedCounts, day_of, to_microseconds, wall_clock
-from service.engine.candidates import Ranking, ResolvedRequest
+from service.engine.candidates import ResolvedRequest
 from service.engine.editors import DocumentEditor, ServedDocuments
-from service.engine.hot_reload import ReloadedFile
+from service.engine.ranking import Ranking
 from service.engine.snapshot import Snapshot
+from service.events.hot_reload import ReloadedFile
 from service.settings import SponsoredSettings
 from service.sponsored.auction import Award, Bid, award_places, bucket_of
 from service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignChange, CampaignStore, to_micros

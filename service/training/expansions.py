@@ -41,10 +41,10 @@ from retrieval.errors import TrainingError
 from retrieval.progress import Progress
 from retrieval.text.analysis import HAN, Expansions
 from service.curation.relevance import DEFAULT_RELEVANCE
-from service.engine.hot_reload import follow_popularity
 from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot
 from service.engine.suggest import Suggester
+from service.events.hot_reload import follow_popularity
 from service.settings import Settings
 from service.training.click_dataset import EventFacts
 from service.training.ranker_dataset import encode_all, ndcg_of_searches

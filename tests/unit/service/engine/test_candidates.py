@@ -18,9 +18,10 @@ from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.vectors import Cutoff
 from retrieval.single_flight import SingleFlight
-from service.engine.candidates import Ranking, ResolvedRequest, Stages
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
 from service.engine.live import ChangedSignals
+from service.engine.ranking import Ranking
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity

@@ -26,8 +26,9 @@ from rerank.ranker.spec import StoredRanker
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import ModelError, RankerLateError
 from service.cli import output, search
-from service.engine.candidates import Ranking, ResolvedRequest, Stages, reorder_head, sort_by_merged_score
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
+from service.engine.ranking import Ranking, reorder_head, sort_by_merged_score
 from service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
 from service.engine.snapshot import Snapshot
 from service.settings import RankerSettings, Settings

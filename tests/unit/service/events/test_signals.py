@@ -23,7 +23,7 @@ from retrieval.store.manifest import RELATIONS_FILE
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
 from service.curation.synonyms import SynonymKind
-from service.engine.hot_reload import follow_memory, follow_popular_queries, follow_popularity, follow_relations
+from service.events.hot_reload import follow_memory, follow_popular_queries, follow_popularity, follow_relations
 from service.events.popular_queries import NO_QUERIES, PopularQuery, read_popular_queries, write_popular_queries
 from service.events.signals import (
     MOST_RELATED,
