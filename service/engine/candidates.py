@@ -34,7 +34,7 @@ from retrieval.index.keyword import (
     Sort,
     minimum_matches,
 )
-from retrieval.index.vectors import Background, NearestRows, Vectors, nearest_of, places_of
+from retrieval.index.vectors import Background, NearestRows, Vectors, places_of
 from retrieval.records import Explanation, Preference, SponsoredHit
 from retrieval.single_flight import SingleFlight
 from retrieval.text.analysis import TermGroup, contains_chinese, fold, identifier_key
@@ -396,19 +396,24 @@ class Stages:
         named = [found for text in texts if (found := self._named(text, words, retrieved)) is not None]
         agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
         wanted = WantedTypes(agreement, bool(named) and all(each.is_sure for each in named))
+        voting = without_numbers(product) or product
+        has_numbers = voting != " ".join(fold(product).split())
+        if has_numbers:
+            words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
+        may_be_clear = words <= _CLEAR_WORDS and voting.replace(" ", "").isalpha()
+        if has_numbers and may_be_clear:
+            # A size is in the titles of accessories, too: a screen protector is the nearest to "laptop 15 inch".
+            nearest = self._voters(request, voting, nearest)
         if named and (not len(nearest.rows) or types.agreements(wanted, nearest.rows[:_VOTERS]).any()):
             return wanted
-        voting = without_numbers(product) or product
         if self._snapshot.values.is_value(voting):
             return NO_TYPES
-        words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
         head = "" if named or request.begun else compound_head(voting)
         if head and (of_head := self._voted_by_head(head)) is not None:
             return of_head
-        may_be_clear = words <= _CLEAR_WORDS and voting.replace(" ", "").isalpha()
         if named and not may_be_clear:
             return wanted
-        nearest = self._voters(request, voting, nearest)
+        nearest = nearest if has_numbers and may_be_clear else self._voters(request, voting, nearest)
         rows, scores = nearest.rows[:_VOTERS], nearest.scores[:_VOTERS].astype(np.float64)
         if not len(rows):
             return NO_TYPES
@@ -460,15 +465,14 @@ class Stages:
         return replace(wanted, is_covered=self._are_covered(request, retrieved, wanted))
 
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
-        """Among the products nearest to a query, those nearest to the part that may name a type."""
+        """The products nearest to the part of a query that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
         try:
             vector = self._encode(self._snapshot.encoder, voting, reads_tokens=False).vector
         except EncoderError:
             return nearest
-        scores = self._snapshot.vectors.similarity(vector, nearest.rows)
-        return nearest_of(nearest.rows, scores, _VOTERS)
+        return self._snapshot.vectors.search(vector, _VOTERS)
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_], wanted: WantedTypes

@@ -106,6 +106,20 @@ def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path,
         assert all("Kelda" in title for title in titles(engine.search("cordless drill", size=8, stage="merged")))
 
 
+@pytest.mark.parametrize("query", ["15.6 inch laptop", "laptop 15.6 inch"])
+def test_a_size_that_accessories_have_does_not_hide_the_kind(
+    query: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest products were laptop bags and a "Desktop/Laptop" protector of the size, and no notebook was found."""
+    monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 20)
+    others = [title for title in _OTHERS if "Desktop/Laptop" not in title]
+    made = [*_NOTEBOOKS, *others, "15.6 in. Protector Desktop/Laptop", "15.6 in. Filter Desktop/Laptop"]
+    feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
+    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    with SearchEngine.open(tmp_path / "index", follow=False) as engine:
+        assert all("Notebook" in title for title in titles(engine.search(query, size=5, stage="merged")))
+
+
 def test_products_of_a_type_are_candidates_behind_many_accessories(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
