@@ -21,7 +21,7 @@ from rerank.ranker.features import Candidates
 from rerank.ranker.memory import QueryMemory
 from retrieval.encoders.base import Encoder, Tokens, as_token_encoder
 from retrieval.errors import EncoderError, ModelError
-from retrieval.filters.conditions import Condition
+from retrieval.filters.conditions import Condition, all_of
 from retrieval.index.fusion import DEFAULT, METHODS, OF_TYPE, Merge, RetrievalScores
 from retrieval.index.keyword import (
     NO_ROWS,
@@ -32,6 +32,7 @@ from retrieval.index.keyword import (
     Rows,
     Selection,
     Sort,
+    has_phrase,
     minimum_matches,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors, places_of
@@ -560,19 +561,20 @@ class Stages:
 
     def _are_covered(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> bool:
         """Whether enough products have all words of a query, most of them of the types that it names."""
-        if wanted.is_sure or wanted.is_voted or not wanted.agreement or retrieved.best.total < _ENOUGH:
+        is_known = wanted.agreement and not (wanted.is_sure or wanted.is_voted)
+        # Where one word is enough, few products have both.
+        if not is_known or retrieved.best.total < _ENOUGH or all(group.is_enough for group in request.groups):
             return False
-        rows = self._with_all_words(request.groups, retrieved.best.rows[:_CHECKED])
+        rows, groups = retrieved.best.rows[:_CHECKED], request.groups
+        if minimum_matches(groups) < len(groups):
+            rows = self._with_all_words(groups, rows)
         return len(rows) >= _ENOUGH and bool(np.mean(self._snapshot.types.agreements(wanted, rows) > 0) >= _MOSTLY)
 
     def _with_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> Rows:
-        """The products among some that match every group of a query."""
-        for group in groups:
-            if not len(rows):
-                break
-            matches = self._snapshot.keyword.score(rows, (group,))
-            rows = matches.rows[matches.scores > 0]
-        return rows
+        """The products among some that have every word of a query, or a synonym or expansion of it."""
+        forms = ((*each.alternatives, *each.synonyms, *((x.term,) for x in each.expansions)) for each in groups)
+        where = all_of(None, map(has_phrase, forms))
+        return self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)) if len(rows) else rows
 
     def _near_others(
         self, request: ResolvedRequest, query: Vectors, nearest: NearestRows, wanted: WantedTypes, ranking: Ranking
