@@ -305,7 +305,8 @@ def _folded_value(name: str, value: Value) -> str:
 
 def _check_values(leaf: Comparison | In, info: FieldInfo) -> None:
     if FieldKind.PLACE in info.kinds:
-        message = f"column {leaf.column}: {info.name} has places; use a form such as distance(52.5, 13.4) < 10 km"
+        place = f"{info.name} is a list of places"
+        message = f"column {leaf.column}: {place}; use a condition such as distance(52.5, 13.4) < 10 km"
         raise FilterError(message, leaf.column, ("distance(", "box(", "polygon("))
 
 

@@ -348,7 +348,7 @@ def test_api_key_is_requested_and_stored_for_the_tab_only(
         key = visit.page.get_by_label("Key with the scope admin")
         key.fill(search)
         key.press("Enter")
-        visit.page.get_by_role("alert").filter(has_text="no scope admin").wait_for()
+        visit.page.get_by_role("alert").filter(has_text="lacks the scope admin").wait_for()
         key.fill(admin)
         key.press("Enter")
         visit.page.get_by_role("heading", name="Search, explained").wait_for()

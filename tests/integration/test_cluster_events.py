@@ -305,7 +305,7 @@ class TestForeignIndexes:
         with closing(Cluster(place.settings)) as cluster:
             cluster.create(name, {"number_of_replicas": 0}, {})
             try:
-                with pytest.raises(ClusterRefusedError, match=f"there is an index {name} that was not made here"):
+                with pytest.raises(ClusterRefusedError, match=f"there is an index {name} that was not created here"):
                     store.append([CLICK])
                 assert cluster.count(name) == store.count() == 0
                 assert store.append([SEARCH]) == AppendResult(1, 0)

@@ -212,11 +212,11 @@ def test_run_killed_after_training_resumes_in_the_given_folder(root: Path, cache
         train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of="encode"))
     other, watched = replace(request, options=replace(SHORT, seed=1)), StoppedProgress(of="encode")
     for refused in (other, replace(other, tune=2)):
-        with pytest.raises(SettingError, match="mine exists; use a new folder"):
+        with pytest.raises(SettingError, match="mine exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, refused, watched)
     assert not [name for name in watched.phases if name.startswith(("part ", "trial"))]
     assert train_text_towers(root / "index", SETTINGS, request, NullProgress()).folder == out
-    with pytest.raises(SettingError, match="mine exists; use a new folder"):
+    with pytest.raises(SettingError, match="mine exists; name a new folder"):
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
@@ -237,7 +237,7 @@ def test_run_killed_before_writing_does_not_reuse_other_towers(
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
     other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT, out=theirs), NullProgress())
     if ours:
-        with pytest.raises(SettingError, match="exists; use a new folder"):
+        with pytest.raises(SettingError, match="exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
     done = train_text_towers(root / "index", SETTINGS, replace(request, out=ours and root / "new"), NullProgress())
     assert done.folder != other.folder

@@ -250,7 +250,7 @@ class TestJudgments:
         given = ["ranker", str(root), "--from-catalog", "--judgments", str(judgments)]
         done = CliRunner().invoke(app, ["train", *given])
         assert isinstance(done.exception, SettingError)
-        assert "name one" in str(done.exception)
+        assert "give one" in str(done.exception)
 
 
 def _edit(root: Path, edit: Callable[[Manifest], Manifest]) -> None:

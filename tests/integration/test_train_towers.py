@@ -209,7 +209,7 @@ def test_tuning_runs_short_trainings_first(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ("--out {root}", SettingError, "exists; use a new folder for the towers"),
+        ("--out {root}", SettingError, "exists; name a new folder for the towers"),
         ("--judgments {root}/nothing.tsv", JudgmentsError, "cannot be read"),
         ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
         ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),
@@ -217,8 +217,8 @@ def test_tuning_runs_short_trainings_first(root: Path) -> None:
             (f"--ranks {each}", SettingError, "--ranks: .* is not a range of ranks")
             for each in ("500-101", "0-10", "many", "5")
         ),
-        ("--near-misses 0.5 --negatives 0", SettingError, "--near-misses 0.5 with --negatives 0: .* name 1 or more"),
-        ("--teacher-loss kl", SettingError, "--teacher-loss kl without a teacher: name a cross-encoder"),
+        ("--near-misses 0.5 --negatives 0", SettingError, "--near-misses 0.5 with --negatives 0: .* use 1 or more"),
+        ("--teacher-loss kl", SettingError, "--teacher-loss kl without a teacher: add --teacher with a cross-encoder"),
         (
             "--from-catalog 30 --synthetic 30",
             SettingError,

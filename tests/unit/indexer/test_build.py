@@ -328,7 +328,7 @@ def test_refused_rebuild_changes_nothing_and_force_publishes(built: Shop) -> Non
         file.write(b'{"id": "without a title"}\n')
     with pytest.raises(PublishRefusedError, match=r"1 of 13 rows \(7\.7%\)"):
         built.rebuild(feed)
-    with pytest.raises(PublishRefusedError, match="has 9 products, the version that serves has 12"):
+    with pytest.raises(PublishRefusedError, match="has 9 products, but the serving version has 12"):
         built.rebuild(CATALOG[:9])
     assert built.store.current() == "v000001"
     assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]

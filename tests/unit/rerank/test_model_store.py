@@ -284,7 +284,7 @@ class TestConcurrency:
     def test_rollback_during_a_publish_is_refused(self, registry: RankerStore) -> None:
         publish(registry)
         with hold_lock(registry.folder, "publish"):
-            with pytest.raises(StoreLockedError, match="a publish is at work"):
+            with pytest.raises(StoreLockedError, match="a publish is running"):
                 registry.rollback(encoding=ENCODING)
             # Readers need no lock.
             assert registry.serving(ENCODING).model == registry.open("ranker-0001")

@@ -323,7 +323,7 @@ def test_times(rule: FieldRule, value: object, expected: datetime) -> None:
         (FieldRule(), float("inf"), "no date"),
         (FieldRule(unit="seconds"), 10**30, "no date"),
         (LONDON, "0001-01-01T00:00:00+14:00", "ISO 8601"),
-        (FieldRule(format="%d/%m/%Y"), "2024-06-01", "written %d/%m/%Y"),
+        (FieldRule(format="%d/%m/%Y"), "2024-06-01", "the format of times is %d/%m/%Y"),
     ],
 )
 def test_invalid_time_is_refused(rule: FieldRule, value: object, detail: str) -> None:

@@ -356,7 +356,7 @@ def test_unknown_runtime_is_refused_and_missing_model_lists_attempts(tmp_path: P
         open_encoder(DEFAULT_MODEL, runtime, tmp_path)
     with pytest.raises(EncoderUnavailableError, match=r"no folder 'no-such-model'.*hub"):
         find_model("no-such-model", tmp_path)
-    with pytest.raises(EncoderUnavailableError, match=r"no folder '/no-such'.*no such names"):
+    with pytest.raises(EncoderUnavailableError, match=r"no folder '/no-such'.*no names of this form"):
         find_model("/no-such", tmp_path)
     assert not (tmp_path / "models").exists()
     with pytest.raises(EncoderUnavailableError, match=r"modules\.json"):

@@ -135,8 +135,8 @@ def test_filter_over_a_limit_is_refused_with_the_limit() -> None:
     assert "at most 10,000 characters; this one has 10,001" in str(refused("a = 1" + " " * 9_995 + "b"))
     assert "at most 1,000 values" in str(refused(f"a IN ({','.join('1' * 1_001)})"))
     assert "at most 1,000 values" in str(refused(" or ".join(["a=1"] * 1_001)))
-    assert "nested 50 deep" in str(refused("(" * 51 + "a = 1" + ")" * 51))
-    assert "nested 50 deep" in str(refused("NOT " * 51 + "a = 1"))
+    assert "nested at most 50 deep" in str(refused("(" * 51 + "a = 1" + ")" * 51))
+    assert "nested at most 50 deep" in str(refused("NOT " * 51 + "a = 1"))
 
 
 def test_filter_at_a_limit_is_accepted() -> None:

@@ -129,7 +129,7 @@ def test_missing_or_truncated_file_is_damage(tmp_path: Path, name: str, kept: in
     (tmp_path / name).unlink()
     if kept is not None:
         (tmp_path / name).write_bytes(whole[:kept])
-    with pytest.raises(StoreDamagedError, match=rf"({name} cannot be read|does not fit) .*; rebuild the index"):
+    with pytest.raises(StoreDamagedError, match=rf"({name} cannot be read|does not match) .*; rebuild the index"):
         ProductStore(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_a_table_of_another_shape_or_kind_is_damage(tmp_path: Path, offsets: np.
     write_products(numbered(3), tmp_path)
     np.save(tmp_path / OFFSETS_FILE, offsets, allow_pickle=True)
     with pytest.raises(
-        StoreDamagedError, match=f"{OFFSETS_FILE} (is not an offsets table|does not fit|cannot be read)"
+        StoreDamagedError, match=f"{OFFSETS_FILE} (is not an offsets table|does not match|cannot be read)"
     ):
         ProductStore(tmp_path)
 

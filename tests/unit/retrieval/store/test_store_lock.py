@@ -77,7 +77,7 @@ def test_lock_error_does_not_name_an_ended_process(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "rebuild"):
         note(tmp_path, pid=dead_process())
-        assert_refused(tmp_path, "another program is using in .*; wait for it to end")
+        assert_refused(tmp_path, "another program is using .*; wait for it to end")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"pid": 1}', b'{"purpose": "x", "pid": "1"}'])

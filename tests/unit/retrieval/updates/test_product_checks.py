@@ -89,7 +89,7 @@ class TestWholeProducts:
 
     @pytest.mark.parametrize("product", [None, "a1", {"id": "a1", "title": "Drill"}])
     def test_invalid_product_is_refused(self, product: object) -> None:
-        with pytest.raises(ChangeError, match=r"a product is a shelfwise\.Product, not"):
+        with pytest.raises(ChangeError, match=r"a product must be a shelfwise\.Product, not"):
             validate_product(product)
 
     def test_error_names_product_field_and_expected_value(self) -> None:

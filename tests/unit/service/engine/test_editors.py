@@ -96,7 +96,7 @@ def test_rule_applies_once_its_field_exists(live: SearchEngine, root: Path) -> N
     RuleStore(root).put([Rule("it", (Boost("campaign = winter", 10),), DRILL)])
     live.reload_if_changed()
     assert "no field 'campaign'" in live.rules.faults["it"]
-    assert any("passed over: rule 'it'" in notice for notice in live.notices)
+    assert any("skipped rule 'it'" in notice for notice in live.notices)
     assert live.search("drill").rules == ()
     live.patch(product, **{"attributes.campaign": "winter"})
     assert ids(live.search("drill", size=1)) == [product]

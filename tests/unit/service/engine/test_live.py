@@ -213,7 +213,7 @@ class TestUpsert:
     def test_batch_of_changes_is_atomic(self, live: SearchEngine) -> None:
         with pytest.raises(ChangeError, match="price"):
             live.upsert([KETTLE, dataclasses.replace(KETTLE, id="kettle-2", price=float("nan"))])
-        with pytest.raises(ChangeError, match="a product is a shelfwise"):
+        with pytest.raises(ChangeError, match="a product must be a shelfwise"):
             live.upsert([KETTLE, {"id": "1", "title": "a"}])  # type: ignore[list-item]
         with pytest.raises(UnknownProductError):
             live.product(KETTLE.id)

@@ -154,9 +154,9 @@ def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "1", **options
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no JPEG"),
-        (b"%PDF-1.7", "no JPEG"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no JPEG"),
+        (b"", "not JPEG"),
+        (b"%PDF-1.7", "not JPEG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not JPEG"),
         (STRIPED_RED_SHIRT[:200], "damaged"),
         (bytes(10_000_001), "more than 10,000,000 bytes"),
     ],

@@ -281,6 +281,6 @@ def test_what_the_new_ranker_would_have_brought_is_reported() -> None:
     assert sentence in page
     assert '<th class="number extra">SNIPS</th>' in page
     refused = findings(off_policy=off_policy("the log has shown 12% of it"))
-    assert "cannot be told from the log: the log has shown 12% of it. This" in sentences(found=refused)
+    assert "would have achieved: the log has shown 12% of it. This" in sentences(found=refused)
     assert "SNIPS" not in html(learn_report(findings=refused))
     assert 'id="off-policy"' not in html(learn_report(findings=findings(off_policy=None)))
