@@ -408,7 +408,7 @@ def scale(
 
 @dataclass(frozen=True, slots=True)
 class PeerSearches:
-    """How peers are searched."""
+    """Options of the searches of peers."""
 
     queries: Annotated[int, typer.Option(help="Judged queries for quality, drawn once for all.", min=10)] = 200
     seconds: Annotated[float, typer.Option(help="Seconds of each load.", min=0.5, max=600)] = 10.0

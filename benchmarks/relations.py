@@ -111,7 +111,7 @@ def demo_pairs(root: Path, catalog: RelationCatalog, truth: Path) -> tuple[Ints,
 def purchase_pairs(
     root: Path, catalog: RelationCatalog, lines: Sequence[Sequence[_Purchases]], *, same_head: bool
 ) -> tuple[Ints, Ints, NDArray[np.bool_], list[str]]:
-    """For each line, the last product with the next one (a complement, by proxy), and with the one whose description is
+    """The last product of each line with the next one (a complement, by proxy), and with the one whose description is
     nearest among those that nobody bought with it (a substitute, by proxy). With `same_head`, the latter is of the same
     kind by the head of its type."""
     row_of = {name: row for row, name in enumerate(catalog.ids)}
@@ -158,7 +158,7 @@ def _word_vectors(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelationStrengths:
-    """How strongly the products of a catalog are related, by what was known at a time: for goes-with, substitutes and
+    """Strengths of the relations between a catalog's products, as known at a time: for goes-with, substitutes and
     related types, a matrix (N, N) whose row i has the products related to product i."""
 
     matrices: Sequence[scipy.sparse.csr_matrix]
@@ -347,7 +347,7 @@ def related_orders(index: Path, days: int) -> list[OrderFigures]:
 
 
 def next_products(views: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
-    """For each view, the first other product of `later` acts within half an hour: shopper, product_id, next."""
+    """The first other product of `later` acts within half an hour after each view: shopper, product_id, next."""
     pairs = views.with_row_index("view").join(later.rename({"product_id": "next", "time": "then"}), on="shopper")
     is_next = (pl.col("then") > pl.col("time")) & (pl.col("then") <= pl.col("time") + _PAUSE)
     pairs = pairs.filter(is_next & (pl.col("next") != pl.col("product_id"))).sort("view", "then", "next")

@@ -39,7 +39,7 @@ _TEACHER_TEXTS, _TEACHER_PIECES = 1.75, 10_000
 """The time of a distillation in texts of its teacher: this many for each product of its sample, plus this many for the
 pieces of the vocabulary."""
 _FASTER = 100
-"""How many times as fast as its teacher a table encodes, at least."""
+"""Least ratio of the speed at which a table encodes to that of its teacher."""
 _TIMED_VECTORS = 4_096
 _MUCH_SHARE, _MUCH_SECONDS = 0.5, 60.0
 """A static encoder is suggested if it saves this share of the time and this many seconds."""

@@ -42,7 +42,7 @@ class KeyTable:
         self._sorted = halves[self._order]
 
     def find(self, keys: Keys) -> Rows:
-        """For each key (n, 16) its place, the first of equal ones, or -1 (n,).
+        """The place of each key (n, 16), the first of equal ones, or -1 (n,).
 
         If keys agree only in their first half, about once in 10^19 pairs, the first of them is found.
         """

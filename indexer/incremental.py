@@ -195,7 +195,7 @@ _READING_FILE, _ROW_KEYS_FILE = "reading.json", "row_keys.npy"
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How the rows of a version were read."""
+    """Mapping and field names with which the rows of a version were read."""
 
     made_by: str
     """A fingerprint of the program and the mapping."""

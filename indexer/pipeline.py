@@ -140,7 +140,7 @@ class FeedPipeline:
         self.chinese = 0
         """The number of usable rows with Chinese characters in the title."""
         self.rows_before = array("q")
-        """For each product that the second pass left as in the previous version its row there, or -1."""
+        """Row in the previous version of each product that the second pass left as it was there, else -1."""
         self._detected = bytearray()
         """One byte per product, 1 if its language was detected."""
         self._known: KnownRows | None = None

@@ -212,7 +212,7 @@ def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candida
 
 
 def _agreement(candidates: _Candidates, chosen: Numbers, titles: TitlePhrases, vectors: Vectors) -> NDArray[np.float64]:
-    """How similar each candidate's product is to the products that had its head last (m,): the share of them in its
+    """Similarity (m,) of each candidate's product to the products that chose its head last: the share of them in its
     category, or, without categories, the cosine with their mean vector."""
     heads, products = candidates.heads[chosen], candidates.products[chosen]
     counts = np.bincount(heads, minlength=candidates.head_count)

@@ -141,7 +141,7 @@ class VersionWriter:
 
     @property
     def previous_rows(self) -> Rows:
-        """For each row, the row of the same product in the previous version, or -1 (n,)."""
+        """The row of each row's product in the previous version, or -1 (n,)."""
         return np.array(self._previous_rows, dtype=np.int64)
 
     @property

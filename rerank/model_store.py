@@ -159,7 +159,7 @@ class ModelFamily(Generic[Spec, Report]):
     train: str
     """The command that trains a model."""
     fallback: str
-    """What happens if none serves, for notices."""
+    """Effect on searches if no model serves, for notices."""
     keep: int
     """The number of models to keep of those that may serve, and of those that may not."""
     misfit: Callable[[Spec, Encoding], str]

@@ -53,7 +53,7 @@ _ZIPF_DRAWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PeersOptions:
-    """What is measured, and how."""
+    """Options of the comparison of peers."""
 
     index: Path
     judgments: Path

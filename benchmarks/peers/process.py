@@ -112,7 +112,7 @@ class NotOfferedError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How to start a peer: the module and class of its adapter, and the name of its environment."""
+    """Specification of a peer's process: the module and class of its adapter, and the name of its environment."""
 
     module: str
     adapter: str

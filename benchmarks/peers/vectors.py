@@ -83,7 +83,7 @@ class VectorsReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class VectorsOptions:
-    """What to measure."""
+    """Options of the measurement of vector libraries."""
 
     index: Path
     folder: Path

@@ -161,7 +161,7 @@ def _root_mean_square(values: Floats) -> float:
 
 
 def show_click_models(report: ClickModelsReport) -> None:
-    """What each model recovers, then each log's held-out figures, the best first."""
+    """Shows each model's recovery of planted parameters, then each log's held-out figures, the best first."""
     title = f"{report.sessions:,} sessions of {DEPTH} results each, {report.queries:,} queries"
     table = figure_table(["model", "seconds", "iterations", "pairs", "RMSE", "in 95%", "examination"], title)
     for each in report.models:

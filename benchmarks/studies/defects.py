@@ -32,7 +32,7 @@ Spoil = Callable[[Row, datetime], None]
 
 
 class Outcome(StrEnum):
-    """What the checker does with a defect."""
+    """Outcomes of a defect in the checker."""
 
     REJECTED = "rejected"
     NOTED = "noted"
@@ -255,7 +255,7 @@ class DefectScore(msgspec.Struct, frozen=True):
     missed: tuple[str, ...]
     """Kinds that it did not report at every planted row."""
     false_findings: tuple[str, ...]
-    """What it reported in the clean half."""
+    """Findings reported in the clean half."""
 
 
 def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScore:
@@ -338,7 +338,7 @@ def _is_reported(kind: Kind, lines: Sequence[int], report: QualityReport) -> boo
 
 
 def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
-    """What a report says about rows in the clean half; a count whose rows are not all listed is included."""
+    """Findings of a report about rows in the clean half; a count whose rows are not all listed is included."""
     findings = [
         one for outcome in (Outcome.REJECTED, Outcome.NOTED, Outcome.FINDING) for one in _findings(report, outcome)
     ]

@@ -254,7 +254,7 @@ def _by_scheme(fraud: pl.DataFrame, flagged: pl.Expr) -> dict[str, float]:
 
 
 def fraud_tables(measured: Sequence[FraudFigures]) -> Iterator[Table]:
-    """For each size, the mixtures by what was flagged; for several seeds the mean, and the worst."""
+    """A table for each number of sessions, mixtures as rows; for several seeds the mean, and the worst."""
     schemes = sorted({scheme for each in measured for scheme in each.caught})
     columns = ["mixture", *(scheme.rpartition("_")[2] for scheme in schemes), "all", "worst", "honest", "worst", "rule"]
     for sessions in dict.fromkeys(each.sessions for each in measured):
@@ -291,7 +291,7 @@ _SHOWN_AT = {True: (6, 20), False: (1, 3)}
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """How the accounts of one attack behave; pauses are in seconds, the median of lognormal ones."""
+    """Behaviour of the accounts of one attack; `pause` is in seconds, the median of a lognormal distribution."""
 
     promotes: bool = True
     """Whether it raises a product by clicks on it; otherwise it buries one, by clicks on half of those beside it."""

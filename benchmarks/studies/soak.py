@@ -43,7 +43,7 @@ _IMAGES = "https://example.com/edition-"
 
 @dataclass(slots=True)
 class Ledger:
-    """What the service acknowledged and showed; written by one thread."""
+    """Acknowledged changes and events, and inconsistencies seen in responses; written by one thread."""
 
     products: dict[str, float | None] = field(default_factory=dict)
     """The last acknowledged price of each changed product; None for a removed one."""
@@ -54,7 +54,7 @@ class Ledger:
     events: list[Row] = field(default_factory=list)
     """The acknowledged events."""
     editions: dict[str, str] = field(default_factory=dict)
-    """For each version of the index that answered, the edition of the feed that its first page showed."""
+    """Edition of the feed on the first page of each version of the index that answered."""
     mixed: int = 0
     """The number of pages with products of another edition than their version's."""
     stale: int = 0

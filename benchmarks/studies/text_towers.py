@@ -202,7 +202,7 @@ class _EncoderVariant:
 
 
 def _variants(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_EncoderVariant]:
-    """For each runtime: the whole encoder, the first columns that suffice alone, and the kept layers."""
+    """Encoders to measure with each runtime: the whole encoder, its first columns alone, and the kept layers."""
     columns = (None, *request.options.loss.dimensions)
     variants = [
         _EncoderVariant(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns

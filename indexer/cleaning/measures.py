@@ -74,7 +74,7 @@ def parse_quantity(text: str) -> tuple[str, float] | None:
 
 @cache
 def _factors() -> dict[str, tuple[str, float]]:
-    """For each unit of `retrieval.text.units`, the unit to which it is converted, and the factor."""
+    """The unit to which each unit of `retrieval.text.units` is converted, and the factor."""
     registry = _registry()
     factors: dict[str, tuple[str, float]] = {}
     for base, (name, units) in _BASES.items():

@@ -58,7 +58,7 @@ class ImportReport:
     files: tuple[str, ...]
     rows: int
     events: Mapping[str, int]
-    """By kind, the events that are now stored: added or repeated."""
+    """Number of events that are now stored, added or repeated, by kind."""
     added: int
     """The number of new events."""
     repeated: int
@@ -101,7 +101,7 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How logs are read. By default each format is detected, and fields have their known names."""
+    """Options of reading logs. By default each format is detected, and fields have their known names."""
 
     mapping: EventMapping = field(default_factory=EventMapping)
     format: str = ""

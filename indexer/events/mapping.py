@@ -290,17 +290,17 @@ class FieldRule:
     value: object = None
     """The default if no name has a value."""
     first: int = 1
-    """For a position: the number of the first position in the log."""
+    """Number of the first position in the log, for a position."""
     pad: int = 0
-    """For an id: shorter ones are padded with leading zeros to this many characters."""
+    """Width of an id in characters: shorter ones are padded with leading zeros."""
     whole: bool = False
-    """For an id: whether `17850.0` means 17850."""
+    """Whether the id `17850.0` means 17850."""
     zone: str = ""
-    """For a time: the IANA zone of times that name none."""
+    """IANA zone of times that name none."""
     format: str = ""
-    """For a time: its strptime format; by default ISO 8601, or a number since 1970."""
+    """Format of a time for strptime; by default ISO 8601, or a number since 1970."""
     unit: str = ""
-    """For a time that is a number: seconds or milliseconds; by default detected from its size."""
+    """Unit of a time that is a number: seconds or milliseconds; by default detected from its size."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
 
 
 def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
-    """By currency, the number of products in each quarter of a decade of price."""
+    """Number of products in each quarter of a decade of price, by currency."""
     place = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("place")
     currency = pl.col(column("currency")).fill_null("").alias("currency")
     counted = base.filter(pl.col(column("price")) > 0).group_by(currency, place).len()

@@ -37,7 +37,7 @@ def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
 
 
 def are_broken(numbers: Sequence[TradeNumber]) -> list[bool]:
-    """For each trade number, whether its length, a letter or its check digit is wrong.
+    """Whether the length, a letter or the check digit of each trade number is wrong.
 
     The check digit is that of the GS1 General Specifications, section 7.9; that of an ISBN-10 is of ISO 2108. All are
     computed at once, over arrays.

@@ -190,7 +190,7 @@ class DuplicateFinder:
         return copies
 
     def _known_verdicts(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
-        """For sorted pairs (p,), the result of each comparison, or _NOT_COMPARED."""
+        """Result of each comparison of sorted pairs (p,), or _NOT_COMPARED."""
         verdicts = np.full(len(pairs), _NOT_COMPARED, np.int8)
         if len(self._compared):
             places = np.searchsorted(self._compared["pair"], pairs).clip(max=len(self._compared) - 1)
@@ -420,9 +420,8 @@ class Signatures:
     rows: NDArray[np.int64]
     hashes: Mapping[str, NDArray[np.void]]
     identifier_hashes: NDArray[np.uint32]
-    """For each row (columns: trade number, maker's number), a hash of its number if it has exactly one, or 0: rows with
-    different ones are different products.
-    """
+    """Hash of each row's number if it has exactly one, or 0 (columns: trade number, maker's number): rows with
+    different ones are different products."""
     variant_hashes: NDArray[np.uint64]
     """(n, 2): see `indexer.quality.siblings.variant_hashes`."""
 

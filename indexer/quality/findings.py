@@ -82,11 +82,11 @@ class Findings:
     ages: Counter[str] = field(default_factory=Counter)
     """The number of products by the time since their last update, under the labels of `AGES`."""
     prices: dict[str, Counter[int]] = field(default_factory=dict)
-    """By currency, the number of products in each quarter of a decade of price."""
+    """Number of products in each quarter of a decade of price, by currency."""
     languages: Counter[str] = field(default_factory=Counter)
     """The number of products by ISO 639-1 code; empty if unknown."""
     failing: dict[str, list[NDArray[np.int32]]] = field(default_factory=dict)
-    """By the rule's name, the rows of the products that fail it, in parts."""
+    """Rows of the products that fail a rule, in parts, by the rule's name."""
 
     def merge(self, other: Findings) -> None:
         self.products += other.products

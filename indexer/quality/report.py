@@ -73,7 +73,7 @@ class Finding(msgspec.Struct, frozen=True):
     examples: tuple[Example, ...]
     """The examples with the smallest ids."""
     groups: int = 0
-    """For rules across rows, the number of groups of matching products."""
+    """Number of groups of matching products, for rules across rows."""
 
 
 class PriceBin(msgspec.Struct, frozen=True):

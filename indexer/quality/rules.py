@@ -88,9 +88,9 @@ class QualityRule:
     pattern: str = ""
     """The pattern of regex and not_regex, in the syntax of Rust's regex crate, which has no back references."""
     op: str = ""
-    """For compare: one of < <= > >= = !=."""
+    """Operator of compare: one of < <= > >= = !=."""
     other: str = ""
-    """For compare: the field to compare with, instead of a value."""
+    """Field that compare uses instead of a value."""
     when: RuleScope | None = None
 
     @property

@@ -64,7 +64,7 @@ _WORD = re.compile(rf"\"[a-z]\"|[a-z0-9][a-z0-9.'&/#-]*|[{HAN}]+")
 
 
 def variant_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
-    """For each product (row) a hash of what its variants share, and a hash of what distinguishes it from them (n, 2).
+    """Hashes (n, 2) of the words that each product (row) shares with its variants, and of its own words.
 
     The first is 0 for a title of too few words; the second is 0 if the feed names the group.
     """
@@ -165,7 +165,7 @@ def group_products(leaders: NDArray[np.int32], copies: Sequence[tuple[int, int]]
 def variant_leaders(
     hashes: NDArray[np.uint64], words_of: Callable[[int], frozenset[bytes]], known: KnownLeaders | None = None
 ) -> NDArray[np.int32]:
-    """For each product, the row of an earlier variant that represents its group, or NO_LEADER (n,).
+    """The row of an earlier variant that represents each product's group, or NO_LEADER (n,).
 
     `hashes` (n, 2) are `variant_hashes`; `words_of` returns the words of a row.
     """

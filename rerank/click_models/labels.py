@@ -38,7 +38,7 @@ class LabelWeights:
 
 @dataclass(frozen=True, slots=True)
 class PurchasePrediction:
-    """How well the weights, and how well clicks alone, predict purchases of queries to which they were not fitted.
+    """Accuracy with which the weights, and clicks alone, predict purchases of queries to which they were not fitted.
 
     Log-likelihoods are of Poisson counts, the mean over the pairs that were examined later, without the constant part.
     Correlations are Spearman's, of predicted and actual rates over the same pairs, None if either does not vary.

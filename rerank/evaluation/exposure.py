@@ -111,7 +111,7 @@ def attention_distance(shares: Sequence[float], target: Sequence[float]) -> floa
 
 
 def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> ExpectedExposure:
-    """For pairs (p,) of queries and products; each query counts once, with its exposure as shares of its total."""
+    """Expected exposure over pairs (p,) of queries and products; a query counts once, by shares of its exposure."""
     total = np.bincount(query, exposure).clip(min=1e-12)[query]
     own, wanted = exposure / total, target / total
     queries = max(len(np.unique(query)), 1)

@@ -86,7 +86,7 @@ class GateRules:
     confidence: float = 0.95
     """The confidence of every interval."""
     ndcg_margin: float = 0.01
-    """How far below 0 the interval of nDCG@10 may extend if click likelihood is better."""
+    """Distance by which the interval of nDCG@10 may extend below 0 if click likelihood is better."""
     least_queries: int = LEAST_JUDGED
     """Measures on fewer queries decide nothing, so no ranker is published on fewer."""
     resamples: int = 10_000

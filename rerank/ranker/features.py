@@ -55,7 +55,7 @@ class FirstStage:
     similarity: NDArray[np.float64]
     """The cosine in deviations above that of unrelated products."""
     of_type: NDArray[np.float64]
-    """How well the product matches the type that the query asks for; 1 if it names the type."""
+    """Agreement of the product with the type that the query asks for; 1 if it names the type."""
     words: int
     """The number of words in the query."""
     best_bm25: float

@@ -100,7 +100,7 @@ class RankerReport(ModelReport, frozen=True, kw_only=True):
     """The content of report.json: measures on held-out data."""
 
     orders: tuple[OrderResult, ...] = ()
-    """For a ranker trained on clicks: the results of its order and of others on the same queries."""
+    """Results of the ranker's order and of others on the same queries, for a ranker trained on clicks."""
 
 
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:

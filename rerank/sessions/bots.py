@@ -295,7 +295,7 @@ After All?)."""
 
 
 def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
-    """For each source of `units`, in bans (n,): the evidence that it and the most similar other source copy each other.
+    """Evidence in bans (n,) that each source of `units` and the most similar other source copy each other.
 
     The evidence is a likelihood ratio over the products that the one source clicked and the other was shown: the
     other's clicks as a copy against the products' click rates. The lesser of both directions counts, so that a source
@@ -318,7 +318,7 @@ def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
 def suspect_products(
     unit: str, units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline, suspects: pl.Series
 ) -> Floats:
-    """For each of `units` (sessions or sources), in bans (n,): the evidence that it clicks the products of suspects.
+    """Evidence in bans (n,) that each of `units` (sessions or sources) clicks the products of suspects.
 
     A naive Bayes classifier of clicked products, trained on all other sources. Each source has one vote, divided among
     its products; it votes for the suspects if any of its sessions (session numbers) is one. The votes of the others are
@@ -372,7 +372,7 @@ _PROMOTED = 2.0
 
 
 def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> dict[Signal, Floats]:
-    """For each of `units` (sessions or sources), in bans (n,): the evidence that it buys to promote a product.
+    """Evidence in bans (n,) that each of `units` (sessions or sources) buys to promote a product.
 
     A look before a purchase costs a forger one more event, so purchases of a source that looked only at what it bought
     count as direct, too. `PROMOTED`: a product has more direct purchases than the looks of others explain. `DIRECT`:
@@ -391,8 +391,8 @@ def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> d
 
 
 def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
-    """For each product (product_id, promotion), in bans: the evidence that it has more direct purchases than its
-    `lookers` explain, by a geometric distribution with the mean `ordinary_rate`."""
+    """Evidence in bans, by product (product_id, promotion), of more direct purchases than its `lookers` explain, by a
+    geometric distribution with the mean `ordinary_rate`."""
     direct = bought.filter("direct").group_by("product_id").agg(_direct=pl.len())
     products = lookers.join(direct, on="product_id", how="full", coalesce=True).fill_null(0)
     looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_direct"))
@@ -527,12 +527,12 @@ def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
 
 
 def many(sums: Sums, baseline: BotBaseline) -> Floats:
-    """For each session, evidence of more searches than the baseline, by a geometric distribution."""
+    """Evidence of more searches than the baseline for each session, by a geometric distribution."""
     return np.where(sums.answers > 1, bans((1 - 1 / baseline.answers) ** np.maximum(sums.answers - 1, 0)), 0.0)
 
 
 def again(units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Floats:
-    """For each source, evidence of more repeated clicks on products than the baseline."""
+    """Evidence of more repeated clicks on products than the baseline, for each source."""
     times = pl.col("times").cast(pl.Float64)
     sums = acts.clicked.group_by("source").agg(_all=times.sum(), _same=(times - 1).sum())
     joined = units.select("source").join(sums, on="source", how="left", maintain_order="left").fill_null(0.0)

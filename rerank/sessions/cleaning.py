@@ -50,7 +50,7 @@ def correct_clocks(events: pl.DataFrame, options: ClockOptions | None = None) ->
 
 
 def _shifts(off: pl.DataFrame, options: ClockOptions) -> pl.DataFrame:
-    """For each row with a wrong clock, `_row` and `_shift` (Duration)."""
+    """Corrections of the rows with a wrong clock: `_row` and `_shift` (Duration)."""
     ids = ("session", "shopper", "query_id")
     client = pl.coalesce(
         *(pl.when(pl.col(name) != "").then(pl.lit(f"{name}:") + pl.col(name)) for name in ids), pl.lit("")
@@ -95,9 +95,9 @@ class FaultOptions:
     double: timedelta = timedelta(seconds=1)
     """A repetition within this is a double click or submit."""
     order: timedelta = timedelta(seconds=10)
-    """How much earlier than its answer an act may be, since the clocks of servers and clients differ."""
+    """Longest time by which an act may precede its answer, since the clocks of servers and clients differ."""
     created: timedelta = timedelta(minutes=5)
-    """How much earlier than its product an event may be."""
+    """Longest time by which an event may precede its product."""
     quantity: int = 10_000
     """The largest quantity of one event."""
 

@@ -97,8 +97,8 @@ def lone_askers(shown: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """For each item the evidence, in bans, that it has more sources with no other item than its other sources predict,
-    and the odds that these are a crowd: item, evidence, odds.
+    """Evidence, in bans, that an item has more sources with no other item than its other sources predict, and the odds
+    that these are a crowd: item, evidence, odds.
 
     `pairs` has a row for each source and item. The expectation is `ordinary_rate`, at least `EXPECTED`, for each of the
     other sources; the evidence is corrected for the number of items (Bonferroni). All sources of a crowd are fraud
@@ -115,7 +115,7 @@ def _lone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _alone_counts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """For each item, the number of sources that have no other item, and of those that have: item, _alone, _others."""
+    """Number of sources that have no other item, and of those that have, by item: item, _alone, _others."""
     alone = pairs.with_columns(_alone=pl.len().over("source") == 1)
     return alone.group_by("item").agg(_alone=pl.col("_alone").sum(), _others=(~pl.col("_alone")).sum())
 

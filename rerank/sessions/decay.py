@@ -67,7 +67,7 @@ def exact_sum(amount: pl.Expr) -> pl.Expr:
 
 
 def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, options: DeriveOptions) -> pl.DataFrame:
-    """For each key its `score` and `trend` (Float64), from rows of key, `day` and amounts.
+    """The `score` and `trend` (Float64) of each key, from rows of key, `day` and amounts.
 
     The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed
     with `trend_half_life`, e the same sum at the constant rate of the score, p the prior `trend_prior`. 0 is no trend,

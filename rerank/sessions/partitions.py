@@ -481,7 +481,7 @@ def stretches(days: Sequence[Day], together: int) -> list[list[Day]]:
 
 
 def flagged_by_day(sessions: pl.DataFrame) -> Mapping[int, tuple[int, ...]]:
-    """For each day that has any, the numbers within the day of the sessions flagged as bots, ascending."""
+    """The sessions flagged as bots by day, as ascending numbers within the day; days without any are left out."""
     flagged = sessions.filter("is_fraud").group_by("day", maintain_order=True).agg("place")
     return {day: tuple(places) for day, places in flagged.iter_rows()}
 

@@ -355,8 +355,8 @@ class _Work:
         )
 
     def _accessories(self, table: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-        """For each pair, whether the first product is the main one, and whether either is: the other is much cheaper,
-        and chosen with it or later."""
+        """Whether the first product of each pair is the main one, and whether either is: the other is much cheaper, and
+        chosen with it or later."""
         prices = self.catalog.prices
         one, other = (prices[table[side].to_numpy()] for side in ("row", "other"))
         later = table["later"].to_numpy()

@@ -182,7 +182,7 @@ def _searches_of_new_needs(searches: pl.DataFrame, searched: pl.DataFrame, optio
 
 
 def _shared_products(searches: pl.DataFrame, searched: pl.DataFrame) -> pl.DataFrame:
-    """For each search, the share of products that it has in common with the search before it."""
+    """Share of products that each search has in common with the search before it."""
     shown = searched.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
     keys = ["session_number", "query_id", "_text"]
     shown = shown.join(searches.select("_search", *keys), on=keys).select("_search", "product_id").unique()

@@ -32,7 +32,7 @@ TEXTS = 40_000
 
 @dataclass(frozen=True, slots=True)
 class LayerPruningOptions:
-    """How the remaining layers are trained."""
+    """Options of the training of the remaining layers."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, learning_rate=5e-4, warm_up=100))
     batch: int = 64

@@ -87,7 +87,7 @@ def draw_negatives(
 
 
 def nearest(queries: Floats, products: Floats, rows: Rows, last: int) -> list[Rows]:
-    """For each query (q, d) the `last` products of greatest cosine, best first; unit vectors `products` (p, d) with
+    """The `last` products of greatest cosine for each query (q, d), best first; `products` (p, d) are unit vectors with
     their `rows` (p,)."""
     last = min(last, len(rows))
     blocks = (queries[start : start + _BLOCK] for start in range(0, len(queries), _BLOCK))

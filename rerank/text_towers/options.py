@@ -132,7 +132,7 @@ class TrainedTowers:
     """The outcome of a training."""
 
     curve: tuple[Epoch, ...]
-    """By part; number 0 is the initial model. Validation is nDCG@10 over a fixed pool."""
+    """Measures by part; number 0 is the initial model. Validation is nDCG@10 over a fixed pool."""
     steps: int
     """The total steps of a training that does not stop early."""
     mixed: WeightMixture

@@ -436,7 +436,7 @@ def fold_of(name: str) -> int:
 
 
 def other_folds(events: pl.DataFrame) -> list[pl.DataFrame]:
-    """For each fold the events of all others, under the names of their queries."""
+    """The events of all folds but one, for each fold in turn, under the names of their queries."""
     named = events.filter(pl.col("query") != "")
     rows = [(name, query_of_fold(name), fold_of(name)) for name in named["query"].unique().to_list()]
     parts = pl.DataFrame(rows, schema={"query": pl.String, "_query": pl.String, "_fold": pl.Int64}, orient="row")

@@ -112,7 +112,7 @@ def _transitions(histories: Histories, rows: Ints, options: NeighbourOptions) ->
 
 
 def _visits(histories: Histories, rows: Ints, options: NeighbourOptions) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """For v visits, none of them a shopper's first: the products at rows (m,) chosen before it and in it, (v, m) each.
+    """Visits (v), none of them a shopper's first: the products at rows (m,) chosen before each and in it, (v, m) each.
     Without `again`, those in it are new to the shopper. Both are weighted by the root of the visit's weight."""
     import scipy.sparse as sp
 

@@ -95,9 +95,9 @@ class UserTowerNetwork(nn.Module):
         return read
 
     def forward(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        """For every act: the state (n, w, width), and the weights (n, w, w) of the mean of recent acts. `vectors` (n,
-        w, d) and `own` (n, w, width) are of the products, 0 for padding; `kinds` (n, w) are PADDING before the first
-        act; `gaps` (n, w) as in `rerank.user_tower.histories`."""
+        """The state of every act (n, w, width), and the weights (n, w, w) of the mean of recent acts. `vectors` (n, w,
+        d) and `own` (n, w, width) are of the products, 0 for padding; `kinds` (n, w) are PADDING before the first act;
+        `gaps` (n, w) as in `rerank.user_tower.histories`."""
         width = kinds.shape[1]
         known = kinds.clamp(min=0)
         ago = torch.arange(width)[:, None] - torch.arange(width)[None, :]

@@ -94,7 +94,7 @@ class PreviousVectors:
 
     folder: Path
     rows: Rows
-    """For each new row, the earlier row with the same vector, or -1 (n,)."""
+    """The earlier row with the same vector as each new row, or -1 (n,)."""
 
 
 def build_index(

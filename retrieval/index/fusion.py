@@ -36,12 +36,12 @@ class RetrievalScores:
     bm25_rank: Array
     dense_rank: Array
     intent: Array
-    """How well each candidate matches the type that the query asks for (n,): 0 to 1, more if only accessories have the
+    """Agreement of each candidate with the type that the query asks for (n,): 0 to 1, more if only accessories have the
     type's word."""
     closeness: Array
-    """How near each candidate is to the query (n,): 1 for the nearest product, 0 below some similarity."""
+    """Nearness of each candidate to the query (n,): 1 for the nearest product, 0 below some similarity."""
     preferred: Array
-    """(n,): how many of the prices and values that the query names each candidate matches."""
+    """Number of the prices and values named by the query that each candidate matches (n,)."""
 
     @property
     def similarity(self) -> Array:

@@ -149,7 +149,7 @@ class ProductGroups:
         return found
 
     def repeated(self, name: str, rows: Rows, keys: Rows, product_of: ProductOf) -> dict[str, int]:
-        """How often a product at `rows` (n,) repeats a value of a field that another product of its group has, by
+        """Number of times that a product at `rows` (n,) repeats a value that another product of its group has, by
         folded value; `keys` (n,) are the groups."""
         values = self.stored.values(name)
         counts, numbers = values.of(rows, product_of, self.changed)

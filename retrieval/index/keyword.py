@@ -206,7 +206,7 @@ class KeywordIndex(Protocol):
         """The number of products of each selection."""
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
-        """For each field, its `size` most frequent values in the selection; for a numeric field also its range."""
+        """The `size` most frequent values of each field in the selection; for a numeric field also its range."""
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by sortable fields."""
@@ -305,8 +305,8 @@ MOST_MATCHING = 5
 def expansion_scores(
     group: TermGroup, frequencies: Mapping[str, int], products: int, *, is_scored: bool
 ) -> dict[str, float]:
-    """For each expansion of a typed word, the score of a product with that term, whatever its frequency. In matching
-    (not `is_scored`), only the strongest expansions count, and only for a word that no product has. `frequencies` are
+    """Scores that a typed word's expansions give to a product with the term, whatever its frequency. In matching (not
+    `is_scored`), only the strongest expansions count, and only for a word that no product has. `frequencies` are
     numbers of products by term."""
     others = group.expansions
     if not is_scored:

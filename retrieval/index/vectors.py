@@ -103,8 +103,8 @@ class VectorIndex(Protocol):
 
 
 def rows_now(rows_before: Rows, count: int) -> Rows:
-    """For each of the `count` rows of the previous version its current row, or -1 (count,). `rows_before` (n,) has for
-    each current row the previous row of the same product, or -1."""
+    """The current row of each of the previous version's `count` rows, or -1 (count,). `rows_before` (n,) has for each
+    current row the previous row of the same product, or -1."""
     rows = np.full(count, -1, np.int64)
     kept = np.flatnonzero(rows_before >= 0)
     rows[rows_before[kept]] = kept

@@ -165,7 +165,7 @@ WORDS_FOLDER = "words"
 PENDING_UPDATES_FILE = "pending_updates.jsonl"
 """Live changes that are pending in the version: the feed does not have them."""
 TEXT_KEYS_FILE = "text_keys.npy"
-"""For each row the fingerprint of the text of its vector (n, 16) uint8: equal texts are encoded once."""
+"""Fingerprint of the text of each row's vector (n, 16) uint8: equal texts are encoded once."""
 
 
 def write_fields(catalog: FieldCatalog, path: Path) -> None:

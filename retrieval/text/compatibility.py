@@ -89,7 +89,7 @@ def named_models(product: Product) -> Iterator[NamedModel]:
 
 
 def named_things(title: str) -> list[str]:
-    """What the product is for, according to a title: "phone" in "Case for Phone"."""
+    """The things that the product is for, according to its title: "phone" in "Case for Phone"."""
     return [segment.strip() for segment in _NAMES_ANOTHER.findall(fold(title))]
 
 

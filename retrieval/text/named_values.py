@@ -109,7 +109,7 @@ class ValueCounts:
     values: Counter[tuple[str, str]] = field(default_factory=Counter)
     """The number of products by field and value."""
     mentions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By phrase and field, the number of products that have both but no value of this name."""
+    """Number of products with a phrase and a field but no value that the phrase names, by phrase and field."""
     named: set[tuple[str, str]] = field(default_factory=set)
     """The phrases whose mentions were counted, with the field of each."""
 
@@ -142,7 +142,7 @@ class ValueCounts:
             _add(self.mentions, part, sign)
 
     def holders(self) -> dict[tuple[str, str], Counter[str]]:
-        """By phrase and field, the values of this name with their numbers of products."""
+        """The values that a phrase names, with their numbers of products, by phrase and field."""
         least = max(1.0, _LEAST_HELD * self.size)
         found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for (name, value), count in sorted(self.values.items()):

@@ -34,7 +34,7 @@ _BOUNDS = re.compile(
 )
 _CHEAP = re.compile(r"\b(?:cheap(?:est)?|affordable|inexpensive)\b|最?(?:便宜|实惠)的?")
 _CHEAPEST, _FEW_PRICES = 2.0, 4
-"""What the cheapest product of a type gains, in preferences, and the number of prices that must be known for that."""
+"""Bonus of the cheapest product of a type, in preferences, and the number of prices that must be known for it."""
 _JUDGEMENT = re.compile(r"\b(?:best|good|great|nice)\b|(?:好用|最好|性价比高)的?")
 """Words for qualities that a shopper hopes for, which titles do not contain."""
 _NEGATION = re.compile(
@@ -47,7 +47,7 @@ _WITHOUT = re.compile(
 )
 _LACKING = ("{} free", "{}less", "no {}", "without {}", "{} not included")
 _LACKING_CHINESE = ("无{}", "不含{}", "不带{}")
-"""How titles and descriptions say that a product lacks something."""
+"""Phrases of titles and descriptions which say that a product lacks something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class QueryPreferences:
     is_cheap: bool = False
     """Whether it asks for a low price, whatever is low for the type of product."""
     lacking: str = ""
-    """What a product should lack: "battery"."""
+    """The thing that a product should lack: "battery"."""
 
 
 def query_preferences(
@@ -101,11 +101,11 @@ def query_preferences(
 def cheapness(
     prices: NDArray[np.floating], known: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], Preference] | None:
-    """What products gain for a low price where a query asks for one (n,), in preferences, and the preference for the
-    cheapest quarter; None where hardly a price is known.
+    """Bonus of products for a low price (n,), in preferences, if a query asks for one, and the preference for the
+    cheapest quarter; None if too few prices are known.
 
-    `prices` (n,) are theirs, NaN for none; `known` (m,) are those of all products of their type. The cheapest one gains
-    most, the dearest nothing.
+    `prices` (n,) are theirs, NaN for none; `known` (m,) are those of all products of their type. The bonus is highest
+    for the cheapest product, and 0 above all known prices.
     """
     known = np.sort(known[known > 0])
     if len(known) < _FEW_PRICES:
@@ -125,7 +125,7 @@ def lacking_forms(what: str) -> tuple[str, ...]:
 
 
 def _without_lacking(folded: str, values: NamedValues) -> tuple[str, str]:
-    """What a product should lack, and the query without it; a value of the catalog is left to be found as one."""
+    """The thing that a product should lack, and the query without it; a value of the catalog stays in the query."""
     found = _WITHOUT.search(folded)
     if not found:
         return "", folded
@@ -140,7 +140,7 @@ def _without_lacking(folded: str, values: NamedValues) -> tuple[str, str]:
 
 
 def _without_cheap(folded: str, values: NamedValues, types: ProductTypes) -> tuple[bool, str]:
-    """Whether a query asks for a low price, and the query without that word; in the name of a brand it says nothing."""
+    """Whether a query asks for a low price, and the query without that word; words of brand names do not count."""
     found = _CHEAP.search(folded)
     if not found or any(each.start < found.end() and found.start() < each.end for each in values.find(folded)):
         return False, folded

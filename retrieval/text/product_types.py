@@ -147,7 +147,7 @@ class WantedTypes:
     """The types of product that a query asks for."""
 
     agreement: Mapping[int, float]
-    """How well each type (by number) matches the request; 0 for types that are missing."""
+    """Agreement of each type (by number) with the request; 0 for types that are missing."""
     is_sure: bool = False
     """Whether all words of the query name a type of the catalog."""
     is_voted: bool = False

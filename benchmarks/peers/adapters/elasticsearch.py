@@ -23,7 +23,7 @@ from benchmarks.peers.protocol import CANDIDATES, Adapter, Catalog, PriceRange, 
 _NAME = "shelfwise-peers"
 _HEAP = "1g"
 _SETTINGS = {"indices.merge.disk.watermark.high": "1gb"}
-"""By default, merges wait without an error while less than 5% of the disk is free."""
+"""Cluster settings: by default, merges wait without an error while less than 5% of the disk is free."""
 _RANK_CONSTANT = 60
 _FIELDS = ("title", "brand", "category", "description")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")

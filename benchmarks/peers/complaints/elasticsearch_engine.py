@@ -79,11 +79,11 @@ class ElasticsearchEngine:
             self._call("DELETE", f"/{INDEX}/_doc/{each}?refresh=wait_for")
 
     def pin(self, text: str, product: str) -> None:
-        """Stored here, as an application stores its rules."""
+        """Keeps the pin in memory, as an application stores its rules."""
         self._pins = {text: product} if product else {}
 
     def break_encoder(self, broken: bool) -> None:
-        """Is not called: it has no encoder."""
+        """Never called: the engine has no encoder."""
         raise NotImplementedError(f"encoder broken: {broken}")
 
     def close(self) -> None:

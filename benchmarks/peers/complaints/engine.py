@@ -76,7 +76,7 @@ class Answer:
     total: int = -1
     facets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     sides: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What found each hit: words, meaning or both."""
+    """Retrievers that found each hit: words, meaning or both."""
     highlights: Mapping[str, str] = field(default_factory=dict)
     degraded: bool = False
 

@@ -56,11 +56,11 @@ class PeerEngine:
         self._call("remove", ids=list(ids))
 
     def pin(self, text: str, product: str) -> None:
-        """Is not called: no peer has rules."""
+        """Never called: no peer has rules."""
         raise NotImplementedError(f"{self.name} cannot pin {product} for {text!r}")
 
     def break_encoder(self, broken: bool) -> None:
-        """Is not called: vectors come from the caller."""
+        """Never called: vectors come from the caller."""
         raise NotImplementedError(f"{self.name} has no encoder; broken: {broken}")
 
     def close(self) -> None:

@@ -167,7 +167,7 @@ def _expression(condition: Condition) -> str:
 
 
 def _sides(hit: Hit) -> Sequence[str]:
-    """What found a hit, by its stage scores: words if it has a BM25 score, meaning if it has a dense rank."""
+    """Retrievers that found a hit, by its stages: words if it has a BM25 score, meaning if it has a dense rank."""
     words, meaning = hit.stages.get("bm25"), hit.stages.get("dense")
     return [
         *(["words"] if words and words.score > 0 else []),
