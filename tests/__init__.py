@@ -1,4 +1,4 @@
-"""Tests: unit, contract and integration tests, real servers and browsers for them, and the helpers that they share."""
+"""Tests: unit, contract and integration tests, real servers and browsers for them, and their shared helpers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m tests.architecture [--repo CHECKOUT] [--list FIGURE]
 
-Everything is read from the text of the modules; nothing of the product is imported.
+Everything is read from the text of the modules; no product module is imported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SERVICE_LAYERS = (
     ("supervisor",),
     ("cli",),
 )
-"""Parts of service from low to high: a part imports from its own layer and the lower ones."""
+"""Parts of `service` from low to high: a part imports only from its own layer and lower ones."""
 _PARTICIPLE = re.compile(
     r"[A-Z]?[a-z]{2,}[^e]ed|Told|Taken|Hurt|Kept|Left|Held|Made|Seen|Known|Shown|Found|Taught|Forgotten|Chosen|Meant|Said"
     r"|Come|Gone|Written|Given|Drawn|Sent|Built|Laid|Lost|Shrunk|Spent|Begun|Broken|Hidden"
@@ -42,7 +42,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass
 class Module:
-    """One product module: its place, its text, and its syntax tree."""
+    """One product module: its name, path, text and syntax tree."""
 
     name: str
     path: Path
@@ -52,7 +52,7 @@ class Module:
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
-        """All nodes of the tree: one walk, as it takes longer than all that is done with them."""
+        """All nodes of the tree, cached, since the walk takes longer than each analysis of it."""
         return list(ast.walk(self.tree))
 
     @property
@@ -61,7 +61,7 @@ class Module:
 
     @cached_property
     def code_lines(self) -> int:
-        """Lines that are neither blank, nor a comment, nor part of a docstring."""
+        """Number of lines that are neither blank, nor comments, nor parts of docstrings."""
         docstrings = {
             line
             for node in self.nodes
@@ -78,7 +78,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its value, the largest value allowed, and the places that it counts."""
+    """One figure: its value, its upper limit, and the places that it counts."""
 
     name: str
     value: float
@@ -102,7 +102,7 @@ class Structure:
         self.files = [module for module in self.modules.values() if not module.is_package]
 
     def _imported(self, module: Module) -> Iterator[str]:
-        """The product modules that a module imports, function-level imports among them."""
+        """The product modules that a module imports, including function-level imports."""
         for node in module.nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names if alias.name in self.modules)
@@ -115,7 +115,7 @@ class Structure:
 
     @cached_property
     def importers(self) -> dict[str, set[str]]:
-        """For each module, the modules that import it."""
+        """The modules that import each module."""
         found: dict[str, set[str]] = defaultdict(set)
         for module in self.modules.values():
             for name in module.imports:
@@ -123,7 +123,7 @@ class Structure:
         return found
 
     def cycles(self) -> list[str]:
-        """The strongly connected components of more than one module (Tarjan 1972), function-level imports counted."""
+        """The strongly connected components of more than one module (Tarjan 1972), including function-level imports."""
         index: dict[str, int] = {}
         low: dict[str, int] = {}
         stack: list[str] = []
@@ -150,7 +150,7 @@ class Structure:
         return found
 
     def upward_imports(self) -> list[str]:
-        """Imports from a lower part of service to a higher one."""
+        """Imports from a lower part of `service` to a higher one."""
         rank = {part: layer for layer, parts in enumerate(SERVICE_LAYERS) for part in parts}
         found = []
         for module in self.modules.values():
@@ -163,7 +163,7 @@ class Structure:
         return sorted(found)
 
     def definitions(self) -> Iterator[tuple[Module, ast.AST, str]]:
-        """Every name that a module gives: modules, classes, functions, parameters, assigned names and attributes."""
+        """All defined names: modules, classes, functions, parameters, assigned variables and attributes."""
         for module in self.modules.values():
             yield module, module.tree, module.name.rsplit(".", 1)[-1]
             for node in module.nodes:
@@ -177,7 +177,7 @@ class Structure:
                     yield module, node, node.attr
 
     def banned(self, words: frozenset[str]) -> list[str]:
-        """Identifiers that hold a banned word."""
+        """Identifiers that contain a banned word."""
         return sorted(
             {
                 f"{module.path.relative_to(self.root)}:{getattr(node, 'lineno', 1)} {name}"
@@ -214,7 +214,7 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def figures(root: Path = ROOT) -> list[Figure]:
-    """Every figure of a checkout, in the order in which they are printed."""
+    """All figures of a checkout, in printing order."""
     structure = Structure(root)
     files = structure.files
     where = {module.name: module.path.relative_to(root).as_posix() for module in structure.modules.values()}
@@ -287,7 +287,7 @@ def _by_folder(structure: Structure) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table; with --list, what a figure counts."""
+    """Prints the table; with --list, also the places that a figure counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repo", type=Path, default=ROOT, help="another checkout to measure")
     parser.add_argument("--list", default="", help="print the places that figures of this name count")

@@ -1,4 +1,4 @@
-"""A real Chromium, and a real server for it to open."""
+"""A headless Chromium, and a real server for it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 PIXEL = base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==")
-"""What every address of pictures.example shows."""
+"""Response of every address of pictures.example."""
 WAIT_MS = 30_000
-"""Milliseconds that a page may take for one step on a busy machine."""
+"""Longest time of one step of a page in milliseconds, on a busy machine."""
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -40,7 +40,7 @@ _FLAGS = (
 
 @contextmanager
 def opened_browser() -> Iterator[Browser]:
-    """A browser with a profile of its own; where there is none the test is skipped, and the summary says so."""
+    """A browser with a new profile; if none is installed, the test is skipped and the summary reports it."""
     # The same browser without its windows takes half of the time.
     program = shutil.which("chromium-headless-shell") or program_or_skip("chromium", "chromium")
     from playwright.sync_api import expect, sync_playwright
@@ -58,7 +58,7 @@ def opened_browser() -> Iterator[Browser]:
 def served(
     engine: SearchEngine, settings: ServiceSettings | None = None, sourced: SourcedSettings | None = None
 ) -> Iterator[str]:
-    """The address of a server that answers for an engine, on a port of its own."""
+    """The address of an HTTP server for an engine, on a free port."""
     app = create_app(engine, settings or ServiceSettings(), sourced=sourced)
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -74,7 +74,7 @@ def served(
 
 @dataclass
 class Visit:
-    """One visitor: a page, what it said that was wrong, what it sent, and what of that has no answer yet."""
+    """One visitor: a page, its errors, its requests, and those of them that have no response yet."""
 
     page: Page
     faults: list[str] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Visit:
         self.pending.discard(request)
 
     def settle(self) -> None:
-        """Waits until the page has the answers to all of its requests, and has shown them."""
+        """Waits until all requests of the page have responses, and the page shows them."""
 
         def is_settled() -> bool:
             before = len(self.pending)
@@ -115,14 +115,14 @@ class Visit:
         return shown
 
     def expect_ids(self, products: Sequence[str]) -> None:
-        """Waits for these hits, in this order."""
+        """Waits until these hits are shown in this order."""
         within(WAIT_MS / 1_000, lambda: self.ids() == products)
         assert self.ids() == products
 
 
 @contextmanager
 def visiting(browser: Browser, address: str, *, consent: bool | None = False, **options: object) -> Iterator[Visit]:
-    """A visitor who has agreed, declined, or (None) was not asked yet; a fault on the page fails the test."""
+    """A visitor who gave consent, declined it, or (None) was not asked yet; an error on the page fails the test."""
     # What fades in would have its colours only after a while.
     wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=address, **wanted)
@@ -145,7 +145,7 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
 
 
 def serious_faults(page: Page) -> list[tuple[str, str]]:
-    """What axe-core finds that is serious or worse: the rule, and the first element that breaks it."""
+    """Violations found by axe-core that are serious or critical: the rule, and the first element that violates it."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]

@@ -1,4 +1,4 @@
-"""Small random catalogs whose values meet often, so that filters, facets and ties have something to be wrong about."""
+"""Small random catalogs with many equal values, so that filters, facets and ties are tested."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _NUMERIC = ("price", "rating_count")
 
 
 def filters() -> st.SearchStrategy[Filter]:
-    """Filters that are right in type, over the fields of `products`."""
+    """Filters of valid types, over the fields of `products`."""
     texts: st.SearchStrategy[Value] = st.sampled_from(_TEXTS)
     numbers: st.SearchStrategy[Value] = st.sampled_from((-1.5, 0.0, 5.0, 9.99, 10.0, 12.0))
     days: st.SearchStrategy[Value] = st.sampled_from(("2024-01-01", "2024-03-01", "2024-02-15"))

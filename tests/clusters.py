@@ -1,4 +1,4 @@
-"""Indexes in a real cluster, for tests: moved there, opened, and removed in the end."""
+"""Indexes in a real cluster, for tests: moved there, opened, and deleted at the end."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.servers.server import Server
 
 
 def settings_for(server: Server, **more: object) -> Settings:
-    """Settings for a server, with an alias that no other test has."""
+    """Settings for a server, with an unused alias."""
     named = {"url": server.urls, "alias": f"test-{uuid4().hex[:12]}", "deadline": 20.0, **more}
     return Settings(backend="elasticsearch", elasticsearch=ElasticsearchSettings.model_validate(named))
 
 
 @contextlib.contextmanager
 def moved(index: Path, folder: Path, settings: Settings) -> Iterator[Path]:
-    """A copy of an index in `folder`, its words in the cluster; what is there of it is removed in the end."""
+    """A copy of an index in `folder` whose words are in the cluster; its cluster indexes are deleted at the end."""
     copied = Path(shutil.copytree(index, folder))
     with removed(settings.cluster):
         move(copied, settings.cluster, NullProgress(), vectors=settings.vectors == "elasticsearch")
@@ -35,7 +35,7 @@ def moved(index: Path, folder: Path, settings: Settings) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def removed(settings: ClusterSettings) -> Iterator[None]:
-    """In the end no index of this alias is left."""
+    """Deletes all cluster indexes of this alias at the end."""
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def removed(settings: ClusterSettings) -> Iterator[None]:
 
 
 TEXT = "wireless headphones"
-"""A query that many products of the demo store answer."""
+"""A query that matches many products of the demo store."""
 KETTLE, LAMP, TEAPOT, LADLE = (
     Product(f"{name}-1", title, brand="Torvald", price=price, category=category)
     for name, title, price, category in (
@@ -66,6 +66,6 @@ def is_whole(engine: SearchEngine) -> bool:
 
 
 def finds(engine: SearchEngine, product: Product) -> bool:
-    """Whether a product is found by a word that no other has."""
+    """Whether a product is found by a word that no other product has."""
     page = engine.search(product.title.split()[0], size=1, stage="bm25")
     return not page.degraded and ids(page) == [product.id]

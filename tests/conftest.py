@@ -1,4 +1,4 @@
-"""Settings for all tests."""
+"""Settings, hooks and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ settings.load_profile("shelfwise")
 T = TypeVar("T")
 
 _LARGE = 500_000
-"""Bytes of a file of a real encoder."""
+"""Minimum size in bytes of the files of a real encoder."""
 
 
 def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
-    """Opens every large file once a process: hundreds of tests open an engine with the same encoder."""
+    """Caches opened large files per process: hundreds of tests open an engine with the same encoder."""
     opened: dict[object, T] = {}
 
     def open_or_share(path: Path, *more: object) -> T:
@@ -71,7 +71,7 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
 
 
 def made_once(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[[T], str]:
-    """Makes the text of what has the same key once a process."""
+    """Caches the texts that `make` returns by their key, per process."""
     made: dict[object, str] = {}
 
     def make_or_share(value: T) -> str:
@@ -84,12 +84,12 @@ def made_once(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[
 
 
 def files_of(folder: Path) -> object:
-    """What changes with the files of a folder."""
+    """A cache key that changes with the files of a folder."""
     return frozenset((path, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
 def shown_of(findings: Sequence[Finding]) -> object:
-    """What a chart shows of findings: not their examples, which are others in every catalog."""
+    """The part of findings that a chart shows: counts without examples, which differ between catalogs."""
     counts: Counter[object] = Counter()
     for each in findings:
         counts[each.measure, each.severity] += each.count
@@ -121,7 +121,7 @@ SERVERS = pytest.StashKey[SharedServers]()
 
 
 class Worker(Protocol):
-    """One of pytest-xdist's workers, as the process that starts it sees it; pytest-xdist ships no types."""
+    """A worker of pytest-xdist in the process that starts it; pytest-xdist has no type annotations."""
 
     config: pytest.Config
     workerinput: dict[str, object]
@@ -132,7 +132,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that the user started owns the servers of the run; pytest-xdist's workers get their folder."""
+    """The main process owns the servers of the run; workers of pytest-xdist get their folder."""
     worker_input = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())
@@ -147,7 +147,7 @@ def pytest_configure_node(node: Worker) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """All modules are imported: no collection of garbage looks at them again, and the rest is collected seldom."""
+    """Exempts the imported modules from garbage collection, and makes collections rare."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     if "torch" in sys.modules:
@@ -164,7 +164,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: many tests wait for a server or a browser."""
+    """One process more than there are cores, as many tests wait for a server or a browser."""
     return len(os.sched_getaffinity(0)) + 1
 
 
@@ -182,8 +182,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Trains on one thread, as more of them wait for each other where networks are small, and without the collection of
-    garbage before each part, which frees the memory of GPUs and takes longer than the part."""
+    """Trains on one thread, as threads wait for each other in small networks, and without the garbage collection before
+    each part, which frees GPU memory and takes longer than the part."""
     import torch
 
     before = torch.get_num_threads()
@@ -196,7 +196,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cache(pytestconfig: pytest.Config) -> Path:
-    """Where exported encoders are kept from run to run: making one takes longer than most tests."""
+    """The folder of exported encoders, reused by later runs: an export takes longer than most tests."""
     cache = pytestconfig.cache
     assert cache is not None
     return Path(cache.mkdir("shelfwise"))
@@ -218,7 +218,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
 
 @pytest.fixture(scope="session")
 def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo store's index; a test that changes it copies it first."""
+    """The demo store's index, read-only: a test that changes it makes a copy."""
     options = RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms)
     built = build_once(tmp_path_factory, "demo-index", lambda folder: rebuild(folder / "index", options))
     # Services write events and metrics into the folder of an index.
@@ -227,44 +227,44 @@ def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def engine(demo_index: Path) -> Iterator[SearchEngine]:
-    """The demo store, opened."""
+    """An engine of the demo store."""
     with SearchEngine.open(demo_index) as opened:
         yield opened
 
 
 @pytest.fixture
 def without_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No ranker comes with the program, as for an encoder that it has none for."""
+    """Removes the shipped ranker, as for an encoder without one."""
     monkeypatch.setattr("rerank.ranker.spec.shipped_ranker", lambda _encoding: None)
 
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> SharedServers:
-    """The servers that all processes of this run share; a test names its indices so that no other test meets them."""
+    """The servers that all processes of this run share; each test gives its indexes unique names."""
     return pytestconfig.stash[SERVERS]
 
 
 @pytest.fixture(scope="session")
 def elasticsearch(servers: SharedServers) -> Server:
-    """Elasticsearch 8, open to everybody."""
+    """Elasticsearch 8 without security."""
     return get_or_skip(servers, "elasticsearch", Options())
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_9(servers: SharedServers) -> Server:
-    """Elasticsearch 9, open to everybody; skipped where there is no Java 21."""
+    """Elasticsearch 9 without security; skipped if Java 21 is missing."""
     return get_or_skip(servers, "elasticsearch-9", Options(version=VERSION_9))
 
 
 @pytest.fixture(scope="session")
 def secured_elasticsearch(servers: SharedServers) -> Server:
-    """Elasticsearch 8 with TLS and passwords: `owner` may do everything, `reader` may only search."""
+    """Elasticsearch 8 with TLS and passwords: `owner` has all rights, `reader` may only search."""
     return get_or_skip(servers, "secured-elasticsearch", Options(secured=True))
 
 
 @pytest.fixture(scope="session")
 def cluster(elasticsearch: Server) -> Iterator[Cluster]:
-    """The shared server as the engine uses it, under a name that no other test has."""
+    """A client of the shared server with an unused alias."""
     settings = ClusterSettings((elasticsearch.url,), alias=f"test-{uuid4().hex[:12]}", deadline=20.0)
     with contextlib.closing(Cluster(settings)) as opened:
         yield opened

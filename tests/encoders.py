@@ -1,4 +1,4 @@
-"""A tokenizer and a table that a test makes in a moment, and an encoder that fails at its work."""
+"""A small tokenizer, model configuration and token table for tests, and an encoder whose runtime fails."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from retrieval.store.files import atomic_folder
 from service.engine.engine import SearchEngine
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Come first among the names."""
+"""Special tokens, which come first in the vocabulary."""
 
 
 def tiny_tokenizer(names: Sequence[str], length: int, *inputs: str) -> PreTrainedTokenizerFast:
-    """Of texts up to so many tokens, as BERT's; `inputs` are what the model reads, by default ids and mask."""
+    """A tokenizer like BERT's for texts of `length` tokens; `inputs` are the model's, by default ids and mask."""
     numbers = {name: number for number, name in enumerate(names)}
     tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -48,14 +48,14 @@ def tiny_tokenizer(names: Sequence[str], length: int, *inputs: str) -> PreTraine
 
 
 def tiny_bert(names: Sequence[str], length: int, layers: int, **values: float) -> BertConfig:
-    """As small as can be, for the tokenizer of these names."""
+    """A minimal BERT configuration for the tokenizer of these names."""
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": length}
     made: Callable[..., BertConfig] = BertConfig
     return made(vocab_size=len(names), num_hidden_layers=layers, **sizes, **values)
 
 
 class BrokenEncoder:
-    """An encoder whose runtime fails, as a GPU that is lost does."""
+    """An encoder whose runtime fails, as after the loss of a GPU."""
 
     def __init__(self, engine: SearchEngine) -> None:
         self.identity = engine.snapshot.encoder.identity
@@ -69,7 +69,7 @@ class BrokenEncoder:
 
 
 def word_table(folder: Path, cache: Path) -> Path:
-    """A folder of sentence-transformers' StaticEmbedding: the default model's rows for tokens, without its layers."""
+    """A folder of sentence-transformers' StaticEmbedding with the default model's token vectors, without its layers."""
     source = find_model(DEFAULT_MODEL, cache).folder
     if not folder.is_dir():
         with atomic_folder(folder) as scratch:
@@ -79,7 +79,7 @@ def word_table(folder: Path, cache: Path) -> Path:
 
 
 def write_table(folder: Path, rows: NDArray[np.float32], tokenizer: Path) -> None:
-    """Writes StaticEmbedding's files: rows (tokens, columns) for the tokens of a tokenizer."""
+    """Writes StaticEmbedding's files: vectors (tokens, columns) of a tokenizer's tokens."""
     save_file({"embedding.weight": rows}, folder / "model.safetensors")
     shutil.copyfile(tokenizer, folder / TOKENIZER_FILE)
     part = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}

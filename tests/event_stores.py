@@ -1,4 +1,4 @@
-"""Stores of events for tests: where they are, so that they can be opened again or by another process; and events."""
+"""Stores of events for tests: their places, from which any process can open them; and events."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.records import EventKind
 
 DECEMBER = (date(2026, 12, 1) - date(1970, 1, 1)).days
-"""The first day of a month."""
+"""Day number of 1 December 2026, the first day of a month."""
 _NOTHING = StoredEvent(bytes(16), EventKind.CLICK, DECEMBER * DAY_MS, 7, "", "", "", "", "", None, None, None, None)
 
 
 class Place(Protocol):
-    """Where a store of events is; it can be sent to another process."""
+    """The place of a store of events; it can be sent to another process."""
 
     def open(self) -> EventStore: ...
 
@@ -43,7 +43,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """The place of events in a cluster. Forgetting does not wait for files: that takes half a minute."""
+    """The place of events in a cluster. Erasure does not wait for the merge of files, which takes half a minute."""
 
     settings: ClusterSettings
 
@@ -53,7 +53,7 @@ class Alias:
 
 @contextmanager
 def aliased(url: str, **more: object) -> Iterator[Alias]:
-    """A place of no events in a cluster; in the end nothing of it is left."""
+    """A place without events in a cluster, deleted at the end."""
     settings = ClusterSettings((url,), alias=f"test-{uuid4().hex[:12]}", **more)  # type: ignore[arg-type]
     try:
         yield Alias(settings)
@@ -64,13 +64,13 @@ def aliased(url: str, **more: object) -> Iterator[Alias]:
 
 
 def event(number: int, **values: object) -> StoredEvent:
-    """An event whose key is a number; a click at the beginning of December unless it says otherwise."""
+    """An event with a number as its key; by default a click at the beginning of December."""
     plain = _NOTHING._replace(key=number.to_bytes(16, "big"), product_id=f"p{number}")
     return plain._replace(**values)  # type: ignore[arg-type]
 
 
 def at(day: int, ms: int = 0) -> int:
-    """A time, in milliseconds since 1970, on a day of December; the days before are 0 and less."""
+    """A time on a day of December, in milliseconds since 1970; earlier days are numbered 0 and below."""
     return (DECEMBER + day - 1) * DAY_MS + ms
 
 

@@ -1,4 +1,4 @@
-"""What an export of a model to ONNX takes seconds for, done once for all processes: traces and projections."""
+"""Traces and projections of the export of models to ONNX, cached for all processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def traces_folder(cache: Path) -> Path:
-    """Where the traces that these sources and libraries make are kept; those of others are removed."""
+    """The folder of traces for the current sources and libraries; folders of other sources are removed."""
     sources = [
         _ROOT / "requirements.lock",
         *(each for part in ("rerank", "retrieval") for each in _ROOT.glob(f"{part}/**/*.py")),
@@ -105,7 +105,7 @@ def projected_once(project: Callable[[SentenceTransformer, Path], Floats], folde
 
 
 _NOTHING = np.zeros(0, np.float32)
-"""Stands for the weights of a module in its trace."""
+"""Placeholder for the weights of a module in its trace."""
 
 
 def _fill(model: ir.Model, values: dict[str, NDArray[Any]]) -> None:

@@ -1,7 +1,7 @@
 """Random histories of an index (feeds, live changes, rollbacks) with the expected products.
 
-The expectation is made the slow way: each product field by field, from what the feed said, what was shown, and what
-live changes made of it.
+The expected products are computed slowly and simply: field by field, from the feed's value, the published value and the
+live changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
     "attributes": catalogs.attributes(),
     "identifiers": st.sampled_from(({}, {"sku": ("AB-12",)}, {"sku": ("x9", "0012")})),
 }
-"""What a field of a feed may say."""
+"""Possible values of a feed's fields."""
 _PATCHED = (*(name for name in VALUES if name not in ("attributes", "identifiers")), "attributes.colour")
 
 
@@ -44,12 +44,12 @@ class Round:
     feed: tuple[Product, ...]
     changes: tuple[Change, ...]
     rollback: int
-    """Places from the newest version to that which serves when the feed comes; 0 goes back to none."""
+    """Number of versions to go back from the newest before the feed is built; 0 for no rollback."""
 
 
 @st.composite
 def histories(draw: st.DrawFn, rounds: int = 3) -> list[Round]:
-    """A first feed and what comes after it: each feed has most of its products and values from the one before."""
+    """A first feed and later rounds: each feed has most of the products and values of the one before."""
     feed = {each.id: each for each in draw(st.lists(products(), min_size=2, max_size=6, unique_by=lambda one: one.id))}
     made = [Round(tuple(feed.values()), (), 0)]
     for _ in range(draw(st.integers(1, rounds))):
@@ -82,7 +82,7 @@ def _edited(draw: st.DrawFn, feed: dict[str, Product], product_id: str) -> dict[
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One product as an index knows it: the feed's row, cleaned; how the feed's product was shown; what it is now."""
+    """One product of an index: the cleaned row of the feed, the product published for it, and its current state."""
 
     row: Product | None = None
     shown: Product | None = None
@@ -91,7 +91,7 @@ class Known:
 
 @dataclass
 class Expected:
-    """What an index has to hold after each step of a history."""
+    """The expected products of an index after each step of a history."""
 
     products: dict[str, Known] = field(default_factory=dict)
     _changes: list[Change] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Expected:
         self._apply(changes)
 
     def roll_back(self, version: str) -> None:
-        """An earlier version serves, with every change that came after it was built."""
+        """Serves an earlier version, with every later change applied."""
         products, taken = self._versions[version]
         self.products = dict(products)
         self._apply(self._changes[taken:])
@@ -120,11 +120,11 @@ class Expected:
 
     @property
     def published(self) -> list[Product]:
-        """The products in the order of their ids."""
+        """The current products in the order of their ids."""
         return [known.live for known in self.products.values() if known.live is not None]
 
     def pending(self) -> list[Change]:
-        """The live changes that say what the feed does not."""
+        """The live changes that the feed does not contain yet."""
         differing = {key: known.live for key, known in self.products.items() if known.live != known.shown}
         return [Delete(key) if live is None else Upsert(live) for key, live in differing.items()]
 
@@ -163,7 +163,7 @@ def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:
 
 
 def _compared(product: Product | None) -> dict[str, object]:
-    """The same, to compare feeds: another spelling counts as equal."""
+    """The values of `_flat` for comparing feeds: spelling variants count as equal."""
     if product is None:
         return {}
     spelled = {"brand": brand_key(product.brand), "category": tuple(map(level_key, product.category))}

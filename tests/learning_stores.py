@@ -1,4 +1,4 @@
-"""Stores whose shoppers left enough to learn from, for the tests of `shelfwise learn`; and a small way to learn."""
+"""Stores with enough events to train on, for the tests of `shelfwise learn`; and options for a short training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = replace(SMALL, training=ClickOptions(loop=replace(_LOOP, epochs=1)))
 
 
 def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
-    """A copy of the demo index, in `folder`, with what its shoppers did."""
+    """A copy of the demo index, in `folder`, with the events of simulated shoppers."""
     root = Path(shutil.copytree(index, folder / "store"))
     import_log(root, write_demo_store(folder / "demo", products=600, sessions=sessions).events)
     return root
@@ -44,7 +44,7 @@ def import_log(root: Path, log: Path) -> None:
 def record_visits(
     root: Path, visits: Iterable[Sequence[str]], right: Mapping[str, str], products: Sequence[str]
 ) -> None:
-    """Visits an hour apart: for each query a page with the product that is right for it, if any, which is clicked."""
+    """Records visits an hour apart: each query has a page, and a click on the right product if it has one."""
     began, events = datetime(2026, 1, 1, tzinfo=UTC), []
     for visit, queries in enumerate(visits):
         for number, query in enumerate(queries):
@@ -67,8 +67,8 @@ def record_visits(
 
 
 def record_searches(root: Path, shoppers: int) -> None:
-    """Searches of shoppers who take part in the experiments "merging", a split, and "draft"; those with an odd number
-    click the second hit. The tables are refreshed."""
+    """Records searches of shoppers in the experiments "merging", a split, and "draft"; those with an odd number click
+    the second hit. Then refreshes the tables."""
     key, now = ExperimentStore(root).read().key, datetime.now(UTC) - timedelta(hours=2)
     with EventLog.open(root, SETTINGS) as log:
         for number in range(shoppers):

@@ -1,4 +1,4 @@
-"""Processes that are waited for, forked or killed, a disk that is full, folders that all processes of a run share."""
+"""Conditions to wait for, full disks, memory limits, forked processes, and folders that all processes share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from filelock import FileLock
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Whether something comes to hold in so many seconds; it is looked at again and again."""
+    """Whether a condition becomes true within so many seconds; it is polled."""
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
@@ -27,7 +27,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 @contextmanager
 def full_disk(room: int = 0) -> Iterator[None]:
-    """Lets every write fail that would make a file longer than `room` bytes."""
+    """Makes every write fail that would extend a file beyond `room` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
@@ -37,7 +37,7 @@ def full_disk(room: int = 0) -> Iterator[None]:
 
 
 def limit_memory(patches: pytest.MonkeyPatch, folder: Path, limit: str) -> None:
-    """Lets the program read `limit` in the files of its control groups, which are in a folder."""
+    """Makes the program read `limit` from the files of its control groups, which are in a folder."""
     (folder / "limit").write_text(f"{limit}\n")
     patches.setattr("retrieval.memory._CONTROL_GROUPS", dict.fromkeys(("", "memory"), (folder, "limit")))
 
@@ -55,14 +55,14 @@ _IMPORTED = (
 
 
 def fork_context() -> ForkServerContext:
-    """Where processes that are to be killed come from."""
+    """The context from which processes that tests kill are forked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
     return context
 
 
 def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
-    """One folder of this name for the whole run."""
+    """A folder of this name that all processes of the run share."""
     own = factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
     folder.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
 
 
 def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
-    """A folder of this name that the first process of the run fills; it must not be changed."""
+    """A folder of this name, filled by the first process of the run that needs it; read-only for tests."""
     folder = shared_folder(factory, name)
     done = folder / ".done"
     with FileLock(folder.with_suffix(".lock")):

@@ -1,6 +1,6 @@
-"""The examples of the OpenAPI document, sent to a service; `python -m tests.openapi_examples INDEX` records answers.
+"""The examples of the OpenAPI document, sent to a service; `python -m tests.openapi_examples INDEX` records responses.
 
-INDEX is that of the demo store (`make demo`): a copy of it is changed.
+INDEX is that of the demo store (`make demo`): only a copy of it is changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from tests.services import local_client, made
 SECRET = SecretStr("secret of the examples")
 _SIGNATURES = {"/v1/webhooks/shopify": "X-Shopify-Hmac-Sha256", "/v1/webhooks/woocommerce": "X-WC-Webhook-Signature"}
 _MOST_ITEMS = 2
-"""Entries of each list that are recorded."""
+"""Number of recorded entries of each list."""
 _MOST_LINES = 6
-"""Of the metrics."""
+"""Number of recorded lines of the metrics."""
 _EARLIER = {
     "GET /v1/tasks/{task_id}": ("task_id", "POST /v1/rebuild", ("id",)),
     "POST /v1/tasks/{task_id}/cancel": ("task_id", "POST /v1/rebuild", ("id",)),
@@ -55,22 +55,22 @@ _EARLIER = {
     "POST /1/keys/{key}/restore": ("key", "POST /1/keys", ("key",)),
     **{f"{method} /1/keys/{{key}}": ("key", "POST /1/keys", ("key",)) for method in ("GET", "PUT", "DELETE")},
 }
-"""Parameters that an earlier response has: the operation, and the place there."""
+"""Parameters taken from an earlier response: the operation, and the path in its response."""
 
 
 def read_examples() -> dict[str, dict[str, Any]]:
-    """The examples by operation, in the order in which they can be sent."""
+    """The examples by operation, in an order in which they can be sent."""
     found: dict[str, dict[str, Any]] = json.loads(EXAMPLES.read_bytes())
     return found
 
 
 def described_by(client: TestClient) -> dict[str, Any]:
-    """The document of a service, without the time limit of a request: a busy machine takes seconds to make it."""
+    """The document of a service, without the deadline of requests, since a busy machine takes seconds to make it."""
     return cast(FastAPI, client.app).openapi()
 
 
 def replay(client: TestClient, key: str, examples: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Response]]:
-    """Sends the request of each example, with a key that may do everything."""
+    """Sends the request of each example, with a key with all rights."""
     described = dict(operations(described_by(client)))
     answers: dict[str, Any] = {}
     for name, example in examples.items():
@@ -104,7 +104,7 @@ def _send(client: TestClient, key: str, name: str, example: dict[str, Any], para
 
 
 def service_of(engine: SearchEngine, feeds: Path) -> tuple[TestClient, str]:
-    """A client of a service that answers the examples, and a key that may do everything."""
+    """A client of a service for the examples, and a key with all rights."""
     key = made(KeyFile(engine.root / KEYS_FILE), Scope.ADMIN)
     settings = ServiceSettings(feeds=feeds, shopify_secret=SECRET, woocommerce_secret=SECRET, deadline=300)
     return local_client(create_app(engine, settings)), key
@@ -118,7 +118,7 @@ def trimmed(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def main() -> None:
-    """Records the responses; those of requests that this index cannot fulfil stay."""
+    """Records the responses; examples whose requests fail on this index keep theirs."""
     examples = read_examples()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(shutil.copytree(sys.argv[1], Path(folder) / "store"))

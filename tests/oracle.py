@@ -1,4 +1,4 @@
-"""What a filter means, as plainly as it can be said: the yardstick that every backend is compared with. Never fast."""
+"""A simple, slow evaluation of filters, with which the results of every backend are compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retrieval.text.analysis import Analyzer
 
 Stored = str | float | bool | datetime | Place
 Get = Callable[[str], tuple[Stored, ...]]
-"""The values of a field of one product; none where it is missing. `category` gives the path, widest first."""
+"""The values of a field of one product; empty if it is missing. `category` gives the path, most general first."""
 
 _ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -27,7 +27,7 @@ _ORDERS: dict[str, Callable[[float, float], bool]] = {
 
 
 def matches(tree: Filter, get: Get) -> bool:
-    """Whether the product whose fields `get` gives passes the filter. The fields are resolved (`attributes.colour`)."""
+    """Whether the product whose fields `get` gives passes the filter. Fields are resolved (`attributes.colour`)."""
     match tree:
         case Not(operand):
             return not matches(operand, get)
@@ -70,7 +70,7 @@ def _angle(place: Place, one: Place, other: Place) -> float:
 
 
 def metres_between(one: Place, other: Place) -> float:
-    """By the angle between two vectors from the middle of the earth."""
+    """The distance of two places, by the angle between their vectors from the centre of the earth."""
     (x, y, z), (u, v, w) = (
         (math.cos(lat) * math.cos(lng), math.cos(lat) * math.sin(lng), math.sin(lat))
         for lat, lng in ((math.radians(each.lat), math.radians(each.lng)) for each in (one, other))
@@ -80,7 +80,7 @@ def metres_between(one: Place, other: Place) -> float:
 
 
 def product_values(product: Product) -> Get:
-    """The fields of a product by the names that a filter uses: `brand`, `identifiers.ean`, `attributes.colour`."""
+    """The fields of a product by their names in filters: `brand`, `identifiers.ean`, `attributes.colour`."""
 
     def get(field: str) -> tuple[Stored, ...]:
         kind, _, name = field.partition(".")
@@ -95,7 +95,7 @@ def product_values(product: Product) -> Get:
 
 
 def has_words(query: str, product: Product, fields: Collection[str], analyzer: Analyzer) -> bool:
-    """Whether these fields of a product have both words of a query of two, or half of the words of any other."""
+    """Whether these fields of a product contain both words of a two-word query, or half of the words of any other."""
     values = (each for field in fields for each in product_values(product)(field) if isinstance(each, str))
     terms = {term for value in values for term in analyzer.terms(value)}
     groups = analyzer.groups(query)
@@ -133,7 +133,7 @@ def _ordered(symbol: str, stored: Stored, value: Value) -> bool:
 
 
 def _comparable(stored: Stored) -> float | None:
-    """A number, or the seconds of a time; text and booleans have no order."""
+    """A number, or the seconds of a time; None for texts and booleans, which have no order."""
     if isinstance(stored, str | bool | Place):
         return None
     return _seconds(stored) if isinstance(stored, datetime) else float(stored)

@@ -1,4 +1,4 @@
-"""A small catalog with drawn pictures, whose looks no text names, and its index."""
+"""A small catalog with drawn pictures whose looks no text names, and its index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOKS = tuple(Look(colour, pattern) for colour in ("Red", "Blue") for pattern in
 
 
 def products() -> list[Product]:
-    """A product of each kind and look, in this order; no text tells those of one kind apart."""
+    """A product of each kind and look, in this order; texts do not distinguish products of a kind."""
     names = [f"{kind[0].lower()}{number}" for kind in KINDS for number in range(len(LOOKS))]
     kinds = [kind for kind in KINDS for _ in LOOKS]
     return [
@@ -41,7 +41,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def build(folder: Path, cache: Path) -> RebuildReport:
-    """Builds the index in `folder`, the pictures in a folder beside it."""
+    """Builds the index in `folder`, and writes the pictures next to it."""
     write_pictures(folder / "pictures")
     feed = write_feed(folder / "feed.jsonl", products())
     pictures = PictureOptions(str(PICTURE_MODEL), folder / "pictures")

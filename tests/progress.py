@@ -1,4 +1,4 @@
-"""A progress for tests: it keeps what it is given, and may raise an error after a number of units."""
+"""A progress for tests: records its calls, and can raise an error after a number of units."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from retrieval.progress import NullProgress
 
 
 class KilledError(Exception):
-    """Ends work like a kill."""
+    """Simulates a kill of the process."""
 
 
 class StoppedProgress(NullProgress):
     """Raises `error` at the unit of this number (0: when its phase begins), of all phases or of one name or unit.
 
-    `amounts` and `summary_of` map a phase to the amounts that it advanced by and to its summary."""
+    `amounts` and `summary_of` map a phase to its advanced amounts and to its summary."""
 
     def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt, of: str = "") -> None:
         self.phases: list[str] = []
@@ -46,7 +46,7 @@ class StoppedProgress(NullProgress):
 
 
 def killed_at(step: int) -> Callable[[int], None]:
-    """A progress callback that kills the work at this step."""
+    """A progress callback that raises KilledError at this step."""
     progress = StoppedProgress(step, KilledError)
     progress.begin("", None, "")
     return progress.advance

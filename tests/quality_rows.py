@@ -19,13 +19,13 @@ NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
 
 
 def detect_by_word(titles: Sequence[str]) -> list[str]:
-    """A language for each title: German with "mit", English with "with", else none."""
+    """Languages of titles: German with "mit", English with "with", else none."""
     words = [title.split() for title in titles]
     return ["de" if "mit" in each else "en" if "with" in each else "" for each in words]
 
 
 def rule(field: str, check: QualityCheck, **operands: object) -> QualityRule:
-    """A warning of consistency named after its field and check."""
+    """A rule with the severity warning for consistency, named after its field and check."""
     name = f"{field}_{check}".replace(".", "_")
     return QualityRule(name, Measure.CONSISTENCY, Severity.WARNING, field, check, "fails", **operands)  # type: ignore[arg-type]
 
@@ -39,8 +39,8 @@ def judged(
     guessed: bool = False,
     before: tuple[Sequence[Product], Path] | None = None,
 ) -> tuple[Findings, DuplicateFindings]:
-    """What the rules find in a catalog; product number n stood in line n + 1 of feed.jsonl. `before` are the products
-    that were judged before, and the folder: what is compared of those that are the same is taken over."""
+    """Findings of rules in a catalog; product number n has line n + 1 of feed.jsonl. `before` are the products of an
+    earlier run, and its folder: comparisons of unchanged products are reused."""
     rows = [(product, RowLocation("feed.jsonl", at + 1, guessed)) for at, product in enumerate(products)]
     ordered = sorted(rows, key=lambda row: row[0].id)
     census = CategoryCensus()

@@ -1,4 +1,4 @@
-"""Small rankers that serve: a linear graph over features, its weights, what is said of it."""
+"""Small rankers that can serve: a linear graph over features, its weights, spec and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 
 ENCODING = Encoding("encoder-1", DIMENSION)
-"""What the versions of tests.versions hold."""
+"""The encoding of the versions of tests.versions."""
 SPEC = RankerSpec(
     encoder="encoder-1",
     state_dimension=8,
@@ -39,7 +39,7 @@ REPORT = RankerReport(
 
 
 def linear_graph(seed: int = 0, features: int = len(FEATURES)) -> onnx.ModelProto:
-    """Features (B, c, F) to scores (B, c, 3)."""
+    """A graph from features (B, c, F) to scores (B, c, 3)."""
     weights = np.random.default_rng(seed).standard_normal((features, 3)).astype(np.float32)
     taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["lists", "candidates", features])
     made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["lists", "candidates", 3])
@@ -49,7 +49,7 @@ def linear_graph(seed: int = 0, features: int = len(FEATURES)) -> onnx.ModelProt
 
 
 def building(seed: int = 0, graph: onnx.ModelProto | None = None) -> Build:
-    """What puts a ranker's two model files into a folder."""
+    """A function that writes a ranker's two model files into a folder."""
 
     def build(folder: Path) -> None:
         onnx.save(graph or linear_graph(seed), folder / MODEL_FILE)
@@ -59,14 +59,14 @@ def building(seed: int = 0, graph: onnx.ModelProto | None = None) -> Build:
 
 
 def reseal_ranker(folder: Path) -> None:
-    """Vouches for a ranker's files as they are now, as another program would."""
+    """Rewrites the checksums of a ranker's files after a change."""
     names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
     seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
     (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
 
 
 def rewrite(path: Path, **values: object) -> None:
-    """Changes values in a JSON file of a ranker, and vouches for it."""
+    """Changes values in a JSON file of a ranker, and its checksum."""
     document = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(document | values))
     reseal_ranker(path.parent)

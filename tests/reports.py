@@ -79,7 +79,7 @@ HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.
 
 
 class PageElements(HTMLParser):
-    """The tags and attributes of a page."""
+    """The tags and attributes of an HTML page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def check_hostile_page(page: str, plain: str) -> None:
 
 
 def check_links(page: str) -> None:
-    """Asserts that a page needs nothing from elsewhere."""
+    """Asserts that a page loads nothing from other addresses."""
     named = PageElements(page).attributes
     links = [value or "" for name, value in named if name in ("href", "src", "xlink:href")]
     assert links
@@ -137,7 +137,7 @@ def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def session_frame(sessions: Sequence[Event] = ()) -> pl.DataFrame:
-    """Sessions with their scores; the defaults are those of an honest anonymous session."""
+    """Sessions with their scores; by default those of an honest anonymous session."""
     plain = {"shopper": "", "session": "", "first": START, "events": 1, "clicks": 0, "score": 0.0, "reasons": []}
     return pl.DataFrame(
         [
@@ -173,7 +173,7 @@ def rejected_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> ReportInputs:
-    """What a report is made from; `events` have `is_fraud`, and tables are empty by default."""
+    """Inputs of a report; `events` have `is_fraud`, and tables are empty by default."""
     each = event_frame() if events is None else events
     empty = {
         "honest": each.filter(~pl.col("is_fraud")),
@@ -195,7 +195,7 @@ def comparison(difference: Difference | None, measure: str = NDCG, part: str = "
 
 
 def off_policy(refusal: str = "") -> OffPolicyEstimate:
-    """What a new ranker would have brought, or why that cannot be told."""
+    """The off-policy estimate of a new ranker, or the reason why there is none."""
     by_estimator = dict.fromkeys(ESTIMATORS, 0.02)
     clicks = OutcomeEstimate("clicks", 0.5, 0.52, 0.02, 0.01, 0.03, 345.0, by_estimator)
     return OffPolicyEstimate(2_000, 800, 10, 0.75, () if refusal else (clicks,), refusal)
@@ -224,7 +224,7 @@ def findings(**values: object) -> Findings:
 
 
 def recommends(reason: str = "", **values: object) -> UserTowerResult:
-    """A user tower that is rejected for a reason, or serves; `said` replaces some of it."""
+    """The result of a user tower that is rejected for a reason, or serves; `values` replace fields of it."""
     report = UserTowerReport(
         created="2026-10-02T03:12:00+00:00",
         shoppers=400,
@@ -238,7 +238,7 @@ def recommends(reason: str = "", **values: object) -> UserTowerResult:
 
 
 def learn_report(text: str = "nothing was clicked", **values: object) -> LearnReport:
-    """A report in which every text that may come from outside is this one; `said` replaces some of it."""
+    """A report in which every text of external origin is `text`; `values` replace fields of it."""
     events = EventCounts(
         first=datetime(2026, 5, 1, tzinfo=UTC),
         last=datetime(2026, 10, 1, tzinfo=UTC),

@@ -1,4 +1,4 @@
-"""`shelfwise serve` as a process of its own, for tests that end it, overload it or run two of it; and keys for it."""
+"""`shelfwise serve` in a process, for tests that end it, overload it or run several; and keys for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.machine import within
 PROGRAM = (sys.executable, "-c", "from service.cli.main import main; main()")
 _STARTING_SECONDS = 60
 TLS = ssl.create_default_context()
-"""Shared by all requests: each would load the certificates again, which takes longer than the request."""
+"""One context for all requests, as loading the certificates takes longer than a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Service:
             return False
 
     def memory(self) -> int:
-        """Resident bytes of its process that are no mapped file."""
+        """Resident bytes of the process without mapped files."""
         return process_memory(process=self.process.pid)
 
     def end(self) -> int:
@@ -90,10 +90,10 @@ class Shoppers(ABC):
 
     @abstractmethod
     def visits(self, number: int) -> Iterator[None]:
-        """Sends the requests of a thread, with pauses where it yields."""
+        """Sends the requests of a thread; pauses at each yield."""
 
     def get(self, client: httpx2.Client, path: str, **parameters: str | int) -> httpx2.Response | None:
-        """An answer, or None where there is none; either is counted."""
+        """A response, or None if there is none; both are counted."""
         try:
             answer = client.get(path, params=parameters)
         except httpx2.HTTPError as error:
@@ -110,7 +110,7 @@ def service(index: Path, log: Path, *options: str, **settings: object) -> Abstra
 
 @contextmanager
 def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: object) -> Iterator[Service]:
-    """The same by a given program, whose arguments are those of its command `serve`."""
+    """Serves by a given program, with the arguments of its command `serve`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -144,7 +144,7 @@ def made(
 
 
 def hidden_word(engine: SearchEngine) -> tuple[str, str, str]:
-    """A brand, misspelled, and a filter behind which no product has its name."""
+    """A brand, its misspelling, and a filter that no product with the brand's name passes."""
     for each in engine.search("", size=0, facets=["brand"]).facets["brand"].counts:
         brand, others = str(each.value), f'brand != "{each.value}"'
         if brand.isalpha() and len(brand) > 6 and not engine.search(brand, stage="bm25", filters=others).total:
@@ -153,7 +153,7 @@ def hidden_word(engine: SearchEngine) -> tuple[str, str, str]:
 
 
 def local_client(app: FastAPI) -> TestClient:
-    """A client on this machine, which needs no key; a fault of the application is an answer to it."""
+    """A client on this machine, which needs no key; it returns exceptions of the application as responses."""
     return TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
 
 
@@ -165,7 +165,7 @@ def recorded_events(root: Path) -> list[dict[str, Any]]:
 
 
 def events_of_query(root: Path, query_id: str, wanted: int = 1, seconds: float = 5) -> list[dict[str, Any]]:
-    """The events of an answer, once so many are recorded, or when the time is over."""
+    """The events of an answer, once that many are recorded or the time is over."""
     found: list[dict[str, Any]] = []
 
     def are_there() -> bool:

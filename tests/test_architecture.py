@@ -1,4 +1,4 @@
-"""The map of the code names only what is there, and the README only commands and files that are there."""
+"""Limits of the code's structure, and paths in documents: the README and docs name only existing files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ prices and lacked words in queries (docs/ranking.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:
-    """One test, so that only the process that runs it parses all modules."""
+    """Checks all figures in one test, so that only one process parses all modules."""
     limits = ((figure, figure.limit + _ADDED.get(figure.name, 0)) for figure in figures())
     assert not [(figure.name, figure.value, limit, figure.places) for figure, limit in limits if figure.value > limit]
 
@@ -89,7 +89,7 @@ def test_every_decision_is_named_by_its_number() -> None:
 
 
 def test_no_two_files_of_tests_have_one_name() -> None:
-    """pytest imports each by its bare name, where its folder is no package: the second one of a name is not run."""
+    """Tests without a package are imported by their bare file names; of two equal ones, pytest runs one."""
     files = (path for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists())
     names = [path.name for path in files]
     assert sorted(names) == sorted(set(names))

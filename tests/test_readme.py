@@ -42,11 +42,11 @@ PRINTED = {
     ("rules", "put"): "1 rule is stored",
     ("evaluate",): "nDCG@10",
 }
-"""The commands that run, by their first words, and what they print. The others serve until they are stopped, train,
-need a cluster, a second version or events, or measure for minutes; the tests of each run them."""
+"""Commands that run, by their first words, and a part of their output. The others serve until they are stopped, train,
+need a cluster, a second version or events, or measure for minutes; other tests run them."""
 
 _JUDGMENTS = 200
-"""Of the demo store's, with the header: a few queries, each of which `evaluate` searches for in three stages."""
+"""Lines of the demo store's judgments: few queries, as `evaluate` searches for each in three stages."""
 
 
 def _parse(arguments: list[str]) -> None:
@@ -77,7 +77,7 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.fixture(scope="module")
 def shop(demo: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder beside the demo store where the README's commands that make files have run."""
+    """A folder next to the demo store, with the files that commands of the README create."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(demo.products.parent, folder / "demo-store")
     (folder / "demo-store/events.jsonl.gz").touch()  # the tests' demo store has no sessions

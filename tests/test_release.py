@@ -1,4 +1,4 @@
-"""What a release is made of: packages and their data, licences, the changelog; and the checks of `make release`."""
+"""The content of a release: packages and their data, licences, the changelog; and the checks of `make release`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def refusal(folder: Path) -> str:
-    """What `make releasable` says against a release; empty where it has nothing against it."""
+    """The output of `make releasable` for a folder that cannot be released, else empty."""
     run = subprocess.run(["make", "releasable"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S607
     return run.stdout if run.returncode else ""
 

@@ -1,4 +1,4 @@
-"""Versions of an index made without feeds and without a model: each product's vector is drawn from its text."""
+"""Versions of an index without feeds and without a model: each product's vector is drawn from its text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DIMENSION = 16
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How a version is made, where it is not made as usual."""
+    """Options of a version that differ from the usual ones."""
 
     encoder: str = "encoder-1"
     synonyms: str = ""
@@ -123,7 +123,7 @@ def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: 
 
 
 def reseal(root: Path, name: str, edit: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
-    """Gives a version that was changed by hand the right list of files, and its manifest the `edit`."""
+    """Recomputes the file list of a version that a test changed, and applies `edit` to its manifest."""
     store = Store(root)
     folder = store.version_folder(name)
     manifest = edit(msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest))

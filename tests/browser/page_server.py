@@ -1,4 +1,4 @@
-"""Serves the pages of this folder and of others, npm packages among them, at another origin than the service."""
+"""An HTTP server for the pages of this folder and of others, at another origin than the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Files(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(_HERE), **more)  # type: ignore[arg-type]
 
     def translate_path(self, path: str) -> str:
-        """The file of the folder that the path begins with, or of this one."""
+        """The file of the folder that the path's first part names, else of this folder."""
         _, first, *rest = path.split("/", 2)
         if first not in self._folders or not rest:
             return super().translate_path(path)
@@ -29,12 +29,12 @@ class _Files(SimpleHTTPRequestHandler):
             self.directory = before
 
     def log_message(self, *_told: object) -> None:
-        """Nothing: the tests say what went wrong."""
+        """Logs nothing: failing tests report errors."""
 
 
 @contextmanager
 def page_server(**folders: Path) -> Iterator[str]:
-    """The address of this folder, with others below their names."""
+    """The address of a server of this folder, with other folders under their names."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, folders=folders))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

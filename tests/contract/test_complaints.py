@@ -1,4 +1,4 @@
-"""Shelfwise under the complaint suite: every case passes. `shelfwise bench complaints` runs it against others, too."""
+"""The complaint suite on Shelfwise: every case passes. `shelfwise bench complaints` also runs it on other engines."""
 
 from __future__ import annotations
 

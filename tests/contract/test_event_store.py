@@ -1,4 +1,4 @@
-"""The contract of every event store, kept open or reopened for each call. `BACKENDS` lists the stores."""
+"""The contract of every event store, left open or reopened for each call. `BACKENDS` lists the stores."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Reopened:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A kind of store. `place` makes one without events; `examples` is how many are drawn for it."""
+    """A kind of store. `place` creates one without events; `examples` is its number of drawn examples."""
 
     place: Callable[[], AbstractContextManager[Place]]
     examples: int
@@ -146,7 +146,7 @@ class TestAppend:
         "other", [{"product_id": "other"}, {"time": at(1, 1)}, {"time": at(0)}, {"kind": "query"}, {"position": 1}]
     )
     def test_different_event_with_known_id_is_rejected(self, store: EventStore, other: dict[str, object]) -> None:
-        """Also in another month, and so in another index."""
+        """The other event may be in another month, and so in another index."""
         store.append([event(1)])
         differing = event(1)._replace(**other)  # type: ignore[arg-type]
         assert store.append([event(2), differing, event(1), differing]) == AppendResult(1, 1, (1, 3))
@@ -266,7 +266,7 @@ class TestConcurrency:
         assert read(store).equals(table(everything))
 
     def test_threads_with_conflicting_events_store_one(self, store: EventStore) -> None:
-        """Each says something else under the same ids, in two months."""
+        """The events of each thread differ under the same ids, in two months."""
         batches = [[event(n, time=at(who % 2), position=who + 1) for n in range(10)] for who in range(self.THREADS)]
         ready = threading.Barrier(self.THREADS)
 

@@ -1,4 +1,4 @@
-"""What every keyword index, and its reloaded copy, must do. A backend joins by adding itself to `BACKENDS`."""
+"""The contract of every keyword index and its reloaded copy. `BACKENDS` lists the indexes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def counted(products: Sequence[Product]) -> FieldCatalog:
 
 @contextmanager
 def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
-    """An index that was moved after it was made."""
+    """An index that was moved after its creation."""
     catalog = counted(products)
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder, "made"), catalog)
@@ -79,14 +79,14 @@ def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
 
 
 def as_they_were(products: Sequence[Product]) -> list[Product]:
-    """The products before every second one changed, and one that is deleted now."""
+    """The products before a change of every second one, and before one was deleted."""
     other = Product("", "saw of another make", brand="Bosch", price=9.99, attributes={"colour": "red"})
     were = [dataclasses.replace(other, id=each.id) if row % 2 else each for row, each in enumerate(products)]
     return [*were, dataclasses.replace(other, id="zz")]
 
 
 def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Sequence[Product]) -> Opened:
-    """An index of the products `as_they_were`, made that of `products` by two live changes."""
+    """The index of the products of `as_they_were`, updated to `products` by two live changes."""
     rows = {product.id: row for row, product in enumerate(products)}
     steps: tuple[tuple[Sequence[Product], list[int]], ...] = ((products[1::4], []), (products[3::4], [len(products)]))
     for sequence, (changed, gone) in enumerate(steps, 1):
@@ -101,7 +101,7 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
 
 @contextmanager
 def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
-    """Live changes over what was before, in two steps."""
+    """An index of earlier products with two live changes."""
     before = counted(as_they_were(products))
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder), before)
@@ -111,7 +111,7 @@ def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
 
 @contextmanager
 def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
-    """A version that takes over what the version before holds of the products that stayed as they were."""
+    """An index that reuses the previous version's lines of unchanged products."""
     were = as_they_were(products)
     roots = frozenset(fold_value(each.category[0]) for each in (*were, *products) if each.category)
     before = FieldCatalog(counted(were).fields, roots)
@@ -131,7 +131,7 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
 
 @contextmanager
 def tantivy_extended(products: Sequence[Product]) -> Iterator[Opened]:
-    """A version that extends the index of the version before, whose rows were others, and live changes over it."""
+    """An index that extends the previous version's, with other rows, and with live changes."""
     were = as_they_were(products)
     first = [were[-1], *as_they_were(were)]
     before = FieldCatalog(extend_catalog(counted(first), were).fields, counted([*first, *were]).category_roots)
@@ -166,7 +166,7 @@ def loaded(cluster: Cluster, products: Sequence[Product], catalog: FieldCatalog)
 
 @contextmanager
 def elasticsearch(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
-    """Opened by another client than the one that filled it."""
+    """An index opened by another client than the one that filled it."""
     catalog = counted(products)
     with loaded(cluster, products, catalog) as index, closing(Cluster(cluster.settings)) as other:
         yield ElasticsearchIndex(other, index.name, catalog, index.size, {"products": len(products)}), catalog
@@ -174,7 +174,7 @@ def elasticsearch(cluster: Cluster, products: Sequence[Product]) -> Iterator[Ope
 
 @contextmanager
 def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
-    """Three shards; live changes over what was before, each made twice, as by two processes, the second time late."""
+    """An index of three shards with live changes, each made twice, as by two processes of which one is late."""
     before = counted(as_they_were(products))
     sharded = Cluster(dataclasses.replace(cluster.settings, shards=3))
     with closing(sharded), loaded(sharded, as_they_were(products), before) as opened:
@@ -201,7 +201,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """As hypothesis' `given`, with fewer examples for a cluster: each of them makes an index there."""
+    """Like hypothesis' `given`, with fewer examples for a cluster: each of them creates an index there."""
 
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
         # Not wrapped: pytest is not to look for what hypothesis gives.
@@ -362,7 +362,7 @@ class TestKeywordIndex:
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_field_with_more_values_than_a_backend_counts(self, backend: Backend) -> None:
-        """70,000 values, of few products, as these take their time."""
+        """70,000 values in few products, since products take longer than values."""
         base = Product("", "Lamp")
         products = [
             dataclasses.replace(base, id=f"p{row:03d}", attributes={"code": tuple(f"c{row}x{n}" for n in range(700))})
@@ -401,7 +401,7 @@ class TestKeywordIndex:
                 assert len(index.select(Selection(where=where, everything=True))) == each.count
 
     def test_a_text_that_looks_like_a_time_is_a_text(self, backend: Backend) -> None:
-        """tantivy stored the time, which no filter found, and panicked on times beyond its years."""
+        """Regression: tantivy stored the time, which no filter found, and panicked on times out of its range."""
         texts = ("2020-01-01T00:00:00+02:00", "9999-12-31T23:59:59-23:59", '["2020-01-01T00:00:00Z", "x"]')
         products = [Product(f"p{row}", "Lamp", attributes={"made": text}) for row, text in enumerate(texts)]
         with backend(products) as (index, catalog):
@@ -473,7 +473,7 @@ class TestKeywordIndex:
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_synonyms_count_as_one_term(self, backend: Backend) -> None:
-        """A rarer synonym scores no more than what was typed, and both together no more than one."""
+        """A rarer synonym scores no more than the typed word, and both together no more than one."""
         titles = ("laptop red", "notebook red", "laptop notebook", *(["notebook blue"] * 6), *(["red saw"] * 4))
         analyzer = Analyzer(Synonyms.parse(["laptop, notebook"]))
         with backend([Product(f"p{at:02}", title) for at, title in enumerate(titles)]) as (index, _):
@@ -505,7 +505,7 @@ class TestKeywordIndex:
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_an_expansion_counts_in_the_score_alone(self, backend: Backend) -> None:
-        """Its score is a part of the word's weight; of the word and its expansions the best one counts."""
+        """An expansion's score is a part of the word's weight; of a word and its expansions the best counts."""
         analyzer = Analyzer(expansions={"sofa": (Expansion("couch", 0.25), Expansion("divan", 0.1))})
         titles = ("red sofa", "red couch", "red divan", "red blue", "blue", "couch")
         with backend([Product(f"p{at}", title) for at, title in enumerate(titles)]) as (index, _):

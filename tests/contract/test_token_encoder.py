@@ -38,7 +38,7 @@ TEXTS = (
     "garden hose " * 200,
 )
 EXACT = {"onnx-int8": 0.0, "onnx-fp32": 1e-5, "torch": 1e-5, "static-int8": 0.0, "static-fp32": 0.0}
-"""The largest change of a vector by other texts of its batch."""
+"""Largest difference of a vector between batches with other texts."""
 
 
 def folder_of(name: str, cache: Path) -> str:

@@ -1,4 +1,4 @@
-"""What every vector index, and its copy, must do: FAISS on the CPU and, where there is one, the GPU, Elasticsearch."""
+"""The contract of every vector index and its copy: FAISS on the CPU and the GPU, if any, and Elasticsearch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COUNT, DIMENSION = 3_000, 32
 
 
 def clustered(count: int = COUNT, dimension: int = DIMENSION, seed: int = 0) -> Vectors:
-    """Unit vectors around a hundred centres, as the texts of a catalog are."""
+    """Unit vectors around a hundred centres, like those of a catalog's texts."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(100, dimension))
     vectors = centres[random.integers(0, 100, count)] + 0.5 * random.normal(size=(count, dimension))
@@ -76,13 +76,13 @@ def loaded(cluster: Cluster, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[VectorIndexKind], Path]:
-    """For every kind the folder of an index of `VECTORS`, built when it is first asked for."""
+    """The folder of an index of `VECTORS` for each kind, built on first use."""
     return functools.cache(lambda kind: built(tmp_path_factory.mktemp(kind.value), kind))
 
 
 @pytest.fixture(scope="module")
 def elasticsearch_index(cluster: Cluster, folders: Callable[[VectorIndexKind], Path]) -> Iterator[ElasticsearchVectors]:
-    """Every filter is the cluster's business."""
+    """An index without scans: the cluster applies every filter."""
     folder = folders(VectorIndexKind.EXACT)
     with loaded(cluster, folder) as name:
         yield ElasticsearchVectors(cluster, name, folder, {**MADE_OF, WHOLE: True}, most_scanned=0)
@@ -92,7 +92,7 @@ def elasticsearch_index(cluster: Cluster, folders: Callable[[VectorIndexKind], P
 def elasticsearch_index_in_shards(
     cluster: Cluster, folders: Callable[[VectorIndexKind], Path]
 ) -> Iterator[ElasticsearchVectors]:
-    """Two shards, and opened by another client than the one that filled it; narrow filters are scanned."""
+    """An index of two shards, opened by another client than the one that filled it; narrow filters are scanned."""
     folder = folders(VectorIndexKind.EXACT)
     sharded = Cluster(replace(cluster.settings, shards=2))
     with closing(sharded), loaded(sharded, folder) as name, closing(Cluster(sharded.settings)) as other:

@@ -1,1 +1,1 @@
-"""What `deploy/` and `compose.yaml` say, held against the program: its metrics, options, settings and files."""
+"""Files of `deploy/` and compose.yaml, compared with the program: its metrics, options, settings and files."""

@@ -1,4 +1,4 @@
-"""The files of `deploy/`, read for the tests."""
+"""Readers of the files of `deploy/` for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alert rules and the dashboard: what they ask for is there to be asked for, and fires when it should."""
+"""Alert rules and the dashboard: their metrics exist, and alerts fire when they should."""
 
 from __future__ import annotations
 

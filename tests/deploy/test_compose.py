@@ -1,4 +1,4 @@
-"""compose.yaml: that it can be read, and names only files, options, settings and volumes that there are."""
+"""compose.yaml: valid, and with only existing files, options, settings and volumes."""
 
 from __future__ import annotations
 

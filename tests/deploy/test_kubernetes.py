@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what Kubernetes' own schemas, the program's options and its settings say to them."""
+"""The Kubernetes manifests: valid by Kubernetes' schemas, and with only existing options and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.deploy.documents import KUBERNETES, Document, documents, named_metric
 from tests.deploy.test_alerts import promtool
 
 _VERSIONS = ("1.31", "1.34")
-"""Of Kubernetes; schemas of later ones know the same fields."""
+"""Kubernetes versions; schemas of later ones have the same fields."""
 (_KUSTOMIZATION,) = documents(KUBERNETES / "kustomization.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Writers of events that are killed again and again, and the count of what is lost, doubled or altered."""
+"""Writers of events that are killed repeatedly, and counts of lost, doubled and altered events."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class EventFaults:
 
 
 def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServerContext) -> EventFaults:
-    """Kills as many rounds of writers, which are forked from `context`, and then counts.
+    """Kills `rounds` rounds of writers, which are forked from `context`, and then counts the faults.
 
-    Raises AssertionError where a writer does not begin to write: its round would prove nothing.
+    Raises AssertionError if a writer does not begin to write: its round would prove nothing.
     """
     dice = np.random.default_rng(seed)
     acknowledged: set[bytes] = set()
@@ -68,7 +68,7 @@ def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServ
 
 
 def counted(folder: Path, sent: int, acknowledged: set[bytes]) -> EventFaults:
-    """What a store holds of the events that it was sent, with the keys of acknowledged ones."""
+    """Faults in a store: its events against those sent and the keys of acknowledged ones."""
     with closing(SqliteEvents(folder)) as store:
         days = store.days()
         read = {day: pl.concat([_NO_EVENTS, *store.read(day, day)]) for day in days}
@@ -93,7 +93,7 @@ def _altered(events: pl.DataFrame) -> int:
 
 
 class _Writer:
-    """A process that writes until it is killed; two pipes carry what it begins and what is acknowledged."""
+    """A process that writes until it is killed; two pipes carry the keys of begun and of acknowledged events."""
 
     def __init__(self, context: ForkServerContext, folder: Path, number: int, pending: Sequence[bytes]) -> None:
         self._begun, begun = context.Pipe(duplex=False)
@@ -111,7 +111,7 @@ class _Writer:
             thread.start()
 
     def wait_until_it_writes(self) -> None:
-        """A process that is killed before it began proves nothing. Raises AssertionError where it does not begin."""
+        """Waits for the first event, as a kill before it proves nothing. Raises AssertionError if there is none."""
         until = time.monotonic() + _START_SECONDS
         while not self._keys[1]:
             if not self._process.is_alive():
@@ -121,7 +121,7 @@ class _Writer:
             time.sleep(0.001)
 
     def kill(self) -> tuple[list[bytes], list[bytes]]:
-        """Kills it; returns the acknowledged keys and all begun ones."""
+        """Kills the process; returns the acknowledged keys and all begun ones."""
         self._process.kill()
         self._process.join()
         for thread in self._threads:
@@ -174,6 +174,6 @@ def _key(number: int, count: int) -> bytes:
 
 
 def sent_event(key: bytes) -> StoredEvent:
-    """The same for the same key: an event that is sent again says the same."""
+    """The event of a key; always the same, as a repeated event must be."""
     ms = (_DAY + key[-1] % 5) * DAY_MS + int.from_bytes(key[8:], "big") % DAY_MS
     return StoredEvent(key, "click", ms, ms, "k1~shopper", "k1~session", "q1", "drill", "p1", 1, None, None, None)

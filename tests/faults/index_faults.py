@@ -1,4 +1,4 @@
-"""Faults on purpose: one index lives through rounds of them, and must be what it has to be after each."""
+"""Fault injection: one index goes through many rounds of faults, and is checked after each."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from tests.faults.processes import (
 
 
 def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> Tally:
-    """Runs rounds on an index in `folder`, which is empty; `advance` hears of each that is over.
+    """Runs rounds on an index in `folder`, which is empty; `advance` is called after each round.
 
-    Round n, from 0, is drawn by the seed `seed + n`. After a failure the rounds go on with a new index; the one that
-    failed stays where it is.
+    Round n, from 0, is drawn by the seed `seed + n`. After a failure the rounds continue with a new index; the failed
+    one stays in its folder.
     """
     started, tally, life = time.monotonic(), Tally(), None
     encoders = [write_encoder(folder / "encoders" / name, name, size) for name, size in (("one", 16), ("two", 24))]
@@ -65,7 +65,7 @@ def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A round after which something was wrong. `run_faults` with this seed and one round repeats it on a new index."""
+    """A round after which a check failed. `run_faults` with this seed and one round repeats it on a new index."""
 
     seed: int
     round: int  # from 1
@@ -77,7 +77,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Tally:
-    """Rounds by what was done and what went wrong in it on purpose."""
+    """Counts of rounds by work and fault."""
 
     rounds: int = 0
     seconds: float = 0.0
@@ -93,7 +93,7 @@ class Tally:
 
 
 def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], made: Version | None) -> list[Truth]:
-    """The truths that are allowed, given the truth before and the versions that are `there` now.
+    """The allowed states after a piece of work, given the state before and the versions that are `there` now.
 
     `made` is the version that a rebuild makes. Without a kill there is one outcome.
     """
@@ -122,7 +122,7 @@ def _rebuilt(kept: Truth, name: str, made: Version, ended: Ended, there: Collect
 
 
 def _changed(kept: Truth, work: Work, ended: Ended) -> list[Truth]:
-    """Those that were taken are there; one that was begun and not answered may be."""
+    """The states with all acknowledged calls, without and with the call that was begun and not answered."""
     open_call = -1
     for what, value in ended.messages:
         if what == "begun":
@@ -248,9 +248,9 @@ FAULTS = (KILLED, KILLED_AT_STEP, FULL, UNREADABLE, FLIPPED)
 _PREPARED = ("rebuild", "live changes", "other encoder", "live changes", "rebuild", "rollback", "search", "prune")
 _FOLLOW_SECONDS = 10.0
 _REBUILD_SHARE = 0.3
-"""Share of the rounds without damage that a rebuild follows; else the next fault starts from this one's state."""
+"""Share of the rounds without damage that are followed by a rebuild; other rounds pass on their state to the next."""
 _FOR_PEOPLE = ("retrieval.errors.", "builtins.OSError", "builtins.PermissionError", "builtins.FileNotFoundError")
-"""The errors whose message the commands show."""
+"""Errors whose messages the commands show to users."""
 
 
 class Life:
@@ -272,7 +272,7 @@ class Life:
             self._done(self._drawn(kind, dice), dice, f"{kind} undisturbed")
 
     def survives(self, seed: int, number: int) -> bool:
-        """One round: whether the index is what it must be after it. What is wrong goes into the tally."""
+        """Runs one round; returns whether the index passes the checks after it. A failure is added to the tally."""
         dice = random.Random(seed)
         self._shop.dice = dice
         kind, fault = dice.choice(KINDS), dice.choice(FAULTS)
@@ -301,7 +301,7 @@ class Life:
             self._repair(dice)
 
     def _drawn(self, kind: str, dice: random.Random, encoder: str = "") -> Work:
-        """A piece of work; for a rebuild with its feed, which is not in the shop before the rebuild is begun."""
+        """A piece of work; for a rebuild with the path of its feed, which is written when the rebuild begins."""
         match kind:
             case "rebuild" | "other encoder":
                 serving = self.truth.versions[self.truth.serving].encoder if self.truth.versions else ""
@@ -335,7 +335,7 @@ class Life:
         self.truth = found
 
     def _done(self, work: Work, dice: random.Random, what: str) -> None:
-        """Work that nothing disturbs, after which nothing is wrong."""
+        """Runs work without interruption, after which the index must have no problems."""
         ended, allowed = self._run(work, Interruption())
         if ended.exit_code:
             raise WrongError(f"{what} failed: {ended.error}")
@@ -361,7 +361,7 @@ class Life:
         return ended, outcomes(self.truth, work, ended, Store(self.root).versions(), made)
 
     def _check_ended(self, work: Work, ended: Ended, fault: str) -> None:
-        """A kill ends the work without an error, a full disk with one that people can read."""
+        """Checks that a kill ends the work without an error, and a full disk with an error for users."""
         is_refusal = work.kind == "rollback" and "UnknownVersionError" in ended.error
         if ended.error and fault in (KILLED, KILLED_AT_STEP) and not is_refusal:
             raise WrongError(f"{work.kind} failed: {ended.error}")
@@ -369,7 +369,7 @@ class Life:
             raise WrongError(f"{work.kind} failed with an error for programmers: {ended.error}")
 
     def _check_follower(self, follower: SearchEngine, dice: random.Random) -> None:
-        """An engine that was open during the work loads its result."""
+        """Checks that an engine that was open during the work loads its result."""
         until = time.monotonic() + _FOLLOW_SECONDS
         while True:
             follower.reload_if_changed()
@@ -412,11 +412,11 @@ _NAMED = 3
 
 
 class WrongError(Exception):
-    """The index is not what it must be; the message says in what."""
+    """The index is not in an expected state; the message describes the difference."""
 
 
 def check_engine(engine: SearchEngine, allowed: Sequence[Truth], dice: random.Random) -> Truth:
-    """Which of the allowed truths an engine serves; raises WrongError where it is none of them."""
+    """The allowed state that an engine serves; raises WrongError if it serves none of them."""
     served = {hit.product.id: hit.product for hit in engine.search("", size=1_000).hits}
     reasons = []
     for truth in allowed:
@@ -461,7 +461,7 @@ def _nearest(engine: SearchEngine, product: Product) -> set[str]:
 
 
 def check_index(root: Path, allowed: Sequence[Truth], dice: random.Random) -> tuple[Truth, tuple[str, ...]]:
-    """Opens an index; returns which of the allowed truths it serves, and its notices."""
+    """Opens an index; returns the allowed state that it serves, and its notices."""
     try:
         with SearchEngine.open(root) as engine:
             return check_engine(engine, allowed, dice), engine.notices

@@ -41,7 +41,7 @@ _IR_VERSION, _OPSET = 10, 20
 
 
 def write_encoder(folder: Path, name: str, dimension: int) -> Path:
-    """Writes an encoder that takes a text for the mean of its letters; other names give other vectors."""
+    """Writes an encoder that maps a text to the mean of its letters' vectors; other names give other vectors."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(list(name.encode()))
     table = rng.standard_normal((len(_LETTERS), dimension)).astype(np.float32)
@@ -60,7 +60,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.ModelProto:
-    """Ids (batch, tokens) to the means of their rows of the table (batch, dimension)."""
+    """A graph from ids (batch, tokens) to the means of their rows of the table (batch, dimension)."""
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["letters"]),
         helper.make_node("ReduceMean", ["letters", "axes"], ["vectors"], keepdims=0),
@@ -87,9 +87,9 @@ _NEVER = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """How a process is interrupted: killed after some seconds or at a step from 1 on; or a full disk from a step on.
+    """An interruption of a process: a kill after some seconds or at a step, from 1; or a full disk from a step on.
 
-    `room` is how long a file may still become once the disk is full.
+    `room` is the largest size of a file once the disk is full.
     """
 
     seconds: float = _LONGEST_SECONDS
@@ -107,7 +107,7 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: its messages, exit code (0 after complete work), error and resources."""
+    """The end of a process: its messages, exit code (0 after complete work), error and resources."""
 
     messages: tuple[tuple[str, int], ...]
     exit_code: int
@@ -197,7 +197,7 @@ def _work(work: Work, interruption: Interruption, teller: Connection) -> None:
 
 
 class _Steps:
-    """Counts what a process does to files, and does at a step what is due there."""
+    """Counts the file operations of a process, and interrupts it at the given step."""
 
     def __init__(self, interruption: Interruption) -> None:
         self.count = 0
@@ -226,7 +226,7 @@ class _Steps:
         return counted
 
     def _half_written(self, call: Callable[[int, Any, int], int]) -> Callable[[int, Any, int], int]:
-        """A write of which only the first half is done where it is the fatal step."""
+        """A write that writes only the first half at the fatal step."""
 
         def torn(file: int, content: bytes, offset: int) -> int:
             if self.count + 1 == self._interruption.fatal_step:
@@ -260,7 +260,7 @@ _COLOURS = ("red", "blue", "green", "black")
 
 
 class Shop:
-    """Draws feeds and changes. No title and no price comes twice, so every state of a product is another one."""
+    """Draws feeds and changes. Titles and prices are unique, so all states of a product differ."""
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
@@ -283,7 +283,7 @@ class Shop:
         return {"title": self._title(), "price": self._price(), **values}
 
     def next_feed(self, path: Path) -> Catalog:
-        """Writes the next feed: a tenth of the products changed, some gone, some new."""
+        """Writes the next feed: a tenth of the products changed, some removed, some added."""
         feed = dict(self.feed)
         for product_id in self.dice.sample(sorted(feed), len(feed) // 10):
             name, draw = self.dice.choice((("price", self._price), ("title", self._title)))
@@ -297,7 +297,7 @@ class Shop:
         return feed
 
     def calls(self, catalog: Catalog) -> list[Call]:
-        """Live changes to a catalog, each of which changes something when they come in this order."""
+        """Live changes to a catalog, each of which changes something if they are applied in this order."""
         drawn = []
         for _ in range(CALLS):
             kinds = ("patch", "patch", "upsert") if len(catalog) < PRODUCTS else ("patch", "patch", "upsert", "delete")
@@ -324,7 +324,7 @@ Catalog = dict[str, Fields]  # fields by product id
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call for a live change: "upsert", "delete" or "patch", with the fields of each product that it names."""
+    """One call for a live change: "upsert", "delete" or "patch", with the fields of each of its products."""
 
     kind: str
     products: tuple[tuple[str, Fields], ...]
@@ -344,7 +344,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version as it was built: what the feed said, what was published, how many changes were folded in."""
+    """A version as built: the feed, the published products, the number of merged changes, the encoder."""
 
     feed: Catalog
     products: Catalog
@@ -354,7 +354,7 @@ class Version:
 
 @dataclass(slots=True)
 class Truth:
-    """The versions of an index, the calls that were acknowledged, and what is damaged."""
+    """The expected state of an index: versions, acknowledged calls, and damaged parts."""
 
     versions: dict[str, Version] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
@@ -364,7 +364,7 @@ class Truth:
 
     @property
     def serving(self) -> str:
-        """The version to serve: the current one, else the newest whole one, else one that lacks its encoder alone."""
+        """The version to serve: the current one, else the newest intact one, else one that lacks only its encoder."""
         order = [name for name in (self.current, *sorted(self.versions, reverse=True)) if name in self.versions]
         whole = [name for name in order if name not in self.damaged]
         return next((name for name in whole if not self.lacks_encoder(name)), whole[0])
@@ -381,7 +381,7 @@ class Truth:
         return self.versions[name].encoder in self.damaged_encoders
 
     def served(self, name: str) -> Catalog:
-        """A version with all later changes on top."""
+        """The products of a version with all later changes."""
         version = self.versions[name]
         catalog = version.products
         for call in self.calls[version.folded :]:
@@ -389,7 +389,7 @@ class Truth:
         return catalog
 
     def rebuilt(self, feed: Catalog, encoder: str) -> Version:
-        """The version that a rebuild of the feed would publish: a live value is kept until the feed value changes."""
+        """The version that a rebuild of the feed would publish: a live value remains until the feed value changes."""
         before, live = self.versions[self.serving].feed if self.versions else {}, {}
         if self.versions:
             live = self.served(self.serving)
@@ -398,7 +398,7 @@ class Truth:
         return Version(feed, products, len(self.calls), encoder)
 
     def copy(self) -> Truth:
-        """The same, to be changed apart; versions and calls are never changed themselves."""
+        """An independent copy; versions and calls are shared, since they do not change."""
         own = {each.name: copy(getattr(self, each.name)) for each in dataclasses.fields(self)}
         return Truth(**own)
 
@@ -428,12 +428,12 @@ def product_of(product_id: str, fields: Fields) -> Product:
 KEEP = 3
 KINDS = ("rebuild", "other encoder", "live changes", "prune", "rollback", "search")
 Tell = Callable[[tuple[str, int]], None]
-"""Takes what happened to which of the calls: "begun", "taken" with how many products, or "refused"."""
+"""Receives the state of a call: "begun", "taken" with the number of products, or "refused"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One piece of work. What a kind does not need is empty."""
+    """One piece of work; fields that its kind does not need are empty."""
 
     kind: str
     root: Path
@@ -444,7 +444,7 @@ class Work:
 
 
 def do(work: Work, tell: Tell) -> None:
-    """Does it; whatever the index raises goes through."""
+    """Does the work; errors of the index are raised."""
     store = Store(work.root)
     match work.kind:
         case "rebuild" | "other encoder":

@@ -1,4 +1,4 @@
-"""Writers of events that are killed: no acknowledged event is lost, and none is stored twice."""
+"""Killed writers of events: no acknowledged event is lost, and none is stored twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault harness reports errors that are planted in an index."""
+"""The fault harness reports planted errors of an index."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestPlantedErrors:
             found(root, truth)
 
     def test_mixed_version_is_reported(self, root: Path, truth: Truth) -> None:
-        """Its checksums are right, as if it had been published like this."""
+        """The mixed version has valid checksums, as if it had been published."""
         names = sorted(truth.versions)
         older, folder = ProductStore(root / "versions" / names[0]), root / "versions" / truth.serving
         before = {older.id_of(row): older[row] for row in range(len(older))}

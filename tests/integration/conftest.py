@@ -1,4 +1,4 @@
-"""Fixtures that integration tests share."""
+"""Fixtures of the integration tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real browser; a module has one, whose visitors know nothing of each other."""
+    """A real browser per module; its visitors share no state."""
     from tests.browsers import opened_browser
 
     with opened_browser() as opened:
@@ -30,8 +30,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def related_store(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That index with its derived tables, so with relations, for which two shoppers are enough; a test that changes it
-    copies it first."""
+    """The index of `eventful_store` with derived tables, and so with relations, for which two shoppers are enough;
+    read-only: a test that changes it makes a copy."""
 
     def build(folder: Path) -> None:
         root = Path(shutil.copytree(eventful_store, folder / "store"))
@@ -44,7 +44,7 @@ def related_store(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def eventful_store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo index with the events of 1,000 sessions; a test that changes it copies it first."""
+    """The demo index with the events of 1,000 sessions, read-only: a test that changes it makes a copy."""
 
     def build(folder: Path) -> None:
         with_events(demo_index, folder, sessions=1_000)

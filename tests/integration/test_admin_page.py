@@ -1,4 +1,4 @@
-"""The admin page in a real browser, over a service without keys and one with them."""
+"""The admin page in a real browser, on services without keys and with keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official search clients, versions 5 and 4, in Node, as the back end of a store against a real service."""
+"""Algolia's official search clients, versions 5 and 4, in Node, as the back end of a store on a real service."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SCRIPT = Path(__file__).parents[1] / "browser/write_side.cjs"
 DOCUMENT = Path(__file__).parents[2] / "docs/instantsearch.md"
 _SECONDS = 300
 _OF_CLIENT = {"customPost", "customPut", "customDelete"}
-"""Methods that send what others send, too."""
+"""Methods that send the requests of other methods."""
 
 
 def run_client(version: str, demo_index: Path, cache: Path, folder: Path) -> Answers:
-    """The result of each call of the script, with a version of the client against a service of its own."""
+    """The result of each call of the script, with a version of the client on a new service."""
     try:
         packages, program, missing = node_modules(cache), node_program(), ""
     except PackagesUnavailableError as error:
@@ -175,7 +175,7 @@ def test_tasks_are_published(newer: Answers, method: str) -> None:
     ],
 )
 def test_responses_have_the_time_that_typed_clients_require(newer: Answers, field: str, methods: str) -> None:
-    """The Python client raised an error for `deleteBy`, which had another field."""
+    """Regression: the Python client raised an error for `deleteBy`, whose response had another field."""
     for method in methods.split():
         assert value(newer, method)[field].endswith("Z"), method
 

@@ -1,4 +1,4 @@
-"""Events in a real cluster: what people see of them there, what is left when it is cut off, and who may do what."""
+"""Events in a real cluster: their view in Elasticsearch tools, interruptions, and rights."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class TestIndexLayout:
 class TestErase:
     @pytest.mark.slow
     def test_erased_event_is_in_no_file_of_the_server(self, server: Server) -> None:
-        """Elasticsearch keeps what was removed until its copies need no history any more."""
+        """Elasticsearch keeps deleted documents until its replicas no longer need the history."""
         purchase = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")
         with aliased(server.url) as place, closing(ElasticsearchEvents(Cluster(place.settings))) as store:
             store.append([purchase, *(event(n) for n in range(2, 200))])
@@ -189,7 +189,7 @@ class TestInterruption:
     def test_resent_events_are_stored_once_after_interruption(
         self, write: int, is_heard: bool, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The connection is cut at one of the six writes of an append, before the server hears it or after."""
+        """The connection is cut at one of the six writes of an append, before or after the server receives it."""
         with aliased(elasticsearch.url) as place, Proxy(elasticsearch.port) as proxy:
             through = Alias(ClusterSettings((proxy.url,), alias=place.settings.alias))
             with closing(through.open()) as store:

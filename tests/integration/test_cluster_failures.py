@@ -45,17 +45,17 @@ from tests.servers.server import Server, start
 pytestmark = pytest.mark.elasticsearch
 
 PATIENT = 30.0
-"""A deadline that no working server misses, however busy the machine is."""
+"""A deadline that a working server meets, even on a busy machine."""
 ROOM = 8 * 1024 * 1024
-"""Bytes of documents that the small server has in its hands at once; it refuses more with 429."""
+"""Bytes of documents that the small server processes at once; it refuses more with 429."""
 EVERYTHING: dict[str, Any] = {"query": {"match_all": {}}, "size": 0}
 _BARELY = 500
-"""Bytes; every document of a product takes more."""
+"""Bytes left free; every document of a product is larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An index whose words are in the shared server, which is reached through a proxy."""
+    """An index whose words are in the shared server, reached through a proxy."""
 
     index: Path
     alias: str
@@ -78,7 +78,7 @@ def served(demo_index: Path, tmp_path: Path, elasticsearch: Server) -> Iterator[
 
 @pytest.fixture(scope="module")
 def small_server(elasticsearch: Server) -> Iterator[Server]:
-    """A server that may be kept busy or made read-only, since no other test needs it."""
+    """A server that a test may overload or make read-only, since no other test uses it."""
     with start(Options(settings={"indexing_pressure.memory.limit": f"{ROOM}b"})) as server:
         # No node may hold it: what is written to it waits, and takes up room.
         held = {"index.routing.allocation.require._name": "nobody"}
@@ -88,7 +88,7 @@ def small_server(elasticsearch: Server) -> Iterator[Server]:
 
 @contextmanager
 def busy(server: Server, seconds: int) -> Iterator[None]:
-    """For so long the small server has no room for a single document."""
+    """Fills the small server for some seconds, so that it refuses every document."""
 
     def wait() -> None:
         body = json.dumps({"index": {}}) + "\n" + json.dumps({"text": "x" * (ROOM - _BARELY)}) + "\n"
@@ -138,7 +138,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def vector_order(engine: SearchEngine) -> list[str]:
-    """The merged order of an engine that has lost its words."""
+    """The merged order of an engine without its keyword index."""
     snapshot = engine.snapshot.without_cluster
     with ThreadPoolExecutor(2) as threads:
         request = SearchRequest(TEXT, stage="merged")
@@ -429,7 +429,7 @@ def test_concurrent_pages_are_whole_or_marked_degraded(served: Served, engine: S
 
 
 def pages_during_outages(proxy: Proxy, search: Callable[[], Page]) -> list[Page]:
-    """What six threads are answered while the cluster comes and goes; it is there in the end."""
+    """The pages of six threads while the cluster becomes unavailable and available in turn, at last available."""
     stop = threading.Event()
 
     def search_on() -> list[Page]:
@@ -457,13 +457,13 @@ SHARDS = "filter_path=routing_table.indices.*.shards.*.node,routing_table.indice
 
 @pytest.fixture
 def three_nodes(elasticsearch: Server) -> Iterator[Server]:
-    """A cluster that a test may damage; the other server shows that this machine can run one."""
+    """A cluster that a test may damage; the fixture `elasticsearch` ensures that servers can run here."""
     with start(Options(nodes=3)) as server:
         yield server
 
 
 def holder(server: Server, index: str) -> str:
-    """The name of the node that has an index's only shard, or of the one that leads its copies."""
+    """The name of the node with the primary shard of an index of one shard."""
     state = server.request("GET", f"/_cluster/state/routing_table,nodes/{index}?{SHARDS}").body
     (copies,) = state["routing_table"]["indices"][index]["shards"].values()
     (node,) = (each["node"] for each in copies if each["primary"])
@@ -476,7 +476,7 @@ def without(server: Server, name: str) -> Server:
 
 
 class Killer(NullProgress):
-    """A progress under whom the node that is being filled dies once, when a third of the products is taken."""
+    """A progress that kills the node that is being filled once, after a third of the products."""
 
     def __init__(self, server: Server, index: str) -> None:
         self.left = server
@@ -490,7 +490,7 @@ class Killer(NullProgress):
 
 
 def moved_in_the_end(index: Path, settings: ClusterSettings, progress: Killer) -> MoveReport:
-    """Moves an index; where that fails, the version before serves on, and it can be tried again."""
+    """Moves an index; if that fails, checks that the previous version still serves, and retries."""
     before = Store(index).find_serving().manifest
     try:
         return move(index, settings, progress)

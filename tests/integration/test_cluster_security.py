@@ -1,4 +1,4 @@
-"""A secured cluster: what each user may do, which setting a refusal names, and that no secret leaves by any way."""
+"""A secured cluster: rights of each user, the setting that a refusal names, and no leak of secrets."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def served(demo_index: Path, tmp_path: Path, secured_elasticsearch: Server) -> I
 
 
 def rebuilt(root: Path, settings: Settings) -> None:
-    """A rebuild of a missing feed: it fails before the feed is read."""
+    """Rebuilds from a missing feed, which fails before the feed is read."""
     rebuild(root, RebuildOptions(("no-such-feed.jsonl",), root / "cache", encoder=ENCODER, cluster=settings.cluster))
 
 

@@ -1,4 +1,4 @@
-"""Token states and signals where the words, and the vectors, are in a cluster: they stay among the version's files."""
+"""Token states and signals of an index whose words, and vectors, are in a cluster: they stay in the version's files."""
 
 from __future__ import annotations
 

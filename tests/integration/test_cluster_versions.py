@@ -1,4 +1,4 @@
-"""The versions of an index in a real cluster: rebuilt, lost, moved, gone back to, pruned, changed by many at once."""
+"""Versions of an index in a real cluster: rebuild, failure, move, rollback, pruning, concurrent changes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ V1, V2, V3 = "v000001", "v000002", "v000003"
 
 
 class Shop:
-    """An index directory, what its settings say, and what the cluster has of it."""
+    """An index directory, its settings, and its state in the cluster."""
 
     def __init__(self, root: Path, server: Server, settings: Settings, cache: Path) -> None:
         self.root = root
@@ -161,7 +161,7 @@ def empty(tmp_path: Path, elasticsearch: Server, cache: Path) -> Iterator[Shop]:
 
 @pytest.fixture
 def served(shop: Shop) -> Shop:
-    """The small index, its second version in the cluster; the first is on this machine."""
+    """The small index, its second version in the cluster, the first on this machine."""
     shop.move()
     return shop
 
@@ -212,11 +212,11 @@ eventually = partial(within, 30)
 
 
 class Killed(BaseException):
-    """Nothing is tidied up after it, as after a kill."""
+    """Simulates a kill: nothing cleans up after it."""
 
 
 def killed_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
-    """Lets loads of an index whose name contains `at` end midway, until what is returned is called."""
+    """Makes loads of an index whose name contains `at` stop halfway, until the returned function is called."""
     load = Cluster.load
 
     def ends(self: Cluster, index: str, documents: Iterable[Document]) -> Iterator[int]:
@@ -537,7 +537,7 @@ def changed_after(engine: SearchEngine, products: list[Product]) -> None:
 
 
 def answers(engine: SearchEngine) -> list[object]:
-    """What does not hang on the statistics of words, which live changes lead away from each other."""
+    """Results that do not depend on word statistics, which differ after live changes."""
     found: list[object] = [everything(engine)]
     for query in (*QUERIES, "zweeble", "quorble"):
         page = engine.search(query, size=1_000, facets=["brand", "price"])
@@ -734,7 +734,7 @@ def _with_path(given: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def made(cluster: Cluster) -> Iterator[tuple[str, list[str]]]:
-    """An alias that names nothing yet, and indexes that it may name."""
+    """An unused alias, and indexes that it can refer to."""
     alias = f"{cluster.settings.alias}-{uuid4().hex}"
     names = [f"{alias}-{number:02}" for number in range(12)]
     for name in names:
@@ -744,7 +744,7 @@ def made(cluster: Cluster) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_concurrent_alias_moves_end_with_one_index(cluster: Cluster, made: tuple[str, list[str]]) -> None:
-    """One call failed because the alias was missing on the index from which it was to be removed."""
+    """Regression: one call failed because the index from which the alias was to be removed did not have it any more."""
     alias, names = made
     with ThreadPoolExecutor(4) as executor:
         for _ in range(10):

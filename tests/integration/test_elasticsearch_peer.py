@@ -1,4 +1,4 @@
-"""Elasticsearch as a peer of the benchmark, on a real node: words, vectors, both, filters, and a price that changes."""
+"""Elasticsearch as a peer of the benchmark, on a real node: words, vectors, both, filters, and a price change."""
 
 from __future__ import annotations
 

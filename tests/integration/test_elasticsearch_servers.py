@@ -1,4 +1,4 @@
-"""The servers that other tests rely on: they answer, they guard what they should, and nothing of them stays behind."""
+"""The test servers: they respond, enforce security, and leave no processes or files behind."""
 
 from __future__ import annotations
 

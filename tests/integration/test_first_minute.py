@@ -1,4 +1,4 @@
-"""The first searches of a new user: a kind of product before its accessories, nothing where nothing fits."""
+"""The first searches of a new user: products of a kind before its accessories, no hits for meaningless queries."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_kind_of_product_comes_before_its_accessories(
 
 
 def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path, tmp_path: Path) -> None:
-    """Short titles that repeat the query are nearer than those of what it names."""
+    """Short titles that repeat the query are nearer to it than those of the products that it names."""
     drills = [f"Kelda {number} Cordless Drill with Keyless Chuck, Belt Clip and Lamp, Ruby" for number in range(12)]
     made = [f"Cordless Drill Battery {number}Ah" for number in range(1, 25)] + drills
     feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
@@ -110,7 +110,7 @@ def test_many_accessories_nearest_to_a_query_do_not_change_its_type(cache: Path,
 def test_a_size_that_accessories_have_does_not_hide_the_kind(
     query: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The nearest products were laptop bags and a "Desktop/Laptop" protector of the size, and no notebook was found."""
+    """Regression: the nearest products were laptop bags and a "Desktop/Laptop" protector of the size, not notebooks."""
     monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 20)
     others = [title for title in _OTHERS if "Desktop/Laptop" not in title]
     made = [*_NOTEBOOKS, *others, "15.6 in. Protector Desktop/Laptop", "15.6 in. Filter Desktop/Laptop"]

@@ -1,4 +1,4 @@
-"""InstantSearch pages as shops write them, in a real browser, against a real service: only host and timeouts differ."""
+"""InstantSearch pages as shops write them, in a real browser on a real service: only host and timeouts differ."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def searched(page: Page, text: str) -> None:
 
 
 def expect_ids(page: Page, hits: Sequence[Hit]) -> None:
-    """Waits for these hits, in this order."""
+    """Waits until these hits are shown in this order."""
     wanted = [hit.product.id for hit in hits]
 
     def ids() -> list[str]:
@@ -183,7 +183,7 @@ def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
 
 
 def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
-    """The snippet of docs/answers.md itself, in an ordinary page."""
+    """The snippet of docs/answers.md works unchanged in an ordinary page."""
     manual = (Path(__file__).parents[2] / "docs/answers.md").read_text("utf-8")
     (snippet,) = (each for each in re.findall(r"```js\n(.*?)```", manual, re.DOTALL) if "addWidgets" in each)
     product = next(hit.product for hit in shop.engine.search("drill").hits if "voltage_v" in hit.product.attributes)
@@ -260,7 +260,7 @@ def test_click_is_recorded_with_query_and_position(shop: Shop, client: str) -> N
 
 
 def recorded(shop: Shop, product: str) -> dict[EventKind, dict[str, object]]:
-    """The events of the search that led to the last click on a product, by their kind."""
+    """The events of the search that led to the last click on a product, by kind."""
     found: dict[EventKind, dict[str, object]] = {}
 
     def are_there() -> bool:

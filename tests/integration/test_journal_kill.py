@@ -1,7 +1,7 @@
-"""Processes that append to the journal of live changes and are killed in the middle of it.
+"""Kills of processes that append to the journal of live changes.
 
-Every change whose number was given is there afterwards, and no append is there in part; also when one of the journal's
-files is harmed before anybody has opened it again.
+Every change whose number was returned is in the journal afterwards, and no append is there in part; also if one of the
+journal's files is damaged before it is next opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def changes_of(name: str) -> list[Change]:
-    """What is appended at once: it must be there whole or not at all."""
+    """Changes of one append, which must be stored completely or not at all."""
     return [Delete(f"{name} first"), Upsert(Product(f"{name} second", "drill", "x" * 3_000)), Delete(f"{name} third")]
 
 
@@ -43,9 +43,9 @@ def append_until_killed(root: Path, writer: str, channel: Connection) -> None:
 
 
 def kill_writers(root: Path, link: Connection) -> None:
-    """For each delay received, starts writers, kills them after the delay, and sends the acknowledged changes.
+    """Starts writers, kills them after each received delay, and sends the acknowledged changes.
 
-    A process of its own because it has no threads, so that the writers can be forked from it, which takes no time.
+    Runs in a process without threads, so that the writers can be forked from it, which is fast.
     """
     forks = multiprocessing.get_context("fork")
     for attempt in itertools.count():
@@ -92,7 +92,7 @@ def damage(root: Path, chance: random.Random) -> None:
 
 
 def assert_no_loss(root: Path, given: dict[str, list[int]]) -> int:
-    """Every change that was acknowledged and not forgotten is there under its number; returns the last number."""
+    """Asserts that every acknowledged change that was not pruned has its number; returns the last number."""
     with Journal(root) as journal:
         entries = {entry.seq: entry.change for entry in journal.since(0)}
         assert list(entries) == list(range(min(entries), journal.last() + 1))

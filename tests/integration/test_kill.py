@@ -1,7 +1,7 @@
-"""A rebuild that is killed at every step of publishing: whatever was whole before serves on.
+"""Kills of a rebuild at every step of publishing: the version that was intact continues to serve.
 
-Each rebuild is a process of its own, forked from one that has everything imported, and ended by SIGKILL. Those that the
-clock kills are in `tests.faults`.
+Each rebuild is a process, forked from one that has imported everything, and killed by SIGKILL. Kills after a random
+time are in `tests.faults`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Answers = list[list[str]]
 
 
 def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
-    """What the processes do. At the `fatal_step`-th change to a folder, from 1, they kill themselves."""
+    """Runs a rebuild that kills its process at the `fatal_step`-th change to a folder, from 1."""
     indexer.embedding.CHUNK = 16
     indexer.checkpoint.LEAST_SECONDS = 0.0
     if fatal_step:
@@ -127,7 +127,7 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
 def test_run_after_a_kill_leaves_no_leftovers(
     forks: ForkServerContext, tmp_path: Path, cache: Path, stride: int
 ) -> None:
-    """Moments by the clock seldom meet the few milliseconds of publishing; these do, one after the other."""
+    """Kills at each step of publishing, which kills after a random time seldom hit."""
     old = [Product(f"p{place}", f"cordless drill {place}", price=1.0) for place in range(8)]
     new = [dataclasses.replace(product, price=2.0) for product in old]
     catalogs = (_scratch(tmp_path, "old", old, cache), _scratch(tmp_path, "new", new, cache))

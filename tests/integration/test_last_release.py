@@ -1,6 +1,6 @@
-"""Ten golden searches and the speed of five steps, compared with `tests/release.json`, which the last release recorded.
+"""Ten golden searches and the speed of five steps, compared with `tests/release.json` of the last release.
 
-`make record` writes that file anew: as part of `make release`, or where searches were changed on purpose.
+`make record` writes that file: as part of `make release`, or after an intended change of searches.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ QUERIES = (
 )
 HITS = 5
 KEPT = 4
-"""How many of the first hits must still be among them: rounding differs a little between processors."""
+"""Number of the first hits that must still be among them, as rounding differs slightly between processors."""
 SLOWER = 2.0
-"""How much longer a step may take than at the last release, measured in reference computations."""
+"""Highest ratio of a step's time to that at the last release, in reference computations."""
 SETTINGS = Settings(backend="embedded")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What a release recorded."""
+    """The record of a release."""
 
     version: str
     searches: Mapping[str, list[str]]
     """The ids of the first hits, by query."""
     steps: Mapping[str, float]
-    """The processor time of each step, in times of the reference computation on the same machine."""
+    """Processor time of each step, divided by that of the reference computation on the same machine."""
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Of this process, its threads and its children."""
+    """Processor time of some work, in this process, its threads and its children."""
 
     def spent() -> float:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -63,7 +63,7 @@ def processor_seconds(work: Callable[[], object]) -> float:
 
 
 def reference() -> None:
-    """Fixed work of the kinds that the steps do: Python's objects, texts, sorting, products of matrices."""
+    """A fixed computation of the kinds that the steps do: Python objects, texts, sorting, matrix products."""
     texts = [f"{number * 7919 % 10_007:05} drill {number % 97}" for number in range(60_000)]
     counts: dict[str, int] = {}
     for text in sorted(texts):
@@ -75,7 +75,7 @@ def reference() -> None:
 
 
 def ratio(work: Callable[[], object], repeats: int = 5) -> float:
-    """The least processor time of the work in times of that of the reference, taken in turns."""
+    """The least processor time of the work divided by that of the reference, measured alternately."""
     pairs = [(processor_seconds(reference), processor_seconds(work)) for _ in range(repeats)]
     return min(spent for _, spent in pairs) / min(spent for spent, _ in pairs)
 
@@ -116,7 +116,7 @@ def first_hits(index: Path) -> dict[str, list[str]]:
 
 
 def changed_searches(before: Record, now: Mapping[str, list[str]]) -> list[str]:
-    """A line for each search with another first hit, or with too many others among the first ones."""
+    """A line for each search whose first hit or too many of the first hits changed."""
     return [
         f"{query}: {' '.join(before.searches[query])} -> {' '.join(now[query])}"
         for query in QUERIES

@@ -1,4 +1,4 @@
-"""`shelfwise learn` from the events of a demo store to its report: whole, waiting, refused, killed; with `--towers`."""
+"""`shelfwise learn` from the events of a demo store to its report: complete, postponed, refused, killed; `--towers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the store page to what learning reads: what one shopper does in a browser, and what three hundred prefer."""
+"""From the store page to training: one shopper's events in a browser, and the preferences of three hundred shoppers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SETTINGS = Settings(backend="embedded")
 VISITS = 300
 LOVED, FIRST = 4, 1
-"""The place of the product that most of them choose, and of the one that some choose because it is first."""
+"""Positions of the product that most shoppers choose, and of the one that some choose because it is first."""
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def bought(visit: Visit) -> None:
 
 
 def chosen_and_bought(visit: Visit, query: str, place: int) -> str:
-    """Searches, opens the hit at a place, puts it into the basket and buys it; gives its id."""
+    """Searches, opens the hit at a position, puts it into the basket and buys it; returns its id."""
     product = searched(visit, query)[place - 1]
     visit.page.locator(".hits .card a").nth(place - 1).click()
     visit.page.locator(".product h1").wait_for()
@@ -235,7 +235,7 @@ def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEng
 class Recording:
     search: Mapping[str, Any]
     events: Sequence[Mapping[str, Any]]
-    """Of the first product that was chosen."""
+    """Events of the first chosen product."""
 
 
 def recording(visit: Visit) -> Recording:
@@ -244,7 +244,7 @@ def recording(visit: Visit) -> Recording:
 
 
 def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
-    """The same visit by another shopper, who chooses the preferred product, or, one in five, the first one."""
+    """Replays the visit as another shopper, who chooses the preferred product, or, one in five, the first one."""
     names = {"shopper": uuid4().hex, "session": uuid4().hex}
     searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
     answer = client.post("/v1/multi-search", json={"searches": searches}).raise_for_status().json()["results"][0]

@@ -1,4 +1,4 @@
-"""The same answers from both backends: hits, orders, scores, totals, facets; with filters, rules and synonyms."""
+"""Equal results of both backends: hits, orders, scores, totals, facets; with filters, rules and synonyms."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SYNONYMS = (
 
 @contextlib.contextmanager
 def opened_in_both(index: Path, folder: Path, settings: Settings) -> Iterator[tuple[SearchEngine, SearchEngine]]:
-    """A copy of an index on this machine, and another one with its words in a cluster."""
+    """An index on this machine, and a copy of it with its words in a cluster."""
     here = Path(shutil.copytree(index, folder / "here"))
     with (
         moved(index, folder / "moved", settings) as there,

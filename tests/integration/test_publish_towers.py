@@ -1,4 +1,4 @@
-"""`shelfwise train towers` as it comes: what it trains is judged, and serves where it is better; nothing is lost."""
+"""`shelfwise train towers`: trained towers are judged, and published if they are better; nothing is lost."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ class TestReencoding:
 
 
 class TestFromCatalog:
-    """Trained on synthetic queries, from an encoder that hardly distinguished the products."""
+    """Training on synthetic queries, from an encoder that hardly distinguished the products."""
 
     @pytest.fixture
     def untrained_index(self, root: Path, cache: Path) -> Path:

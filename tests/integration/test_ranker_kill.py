@@ -1,6 +1,6 @@
-"""A publish that is killed at every step: what served serves on or the new ranker does, and nothing half written stays.
+"""Kills of a publish at every step: the old ranker serves or the new one does, and no partial files remain.
 
-Each publish is a process of its own, forked from one that has everything imported, and ended by SIGKILL.
+Each publish is a process, forked from one that has imported everything, and killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEEP = 2
 
 
 def run_publish(root: Path, fatal_step: int) -> None:
-    """What the processes do: publish a third ranker, for which the first is one too many."""
+    """Publishes a third ranker, which removes the first one; kills its process at the given step."""
     _die_at(fatal_step)
     ranker_store(root, KEEP).publish(building(3), SPEC, REPORT)
 

@@ -1,4 +1,4 @@
-"""Rebuilds on a real Ray cluster of two nodes, each of several processes: one starts for this module."""
+"""Rebuilds on a real Ray cluster of two nodes, each of several processes, started once for this module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRODUCTS = [Product(f"p{place:03}", f"cordless drill {place} volt") for place in
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """A cluster whose first node lends no processor to workers."""
+    """A cluster whose first node has no processors for workers."""
     indexer.ray_workers._import_ray()
     from ray.cluster_utils import Cluster
 
@@ -106,7 +106,7 @@ def test_worker_that_is_always_killed_is_an_error(workers: Workers, tmp_path: Pa
 
 
 class Shop:
-    """Indexes of one feed, on the cluster and without it."""
+    """Indexes of one feed, built on the cluster and without it."""
 
     def __init__(self, folder: Path, cache: Path, address: str) -> None:
         self.folder = folder
@@ -130,7 +130,7 @@ class Shop:
         return rebuild(self.folder / name, options, progress)
 
     def fingerprints(self, name: str) -> tuple[str, dict[str, str]]:
-        """The catalog's, and those of all files but those that have names or times of their own."""
+        """The fingerprints of the catalog and of all files except those with random names or times."""
         manifest, _ = Store(self.folder / name).serving()
         changing = ("keyword/", "quality.", "inspection/facts.json")
         return manifest.catalog, {
@@ -165,7 +165,7 @@ class ActingProgress(NullProgress):
 
 
 def kill_worker(node: Any) -> None:  # noqa: ANN401
-    """Kills one of the workers of a node: they are children of its raylet."""
+    """Kills one worker process of a node, a child of its raylet."""
     raylet = node.all_processes["raylet"][0].process.pid
     children = [
         pid for task in Path(f"/proc/{raylet}/task").iterdir() for pid in (task / "children").read_text().split()

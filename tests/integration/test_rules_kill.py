@@ -1,4 +1,4 @@
-"""Processes that are killed while they change rules: acknowledged changes are stored, no change is stored in part."""
+"""Kills of processes that change rules: acknowledged changes are stored, no change is stored in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running services: overloaded, in replicas that start and end under load, and watched by a real Prometheus."""
+"""Running services: under overload, as replicas that start and stop under load, and scraped by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel"
 _THREADS, _QUEUE = 1, 6
 _SECONDS = 4.0
 _CLIENTS = 2 * (_THREADS + _QUEUE)
-"""Each asks again as soon as it is answered: twice as many at any time as there are places."""
+"""Twice as many clients as there are places; each repeats its request as soon as it has a response."""
 _MOST_MEMORY = 100_000_000
 
 
@@ -54,7 +54,7 @@ class Pressure:
         self.statuses: Counter[int] = Counter()
         self.ready: list[int] = []
         self.longest = 0.0
-        """Seconds, of any answer."""
+        """Longest time of a response in seconds."""
         self.without_retry = 0
 
     async def apply(self) -> None:
@@ -129,17 +129,17 @@ def _open(running: Service) -> int:
 
 SHOPPED = ("cordless drill", "red mug", "gift", "", "耳机")
 _MORE = 10_000.0
-"""What every price of the second feed is raised by."""
+"""Amount by which the second feed raises every price."""
 
 
 class Readers(Shoppers):
-    """Ask for page 1 and page 2 of a search again and again; replicas take turns, as behind a load balancer."""
+    """Request page 1 and page 2 of a search repeatedly, from the replicas in turn, as behind a load balancer."""
 
     def __init__(self, replicas: list[Service]) -> None:
         super().__init__()
         self.replicas = replicas
         self.dear: dict[str, set[bool]] = defaultdict(set)
-        """By version, whether prices on its pages were those of the second feed."""
+        """Whether prices on the pages of a version were those of the second feed, by version."""
 
     def visits(self, number: int) -> Iterator[None]:
         places = cycle(range(number, number + len(self.replicas)))
@@ -258,7 +258,7 @@ class Prometheus:
         self._client = client
 
     def get(self, path: str, **parameters: str) -> Document:
-        """Raises HTTPError, too, while it starts: it says so in plain text."""
+        """The data of a response; raises HTTPError also during the start, when Prometheus responds in plain text."""
         answer = self._client.get(path, params=parameters).raise_for_status().json()
         assert answer["status"] == "success", answer
         data: Document = answer["data"]

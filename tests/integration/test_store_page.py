@@ -1,4 +1,4 @@
-"""The store page in a real browser: what shoppers see and do, and which events are recorded."""
+"""The store page in a real browser: its functions, and the events that it records."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_price_is_chosen_by_slider(browser: Browser, address: str, store: Search
 
 
 def test_bars_are_drawn_where_prices_have_too_many_values(browser: Browser, address: str) -> None:
-    """There were none above 1,000 prices, as many as one search counts."""
+    """Regression: there were no bars above 1,000 prices, the most that one search counts."""
     script = page_files()["search-request.js"].content.decode().replace("VALUES = 1000", "VALUES = 10")
     with visiting(browser, address) as visit:
         visit.page.route(
@@ -522,7 +522,7 @@ def test_product_page_shows_what_goes_with_it_and_what_is_chosen_instead(
 
 
 def _related_product(engine: SearchEngine) -> tuple[str, list[str], list[str]]:
-    """A product with both strips, and the ids on them."""
+    """A product with both strips of related products, and their ids."""
     for name in engine.ids().rest:
         goes_with, instead = (ids(engine.relations.of(name, kind=kind, size=8)) for kind in ("goes_with", "substitute"))
         if goes_with and instead:
@@ -618,7 +618,7 @@ def upload(visit: Visit, name: str, content: bytes) -> None:
 
 
 def photo(side: int) -> bytes:
-    """A photo of a striped red shirt as cameras make them: a large JPEG with noise."""
+    """A photo of a striped red shirt like a camera's: a large JPEG with noise."""
     output = io.BytesIO()
     with Image.open(io.BytesIO(pictured_store.picture_of("T-Shirt", Look("Red", STRIPES), 99))) as drawn:
         large = drawn.convert("RGB").resize((side, side))

@@ -64,13 +64,13 @@ def engine(index: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 
 
 def notebooks(engine: SearchEngine, query: str) -> int:
-    """How many of the first eight hits are notebooks."""
+    """Number of notebooks among the first eight hits."""
     hits = engine.search(query, size=8, stage="merged", correct=False).hits
     return sum(hit.product.title in NOTEBOOKS for hit in hits)
 
 
 def test_synonym_of_a_rarer_word_leaves_other_query_unchanged(engine: SearchEngine) -> None:
-    """`laptop` stayed as it was, and `notebook` turned to laptop cases: the rarer word decided both."""
+    """Regression: `laptop` was unchanged, and `notebook` found laptop cases: the rarer word decided both orders."""
     before = {query: notebooks(engine, query) for query in ("laptop", "notebook")}
     engine.synonyms.put([Synonym("laptop", SynonymKind.TWO_WAY, ("laptop", "notebook"))])
     assert notebooks(engine, "laptop") > before["laptop"]

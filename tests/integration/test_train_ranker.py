@@ -1,5 +1,5 @@
-"""`shelfwise train ranker --from-catalog` and `--judgments` to a ranker that serves, killed, repeated and refused;
-`train default`; `--federated`."""
+"""`shelfwise train ranker --from-catalog` and `--judgments` to a serving ranker, killed, repeated and refused; `train
+default`; `--federated`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUERIES, EPOCHS, SEED = 260, 2, 4
 STEPS = -(-(QUERIES - 100) // 16)
-"""Of an epoch: 50 queries choose, 50 judge."""
+"""Steps of an epoch: 50 queries are for validation, 50 for the gate."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index whose ranker ranks by the wrong end, and then one that was trained."""
+    """An index with a ranker of the reversed order, and then one that was trained."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("trained") / "index"))
     with SearchEngine.open(root, follow=False) as engine:
         publish(root, spec_for(engine.snapshot), weighted_graph(merged=-1.0))
@@ -70,7 +70,7 @@ def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def clicked(eventful_store: Path, tmp_path: Path) -> list[Path]:
-    """Two stores that shoppers were in."""
+    """Two stores with the events of shoppers."""
     return [Path(shutil.copytree(eventful_store, tmp_path / name)) for name in ("one", "two")]
 
 
@@ -196,7 +196,7 @@ class TestRefused:
 
 @pytest.fixture(scope="module")
 def judgments(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in which the last of the best 20 products are what 320 queries ask for."""
+    """A judgments file in which the last of the best 20 products have the highest grade for 320 queries."""
     path = tmp_path_factory.mktemp("judged") / "judgments.tsv"
     with SearchEngine.open(demo_index, follow=False) as engine:
         products = (engine.snapshot.products[row] for row in range(len(engine.snapshot.products)))

@@ -1,4 +1,4 @@
-"""`shelfwise train users` from a store's events to a tower that serves or is rejected; killed, and refused."""
+"""`shelfwise train users` from a store's events to a tower that serves or is rejected; killed and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel, installed into an environment of its own with the locked versions, runs outside the checkout."""
+"""The wheel, installed into a new environment with the locked versions, runs outside the checkout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not UV.exists(), reason="make
 
 
 class Installation:
-    """An environment with the program of a wheel, and a folder to run it in."""
+    """An environment with the installed wheel, and a folder to run it in."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder, self._environment = folder, folder / "environment"

@@ -1,4 +1,4 @@
-"""`shelfwise serve` with two worker processes: one service to its clients, whichever worker answers them."""
+"""`shelfwise serve` with two worker processes: one service to its clients, whichever worker responds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.services import PROGRAM, TLS, Service, Shoppers, events_of_query, mad
 
 WORKERS = 2
 _LIMIT = 60
-"""Of one key."""
+"""Requests per minute of one key."""
 
 
 def messages(running: Service, event: str) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def messages(running: Service, event: str) -> list[dict[str, Any]]:
 
 
 def pids(running: Service) -> list[int]:
-    """Of the workers that are ready, the newest of each number."""
+    """Process ids of the workers that are ready, the newest of each number."""
     return list({each["worker"]: each["pid"] for each in messages(running, "worker ready")}.values())
 
 
@@ -210,7 +210,7 @@ def test_the_rate_of_a_key_is_that_of_both_workers(clients: dict[int, httpx2.Cli
 
 
 class NewConnections(Shoppers):
-    """Each request has a connection of its own."""
+    """Shoppers who open a new connection for each request."""
 
     def __init__(self, running: Service, key: str) -> None:
         super().__init__()

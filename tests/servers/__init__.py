@@ -1,15 +1,15 @@
-"""Real Elasticsearch servers for the tests: brought by Maven, run without Docker, gone when the tests are."""
+"""Real Elasticsearch servers for the tests: downloaded by Maven, run without Docker, stopped with the tests."""
 
 from __future__ import annotations
 
 
 class ServerError(Exception):
-    """Whatever keeps a test from its server."""
+    """A server cannot be used by a test."""
 
 
 class ServerUnavailableError(ServerError):
-    """This machine lacks what a server needs, such as Java; the message says what to install."""
+    """A requirement of a server, such as Java, is missing on this machine; the message says what to install."""
 
 
 class ServerStartError(ServerError):
-    """A server that should have started did not; the message ends with its log."""
+    """A server did not start; the message ends with its log."""

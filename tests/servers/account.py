@@ -1,4 +1,4 @@
-"""Which user runs a server and where that user can read and write: Elasticsearch refuses to run as root."""
+"""The user that runs a server, and its folders: Elasticsearch refuses to run as root."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CACHE = "shelfwise-tests"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who runs a server.
+    """The user that runs a server.
 
-    `user` and `group` are None where that is ourselves. `cache` keeps unpacked servers from run to run, `scratch`
-    holds what a server writes; the account can reach both.
+    `user` and `group` are None for the current user. `cache` stores unpacked servers for later runs, `scratch` the
+    files that a server writes; the account can access both.
     """
 
     user: int | None
@@ -47,7 +47,7 @@ class Account:
 
 
 def find_account() -> Account:
-    """Ourselves, or a system user that is made once where we are root."""
+    """The current user, or a system user, created once, if the current user is root."""
     if os.geteuid() != 0:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Account(None, None, _made(Path(home) / _CACHE), Path(tempfile.gettempdir()))

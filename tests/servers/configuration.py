@@ -1,4 +1,4 @@
-"""What a test may ask of a server, and the files and the command of each node that come of it."""
+"""Options of a test server, and the files and the command of each of its nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers.keeper import NodeCommand
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What server a test wants. `settings` are added to elasticsearch.yml and win over ours."""
+    """Options of a test server. `settings` override the default ones in elasticsearch.yml."""
 
     version: str = VERSION_8
     heap: str = "512m"
@@ -25,7 +25,7 @@ class Options:
     nodes: int = 1
     settings: Mapping[str, object] = field(default_factory=dict)
     java_options: str = "-XX:TieredStopAtLevel=1"
-    """The second compiler takes a third of the CPU time of a start, and few tests run long enough to gain from it."""
+    """Only the first compiler: the second takes a third of a start's CPU time, and pays off in few tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class NodeFiles:
         return int(address.split()[0].rpartition(":")[2])
 
     def seed(self, transport_ports: list[int]) -> None:
-        """Tells the node, which looks every second, where the others are."""
+        """Writes the ports of all nodes to the file that the node reads every second."""
         hosts = self.config / "unicast_hosts.txt"
         partial = hosts.with_suffix(".partial")
         partial.write_text("".join(f"127.0.0.1:{port}\n" for port in transport_ports), "utf-8")
@@ -102,7 +102,7 @@ def _settings(options: Options, names: list[str]) -> dict[str, object]:
 
 
 def node_command(node: NodeFiles, options: Options, home: Path, java: Path) -> NodeCommand:
-    """How to run a node: nothing of our own environment but the PATH reaches it."""
+    """The command of a node; of this process's environment it gets only the PATH."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(node.folder),

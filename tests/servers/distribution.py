@@ -1,7 +1,7 @@
-"""Elasticsearch as Maven brings it, unpacked once a machine, and the Java that runs it.
+"""Elasticsearch from Maven, unpacked once per machine, and the Java that runs it.
 
-The artifact is Elasticsearch's own build for integration tests: the core with security and without most modules, so
-`GET /`, scripts, delete_by_query and language analyzers are not in it.
+The artifact is Elasticsearch's own build for integration tests: the core with security and without most modules, so it
+lacks `GET /`, scripts, delete_by_query and language analyzers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _JAVA_VERSION = re.compile(r'^JAVA_VERSION="(\d+)', re.MULTILINE)
 
 
 def find_java(version: str) -> Path:
-    """The home of a Java that runs an Elasticsearch version: JAVA_HOME, `java` on the PATH, then what is installed."""
+    """The home of a Java for an Elasticsearch version: of JAVA_HOME, the PATH, or the installed ones, in this order."""
     least = 17 if version.startswith("8.") else 21
     for home in _java_homes():
         if _java_version(home) >= least and reachable(home / "bin" / "java"):
@@ -59,7 +59,7 @@ def _java_version(home: Path) -> int:
 
 
 def elasticsearch_home(version: str, java: Path, cache: Path) -> Path:
-    """The folder of an unpacked Elasticsearch, which the first caller of a machine downloads."""
+    """The folder of an unpacked Elasticsearch, which the first caller on a machine downloads."""
     home = cache / f"elasticsearch-{version}"
     with FileLock(cache / f"elasticsearch-{version}.lock"):
         if not home.is_dir():
@@ -95,7 +95,7 @@ def _download(version: str, java: Path, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpacks so that every user can read and run what is in it; zipfile alone forgets the modes."""
+    """Unpacks an archive, readable and executable for every user; zipfile alone loses the modes."""
     with zipfile.ZipFile(archive) as source:
         for member in source.infolist():
             path = Path(source.extract(member, folder))

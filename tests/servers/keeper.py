@@ -1,7 +1,7 @@
-"""The process that keeps a server's nodes, and ends them when the test process that owns them ends in any way.
+"""A process that starts a server's nodes, and ends them when the test process that owns them ends, even by a kill.
 
-A process that is killed by SIGKILL cannot tidy up, so somebody else has to watch it. The keeper waits on the owner's
-pidfd, which nothing can hold open by mistake as it could a pipe. It runs as a program of its own and needs only the
+A process killed by SIGKILL cannot clean up, so another process has to watch it. The keeper waits on the owner's pidfd,
+which, unlike a pipe, no other process can hold open by mistake. It runs as a separate program and needs only the
 standard library.
 """
 
@@ -33,7 +33,7 @@ class NodeCommand:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a keeper is to keep: the nodes live until the process `owner` ends, then `folder` is removed."""
+    """A keeper's instructions: the nodes run until the process `owner` ends, then `folder` is removed."""
 
     owner: int
     folder: str
@@ -50,7 +50,7 @@ class Kept:
 
 
 def keep(order: Order) -> Kept:
-    """Starts a keeper and its nodes. The keeper is no child of ours: whoever knows its id may end it, by SIGTERM."""
+    """Starts a keeper and its nodes. The keeper is not a child of this process: any process may end it, by SIGTERM."""
     fields = json.dumps(dataclasses.asdict(order))
     command = [sys.executable, "-I", __file__]
     answer = subprocess.run(command, input=fields, capture_output=True, text=True, check=False)  # noqa: S603
@@ -98,12 +98,12 @@ def _start(node: NodeCommand, order: Order) -> subprocess.Popen[bytes]:
 
 
 def _exit_with_the_keeper() -> None:
-    """Asks Linux to end the launcher when the keeper ends; the server ends when its launcher does."""
+    """Asks Linux to kill the launcher when the keeper ends; the server ends when its launcher does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _detach_from_the_starter() -> None:
-    """The starter reads until every copy of these is closed."""
+    """Closes the standard streams, as the starter reads until every copy of them is closed."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)

@@ -1,5 +1,5 @@
-"""A TCP proxy in front of a server on this machine, through which a test makes the server gone, or silent, and lets it
-come back."""
+"""A TCP proxy to a server on this machine, with which a test makes the server unreachable or unresponsive, and restores
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = 10.0
 
 
 class Mode(Enum):
-    """What whoever connects to the proxy meets."""
+    """The proxy's response to connections."""
 
     FORWARD = auto()  # the server
     REFUSE = auto()  # A port on which nothing listens, as of a process that died
@@ -25,10 +25,10 @@ class Mode(Enum):
 
 
 class Proxy:
-    """A proxy to a port, in a thread of its own. Leaving it as a context manager closes it.
+    """A proxy to a port, in a thread. Leaving it as a context manager closes it.
 
-    Connections are kept when it falls silent; when it refuses, or speaks again, all are closed: what was said meanwhile
-    is lost.
+    Connections stay open when the proxy falls silent; all are closed when it refuses, or forwards again: data sent
+    meanwhile is lost.
     """
 
     def __init__(self, port: int) -> None:
@@ -105,7 +105,7 @@ class Proxy:
             writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Passes on what comes until its sender ends; what comes while we are silent is dropped."""
+        """Forwards data until its sender ends; data received in silent mode is dropped."""
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 if self._mode is Mode.FORWARD:

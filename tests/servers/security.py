@@ -1,7 +1,7 @@
-"""What a secured server needs: a certificate authority of its own, a superuser, and a user that may only read.
+"""Security of a test server: a certificate authority, a superuser, and a user that may only read.
 
-Users made over HTTP need an analyzer that this build lacks, so they are made by files, before the server starts; they
-are written here, as each command of Elasticsearch that writes one takes three seconds of a processor.
+Users made over HTTP need an analyzer that this build lacks, so they are made by files, before the server starts. This
+module writes the files, as each command of Elasticsearch that writes one takes three seconds of processor time.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def new_passwords() -> dict[str, str]:
 
 
 def _hashed(password: str) -> str:
-    """As Elasticsearch's files have it: PBKDF2 with SHA-512, 256 bits of salt and of key."""
+    """The hash of a password in Elasticsearch's format: PBKDF2 with SHA-512, salt and key of 256 bits."""
     salt = secrets.token_bytes(32)
     key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS, 32)
     return f"{{PBKDF2}}{_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"

@@ -1,4 +1,4 @@
-"""Starts Elasticsearch, one node or several, waits until it answers, and ends it."""
+"""Start, health check and end of an Elasticsearch of one or several nodes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Answer:
 class Server:
     """A running server on 127.0.0.1. Leaving it as a context manager stops it.
 
-    `passwords` holds those of `owner`, who may do everything, and of `reader`, who may only search; without security
-    there are none, and no `ca_certificate`.
+    `passwords` has those of `owner`, with all rights, and of `reader`, who may only search; without security it is
+    empty, and `ca_certificate` is None.
     """
 
     version: str
@@ -95,7 +95,7 @@ class Server:
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=trust)
 
     def kill(self, node: int = 0) -> None:
-        """Ends one node by SIGKILL, as a crash does; its files stay until `stop`."""
+        """Kills one node by SIGKILL, as in a crash; its files stay until `stop`."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.nodes[node].process, signal.SIGKILL)
 
@@ -110,9 +110,9 @@ class Server:
 
 
 def start(options: Options = Options(), owner: int | None = None) -> Server:  # noqa: B008 (it is frozen)
-    """Starts a server that lives until `stop`, or until the process `owner` ends, by default this one.
+    """Starts a server that runs until `stop`, or until the process `owner`, by default this one, ends.
 
-    Raises ServerUnavailableError where Java, Maven or the network are missing, ServerStartError when it does not get
+    Raises ServerUnavailableError if Java, Maven or the network are missing, ServerStartError if it does not become
     ready.
     """
     java = find_java(options.version)
@@ -143,7 +143,7 @@ class _Starting:
     deadline: float
 
     def server(self, options: Options, passwords: Mapping[str, str]) -> Server:
-        """Waits until all nodes are one cluster that answers."""
+        """Waits until all nodes form one cluster that responds."""
         if len(self.nodes) > 1:
             seeds = self._ports("transport")
             for node in self.nodes:
@@ -178,7 +178,7 @@ class _Starting:
 
 
 def _healthy(server: Server) -> bool:
-    """Health is what this build answers; it has no `GET /`."""
+    """Whether the cluster is healthy; this build has no `GET /`."""
     try:
         wanted = f"wait_for_status=yellow&wait_for_nodes={len(server.nodes)}&timeout=1s"
         return server.request("GET", f"/_cluster/health?{wanted}").status == HTTPStatus.OK

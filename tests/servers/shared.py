@@ -1,4 +1,4 @@
-"""One server of a kind for a whole test run, whichever of its processes asks first."""
+"""Servers that all processes of a test run share; the first process that needs one starts it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.servers.server import Server, start
 
 @dataclass(frozen=True, slots=True)
 class SharedServers:
-    """The servers of a run, written down in `folder`; they end with the process `owner` at the latest."""
+    """The servers of a run, registered in `folder`; they end with the process `owner` at the latest."""
 
     folder: Path
     owner: int
 
     def get(self, name: str, options: Options) -> Server:
-        """The server of a name, started where no process of the run has yet.
+        """The server of a name, started if no process of the run has started it.
 
-        Raises what `start` raises; what is missing on this machine is looked for once a run.
+        Raises like `start`; missing requirements are looked for once per run.
         """
         running, missing = (self.folder / f"{name}.{kind}" for kind in ("json", "missing"))
         with FileLock(self.folder / f"{name}.lock"):

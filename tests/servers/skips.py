@@ -1,4 +1,4 @@
-"""A test without its server or its program is skipped, but never in silence; where they are required it fails."""
+"""Tests without their server or program: skipped and listed in the summary, or failed if servers are required."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SKIPPED = "no server or program: "
 
 
 def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
-    """The run's server of a name. Without the means to start it the test is skipped, or fails where it is required."""
+    """The run's server of a name. If it cannot be started, the test is skipped, or fails if servers are required."""
     try:
         return servers.get(name, options)
     except ServerUnavailableError as error:
@@ -33,12 +33,12 @@ def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
 
 
 def program_or_skip(name: str, package: str) -> str:
-    """Where a program is; without it the test is skipped, or fails where servers are required by name."""
+    """The path of a program; without it the test is skipped, or fails if servers are required by the variable."""
     return shutil.which(name) or skip_for(f"{name} was not found: install {package}")
 
 
 def skip_for(missing: str) -> NoReturn:
-    """Skips a test for want of what is missing, or fails it where servers are required by name."""
+    """Skips a test because of a missing requirement, or fails it if servers are required by the variable."""
     if os.environ.get(REQUIRE) == "1":
         pytest.fail(f"{missing} ({REQUIRE} is set, so this is no reason to skip)", pytrace=False)
     pytest.skip(f"{_SKIPPED}{missing}")
@@ -49,13 +49,13 @@ def _required() -> bool:
 
 
 def skip_reasons(skipped: Iterable[pytest.TestReport]) -> Counter[str]:
-    """How many of the skipped tests lacked a server or a program, by what was missing."""
+    """Number of tests skipped for lack of a server or a program, by the missing one."""
     texts = (report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
     return Counter(text.partition(_SKIPPED)[2] for text in texts if _SKIPPED in text)
 
 
 def print_skips(terminal: pytest.TerminalReporter) -> None:
-    """Says at the end of a run, in colour, what was not tested and what to do about it."""
+    """Prints at the end of a run, in colour, which tests were skipped and what to install."""
     reasons = skip_reasons(terminal.stats.get("skipped", ()))
     if not reasons:
         return

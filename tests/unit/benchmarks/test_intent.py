@@ -1,4 +1,4 @@
-"""Intent cases: read with the line of what is wrong, and measured on the demo store."""
+"""Intent cases: parsed, with errors that name the line, and measured on the demo store."""
 
 from __future__ import annotations
 

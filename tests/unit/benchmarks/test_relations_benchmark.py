@@ -1,4 +1,4 @@
-"""The measure of complements and substitutes."""
+"""The measure of complements and substitutes, and next products."""
 
 from __future__ import annotations
 

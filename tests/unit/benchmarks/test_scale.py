@@ -1,4 +1,4 @@
-"""Figures of catalogs by size: measured, kept, drawn, and a line through them."""
+"""Figures of catalogs by size: measured, stored, plotted, with a fitted line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_line_is_checked_against_the_size_that_it_is_not_fitted_to(capsys: pyt
 
 
 class WorseHalf(StoredVectors):
-    """Misses each second row."""
+    """A search that misses every second row."""
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         rows = np.arange(self.size) if allowed is None else allowed

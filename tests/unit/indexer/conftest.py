@@ -1,4 +1,4 @@
-"""Indexes that tests rebuild with the real encoder."""
+"""Indexes that tests rebuild with a real encoder."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Shop:
 
 @pytest.fixture
 def fresh(cache: Path, tmp_path: Path) -> Shop:
-    """Nothing is published yet."""
+    """A shop with no published version."""
     return Shop(tmp_path / "index", cache)
 
 
@@ -94,7 +94,7 @@ def built(first: Shop, tmp_path: Path) -> Shop:
 
 @dataclasses.dataclass
 class Encoded:
-    """The texts that were encoded; with `most` the encoder fails before it encodes more."""
+    """The encoded texts; with `most`, the encoder fails before it encodes more."""
 
     texts: list[str] = dataclasses.field(default_factory=list)
     most: int | None = None

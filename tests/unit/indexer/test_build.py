@@ -1,4 +1,4 @@
-"""The rebuild, with the real encoder on small catalogs: what it publishes, what it reuses, and what stops it."""
+"""Rebuilds with a real encoder on small catalogs: published versions, reused results, and errors that stop them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in a rebuild: what is read and fetched, encoded once, counted where it fails, and resumed."""
+"""Pictures in a rebuild: read or fetched, encoded once, with counted failures, and resumed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build(
 
 
 class Counting(NullProgress):
-    """Counts the pictures that are encoded, and stops the run after some."""
+    """Counts the encoded pictures, and stops the run after `most`."""
 
     def __init__(self, most: int = 1_000) -> None:
         self.encoded, self._phase, self._most = 0, "", most
@@ -72,7 +72,7 @@ class Counting(NullProgress):
 
 
 def encoded(shop: Shop, products: list[Product] = PRODUCTS, **more: Any) -> int:  # noqa: ANN401
-    """Pictures that a rebuild encodes."""
+    """Number of pictures that a rebuild encodes."""
     progress = Counting()
     build(shop, products, progress=progress, **more)
     return progress.encoded
@@ -166,7 +166,7 @@ def test_model_that_reads_no_pictures_is_refused(shop: Shop) -> None:
 
 
 class PictureServer(BaseHTTPRequestHandler):
-    """Sends a picture, or what its path names."""
+    """Sends a picture, or the response that the path names."""
 
     requests: ClassVar[list[str]] = []
     running: ClassVar[list[int]] = [0, 0]
@@ -191,7 +191,7 @@ class PictureServer(BaseHTTPRequestHandler):
         self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), len(self.path)))
 
     def log_message(self, *_: object) -> None:
-        """Prints nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ TAGGED: Answer = (200, {"ETag": '"one"', "Last-Modified": "Tue, 10 Nov 2026 10:0
 
 
 class ScriptedServer(BaseHTTPRequestHandler):
-    """Gives each path its answers in turn, the last one again and again; the picture depends on how many are left."""
+    """Sends each path its responses in turn, and repeats the last one; the picture depends on how many are left."""
 
     answers: ClassVar[dict[str, list[Answer]]] = {}
     requests: ClassVar[list[tuple[str, float, dict[str, str]]]] = []
@@ -249,18 +249,18 @@ class ScriptedServer(BaseHTTPRequestHandler):
             self.wfile.write(pictured_store.picture_of("Backpack", Look("Green", DOTS), seed))
 
     def log_message(self, *_: object) -> None:
-        """Prints nothing."""
+        """Logs nothing."""
 
 
 @dataclass
 class Fetching:
-    """Fetches pictures of a scripted server into a cache, as rebuilds do one after the other."""
+    """Fetches pictures of a scripted server into a cache, as in successive rebuilds."""
 
     folder: Path
     port: int
 
     def __call__(self, answers: Mapping[str, Sequence[Answer]]) -> PictureKeys:
-        """The pictures of some paths; afterwards those in the cache are eight days old."""
+        """Fetches the pictures of some paths; then makes the cached ones eight days older."""
         ScriptedServer.answers.update({path: [*each] for path, each in answers.items()})
         ScriptedServer.requests.clear()
         make_fetcher = partial(PictureFetcher, 4, 2, lambda _host, _port: ["127.0.0.1"], lambda _address, _port: True)

@@ -1,4 +1,4 @@
-"""The words of a version: from a catalog, and errors for damaged files."""
+"""The vocabulary of a version: from a catalog, and errors for damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rebuild that was stopped goes on after its last finished phase, and ends as one that was not stopped."""
+"""A stopped rebuild resumes after its last finished phase, with the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def stop(shop: Shop, feed: Path, phase: str, **options: object) -> None:
 
 
 def resume(shop: Shop, feed: Path, **options: object) -> tuple[list[str], list[str]]:
-    """The phases that were taken over, and the progress of the others."""
+    """The phases that were resumed, and the phases that ran."""
     progress = StoppedProgress()
     report = shop.rebuild(feed, progress=progress, force=True, **options)
     return report.resumed, [phase for phase in progress.phases if phase not in ("load encoder", "resume")]
 
 
 def content(shop: Shop) -> dict[str, bytes]:
-    """All files of the version but those with the time of the build."""
+    """All files of the version except those with the build time."""
     dated = {MANIFEST, SEAL, "quality.json", "quality.html", "facts.json"}
     paths = (path for path in shop.folder.rglob("*") if path.is_file() and path.name not in dated)
     # A keyword segment has a random name, and files with it.

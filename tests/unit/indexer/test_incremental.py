@@ -1,4 +1,4 @@
-"""Rebuilding what changed gives what building everything gives, whatever happened before."""
+"""Incremental rebuilds equal full rebuilds, whatever happened before."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ class TestRebuilds:
 
 
 def found(answer: object) -> object:
-    """The ids that were found, in any order, and the rest: a few former documents change scores."""
+    """Results without the scores, which a few deleted documents change: sorted ids, total and facets."""
     match answer:
         case (list(hits), total, facets):
             return sorted(each for each, _ in hits), total, facets

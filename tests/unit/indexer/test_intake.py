@@ -1,4 +1,4 @@
-"""The intake: whoever works on its batches, and however they are cut, the same products and the same report."""
+"""The intake: the same products and report, whatever the workers and the batches."""
 
 from __future__ import annotations
 

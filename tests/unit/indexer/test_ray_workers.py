@@ -1,4 +1,4 @@
-"""Shards, and what can be refused or run without a cluster; `tests/integration/test_ray.py` has a cluster."""
+"""Shards, refusals, and work without a cluster; `tests/integration/test_ray.py` uses a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejected rows: reported with line and reason, written as a feed, and products after a repair."""
+"""Rejected rows: reported with line and reason, written as a feed, and read as products after a repair."""
 
 from __future__ import annotations
 

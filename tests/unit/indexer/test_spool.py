@@ -1,4 +1,4 @@
-"""The products of all feeds in the order of their ids, sorted on disk: against Python's own sort."""
+"""The external sort of all feeds' products by id, against Python's sort."""
 
 from __future__ import annotations
 

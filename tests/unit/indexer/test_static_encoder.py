@@ -101,7 +101,7 @@ def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
 
 
 def check_states(shop: Shop) -> None:
-    """The stored tokens are those of the products' texts."""
+    """Asserts that the stored token states are those of the products' texts."""
     stored, encoder, products = StoredStates(shop.folder / STATES_FOLDER), served(shop), texts(shop)
     expected = quantise_tokens(encoder.encode_products_with_tokens(products)[1], stored.dimension)
     rows = np.arange(len(products))

@@ -1,4 +1,4 @@
-"""Types decided over a whole catalog: a model's name behind the head is no type."""
+"""Derivation of types from a whole catalog: a model's name after the head is no type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def titles_of(products: list[Product]) -> TitlePhrases:
 
 
 def catalog(*, with_categories: bool) -> list[Product]:
-    """Each kind in each model, the model's name before or behind it."""
+    """Each kind in each model, with the model's name before or after it."""
     products: list[Product] = []
     for kind in KINDS:
         for model in MODELS:

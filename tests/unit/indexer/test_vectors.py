@@ -1,4 +1,4 @@
-"""Vectors at hand and vectors to make: what is reused, what is kept of interrupted work, and what damage costs."""
+"""Reused and new vectors: results of interrupted work, and the cost of damage."""
 
 from __future__ import annotations
 
@@ -385,7 +385,7 @@ class TestOpening:
 
 
 class _LettersNearEncoder:
-    """Random letters are nearest to a product; queries of titles have cosines from 0.5 on."""
+    """An encoder for which random letters are nearest to a product; queries from titles have cosines from 0.5."""
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         cosines = [0.5 + int(text.split()[-1]) / 1_000 if text[-1].isdigit() else 0.95 for text in texts]

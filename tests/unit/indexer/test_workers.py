@@ -1,4 +1,4 @@
-"""Batches in processes of our own: the same results in the same order, errors that arrive, and no process left."""
+"""Batches in worker processes: the same results in the same order, reported errors, and no process left."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def test_a_word_is_learned_from_what_all_its_products_have() -> None:
 
 
 def test_one_term_of_one_word_has_all_but_the_smoothing() -> None:
-    """After one round each of the two candidates, the term and the one that every product has, explains half of the
-    word; both stay level in all rounds, so the strength is 1.5 / (1.5 + 0.5)."""
+    """After one round each of the two candidates, the term and the term of every product, explains half of the word;
+    both stay equal in all rounds, so the strength is 1.5 / (1.5 + 0.5)."""
     (found,) = learn_expansions(pairs(("sofa", "couch")))["sofa"]
     assert found.term == "couch"
     assert found.strength == pytest.approx((3 / 2) / (3 / 2 + 0.5), abs=1e-3)

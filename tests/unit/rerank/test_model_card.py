@@ -1,4 +1,4 @@
-"""Cards of models: what a spec and a report hold, as Markdown."""
+"""Model cards: the content of a spec and a report as Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders exported once for all tests of this folder, from the weights that packages ship."""
+"""Encoders exported once for all tests of this folder, with model weights from packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judgments files: what is read, and which line is named when something cannot be."""
+"""Judgments files: parsed, with errors that name the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP application over a copy of the demo store, called as a client calls it."""
+"""Fixtures of the HTTP application on a copy of the demo store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    """A copy that tests of one file may change."""
+    """An engine of a copy that the tests of one file may change."""
     from service.engine.engine import SearchEngine
     from service.settings import Settings
 
@@ -35,7 +35,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def live(root: Path) -> Iterator[SearchEngine]:
-    """An engine of that copy, which follows changes."""
+    """An engine of `root` that follows changes."""
     from service.engine.engine import SearchEngine
 
     with SearchEngine.open(root) as opened:
@@ -44,7 +44,7 @@ def live(root: Path) -> Iterator[SearchEngine]:
 
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
-    """A caller on the same machine, where there is no key."""
+    """A client on this machine, which needs no key."""
     from service.app import create_app
     from service.settings import ServiceSettings
     from tests.services import local_client
@@ -55,7 +55,7 @@ def client(store: SearchEngine) -> Iterator[TestClient]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> KeyFile:
-    """A file of keys without any."""
+    """An empty key file."""
     from service.http.auth import KEYS_FILE, KeyFile
 
     return KeyFile(tmp_path / KEYS_FILE)

@@ -66,7 +66,7 @@ NEEDED_BY_NONE = (
     "training/towers-1/seal.json",
     *(name for name in FILES if name.endswith(".sqlite")),
 )
-"""An index without them is a whole one."""
+"""Files that an intact index may lack."""
 
 
 @pytest.fixture(scope="module")

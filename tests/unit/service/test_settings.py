@@ -1,5 +1,4 @@
-"""Settings of the file and the environment: which one goes first, what is refused by which name, and that no secret is
-shown."""
+"""Settings of the file and the environment: precedence, errors that name the setting, and hidden secrets."""
 
 from __future__ import annotations
 
@@ -104,7 +103,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "store.pictures_bytes": ("2000000", "2000000", 2_000_000, "10", "10"),
     "store.footer_zh": ('"北光公司"', "北光公司", "北光公司", "5", "x" * 501),
 }
-"""Each setting in the file, in the environment, and its value; then an invalid value in each of the two."""
+"""Each setting in the file, in the environment, and its value; then an invalid value for each of the two."""
 
 
 def in_file(name: str, value: str) -> str:
@@ -121,7 +120,7 @@ def value_of(settings: Settings, name: str) -> object:
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A working directory without a file, and none of our variables in the environment."""
+    """A working directory without a settings file, and an environment without our variables."""
     monkeypatch.chdir(tmp_path)
     for name in (*map(variable_name, setting_names()), "SHELFWISE_SETTINGS"):
         monkeypatch.delenv(name, raising=False)
@@ -325,7 +324,7 @@ class TestSecrets:
 
 
 def documented() -> dict[str, tuple[str, str]]:
-    """Name to default and help, of the page's table."""
+    """Defaults and help texts by name, from the page's table."""
     rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
     return {name: (default, text) for name, default, text in rows}
 

@@ -1,4 +1,4 @@
-"""What the worker processes of a service count together and share."""
+"""Counters and state that the worker processes of a service share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers in processes of their own: the protocol, what is measured of them, results that are kept, and the report."""
+"""Peers in separate processes: the protocol, their measures, stored results, and the report."""
 
 from __future__ import annotations
 

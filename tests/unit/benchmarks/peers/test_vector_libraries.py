@@ -1,4 +1,4 @@
-"""`shelfwise bench vectors`: what serves on a demo store, the figures of libraries, and wrong names."""
+"""`shelfwise bench vectors`: the serving library on a demo store, the figures of libraries, and wrong names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timed writes of events end with an error where a writer dies."""
+"""Timed writes of events end with an error if a writer dies."""
 
 from __future__ import annotations
 

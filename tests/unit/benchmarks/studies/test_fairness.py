@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.fairness`: a key that floods a real service takes no search from another."""
+"""`python -m benchmarks.studies.fairness`: a key that floods a real service does not reduce another key's searches."""
 
 from __future__ import annotations
 

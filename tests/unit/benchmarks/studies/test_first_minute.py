@@ -1,5 +1,5 @@
-"""`python -m benchmarks.studies.first_minute`: unfinished and misspelled words, judged queries both ways, and queries
-that nothing fits."""
+"""`python -m benchmarks.studies.first_minute`: unfinished and misspelled words, judged queries in both modes, and
+meaningless queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study of the next purchase: what is learned before the cutoff, and what is refused."""
+"""The study of the next purchase: training on purchases before the cutoff, and refused inputs."""
 
 from __future__ import annotations
 

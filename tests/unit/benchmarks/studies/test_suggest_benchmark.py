@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.suggestions suggest`: its figures are of what it says, and the same each time."""
+"""`python -m benchmarks.studies.suggestions suggest`: correct and reproducible figures."""
 
 from __future__ import annotations
 

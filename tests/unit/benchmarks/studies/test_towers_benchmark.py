@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.text_towers` on a small store whose encoder knows nothing at first."""
+"""`python -m benchmarks.studies.text_towers` on a small store with an untrained encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTIONS = TextTowerOptions(
 
 @pytest.fixture(scope="module")
 def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index and its encoder."""
+    """The folder of an index and its encoder."""
     folder = tmp_path_factory.mktemp("towers")
     feed = write_feed(folder / "feed.jsonl", PRODUCTS)
     encoder = str(make_encoder(folder / "tiny"))

@@ -38,7 +38,7 @@ RATING = FEATURES.index("rating")
 
 
 def _rated(folder: Path, lists: int, seed: int) -> ListData:
-    """Lists whose products gain the more, the nearer their rating is to 1: a tree finds that, a weight does not."""
+    """Lists whose products gain more the nearer their rating is to 1: a tree can learn that, a linear model cannot."""
     data = teacher_data(folder, [12] * lists, seed)
     gap = np.abs(data.lists.features[:, RATING] - 1)
     return dataclasses.replace(data, targets=np.clip(2 - gap, 0, None).astype(np.float32))

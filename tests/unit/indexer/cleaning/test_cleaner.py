@@ -1,4 +1,4 @@
-"""A batch cleaned: same length and order, counted, the same on any split, unchanged a second time."""
+"""Cleaning of a batch: same length and order, counted, the same for any split, unchanged by a second cleaning."""
 
 from __future__ import annotations
 

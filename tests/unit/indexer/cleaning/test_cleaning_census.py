@@ -1,4 +1,4 @@
-"""Spellings counted over a catalog and settled: the commonest wins, whatever the order and the split."""
+"""Spelling normalisation over a catalog: the most frequent one wins, whatever the order and the split."""
 
 from __future__ import annotations
 

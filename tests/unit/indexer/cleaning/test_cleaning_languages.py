@@ -1,4 +1,4 @@
-"""The language of titles: right where something speaks for one, none where nothing does."""
+"""Language detection of titles: correct with evidence, none without."""
 
 from __future__ import annotations
 

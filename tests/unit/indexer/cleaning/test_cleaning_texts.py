@@ -1,4 +1,4 @@
-"""One text: each rule by itself, and all of them until nothing changes any more."""
+"""Cleaning of one text: each rule alone, and all of them until the text no longer changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports event logs in tests: what the store has of them, what was rejected, and how it ended."""
+"""Imports of event logs in tests: stored events, rejected rows, and the end of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads feeds in tests: what came of every row, and how it ended."""
+"""Reads feeds in tests: the result of every row, and the error, if any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval.errors import FeedError
 from retrieval.records import Product
 
 FEEDS = Path(__file__).parent / "data"
-"""Small feeds of each format, written by hand from the formats' public descriptions."""
+"""Small feeds of each format, written by hand from public descriptions of the formats."""
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""Tables with any columns: delimiters, quotes, encodings, true line numbers, and rows of another number of cells."""
+"""Tables with any columns: delimiters, quotes, encodings, line numbers, and rows with missing or extra cells."""
 
 from __future__ import annotations
 

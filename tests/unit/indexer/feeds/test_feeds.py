@@ -1,4 +1,4 @@
-"""Feeds: what becomes a product, what is rejected and why, and that a broken file is never taken for a small one."""
+"""Feeds: products, rejected rows with reasons, and broken files, which are never read as shorter ones."""
 
 from __future__ import annotations
 

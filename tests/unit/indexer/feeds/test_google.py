@@ -1,4 +1,4 @@
-"""Google Merchant feeds: RSS, Atom and text; nothing expanded, nothing unbounded, and where a broken one breaks."""
+"""Google Merchant feeds: RSS, Atom and text; no entity expansion, bounded size, and the position of XML errors."""
 
 from __future__ import annotations
 

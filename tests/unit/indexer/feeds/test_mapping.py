@@ -1,4 +1,4 @@
-"""Mapping files and flags: what they replace, and what they refuse by name."""
+"""Mapping files and flags: replaced defaults, and errors that name the key."""
 
 from __future__ import annotations
 

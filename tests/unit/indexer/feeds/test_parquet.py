@@ -1,4 +1,4 @@
-"""Parquet feeds: typed columns, packed and piped ones, and damaged ones."""
+"""Parquet feeds: typed columns, compressed and piped files, and damaged ones."""
 
 from __future__ import annotations
 

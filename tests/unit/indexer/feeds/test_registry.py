@@ -1,4 +1,4 @@
-"""Format detection from the content, compressed or not; other files are refused by name."""
+"""Format detection from the content, compressed or not; errors for other files name the file."""
 
 from __future__ import annotations
 

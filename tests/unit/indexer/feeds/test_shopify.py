@@ -1,4 +1,4 @@
-"""Shopify's product CSV: rows of a handle become one product with variants; what is not for sale stays out."""
+"""Shopify's product CSV: rows of a handle become one product with variants; products not for sale are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Duplicates, near duplicates and values that should be unique: all are found, and nothing else."""
+"""Duplicates, near duplicates and values that should be unique: all are found, and no others."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_repeated_identifier_in_one_product_is_not_shared(tmp_path: Path) -> Non
 
 
 def lamps(seed: int, count: int) -> dict[str, Product]:
-    """Variants, copies and near copies, by id."""
+    """Variants, copies and near copies of lamps, by id."""
     drawn, made = random.Random(seed), {}
     for number in range(count):
         title = f"Holz {drawn.choice(['Oslo', 'Bergen'])} Desk Lamp {drawn.choice(['120', '140'])}"

@@ -1,4 +1,4 @@
-"""What is usual in a category, and what is far from it."""
+"""Usual values of a category, and outliers."""
 
 from __future__ import annotations
 

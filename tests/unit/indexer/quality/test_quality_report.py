@@ -1,4 +1,4 @@
-"""The report: the same for any split of the rows, scores worked out by hand, JSON and a page that is safe."""
+"""The quality report: the same for any split of the rows, scores computed by hand, JSON and a safe page."""
 
 from __future__ import annotations
 

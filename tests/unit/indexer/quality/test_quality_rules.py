@@ -1,4 +1,4 @@
-"""Rule files: the built-in one, a store's own, and what is wrong with a file said by file, rule and key."""
+"""Rule files: the built-in one, a store's own, and errors that name file, rule and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Product groups: variants and copies belong together, two models of a maker do not."""
+"""Product groups: variants and copies are grouped, two models of a maker are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.quality_rows import judged, rule
 
 
 def groups(titles: Sequence[str | Product], folder: Path) -> list[int]:
-    """The group of each product, which are named in the order of their ids."""
+    """The group of each product; products are numbered in the order of the titles."""
     products = [
         replace(each, id=f"{at:03d}") if isinstance(each, Product) else Product(f"{at:03d}", each)
         for at, each in enumerate(titles)

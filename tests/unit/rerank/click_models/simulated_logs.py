@@ -1,4 +1,4 @@
-"""A small store and shoppers under each click model, for the tests of what is fitted to them."""
+"""A small store with simulated shoppers of each click model, for tests of fitted models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def simulated(model: str) -> Simulation:
 def simulated_events(
     simulation: Simulation, store: SimulatedStore, pairs: pl.DataFrame, start: datetime, seed: int = 0
 ) -> pl.DataFrame:
-    """The same sessions as a store's log holds them, with carts and purchases, in the order of time.
+    """The events of simulated sessions, with carts and purchases, in the order of time.
 
     `pairs` has the query and product_id of each pair, in order.
     """

@@ -25,7 +25,7 @@ def log_of(pairs: list[list[int]], clicks: list[list[int]]) -> ClickLog:
 
 
 def model_of(*rates: float) -> ProductRate:
-    """Every pair has a rate that is known for certain."""
+    """A click model with known, certain rates of all pairs."""
     prior = PairPrior(np.array(rates), 1e12)
     return ProductRate.fit(log_of([[0, 1]], [[0, 0]]), FitOptions(prior=prior))
 

@@ -1,4 +1,4 @@
-"""Priors by rank, weights of clicks, carts and purchases, and the labels that come of them."""
+"""Priors by rank, weights of clicks, carts and purchases, and the resulting labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLUMNS = "query product_id impressions examinations clicks carts purchases attr
 
 @cache
 def shop() -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Events of a store in which half of the products are clicked and not bought, and its pairs."""
+    """Events of a store in which half of the products are clicked and seldom bought, and its pairs."""
     random = np.random.default_rng(8)
     grades = {f"q{row:02}": {f"p{column}": float(random.integers(4)) for column in range(8)} for row in range(30)}
     store, pairs = graded_store(grades, seed=8)

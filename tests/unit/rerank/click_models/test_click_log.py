@@ -18,7 +18,7 @@ Row = tuple[str, str, str, str, int | None, int]
 
 
 def events(*rows: Row) -> pl.DataFrame:
-    """Rows of kind, query_id, query, product_id, position, second."""
+    """A table of rows of kind, query_id, query, product_id, position, second."""
     texts = dict.fromkeys(("kind", "query_id", "query", "product_id"), pl.String)
     table = pl.DataFrame(rows, schema={**texts, "position": pl.Int32, "second": pl.Int64}, orient="row")
     times = [START + timedelta(seconds=second) for second in table["second"]]

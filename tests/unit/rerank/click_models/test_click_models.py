@@ -1,4 +1,4 @@
-"""What every click model must do, whichever it is; and that each finds what was planted by its own shoppers."""
+"""The contract of all click models, and the recovery of parameters from their own simulated shoppers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class TestContract:
 
 @pytest.mark.parametrize("name", list(ALL))
 def test_click_probabilities_sum_to_1_over_all_outcomes(name: str) -> None:
-    """Over all 2^4 ways to click, the conditional probabilities multiply to 1 and sum to the full ones."""
+    """Over all 2^4 click patterns, the conditional probabilities multiply to 1 and sum to the full ones."""
     fitted = ALL[name].fit(simulated("ubm").log)
     ways = np.array(list(itertools.product((False, True), repeat=4)))
     log = ClickLog(np.tile(np.array([3, 7, 21, 40], np.int32), (len(ways), 1)), ways, small_store().attractiveness.size)
@@ -209,7 +209,7 @@ def test_last_click_counts_positions_from_one() -> None:
 
 
 def test_dcm_by_hand() -> None:
-    """One position clicked, nothing below it: the tail's share of looks is lambda Q / (1 - lambda + lambda Q)."""
+    """With one click and nothing below it, the tail's share of looks is lambda Q / (1 - lambda + lambda Q)."""
     log = one_list([0, 1], [1, 0], times=100)
     fitted = DependentClick.fit(log, FitOptions(tolerance=1e-13, iterations=100_000))
     first, second = fitted.estimates.attractiveness
@@ -222,13 +222,13 @@ def test_dcm_by_hand() -> None:
 
 
 def _pulled(onward: float, trials: float, continuation: Floats) -> float:
-    """The posterior of a share when the other position, which was never clicked, has the prior's mean."""
+    """The posterior of a share if the other position, which was never clicked, has the prior's mean."""
     return float((onward + continuation[1]) / (trials + 1))
 
 
 def test_effective_examinations_by_hand() -> None:
-    """Under the PBM the information on attractiveness a is c / a^2 + misses t^2 / (1 - t a)^2, and a (1 - a) times
-    that is the effective count, where there is no prior."""
+    """Under the PBM the information on attractiveness a is c / a^2 + misses t^2 / (1 - t a)^2; without a prior, a (1 -
+    a) times that is the effective count."""
     log = simulated("pbm").log
     fitted = MODELS["pbm"].fit(log, FitOptions(strength=1e-9, tolerance=1e-13, iterations=100_000))
     looked = np.broadcast_to(fitted.examination, log.pairs.shape)

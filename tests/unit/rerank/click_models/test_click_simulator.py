@@ -1,4 +1,4 @@
-"""Simulated shoppers do what they are said to do."""
+"""Simulated shoppers behave by their parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVERYWHERE = PositionShopper(np.ones(3))
 
 
 class TestShoppers:
-    """Ten thousand lists of two products, the first clicked by half of those who look, the second by all."""
+    """Ten thousand lists of two products, the first clicked by half of those who examine it, the second by all."""
 
     def browse(self, shopper: SimulatedShopper, satisfaction: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         attractiveness = np.tile((0.5, 1.0), (10_000, 1))

@@ -41,7 +41,7 @@ def test_target_shares_each_query_by_its_rates() -> None:
 
 
 def test_groups_have_shares_and_intervals() -> None:
-    """Of forty equal queries each, one shows the better product less."""
+    """In each of forty equal queries, the better product has less exposure than the other."""
     query = np.repeat(np.arange(40), 2).tolist()
     carried = pairs(query, [0, 1] * 40, [60.0, 40.0] * 40, [6.0, 8.0] * 40)
     first, second = group_shares(carried, 2)

@@ -29,7 +29,7 @@ EXAMINATION = falling_examination(1.0, DEPTH)
 
 @pytest.fixture(scope="module")
 def simulated() -> tuple[LoggedSearches, Floats]:
-    """A log of three rankings and one shuffled list in five, and the attractiveness of its pairs."""
+    """A simulated log with one shuffled list in five, and the attractiveness of its pairs."""
     random = np.random.default_rng(3)
     grades = {
         f"q{number:02}": {f"p{product}": float(random.integers(4)) for product in range(PRODUCTS)}
@@ -48,14 +48,14 @@ def searches_of(log: ClickLog, query: Ints, shopper: np.ndarray) -> LoggedSearch
 
 
 def ordered(searches: LoggedSearches, scores: Floats) -> Ints:
-    """Each query's best pairs by scores (pairs,)."""
+    """The best pairs of each query by scores (pairs,)."""
     queries = int(searches.query.max()) + 1
     order = np.lexsort((-scores, searches.query)).reshape(queries, -1)
     return order[:, :DEPTH].astype(np.int32)
 
 
 def clicks_of(searches: LoggedSearches, ranking: Ints, attractiveness: Floats) -> float:
-    """The expected clicks a search."""
+    """The expected clicks per search."""
     of_list = searches.query[searches.log.pairs.max(axis=1)]
     return float((attractiveness[ranking[of_list]] * EXAMINATION).sum(axis=1).mean())
 

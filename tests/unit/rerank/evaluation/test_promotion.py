@@ -30,7 +30,7 @@ SLICE = Slice("language zh", np.arange(QUERIES) < 60)
 
 
 def moved(ndcg: float = 0.0, rank: float = 0.0, likelihood: float = 0.0, noise: float = 0.02) -> Floats:
-    """(3, n): differences of so much in the mean, of the same noise in each measure."""
+    """Differences (3, n) with these means and the same noise in each measure."""
     drawn = np.random.default_rng(1).normal(0, noise, QUERIES)
     drawn -= drawn.mean()
     return np.array([drawn + ndcg, drawn + rank, drawn + likelihood])

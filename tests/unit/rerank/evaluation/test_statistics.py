@@ -1,4 +1,4 @@
-"""Paired bootstrap and intervals that are valid at every look."""
+"""Paired bootstrap, and intervals that are valid at every inspection."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ EXPERIMENTS = 400
 
 
 def looks(random: np.random.Generator, lift: float = 0.0) -> list[SequentialDifference]:
-    """One experiment looked at after each day. Shoppers come on any day, come back within ten more, and each has its
-    own liking for clicks; those of the second variant click so much more."""
+    """Inspections of one experiment after each day. Shoppers arrive on any day, return within ten days, and have their
+    own click rates; those of the second variant are higher by `lift`."""
     count = DAYS * NEW_A_DAY
     first = np.repeat(np.arange(DAYS), NEW_A_DAY)
     is_second = random.random(count) < 0.5
@@ -180,7 +180,7 @@ def test_margin_is_smallest_near_the_planned_sample_size() -> None:
 
 
 def test_sample_size_counts_shoppers_not_searches() -> None:
-    """A hundred times the same search of each shopper says no more than one."""
+    """Repeating each shopper's search a hundred times adds no information."""
     random = np.random.default_rng(3)
     clicked = (random.random(400) < 0.4).astype(float)
     second = (np.arange(400) % 2).astype(float)
@@ -203,7 +203,7 @@ def test_no_data_gives_no_interval() -> None:
 
 
 def test_few_data_without_events_give_a_wide_interval() -> None:
-    """None of 150 shoppers of each variant has bought anything; the true rate may still be three percent."""
+    """No shopper of either variant, 150 each, bought anything; the true rate may still be three percent."""
     second = np.repeat([0.0, 1.0], 150)
     found = ratio_difference(RatioSums(np.zeros(300), 1 - second), RatioSums(np.zeros(300), second), planned=1_000)
     assert found is not None

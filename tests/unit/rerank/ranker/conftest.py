@@ -1,4 +1,4 @@
-"""Small networks, exported once for all tests of this folder: an export takes seconds."""
+"""Small networks, exported once for all tests of this folder, as an export takes seconds."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(autouse=True)
 def _one_thread(one_thread: None) -> None:
-    """For all tests of this folder."""
+    """Applies `one_thread` to all tests of this folder."""

@@ -1,4 +1,4 @@
-"""Candidates of no meaning, in every shape that a ranker may meet, and small networks that score them."""
+"""Random candidates of every shape that a ranker can get, and small networks that score them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking up what shoppers chose for a query, against a plain dictionary."""
+"""Lookups in the query memory, against a plain dictionary."""
 
 from __future__ import annotations
 

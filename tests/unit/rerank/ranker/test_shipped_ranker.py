@@ -1,4 +1,4 @@
-"""The ranker that comes with the program: it serves where an index has none of its own, until one is better."""
+"""The shipped ranker: it serves if an index has no own ranker, until a better one is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranker's folder, and the model files that it may hold."""
+"""The ranker's folder, and its permitted model files."""
 
 from __future__ import annotations
 

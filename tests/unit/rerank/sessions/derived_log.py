@@ -1,4 +1,4 @@
-"""Small logs of what shoppers did, a store of events in memory that counts what is read, and tables made of both."""
+"""Small event logs, an event store in memory that counts its reads, and tables derived from both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def search(
 
 
 class MemoryEvents:
-    """A store of events in memory. A day's mark is made of its keys; each day that is read is noted."""
+    """An event store in memory. A day's mark is computed from its keys; `read_days` has each day that was read."""
 
     def __init__(self, events: Sequence[StoredEvent] = ()) -> None:
         self.events: dict[bytes, StoredEvent] = {}
@@ -100,7 +100,7 @@ class MemoryEvents:
 
 
 def scored(events: pl.DataFrame, is_fraud: pl.Expr) -> pl.DataFrame:
-    """Sessions as `score_sessions` gives them; those for which the expression over their counts holds are bots'."""
+    """Sessions in the form of `score_sessions`; those for which the expression over their counts is true are bots."""
     sessions = events.group_by("session_number").agg(
         shopper=pl.col("shopper").max(),
         session=pl.col("session").max(),
@@ -119,7 +119,7 @@ def flag_nothing(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
 
 
 def flag_most_active(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
-    """Depends, like a real scorer, on all sessions that are scored together."""
+    """A scorer that, like the real one, depends on all sessions that are scored together."""
     return scored(events, pl.col("events") > 2 * pl.col("events").mean())
 
 
@@ -143,7 +143,7 @@ def catalog(categories: Mapping[str, str], created: datetime | None = None) -> p
 
 
 def shoppers_in(folder: Path) -> set[str]:
-    """All pseudonyms of shoppers, and of sessions whose shopper is not known, that any table holds."""
+    """All pseudonyms of shoppers, and of sessions without a known shopper, in any table."""
     frames = map(pl.read_parquet, folder.rglob("*.parquet"))
     return {name for frame in frames for column in {"shopper", WHO} & {*frame.columns} for name in frame[column]} - {""}
 

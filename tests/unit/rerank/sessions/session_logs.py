@@ -1,4 +1,4 @@
-"""Small logs for the tests of cleaning: events with seconds as times, all else as little as need be."""
+"""Small logs for the tests of cleaning, with events at given seconds and few other fields."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def at(seconds: float) -> datetime:
 
 
 def event(seconds: float, kind: str = "click", **values: Any) -> dict[str, Any]:  # noqa: ANN401
-    """One event; received as it happened unless `late` says by how many seconds later."""
+    """One event, received when it happened, or `late` seconds later."""
     late = timedelta(seconds=values.pop("late", 0))
     texts = dict.fromkeys(("shopper", "session", "query_id", "query", "product_id"), "")
     return {**texts, "kind": kind, "time": at(seconds), "received": at(seconds) + late, **values}

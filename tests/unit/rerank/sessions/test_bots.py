@@ -41,7 +41,7 @@ DAY = 86_400
 
 @dataclass
 class Shop:
-    """Collects events; every session begins an hour after the one before, so that none overlap."""
+    """Collects events; every session begins an hour after the previous one, so that none overlap."""
 
     seed: int = 0
     queries: int = 30
@@ -60,7 +60,7 @@ class Shop:
         return f"q{self._answers}"
 
     def honest(self, shoppers: int, sessions: int = 3) -> None:
-        """Shoppers who click high positions, with usual dwell times, and sometimes buy."""
+        """Adds shoppers who click high positions, with usual dwell times, and sometimes buy."""
         for number in range(shoppers * sessions):
             session = self.session(f"u{number % shoppers}")
             for _ in range(int(self.random.geometric(0.6))):
@@ -284,7 +284,7 @@ def test_usual_purchases_reduce_the_bot_score() -> None:
 
 
 def copies(others: int) -> SessionFeatures:
-    """Two accounts that click the same low places, one that clicks everything, and shoppers."""
+    """Features of two accounts that click the same low positions, one that clicks everything, and shoppers."""
     shop = Shop(seed=5)
     shop.honest(others)
     for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", PAGE)):
@@ -425,8 +425,8 @@ def test_coordinated_accounts_are_found_at_a_human_pace() -> None:
 
 
 def forge(shop: Shop, count: int, accounts: int, looks: Sequence[tuple[str, str]] = ()) -> None:
-    """Purchases of a product that one client sends under names of its own, each a second or more after `looks`, which
-    are kinds and products."""
+    """Adds purchases of a product that one client sends under invented names, each two seconds after the last of
+    `looks`, which are kinds and products."""
     for number in range(count):
         who = {"shopper": f"forged {number % accounts}", "session": f"forged {number % accounts}"}
         for place, (kind, product) in enumerate((*looks, ("purchase", "0j"))):
@@ -450,7 +450,7 @@ VIEW, CLICK, OTHER = ("consultation", "0j"), ("click", "0j"), ("consultation", "
     ],
 )
 def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int, looks: Sequence[tuple[str, str]]) -> None:
-    """Purchases relieved every bot, and many of them made honest shoppers seem to buy too little."""
+    """Regression: purchases cleared every bot, and many of them made honest shoppers seem to buy too little."""
     forge(shop, count, accounts, looks)
     scores = score_sessions(shop.cleaned())
     is_forged = pl.col("shopper").str.starts_with("forged")
@@ -462,7 +462,7 @@ def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int, loo
 
 
 def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
-    """Visitors come from an advertisement and look at nothing but its product; one in ten buys it."""
+    """Visitors come from an advertisement and look only at its product; one in ten buys it."""
     for number in range(60):
         who = {"shopper": f"led {number}", "session": f"led {number}"}
         for place, kind in enumerate(("consultation", "cart", "purchase") if number % 10 == 0 else ("consultation",)):
@@ -472,7 +472,7 @@ def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(10, False), (120, True)])
 def test_crowd_that_clicks_one_product_alone_is_flagged(accounts: int, is_crowd: bool) -> None:
-    """Each account searches once, at a shopper's pace, and clicks a low result: only their number tells."""
+    """Each account searches once, at a shopper's pace, and clicks a low result: only their number is suspicious."""
     shop = Shop(queries=60)
     shop.honest(150)
     for number in range(accounts):
@@ -487,7 +487,7 @@ def test_crowd_that_clicks_one_product_alone_is_flagged(accounts: int, is_crowd:
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(6, False), (60, True)])
 def test_accounts_that_click_a_low_product_each_time_are_flagged(accounts: int, is_crowd: bool) -> None:
-    """Before that each does what some shopper did. Only the sessions with the click are flagged."""
+    """Before the click each account acts like a shopper. Only the sessions with the click are flagged."""
     shop = Shop(queries=60)
     shop.honest(150)
     for number in range(accounts):
@@ -507,7 +507,7 @@ def test_accounts_that_click_a_low_product_each_time_are_flagged(accounts: int, 
 
 
 def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
-    """Each examines position p with probability p^-0.9, and clicks what is at 8 for one query whenever it does."""
+    """Each shopper examines position p with probability p^-0.9, and clicks position 8 of one query if examined."""
     shop = Shop(queries=60)
     shop.honest(150)
     for number in range(300):
@@ -522,7 +522,7 @@ def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
 def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
     buries: float, reason: Signal | None
 ) -> None:
-    """Others who were sent to the query by an advertisement choose as shoppers do."""
+    """Accounts sent to the query by an advertisement choose as shoppers do, and are not flagged."""
     shop = Shop(queries=12)
     shop.honest(150)
     for number in range(80):
@@ -541,8 +541,8 @@ def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(6, False), (80, True)])
 def test_accounts_that_click_half_of_what_is_beside_a_product_are_flagged(accounts: int, is_crowd: bool) -> None:
-    """Before that each does what some shopper did, so that it asks several queries. Slow ones that did so, each like a
-    shopper who clicks much, were missed."""
+    """Before that each account acts like a shopper and uses several queries. Regression: slow accounts that did so,
+    each like a shopper who clicks much, were missed."""
     shop = Shop(queries=60)
     shop.honest(300)
     for number in range(accounts):
@@ -562,7 +562,7 @@ def test_accounts_that_click_half_of_what_is_beside_a_product_are_flagged(accoun
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_accounts_of_such_a_crowd_that_click_little_are_flagged(alone: bool) -> None:
-    """They ask nothing else, or click much beside the product in another session; shoppers who click as much stay."""
+    """The accounts use only this query, or click much in another session too; equally active shoppers stay."""
     shop = Shop(queries=60)
     shop.honest(300)
     for number in range(60):
@@ -603,7 +603,7 @@ def test_forged_purchases_alone_are_flagged() -> None:
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_purchases_that_a_server_sends_are_not_flagged(share: float) -> None:
-    """Under other names than those of the shoppers' clicks, and some products are bought more than others."""
+    """The purchases have other shopper names than the clicks, and some products are bought more often than others."""
     shop = Shop()
     shop.honest(60)
     for number in range(400):

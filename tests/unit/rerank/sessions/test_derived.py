@@ -1,4 +1,4 @@
-"""Opening derived tables: what is there, what is missing, what is damaged, each said with what to do."""
+"""Opening derived tables: errors for missing and damaged tables name the cure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Daily partitions are made again only where they would differ, and leave bots out."""
+"""Daily partitions are rebuilt only if they would change, and leave bots out."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def logged(days: int) -> MemoryEvents:
 
 
 def counts_of_days(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, int]:
-    """How many days are made and kept, each day of the store being read once at most."""
+    """Number of rebuilt and of kept days; asserts that each day of the store is read once at most."""
     store.read_days.clear()
     days = maker(folder, store, **values)  # type: ignore[arg-type]
     list(days.days())

@@ -1,4 +1,4 @@
-"""The table of what shoppers chose for a query: debiased, shrunk, decayed, and each shopper once."""
+"""The query memory table: debiased, shrunk, decayed, and each shopper counted once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANY = DeriveOptions(least_shoppers=1)
 
 
 def shopping(count: int, query: str = "red lamp", begun: datetime = BEGUN, name: str = "u") -> list[StoredEvent]:
-    """Shoppers who are shown three products in turning orders, and all click "good"; a third also buys it."""
+    """Events of shoppers who see three products in rotated orders, and all click "good"; a third of them buy it."""
     events: list[StoredEvent] = []
     for number in range(count):
         shown = ["good", "bad", "other"]
@@ -84,7 +84,7 @@ def test_older_lists_count_less(tmp_path: Path) -> None:
 
 
 def refreshed_lists(folder: Path, events: Sequence[StoredEvent]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the tables say of the time before `BEGUN`, and the whole table."""
+    """The query memory of the time before `BEGUN`, and the whole table."""
     refresh(MemoryEvents(events), folder, None, ANY, now=NOW, steps=Steps(score_sessions=flag_nothing))
     tables = open_derived(folder)
     return tables.memory_of(tables.lists(), BEGUN), tables.query_memory
@@ -120,7 +120,7 @@ def refreshed(folder: Path, events: Sequence[StoredEvent], products: pl.DataFram
 
 
 def test_clocks_that_run_back_or_ahead_count_no_more_than_others(tmp_path: Path) -> None:
-    """An act before its answer is rejected, and the list counts without it; what lies ahead waits for its time."""
+    """An act before its answer is rejected, and the list counts without it; future events wait for their time."""
     back = [
         event._replace(time=event.time - 3_600_000) if event.kind == "click" else event
         for event in shopping(6, name="back")

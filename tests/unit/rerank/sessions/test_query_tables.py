@@ -86,7 +86,7 @@ def test_questions_on_a_page_are_counted_with_the_product(tmp_path: Path) -> Non
 
 
 def chains() -> list[StoredEvent]:
-    """Three shoppers go from one query to the other: one buys in the end, one clicks only before, one after."""
+    """Three shoppers go from one query to the other: one buys, one clicks only before, one only after."""
     events: list[StoredEvent] = []
     for shopper, before, after in (("u1", None, "purchase"), ("u2", "click", None), ("u3", None, "click")):
         events += search(shopper, START, "desk lamp", ["a", "b"], *([(before, "a")] if before else []))
@@ -160,7 +160,7 @@ BEGUN = NOW - timedelta(days=3)
 
 
 def shopping(sessions: int) -> list[StoredEvent]:
-    """Lists in two orders: whoever sees `good` clicks it, whoever sees `bad` first looks on; every third buys."""
+    """Lists in two orders, on all of which `good` is clicked; one shopper in three also buys it."""
     events: list[StoredEvent] = []
     for number in range(sessions):
         shown = ["good", "bad"] if number % 2 else ["bad", "good"]

@@ -1,4 +1,4 @@
-"""Refreshing: the same tables whatever way the events came, nothing after the window, bots and the forgotten out."""
+"""Refreshing: the same tables however events arrive, nothing after the window, no bots and no erased shoppers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_incremental_refresh_equals_full_refresh(drawn: list[list[StoredEvent]],
 
 
 def some_days() -> list[StoredEvent]:
-    """Ten shoppers who each search once a day, at noon, on the days up to yesterday, and buy now and then."""
+    """Ten shoppers who each search once a day, at noon, on the days up to yesterday, and sometimes buy."""
     noon = NOW - timedelta(days=1)
     return [
         event
@@ -165,7 +165,7 @@ def test_bots_are_only_in_the_sessions_table(tmp_path: Path) -> None:
 
 
 def test_clicks_on_sponsored_hits_are_only_in_the_sessions_table(tmp_path: Path) -> None:
-    """What is paid for teaches no ranking; bots among those who click it are still found."""
+    """Rankings do not learn from paid clicks; bots among those who click them are still found."""
     honest, steps = some_days(), HONEST
     late = NOW - timedelta(hours=2)
     paid = [stored("click", late, product_id="c", shopper=f"u{n}", query_id=f"q{n}{SPONSORED_MARK}x") for n in range(3)]

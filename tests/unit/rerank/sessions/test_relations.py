@@ -1,4 +1,4 @@
-"""Relations between products: by what shoppers chose, and by texts."""
+"""Relations between products: by shoppers' choices, and by texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FITS = NamedModel(RelationKind.FITS, RelationEvidence.ATTRIBUTES, "compatibility
 
 
 def catalog(**named: object) -> RelationCatalog:
-    """Products of the same type have the same vector, others are at right angles."""
+    """A catalog in which products of a type have the same vector, and types are orthogonal."""
     kinds = sorted(set(TYPES))
     vectors = np.array([np.eye(len(kinds))[kinds.index(name)] for name in TYPES], np.float32)
     prices = np.array([9.0, 99.0, 120.0, 30.0, 33.0, np.nan])
@@ -43,7 +43,7 @@ def tables(folder: Path, events: Sequence[StoredEvent], products: RelationCatalo
 
 
 def visits(count: int, *acts: tuple[str, str], prefix: str = "s") -> list[StoredEvent]:
-    """So many shoppers who do the same."""
+    """Visits of `count` shoppers with the same acts."""
     shown = list(dict.fromkeys(product for _, product in acts))
     begin = NOW - timedelta(hours=5)
     found: list[StoredEvent] = []
@@ -53,7 +53,7 @@ def visits(count: int, *acts: tuple[str, str], prefix: str = "s") -> list[Stored
 
 
 def others(count: int = 8) -> list[StoredEvent]:
-    """Shoppers who want something else, so that pairs are beyond chance."""
+    """Shoppers who want another product, so that pairs exceed chance."""
     return visits(count, ("click", "phone"), ("cart", "phone"), prefix="o")
 
 
@@ -66,7 +66,7 @@ INSTEAD = (("click", "lamp"), ("click", "lamp2"), ("cart", "lamp2"))
 
 
 def test_what_is_bought_together_is_an_accessory_or_a_complement(tmp_path: Path) -> None:
-    """The bits cost less than half of the drill and came later; lamp and drill cost about the same."""
+    """The bits cost less than half of the drill and are chosen later; lamp and drill cost about the same."""
     lamps = visits(3, ("cart", "lamp2"), ("cart", "drill"), prefix="l")
     found = tables(tmp_path, [*visits(4, *BOTH), *lamps, *others()]).relations
     assert pairs(found, "product_id", "other_id", "shoppers") == [
@@ -94,7 +94,7 @@ def test_relations_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
 
 
 def test_types_that_go_together_need_no_pair_of_products(tmp_path: Path) -> None:
-    """Two shoppers of each pair are too few; of both types there are four."""
+    """Two shoppers of each pair are too few, but the two types have four."""
     second = (("click", "drill2"), ("cart", "drill2"), ("click", "bits"))
     found = tables(tmp_path, [*visits(2, *BOTH), *visits(2, *second, prefix="t"), *others(20)])
     assert found.relations.is_empty()
@@ -104,14 +104,14 @@ def test_types_that_go_together_need_no_pair_of_products(tmp_path: Path) -> None
 
 
 def test_products_in_two_languages_do_not_go_together(tmp_path: Path) -> None:
-    """A speaker with a Chinese title went with speakers with English ones."""
+    """Regression: a speaker with a Chinese title was related to speakers with English ones."""
     two = replace(catalog(), languages=("zh", "en", "en", "en", "en", "en"))
     found = tables(tmp_path, [*visits(6, *BOTH), *others()], two)
     assert found.relations.is_empty() and found.relation_types.is_empty()
 
 
 def test_texts_need_no_shoppers(tmp_path: Path) -> None:
-    """What fits is no product of the same kind."""
+    """Products of the same kind do not fit each other."""
     named = ((0, 1, FITS), (1, 2, FITS))
     found = tables(tmp_path, [], catalog(named=named, accessories={("drill bit", "drill"): 1}))
     assert found.relations.drop("strength").rows() == [
@@ -123,7 +123,7 @@ def test_texts_need_no_shoppers(tmp_path: Path) -> None:
 
 
 def test_what_is_of_a_kind_made_for_others_is_not_fitted(tmp_path: Path) -> None:
-    """A toner cartridge had the printer's model in its title, so that staples of that model fitted it."""
+    """Regression: a toner cartridge had the printer's model in its title, so that staples of that model fitted it."""
     named = ((0, 3, FITS), (3, 1, FITS), (4, 1, FITS))
     found = tables(tmp_path, [], catalog(named=named)).relations
     assert found.select("product_id", "other_id").rows() == [("lamp", "drill"), ("lamp2", "drill")]

@@ -1,4 +1,4 @@
-"""Sessions are cut at pauses, and searches in other words are one need."""
+"""Sessions end at pauses, and reworded searches belong to one need."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 @pytest.fixture(autouse=True)
 def _one_thread(one_thread: None) -> None:
-    """For all tests of this folder."""
+    """Applies `one_thread` to all tests of this folder."""
 
 
 @pytest.fixture(scope="session")

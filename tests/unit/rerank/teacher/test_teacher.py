@@ -1,4 +1,4 @@
-"""Teachers on torch and on ONNX Runtime, and how they are found."""
+"""Teachers on torch and on ONNX Runtime, and their lookup by name or folder."""
 
 from __future__ import annotations
 

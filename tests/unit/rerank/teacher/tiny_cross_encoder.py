@@ -1,4 +1,4 @@
-"""A real cross-encoder of two layers, with random weights: what a test can make in a moment, without a model hub."""
+"""A real cross-encoder of two layers with random weights, made quickly and without a model hub."""
 
 from __future__ import annotations
 

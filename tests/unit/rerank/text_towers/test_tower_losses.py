@@ -1,4 +1,4 @@
-"""The losses by plain arithmetic: what is masked, corrected, weighed, and what a teacher says."""
+"""Losses by plain arithmetic: masks, corrections, weights, and a teacher's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Towers with fewer layers: the kept layers, what they learn, and resuming after a kill."""
+"""Towers with fewer layers: the kept layers, their training, and resuming after a kill."""
 
 from __future__ import annotations
 

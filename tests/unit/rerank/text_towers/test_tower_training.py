@@ -1,4 +1,4 @@
-"""Training the towers: better, the same when it was killed, and what it does when something is wrong."""
+"""Training of text towers: improvement, the same result after a kill, and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OPTIONS = TextTowerOptions(
 
 
 def watched(after: int | None = None) -> StoppedProgress:
-    """Of steps alone; raises in the step behind so many."""
+    """A progress of steps only, which raises KilledError at the step after `after`."""
     return StoppedProgress(None if after is None else after + 1, KilledError, of="steps")
 
 
@@ -101,7 +101,7 @@ def test_training_learns_the_positives(uninterrupted: Uninterrupted) -> None:
 
 
 class Alternating:
-    """Two stores in threads of one process, of which one trains at a time."""
+    """A federation of two stores in threads of one process, of which one trains at a time."""
 
     stores, rounds = 2, 3
 

@@ -1,4 +1,4 @@
-"""A small store whose queries name what its products are called by another word, and an encoder with random weights."""
+"""A small store whose queries use other words than its products, and an encoder with random weights."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ PRODUCTS = [
 
 NEGATIVES = NegativeOptions(1, 20, 100)
 TRAINING = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NEGATIVES)
-"""Makes an encoder of nothing but random weights know the store."""
+"""Options with which an encoder of random weights learns the store's texts."""
 
 
 def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: float = 1.0) -> Path:
     """Writes an encoder of random weights, the same on every run, whose tokens are the store's words.
 
-    By random vectors of words it tells texts apart that share none; the less so, the less `words` count."""
+    Its random word vectors separate texts without common words; the smaller `words` is, the less they do."""
     torch.manual_seed(5)
     names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
     raw = folder.with_name(f"{folder.name}-raw")
@@ -57,7 +57,7 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
 def make_index(
     folder: Path, cache: Path, runtime: str = "onnx-fp32", products: Sequence[Product] = PRODUCTS, encoder: str = "{}"
 ) -> Path:
-    """An index whose encoder has this name, {} being the folder of the one with random weights."""
+    """An index with the encoder of this name; {} is the folder of the one with random weights."""
     feed, named = write_feed(folder / "feed.jsonl", products), encoder.format(make_encoder(folder / "tiny"))
     rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=named, runtime=runtime))
     return folder / "index"
@@ -69,7 +69,7 @@ def write_judgments(path: Path, queries: Iterable[JudgedQuery], *more: str) -> N
 
 
 def irrelevant_lines(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
-    """Lines of a judgments file: a product is irrelevant for all of these queries that it does not answer."""
+    """Lines of a judgments file that grade a product 0 for all of these queries without a judgment of it."""
     return [f"{each.query}\t{product.id}\t0" for each in queries if product.id not in each.opinions]
 
 

@@ -1,5 +1,5 @@
-"""A small shop whose shoppers want products with the query's words, while it lists them in another order: what they
-click says both, and only one of them is to be learned."""
+"""A small shop whose shoppers want products with the query's words, but which lists them in another order: clicks
+depend on both, and only the former is to be learned."""
 
 from __future__ import annotations
 

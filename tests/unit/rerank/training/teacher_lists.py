@@ -1,4 +1,4 @@
-"""A small shop whose teacher likes products that have the query's words: what a network can learn in a moment."""
+"""A small shop whose teacher prefers products with the query's words, which a network learns quickly."""
 
 from __future__ import annotations
 

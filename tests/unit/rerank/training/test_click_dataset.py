@@ -1,4 +1,4 @@
-"""Lists of clicks, periods of a log."""
+"""Lists of clicks, and periods of a log."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_removed_products_and_unclicked_queries_are_counted(made: Shop, events: 
 
 
 def test_folds_of_a_query_are_counted_once(made: Shop, events: pl.DataFrame) -> None:
-    """Also where the clicks of one fold alone are too few."""
+    """Counts are right even if the clicks of one fold alone are too few."""
     first, second = made.data.lists.queries[:2]
     folded = fold_by_shopper(events.with_columns(pl.col("query_id").alias(WHO)))
     clicked = pl.col("query").is_in([f"{first}\n0", f"{first}\n1", f"{second}\n0"])

@@ -120,7 +120,7 @@ def test_a_validation_without_a_click_is_refused(made: Shop) -> None:
 
 @dataclass
 class Threads:
-    """Stores that train in threads of one process."""
+    """A federation of stores that train in threads of one process."""
 
     stores: int
     rounds: int
@@ -140,7 +140,7 @@ class Threads:
 
 
 def test_stores_that_average_learn_from_the_lists_of_each_other(made: Shop, events: pl.DataFrame) -> None:
-    """Each has the clicks of its own queries alone, and is measured on all."""
+    """Each store has only the clicks of its own queries, and is measured on all queries."""
     queries = pl.col("query").hash(seed=1) % 4
     parts = [click_data(made, learned_lists(made, events.filter(each))) for each in (queries == 0, queries > 0)]
     assert 0 < len(parts[0].clicks.usable) < len(parts[1].clicks.usable)
@@ -178,7 +178,7 @@ def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(mad
 
 
 def shoppers(events: pl.DataFrame, count: int) -> pl.DataFrame:
-    """The events, as lists of so many shoppers."""
+    """The events with `who`: their lists divided among `count` shoppers."""
     return events.with_columns(who=pl.format("u{}", pl.col("query_id").hash(seed=1) % count))
 
 

@@ -1,4 +1,4 @@
-"""Distillation, and the teacher scores that it keeps."""
+"""Distillation, and stored teacher scores."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scored(folder: Path) -> CountingTeacher:
-    """A teacher who was asked for what this folder lacks of all scores."""
+    """A counting teacher after scoring the pairs whose scores this folder lacks."""
     teacher = CountingTeacher()
     assert TeacherScores(teacher, folder).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
     return teacher

@@ -1,4 +1,4 @@
-"""Training on shoppers' histories: a taste is learned, chance is not, and no act counts before it was done."""
+"""Training on shoppers' histories: preferences are learned, noise is not, and only earlier acts count."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_padding_changes_no_loss_and_gets_no_gradient(loss: object) -> None:
 
 CLICKS = (1.0, 0.0, 0.0)
 SCORES = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.2, 9.0]])[..., None].expand(2, 3, 3)
-"""Of two lists; the second has two candidates only."""
+"""Scores of two lists; the second has only two candidates."""
 
 
 def three(values: list[list[float]]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Histories in flat arrays, their windows, the batches and splits that are made of them."""
+"""Histories in flat arrays: windows, batches and splits."""
 
 from __future__ import annotations
 

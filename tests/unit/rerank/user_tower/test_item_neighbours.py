@@ -1,4 +1,4 @@
-"""What the same shoppers chose: which pairs are kept, how strong they are, and what they add to a tower's scores."""
+"""Item neighbours: kept pairs, their strengths, and their effect on a tower's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a small tower: what it learns, resuming, what it says of new products, what is refused."""
+"""Training of a small tower: learned preferences, resuming, scores of new products, refused inputs."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def stored_e5(e5_int8: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Onn
 
 @pytest.fixture(scope="module")
 def unigrams(stored_e5: OnnxEncoder) -> tuple[UnigramTokenizer, Tokenizer]:
-    """The mapped form of a tokenizer, and the tokenizer."""
+    """A tokenizer in its mapped form, and the original tokenizer."""
     folder = stored_e5._folder
     return UnigramTokenizer(folder, 32), open_tokenizer(folder / TOKENIZER_FILE, 32)
 

@@ -1,4 +1,4 @@
-"""Encoders that are a table of rows for tokens."""
+"""Static encoders: tables of token vectors."""
 
 from __future__ import annotations
 

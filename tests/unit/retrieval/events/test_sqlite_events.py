@@ -1,4 +1,4 @@
-"""What only the store on one machine does: one transaction for many threads, its file, its errors."""
+"""The SQLite event store's own properties: one transaction for many threads, its file, its errors."""
 
 from __future__ import annotations
 

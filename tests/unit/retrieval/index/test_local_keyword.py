@@ -18,14 +18,14 @@ from tests.machine import full_disk
 
 
 def test_full_disk_raises_a_store_error(tmp_path: Path) -> None:
-    """tantivy raises ValueError, which the commands took for a fault of the program."""
+    """Regression: the ValueError of tantivy was not converted, and commands showed it as a programming error."""
     counter = FieldCounter()
     with full_disk(), pytest.raises(StoreError, match=r"keyword cannot be written to .*check the disk"):
         TantivyBuilder(tmp_path / "keyword", counter.catalog())
 
 
 def test_changes_apply_after_a_full_disk(tmp_path: Path) -> None:
-    """A writer that failed left files behind under names that the next one wanted: no change was ever found again."""
+    """Regression: the files of a failed writer had names that the next one needed, so no change was found any more."""
     products = numbered(20)
     counter = FieldCounter()
     for product in products:
@@ -63,7 +63,7 @@ def test_keyword_documents_round_trip_in_order(tmp_path: Path, lines: list[bytes
 
 
 def test_truncated_file_is_damaged(tmp_path: Path) -> None:
-    """A frame without its end was taken for a whole one where the cut fell between two lines."""
+    """Regression: a frame without its end was read as complete if it was cut between two lines."""
     path = written(tmp_path, LINES) / LINES_FILE
     whole = path.read_bytes()
     for content in (*(whole[:length] for length in range(len(whole))), whole + b"more"):

@@ -1,4 +1,4 @@
-"""Ranges of numeric fields: their bounds, and counts that choosing a range gives as hits."""
+"""Ranges of numeric fields: their bounds, and counts that equal the hits of the range."""
 
 from __future__ import annotations
 

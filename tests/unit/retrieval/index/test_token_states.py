@@ -1,4 +1,4 @@
-"""The token states of a version: what is written comes back, what is damaged is refused by its file's name."""
+"""The token states of a version: written, read back, and refused by file name if damaged."""
 
 from __future__ import annotations
 

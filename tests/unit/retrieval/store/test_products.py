@@ -157,7 +157,7 @@ def test_a_table_of_another_shape_or_kind_is_damage(tmp_path: Path, offsets: np.
 
 @pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
 def test_flipped_bit_in_offsets_is_damage_or_a_miss(tmp_path: Path, bit: int) -> None:
-    """The checksums of a version find every flip; this is about the reader's own behaviour behind them."""
+    """The checksums of a version find every flip; this tests the reader without them."""
     made = numbered(3)
     write_products(made, tmp_path)
     whole = (tmp_path / OFFSETS_FILE).read_bytes()

@@ -1,4 +1,4 @@
-"""The published index: one pointer, immutable versions, and what becomes of damage, of strangers and of rivals."""
+"""The published index: one pointer, immutable versions, damage, foreign files and concurrent writers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class TestPublishing:
         assert store.serving()[0].version == "v000003"
 
     def test_leftover_scratch_file_does_not_block_a_write(self, tmp_path: Path) -> None:
-        """One that could not be opened stopped every later rebuild, after it had done all its work."""
+        """Regression: an unreadable scratch file stopped every later rebuild at its end."""
         scratch = scratch_path(tmp_path / "file")
         scratch.symlink_to(scratch.name)
         write_durably(tmp_path / "file", b"new")
@@ -238,7 +238,7 @@ class TestPointer:
             store.current()
 
     def test_every_flipped_bit_of_the_pointer_is_reported(self, store: Store) -> None:
-        """v000003 is one bit from v000002: without a checksum, an older catalog served unnoticed."""
+        """v000003 is one bit from v000002. Regression: without a checksum, an older catalog served unnoticed."""
         names = [publish(store) for _ in range(3)]
         store.rollback(names[1])
         path = store.root / CURRENT
@@ -267,7 +267,7 @@ def flip(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
-    """Of a seal everything: its last byte is a newline, which says nothing."""
+    """Truncates a file by one byte, a seal to nothing, as its last byte is a newline without meaning."""
     path.write_bytes(b"" if path.name == SEAL else path.read_bytes()[:-1])
 
 
@@ -314,7 +314,7 @@ class TestDamage:
         assert "no intact version is left: rebuild the index" in str(raised.value)
 
     def test_newest_version_serves_without_a_damaged_encoder(self, store: Store) -> None:
-        """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""
+        """Regression: versions share an encoder, so one flipped bit of it left no intact version to open."""
         for _ in range(2):
             publish(store)
         flip(store.encoders / "encoder-1" / "model.onnx")
@@ -401,7 +401,7 @@ class TestPruning:
         assert before - surplus.bytes == store.size("v000003") + store.encoders_size()
 
     def test_prune_removes_damaged_versions_and_does_not_count_them(self, store: Store) -> None:
-        """Three kept of which two are damaged were one: the next damage left none."""
+        """Regression: of three kept versions two were damaged, so the next damage left none."""
         for _ in range(4):
             publish(store)
         assert store.prune(2, damaged=("v000002", "v000003")) == ["v000002", "v000003"]

@@ -1,4 +1,4 @@
-"""What changed between two versions: products by kind of change and by field, fields, settings, the encoder."""
+"""Differences of two versions: products by kind of change and by field, fields, settings, the encoder."""
 
 from __future__ import annotations
 

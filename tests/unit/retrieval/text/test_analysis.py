@@ -251,7 +251,7 @@ def test_identifier_key_is_idempotent(text: str) -> None:
 
 
 def test_analyzer_can_be_pickled() -> None:
-    """A rebuild of more products than one batch sends it to its workers; the cache of analyses cannot be pickled."""
+    """Rebuilds of several batches send the analyzer to workers; its cache cannot be pickled."""
     analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
     analyzer.analyze("couch")
     copy = pickle.loads(pickle.dumps(analyzer))

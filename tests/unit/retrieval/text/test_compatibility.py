@@ -1,4 +1,4 @@
-"""Products that texts of other products name."""
+"""Products named by the texts of other products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from retrieval.text.compatibility import model_keys, named_models, named_things
 
 
 def named_by(product: Product, other: Product) -> list[tuple[str, str]]:
-    """What a product's texts say that names the other one, by the longest name."""
+    """Fields and texts of a product that name the other one, by the longest name."""
     keys = model_keys(other)
     return [(each.field, each.text) for each in named_models(product) if keys.intersection(each.keys)]
 

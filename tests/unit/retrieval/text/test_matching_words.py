@@ -1,4 +1,4 @@
-"""Which words of a text are marked for a query: those that search met, in whatever way it did."""
+"""Highlighted words of a text: all words that match the query, in any way that search does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of a catalog that queries name."""
+"""Values of a catalog that are named in queries."""
 
 from __future__ import annotations
 

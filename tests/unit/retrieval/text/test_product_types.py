@@ -1,4 +1,4 @@
-"""The type that a title or a query names, and how far a product's type is what a query asks for."""
+"""The type named by a title or a query, and the agreement of a product's type with a query."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class TestMergeProducts:
     def test_fields_are_independent(
         self, base: Product | None, live: Product | None, feed: Product | None, name: str
     ) -> None:
-        """Only a product that all three have is merged field by field."""
+        """Only products that all three sides have are merged field by field."""
         if base is None or live is None or feed is None:
             return
         alone = [dataclasses.replace(BASE, **{name: getattr(each, name)}) for each in (base, live, feed)]

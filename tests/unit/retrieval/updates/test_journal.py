@@ -1,4 +1,4 @@
-"""The journal of live changes: durable, numbered, shared; no damage to one copy loses an acknowledged change."""
+"""The journal of live changes: durable, numbered, shared; damage to one copy loses no acknowledged change."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def hide(path: Path) -> None:
 
 
 class TestReadOnlyStores:
-    """Root may write anywhere, so there the program that reads gives that right up."""
+    """Root can write everywhere, so a reader that runs as root drops this right."""
 
     READ = """
 import sys
@@ -302,7 +302,7 @@ def flipped(content: bytes, place: int, by: int = 0xFF) -> bytes:
 
 
 def damaged_states(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
-    """Each kind of damage to one of the files: one byte, its end, all of it."""
+    """Each kind of damage to one of the files: a changed byte, a truncated file, a missing file."""
     for name, content in left.items():
         yield {other: left[other] for other in left if other != name}
         for size in {0, 1, HEADER_BYTES, HEADER_BYTES + 7, len(content) // 2, len(content) - 1}:
@@ -504,7 +504,7 @@ class TestDamageToBothCopies:
 
 
 class TestKilledWriters:
-    """Every state of the files after a kill, and every kind of damage to one of them after that."""
+    """Every state of the files after a kill, with every kind of damage to one of them."""
 
     def appended(self, root: Path) -> tuple[bytes, bytes]:
         before = (root / JOURNAL).read_bytes()
@@ -595,7 +595,7 @@ def test_random_appends_prunings_kills_and_damage_lose_no_change(
 
 
 def kill(root: Path, seq: int, chance: random.Random) -> bool:
-    """Appends a change as a writer does that is killed; returns whether that got so far that it is taken."""
+    """Appends a change like a killed writer; returns whether it was written completely, and so counts."""
     frame = pack_frame(seq, 0, [change_to_json(UNFINISHED)])
     kept = chance.choice((0, 7, len(frame) - 1, len(frame)))
     for name, size in ((JOURNAL, kept), (COPY, chance.randint(0, kept) if kept == len(frame) else 0)):

@@ -1,4 +1,4 @@
-"""Values from Python callers: right ones are converted to what a product holds, wrong ones name product and field."""
+"""Values from Python callers: valid ones are converted, errors for others name product and field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of an engine over the demo store: quotes with their sources, subjects that follow, and bad input."""
+"""Answers of an engine on the demo store: quotes with their sources, follow-up subjects, and bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts of products, matched with questions: names in words, values compared and converted, contradictions."""
+"""Facts of products matched with questions: field names in words, converted and compared values, contradictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts for answers: files with markup, personal data and faults, entries found by words and by meaning."""
+"""Texts for answers: files with markup, personal data and errors, entries found by words and by meaning."""
 
 from __future__ import annotations
 

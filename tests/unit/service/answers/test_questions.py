@@ -1,4 +1,4 @@
-"""Texts that read as questions and searches that do not, and the words that a question asks with."""
+"""Detection of questions, and the question words that are not searched."""
 
 from __future__ import annotations
 

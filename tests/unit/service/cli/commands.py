@@ -1,4 +1,4 @@
-"""Commands of the program, run in this process."""
+"""Runs commands of the program in this process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Done:
     err: str
 
     def document(self) -> Any:  # noqa: ANN401 - JSON
-        """The one JSON document of standard output."""
+        """The only JSON document of standard output."""
         assert self.out.count("\n") == 1, self.out + self.err
         return msgspec.json.decode(self.out)
 
 
 def run(*arguments: object) -> Done:
-    """Runs a command; an error that it refuses with is raised."""
+    """Runs a command; raises its ShelfwiseError."""
     done = CliRunner().invoke(app, list(map(str, arguments)))
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
@@ -39,7 +39,7 @@ def document(*arguments: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def shown(*arguments: object) -> str:
-    """The text of a command that succeeds, warnings included."""
+    """The output of a successful command, including warnings."""
     done = run(*arguments)
     assert done.code == 0, done
     return done.out + done.err

@@ -1,4 +1,4 @@
-"""Commands print to a wide terminal."""
+"""A wide terminal for the tests of commands, and a copy of the demo index."""
 
 from __future__ import annotations
 

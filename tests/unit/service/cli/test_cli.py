@@ -1,4 +1,4 @@
-"""The installed program: what it prints where, and how it ends."""
+"""The installed program: its output and exit codes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sizes_are_read_and_others_refused_by_name() -> None:
 
 @pytest.fixture(scope="module")
 def program(cache: Path) -> Run:
-    """Runs the installed program with the tests' own cache of exported encoders."""
+    """Runs the installed program with the tests' cache of exported encoders."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent), "COLUMNS": "200", "TERM": "dumb"}
 
     def run(*arguments: str | Path) -> Done:
@@ -73,7 +73,7 @@ def program(cache: Path) -> Run:
 
 @pytest.fixture
 def run(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The same in this process: to start one takes seconds, most of them for imports."""
+    """Runs a command in this process, as the start of a process takes seconds, most of them for imports."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
 
     def run(*arguments: str | Path) -> Done:
@@ -114,7 +114,7 @@ def built(program: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def assert_refused(done: Done, *words: str) -> None:
-    """It ended with code 1, one line that says why, and no traceback."""
+    """Asserts exit code 1, a one-line error with these words, and no traceback."""
     assert (done.code, done.out) == (1, ""), done.err
     (line,) = [line for line in done.err.strip().splitlines() if not line.startswith("✓")]
     assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The commands for rules, synonyms, experiments and campaigns: what they show, change and refuse, as text and JSON."""
+"""The commands for rules, synonyms, experiments and campaigns: output as text and JSON, changes, refusals."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from tests.unit.service.cli.commands import document, run, shown
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 EVENTS = 8 * (5 + 2)
-"""Of the log."""
+"""Number of events in the log."""
 
 
 def write_log(path: Path, rows: Iterable[dict[str, object]]) -> Path:
@@ -50,7 +50,7 @@ def products(index: Path) -> Sequence[str]:
 
 @pytest.fixture
 def log(products: Sequence[str], tmp_path: Path) -> Path:
-    """Eight shoppers who search the same, see five products, and click two of them; and two bad lines."""
+    """A log of eight shoppers who run the same search, see five products, and click two of them; and two bad lines."""
     rows: list[dict[str, object]] = []
     for number in range(8):
         at = START + timedelta(hours=number)

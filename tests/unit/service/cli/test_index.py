@@ -1,4 +1,4 @@
-"""The commands for versions and live changes: what they list, change and refuse, for people and as JSON."""
+"""The commands for versions and live changes: output as text and JSON, changes, refusals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NAMES = ("v000001", "v000002", "v000003")
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of three versions, the second with an encoder of its own."""
+    """An index of three versions, the second with another encoder."""
     root = tmp_path_factory.mktemp("three")
     publish_products(root, [DRILL, HOSE], Made(created="2025-01-01T08:00:00+00:00", encoder="encoder-1"))
     publish_products(root, [DRILL, HOSE, LAMP], Made(created="2025-01-02T08:00:00+00:00", encoder="encoder-2"))

@@ -1,4 +1,4 @@
-"""The commands for rankers: what they list, change and refuse, for people and as JSON."""
+"""The commands for rankers: output as text and JSON, changes, refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.versions import publish_products
 
 
 def decision_with_gain(gain: float) -> Decision:
-    """On 60 queries of which the challenger gains so much in each."""
+    """The decision on 60 queries with a mean gain of `gain` for the challenger."""
     random = np.random.default_rng(1)
     served = random.uniform(0.2, 0.8, 60)
     moved = served + gain + random.normal(0, 0.01, 60)
@@ -32,7 +32,7 @@ def decision_with_gain(gain: float) -> Decision:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with two rankers that were published and a third that was rejected."""
+    """An index with two published rankers and a rejected one."""
     root = tmp_path_factory.mktemp("rankers")
     publish_products(root, [Product("1", "cordless drill")])
     registry = ranker_store(root)

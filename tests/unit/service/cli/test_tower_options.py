@@ -1,4 +1,4 @@
-"""Commands that train towers have the same options, made of one dataclass."""
+"""Commands that train towers share their options, defined by one dataclass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLS: list[tuple[str, str, TextTowerOptions]] = []
 
 @command("example", json=False)
 def train(place: Annotated[str, typer.Argument()], how: TowerTrainingOptions) -> None:
-    """A command with an argument of its own."""
+    """A command with another argument."""
     CALLS.append((place, how.teacher, how.options()))
 
 

@@ -1,4 +1,4 @@
-"""Verifying a version: whatever is wrong with it is found, said of the right part, and nothing else is."""
+"""Verification of a version: every damage is found and reported for the right part, without false reports."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CATALOG = [
     for place in range(60)
 ]
 CATALOG.append(replace(CATALOG[4], id="p060", price=1.0))
-"""A twin: equal texts have equal vectors."""
+"""A product with the text of another one, so that their vectors are equal."""
 SIZE = len(CATALOG)
 LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
 STORED = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
@@ -193,13 +193,13 @@ SWAPPED = [*CATALOG[:4], CATALOG[8], *CATALOG[5:8], CATALOG[4], *CATALOG[9:]]
 
 
 def swap_records(folder: Path) -> None:
-    """Two products trade everything but their ids and the length of the file."""
+    """Two products exchange everything but their ids; the file keeps its length."""
     ids = [product.id for product in CATALOG]
     write_products((replace(each, id=own) for own, each in zip(ids, SWAPPED, strict=True)), folder)
 
 
 def swap_lines(folder: Path) -> None:
-    """Two products trade their lines, ids in them too; the list of ids stays."""
+    """Two products exchange their lines, including ids; the list of ids is unchanged."""
     listed = (folder / IDS_FILE).read_bytes()
     write_products(SWAPPED, folder)
     (folder / IDS_FILE).write_bytes(listed)
@@ -338,7 +338,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
 
 
 class TestConsistency:
-    """Each case is resealed: its checksums say that it is whole, its parts do not agree."""
+    """Each damaged version is resealed: checksums are valid, but its parts are inconsistent."""
 
     @pytest.mark.parametrize(("damage", "disagreements"), DISAGREEMENTS)
     def test_inconsistent_component_is_named_with_the_products(
@@ -396,7 +396,7 @@ class TestConsistency:
 
 
 class FromText:
-    """An encoder that draws a vector from a text, as `tests.versions` does."""
+    """An encoder with the vectors of `tests.versions`, drawn from texts."""
 
     identity = "encoder-1"
 
@@ -469,7 +469,7 @@ def test_rebuilt_version_is_intact_and_its_vectors_are_reproduced(demo_index: Pa
 
 @pytest.fixture
 def with_changes(tmp_path: Path) -> Store:
-    """A version that holds the first of three live changes."""
+    """A version that contains the first of three live changes."""
     with_changes = Store(tmp_path)
     with with_changes.lock():
         manifest = Manifest(1, with_changes.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)

@@ -1,4 +1,4 @@
-"""Stores of documents with a history of changes."""
+"""Document stores with a history of changes."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch"))
 def test_existing_file_is_read_and_extended(
     tmp_path: Path, store: type[RuleStore | SynonymStore], entry: Rule | Synonym, line: str, application: int
 ) -> None:
-    """Its tables are written out here: a program that makes others does not read what people have."""
+    """The tables are written out here, since a program with other tables could not read existing files."""
     one, many = store.kind.one, store.kind.many
     with sqlite3.connect(tmp_path / f"{many}.sqlite") as file:
         file.executescript(f"""
@@ -208,7 +208,7 @@ def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
 def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """POSIX frees all locks of a process on a file when it closes any descriptor of it."""
+    """POSIX frees all locks of a process on a file when it closes any descriptor of the file."""
     monkeypatch.setattr(document_store, "_WAIT_SECONDS", 0.05)
     file = SqliteFile(tmp_path / "numbers.sqlite", Layout("numbers", 7, 1, "CREATE TABLE numbers (n);"), private=True)
     other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"

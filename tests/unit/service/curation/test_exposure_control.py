@@ -1,4 +1,4 @@
-"""Control of exposure: what searches count, and how the strength follows."""
+"""Control of exposure: counted searches, and the strength computed from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_attention_is_one_by_rank_of_the_first_twenty_without_pinned_hits() -> N
 
 
 def after_days(goal: ExposureGoal, share_at: Callable[[float], float]) -> ExposureState:
-    """The state after two days of searches in which the products have the whole attention or none, by chance."""
+    """The state after two days of searches in which the products randomly get all attention or none."""
     chance, state = np.random.default_rng(3), NOT_COUNTED
     for day in (1, 2):
         for _ in range(2_000):

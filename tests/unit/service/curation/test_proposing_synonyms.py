@@ -105,11 +105,11 @@ PAIRS = (
     ("grobble", "frabble", ENOUGH),
     ("anna svensson", "camping tent", 2),
 )
-"""Queries after which the same is chosen, and by how many."""
+"""Pairs of queries with the same choices, and the number of their shoppers."""
 
 
 def visits(products: Sequence[str]) -> Iterator[Event]:
-    """Shoppers that put their wish in other words; one pair of queries finds nothing at first."""
+    """Events of shoppers who reword their queries; one pair of queries has no hits at first."""
     for place, (one, other, shoppers) in enumerate(PAIRS):
         chosen = products[5 * place : 5 * place + 5]
         for number in range(shoppers):
@@ -125,7 +125,7 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
 
 @pytest.fixture(scope="module")
 def tables_root(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index, with tables made of those visits."""
+    """An index with tables derived from `visits`."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("proposing") / "index"))
     refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(60)]))
     return root

@@ -1,4 +1,4 @@
-"""Relevance settings: what is allowed, what a refusal says, and the stored document."""
+"""Relevance settings: validation, error messages, and the stored document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching rules, their combined effect, and the order that they give to hits."""
+"""Matching of rules, their combined effect, and the resulting order of hits."""
 
 from __future__ import annotations
 

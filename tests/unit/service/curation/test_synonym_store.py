@@ -1,4 +1,4 @@
-"""The synonyms of an index directory on disk: checked, changed whole or not at all, with a log of every change."""
+"""The synonyms of an index directory on disk: validated, changed atomically, with a log of every change."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def queries(catalog: Catalog) -> tuple[JudgedQuery, ...]:
 
 
 def _words(text: str) -> set[str]:
-    """Latin words, and pairs of Chinese characters, which is about what a Chinese word is."""
+    """Latin words, and pairs of Chinese characters, which approximate Chinese words."""
     found: set[str] = set()
     for run in _RUN.findall(text.lower()):
         found |= {run} if run.isascii() or len(run) == 1 else {run[at : at + 2] for at in range(len(run) - 1)}

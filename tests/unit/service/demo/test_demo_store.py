@@ -136,7 +136,7 @@ def test_planted_sessions_are_in_log_and_truth_without_purchases(played: DemoRun
 
 
 def of_scheme(played: DemoRun, scheme: str) -> tuple[str, list[DemoEvent]]:
-    """The subject of a planted scheme, and its events."""
+    """The subject of a planted fraud scheme, and its events."""
     plot = played.truth.fraud[scheme]
     return plot.subject, [event for event in played.events if event.session in plot.sessions]
 
@@ -157,7 +157,7 @@ def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: De
 
 
 def test_the_truth_explains_the_clicks(played: DemoRun) -> None:
-    """Clicks at a position are about examination times attractiveness, summed over what was shown there."""
+    """The clicks at a position are close to examination times attractiveness, summed over the products shown there."""
     truth = played.truth
     searched = [event for event in played.honest if event.query]
     for position in (1, 3):

@@ -1,4 +1,4 @@
-"""Looks of the demo store: pictures show them, texts do not, and queries ask for them."""
+"""Looks of the demo store: in pictures and queries, not in texts."""
 
 from __future__ import annotations
 

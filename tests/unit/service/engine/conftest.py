@@ -11,7 +11,7 @@ from service.engine.candidates import Stages
 
 @pytest.fixture
 def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Candidates of all types and similarities, in the order of the ranker alone."""
+    """Keeps candidates of all types and similarities, in the order of the ranker alone."""
     monkeypatch.setattr(
         Stages, "_are_near", lambda _stages, _request, nearest, _wanted: np.ones(len(nearest.rows), bool)
     )

@@ -1,4 +1,4 @@
-"""Rankers for the demo index whose order is known: a weighted sum of named features, or a graph that fails."""
+"""Rankers of the demo index with a known order: a weighted sum of named features, or a graph that fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rankers import REPORT, SPEC, building, linear_graph
 
 
 def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
-    """A ranker for this index, whose score is the network's for a click."""
+    """The spec of a ranker for this index, whose score is the network's score of clicks."""
     assert snapshot.states is not None
     fitting = {
         "encoder": snapshot.manifest.encoder,
@@ -30,12 +30,12 @@ def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
 
 
 def attending_shape(spec: RankerSpec) -> NetworkShape:
-    """A small network with cross-attention; one for all tests, as its first export takes seconds."""
+    """The shape of a small network with cross-attention; one for all tests, as its first export takes seconds."""
     return NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), feed_forward=16, history=0)
 
 
 def by_event(**weights: dict[str, float]) -> onnx.ModelProto:
-    """A graph that adds up, for each kind of event, features by these weights."""
+    """A graph that sums features with these weights for each kind of event."""
     table = np.zeros((len(FEATURES), len(EVENTS)), np.float32)
     for event, features in weights.items():
         for name, weight in features.items():
@@ -46,12 +46,12 @@ def by_event(**weights: dict[str, float]) -> onnx.ModelProto:
 
 
 def weighted_graph(**weights: float) -> onnx.ModelProto:
-    """A graph that adds up features by these weights, whatever the event."""
+    """A graph that sums features with these weights for every kind of event."""
     return by_event(**dict.fromkeys(EVENTS, weights))
 
 
 def failing(candidates: int = 7) -> onnx.ModelProto:
-    """A graph that can be opened, and only runs on one list of so many candidates."""
+    """A graph that can be opened, but only runs on one list of `candidates` candidates."""
     graph = weighted_graph(cosine=1.0)
     graph.graph.node[0].output[0] = "all"
     shape = numpy_helper.from_array(np.array([1, candidates, 3], np.int64), "shape")
@@ -61,7 +61,7 @@ def failing(candidates: int = 7) -> onnx.ModelProto:
 
 
 def publish(root: Path, spec: RankerSpec, graph: onnx.ModelProto) -> str:
-    """Lets a ranker serve; gives its name."""
+    """Publishes a serving ranker; returns its name."""
     added = ranker_store(root).publish(building(1, graph), spec, REPORT)
     assert added.serves
     return added.model.name

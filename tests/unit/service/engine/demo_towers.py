@@ -1,4 +1,4 @@
-"""Small user towers for the demo index, as trained on shoppers who go from one product to another."""
+"""Small user towers for the demo index, trained on shoppers who go from one product to another."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from service.engine.snapshot import Snapshot
 from tests.unit.rerank.user_tower.small_stores import TINY
 
 STEP = 7
-"""Everybody goes from a row to the one so many after it."""
+"""Number of rows from each chosen product to the next."""
 
 BESIDE = 3.0
-"""What neighbours count."""
+"""Weight of item neighbours."""
 
 _WRITTEN: WeakKeyDictionary[UserTower, dict[str, bytes]] = WeakKeyDictionary()
-"""What was written of each tower, by its file's name: an export takes a second each time."""
+"""The written files of each tower by name, cached since an export takes a second."""
 
 
 def trained(snapshot: Snapshot, epochs: int = 2) -> UserTower:
-    """A tower that knows where everybody goes, among the first 100 rows; neighbours count in it, too."""
+    """A tower trained on steps of `STEP` among the first 100 rows, with item neighbours."""
     starts = np.random.default_rng(0).integers(70, size=120).tolist()
     histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
     vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))

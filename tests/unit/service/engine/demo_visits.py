@@ -1,4 +1,4 @@
-"""Visits of shoppers to the demo store, and the tables that are made of them."""
+"""Visits of shoppers to the demo store, and the tables derived from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Iterator[Event]:
-    """A shopper searches, sees the chosen products alone, and clicks each of them."""
+    """Events of a shopper who searches, sees only the chosen products, and clicks each of them."""
     plain = Event(EventKind.QUERY, query_id=f"{query}-{who}", shopper=f"shopper-{who}", session=f"s{who}")
     yield replace(plain, query=query, time=begin, results=len(chosen))
     for place, product in enumerate(chosen, 1):
@@ -27,7 +27,7 @@ def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Itera
 
 
 def refresh_tables(root: Path, events: Iterable[Event] = (), forgotten: Iterable[str] = ()) -> None:
-    """Records events, forgets shoppers, and makes the tables as of MADE."""
+    """Records events, erases shoppers, and refreshes the tables at the time MADE."""
     settings = Settings()
     with closing(EventLog.open(root, settings)) as log:
         log.record(list(events))

@@ -188,7 +188,7 @@ def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPool
 def test_products_below_the_cutoff_do_not_say_what_a_query_means(
     engine: SearchEngine, executor: ThreadPoolExecutor
 ) -> None:
-    """The only product with a word that the encoder does not know came behind those that it was nearest to."""
+    """Regression: the only product with a word unknown to the encoder ranked below the query's nearest ones."""
     near = engine.snapshot
     far = dataclasses.replace(near, manifest=msgspec.structs.replace(near.manifest, cutoff=Cutoff(1.0, -1.0)))
     request = ResolvedRequest("cup", near.analyzer.groups("cup"))

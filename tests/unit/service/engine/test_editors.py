@@ -459,7 +459,7 @@ RULES = st.lists(st.tuples(st.lists(ACTIONS, min_size=1, max_size=2).map(tuple),
 
 
 def holding(rules: list[Rule], query: str, filters: str) -> list[Rule]:
-    """Those that a search matches, in the order in which they speak."""
+    """The rules that a search matches, in the order of their application."""
     met = {"": True, "drills": "drill" in query, "cordless drill": query == "cordless drill", "mug": "mug" in query}
     matched = [rule for rule in rules if met[rule.when.query] and rule.when.filters in ("", filters)]
     return sorted(matched, key=lambda rule: (-rule.priority, rule.id))
@@ -609,8 +609,8 @@ def test_synonym_is_not_treated_as_a_misspelling(live: SearchEngine) -> None:
 
 
 def test_a_phrase_with_synonyms_counts_as_all_of_its_words(live: SearchEngine) -> None:
-    """Half of a query's words must be there; a phrase that became one group counted once, and lost its hits. A rarer
-    synonym leaves the scores of what was typed as they are."""
+    """Half of a query's words must match. Regression: a phrase that became one group counted once, and lost its hits. A
+    rarer synonym leaves the scores of the typed words unchanged."""
     live.upsert([Product("p1", "Zagg blurp")])
     assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
     scores = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}

@@ -1,4 +1,4 @@
-"""The engine on the demo store: what a page promises about its hits, its count, its facets and its neighbours."""
+"""The engine on the demo store: guarantees of a page's hits, total, facets and neighbouring pages."""
 
 from __future__ import annotations
 

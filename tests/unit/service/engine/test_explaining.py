@@ -1,4 +1,4 @@
-"""Explained hits of the demo store: what the page says is what asking the ranker again gives."""
+"""Explained hits of the demo store: explanations equal repeated scores of the ranker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NEUTRAL = tuple(0.25 for _ in FEATURES)
 
 @pytest.fixture(scope="module")
 def graph(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
-    """A small network for the demo index that attends to its states, every weight drawn."""
+    """A small network with cross-attention and random weights for the demo index."""
     torch.manual_seed(3)
     network = RankerNetwork(attending_shape(spec_for(engine.snapshot))).eval()
     path = tmp_path_factory.mktemp("attending") / MODEL_FILE
@@ -50,7 +50,7 @@ def graph(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> onn
 def explaining(
     engine: SearchEngine, demo_index: Path, graph: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SearchEngine]:
-    """The demo store with that network."""
+    """An engine of the demo store with this network."""
     index = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("explaining") / "index"))
     spec = spec_for(engine.snapshot, mix=0.3, event_weights=(1.0, 0.5, 0.2), neutral=NEUTRAL, layers=1)
     ranker_store(index).publish(building(1, graph), spec, REPORT)
@@ -68,7 +68,7 @@ def by_name(hit: Hit) -> dict[str, Contribution]:
 
 
 def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEngine) -> None:
-    """A ranker that weights only price and cosine, so that contributions can be calculated manually."""
+    """The ranker weights only price and cosine, so that contributions can be calculated by hand."""
     publish(root, spec_for(engine.snapshot, neutral=NEUTRAL), weighted_graph(price_gap=2.0, cosine=3.0))
     with SearchEngine.open(root) as opened:
         page = opened.search("cordless drill", explain=True)
@@ -257,7 +257,7 @@ def test_three_strongest_matches_are_shown() -> None:
 
 def test_words_of_hidden_fields_are_not_named(explaining: SearchEngine) -> None:
     def strangers() -> set[str]:
-        """The words that explanations name and titles, brands and categories lack."""
+        """Words in explanations that are not in titles, brands or categories."""
         page = explaining.search("keyless gearbox for wood and metal", size=50, explain=True)
         found = ((hit.product, match.product_word) for hit in page.hits for match in explanation_of(hit).matches)
         named = {(word, f"{each.title} {each.brand} {' '.join(each.category)}") for each, word in found}

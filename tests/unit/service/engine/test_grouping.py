@@ -1,4 +1,4 @@
-"""Grouped results on the demo store: groups partition the hits, and total, facets and pages agree."""
+"""Grouped results on the demo store: groups partition the hits, and total, facets and pages are consistent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GROUPS = (VARIANTS, "brand", "color", "category", "price")
 
 
 def key_of(engine: SearchEngine, group: str, product_id: str) -> object:
-    """The group of a product, from its record."""
+    """The group of a product, computed from its fields."""
     product = engine.product(product_id)
     if group == VARIANTS:
         row = engine.snapshot.products.row_of(product_id)

@@ -1,4 +1,4 @@
-"""Guided choice: the fields that divide a broad query best, in their order, with counts of what they lead to."""
+"""Guided choice: the fields that best divide a broad query, in their order, with counts of the resulting hits."""
 
 from __future__ import annotations
 

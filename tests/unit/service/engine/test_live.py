@@ -68,7 +68,7 @@ KETTLE = Product(
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it holds within the second that other processes are promised; ten for a busy machine."""
+    """Whether a condition becomes true within ten seconds; promised to other processes is one."""
     until = time.monotonic() + 10
     while not holds() and time.monotonic() < until:
         time.sleep(0.01)
@@ -104,7 +104,7 @@ class TestPatch:
         assert live.product(product.id).description == ""
 
     def test_numeric_value_follows_the_patched_quantity(self, live: SearchEngine) -> None:
-        """It kept the old number, so filters and sorting went by a weight that the product no longer had."""
+        """Regression: the old number remained, so filters and sorting used the previous weight."""
         product = live.snapshot.products[7]
         live.patch(product.id, **{"attributes.parcel": "1,5 kg"})
         assert live.product(product.id).attributes["parcel_g"] == 1_500.0
@@ -126,7 +126,7 @@ class TestPatch:
 
 
 def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine) -> None:
-    """A disk that is full except for the journal: the call raised ValueError although the change was stored."""
+    """Regression: on a disk full except for the journal, a call raised ValueError although its change was stored."""
     product = live.snapshot.products[7]
     with full_disk(room=1_000):
         assert live.patch(product.id, price=12345.5).sequence == 1
@@ -138,7 +138,7 @@ def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine)
 
 
 def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was requested once, and the older version served until the program was started again."""
+    """Regression: opening was tried once, and the older version served until the next start of the program."""
     monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
     store = Store(root)
     shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
@@ -152,7 +152,7 @@ def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypa
 
 
 class TestLostEncoder:
-    """Its stored files are damaged: words alone find products, live ones too, and a rebuild heals it."""
+    """The encoder's stored files are damaged: words alone find products, live ones too, and a rebuild repairs it."""
 
     @pytest.fixture
     def lost(self, live: SearchEngine, root: Path) -> Path:
@@ -188,7 +188,7 @@ class TestLostEncoder:
     def test_rebuild_restores_the_encoder_and_keeps_live_changes(
         self, lost: Path, demo: DemoFiles, cache: Path
     ) -> None:
-        """No whole version was found, so the changes that stood in it were taken for none."""
+        """Regression: no version was found intact, so the changes merged into it were treated as none."""
         with SearchEngine.open(lost) as opened:
             rebuild(lost, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms))
             opened.refresh()
@@ -334,7 +334,7 @@ def expected(snapshot: Snapshot, product: Product) -> ProductTokens:
 
 
 def same(one: ProductTokens, other: ProductTokens) -> bool:
-    """Whether the first product of both has the same tokens, however far they are padded."""
+    """Whether the first products of both have the same tokens, whatever their padding."""
     length = int((other.ids[0] >= 0).sum())
     padded = (one.ids[0, length:] == PADDING).all() and not one.states[0, length:].any()
     return bool(
@@ -407,7 +407,7 @@ def build(root: Path, cache: Path, products: Sequence[Product] = PRODUCTS, *, st
 
 @pytest.fixture(scope="module")
 def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with states, and a ranker with cross-attention, of drawn weights, that reads them."""
+    """An index with token states, and a ranker with cross-attention and random weights that reads them."""
     root = tmp_path_factory.mktemp("with-states") / "index"
     build(root, cache)
     with SearchEngine.open(root, follow=False) as engine:
@@ -425,7 +425,7 @@ def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def old(ranked: Path, cache: Path, tmp_path: Path) -> Path:
-    """An index whose version has no token states, with the same ranker."""
+    """An index without token states, with the same ranker."""
     root = tmp_path / "index"
     build(root, cache, states=0)
     shutil.copytree(ranked / "rankers", root / "rankers")
@@ -480,7 +480,7 @@ def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_p
 
 
 def reranked(root: Path, snapshot: Snapshot) -> dict[str, float]:
-    """What the ranker of an index scores the candidates of a snapshot."""
+    """The ranker's scores of a snapshot's candidates, by id."""
     served = ServedRanker(root)
     served.reload_if_changed(snapshot)
     with ThreadPoolExecutor(2) as executor:

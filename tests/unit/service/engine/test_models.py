@@ -1,4 +1,4 @@
-"""Rankers of an engine: the serving one, reloaded during searches, and those that searches name."""
+"""Rankers of an engine: the serving one, reloaded during searches, and those named by searches."""
 
 from __future__ import annotations
 
@@ -302,5 +302,5 @@ def test_closed_engine_has_no_ranker_threads(two: Path) -> None:
 
 
 def working() -> int:
-    """Threads that score candidates."""
+    """Number of threads that score candidates."""
     return sum(each.name == "shelfwise-rerank" for each in threading.enumerate())

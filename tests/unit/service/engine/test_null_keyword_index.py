@@ -1,4 +1,4 @@
-"""Without its cluster a keyword index still judges products: by the same filters, facets and orders."""
+"""A keyword index without its cluster: the same filters, facets and orders of products."""
 
 from __future__ import annotations
 

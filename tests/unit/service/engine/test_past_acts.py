@@ -1,4 +1,4 @@
-"""A shopper's history in a search: it changes scores as the network says, and is checked where it comes in."""
+"""A shopper's history in a search: validated, and with the network's effect on scores."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CART, PURCHASE = EventKind.CART, EventKind.PURCHASE
 
 @pytest.fixture(scope="module")
 def network(engine: SearchEngine) -> RankerNetwork:
-    """A features head that reads a history, every weight of it drawn."""
+    """A features head that reads a history, with random weights."""
     torch.manual_seed(8)
     spec = spec_for(engine.snapshot)
     shape = NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), layers=0, hidden=8, history=8)
@@ -92,7 +92,7 @@ def scores(page: Page) -> dict[str, float]:
 
 
 def scored(reranker: Reranker, snapshot: Snapshot, past: Sequence[PastAct]) -> tuple[Candidates, dict[int, float]]:
-    """What the ranker was asked about a query, and the scores that it gave, by row."""
+    """The ranker's candidates of a query, and its scores by row."""
     with ThreadPoolExecutor(2) as executor:
         ranking = Stages(snapshot, executor).rank(ResolvedRequest("steel pan", snapshot.analyzer.groups("steel pan")))
     Reranking(snapshot, reranker, 60.0, tuple(past)).rerank(ranking, None)

@@ -1,4 +1,4 @@
-"""Searches by a picture and by text over pictures, in an index whose texts say nothing of looks."""
+"""Searches by a picture, and by text over pictures, in an index whose texts do not describe looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches by place, over live changes: filters, orders and distances agree with the places of the products."""
+"""Searches by place with live changes: filters, orders and distances agree with the places of products."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AROUND = {"aroundLatLng": "52.52, 13.405", "aroundRadius": 20_000}
 
 @pytest.fixture(scope="module")
 def placed(store: SearchEngine) -> Iterator[dict[str, Product]]:
-    """Every third product is in a shop within some 50 km of Berlin, and one of them in a second one far away."""
+    """Every third product is in a shop within about 50 km of Berlin, and one of them also in a distant one."""
     draw = random.Random(7)
     found = ids(store.search("", size=600))[::3]
     somewhere = [[Place(52.52 + draw.uniform(-0.4, 0.4), 13.405 + draw.uniform(-0.4, 0.4))] for _ in found]

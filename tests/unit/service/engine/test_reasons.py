@@ -1,4 +1,4 @@
-"""Reasons for the ranks of hits: only what moves a hit, always what the store did, in the language of the query."""
+"""Reasons for the ranks of hits: effects on the order, and always the store's rules, in the language of the query."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUERY = "cordless drill"
 
 @pytest.fixture(scope="module")
 def ranked(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    """A ranker that reads all that may be a reason."""
+    """An engine with a ranker that reads every feature with a reason."""
     index = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("reasons") / "index"))
     weights = {"bm25": 2.0, "cosine": 2.0, "query_product": 1.0, "popularity": 1.0, "rating": 1.0}
     publish(index, spec_for(engine.snapshot, mix=0.2), weighted_graph(**weights))
@@ -66,7 +66,7 @@ def test_a_hit_without_the_named_words_falls(ranked: SearchEngine) -> None:
 
 
 def test_what_moves_no_hit_is_no_reason(ranked: SearchEngine) -> None:
-    """The only hit has nothing to stand behind."""
+    """A single hit has no hits to be ranked above."""
     (hit,) = ranked.search(QUERY, filters=f'id = "{ranked.search(QUERY).hits[0].product.id}"', reasons="en").hits
     assert hit.reasons == ()
 
@@ -88,7 +88,7 @@ def test_what_shoppers_chose_is_a_reason_where_they_did_for_the_query(ranked: Se
 
 
 def test_memory_of_other_queries_is_not_the_querys_own() -> None:
-    """The product is chosen for other queries, and the ratio of this one is nothing but that prior."""
+    """The product is chosen for other queries, and the ratio of this one is only that prior."""
     scopes, keys = ["all", "query", "query"], ["", "drill", "drill"]
     members = ["a", "a", "b"]
     ratios = [np.array(each) for each in ([4.0, 3.65, 4.0], [1.0] * 3, [1.0] * 3, [0.9, 0.1, 0.9], [1.0] * 3)]

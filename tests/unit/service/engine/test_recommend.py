@@ -61,7 +61,7 @@ def write_pairs(live: SearchEngine, root: Path, *pairs: tuple[str, str, Relation
 
 
 class TestRelated:
-    """Products that go with one, or are chosen instead of it."""
+    """Products that go with a product, or are chosen instead of it."""
 
     def test_each_kind_has_its_products(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
         with_it, instead, toner = texts[300], texts[100], texts[200]
@@ -166,7 +166,7 @@ def product(snapshot: Snapshot) -> str:
 
 @pytest.fixture(scope="module")
 def texts(snapshot: Snapshot, product: str) -> list[str]:
-    """All other products, the nearest by text first."""
+    """All other products, nearest by text first."""
     return ids(similar_products(snapshot, product, 599, ""))
 
 
@@ -297,7 +297,7 @@ def tower(demo_index: Path) -> UserTower:
 
 @pytest.fixture(scope="module")
 def published(demo_index: Path, tower: UserTower, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the demo index whose tower serves; not to be changed."""
+    """A copy of the demo index whose tower serves, read-only."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("towers") / "index"))
     with SearchEngine.open(root, follow=False) as opened:
         publish(root, opened.snapshot, tower)
@@ -306,7 +306,7 @@ def published(demo_index: Path, tower: UserTower, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def root(published: Path, tmp_path: Path) -> Path:
-    """The same, which a test may change."""
+    """A copy of `published` that a test may change."""
     return Path(shutil.copytree(published, tmp_path / "index"))
 
 
@@ -578,7 +578,7 @@ def output_of(*arguments: object) -> str:
 class TestCommands:
     @pytest.fixture
     def three(self, root: Path, live: SearchEngine, tower: UserTower) -> Path:
-        """An index with two towers that were published, and one that was rejected."""
+        """An index with two published towers, and a rejected one."""
         publish(root, live.snapshot, tower)
         publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
         return root

@@ -54,13 +54,13 @@ def test_margin_and_cutoff_bound_the_candidates(store: SearchEngine) -> None:
 
 
 def test_a_kind_that_many_products_have_brings_no_others(store: SearchEngine) -> None:
-    """A search for flower pots in Chinese, or for dog food, brought 200 products, screwdrivers and pans among them."""
+    """Regression: searches for flower pots in Chinese, or dog food, found 200 products, such as screwdrivers."""
     for query in ("花盆", "耳机", "dog food"):
         assert 8 <= store.search(query).total < 50, query
 
 
 def test_a_chinese_name_of_a_type_is_sorted_within_the_type(store: SearchEngine) -> None:
-    """The cheapest flower pots, sorted by price, were screwdrivers."""
+    """Regression: the cheapest flower pots, sorted by price, were screwdrivers."""
     page = store.search("花盆", size=5, sort="price")
     assert page.product_type == "花盆"
     assert all("花盆" in hit.product.title for hit in page.hits)

@@ -41,11 +41,11 @@ from tests.unit.service.engine.demo_rankers import attending_shape, by_event, fa
 pytestmark = pytest.mark.usefixtures("untyped")
 
 LONG = 30.0
-"""Seconds, reached only if a test fails."""
+"""Seconds of a wait that only a failing test reaches."""
 
 
 class HeldRanker(OnnxRanker):
-    """A ranker that scores nothing until it is let go, and notes how many lists it is given at a time."""
+    """A ranker that waits for a signal before it scores, and records the number of lists of each call."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(StoredRanker("ranker-0001", folder, SPEC, REPORT))
@@ -83,7 +83,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
 
 
 def queued(reranker: Reranker, count: int) -> None:
-    """Waits until so many requests are in line."""
+    """Waits until `count` requests are queued."""
     assert within(LONG, lambda: reranker._queue.qsize() >= count)
 
 
@@ -184,7 +184,7 @@ def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolEx
 
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
 AGAINST = {"merged": -1.0}
-"""The head of the merged order, its last first."""
+"""Weights that reverse the head of the merged order."""
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def ranked(root: Path) -> Iterator[SearchEngine]:
 
 @pytest.fixture(scope="module")
 def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
-    """A ranker with cross-attention, of weights that were drawn, which reads the demo index's states."""
+    """A ranker with cross-attention and random weights, which reads the demo index's token states."""
     torch.manual_seed(6)
     spec = spec_for(engine.snapshot, layers=1)
     folder = tmp_path_factory.mktemp("reading")

@@ -1,4 +1,4 @@
-"""Query memory as the ranker reads it: written with the derived tables, loaded by engines, equal in training."""
+"""Query memory of a served ranker: written with the derived tables, loaded by engines, the same in training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUERY = "steel pan"
 
 @pytest.fixture
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
-    """An engine whose ranker reads what was clicked for the query alone, and which reloads only on request."""
+    """An engine whose ranker uses only the query memory, and which reloads only on request."""
     publish(root, spec_for(engine.snapshot), weighted_graph(query_product=1.0, query_category=0.5))
     with SearchEngine.open(root) as opened:
         yield opened
@@ -43,7 +43,7 @@ def order(engine: SearchEngine, query: str = QUERY) -> list[str]:
 def memory_of(
     engine: SearchEngine, chosen: Sequence[str], category: str = "", ids: Sequence[str] | None = None
 ) -> QueryMemory:
-    """What was chosen for the query, the first one most often, and its category; `ids` are those of the catalog."""
+    """A memory of choices for the query, the first one most frequent, and its category; `ids` are the catalog's."""
     known = (
         [engine.snapshot.products.id_of(row) for row in range(len(engine.snapshot.products))] if ids is None else ids
     )
@@ -107,7 +107,7 @@ def test_training_lists_have_the_served_memory(live: SearchEngine) -> None:
 
 
 def searches(count: int, first: str, second: str) -> Iterator[Event]:
-    """Shoppers who click the second of two hits."""
+    """Events of shoppers who click the second of two hits."""
     for number in range(count):
         at = MADE - timedelta(hours=3, minutes=5 * number)
         query_id, shopper = f"q{number}", f"u{number}"

@@ -1,4 +1,4 @@
-"""Popularity as the ranker reads it: written with the derived tables, loaded by engines, equal in training."""
+"""Popularity of a served ranker: written with the derived tables, loaded by engines, the same in training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUERY = "steel pan"
 
 @pytest.fixture
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
-    """An engine whose ranker uses popularity alone, and which reloads only on request."""
+    """An engine whose ranker uses only popularity, and which reloads only on request."""
     publish(root, spec_for(engine.snapshot), weighted_graph(popularity=1.0))
     with SearchEngine.open(root) as opened:
         yield opened
@@ -97,7 +97,7 @@ class TestServing:
 
 class TestTables:
     def clicks(self, *chosen: str) -> Iterator[Event]:
-        """Six shoppers who click the products, and one who clicks something else, too."""
+        """Events of six shoppers who click the products, one of whom also clicks another one."""
         for number in range(6):
             for product in [*chosen, *(["rare"] if not number else [])]:
                 at = MADE - timedelta(hours=3, minutes=number)

@@ -1,4 +1,4 @@
-"""Suggestions and corrections: by the words of a catalog, by popular queries, and with rules."""
+"""Suggestions and corrections: by words of the catalog, by popular queries, and with rules."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def store(index: Path) -> Iterator[SearchEngine]:
 
 
 def shown(found: Suggestions) -> list[str]:
-    """All texts with what was typed in brackets."""
+    """All texts with the typed parts in brackets."""
     texts = [(each.text, each.spans) for each in found.queries]
     texts += [(each.text, each.spans) for each in found.categories]
     texts += [(each.name, each.spans) for each in found.brands]
@@ -461,8 +461,8 @@ class TestPopularFile:
 
 
 def visits(products: Sequence[str]) -> Iterator[Event]:
-    """Seven shoppers ask "steel pan", choose two products, go on with "frying pan" and buy one of them; "skillet" is
-    asked by seven who choose the same; a name is searched for by two."""
+    """Events of seven shoppers who search "steel pan", choose two products, then search "frying pan" and buy one of
+    them; seven others search "skillet" and choose the same; two search a name."""
     for number in range(7):
         who, at = str(number), MADE - timedelta(days=1, hours=number)
         yield from visit(who, "steel pan", products[:2], at)
@@ -482,7 +482,7 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
 
 @pytest.fixture
 def visited(root: Path, engine: SearchEngine) -> Path:
-    """The index, with tables made of those visits."""
+    """An index with tables derived from `visits`."""
     refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(4)]))
     return root
 

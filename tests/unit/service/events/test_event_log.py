@@ -1,4 +1,4 @@
-"""Recording and moving events: durable, counted once, under pseudonyms, all of a call or none."""
+"""Recording and moving events: durable, counted once, pseudonymised, and atomic per call."""
 
 from __future__ import annotations
 

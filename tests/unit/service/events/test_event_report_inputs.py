@@ -1,4 +1,4 @@
-"""Tables and events are read as a refresh has written them, and every number agrees with the store."""
+"""Inputs of the report, read from a refreshed store: every number agrees with the events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def log() -> Iterator[StoredEvent]:
 
 
 def bots(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
-    """Flags the bot and no other shopper."""
+    """Flags only the bot."""
     scored = score_sessions(events, options)
     is_bot = pl.col("shopper") == BOT
     reasons = pl.when(is_bot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
@@ -100,7 +100,7 @@ def derived(tmp_path: Path) -> Path:
 
 
 def test_day_without_impressions_is_handled_as_in_the_query_table(tmp_path: Path) -> None:
-    """Whether a log has impressions differs by day; the funnel used the whole window."""
+    """Regression: whether a log has impressions differs by day, but the funnel used the whole window."""
     with closing(SqliteEvents(tmp_path / "events")) as store:
         # On the second day searches are told, and nothing of what they showed.
         asked = [

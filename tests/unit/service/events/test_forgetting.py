@@ -1,5 +1,5 @@
-"""A shopper who was forgotten is in no table and no model of the next training: both are those of a store that never
-knew them."""
+"""An erased shopper is in no table and no model of the next training: both equal those of a store without the
+shopper."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Shared = dict[str, object]
 
 
 def with_log(index: Path, root: Path, lines: list[bytes], keys: Path | None = None) -> Path:
-    """A copy of an index with a log, under the pseudonym keys of another one."""
+    """A copy of an index with a log, with the pseudonym keys of another index if given."""
     shutil.copytree(index, root)
     if keys is not None:
         (root / EVENTS_FOLDER).mkdir(mode=0o700)
@@ -62,7 +62,7 @@ def forget(root: Path, shopper: str) -> int:
 def trained(
     root: Path, served: StoredRanker | None = None
 ) -> tuple[Shared, ClickTrainingSet, RankerNetwork, RankerSpec]:
-    """What a training reads, and what comes of it where such a ranker serves."""
+    """The inputs of a training, and its results if such a ranker serves."""
     with fresh_tables(root, SETTINGS, NullProgress()) as tables:
         acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
         read = known(root, tables.derived) | {"user tower": acts.digest}

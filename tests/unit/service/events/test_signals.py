@@ -1,4 +1,4 @@
-"""Popularity and co-views: what they say, and one suite over all files that a refresh of the tables writes."""
+"""Popularity and co-views, and one suite for all files that a refresh writes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FILES = {
     "query_memory.bin": (partial(write_memory, memory=MEMORY), read_memory, NO_MEMORY),
     "relations.bin": (partial(write_relations, relations=COVIEWS), read_relations, NO_RELATIONS),
 }
-"""By name: writes it with content, reads it, and what is read where there is none."""
+"""Functions by file name: a writer with content, a reader, and the value read if the file is missing."""
 
 
 @pytest.mark.parametrize("name", FILES)

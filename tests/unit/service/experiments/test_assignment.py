@@ -1,4 +1,4 @@
-"""Random assignment, interleaving, marks in query ids, and searches as running experiments answer them."""
+"""Random assignment, interleaving, marks in query ids, and searches during experiments."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_variants_follow_their_weights_and_hashes_are_uniform() -> None:
 
 
 def test_assignment_is_stable() -> None:
-    """The recorded assignment: a restart or a new version moves no shopper to another variant."""
+    """The recorded assignment: restarts and new versions keep every shopper's variant."""
     assert random_fraction(ONE, "variant", "shopper\0u1") == pytest.approx(0.8708875881739493)
     assert [variant_of(HALVES, ONE, unit).name for unit in SHOPPERS[:12]] == list("bbbaabababaa")
 
@@ -150,7 +150,7 @@ def test_remaining_hits_have_no_team(first: list[str], second: list[str], some: 
 def test_fixed_positions_are_kept(
     first: list[str], second: list[str], held: set[int], seed: bytes, shorter: int
 ) -> None:
-    """As two pinned products at places 3 and 5 of both lists."""
+    """The fixed products are those at the same position of both lists, like pinned ones."""
     for place in held:
         at = second.index(first[place])
         second[at], second[place] = second[place], second[at]
@@ -209,7 +209,7 @@ def test_arbitrary_query_ids_are_read(text: str) -> None:
 
 
 def test_longest_query_id_is_accepted_by_events() -> None:
-    """With the ending that an impression's own id has behind it."""
+    """The limit includes the suffix of an impression's own id."""
     parts: list[Mark] = [SplitMark("e" * LONGEST_ID, "v" * LONGEST_VARIANT)] * (MOST_AT_ONCE - 1)
     parts.append(DraftMark("d" * LONGEST_ID, 100_000, "ab" * 500))
     query_id = sign_query_id(ID, parts, KEY)
@@ -255,7 +255,7 @@ def experiments_of(found: MarkedPage) -> list[str]:
 
 
 def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
-    """Asserts that each hit is the best of its team's list that was left."""
+    """Asserts that each hit is the best remaining one of its team's list."""
     taken: set[str] = set()
     for product, team in zip(ids(found), draft_mark(found).teams, strict=True):
         assert product == next(each for each in {"a": first, "b": second}[team] if each not in taken)
@@ -375,7 +375,7 @@ def unserved_count() -> float:
 
 @pytest.fixture
 def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
-    """Its first ranker reverses the merged order, the second goes by meaning and serves."""
+    """An engine whose first ranker reverses the merged order; the second, by cosine, serves."""
     for weights in ({"merged": -1.0}, {"cosine": 1.0}):
         publish(root, spec_for(engine.snapshot), weighted_graph(**weights))
     settings = Settings(backend="embedded")

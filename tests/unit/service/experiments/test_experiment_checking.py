@@ -1,4 +1,4 @@
-"""Experiments as they are written, and what of them is refused, with the field."""
+"""Validation of experiments as JSON: errors name the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of an experiment: searches, acts and shoppers counted out of cleaned events."""
+"""Results of experiments: searches, acts and shoppers, counted from cleaned events."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def report_of(events: Sequence[Event], experiment: Experiment, days: int = 10, e
 
 
 def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]:
-    """This number of shoppers, half of them in each variant, with these click rates."""
+    """Events of `count` shoppers, half of them in each variant, with these click rates."""
     dice, events = random.Random(seed), list[Event]()
     for session_number in range(count):
         variant = list(clicks)[session_number % 2]

@@ -1,4 +1,4 @@
-"""The file of experiments: durable, started experiments and their assignments do not change."""
+"""The file of experiments: durable; started experiments and their assignments do not change."""
 
 from __future__ import annotations
 

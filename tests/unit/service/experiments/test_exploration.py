@@ -1,4 +1,4 @@
-"""Exploration: propensities against simulations, an order that changes by one product, and marks that reach events."""
+"""Exploration: propensities against simulations, orders that differ by one product, and marks in events."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_chances_are_those_of_the_highest_draw(given: list[tuple[float, float]],
 def test_logged_propensity_is_the_frequency_over_shoppers(
     exploring: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of products that are known unequally well, some of them too well."""
+    """The products differ in evidence, and some have too much of it to be explored."""
     placed: list[tuple[Any, ...]] = []
     choose = partial(Exploration.choose)
     monkeypatch.setattr(Exploration, "choose", lambda _self, *given, **named: placed.append((given, named)))
@@ -138,7 +138,7 @@ def test_a_share_of_the_shoppers_explores_and_others_see_the_order_as_it_is(expl
 
 
 def first_explorer(engine: SearchEngine, **options: Any) -> str:  # noqa: ANN401 - a search's options
-    """Who is shown an explored product."""
+    """The first shopper who is shown an explored product."""
     pages = ((who, engine.search(QUERY, size=10, explore=who, **options)) for who in SHOPPERS)
     return next(who for who, page in pages if any(hit.explored for hit in page.hits))
 

@@ -1,4 +1,4 @@
-"""API keys: scopes, narrower keys, the key file, and the authorization of requests."""
+"""API keys: scopes, narrowed keys, the key file, and the authorization of requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.services import local_client, made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 LONG_FILTER = " OR ".join(f"id = {number:020}" for number in range(35))
-"""Of 1,000 characters, nearly."""
+"""A filter of almost 1,000 characters."""
 
 
 def stored_key(*scopes: Scope, filters: str = "", expires: datetime | None = None) -> tuple[str, dict[str, StoredKey]]:
@@ -129,7 +129,7 @@ def test_changed_key_file_is_reloaded(keys: KeyFile) -> None:
 
 
 def test_concurrent_withdrawals_leave_a_key_with_the_scope_admin(keys: KeyFile) -> None:
-    """Each of two requests saw the key that the other one withdrew, and nobody could administer the service."""
+    """Regression: each of two requests saw the key that the other revoked, and no admin key was left."""
     for _ in range(4):
         made(keys, Scope.ADMIN)
 
@@ -159,7 +159,7 @@ def test_damaged_key_file_is_refused_by_name(keys: KeyFile) -> None:
 
 @pytest.fixture
 def guarded(store: SearchEngine, keys: KeyFile) -> Iterator[TestClient]:
-    """A caller from elsewhere."""
+    """A client from another address, whose requests need a key."""
     settings = ServiceSettings(keys=keys.path, requests_per_minute_key=50, requests_per_minute_address=100)
     with TestClient(create_app(store, settings), "http://search.example", client=("203.0.113.7", 50_000)) as calling:
         yield calling
@@ -185,7 +185,7 @@ def test_only_localhost_is_answered_without_keys(guarded: TestClient, store: Sea
     ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "CF-Connecting-IP"],
 )
 def test_forwarded_request_is_not_of_this_machine(client: TestClient, name: str) -> None:
-    """A proxy on this machine, without a key, opened the service to everybody."""
+    """Regression: through a proxy on this machine, the service accepted everybody without a key."""
     assert client.get("/v1/search", headers={name: "127.0.0.1"}).status_code == 401
     assert client.post("/v1/events/refresh", headers={name: ""}).status_code == 401
 
@@ -208,7 +208,7 @@ def test_forwarded_request_is_not_of_this_machine(client: TestClient, name: str)
 def test_page_of_another_site_sends_nothing_without_a_key(
     store: SearchEngine, headers: dict[str, str], allowed: bool
 ) -> None:
-    """A POST without a body needs no permission of a browser: pages of any site began tasks."""
+    """Regression: browsers send a POST without a body to other sites, so any page could start tasks."""
     app = create_app(store, ServiceSettings(cors_origins=("https://shop.example",)))
     calling = local_client(app)
     for method, path in (("DELETE", "/v1/products/nosuch"), ("GET", "/v1/search"), ("POST", "/1/indexes/p/query")):
@@ -255,7 +255,7 @@ def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: Sea
 
 @pytest.fixture
 def dealer(keys: KeyFile) -> dict[str, str]:
-    """The headers of a key that is narrowed to one brand and may do everything else."""
+    """The headers of a key that is narrowed to one brand and has all rights for it."""
     return bearer(narrow_key(made(keys, Scope.ADMIN, requests_per_minute=100), filters="brand = Ownbrand"))
 
 
@@ -337,7 +337,7 @@ def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str,
 
 @pytest.fixture
 def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
-    """The headers of a key that sees clothes alone, which have no lumens and no type of hair."""
+    """The headers of a key for clothes only, which have no lumens and no hair type."""
     assert {"attributes.lumens", "attributes.hair_type"} <= store.snapshot.catalog.fields.keys()
     return bearer(narrow_key(made(keys, Scope.SEARCH), filters="category = Clothing"))
 
@@ -352,7 +352,7 @@ def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
 def test_hidden_field_is_answered_as_an_unknown_one(
     guarded: TestClient, tailor: dict[str, str], parameter: str, hidden: str
 ) -> None:
-    """Errors listed the fields of the whole catalog."""
+    """Regression: errors listed the fields of the whole catalog."""
 
     def answer(name: str) -> str:
         given = f"{name} > 1" if parameter == "filters" else name
@@ -430,7 +430,7 @@ def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, m
 def test_searches_and_hits_are_charged(
     guarded: TestClient, keys: KeyFile, path: str, body: dict[str, object], cost: int
 ) -> None:
-    """A batch of many searches counted as one request."""
+    """Regression: a batch of many searches counted as one request."""
     key = made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     headers = bearer(key) | {"X-Algolia-API-Key": key}
     statuses = [guarded.post(path, json=body, headers=headers).status_code for _ in range(3)]

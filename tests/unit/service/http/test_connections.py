@@ -1,4 +1,4 @@
-"""Slow clients over real sockets: they are disconnected, and other clients are answered."""
+"""Slow clients over real sockets: they are disconnected, and other clients get responses."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ patient = pytest.mark.parametrize("served", [replace(BOUNDS, head_seconds=20.0)]
 
 
 def status(client: socket.socket) -> int:
-    """The status of a response, which is read to its end: head and body may come apart."""
+    """The status of a response, which is read to its end: head and body may arrive separately."""
     response = HTTPResponse(client)
     response.begin()
     response.read()
@@ -105,7 +105,7 @@ def status(client: socket.socket) -> int:
 
 
 def is_closed_after(client: socket.socket, part: bytes) -> float:
-    """Seconds until a client that sends one more `part` every twentieth of a second is let go."""
+    """Seconds until a client that sends another `part` every twentieth of a second is disconnected."""
     started = time.monotonic()
     client.settimeout(0.05)
     while time.monotonic() - started < 10:
@@ -325,7 +325,7 @@ def test_listener_keeps_its_queue_and_gets_no_new_connection() -> None:
 
 
 def test_two_lengths_of_a_body_end_the_connection(served: Served) -> None:
-    """A proxy that reads the other length would take the second request for part of the body (request smuggling)."""
+    """A proxy that uses the other length would read the second request as part of the body (request smuggling)."""
     with served.connected() as client:
         head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.sendall(head + b"0\r\n\r\n" + GET)

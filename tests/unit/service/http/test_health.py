@@ -1,4 +1,4 @@
-"""What a scrape says: of the application that is asked, as it is at that moment, and bounded whatever clients send."""
+"""Metrics and health of an application: current, its own, and of bounded size whatever clients send."""
 
 from __future__ import annotations
 

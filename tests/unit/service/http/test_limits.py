@@ -1,4 +1,4 @@
-"""The threads that answer, and what is refused when there are more requests than they can."""
+"""Worker threads, and refusals of requests beyond their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThrea
 
 @pytest.fixture
 def held() -> Iterator[threading.Event]:
-    """Work that waits for it ends at the latest with the test."""
+    """An event that blocks work until the end of the test at the latest."""
     event = threading.Event()
     yield event
     event.set()
@@ -97,7 +97,7 @@ def test_blocked_server_is_reported(monkeypatch: pytest.MonkeyPatch, held: threa
 
 HEAVY, LIGHT = Client("heavy", "192.0.2.1"), Client("light", "192.0.2.2")
 KEY = new_key("shop", (Scope.SEARCH,), now=datetime(2026, 12, 1, tzinfo=UTC))[0]
-"""Its owner signs any number of narrower ones without the server."""
+"""A key from which its owner can derive any number of narrowed keys offline."""
 
 
 def begin(workers: WorkerThreads, client: Client, work: Callable[[], object]) -> asyncio.Task[object]:

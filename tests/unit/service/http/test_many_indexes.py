@@ -1,4 +1,4 @@
-"""A service over a directory of indexes: choosing by path, keys for some of them, indexes that come and go."""
+"""A service over a directory of indexes: selection by path, keys for some of them, added and removed indexes."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def keys(client: TestClient) -> KeyFile:
 
 @pytest.fixture(scope="module")
 def whole(keys: KeyFile) -> dict[str, str]:
-    """A key for all indexes."""
+    """The headers of a key for all indexes."""
     return sent(made(keys, Scope.ADMIN))
 
 
 @pytest.fixture(scope="module")
 def of_a(keys: KeyFile) -> dict[str, str]:
-    """A key that may do everything with one of them."""
+    """The headers of a key with all rights for one index."""
     return sent(made(keys, Scope.ADMIN, indexes=("*-a",)))
 
 
 def sent(key: str) -> dict[str, str]:
-    """A key as both interfaces have it."""
+    """The headers of a key for both interfaces."""
     return {"X-API-Key": key, "X-Algolia-API-Key": key}
 
 
@@ -233,7 +233,7 @@ def requests_of_another_index(app: Any) -> Iterator[tuple[str, str]]:  # noqa: A
 
 
 def test_a_key_of_one_index_reaches_no_route_of_another(client: TestClient, of_a: dict[str, str]) -> None:
-    """Every route is tried, so that a new one that forgets to check fails here."""
+    """Every route is tried, so that a new one without a check fails here."""
     body = {
         "requests": [{"indexName": "shop-b", "action": "clear", "objectID": "x", "model": "trending-items"}],
         "events": [{"index": "shop-b", "eventType": "view", "objectIDs": ["x"]}],

@@ -1,4 +1,4 @@
-"""What every request goes through: its body within bounds, its deadline, its id, the headers of its answer."""
+"""Middleware of every request: body limits, deadline, request id, response headers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_response_is_sent_by_the_deadline() -> None:
 
 
 def test_write_has_more_time() -> None:
-    """A batch of 1,000 new products takes longer to encode than a search may take, and was applied after its 504."""
+    """Regression: a batch of 1,000 new products takes longer than a search may, and was applied after its 504."""
     assert application(seconds=0.05).post("/write").status_code == 200
 
 
@@ -188,7 +188,7 @@ def test_search_without_a_place_is_refused_before_anything_is_done_for_it(
 
 @pytest.fixture
 def full() -> Iterator[WorkerThreads]:
-    """Threads all of whose places are occupied, by nobody else's work that could be displaced."""
+    """Threads whose places are all occupied, by no other key's work that could be displaced."""
     threads = WorkerThreads(1, 1)
     threads.in_progress = threads.places
     yield threads

@@ -1,4 +1,4 @@
-"""The OpenAPI document: every operation has examples, which are valid by its schemas, and which the service answers."""
+"""The OpenAPI document: every operation has examples that are valid by its schemas and work on the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PERSONAL_OR_LONG = (
     *("POST /v1/rebuild", "POST /v1/events/refresh", "POST /v1/learn", "POST /v1/events/forget"),
     "PUT /v1/feeds/uploads/{name}",
 )
-"""Each starts a process."""
+"""Operations that start a process, and an upload."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def document(client: TestClient) -> dict[str, Any]:
 
 
 def check(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
-    """Raises ValidationError; the references of a schema lead into the document."""
+    """Raises ValidationError; references of the schema are resolved in the document."""
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
 
 
@@ -45,7 +45,7 @@ def test_every_operation_has_valid_examples(document: dict[str, Any]) -> None:
 
 
 def test_every_schema_is_described(document: dict[str, Any]) -> None:
-    """Responses of the protocol had none."""
+    """Regression: responses of the InstantSearch protocol had no schema."""
     for name, operation in operations(document):
         for media in success_of(operation)["content"].values():
             assert media["schema"], name

@@ -1,4 +1,4 @@
-"""What a search over HTTP marks in its hits: as HTML that a page can show as it is."""
+"""Highlights of a search over HTTP, as HTML that is safe in a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: kept before they are acknowledged, done one after the other, and begun again where their process ended."""
+"""Tasks: stored before they are acknowledged, run in order, and restarted if their process ended."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_feeds_must_be_in_the_feed_folder(tmp_path: Path) -> None:
 
 @dataclass
 class Running:
-    """A task that is or is not stopped."""
+    """A task that has or has not been stopped."""
 
     is_over: bool = False
     progress: str = ""

@@ -1,4 +1,4 @@
-"""Traces: a span of each request with its stages, which holds nothing of what was asked or by whom."""
+"""Traces: a span of each request with its stages, without queries or personal data."""
 
 from __future__ import annotations
 

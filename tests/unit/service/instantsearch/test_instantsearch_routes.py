@@ -1,4 +1,4 @@
-"""The InstantSearch protocol over HTTP: bodies as the libraries send them, answers with every field that they need."""
+"""The InstantSearch protocol over HTTP: request bodies of the libraries, responses with all required fields."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = "https://shop.example"
 
 
 def request(client: TestClient, *requests: dict[str, object]) -> list[dict[str, Any]]:
-    """The results of a batch, sent as v5 of the library sends it."""
+    """The results of a batch, sent like version 5 of the library."""
     body = json.dumps({"requests": [{"indexName": "products", **each} for each in requests]})
     answer = client.post(QUERIES, content=body, headers={"Content-Type": "text/plain"})
     assert answer.status_code == 200, answer.text
@@ -182,7 +182,7 @@ def test_long_requests_are_parsed_in_linear_time(client: TestClient, payload: di
 
 
 class TestKeys:
-    """Who may ask, and from which pages."""
+    """Keys of requests, and the pages that may send them."""
 
     @pytest.fixture
     def guarded(self, store: SearchEngine, keys: KeyFile) -> Iterator[TestClient]:
@@ -246,7 +246,7 @@ class TestKeys:
 
 
 class TestEvents:
-    """The events that a page sends."""
+    """Events sent by a page."""
 
     def test_a_search_and_its_click_have_one_query_id(self, client: TestClient, store: SearchEngine) -> None:
         (found,) = request(client, {"query": "steel", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})

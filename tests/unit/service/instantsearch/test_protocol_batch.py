@@ -1,4 +1,4 @@
-"""Searches of one request, and recommendations, of a real engine: shared work, honest scores, what a key may see."""
+"""Batches of searches, and recommendations, of a real engine: shared work, true scores, filters of a key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 class HookRecorder:
-    """The calls of the hooks."""
+    """Records the calls of the hooks."""
 
     def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
         self.pages: list[Page] = []

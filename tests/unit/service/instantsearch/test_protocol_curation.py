@@ -1,4 +1,4 @@
-"""Rules, synonyms and settings of the protocol: translated to those of the store and back without a change."""
+"""Rules, synonyms and settings of the protocol: translated to those of the store and back without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of the protocol as our own."""
+"""Events of the protocol, translated to the store's events."""
 
 from __future__ import annotations
 

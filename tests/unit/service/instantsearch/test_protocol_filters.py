@@ -1,4 +1,4 @@
-"""What narrows a search of the protocol, against what it says of plain values; and refusals that name the place."""
+"""Filters of the protocol against a plain evaluation; errors that name the parameter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class FilterForms:
-    """One thing that is asked of a product, as it is written in each place, and whether it holds."""
+    """One condition on a product, in each notation, and its evaluation."""
 
     facet: str
     words: str
@@ -41,7 +41,7 @@ class FilterForms:
 
 
 def values_of(product: Product, name: str) -> list[object]:
-    """A product's values under a name of the protocol."""
+    """The values of a product's attribute by its name in the protocol."""
     head, _, level = name.partition(".lvl")
     if level:
         return [product_record(product).get("hierarchicalCategories", {}).get(f"lvl{level}")]
@@ -88,7 +88,7 @@ def comparisons(draw: st.DrawFn) -> FilterForms:
 
 
 def passing(found: list[Product], refinements: Refinements) -> list[str]:
-    """The ids of the products that pass, the translation having gone through its text."""
+    """The ids of the products that pass, with the translated filter formatted and parsed again."""
     catalog = catalog_of(found)
     tree = parse_filter(FilterTranslator(AttributeCatalog(catalog)).expression(refinements))
     if tree is None:

@@ -1,4 +1,4 @@
-"""Bodies and parameters in the ways that the libraries spell them; what cannot be is refused by its name."""
+"""Bodies and parameters in the notations of the libraries; errors name the invalid parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes of the protocol: records become products and back, batches are one change, and keys keep to their rights."""
+"""Writes of the protocol: records converted to products and back, atomic batches, and rights of keys."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_batch_that_cannot_be_read_is_refused_by_place(requests: object, named: 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes wait until searches show them, on a slow machine, too."""
+    """Makes writes wait until searches show them, even on a slow machine."""
     monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 60.0)
 
 
@@ -205,7 +205,7 @@ def test_batch_is_one_durable_change(served: TestClient, live: SearchEngine, roo
 def test_write_does_not_wait_for_the_encoder(
     served: TestClient, live: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients give up after two seconds, in which a batch of new products may not be encoded."""
+    """Clients time out after two seconds, in which a batch of new products may not be encoded."""
     monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0.0)
     lamps = [{"action": "addObject", "body": {"objectID": f"n{at}", "name": "Lamp", "stock": at}} for at in range(3)]
     one_more = {
@@ -269,7 +269,7 @@ def stage(client: TestClient, name: str, *records: dict[str, Any]) -> None:
 
 
 def test_move_that_was_interrupted_is_completed(root: Path) -> None:
-    """A service that stops before the task runs, or after the change and before its record, leaves it to the next."""
+    """If a service stops before the task, or between the change and its record, the next one completes it."""
     settings = Settings(backend="embedded")
     with SearchEngine.open(root, settings=settings) as engine:
         client = local_client(create_app(engine, ServiceSettings()))
@@ -321,7 +321,7 @@ def test_abandoned_temporary_indexes_are_deleted(tmp_path: Path, monkeypatch: py
 
 
 def test_browsing_is_not_disturbed_by_writes(served: TestClient, live: SearchEngine) -> None:
-    """Each record that was there all the time is sent once, whatever is added and deleted meanwhile."""
+    """Each record that is not changed is returned once, whatever is added and deleted meanwhile."""
     there = list(live.ids().rest)
     seen: list[str] = []
     cursor: dict[str, Any] = {"hitsPerPage": 200}
@@ -375,7 +375,7 @@ def test_narrowed_key_writes_only_within_its_filter(
 def test_narrowed_key_puts_nothing_into_a_temporary_index_of_others(
     root: Path, dealer: tuple[TestClient, dict[str, str], str]
 ) -> None:
-    """Moved by a key without a filter, it would be published although the filter excludes it."""
+    """Otherwise a key without a filter could move it, and publish the record that the filter excludes."""
     client, key, _ = dealer
     owner = {"x-algolia-api-key": made(KeyFile(root / KEYS_FILE), Scope.ADMIN)}
     copy = {"operation": "copy", "destination": "tmp", "scope": ["settings"]}
@@ -461,7 +461,7 @@ def test_the_log_names_no_shopper_and_no_key(client: TestClient) -> None:
 
 
 def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestClient) -> None:
-    """`saveObject` was redirected to a path with a slash, and ended in "Unreachable hosts"."""
+    """Regression: `saveObject` was redirected to a path with a slash, and ended in "Unreachable hosts"."""
     for method, path in (("POST", "/1/indexes/"), ("GET", "/1/clusters"), ("PATCH", "/1/indexes"), ("PUT", "/1/keys")):
         answer = client.request(method, path, follow_redirects=False)
         assert answer.status_code in (404, 405), (method, path)

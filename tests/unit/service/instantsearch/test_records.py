@@ -1,4 +1,4 @@
-"""Products as records, and what is marked in them: well-formed for whatever a feed may hold."""
+"""Products as records with highlights: well-formed for any feed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_snippets_are_cut_around_the_matches(query: str, wanted: str, value: str
 
 
 def leaves(value: object) -> list[object]:
-    """The value in place of a text."""
+    """The values of highlighted texts, at any depth."""
     if isinstance(value, list):
         return [leaf for each in value for leaf in leaves(each)]
     if isinstance(value, dict) and "value" not in value:

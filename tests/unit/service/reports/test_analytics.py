@@ -1,4 +1,4 @@
-"""Analytics: sums of a range of days and of the days before, from the daily partials."""
+"""Analytics: sums of a range of days and of the days before it, from the daily partials."""
 
 from __future__ import annotations
 

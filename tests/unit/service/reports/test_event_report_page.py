@@ -1,4 +1,4 @@
-"""The report as a page and in a terminal: safe whatever was searched, aligned whatever the script, never silent."""
+"""The report as a page and in a terminal: safe for any query, aligned for any script, complete in errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shown(report: EventReport, width: int = 80) -> list[str]:
 
 
 def full_report(text: str = "cordless drill", options: PositionOptions | None = None) -> EventReport:
-    """A report in which every text that comes from outside is this one."""
+    """A report in which every text of external origin is `text`."""
     events = [
         *answer(0, "a", [text, "p2"], text),
         event("click", 0, "a", 1, product_id=text, position=1),

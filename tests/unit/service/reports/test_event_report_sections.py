@@ -1,4 +1,4 @@
-"""The numbers of the report's sections, each worked out by hand from a few rows."""
+"""The numbers of the report's sections, computed by hand from a few rows."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_zero_result_searches_depend_on_the_impressions_of_the_day() -> None:
 
 
 def swapped_answers(lists: int, clicks_first: int, clicks_second: int) -> list[Event]:
-    """Two products, shown in both orders equally often, with these numbers of clicks by position."""
+    """Answers with two products, in both orders equally often, with these numbers of clicks by position."""
     events: list[Event] = []
     for at in range(2 * lists):
         shown = ["p1", "p2"] if at % 2 else ["p2", "p1"]

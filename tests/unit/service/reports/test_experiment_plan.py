@@ -1,4 +1,4 @@
-"""Plans of experiments: what the log of a store tells of variants before any shopper sees them."""
+"""Plans of experiments: estimates of variants from a store's log, before any shopper sees them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MERGING = Experiment("merging", (Variant("now"), MERGED))
 
 
 def searches(hits: dict[str, list[str]], extra: Sequence[str] = ()) -> Iterator[Event]:
-    """Shoppers to whom the hits are shown in any order, and who click the best of them more often, and higher up."""
+    """Events of shoppers who see the hits in random order, and click better and higher ones more often."""
     dice = random.Random(5)
     for number in range(SEARCHES):
         query = QUERIES[number % len(QUERIES)]
@@ -51,7 +51,7 @@ def plan(root: Path, experiment: Experiment) -> ExperimentPlan:
 
 @pytest.fixture
 def hits(root: Path) -> dict[str, list[str]]:
-    """What the merged order finds."""
+    """The first ten products of the merged order, by query."""
     with serving_snapshot(root) as snapshot:
         return best_products(snapshot, QUERIES, "merged", 10)
 

@@ -1,4 +1,4 @@
-"""The report on exposure of a small log."""
+"""The exposure report of a small log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRODUCTS = [
 
 
 def log(shoppers: int = 40, rare: int = 2) -> ExposureLog:
-    """Lists of a before b; every second one clicks a, every fourth buys it, and few are shown c."""
+    """Lists of a before b; every second shopper clicks a, every fourth buys it, and the first `rare` are shown c."""
     rows = []
     for shopper in range(shoppers):
         query_id, time = f"q{shopper}", NOW - timedelta(hours=shopper)

@@ -1,4 +1,4 @@
-"""The report of a run of learn: summary, steps and page."""
+"""The report of a run of `shelfwise learn`: summary, steps and page."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_user_tower_is_reported(reason: str, is_new: bool, message: str) -> None
 
 
 def recorded(*names: str) -> RecordedSteps:
-    """Steps by a clock on which a second passes between any two looks."""
+    """Steps by a clock that advances by a second at each reading."""
     steps = RecordedSteps(NullProgress(), map(float, count()).__next__)
     for name in names:
         steps.begin(name, None, "")

@@ -1,4 +1,4 @@
-"""The auction: awards, prices, and that bidding otherwise than what a click is worth gains nothing."""
+"""The auction: awards, prices, and no gain from bids other than the value of a click."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_click_rates_rise_with_the_ratio_whatever_was_clicked() -> None:
 
 
 def test_click_rates_come_near_the_rates_that_are_seen() -> None:
-    """The clicks of half a million looks at 40% of the prior's rate."""
+    """The clicks of 40,000 looks in each bucket at 40% of the prior's rate."""
     random = np.random.default_rng(2)
     middles = 2.0 ** ((np.arange(BUCKETS) - BUCKETS // 2) / 2)
     true = np.minimum(0.02 * middles, 0.5)

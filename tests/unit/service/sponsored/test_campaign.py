@@ -24,7 +24,7 @@ from service.sponsored.campaign import (
 )
 
 NOW = datetime(2026, 11, 30, 6, tzinfo=UTC)
-"""A quarter of a day is over."""
+"""A time at which a quarter of a day is over."""
 DRILLS = Campaign("drills", "acme", ("p1", "p2"), 0.4)
 
 
@@ -133,7 +133,7 @@ def test_a_day_that_begins_with_the_campaign_is_shorter() -> None:
 
 
 def test_pacing_over_a_simulated_day_never_exceeds_its_share() -> None:
-    """A click every minute: the budget lasts to the evening, and is spent but for less than two clicks."""
+    """A click every minute: the budget lasts until the evening, and less than two clicks of it remain."""
     campaign = changed(daily_budget=24.0)
     spent, midnight = 0, NOW.replace(hour=0)
     for minute in range(1_440):

@@ -1,4 +1,4 @@
-"""The ledger: offers that cannot be forged, clicks charged once, refunds, and a log that shows what was changed."""
+"""The ledger: unforgeable offers, clicks charged once, refunds, and a log that reveals changes."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_no_budget_is_exceeded(ledger: Ledger) -> None:
 
 
 def test_clicks_that_no_budget_pays_for_are_counted_once_for_each_hit(ledger: Ledger) -> None:
-    """The rate of clicks is part of what decides the next auctions, and no charge keeps a shopper from clicking."""
+    """Click rates affect the next auctions, and uncharged clicks cost a shopper nothing."""
     charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(3)))
     charge(ledger, click(offer(), "q4"))
     before = ledger.spending().rates.rates

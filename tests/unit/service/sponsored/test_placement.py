@@ -1,4 +1,4 @@
-"""Sponsored hits of searches: relevance that no bid passes, hits that stay as they are, and clicks that are charged."""
+"""Sponsored hits of searches: relevance that no bid replaces, unchanged organic hits, and charged clicks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shown(page: Page) -> list[str]:
 
 
 def test_every_product_at_any_bid_changes_no_organic_result(engine: SearchEngine) -> None:
-    """All products of the catalog are advertised, half of them at a bid of thousands."""
+    """All products of the catalog are advertised, half of them with bids of thousands."""
     ids = list(engine.ids().rest)
     bids = (0.1, 9_999.0, 1.0, 5_000.0)
     engine.campaigns.put([campaign(f"c{at}", *ids[at::20], bid=bids[at % 4]) for at in range(20)])

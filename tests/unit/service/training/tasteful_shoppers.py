@@ -1,4 +1,4 @@
-"""Shoppers of the demo store who each like one brand, or none: what they were shown and clicked, and who they are."""
+"""Simulated shoppers of the demo store who each prefer one brand, or none: their lists, acts and preferences."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _ACTED = ("shopper", "product_id", "kind", "time")
 @dataclass(frozen=True, slots=True)
 class SimulatedClicks:
     lists: pl.DataFrame
-    """As `rerank.sessions.tables.Derived.lists`."""
+    """Lists like `rerank.sessions.tables.DerivedTables.lists`."""
     acts: pl.DataFrame
-    """As `rerank.sessions.tables.Derived.acts`."""
+    """Acts like `rerank.sessions.tables.DerivedTables.acts`."""
 
 
 def simulate_clicks(

@@ -1,4 +1,4 @@
-"""Lists of a later period as a trial: what is no candidate, or gone, has no part in it."""
+"""Lists of a later period as a trial, without products that are no candidates or were removed."""
 
 from __future__ import annotations
 

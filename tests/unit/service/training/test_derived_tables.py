@@ -1,4 +1,4 @@
-"""The window of the derived tables after a pause without events, and refunds of what they find to be fraud."""
+"""The window of the derived tables after a pause without events, and refunds of fraud found in them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_few_days_after_a_long_pause_do_not_replace_a_full_window(
 
 
 def test_clicks_in_sessions_of_bots_are_refunded(tmp_path: Path) -> None:
-    """The session of a click is the last of its shopper, or of its session without one, that had begun."""
+    """A click belongs to the latest session of its shopper, or of its session id, that began before it."""
     ledger, key = Ledger(tmp_path, clock=lambda: NOON), bytes(32)
     campaign = Campaign("drills", "acme", ("p1",), 0.5)
     offer = Offer("drills", "acme", product_hash("p1"), 1, 300_000, 6, to_microseconds(NOON))
@@ -60,7 +60,7 @@ def test_clicks_in_sessions_of_bots_are_refunded(tmp_path: Path) -> None:
 
 
 def test_examination_of_sponsored_places_is_that_of_the_click_model(tmp_path: Path) -> None:
-    """Products that were shown at both positions are clicked half as often at the second."""
+    """Products shown at both positions are clicked half as often at the second."""
     ledger, chance = Ledger(tmp_path, clock=lambda: NOON), np.random.default_rng(5)
 
     def lists(count: int) -> pl.DataFrame:

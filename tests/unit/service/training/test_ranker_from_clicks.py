@@ -1,4 +1,4 @@
-"""From a log of clicks to a ranker with a verdict, and its second phase, which learns from shoppers' histories."""
+"""From a log of clicks to a ranker with a promotion decision, and its second phase, trained on histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was learned from last, and how much is new since."""
+"""The record of the last training, and the amount of new data since."""
 
 from __future__ import annotations
 

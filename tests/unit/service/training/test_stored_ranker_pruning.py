@@ -1,4 +1,4 @@
-"""Smaller rankers of a stored one: compared with it, rejected or published, refused where there is no sense in it."""
+"""Smaller rankers pruned from a stored one: compared with it, published or rejected, or refused as pointless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text towers of an index: queries made from the catalog, near misses, and queries that were replaced by others."""
+"""Text towers of an index: queries made from the catalog, near misses, and reformulated queries."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_synthetic_queries_are_deterministic(snapshot: Snapshot, made: list[Judg
 
 
 GIVEN_UP = 24
-"""Queries that six shoppers asked in vain; five of these asked another one then."""
+"""Number of queries that six shoppers tried in vain; five of these shoppers then tried another one."""
 
 
 def misspelled(query: str) -> str:

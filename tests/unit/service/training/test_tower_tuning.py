@@ -1,4 +1,4 @@
-"""A bounded search for how to train: the given options first, kept in a file, gone on with; trials that are lost."""
+"""A bounded search for training options: the given ones first, stored in a file, resumed; failed trials."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from service.engine.engine import SearchEngine
 from tests.unit.service.cli import commands
 
 INVENTED = ("florbel", "quandrix", "zelmuth", "brixolam", "vontrake", "ulmequist", "jaspwick", "krendolu")
-"""Words that shoppers say and no product has, each for one word of titles."""
+"""Words that shoppers use and no product has, each for one word of titles."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judgments(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Queries of an invented word and another word, and the products whose titles have both, for the invented one the
-    word that it stands for."""
+    """Queries of an invented word and another word, and the products whose titles have the other word and the one that
+    the invented word replaces."""
     products: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
     with SearchEngine.open(root, follow=False) as engine:
         for row in range(len(engine.snapshot.products)):
@@ -52,7 +52,7 @@ def judgments(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(root: Path, judgments: Path) -> Any:  # noqa: ANN401 - JSON
-    """The document of a training, which an engine that was open before follows."""
+    """The JSON document of a training; an engine that was open before loads its result."""
     with SearchEngine.open(root) as engine:
         assert engine.search(INVENTED[0], stage="bm25").total == 0
         document = commands.document("train", "expansions", root, "--judgments", judgments)

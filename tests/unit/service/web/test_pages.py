@@ -1,4 +1,4 @@
-"""The store page and the admin page: their files, the security of what is sent, and their texts in both languages."""
+"""The store page and the admin page: their files, security headers, and texts in both languages."""
 
 from __future__ import annotations
 

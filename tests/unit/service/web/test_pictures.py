@@ -1,4 +1,4 @@
-"""Pictures of other servers: what is sent, what is never fetched, and what a hostile server can do."""
+"""Pictures of other servers: sent, never fetched, and from hostile servers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def encoded(size: tuple[int, int] = (800, 400), kind: str = "PNG", mode: str = "
 
 
 class HostileServer(BaseHTTPRequestHandler):
-    """Each path does what its name says."""
+    """A server whose paths name its behaviour."""
 
     requests: ClassVar[list[str]] = []
     ended = threading.Event()
@@ -99,12 +99,12 @@ class HostileServer(BaseHTTPRequestHandler):
         self.ended.wait(60)
 
     def log_message(self, *_: object) -> None:
-        """Prints nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[ThreadingHTTPServer]:
-    """Outlives the clients that give up."""
+    """A hostile server that outlives clients which give up."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), HostileServer)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -115,7 +115,7 @@ def hostile() -> Iterator[ThreadingHTTPServer]:
 
 
 def opened(folder: Path, hostile: ThreadingHTTPServer, answers: Iterator[list[str]] = _OWN) -> Pictures:
-    """Pictures that may be fetched from that server under a name, though it has an inner address."""
+    """A picture proxy that may fetch from that server under a public name, despite its internal address."""
     names = {
         "pictures.example": answers,
         "inner.example": repeat(["10.0.0.7"]),
@@ -218,7 +218,7 @@ def test_redirect_to_a_public_server_is_followed(tmp_path: Path, hostile: Thread
 
 
 def test_a_name_is_resolved_once(tmp_path: Path, hostile: ThreadingHTTPServer) -> None:
-    """A name could have a public address when it is checked, and an inner one when it is used (DNS rebinding)."""
+    """A name could have a public address when it is checked, and an internal one when it is used (DNS rebinding)."""
     answers = iter([["127.0.0.1"], ["10.0.0.7"]])
     assert isinstance(fetched(tmp_path, hostile, "png/first", answers), bytes)
     assert "not public" in str(fetched(tmp_path, hostile, "png/second", answers))
@@ -306,7 +306,7 @@ def test_the_cache_keeps_to_its_size(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shop(live: SearchEngine, hostile: ThreadingHTTPServer) -> Iterator[TestClient]:
-    """A service with a product that has a picture at http: and one at https:."""
+    """A client of a service with a product that has pictures at http: and https: addresses."""
     images = [f"http://pictures.example:{hostile.server_port}/png/shop", "https://pictures.example/png"]
     app = create_app(live, ServiceSettings())
     with local_client(app) as client:

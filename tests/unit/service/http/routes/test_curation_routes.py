@@ -349,7 +349,7 @@ def test_deleting_or_stopping_a_missing_document_is_a_404(client: TestClient) ->
 
 
 def refreshed(store: SearchEngine, queries: int) -> None:
-    """The tables made of the events, once all searches are written down."""
+    """Refreshes the derived tables, once all searches are recorded."""
     assert within(60, lambda: sum(row["kind"] == "query" for row in recorded_events(store.root)) >= queries)
     with EventLog.open(store.root, Settings(backend="embedded")) as log:
         refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))

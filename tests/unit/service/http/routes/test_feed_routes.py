@@ -1,4 +1,4 @@
-"""Feeds over HTTP: uploads are bounded, checked, and published only when that is requested."""
+"""Feeds over HTTP: uploads are limited, checked, and published only on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching over HTTP: what the engine answers, and refusals that name what was wrong."""
+"""Searches over HTTP: the engine's results, and errors that name the parameter."""
 
 from __future__ import annotations
 

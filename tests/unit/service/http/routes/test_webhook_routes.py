@@ -1,4 +1,4 @@
-"""Webhooks of Shopify and WooCommerce: signatures, and that their messages become the products of the next feed."""
+"""Webhooks of Shopify and WooCommerce: signatures, and products equal to those of the next feed."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def signature(body: bytes, secret: str = SECRET) -> str:
 
 
 def shown(receiver: TestClient, answer: Response) -> Response:
-    """An answer, once searches show its changes."""
+    """The answer, after searches show its changes."""
     if answer.is_success:
         assert receiver.app.state.indexes.opened[0].engine.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
     return answer
@@ -134,7 +134,7 @@ def is_there(receiver: TestClient, product_id: str) -> bool:
 def test_a_product_is_deleted_that_searches_do_not_show_yet(
     receiver: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must be the first: no product has a number of Shopify yet, so none could be found by one."""
+    """The product must be the first: no other has a Shopify number yet, by which it could be found."""
     monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0)
     body = json.dumps({**SHIRT, "id": 1, "handle": "brief"}).encode()
     headers = {"X-Shopify-Topic": "products/create", "X-Shopify-Hmac-Sha256": signature(body)}
