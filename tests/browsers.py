@@ -41,7 +41,7 @@ _FLAGS = (
 @contextmanager
 def opened_browser() -> Iterator[Browser]:
     """A browser with a new profile; if none is installed, the test is skipped and the summary reports it."""
-    # The same browser without its windows takes half of the time.
+    # The headless shell of the same browser takes half of the time.
     program = shutil.which("chromium-headless-shell") or program_or_skip("chromium", "chromium")
     from playwright.sync_api import expect, sync_playwright
 
@@ -123,7 +123,7 @@ class Visit:
 @contextmanager
 def visiting(browser: Browser, address: str, *, consent: bool | None = False, **options: object) -> Iterator[Visit]:
     """A visitor who gave consent, declined it, or (None) was not asked yet; an error on the page fails the test."""
-    # What fades in would have its colours only after a while.
+    # Without animations, since elements that fade in do not have their final colours at first.
     wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=address, **wanted)
     context.set_default_timeout(WAIT_MS)

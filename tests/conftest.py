@@ -37,7 +37,7 @@ from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 from tests.servers.skips import get_or_skip, print_skips
 
-# Every machine draws the same examples: what fails in CI fails at home.
+# Examples are the same on every machine, so failures in CI can be reproduced.
 for profile, examples in {"shelfwise": 12, "thorough": 100}.items():
     settings.register_profile(
         profile,
@@ -97,22 +97,22 @@ def shown_of(findings: Sequence[Finding]) -> object:
 
 
 _PATCHES = pytest.MonkeyPatch()
-# Drawing takes most of the time of a small rebuild.
+# Charts take most of the time of a small rebuild.
 _PATCHES.setattr(page, "_findings", made_once(page._findings, shown_of))
 for chart in ("_filled", "_prices", "_ages", "_languages"):
     _PATCHES.setattr(page, chart, made_once(getattr(page, chart), repr))
 _PATCHES.setattr(weights, "folder_fingerprint", made_once(folder_fingerprint, files_of))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
 _PATCHES.setattr(tokenizer, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
-# What was written outlives a kill of its process, and no test takes away a machine's power.
+# Written data survives a kill of the process, and no test simulates a power failure.
 _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
-# A busy machine misses the deadline of a ranker now and then: what a test sets itself stays.
+# A busy machine sometimes misses the default deadline of a ranker; deadlines set by a test stay.
 _DEADLINE = RankerSettings().deadline
 _PATCHES.setattr(
     models, "OpenedRanker", lambda ranker, deadline: OpenedRanker(ranker, 60 if deadline == _DEADLINE else deadline)
 )
 
-# No model hub is asked by a test, also when pytest is called without make.
+# No test connects to a model hub, even if pytest is called without make.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ENCODER = "all-MiniLM-L6-v2"
@@ -221,7 +221,7 @@ def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFa
     """The demo store's index, read-only: a test that changes it makes a copy."""
     options = RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms)
     built = build_once(tmp_path_factory, "demo-index", lambda folder: rebuild(folder / "index", options))
-    # Services write events and metrics into the folder of an index.
+    # A copy, as services write events and metrics into the folder of an index.
     return Path(shutil.copytree(built / "index", tmp_path_factory.mktemp("index") / "index"))
 
 

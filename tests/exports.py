@@ -56,7 +56,7 @@ def traced_once(export: Export, folder: Path) -> Export:
     ) -> torch.onnx.ONNXProgram | None:
         tensors: dict[str, torch.Tensor] = dict(module.named_buffers(remove_duplicate=False))
         tensors.update(module.named_parameters(remove_duplicate=False))
-        # The folder that a model was read from is none of them: that of a test is another in each.
+        # Except the path from which the model was read, which differs between tests.
         plain = [
             {name: value for name, value in vars(part).items() if name[0] != "_" and name != "name_or_path"}
             for part in module.modules()
@@ -113,5 +113,5 @@ def _fill(model: ir.Model, values: dict[str, NDArray[Any]]) -> None:
         if name in values:
             tensor = ir.tensor(values[name], name=name)
             initial.const_value = tensor
-            # A trace from a file has the shape and type of what stands there for it.
+            # A trace from a file has the shape and type of the placeholder.
             initial.shape, initial.type = ir.Shape(values[name].shape), ir.TensorType(tensor.dtype)

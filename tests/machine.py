@@ -42,7 +42,7 @@ def limit_memory(patches: pytest.MonkeyPatch, folder: Path, limit: str) -> None:
     patches.setattr("retrieval.memory._CONTROL_GROUPS", dict.fromkeys(("", "memory"), (folder, "limit")))
 
 
-# Imported before the first fork of a test process and never again, so every test names the same.
+# Preloaded only before the first fork of a test process, so every test names the same modules.
 _IMPORTED = (
     "onnx",
     "retrieval.encoders.onnx",

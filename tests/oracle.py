@@ -60,7 +60,7 @@ def _is_inside(place: Place, area: Area) -> bool:
             return south <= place.lat <= north and (place.lng - west) % 360 <= (east - west) % 360
         case Polygon(corners):
             turns = ((one, other) for one, other in zip(corners, (*corners[1:], corners[0]), strict=True))
-            # As the angles under which the sides are seen.
+            # The sum of the angles under which the sides are seen.
             return abs(sum(_angle(place, one, other) for one, other in turns)) > math.pi
 
 

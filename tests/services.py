@@ -85,7 +85,7 @@ class Shoppers(ABC):
 
     def _run(self, number: int) -> None:
         for _ in self.visits(number):
-            if self._stop.wait(0.02):  # what is tested needs the processor, too
+            if self._stop.wait(0.02):  # leaves processor time to the service
                 return
 
     @abstractmethod

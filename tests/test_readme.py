@@ -94,7 +94,7 @@ def test_every_file_that_a_command_reads_is_there(shop: Path) -> None:
     named = {each.partition("=")[2] or each for arguments in COMMANDS for each in arguments if not each.startswith("-")}
     files = {each for each in named if re.fullmatch(r"[\w/-]+\.(tsv|csv|toml|jsonl)(\.gz)?", each)}
     assert len(files) > 5
-    made = {"store/rejected.jsonl"}  # by the rebuild before it
+    made = {"store/rejected.jsonl"}  # written by an earlier rebuild
     assert not [each for each in files - made if not (shop / each).exists() and not (ROOT / each).exists()]
 
 

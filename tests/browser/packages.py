@@ -32,7 +32,7 @@ def _install(folder: Path) -> None:
     half.mkdir(parents=True)
     for name in _FILES:
         shutil.copy(_HERE / name, half)
-    # No script of a package runs here.
+    # No scripts of packages are run.
     command = [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         done = subprocess.run(  # noqa: S603

@@ -71,7 +71,7 @@ def sqlite(_: pytest.FixtureRequest, *, reopens: bool) -> Backend:
 
 
 def clustered(request: pytest.FixtureRequest, *, reopens: bool) -> Backend:
-    # Each example makes up to five indexes.
+    # Each example creates up to five indexes.
     return Backend(
         partial(aliased, request.getfixturevalue("elasticsearch").url), settings().max_examples // 4, reopens
     )

@@ -60,7 +60,7 @@ def documents(products: Sequence[Product], catalog: FieldCatalog) -> Iterator[Ke
 
 def counted(products: Sequence[Product]) -> FieldCatalog:
     counter = FieldCounter()
-    # Not indexed, only counted: so that a filter by colour has its field whatever the products have.
+    # Counted but not indexed, so that filters by colour always have their field.
     any_colour = [Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True)]
     for product in (*products, *any_colour):
         counter.add(product)
@@ -95,7 +95,7 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
         changes = [DocumentChange(document.row, sequence, document) for document in made]
         changes += [DocumentChange(row, sequence, None) for row in gone]
         index = index.apply_changes(changes, catalog) if changes else index
-    # A catalog is counted again with every version; until then it names what it ever held.
+    # Only a new version counts a catalog again; until then it keeps the fields of removed products.
     return index, FieldCatalog({**counted(products).fields, **catalog.fields}, catalog.category_roots)
 
 
@@ -185,7 +185,7 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
 
 BACKENDS = (tantivy, tantivy_changed, tantivy_continued, tantivy_extended)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
-FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))  # one that was just made, of each kind
+FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))  # a new index of each kind
 
 
 @pytest.fixture(
@@ -204,7 +204,7 @@ def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]
     """Like hypothesis' `given`, with fewer examples for a cluster: each of them creates an index there."""
 
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
-        # Not wrapped: pytest is not to look for what hypothesis gives.
+        # Not wrapped, so that pytest does not look for fixtures of hypothesis' arguments.
         def run(self: object, backend: Backend) -> None:
             most = settings().max_examples // (10 if isinstance(backend, partial) else 1 if backend is tantivy else 2)
 
@@ -352,8 +352,8 @@ class TestKeywordIndex:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
-        # More than a page of a cluster; three segments of tantivy with so small a heap, which other ways of making an
-        # index have with any number.
+        # More than a page of a cluster, or three segments of tantivy with this small heap; the other indexes have
+        # several segments with any number.
         products = 12_000 if isinstance(backend, partial) else 20_000 if backend is tantivy else 4_000
         with backend(catalogs.numbered(products)) as (index, _):
             matches, more = (index.search(ANALYZER.groups("drill"), limit) for limit in (1_000, 3_000))
@@ -499,7 +499,7 @@ class TestKeywordIndex:
             assert index.search(analyzer.groups("hdd"), 9).rows.tolist() == [0, 3]
             found = index.search(analyzer.groups("big hard drive"), 9)
         scores = dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
-        # In another order the words of the phrase count as without synonyms, and two of three words less.
+        # In another order the words of the phrase count as without synonyms; two of the three words count less.
         assert sorted(scores) == [0, 1, 2, 3, 4]
         assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
 

@@ -107,7 +107,7 @@ def test_tokens_exclude_prompt_and_special_tokens(encoder: TokenEncoder, kind: t
     (_, queries), (_, products) = encoder.encode_queries_with_tokens(texts), encoder.encode_products_with_tokens(texts)
     for text, query, product in zip(texts, queries, products, strict=True):
         alone = tokenizer.encode(text, add_special_tokens=False)
-        # Behind a prompt, the blank before the first word belongs to the prompt.
+        # After a prompt, the blank before the first word belongs to the prompt.
         own = alone.ids[1:] if alone.tokens[:1] == ["▁"] else alone.ids
         assert query.ids.tolist() == product.ids.tolist() == own
 

@@ -177,7 +177,7 @@ def test_extended_index_finds_the_same_as_a_new_one(
     random = np.random.default_rng(5)
     vectors, folder = VECTORS, built(tmp_path / "v0", kind)
     for version in range(1, 6):
-        # A twentieth goes, a twentieth comes, and what stays moves to other rows.
+        # A twentieth is removed, a twentieth is added, and the others move to other rows.
         stays = np.sort(random.choice(len(vectors), len(vectors) * 19 // 20, replace=False))
         fresh = clustered(COUNT // 20, seed=10 + version)
         rows = np.concatenate([stays, np.full(len(fresh), -1)])

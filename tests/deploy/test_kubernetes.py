@@ -90,7 +90,7 @@ def test_grace_period_allows_draining(name: str) -> None:
     (container,) = spec["containers"]
     notice = float(container["args"][container["args"].index("--notice") + 1])
     probe = container["readinessProbe"]
-    # It is known not to be ready while it is answering still.
+    # Kubernetes must see that it is not ready while it still answers.
     assert notice >= 2 * probe["periodSeconds"] * probe["failureThreshold"]
     assert spec["terminationGracePeriodSeconds"] >= notice + DRAIN_SECONDS + 10
 
@@ -136,7 +136,7 @@ def test_autoscaler_uses_a_metric_of_the_adapter() -> None:
 def test_scrape_configuration_is_valid_for_prometheus(tmp_path: Path) -> None:
     (scrape,) = documents(KUBERNETES / "scrape.yaml")
     for job in scrape["scrape_configs"]:
-        # Debian's promtool is built without what finds pods.
+        # Debian's promtool is built without Kubernetes service discovery.
         (pods_of,) = job.pop("kubernetes_sd_configs")
         assert pods_of == {"role": "pod", "namespaces": {"names": [_KUSTOMIZATION["namespace"]]}}
         kept = job["relabel_configs"][0]["regex"].split("|")

@@ -19,9 +19,9 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EVENT_SCHEMA, event_table
 from retrieval.events.stored import DAY_MS, KEY_BYTES, StoredEvent
 
-# In each round two processes append to one store, each with two threads, and are killed at a random moment. What they
-# were told is durable is known here, since they pass it on at once. The next round's processes begin by sending again
-# what the killed ones were not told of, as a client would.
+# In each round two processes append to one store, each with two threads, and are killed at a random time. They pass on
+# at once the keys of durable events. The next round's processes begin by repeating the events without a response, as a
+# client would.
 
 _PROCESSES = 2
 _THREADS = 2
@@ -34,13 +34,13 @@ _NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class EventFaults:
-    sent: int  # how many events were handed to a store, each counted once
+    sent: int  # number of events passed to a store, each counted once
     acknowledged: int
     stored: int
-    lost: int  # acknowledged, and not in the store
+    lost: int  # acknowledged, but not in the store
     doubled: int  # in the store more than once
     altered: int  # in the store with other values than were sent
-    broken_days: int  # days whose count is not the number of events that can be read
+    broken_days: int  # days whose count differs from the number of readable events
 
 
 def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServerContext) -> EventFaults:

@@ -60,7 +60,7 @@ def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]
     return tally
 
 
-# What came of the rounds: how many of each kind, and every one after which the index was not what it must be.
+# Results of the rounds: counts of each kind, and every round after which a check failed.
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Failure:
     round: int  # from 1
     work: str
     fault: str
-    detail: str  # what was done to which file, or to the process when
+    detail: str  # what was done to which file or process
     wrong: str
 
 
@@ -81,15 +81,15 @@ class Tally:
 
     rounds: int = 0
     seconds: float = 0.0
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # work to fault to rounds
-    damaged: dict[str, int] = field(default_factory=dict)  # what was damaged at rest to rounds
-    killed: int = 0  # processes that the kill met at work
-    refused: int = 0  # pieces of work that ended with an error, as on a full disk they should
-    changes: int = 0  # calls for live changes that were acknowledged
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # number of rounds by work and fault
+    damaged: dict[str, int] = field(default_factory=dict)  # number of rounds by damaged part
+    killed: int = 0  # processes killed during their work
+    refused: int = 0  # pieces of work that ended with an error, as expected on a full disk
+    changes: int = 0  # acknowledged calls for live changes
     failures: list[Failure] = field(default_factory=list)
 
 
-# The states in which an index may be found after a piece of work that ended, failed or was killed.
+# The allowed states of an index after work that ended, failed or was killed.
 
 
 def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], made: Version | None) -> list[Truth]:
@@ -147,7 +147,7 @@ def _rolled_back(kept: Truth, ended: Ended) -> list[Truth]:
     return [gone_back, kept] if ended.exit_code else [gone_back]
 
 
-# Damage to files at rest: bits flipped anywhere in an index, and unreadable files.
+# Damage to stored files: bits flipped anywhere in an index, and unreadable files.
 
 FLIPPED, UNREADABLE = "flipped byte", "unreadable file"
 TARGETS = ("version", "version", "manifest", "pointer", "marker", "encoder", "journal", "both journals", "rest")
@@ -218,7 +218,7 @@ def _damage_file(path: Path, kind: str, dice: random.Random) -> None:
     if kind == FLIPPED:
         _flip(path, dice.randrange(path.stat().st_size), dice)
     elif os.geteuid() == 0:
-        # Rights stop everybody but root; a link that leads back to itself stops root too.
+        # Permissions do not stop root; a link to itself does.
         path.unlink()
         path.symlink_to(path.name)
     else:
@@ -264,7 +264,7 @@ class Life:
         self._tally = tally
         self.truth = Truth()
         self._known: dict[str, Ended] = {}
-        # How each kind of work ended when it was last undisturbed.
+        # The end of the last undisturbed work of each kind.
 
     def begin(self, dice: random.Random) -> None:
         self._shop = Shop(dice)
@@ -405,7 +405,7 @@ class Life:
         check_verified(self.root)
 
 
-# Whether an index is what it must be: it opens, serves a whole version, and has every acknowledged change.
+# Checks of an index: it opens, serves an intact version, and has every acknowledged change.
 
 _SAMPLE = 5
 _NAMED = 3

@@ -32,7 +32,7 @@ from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.engine.versions import roll_back
 
-# Very small encoders that are real: a graph for ONNX Runtime and a tokenizer, made in a moment and without torch.
+# Minimal real encoders: a graph for ONNX Runtime and a tokenizer, made quickly and without torch.
 
 _UNKNOWN = "?"
 _LETTERS = _UNKNOWN + string.ascii_lowercase + string.ascii_uppercase + string.digits
@@ -72,9 +72,8 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
 
 
-# Processes that do a piece of work and are killed in it, by the clock or at a step, or find the disk full.
-#
-# They are forked from a process that has everything imported and no threads, so that one starts in milliseconds.
+# Processes that do a piece of work and are killed after a time or at a step, or find the disk full. They are forked
+# from a process that has imported everything and has no threads, so they start in milliseconds.
 
 _LOADED_EARLY = (
     "indexer.quality.page indexer.quality.rules pointblank matplotlib.figure retrieval.encoders.onnx "
@@ -245,11 +244,11 @@ class _Steps:
 
 
 def _writes(arguments: tuple[object, ...]) -> bool:
-    flags = arguments[-1]  # of an audit event of opening
+    flags = arguments[-1]  # of the audit event "open"
     return isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) != 0
 
 
-# A small shop that never rests: its feed changes before every rebuild, and live changes come in between.
+# A small shop that changes all the time: its feed before every rebuild, with live changes in between.
 
 PRODUCTS = 200
 CALLS = 12
@@ -316,7 +315,7 @@ class Shop:
         return Call(kind, ((self.dice.choice(ids), values),))
 
 
-# What must be true of an index, kept apart from it in plain dictionaries: versions, and every acknowledged change.
+# The expected state of an index, in plain dictionaries: versions, and every acknowledged change.
 
 Fields = Mapping[str, object]  # A product's fields that the harness changes: title, brand, price, availability, colour
 Catalog = dict[str, Fields]  # fields by product id
@@ -358,7 +357,7 @@ class Truth:
 
     versions: dict[str, Version] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
-    current: str = ""  # the version that the pointer names; empty where the pointer is damaged
+    current: str = ""  # the version that the pointer names; empty if the pointer is damaged
     damaged: set[str] = field(default_factory=set)  # versions with a damaged file of their own
     damaged_encoders: set[str] = field(default_factory=set)
 
@@ -423,7 +422,7 @@ def product_of(product_id: str, fields: Fields) -> Product:
     )
 
 
-# What is done to an index while faults are about: rebuild, other encoder, live changes, prune, rollback, search.
+# Kinds of work on an index under fault injection: rebuild, other encoder, live changes, prune, rollback, search.
 
 KEEP = 3
 KINDS = ("rebuild", "other encoder", "live changes", "prune", "rollback", "search")

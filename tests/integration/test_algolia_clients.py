@@ -36,7 +36,7 @@ def run_client(version: str, demo_index: Path, cache: Path, folder: Path) -> Ans
         packages, program, missing = node_modules(cache), node_program(), ""
     except PackagesUnavailableError as error:
         packages, program, missing = cache, "", str(error)
-    # Outside of the clause, or pytest would print the reason twice.
+    # Outside of the except clause, or pytest would print the reason twice.
     if missing:
         skip_for(missing)
     root = Path(shutil.copytree(demo_index, folder / "store"))
@@ -73,7 +73,7 @@ def documented_methods() -> list[str]:
 
 def test_each_documented_method_is_called(newer: Answers) -> None:
     methods = documented_methods()
-    # The last two rows are methods with a limit.
+    # The last two rows are methods with restrictions.
     whole = [each for each in methods if each not in ("operationIndex", "deleteIndex")]
     assert len(set(whole)) == len(whole) >= 45
     failed = [name for name in whole if name not in _OF_CLIENT and "value" not in newer.get(name, {})]

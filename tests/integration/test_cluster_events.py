@@ -171,7 +171,7 @@ def _files_with(server: Server, text: str) -> list[str]:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:  # merged away meanwhile
+    except FileNotFoundError:  # removed by a merge in the meantime
         return b""
 
 

@@ -80,7 +80,7 @@ def served(demo_index: Path, tmp_path: Path, elasticsearch: Server) -> Iterator[
 def small_server(elasticsearch: Server) -> Iterator[Server]:
     """A server that a test may overload or make read-only, since no other test uses it."""
     with start(Options(settings={"indexing_pressure.memory.limit": f"{ROOM}b"})) as server:
-        # No node may hold it: what is written to it waits, and takes up room.
+        # No node may hold this index: writes to it wait, and occupy memory.
         held = {"index.routing.allocation.require._name": "nobody"}
         assert server.request("PUT", "/held?wait_for_active_shards=0", {"settings": held}).status == 200
         yield server
@@ -199,7 +199,7 @@ class TestSlow:
             assert first < 5 * self.DEADLINE
             for _ in range(2):
                 engine.search(TEXT)
-            # Now and then one of them tries the cluster again.
+            # Some searches try the cluster again.
             times = sorted(seconds_of(lambda: engine.search(TEXT)) for _ in range(9))
             assert times[4] < self.DEADLINE
             served.proxy.switch(Mode.FORWARD)
@@ -400,7 +400,7 @@ def test_index_with_lost_shard_is_reloaded(
         SearchEngine.open(index, settings=settings) as engine,
     ):
         assert len(counted) == 4
-        assert made.count(counted[0]) == 3  # once to see whether it can be
+        assert made.count(counted[0]) == 3  # once to check that it is possible
         assert is_whole(engine)
 
 
@@ -512,7 +512,7 @@ def test_node_killed_during_load_leaves_no_partial_index(
         killer = Killer(three_nodes, f"{settings.cluster.alias}-v000002")
         started = time.monotonic()
         report = moved_in_the_end(index, settings.cluster, killer)
-        assert time.monotonic() - started < 240  # not the minutes of one retry after another of what is lost
+        assert time.monotonic() - started < 240  # less than the minutes of successive retries
         assert len(killer.left.nodes) == 2
         assert report.published
         assert eventually(lambda: engine.search(TEXT).version == report.version)

@@ -439,7 +439,7 @@ class TestPointer:
             served.rebuild(priced(products, 1.25))
         assert served.store.current() == V3
         wrongs: tuple[tuple[list[str], Callable[[], object]], ...] = (
-            ([served.index(V2)], lambda: None),  # as a crash between the publish and the alias leaves it
+            ([served.index(V2)], lambda: None),  # the state after a crash between the publish and the alias
             (
                 [served.index(V2), served.index(V3)],
                 lambda: served.ask("PUT", f"/{served.index(V2)}/_alias/{served.alias}"),
@@ -470,7 +470,7 @@ class TestKilledLoad:
             spared()
             assert served.rebuild(priced(products, 2.25), keep=1).version == V3
             assert served.indexes() == served.named() == [served.index(V3)]
-            # Until it has, its own index may be gone: with one version to keep there is none to spare.
+            # Until it reloads, its own index may be missing, since only one version is kept.
             assert eventually(lambda: engine.manifest.version == V3)
             assert ids(engine, "", filters="price = 2.25") == [products[0].id]
 

@@ -54,7 +54,7 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
         packages, missing = node_modules(cache), ""
     except PackagesUnavailableError as error:
         packages, missing = cache, str(error)
-    # Outside of the clause, or pytest would print the reason twice.
+    # Outside of the except clause, or pytest would print the reason twice.
     if missing:
         skip_for(missing)
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shop") / "store"))
@@ -103,7 +103,7 @@ def test_a_shopper_searches_refines_pages_and_sorts(shop: Shop, client: str) -> 
     expect(page.locator("#stats .ais-Stats-text")).to_have_text(str(found.total))
     assert {each.lower().rstrip("s") for each in page.locator("#hits h2 mark").all_inner_texts()} == {"garden"}
 
-    # The hits of a facet's value are as many as it announced, and its sisters stay to be chosen.
+    # A facet value has as many hits as announced, and the other values remain selectable.
     first = page.locator("#brand li").first
     announced = int(first.locator(".ais-RefinementList-count").inner_text())
     first.locator("input").check()
@@ -142,7 +142,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
     page.locator("#price .ais-RangeInput-input--max").fill("50")
     page.locator("#price .ais-RangeInput-submit").click()
     expect(page.locator("#current")).to_contain_text("50")
-    # The page shows that it was requested before it shows what came of it.
+    # The page shows the new filter before its hits.
     assert within(60, lambda: 0 < max(prices_of(page), default=0) <= 50)
     assert page.evaluate("window.failed") is None
 
@@ -150,7 +150,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_facet_values_are_searched_while_typing(shop: Shop, client: str) -> None:
     page = shop.open(client)
-    page.wait_for_load_state("networkidle")  # recommendations that arrive while one types render the widgets anew
+    page.wait_for_load_state("networkidle")  # recommendations that arrive during typing would render the widgets again
     brand = page.locator("#brand li").nth(3).locator(".ais-RefinementList-labelText").inner_text()
     page.locator("#brand input[type=search]").fill(brand[:4].lower())
     expect(page.locator("#brand li mark").first).to_have_text(brand[:4])
@@ -197,7 +197,7 @@ def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
         found = shop.engine.answer(asked)
         expect(quote).to_have_text([each.text for each in found.quotes])
         expect(page.locator("#answer cite").first).to_have_text(found.quotes[0].title)
-        field.fill("How much is it?")  # it keeps the product
+        field.fill("How much is it?")  # the product remains the subject
         expect(quote.first).to_have_text(shop.engine.answer("How much is it?", about=found.about).quotes[0].text)
         page.get_by_role("button", name=found.about.title).click()
         expect(quote).to_have_count(0)
@@ -252,7 +252,7 @@ def test_click_is_recorded_with_query_and_position(shop: Shop, client: str) -> N
     click, cart = events[EventKind.CLICK], events[EventKind.CART]
     assert click["position"] == 3
     assert cart["quantity"] == 2
-    # What the service took down by itself of that answer: its words, and that the product stood there.
+    # Recorded by the service itself: the query of this answer, and the product's position.
     assert click["query_id"] == cart["query_id"] == events[EventKind.IMPRESSION]["query_id"]
     assert events[EventKind.IMPRESSION]["position"] == 3
     assert events[EventKind.QUERY]["query"] == "drill"
@@ -288,7 +288,7 @@ def example(shop: Shop, name: str, **parameters: str) -> Page:
 
 def test_the_example_on_react_searches_refines_and_sorts(shop: Shop) -> None:
     page = example(shop, "react")
-    expect(page.locator("article").first).to_be_visible()  # the library loses what is typed before its first search
+    expect(page.locator("article").first).to_be_visible()  # the library loses text typed before its first search
     page.get_by_placeholder("Search products").fill("garden")
     first = shop.engine.search("garden", size=12).hits[0].product.id
     expect(page.locator("article").first).to_have_attribute("data-id", first)

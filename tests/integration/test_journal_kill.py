@@ -57,7 +57,7 @@ def kill_writers(root: Path, link: Connection) -> None:
             writers[-1].start()
         for _, channel in pairs:
             channel.close()
-        pairs[0][0].poll(30)  # the first change was acknowledged, so there is something to lose from the first round on
+        pairs[0][0].poll(30)  # the first change is acknowledged, so that even the first round has something to lose
         time.sleep(moment)
         for writer in writers:
             writer.kill()

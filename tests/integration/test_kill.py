@@ -54,7 +54,7 @@ def _die_at(fatal_step: int) -> None:
     def look(event: str, _: tuple[object, ...]) -> None:
         nonlocal step, last
         if event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
-            # Files removed one after the other are one step, or half of the steps would be the same.
+            # Successive removals count as one step; otherwise they would be half of all steps.
             step += (event, last) != ("os.remove", "os.remove")
             last = event
             if step == fatal_step:
@@ -140,7 +140,7 @@ def test_run_after_a_kill_leaves_no_leftovers(
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL
-        # What lies there after one step is hardly another thing than after the next two.
+        # The folder hardly changes from one step to the next.
         if step % 3 == 1:
             run_rebuild(index, catalogs[1].feed, cache)
             _assert_equal(index, catalogs[1])

@@ -264,14 +264,14 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
         assert ranker_store(root).names() == []
         assert user_tower_store(root).names() == []
         assert written(root) == set()
-    # What two killed runs and a third one have trained is what one run trains.
+    # Two killed runs and a third one train the same as one run.
     killed(root, PAGE_FILE)
     assert ranker_store(root).names() == [before.ranker]
     towers = [user_tower_store(each) for each in (root, learned)]
     assert towers[0].names() == towers[1].names()
     assert len({checksum(each.folder / each.names()[0] / WEIGHTS_FILE) for each in towers}) == 1
     assert len({checksum(each / "rankers" / before.ranker / WEIGHTS_FILE) for each in (root, learned)}) == 1
-    # The report was half written, and so nothing is called learned.
+    # The report was half written, so the run does not count as complete.
     assert written(root) == {REPORT_FILE}
     assert report_of(root).decision is before.decision
     learn(root, SETTINGS, OPTIONS, NullProgress())
@@ -336,7 +336,7 @@ def towers_stage(steps: RecordedSteps) -> Stage:
 @pytest.mark.parametrize(
     ("request_of", "why"),
     [
-        # Too small a step to be better, and too few queries.
+        # Steps too small for an improvement, and too few queries.
         (TextTowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
         (
             TextTowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),

@@ -70,7 +70,7 @@ def pseudonym(store: SearchEngine, visit: Visit) -> str:
 
 
 def sent_events(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
-    visit.settle()  # requests are heard of while the browser is waited for
+    visit.settle()  # events of requests arrive only while waiting for the browser
     return [each for body in visit.bodies("/v1/events") for each in body["events"] if each["kind"] in kinds]
 
 
@@ -82,7 +82,7 @@ def searched(visit: Visit, query: str) -> list[str]:
 
 def bought(visit: Visit) -> None:
     visit.page.locator("#basket-link").click()
-    visit.settle()  # the lines are made anew when their products are known
+    visit.settle()  # the lines are rendered again when their products arrive
     visit.page.get_by_role("button", name="Buy").click()
     visit.page.get_by_role("heading", name="Thank you").wait_for()
 
@@ -149,7 +149,7 @@ def test_cart_from_results_is_attributed_to_the_search(browser: Browser, address
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
         visit.page.locator("#search input[name=q]").fill("tent")
-        visit.results("“tent”")  # typed, and not yet told as a search
+        visit.results("“tent”")  # typed, but not yet recorded as a search
         product = visit.ids()[4]
         visit.page.locator(".hits .card").nth(4).locator(".add").click()
         bought(visit)
@@ -197,7 +197,7 @@ def test_events_of_a_wrong_clock_are_used(browser: Browser, address: str, store:
             }};"""
         )
         product = chosen_and_bought(visit, "tent", 2)
-        searched(visit, "lamp")  # with a history that is told by that clock
+        searched(visit, "lamp")  # with a history by that clock
         assert within(60, lambda: recorded(store)["purchase"] == 1)
     refreshed, derived = tables(store)
     acts = derived.lists().filter(pl.col("kind") != "impression")

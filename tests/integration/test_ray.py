@@ -94,7 +94,7 @@ def test_killed_worker_costs_only_its_batches(workers: Workers, tmp_path: Path) 
     assert list(workers.map(work, BATCHES)) == [2 * number for (number,) in BATCHES]
     runs = work.runs()
     assert runs[7] == 2
-    # Those that were on their way to the killed worker may have run there or not.
+    # Batches that were sent to the killed worker may have run there or not.
     assert sum(runs.values()) <= len(BATCHES) + 4
 
 
@@ -192,7 +192,7 @@ def test_shards_are_loaded_into_elasticsearch(shop: Shop, elasticsearch: Server)
         shop.rebuild("local")
         (catalog, local), (remote_catalog, remote) = shop.fingerprints("local"), shop.fingerprints("remote")
         assert remote_catalog == catalog
-        # The facts of an inspection have its time.
+        # The facts of an inspection contain its time.
         assert [path for path in remote if "facts" not in path and remote[path] != local.get(path)] == []
         with (
             SearchEngine.open(shop.folder / "local") as embedded,

@@ -80,7 +80,7 @@ def check(store: RuleStore, acknowledged: dict[int, tuple[str, int]]) -> None:
             rules[change.id] = change.after
         else:
             del rules[change.id]
-    # Nothing is missing between two changes, each is there with all of its rules, and what was told is.
+    # No revision is missing, each has all of its rules, and every acknowledged one is there.
     assert list(by_revision) == list(range(1, store.revision() + 1))
     assert all(len(changes) == SIZE and len(set(changes)) == 1 for changes in by_revision.values())
     assert all(by_revision[number][0] == (who, True, f"/{turn}") for number, (who, turn) in acknowledged.items())

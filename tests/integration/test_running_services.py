@@ -90,7 +90,7 @@ def test_double_load_is_answered_or_refused(running: Service) -> None:
     assert pressure.statuses[200] > 20
     assert pressure.without_retry == 0
     assert pressure.longest < 5
-    # Under pressure that lasts it is not ready; that goes with the pressure.
+    # Under lasting overload it is not ready; it is ready again afterwards.
     assert pressure.ready[0] == 200
     assert 503 in pressure.ready[3:]
     assert within(60, running.is_ready)
@@ -112,7 +112,7 @@ def test_slow_clients_do_not_block_others(running: Service) -> None:
     for number in range(20):
         assert running.get(f"/v1/search?q=drill&size={number}").status_code == 200
     assert time.monotonic() - started < 10
-    # Within the time that a head and a body have, and a moment for those that were answered, all are let go.
+    # After the time limits of heads and bodies, and of idle connections, all are closed.
     assert within(60, lambda: _open(running) < 20)
     assert running.memory() - before < _MOST_MEMORY
     for client in slow:
@@ -122,7 +122,7 @@ def test_slow_clients_do_not_block_others(running: Service) -> None:
 def _open(running: Service) -> int:
     count = 0
     for link in Path(f"/proc/{running.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since
+        with suppress(FileNotFoundError):  # closed in the meantime
             count += link.readlink().as_posix().startswith("socket:")
     return count
 
@@ -189,7 +189,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
         assert published != before
         assert within(60, lambda: {each.get("/health/ready").json()["version"] for each in replicas} == {published})
 
-        # A change that one of them takes, the other sees within a second.
+        # A change accepted by one replica is visible in the other within a second.
         price = _MORE + 4_321.25
         changed = httpx2.patch(f"{one.address}/v1/products/{product}", json={"price": price}, timeout=20)
         assert changed.status_code == 200
@@ -197,7 +197,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
         assert within(60, lambda: two.get(f"/v1/products/{product}").json()["product"]["price"] == price)
         assert time.monotonic() - asked < 1
 
-        # One is told to end. It says that it is not ready, and answers whoever still comes.
+        # One replica is stopped: it reports that it is not ready, and still answers requests.
         ended = threading.Thread(target=one.end)
         ended.start()
         assert within(60, lambda: one.get("/health/ready").json().get("error", {}).get("code") == "draining")
@@ -208,7 +208,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     assert one.process.returncode == 0
     assert set(readers.outcomes) == {"200"}, readers.outcomes
     assert readers.outcomes.total() > 100
-    # A page says of which version it is, and all of it is.
+    # All of a page is of the version that it names.
     assert readers.dear == {before: {False}, published: {True}}
     assert not two.get("/health/ready").json()["notices"]
 
@@ -218,7 +218,7 @@ def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_pa
     searches = [{"q": query, "size": 50, "facets": ["brand"]} for query in SHOPPED] * 4
 
     def ask(running: Service, number: int) -> None:
-        # The batches of one address follow one another.
+        # Batches of one address wait for each other.
         with httpx2.Client(transport=httpx2.HTTPTransport(local_address=f"127.0.0.{number + 2}"), timeout=99) as client:
             answer = client.post(f"{running.address}/v1/multi-search", json={"searches": searches})
         outcomes.append(answer.status_code)

@@ -99,7 +99,7 @@ def test_results_update_while_typing(browser: Browser, address: str, store: Sear
         visit.results("“cordless drill”")
         visit.expect_ids([hit.product.id for hit in store.search("cordless drill", size=24, group="variants").hits])
         expect(visit.page).to_have_url(re.compile(r"/\?q=cordless\+drill$"))
-        visit.page.go_back()  # letters typed one after the other are one step
+        visit.page.go_back()  # letters typed in sequence are one step of the history
         visit.page.wait_for_url(f"{address}/")
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
 
@@ -275,7 +275,7 @@ def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, sto
         visit.page.get_by_role("button", name="Apply").click()
         visit.page.locator("a[rel=next][href*='price=20-60']").wait_for()
         visit.page.get_by_label("Sort by").select_option("price")
-        # What was found before stays, with its links, until there is an answer.
+        # The previous hits and their links stay until there is a response.
         visit.page.locator("a[rel=next][href*='sort=price']").click()
         visit.page.wait_for_url(re.compile(r"page=2"))
         visit.results("products")
@@ -451,7 +451,7 @@ def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, s
         visit.page.clock.install()
         visit.page.goto("/")
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
-        # The time of the page stands from here on: how long it takes to type is no matter of the machine.
+        # The page's clock stops here, so that the time of typing does not depend on the machine.
         visit.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
         field = visit.page.get_by_role("combobox", name="Search")
         for typed in ("garden", "garden hose"):
@@ -467,7 +467,7 @@ def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, s
                 if row["kind"] == "query" and row["query"].startswith("garden")
             ]
 
-        assert within(60, lambda: bool(searched()))  # it was looked at for a while
+        assert within(60, lambda: bool(searched()))  # recorded as it was shown for a while
         assert searched() == ["garden hose"]
         field.press("Enter")  # the server records this one itself
         assert within(60, lambda: searched() == ["garden hose", "garden hose"])
@@ -599,7 +599,7 @@ def test_picture_at_http_is_sent_by_the_service_and_drawn_if_it_fails(browser: B
 
 @pytest.fixture(scope="module")
 def pictured_index(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    with ThreadPoolExecutor(1) as thread:  # the browser's event loop runs in this one, pictures are fetched by another
+    with ThreadPoolExecutor(1) as thread:  # the browser's event loop runs in this thread, so pictures need another
         work = partial(build_once, tmp_path_factory, "pictured-store", partial(pictured_store.build, cache=cache))
         return thread.submit(work).result() / "index"
 
@@ -785,7 +785,7 @@ def test_every_view_is_accessible_and_fits(
             assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
             if number == 0:
                 visit.page.locator("#consent button").first.click()
-        visit.faults = [each for each in visit.faults if "404" not in each]  # of the product that is not there
+        visit.faults = [each for each in visit.faults if "404" not in each]  # of the missing product
 
 
 @pytest.mark.slow

@@ -84,5 +84,5 @@ def test_synonym_frequencies_are_requested_once(engine: SearchEngine) -> None:
         engine.search(query, correct=False, stage="merged")
         counts.append(engine.round_trips)
     first, *others = np.diff(counts).tolist()
-    # Where few products have both words, those with one are asked for, too.
+    # If few products have both words, those with one word are also requested.
     assert (first, others) in ((2, [2, 2]), (0, [0, 0]))

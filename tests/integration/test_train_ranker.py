@@ -110,7 +110,7 @@ def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
     assert made.spec.trained_on["queries"] == QUERIES - 100
     assert made.spec.trained_on["seed"] == SEED
     assert made.spec.calibration[0] >= 0
-    # What an interrupted run would go on from is gone, what the teacher said is kept.
+    # Checkpoints are removed, the teacher's scores are kept.
     assert {path.name for path in (trained / TRAINING_FOLDER).iterdir()} <= {"teacher-scores", "tensorboard", "lock"}
     curves = (trained / TRAINING_FOLDER / "tensorboard").glob("catalog-*/*/events.out.*")
     assert {path.parent.name for path in curves} == {"features", "attention"}
@@ -135,7 +135,7 @@ def test_worse_ranker_is_rejected_and_training_is_deterministic(trained: Path, t
     assert any("not surely better" in reason for reason in added.model.report.rejection_reasons)
     assert weights(trained, added.model.name) == weights(trained, "ranker-0002")
     assert ranker_store(trained).current() == "ranker-0002"
-    # All pairs were known already.
+    # All pairs have stored scores already.
     assert len(watching.amounts["teaching"]) == 1
     judging = {"export", "evaluation", "gate", "publish"}
     assert (

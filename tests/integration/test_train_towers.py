@@ -75,7 +75,7 @@ def test_report_describes_the_training_data(trained: Path) -> None:
     assert spec.trained_on["without positive"] == 1
     assert spec.trained_on["positives"] == 120
     assert spec.curve[spec.best].validation > spec.curve[0].validation
-    # What an interrupted run would go on from is gone, the curves are kept.
+    # Checkpoints are removed, the curves are kept.
     names = {path.name for path in (trained / "index" / "training").iterdir()}
     assert names <= {"towers", "tensorboard", "lock"}
     assert list((trained / "index" / "training" / "tensorboard").glob("towers-*/towers/events.out.*"))

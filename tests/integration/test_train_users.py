@@ -152,7 +152,7 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     kinds = np.repeat(np.arange(20), 10)
     vectors = random.normal(size=(200, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    # From any product of a kind everybody goes to the first one of it.
+    # After any products of a kind, every shopper chooses its first one.
     first = [(kind * 10 + random.integers(1, 10, 3)).tolist() for kind in random.integers(0, 20, 400).tolist()]
     histories = Histories.of([[*seen, seen[0] // 10 * 10] for seen in first])
     learning, held = split_by_time(histories, 0.1)

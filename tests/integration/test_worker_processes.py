@@ -205,7 +205,7 @@ def test_the_rate_of_a_key_is_that_of_both_workers(clients: dict[int, httpx2.Cli
         for client in clients.values():
             statuses[client.get("/v1/suggest", params={"q": "dri"}, headers=headers).status_code] += 1
     assert set(statuses) == {200, 429}
-    # The minute may turn meanwhile, of which the last one counts by its share.
+    # A new minute may begin in the meantime, in which the previous one counts by its remaining share.
     assert _LIMIT <= statuses[200] <= 2 * _LIMIT + WORKERS
 
 
@@ -232,7 +232,7 @@ def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: 
         assert within(60, lambda: len(messages(running, "worker ready")) == before + 1)
         answered = shopper.outcomes["200"]
         assert within(30, lambda: shopper.outcomes["200"] > answered + 20)
-    # Three clients: the killed worker had no more requests than these.
+    # Three clients: the killed worker had at most one request of each.
     assert sum(count for outcome, count in shopper.outcomes.items() if outcome != "200") <= 3, shopper.outcomes
     (ended,) = messages(running, "worker ended")
     assert (ended["pid"], ended["status"]) == (killed, -signal.SIGKILL)
@@ -242,7 +242,7 @@ def test_a_killed_worker_is_restarted_and_all_end_after_their_requests(running: 
     with NewConnections(running, keys["admin"]) as shopper:
         assert within(30, lambda: shopper.outcomes["200"] > 10)
         assert running.end() == 0
-    # What was accepted is answered; later attempts to connect fail.
+    # Accepted requests are answered; later attempts to connect fail.
     assert set(shopper.outcomes) <= {"200", "ConnectError", "ConnectTimeout"}, shopper.outcomes
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

@@ -51,7 +51,7 @@ def find_account() -> Account:
     if os.geteuid() != 0:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Account(None, None, _made(Path(home) / _CACHE), Path(tempfile.gettempdir()))
-    # The home of root and what TMPDIR names are often closed to other users; these are not.
+    # The home of root and TMPDIR are often closed to other users; these folders are not.
     cache = _made(Path("/var/cache") / _CACHE)
     with FileLock(cache / "account.lock"):
         entry = _system_user()

@@ -72,7 +72,7 @@ def write_nodes(options: Options, home: Path, folder: Path, passwords: Mapping[s
         for shipped in ("jvm.options", "log4j2.properties", "users", "users_roles"):
             shutil.copy(home / "config" / shipped, node.config)
         paths = {"path.data": str(node.folder / "data"), "path.logs": str(node.folder / "logs")}
-        # JSON is YAML.
+        # JSON is a subset of YAML.
         text = json.dumps({**settings, **paths, "node.name": node.name, **options.settings}, indent=1)
         (node.config / "elasticsearch.yml").write_text(text, "utf-8")
         if options.secured:
@@ -81,7 +81,7 @@ def write_nodes(options: Options, home: Path, folder: Path, passwords: Mapping[s
 
 
 def _settings(options: Options, names: list[str]) -> dict[str, object]:
-    # With port 0 nobody can take a port between our choice and the server's; it writes the one it got to a file.
+    # With port 0 no other process can take the port first; the server writes its port to a file.
     common = {
         "cluster.name": f"shelfwise-{secrets.token_hex(4)}",
         "network.host": "127.0.0.1",
@@ -94,7 +94,7 @@ def _settings(options: Options, names: list[str]) -> dict[str, object]:
     several: dict[str, object] = {
         "discovery.seed_providers": "file",
         "cluster.initial_master_nodes": names,
-        # Otherwise the ports of a node without a master stay unknown for 30 seconds.
+        # Otherwise the ports of a node without a master remain unknown for 30 seconds.
         "discovery.initial_state_timeout": "0s",
     }
     secured = security.SETTINGS if options.secured else {"xpack.security.enabled": False}

@@ -63,7 +63,7 @@ def elasticsearch_home(version: str, java: Path, cache: Path) -> Path:
     home = cache / f"elasticsearch-{version}"
     with FileLock(cache / f"elasticsearch-{version}.lock"):
         if not home.is_dir():
-            # Whoever was killed while unpacking left a partial folder; nobody else has it open while we hold the lock.
+            # A process killed while unpacking left a partial folder; the lock ensures that no other process uses it.
             partial = cache / f"elasticsearch-{version}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()

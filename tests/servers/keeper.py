@@ -64,7 +64,7 @@ def _main() -> None:
     order = Order(**{**fields, "nodes": [NodeCommand(**node) for node in fields["nodes"]]})
     if os.fork():
         return
-    # A Ctrl-C in the terminal is for the tests; the nodes' end follows from theirs.
+    # Ctrl-C in the terminal is for the tests only; the nodes end after them.
     os.setsid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     nodes: list[subprocess.Popen[bytes]] = []

@@ -19,9 +19,9 @@ _SECONDS = 10.0
 class Mode(Enum):
     """The proxy's response to connections."""
 
-    FORWARD = auto()  # the server
-    REFUSE = auto()  # A port on which nothing listens, as of a process that died
-    SILENT = auto()  # somebody who takes every connection and never answers, as a machine that hangs
+    FORWARD = auto()  # connects to the server
+    REFUSE = auto()  # refuses connections, like the port of a dead process
+    SILENT = auto()  # accepts connections and never answers, like a hanging machine
 
 
 class Proxy:
@@ -34,7 +34,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._mode = Mode.REFUSE
-        # Bound for as long as we are there and never listening, so that nobody takes the port while it refuses.
+        # Bound and never listening while the proxy exists, so that no other process takes the port while it refuses.
         self._held = _bound(0)
         self.port: int = self._held.getsockname()[1]
         self._listening: asyncio.Server | None = None

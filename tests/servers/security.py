@@ -42,7 +42,7 @@ reader:
       privileges: [read, view_index_metadata]
 """
 
-# Python 3.13 verifies strictly, so every extension that RFC 5280 asks for is there.
+# Python 3.13 verifies strictly, so all extensions required by RFC 5280 are included.
 _OPENSSL = """
 [req]
 distinguished_name = name

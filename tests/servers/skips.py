@@ -26,7 +26,7 @@ def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
         return servers.get(name, options)
     except ServerUnavailableError as error:
         missing = str(error)
-    # Outside of the clause, or pytest would print the reason twice.
+    # Outside of the except clause, or pytest would print the reason twice.
     if options.version == VERSION_8 and _required():
         pytest.fail(f"{missing} (CI or {REQUIRE} is set, so this is no reason to skip)", pytrace=False)
     pytest.skip(f"{_SKIPPED}{missing}")

@@ -75,7 +75,7 @@ def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path
 
 def test_most_hits_of_what_the_demo_store_lacks_are_said_to_be_only_the_nearest(engine: SearchEngine) -> None:
     cases = read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
-    english = [case for case in cases if case.query.isascii()]  # the encoder of the tests knows no Chinese
+    english = [case for case in cases if case.query.isascii()]  # the tests' encoder does not support Chinese
     absent = measure_absent(engine, english)
     assert absent.cases == 121
     assert absent.unsaid < 25 < absent.with_hits

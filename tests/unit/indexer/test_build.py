@@ -124,7 +124,7 @@ class TestBadInput:
         assert {report.rejected[reason] for reason in ("duplicate id", "broken price", "not JSON")} == {1}
         lines = (fresh.folder / REJECTED_FILE).read_bytes().splitlines()
         rows = [msgspec.json.decode(line, type=RejectedRow) for line in lines]
-        # Whose id was there before is known only when all rows are sorted.
+        # Duplicate ids are known only after all rows are sorted.
         assert [(row.file, row.line) for row in rows] == [(str(feed), line) for line in (2, 3, 4, 5, 7, 6)]
         assert {row.reason for row in rows} == set(report.rejected)
         manifest = fresh.store.serving()[0]

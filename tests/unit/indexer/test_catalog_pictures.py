@@ -324,7 +324,7 @@ def test_server_that_is_down_gets_few_requests_and_old_pictures_stay(fetching: F
     found = fetching(down)
     assert len(fetching.paths) <= 9
     assert (found.keys, found.old, found.failed.total()) == (before.keys, 20, 10)
-    # A picture that the server no longer has is gone.
+    # A picture that the server reports as missing is removed.
     assert not fetching({"/0": [(404, {})]}).keys
 
 

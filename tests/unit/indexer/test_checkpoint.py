@@ -51,7 +51,7 @@ def content(shop: Shop) -> dict[str, bytes]:
     """All files of the version except those with the build time."""
     dated = {MANIFEST, SEAL, "quality.json", "quality.html", "facts.json"}
     paths = (path for path in shop.folder.rglob("*") if path.is_file() and path.name not in dated)
-    # A keyword segment has a random name, and files with it.
+    # Keyword segments and their files have random names.
     return {name: path.read_bytes() for path in paths if "keyword" not in (name := str(path.relative_to(shop.folder)))}
 
 
@@ -107,7 +107,7 @@ def test_other_feeds_and_settings_begin_anew(fresh: Shop, feed: Path, tmp_path: 
     elif changed == "synonyms":
         options["synonyms"] = rules
     elif changed == "encoder":
-        options["dimension"] = 64  # as in the tests of encoders: exported once for all
+        options["dimension"] = 64  # as in the tests of encoders, which share the export
     elif changed == "mapping":
         options["format"] = "jsonl"
     else:

@@ -78,7 +78,7 @@ def full_rebuild(index: Shop, feed: Sequence[Product], expected: Expected) -> No
 
 def held(index: Shop) -> dict[str, Any]:
     folder, catalog = index.folder, read_fields(index.folder / FIELDS_FILE)
-    place = str(index.root.parent).encode()  # each reads its feed from a folder of its own
+    place = str(index.root.parent).encode()  # each index reads its feed from its own folder
     report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes().replace(place, b""))
     return {
         "products": (folder / PRODUCTS_FILE).read_bytes(),

@@ -98,7 +98,7 @@ with Workers(2) as workers:
 
 
 def test_workers_exit_when_the_parent_is_killed() -> None:
-    # No guard by __name__: what a user's script does must not start again in every worker.
+    # The script has no __main__ guard: workers must not run a user's script again.
     program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
     children = [int(each) for each in program.stdout.readline().split()]

@@ -296,7 +296,7 @@ class TestUnknownNames:
         file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
         message = refusal(file, {})
         assert all(name in message for name in ("backend", "elasticsearch.shards"))
-        assert f"there is no setting zzz (in {file}, or the environment)" in message.split("; ")  # none is near
+        assert f"there is no setting zzz (in {file}, or the environment)" in message.split("; ")  # no name is similar
 
 
 class TestSecrets:

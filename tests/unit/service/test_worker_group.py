@@ -31,7 +31,7 @@ def test_counts_are_those_of_all_workers(groups: list[WorkerGroup]) -> None:
 def test_a_worker_that_still_counts_an_earlier_period_adds_nothing(groups: list[WorkerGroup]) -> None:
     one, two, _ = (SharedCounts(each, "counts", 64) for each in groups)
     one.add("a", 5, period=7)
-    two.add("a", 3, period=9)  # of the same half of the cells
+    two.add("a", 3, period=9)  # stored in the same half of the cells
     assert [two.total("a", period) for period in (7, 8, 9)] == [5, 0, 3]
 
 

@@ -99,7 +99,7 @@ def test_detector_takes_the_gain_of_an_attack(name: str, seed: int, sessions: in
     unseen, seen = measure_attacks(AttackStudy([seed], products=600, sessions=sessions), [name])
     assert unseen.by_memory > 0.05 < unseen.by_popularity
     assert seen.caught == 1.0
-    # A store of few shoppers, most of whom the attacked queries are asked by.
+    # A store of few shoppers, most of whom use the attacked queries.
     assert seen.honest_flagged < 0.02
     assert max(seen.by_memory, seen.by_popularity) < 0.01
 

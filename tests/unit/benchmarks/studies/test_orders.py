@@ -15,7 +15,7 @@ from service.training.ranker_dataset import candidate_lists
 @pytest.fixture(scope="module")
 def judged(demo: DemoFiles) -> Judgments:
     every = read_judgments(demo.judgments)
-    # Enough of each part, and not more.
+    # Just enough of each part.
     chosen = [query for part in ("train", "validation", "test") for query in part_of(list(every.grades), part)[:40]]
     return Judgments({query: every.grades[query] for query in chosen}, every.lowest)
 

@@ -198,7 +198,7 @@ def test_category_paths(path: tuple[str, ...], expected: tuple[str, ...]) -> Non
         ("'0012345678905", "0012345678905"),
         ("AB-12", "AB-12"),
         ("12-34", "12-34"),
-        ("4006381333930", "4006381333930"),  # the check digit is wrong, which the checker says
+        ("4006381333930", "4006381333930"),  # the check digit is wrong, which a quality rule reports
     ],
 )
 def test_numeric_codes_are_normalised(text: str, expected: str) -> None:
@@ -267,7 +267,7 @@ def test_image_addresses(address: str, expected: str) -> None:
         ("1 l", ("ml", 1000)),
         ("0.500 kg", ("g", 500)),
         ("3000 rpm", ("rpm", 3000)),
-        ("1 gal", ("ml", 231 * 25.4**3 / 1000)),  # of the United States
+        ("1 gal", ("ml", 231 * 25.4**3 / 1000)),  # US gallon
         ("8 fl oz", ("ml", 231 * 25.4**3 / 1000 / 16)),
     ],
 )

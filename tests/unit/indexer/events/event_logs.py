@@ -27,7 +27,7 @@ CLICK: dict[str, Any] = {
     "product_id": "B1",
     "position": 3,
     "event_id": "e1",
-}  # A row that can be taken
+}  # a valid row
 UBI_EVENT: dict[str, Any] = {
     "action_name": "product_click",
     "query_id": "q1",

@@ -116,7 +116,7 @@ def test_order_and_batching_do_not_change_norms(rows: list[Product], cut: int, s
     mixed = rows * 3
     shuffle.shuffle(mixed)
     parts = counted(mixed[:cut]), counted(mixed[cut:])
-    parts[0].merge(pickle.loads(pickle.dumps(parts[1])))  # our own bytes
+    parts[0].merge(pickle.loads(pickle.dumps(parts[1])))  # written by this process
     assert parts[0].norms() == whole.norms()
 
 

@@ -211,7 +211,7 @@ def test_a_rule_with_a_condition_skips_other_products(when: RuleScope, expected:
 
 
 def test_a_rule_that_the_library_cannot_evaluate_is_named(tmp_path: Path) -> None:
-    impossible = rule("title", QualityCheck.BETWEEN, values=(1.0, 2.0))  # no rule file can say this
+    impossible = rule("title", QualityCheck.BETWEEN, values=(1.0, 2.0))  # a rule file cannot contain this
     with pytest.raises(SettingError, match="title_between"):
         failing([DRILL], impossible, tmp_path)
 
@@ -323,7 +323,7 @@ def titled(title: str, language: str) -> Product:
     [
         (titled("Pfanne mit Deckel mit Griff", "en"), "de, declared en"),
         (titled("Pan with lid with grip", "en"), None),
-        (titled("Pan with lid mit", "en"), None),  # made-up words sound like anything: both halves must agree
+        (titled("Pan with lid mit", "en"), None),  # invented words resemble any language: both halves must agree
         (titled("HP 3200", "en"), None),
         (titled("Pfanne mit Deckel mit Griff", ""), None),
     ],

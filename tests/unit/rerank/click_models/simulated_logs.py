@@ -59,7 +59,7 @@ def simulated_events(
     carts = log.clicks & (chance[0] < store.cart[log.pairs])
     purchases = carts & (chance[1] < store.purchase[log.pairs])
     parts = []
-    # Seconds from the search on: results show at once, clicks follow down the list, carts and purchases after them.
+    # Seconds after the search: impressions at once, then clicks in list order, then carts and purchases.
     kinds = (("impression", log.shown, 0), ("click", log.clicks, 5), ("cart", carts, 300), ("purchase", purchases, 900))
     for kind, happened, wait in kinds:
         rows, columns = np.nonzero(happened)

@@ -90,7 +90,7 @@ class TestRankPrior:
         assert mean[1::2].mean() > 1.5 * mean[::2].mean()
 
     def test_products_missing_from_the_list_rank_last(self) -> None:
-        # Product 2 was shown once, first, and then no more; product 0 and 1 keep their places.
+        # Product 2 was shown once, first, and never again; products 0 and 1 keep their ranks.
         pairs = np.array([[2, 0]] + [[0, 1]] * 99, np.int32)
         clicks = np.zeros(pairs.shape, np.bool_)
         clicks[1::2, 0], clicks[1::9, 1] = True, True

@@ -166,7 +166,7 @@ class TestRecovery:
 
     def test_continuation_of_the_dcm(self) -> None:
         fitted = DependentClick.fit(simulated("dcm").log)
-        # Nothing follows the last position, so nothing tells whether shoppers would have gone on.
+        # The last position has no successor, so its continuation cannot be estimated.
         assert fitted.continuation[:-1] == pytest.approx(np.linspace(0.8, 0.4, DEPTH)[:-1], abs=0.05)
 
     def test_satisfaction_of_the_sdbn(self) -> None:
@@ -196,7 +196,7 @@ class TestRecovery:
     @pytest.mark.parametrize("name", ["pbm", "ubm"])
     def test_examination_is_unbiased_with_a_good_ranking_and_few_impressions(self, name: str) -> None:
         log = simulated("pbm").log
-        # As if every query were asked in a hundred ways: about 15 impressions are left for a pair.
+        # As if every query were spelled in a hundred ways: about 15 impressions remain per pair.
         copies = (np.arange(log.size) % 100)[:, None]
         scattered = np.where(log.shown, log.pairs + log.count * copies, -1).astype(np.int32)
         fitted = MODELS[name].fit(ClickLog(scattered, log.clicks, log.count * 100))

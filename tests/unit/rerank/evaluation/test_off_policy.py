@@ -92,7 +92,7 @@ def test_a_ranking_beside_itself_brings_the_same(simulated: tuple[LoggedSearches
 
 
 def test_ips_counts_clicks_at_their_position_by_how_often_the_product_was_there() -> None:
-    # One query and two products, in this order three times of four; six searches each were alike.
+    # One query and two products, three quarters of the lists in this order.
     pairs = np.array([[0, 1], [0, 1], [0, 1], [1, 0]] * 50, np.int32)
     clicks = np.array([[1, 0], [0, 1], [0, 0], [1, 0]] * 50, np.bool_)
     searches = searches_of(ClickLog(pairs, clicks, 2), np.zeros(2, np.int32), np.arange(len(pairs)))

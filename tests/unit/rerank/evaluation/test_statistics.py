@@ -151,7 +151,7 @@ def test_confidence_sequence_has_nominal_coverage_with_daily_inspection() -> Non
 def test_single_inspection_has_nominal_coverage() -> None:
     random = np.random.default_rng(8)
     wrong = sum(looks(random)[-1].fixed.excludes_zero for _ in range(EXPERIMENTS))
-    # Five standard deviations of a binomial around what is to be expected.
+    # Five standard deviations of a binomial around the expected number.
     spread = 5 * math.sqrt(EXPERIMENTS * ALPHA * (1 - ALPHA))
     assert abs(wrong - ALPHA * EXPERIMENTS) < spread
 

@@ -68,12 +68,12 @@ def column(name: str, first: FirstStage = FIRST, signals: Signals = SIGNALS, usu
         ("price_gap", [math.log(50 / 100), math.log(200 / 100), 0]),
         ("has_price", [1, 1, 0]),
         ("availability", [1, -1, 0]),
-        # A product chosen a thousandth as often as the first one is next to nothing.
+        # A product chosen a thousandth as often as the first one has almost no popularity.
         ("popularity", [0, math.log(1 + 1_000 * 0.009) / math.log(1 + 1_000), 1]),
-        # Half of it after 90 days; one from tomorrow is as new as can be.
+        # Half after 90 days; a product with tomorrow's date has the maximum.
         ("freshness", [0.5, 1, 0]),
         ("has_created", [1, 1, 0]),
-        # As if ten more shoppers had given 3.5; an unknown count counts as one.
+        # Like ten more ratings of 3.5; an unknown count counts as one.
         ("rating", [(5 * 10 + 3.5 * 10) / 20 - 3.5, 0, 0]),
         ("has_rating", [1, 1, 0]),
     ],

@@ -124,7 +124,7 @@ def test_a_query_without_tokens_matches_nothing(layers: int) -> None:
         matching = by.match(inputs)
         assert not by.similarities(inputs, matching).any()
         assert not by.attended(inputs, matching).any()
-    # As one whose products have no states: there is nothing to tell them apart by.
+    # The same scores as for products without states, as there are no differences.
     (found,), (expected,) = scored(by, whole), scored(by, dataclasses.replace(whole, products=ProductTokens.none(6, 8)))
     assert near(found, expected)
 

@@ -52,11 +52,11 @@ def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     names = str(spec.trained_on["catalogs"]).split(", ")
     measured = {each: f"nDCG@10 on {each}" for each in names}
     gains = [report.measures[name] - report.measures[f"{name} of the merged order"] for name in measured.values()]
-    # On none surely below the merged order.
+    # On no catalog clearly below the merged order.
     assert min(gains) > -0.001
     assert sum(gains) > 0
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
-    # What only some stores tell would mean something else in the next one.
+    # Features that only some stores have would have another meaning in other stores.
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()
     of_stores = set(SIGNALS) - {"has_states"}
     assert {name for name, is_constant in zip(spec.features, constant, strict=True) if is_constant} == of_stores
@@ -102,7 +102,7 @@ def test_shipped_ranker_serves_with_trained_towers(cache: Path, tmp_path: Path, 
             assert "ranked" in engine.search("red lamp", explain=True).hits[0].stages
             assert "ranker-0001 cannot serve" in engine.notices[0]
             assert engine.notices[0].endswith("default serves in its place")
-    # A ranker of the index serves with the vectors that it was trained on alone.
+    # A ranker of the index serves only with the encoder of its training.
     registry = ranker_store(index)
     registry.publish(building(2), spec_for(snapshot), REPORT)
     for each, name in ((untrained, "ranker-0001"), (snapshot, "ranker-0002")):

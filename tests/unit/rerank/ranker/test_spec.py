@@ -122,7 +122,7 @@ class TestDamage:
         before = (folder / name).read_bytes()
         damage(folder / name)
         if name == SEAL_FILE and (folder / name).is_file() and (folder / name).read_bytes() == before:
-            return  # a link to the same seal vouches for the same
+            return  # a link to the same seal has valid checksums
         with pytest.raises(ModelDamagedError, match=CURE) as result:
             verify_ranker(folder), read_report(folder)
         assert str(folder) in str(result.value)
@@ -310,7 +310,7 @@ class TestFiles:
             check_graph(saved(tmp_path, content))
 
     def test_truncated_graph_is_refused_or_valid(self, tmp_path: Path) -> None:
-        whole = linear_graph(features=17).SerializeToString()  # no length below ends between two fields
+        whole = linear_graph(features=17).SerializeToString()  # no truncation below ends between two fields
         for length in range(0, len(whole), 7):
             with pytest.raises(ModelDamagedError):
                 check_graph(saved(tmp_path, whole[:length]))

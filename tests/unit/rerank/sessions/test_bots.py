@@ -279,7 +279,7 @@ def test_usual_purchases_reduce_the_bot_score() -> None:
     acts = session_features(shop.cleaned())
     found = signals(sums_by("source", sources(acts), acts, NORMAL), NORMAL)[Signal.NEVER_BUYS]
     assert found[source_of(acts, "buyer")] == pytest.approx(-4.0)
-    tail = 1 / (1 + 0.05 * 150)  # no purchase, where 0.05 a click are expected, by a geometric distribution
+    tail = 1 / (1 + 0.05 * 150)  # no purchase, although 0.05 per click are expected, by a geometric distribution
     assert found[source_of(acts, "bot")] == pytest.approx(-math.log10(-math.e * tail * math.log(tail)))
 
 
@@ -533,7 +533,7 @@ def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
             session.click(int(place), shop.pause())
     scores = score_sessions(shop.cleaned()).filter(pl.col("clicks") > 0)
     sent = scores.filter(pl.col("shopper").str.starts_with("sent"))
-    # As many as shoppers would be may stay.
+    # As many accounts as there would be honest shoppers may remain unflagged.
     assert int(sent["is_fraud"].sum()) >= 0.9 * len(sent) if buries else not sent["is_fraud"].any()
     assert reason is None or reason.value in {each for reasons in sent["reasons"] for each in reasons}
     assert int(scores["is_fraud"].sum()) - int(sent["is_fraud"].sum()) <= 2

@@ -176,7 +176,7 @@ def test_lines_of_one_order_are_not_duplicates(other: dict[str, object]) -> None
 def test_answer_of_an_earlier_day_is_known() -> None:
     output = log(shown(7_200, "ab", **ANSWER))
     acts = [event(0, product_id=each, **ANSWER) for each in "ac"]
-    # Shown again later, and by a clock that is ahead: it was there before all the same.
+    # Shown again later, and by a fast clock: the earlier answer still counts.
     judged = find_faults(sessionize(log([*acts, *shown(300, "ab", **ANSWER)])), None, earlier=output)
     assert in_order(judged, "reason") == [None, RejectReason.NEVER_SHOWN, None, None]
 

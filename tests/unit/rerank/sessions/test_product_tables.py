@@ -47,7 +47,7 @@ def test_rising_product_has_a_positive_trend_shrunk_by_the_prior(tmp_path: Path)
     events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
     options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
     trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events, options).to_dicts()}
-    # It is noon: half of today is over.
+    # At noon, half of today is over.
     usual, recent = (1 / 2 + sum(0.5 ** (age / life) for age in range(1, 10)) for life in (8, 2))
     assert trend["a"] == pytest.approx(math.log2((8 + 3) / (8 * recent / usual + 3)), abs=1e-5)
     fallen = 8 * 0.5 ** (9 / 8)

@@ -41,7 +41,7 @@ def test_search_without_results_or_impressions_found_nothing(tmp_path: Path, res
     events += search("u2", START, "lamp", ["a"])
     row, _ = derived(tmp_path / "shown", QUERIES, events, ANY).sort("query", descending=True).to_dicts()
     assert (row["query"], row["empty"], row["mean_first_click"]) == ("saw", empty, None)
-    # A log that never says what is shown says nothing of empty answers.
+    # A log without impressions does not show empty answers.
     unshown = [stored("query", START, query="saw", query_id="q1", shopper="u1")]
     assert derived(tmp_path / "not shown", QUERIES, unshown, ANY)["empty"].to_list() == [0]
 
@@ -59,7 +59,7 @@ def test_purchase_without_query_id_belongs_to_the_last_clicked_answer(tmp_path: 
 def test_later_purchase_belongs_to_the_answer_of_its_query_id(tmp_path: Path, apart: timedelta) -> None:
     events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
     query_id = events[0].query_id
-    # Its own session may begin before the search, too.
+    # The session of the purchase may also begin before the search.
     named = {"product_id": "a", "session": "pay", "query_id": query_id, "quantity": 1}
     purchase = stored("purchase", START + timedelta(minutes=5), **named)
     other = stored("consultation", START + apart, product_id="b", session="pay")

@@ -76,7 +76,7 @@ searches = st.builds(
 def test_incremental_refresh_equals_full_refresh(drawn: list[list[StoredEvent]], data: st.DataObject) -> None:
     events = data.draw(st.permutations([event for each in drawn for event in each]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=2)))
-    # Several stretches of scores, too.
+    # Sessions are scored in several batches, too.
     options = replace(ANY, sessions_per_batch=2)
     with TemporaryDirectory() as scratch:
         store = MemoryEvents()
@@ -180,7 +180,7 @@ def test_clicks_on_sponsored_hits_are_only_in_the_sessions_table(tmp_path: Path)
 
 def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
     report = refresh(MemoryEvents(), tmp_path, None, now=NOW)
-    # The weights of signals are a convention where nothing tells them.
+    # The weights of signals have default values.
     assert {name for name, rows in report.tables.items() if rows} == {"label_weights"}
     assert {name for name in report.tables if not open_derived(tmp_path).table(name).is_empty()} == {"label_weights"}
 
@@ -289,7 +289,7 @@ def test_retention_applies_to_derived_tables(tmp_path: Path) -> None:
     refreshed(tmp_path, store)
     store.expire(max(store.days()) - 1)
     report = refreshed(tmp_path, store)
-    # The first day that is left is made again: the answers of the day before it are gone.
+    # The first remaining day is rebuilt: the answers of the day before it are gone.
     assert (report.sessions, report.days_made) == (2 * 10, 1)
     assert len(list((tmp_path / "days").iterdir())) == 2
 

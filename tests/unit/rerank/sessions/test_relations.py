@@ -81,7 +81,7 @@ def test_what_is_bought_together_is_an_accessory_or_a_complement(tmp_path: Path)
 def test_alike_products_of_which_one_is_chosen_are_substitutes(tmp_path: Path) -> None:
     found = tables(tmp_path, [*visits(3, *INSTEAD), *others()])
     rows = pairs(found.relations.filter(pl.col("shoppers") > 0), "product_id", "other_id", "shoppers")
-    # Both were viewed by the same shoppers, so each is there; that lamp2 was chosen makes it the stronger one.
+    # Both were viewed by the same shoppers, so both rows exist; lamp2 was chosen, so its row is stronger.
     assert rows == [("substitute", "lamp", "lamp2", 3), ("substitute", "lamp2", "lamp", 3)]
     strengths = dict(found.relations.select("product_id", "strength").rows())
     assert strengths["lamp"] >= strengths["lamp2"]

@@ -70,7 +70,7 @@ def test_session_gap_is_an_option() -> None:
 
 
 def test_session_longer_than_a_day_is_split_at_midnight() -> None:
-    times = range(0, 30 * HOUR, 20 * MINUTE)  # from 9:00, so 15 hours are of the first day
+    times = range(0, 30 * HOUR, 20 * MINUTE)  # from 9:00, so 15 hours are on the first day
     found = sessions_of(*(event(time, shopper="bot") for time in times))
     assert [found.count(0), found.count(1)] == [15 * 3, 15 * 3]
 

@@ -81,7 +81,7 @@ def test_worse_run_keeps_the_initial_model(tiny: Path, tmp_path: Path) -> None:
     before = open_teacher(str(tiny), "torch", tmp_path)
     lists = graded_lists(60)
     scores = [before.score([each.query] * 6, each.texts) for each in lists]
-    # Validation already has the order of the model at hand: nothing can be better.
+    # The validation lists have the order of the untrained model: no epoch can improve on it.
     own = [
         GradedList(each.query, each.texts, [float(place) for place in np.argsort(np.argsort(score))])
         for each, score in zip(lists, scores, strict=True)

@@ -38,7 +38,7 @@ def test_split_keeps_every_query() -> None:
     made = shop()
     assert len(made.training) + len(made.validation) == len(made.queries) == len(judged())
     assert 0 < len(made.validation) < len(made.training)
-    # Right are the two sizes of the colour; the two of another one are known, and wrong.
+    # The two sizes of the colour are positive; the two of another colour are judged irrelevant.
     assert made.is_positive.sum() == 2 * len(made.queries)
     assert len(made.rows) == 4 * len(made.queries)
     assert (np.diff(made.query_of) >= 0).all()
@@ -131,7 +131,7 @@ def test_click_labels_become_shares_of_the_best_of_the_query() -> None:
     assert tap.opinions == {"d": Opinion(1.0, 1.0)}
 
 
-SHARE, SEED = 0.2, 1  # as `shop` divides
+SHARE, SEED = 0.2, 1  # the arguments with which `shop` splits
 
 
 def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> TowerDataset:
@@ -239,7 +239,7 @@ def test_validation_queries_neither_receive_nor_propagate_positives() -> None:
     paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
     made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
     assert made.paraphrases == 0
-    # Where a file chooses, no text says on which side a query is.
+    # If a file splits the queries, other texts do not determine the side of a query.
     free = [Paraphrase(unseen_query(trains=trains), other, 0.9) for trains in (True, False)]
     assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 

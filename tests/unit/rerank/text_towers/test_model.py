@@ -78,7 +78,7 @@ def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_pat
     assert {path.name for path in written.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     matrices = load_file(written / "adapter_model.safetensors")
     assert {min(matrix.shape) for matrix in matrices.values()} == {4}
-    # The folder makes the same tower of the model before.
+    # The folder, applied to the original model, gives the same tower.
     again = SentenceTransformer(str(encoder.folder), device="cpu")
     body: Any = again[0]
     body.model = PeftModel.from_pretrained(body.model, str(tmp_path / ADAPTER_FOLDER))

@@ -72,7 +72,7 @@ class TestNearMisses:
         return made.training_pairs, negatives
 
     def test_near_miss_is_the_first_negative_at_the_given_rate(self) -> None:
-        # The first half of the products have two that are near, the second half none.
+        # The first half of the products have two near misses each, the second half none.
         near = {row: np.array([row + 60, row + 59]) for row in range(1, 60)}
         for share in (1.0, 0.3):
             pairs, negatives = self.drawn(share, near)
@@ -84,7 +84,7 @@ class TestNearMisses:
         assert 0.1 < having.mean() < 0.9
 
     def test_other_positives_are_not_negatives(self) -> None:
-        # Both sizes of a colour answer a query: each is near to the other, and that is all that is near.
+        # Both sizes of a colour answer a query: each is the only near miss of the other.
         _, without = self.drawn(0.0, {})
         _, negatives = self.drawn(1.0, {row: np.array([row ^ 1]) for row in range(len(PRODUCTS))})
         assert np.array_equal(negatives, without)
@@ -129,15 +129,15 @@ def test_near_miss_of_another_size(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        # The same, spelled in another way.
+        # The same values, spelled differently.
         ("Stud 1/2 in. x 8 ft.", "Stud 0.5 inch x 8 feet"),
         ("Drill 18V, battery 18V", "Drill 18 volts"),
-        # One tells more than the other.
+        # One title has more values than the other.
         ("Stud 2 in. x 4 in. x 8 ft.", "Stud 8 ft."),
         ("Stud 2 x 4 x 8 ft.", "Stud 2 in. x 4 in. x 8 ft."),
         ("Drill 18V", "Drill 2.0 Ah"),
         ("Drill 18V", "Drill"),
-        # No unit: a model, a year, a share of something.
+        # No units: a model, a year, a fraction.
         ("Drill 2024", "Drill 2025"),
         ("Drill DCD771C2", "Drill DCD796D2"),
         ("Oil 3-in-1", "Oil 2-in-1"),

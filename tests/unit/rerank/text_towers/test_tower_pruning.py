@@ -31,7 +31,7 @@ OPTIONS = LayerPruningOptions(LoopOptions(epochs=3, learning_rate=5e-3, warm_up=
 def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
     folder = make_encoder(tmp_path_factory.mktemp("pruning") / "tiny", layers=4, dropout=0.0)
     made = open_text_tower(ModelSource("tiny", folder), 16, device="cpu")
-    # Layers as they are drawn add next to nothing, so that two of them make what four do.
+    # Random layers change little, so two of them give nearly the same as four.
     with torch.no_grad():
         for name, weight in made.model.named_parameters():
             weight.mul_(12.0 if ".layer." in name and weight.ndim == 2 else 1.0)

@@ -164,7 +164,7 @@ def test_best_weights_are_kept(uninterrupted: Uninterrupted) -> None:
     assert not uninterrupted.tower.model.training
 
 
-# In the first part, in the second, and in the first after negatives were mined anew.
+# In the first part, in the second, and in the first after negatives were mined again.
 @pytest.mark.parametrize("after", [*(pytest.param(after, marks=pytest.mark.slow) for after in (1, 5)), 9])
 def test_killed_run_resumes_to_the_same_weights(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
@@ -185,7 +185,7 @@ def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> No
         trained(open_tower(encoder), tmp_path / "two", watched(9), options)
     again = trained(towers[1], tmp_path / "two", options=options)
     assert again.curve[:4] == done.curve[:4]
-    # Its products of matrices are rounded otherwise in a program that begins in the middle.
+    # Matrix products are rounded differently in a program that resumes.
     assert torch.allclose(weights(towers[0]), weights(towers[1]), atol=0.01)
     assert done.improved
 
@@ -272,7 +272,7 @@ def test_full_gpu_memory_halves_the_batch_size(
 ) -> None:
     embed, sizes = TowerLoss.embed_minibatch, []
 
-    # The library calls it by names of its own.
+    # The library passes these arguments by name.
     def short_of_memory(self: TowerLoss, sentence_feature: Any, begin: int, end: int, **named: Any) -> Any:  # noqa: ANN401
         sizes.append(end - begin)
         if end - begin > 2 and len(sizes) > 15:

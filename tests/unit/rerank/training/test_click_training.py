@@ -133,7 +133,7 @@ class Threads:
         self.given.append((weight, state))
         self._full.wait()
         total = sum(weight for weight, _ in self.given)
-        parts = sorted(self.given, key=lambda each: each[0])  # the sum does not depend on who was first
+        parts = sorted(self.given, key=lambda each: each[0])  # the sum must not depend on the order of arrival
         mean = {name: np.asarray(sum(part / total * each[name] for part, each in parts)) for name in state}
         self._read.wait()
         return cast(Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], mean)

@@ -104,7 +104,7 @@ def test_dropped_states_clear_tokens_and_the_flag(data: ListData) -> None:
     assert not batch.inputs.product_states[0][~has_tokens].any()
     others = [column for column in range(batch.inputs.features.shape[2]) if column != HAS_STATES]
     assert torch.equal(batch.inputs.features[..., others], kept.inputs.features[..., others])
-    # What the lists hold stays as it was for the next epoch.
+    # The lists are unchanged for the next epoch.
     again = data.batch([2], dropped=0.0, seed=3)
     assert torch.equal(again.inputs.product_states, kept.inputs.product_states)
     assert torch.equal(again.inputs.features, kept.inputs.features)

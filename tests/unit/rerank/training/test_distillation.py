@@ -87,7 +87,7 @@ class TestSplit:
 class TestTargets:
     def test_first_stage_is_scaled_to_the_teacher(self) -> None:
         lists, teacher = lists_of([2, 2], [1.0, 3.0, 2.0, 6.0]), np.array([10, 30, 10, 70], np.float32)
-        # Deviations within lists: of the teacher 10 and 30, of the merged scores 1 and 2.
+        # Deviations within lists: 10 and 30 of the teacher, 1 and 2 of the merged scores.
         scale = ((10 + 30) / 2) / ((1 + 2) / 2)
         expected = teacher + 1.5 * scale * np.array([1, 3, 2, 6])
         assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
@@ -162,7 +162,7 @@ class TestDistillation:
             distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, killed_at(21))
         steps: list[int] = []
         resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
-        # Two whole epochs of eight steps were kept.
+        # Two complete epochs of eight steps were stored.
         assert steps == [16, *[1] * 16]
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
 

@@ -236,7 +236,7 @@ def test_typo_changes_one_word_by_one_edit(words: list[str], seed: int) -> None:
     assert len(changed) <= 1
     for old, new in changed:
         assert old in ("hammer", "DEWALT", "LaserJet")
-        # A stroke may also be the swap of two letters.
+        # A typing error may also be a swap of two letters.
         assert OSA.distance(old, new) == 1
 
 
@@ -316,7 +316,7 @@ def test_recipe_shares_sum_to_1_and_are_documented() -> None:
         assert made(name, Product("bare", "")) == {()}
 
 
-# Lone surrogates too: a feed's JSON may hold them.
+# Including lone surrogates, which a feed's JSON may contain.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 TITLE_TEXT = st.text(st.sampled_from("ab e-x17/2.,()[]\"'&½× inft.pc(s)剃须刀的黑色"), max_size=60) | ANY_TEXT
 ANY_PRODUCT = st.builds(

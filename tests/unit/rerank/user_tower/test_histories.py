@@ -68,7 +68,7 @@ def test_split_by_time_does_not_leak() -> None:
     assert held.now is not None
     assert learning.times.max() < held.now.min()
     assert held.histories.lengths.min() > 0
-    # The first act after the moment: as many were done before it.
+    # The target is the first act after the moment, whose index is the number of earlier acts.
     assert held.targets.tolist() == held.histories.lengths.tolist()
 
 

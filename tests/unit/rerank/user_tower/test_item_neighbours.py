@@ -62,7 +62,7 @@ def test_weights_equal_ridge_regression_of_each_product(half_life: float | None)
 def test_transitions_equal_ridge_regression_of_visits(again: float, half_life: float | None) -> None:
     options = NeighbourOptions(None, None, again, transition=4.0, transition_half_life=half_life)
     found = pairs(find_neighbours(TIMED, ROWS, options, least_shoppers=1))
-    # Before a visit and in it, by shopper: 7 again after 5 and 7; 5 alone after it; 9 after 7; 5 and 7 after 9.
+    # Visits by shopper: 7 after 5; 5 after 5 and 7; 9 after 7; 5 after 9; 7 after 5 and 9.
     before = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]], float)
     inside = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], float)
     days = np.array([1, 5, 2, 3, 4], float)
@@ -174,7 +174,7 @@ def test_neighbour_weight_is_chosen_on_validation_data() -> None:
     vectors, kinds = catalog()
     plain = fit(vectors, shoppers(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False), categories=kinds)
     beside = plain.learned.neighbours
-    assert beside.weight > 0  # a network that has learned nothing is glad of them
+    assert beside.weight > 0  # an untrained network gives neighbours a weight
     without = replace(plain.learned, neighbours=NO_NEIGHBOURS)
     asked = Histories.of([[1, EACH + 1], [], [KINDS * EACH - 1]])
     alone = type(plain)(plain.encode, plain.catalog, without, kinds).scores(asked)

@@ -57,7 +57,7 @@ def test_product_takes_the_place_of_its_text_as_far_as_it_is_unknown() -> None:
     assert shares.tolist() == [0.75, 0.5, 0.5, 0.0]
     places = TextPlaces.of(scores, texts, shares)
     assert places.mixed(scores, texts, shares) == pytest.approx([0.75 * 5 + 0.25 * 3, 4.0, 3.0, 5.0])
-    # Some of the products keep the places that they have among all.
+    # A part of the products have the same places as among all products.
     assert places.mixed(scores[2:], texts[2:], shares[2:]) == pytest.approx([3.0, 5.0])
     assert TextPlaces.of(scores, texts, np.zeros(4, np.float32)).mixed(scores, texts, shares) is scores
 
@@ -71,7 +71,7 @@ def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: U
     mixing = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=prior))
     before, after = (hit_rate(ranks_of(each, near, hide_seen=True), 5).mean() for each in (alone, mixing))
     assert after > before
-    # What was acted on keeps its own score.
+    # Products in the history keep their own scores.
     history = Histories.of([[1, 9]])
     assert np.array_equal(mixing.scores(history)[0, [1, 9]], alone.scores(history)[0, [1, 9]])
 
@@ -154,7 +154,7 @@ def test_product_of_few_shoppers_has_no_own_parameters() -> None:
 
 def test_newest_product_is_known_without_an_improving_epoch() -> None:
     vectors, histories = _given()
-    newest = EACH - 1  # chosen by nobody else
+    newest = EACH - 1  # no other shopper chose it
     late = Histories.of(
         [*[histories.products[histories.of_shopper(each)].tolist() for each in range(60)], *([[0, newest]] * 3)],
         times=[*[[float(each)] * 6 for each in range(60)], *([[50.0, 100.0]] * 3)],

@@ -100,7 +100,7 @@ def test_phone_numbers_in_national_formats_are_masked(number: str) -> None:
 
 
 def test_fourteen_digit_gtin_is_not_a_card_number() -> None:
-    gtin = "3000000000002" + str(-(3 * 3 + 3 * 0 + 2 * 3) % 10)  # Diners Club but for its check digit
+    gtin = "3000000000002" + str(-(3 * 3 + 3 * 0 + 2 * 3) % 10)  # a Diners Club number except for its check digit
     assert MASKER.mask(gtin) == gtin
 
 
@@ -120,7 +120,7 @@ def test_phone_number_with_country_prefix_is_masked_despite_gtin_check_digit() -
 @pytest.mark.parametrize(
     ("regions", "query", "masked"),
     [
-        (["IN"], "9876543211", "[phone]"),  # a mobile number, which India sets apart
+        (["IN"], "9876543211", "[phone]"),  # a mobile number by India's numbering plan
         (["US", "CA"], "9876543211", "9876543211"),
         (["FR"], "06 12 34 56 78", "[phone]"),
         ([], "06 12 34 56 78", "06 12 34 56 78"),

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SqliteEvents]:
 def test_waiting_events_are_written_in_one_transaction(store: SqliteEvents, tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as threads, lock_folder(tmp_path, None):
         appended = [threads.submit(store.append, [event(number)]) for number in range(20)]
-        # One of them waits for the lock, with what was there when it began; the others wait for it.
+        # One of them waits for the lock, with the events queued when it began; the others wait for it.
         while len(store._commits.queue) < len(appended) - 1:
             pass
     assert len({state.mark for state in store.days().values()}) == 1

@@ -60,7 +60,7 @@ def test_valid_event_is_accepted_and_defaults_are_filled_in() -> None:
         ({"query": "\udc00"}, "bad query"),
         ({"time": NOW + SKEW + timedelta(seconds=1)}, "in the future"),
         ({"time": datetime(1999, 12, 31, tzinfo=UTC)}, "too old"),
-        ({"time": datetime(2026, 11, 24)}, "bad time"),  # without a zone on purpose
+        ({"time": datetime(2026, 11, 24)}, "bad time"),  # without a zone, intentionally
         ({"time": "2026-11-24"}, "bad time"),
         ({"rating": float("nan")}, "bad rating"),
         ({"rating": 5.5}, "bad rating"),

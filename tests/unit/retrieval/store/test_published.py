@@ -382,7 +382,7 @@ class TestPruning:
     def test_prune_keeps_newest_serving_and_protected_versions_with_encoders(self, store: Store) -> None:
         for number in range(1, 8):
             publish(store, encoder=f"encoder-{(number + 1) // 2}")
-        (store.root / CURRENT).write_text("v000001\n")  # as a person writes it
+        (store.root / CURRENT).write_text("v000001\n")  # written by hand, without a checksum
         assert store.prune(2, spare=("v000003",)) == ["v000002", "v000004", "v000005"]
         assert store.versions() == ["v000001", "v000003", "v000006", "v000007"]
         assert {path.name for path in store.encoders.iterdir()} == {f"encoder-{number}" for number in range(1, 5)}

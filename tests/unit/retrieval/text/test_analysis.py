@@ -14,7 +14,7 @@ from retrieval.text.synonyms import Synonyms
 ANALYZER = Analyzer()
 LONGEST_TERM = 200
 
-# Text of any characters at all, and text that looks like titles: the second reaches the rules, the first the edges.
+# Any characters, which test edge cases, and title-like text, which tests the rules.
 SAMPLES = (
     "12 12v 1/2 1-1/2 ½ 0.50 .5 in in. inch \" ' ft x × X - / , . & V volt M8 m 3-in-1 1,000 99,99 dcd771c2 dcd-771-c2 "
     "0x0a wi fi wi-fi t-shirt men's running shelves 4x8wood "

@@ -117,7 +117,7 @@ def test_other_questions_ask_for_no_offer() -> None:
 
 
 def test_reading_takes_no_longer_for_many_quantities_and_words_that_compare() -> None:
-    # "½" becomes three characters and a quantity of its own; each had been compared with all that stands before it.
+    # Each "½" gives three characters and a quantity; each was compared with all text before it.
     hostile = ["max-" * 120 + "½" * 520, "exceed-" * 70 + "1 2 " * 125, "ﷺ" * 1_000, "min min " * 60 + "½ " * 260]
     began = time.process_time()
     for text in hostile:

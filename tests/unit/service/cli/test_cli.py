@@ -330,7 +330,7 @@ def test_malloc_arenas_of_the_environment_are_kept() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to bound")
 def test_malloc_arenas_are_limited_with_glibc() -> None:
-    # In a process of its own: it holds for all that follows.
+    # In a separate process, since the limit lasts until its end.
     program = "from service.cli.serve import limit_malloc_arenas; assert limit_malloc_arenas({})"
     subprocess.run([sys.executable, "-c", program], check=True)
 

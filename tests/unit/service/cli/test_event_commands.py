@@ -88,7 +88,7 @@ def test_import_counts_events_and_rejected_rows_and_is_idempotent(index: Path, l
     assert "bad position" in rejected
     assert "10.0.0.7" not in rejected
     assert "shopper-0" not in rejected
-    assert stat.S_IMODE((index / EVENTS_FOLDER).stat().st_mode) == 0o700  # nobody else may look into it
+    assert stat.S_IMODE((index / EVENTS_FOLDER).stat().st_mode) == 0o700  # not accessible for other users
     text = shown("events", "import", index, log, "--workers", 1)
     assert "0 new, 56 already there" in text
     assert "bad position" in text
@@ -150,7 +150,7 @@ def test_unused_pseudonym_key_is_removed(filled: Path) -> None:
         later = datetime.now(UTC) + timedelta(days=3)
         assert expire(log, 10_000, now=later).keys == ()
         rejected = next((filled / EVENTS_FOLDER / "rejected").iterdir())
-        assert expire(log, 30, now=later).keys == ()  # a row that was rejected is under it still
+        assert expire(log, 30, now=later).keys == ()  # a rejected row still uses the key
         rejected.unlink()
         assert expire(log, 30, now=later).keys == ("k1",)
 

@@ -197,7 +197,7 @@ class TestPrune:
 
     def test_reported_bytes_are_freed(self, root: Path) -> None:
         def held() -> int:
-            # The marks of the lock do not count.
+            # Without the files of the lock.
             folders = (root / "versions", root / "encoders")
             return sum(path.stat().st_size for each in folders for path in each.rglob("*") if path.is_file())
 

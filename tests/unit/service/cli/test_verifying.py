@@ -112,7 +112,7 @@ class TestIntactVersion:
         assert result == Verification(NAME, SIZE, len(files), size, (), ())
         assert (progress.phases, progress.totals) == (["checksums", "records", "find"], [size, SIZE, SIZE])
         assert progress.done == size + SIZE + SIZE
-        assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before  # it is left as it is
+        assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before  # unchanged
 
     @pytest.mark.parametrize("kind", [VectorIndexKind.EXACT, VectorIndexKind.QUANTISED])
     def test_every_kind_of_vector_index_is_verified(self, tmp_path: Path, kind: VectorIndexKind) -> None:
@@ -270,7 +270,7 @@ def miscount_field(folder: Path) -> None:
 
 def share_place(folder: Path) -> None:
     fields = read_fields(folder / FIELDS_FILE).fields
-    # Two fields of numbers that nobody has, so that no line can tell.
+    # Two numeric fields without values, so that no line can show the difference.
     edit_fields(folder, rating=replace(fields["rating"], slot=fields["rating_count"].slot))
 
 

@@ -92,7 +92,7 @@ def test_processes_share_what_they_counted(tmp_path: Path) -> None:
     assert both == other.state(FLOOR)
     total = 1 + 1 / 2 + 1 / 3 + 1 / 4
     assert (both.searches, both.own, both.total) == (2, 1 / 4 + 1, 2 * total)
-    # Its own account: another share of the same products goes on from there, other products begin anew.
+    # Counts per products: another share of the same products continues them, other products start anew.
     assert one.state(replace(FLOOR, at_least=0.5)).searches == 2
     assert one.state(replace(FLOOR, filters="brand = Makita")).searches == 0
     now[0] += timedelta(days=1)

@@ -151,7 +151,7 @@ class TestMining:
         }
         assert (divano.shoppers, divano.share) == (ENOUGH, 0)
         assert divano.alike == pytest.approx(5 / (5 + 2), abs=0.001)
-        # A query without a choice is judged by what followed.
+        # A query without a choice is judged by the next query.
         sander = found["random orbit zagg => random orbit sander"]
         assert (sander.share, sander.alike, sander.shoppers) == (1, 0, ENOUGH)
         (example,) = sander.examples

@@ -18,7 +18,7 @@ BOUGHT = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.5, 9)
 def test_corrections_are_kept_with_their_history(tmp_path: Path) -> None:
     store = RelationStore(tmp_path)
     store.put([RelationCorrection(RelationKind.FITS, "toner", "printer")], who="m7")
-    # Of complements either product may be named first: this is one correction, changed.
+    # The order of complements does not matter: this is one correction, changed.
     store.put([RelationCorrection(RelationKind.COMPLEMENT, "a", "b", removed=True)])
     store.put([RelationCorrection(RelationKind.COMPLEMENT, "b", "a")])
     assert [each.removed for each in store.read().documents] == [False, False]

@@ -143,7 +143,7 @@ def test_arbitrary_documents_are_read_or_refused(document: object) -> None:
     try:
         parse_rules(document, "it")
     except RuleError as error:
-        assert str(error)  # either way is right
+        assert str(error)  # either result is correct
 
 
 MORNING, EVENING = datetime(2026, 11, 27, 6, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)

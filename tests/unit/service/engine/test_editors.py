@@ -75,7 +75,7 @@ def test_other_engines_follow_within_a_second(live: SearchEngine, root: Path) ->
     first = ids(live.search("drill", size=1))[0]
     RuleStore(root).put([Rule("it", (Hide((first,)),), DRILL)])
     assert within(1.0, lambda: first not in ids(live.search("drill")))
-    # Twice in one moment: the file may have one time of change for both.
+    # Two changes at once may give the file the same modification time.
     for turn in range(5):
         RuleStore(root).put([Rule("it", (Redirect(f"/{turn}"),), DRILL)])
         RuleStore(root).put([Rule("it", (Redirect(f"/{turn}b"),), DRILL)])
@@ -124,7 +124,7 @@ def test_exposure_rule_raises_its_products_until_the_floor_is_reached(live: Sear
     assert page.hits[0].product.brand == brand
     assert (page.hits[0].rule, page.hits[0].reasons[-1].kind) == ("fair", ReasonKind.BOOSTED)
     assert "moved up by the store" in page.hits[0].reason_line.lower()
-    # It moves candidates, and makes no product one.
+    # The rule moves candidates, and adds none.
     everything = live.search("drill", size=500, rules=False)
     assert set(ids(live.search("drill", size=500))) == set(ids(everything))
     assert not live.search("zzqx qqv").hits
@@ -159,7 +159,7 @@ def test_unreadable_rules_keep_the_previous_ones(live: SearchEngine, root: Path)
     (root / RULES_FILE).write_bytes(b"")
     time.sleep(0.2)
     assert live.search("drill").redirect == "/a"
-    # The other one is a file from a backup, in which fewer changes were made.
+    # The other file is from a backup, with fewer changes.
     (root / RULES_FILE).unlink()
     (root / RULES_FILE).write_bytes(whole)
     RuleStore(root).put([Rule("it", (Redirect("/b"),), DRILL)])
@@ -520,7 +520,7 @@ def test_random_rules_keep_page_invariants(
     if whole.total:
         for field in ("availability", "brand"):
             for each in whole.facets[field].counts[:2]:
-                # In brackets, so that the rules within a filter go on to hold.
+                # In brackets, so that rules for a filter that it contains still apply.
                 narrower = f'({filters or "id EXISTS"}) AND {field} = "{each.value}"'
                 chosen = engine.search(query, size=ALL, filters=narrower, rules=rules)
                 assert chosen.total == len(chosen.hits) == each.count

@@ -54,7 +54,7 @@ def test_facet_count_equals_hits_filtered_by_value(engine: SearchEngine, query: 
 @pytest.mark.parametrize("depth", [1_000, 5])
 def test_filter_keeps_the_order(engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
-    # A ranker orders the best 100, which are others under a filter.
+    # Without a ranker, whose best 100 candidates differ under a filter.
     everything = engine.search(query, size=600, stage="merged")
     kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
     cheap = engine.search(query, size=600, filters="price < 40", stage="merged")
@@ -516,7 +516,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
     none.touch()
 
     def search(engine: SearchEngine) -> None:
-        while not stop.wait(0.05):  # a rebuild needs the processor, too
+        while not stop.wait(0.05):  # leaves processor time to the rebuild
             try:
                 page = engine.search("cordless drill", facets=["brand"])
                 versions.add(page.version)

@@ -154,7 +154,7 @@ def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
     assert page.hits
     for hit in page.hits:
         met = [each.query_word for each in explanation_of(hit).matches]
-        # As many tokens as the ranker reads; "pan" comes again and again.
+        # At most the tokens that the ranker reads, though "pan" is repeated.
         assert 2 < len(met) <= 32
         assert len(set(met)) == len(met)
         assert all(-1 <= each.similarity <= 1 for each in explanation_of(hit).matches)

@@ -304,7 +304,7 @@ def test_random_changes_match_a_rebuilt_index(
         ({"weight": "1,5 kg"}, {"weight": None}, {}),
         ({"weight": "1,5 kg"}, {"weight": "1.500 kg"}, {"weight": "1.500 kg"}),
         ({}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 2_000.0}),
-        # A number of the feed itself stays; what the patch says of the measure counts.
+        # A number in the feed itself stays; a number in the patch wins.
         ({"weight": "1 kg", "weight_g": 1_480.0}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 1_480.0}),
         ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": 1_990.0}, {"weight": "2 kg", "weight_g": 1_990.0}),
         ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": None}, {"weight": "2 kg"}),
@@ -448,7 +448,7 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
         alone, expected = scores(engine), scores(reading)
         assert alone.keys() == expected.keys()
         assert all(abs(alone[name] - expected[name]) > 1e-3 for name in expected)
-        # The rebuild encodes beside the engine, which answers meanwhile, and then reads what was made.
+        # The rebuild encodes while the engine answers; then the engine loads the new version.
         build(old, cache)
         assert within(60, lambda: engine.snapshot.states is not None)
         engine.reload_if_changed()
@@ -474,7 +474,7 @@ def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_p
     found = reranked(root, dataclasses.replace(live.snapshot, encoder=opened.encoder))
     assert found["p3"] != pytest.approx(known["p3"], rel=1e-3)
     assert found["p2"] == pytest.approx(known["p2"], rel=1e-4)
-    # An engine that has the encoder makes the states of what the journal holds, before it answers.
+    # An engine with the encoder encodes the journal's products before it answers.
     with SearchEngine.open(root) as engine:
         assert scores(engine) == pytest.approx(known, rel=1e-4)
 

@@ -157,7 +157,7 @@ def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: Search
     manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
     other = dataclasses.replace(engine.snapshot, manifest=manifest)
     assert served.stage(engine.snapshot) is not None
-    # Between a version's swap and the next look.
+    # Between the change of a version and the next check.
     assert served.stage(other) is None
     served.reload_if_changed(other)
     assert "it was trained on the encoder" in served.notices[0]
@@ -212,7 +212,7 @@ def test_a_features_head_and_cross_attention_serve_side_by_side(choosing: Search
         export_network(network, folder / MODEL_FILE)
 
     added = ranker_store(two).publish(build, spec_for(choosing.snapshot, layers=1), REPORT)
-    # The engine does not follow, so the features head serves on.
+    # The engine does not follow changes, so the features head still serves.
     assert choosing.ranker == "ranker-0002"
     attended = choosing.search(QUERY, size=30, explain=True, ranker=added.model.name)
     assert attended.degraded == ()

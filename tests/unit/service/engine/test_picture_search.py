@@ -68,7 +68,7 @@ def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_pat
 
 
 def test_text_finds_what_only_pictures_tell(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of so few products, most titles are about most pictures of their kind: nothing is far above the others.
+    # With so few products, most titles are similar to most pictures of their kind, so none stands out.
     monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
     with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}

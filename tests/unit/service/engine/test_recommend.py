@@ -255,7 +255,7 @@ class TestServing:
         write_relations(root, coviews_of(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
         live.reload_if_changed()
         live.delete([texts[300]])
-        # A co-view stays what it is where a product's text changes; one that comes anew has it, too.
+        # A co-view remains when a product's text changes, and applies to a new product.
         old = live.product(texts[200])
         live.upsert([dataclasses.replace(old, title="enamel kettle"), dataclasses.replace(old, id="new")])
         assert ids(live.similar(product, size=3)) == [texts[200], "new", texts[0]]

@@ -93,7 +93,7 @@ def test_a_value_counts_by_its_rank_in_the_catalog(store: SearchEngine) -> None:
     known = prices[~np.isnan(prices)]
     low, middle, high = known.min(), np.median(known), known.max()
     shares = order._shares(np.array([[low], [middle], [high], [np.nan]]))[:, 0]
-    # Half of those of the same price count as lower.
+    # Half of the products of the same price count as lower.
     same = [(known == value).sum() / len(known) for value in (low, high)]
     assert shares == pytest.approx([same[0] - 1, 0, 1 - same[1], 0], abs=1 / len(known) + 1e-9)
 

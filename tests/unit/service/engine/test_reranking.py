@@ -414,7 +414,7 @@ def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float
 def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None:
     with SearchEngine.open(root, follow=False) as engine:
         page = engine.search("stainless pan")
-        slope, intercept = 1.5, -0.5  # of the calibration in tests.rankers
+        slope, intercept = 1.5, -0.5  # the calibration in tests.rankers
         assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
         assert engine.search("stainless pan", stage="merged").fit is None
 

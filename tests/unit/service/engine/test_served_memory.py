@@ -62,7 +62,7 @@ def test_engine_loads_what_was_chosen_for_the_query(live: SearchEngine, root: Pa
     assert order(live, "STEEL  pan") == expected
     assert order(live, "cast pan")[0] != before[7]
     assert live.notices == ()
-    # A live change of its text leaves a product as it was chosen.
+    # A live change of a product's text keeps its clicks.
     product = live.product(before[7])
     live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
     assert order(live)[0] == before[7]

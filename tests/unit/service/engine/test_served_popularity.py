@@ -53,7 +53,7 @@ class TestServing:
         write_popularity(root, {before[7]: 9.0, before[3]: 2.0, "gone": 99.0}, MADE)
         assert order(live) == [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
         assert live.notices == ()
-        # A live change of its text leaves a product as popular as it was.
+        # A live change of a product's text keeps its popularity.
         product = live.product(before[7])
         live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
         assert order(live)[0] == before[7]

@@ -383,7 +383,7 @@ OVER = When(ends=datetime(2020, 1, 1, tzinfo=UTC))
         (Hide(("both", "bit")), When(), {"dri": "drill driver"}),
         # The title has the words of the rule, but the query does not.
         (Hide(("bit",)), DRILL, {"set": "bit set", "bit s": "bit", "bit set dr": ""}),
-        # A query hides before it is typed to its end.
+        # A query hides products while it is being typed.
         (Hide(("bit",)), DRILL, {"d": "both drill driver", "dri": "both drill driver", "drill": "both drill"}),
         (Hide(("bit",)), DRILL, {"Drills": "both drill", "drill ": "both drill", "drlil": "both drill"}),
         (Hide(("bit", "drill")), EXACT, {"dril": "both", "cordless dril": "drill"}),

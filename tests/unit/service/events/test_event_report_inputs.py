@@ -102,7 +102,7 @@ def derived(tmp_path: Path) -> Path:
 def test_day_without_impressions_is_handled_as_in_the_query_table(tmp_path: Path) -> None:
     """Regression: whether a log has impressions differs by day, but the funnel used the whole window."""
     with closing(SqliteEvents(tmp_path / "events")) as store:
-        # On the second day searches are told, and nothing of what they showed.
+        # The second day has searches without impressions.
         asked = [
             stored(1_000 + at, EventKind.QUERY, f"k1~shopper{at}", NOON + timedelta(days=1), f"asked{at}", "")
             for at in range(6)

@@ -99,7 +99,7 @@ def test_next_training_is_that_of_a_store_which_never_knew_the_shopper(demo_inde
         lines = file.read().splitlines()
     rows = [msgspec.json.decode(line) for line in lines]
     shoppers = [row["shopper"] for row in rows]
-    # Bots never buy, and are in no table.
+    # Buyers only: bots never buy, and are in no table.
     buyers = [row["shopper"] for row in rows if row["kind"] == "purchase"]
     shopper = max(sorted(set(buyers)), key=shoppers.count)
     root = with_log(demo_index, tmp_path / "knew", lines)

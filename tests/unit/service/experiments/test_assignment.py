@@ -92,7 +92,7 @@ def test_participation_is_independent_of_the_variant() -> None:
     assert stats.binomtest(len(inside), len(SHOPPERS), 0.1).pvalue > 0.01
     drawn = Counter(variant_of(tenth, ONE, unit).name for unit in inside)
     assert stats.binomtest(drawn["a"], len(inside), 0.5).pvalue > 0.01
-    # A larger share keeps who was in it.
+    # A larger share includes all shoppers of the smaller one.
     half = Experiment("e", HALVES.variants, share=0.5)
     assert all(takes_part(half, ONE, unit) for unit in inside)
 
@@ -104,7 +104,7 @@ def test_assignment_unit_follows_the_experiment() -> None:
     assert unit(Unit.SHOPPER, "u1", "s1") == unit(Unit.SHOPPER, "u1", "s2") != unit(Unit.SHOPPER, "u2", "s1")
     assert unit(Unit.SESSION, "u1", "s1") == unit(Unit.SESSION, "u2", "s1")
     assert unit(Unit.SHOPPER, "", "s1") == unit(Unit.SESSION, "u1", "") == unit(Unit.QUERY) == ""
-    # A session may be called as a shopper is.
+    # A session may have the same name as a shopper.
     assert unit(Unit.SHOPPER, "x") != unit(Unit.SESSION, "", "x")
     assert unit(Unit.QUERY, "u1", "s1") == unit(Unit.QUERY, "u1", "s2") != unit(Unit.QUERY, "", "s1")
 

@@ -104,7 +104,7 @@ def test_forged_events_are_ignored() -> None:
         seen("q", "third"),
     ]
     fakes += [sign_query_id("q", [SplitMark("merging-2", "rrf")], KEY)]
-    # Nor a true one whose search nobody tells of.
+    # A valid mark without a recorded search does not count either.
     events = [each for number, fake in enumerate(fakes) for each in asked(number, fake, ["p1"])]
     events += [event("purchase", 5, seen("q9", "rrf"), 2, product_id="p1")]
     assert rows(events) == {}
@@ -177,7 +177,7 @@ def test_planted_difference_is_detected() -> None:
     assert [figures.units for figures in report.analysis.variants] == [600, 600]
     assert report.analysis.mismatch_p == pytest.approx(1.0)
     assert not report.analysis.warnings
-    # Where less is better, the other one is.
+    # If less is better, the other variant wins.
     fewer = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), replace(SPLIT, goal=Goal.ABANDONED))
     assert fewer.analysis.decisions[0].winner == "rrf"
 

@@ -85,7 +85,7 @@ def test_altered_narrowed_key_is_refused(place: int, letter: str) -> None:
     at = place % len(less)
     changed = less[:at] + letter + less[at + 1 :]
     found = verify_key(changed, known, NOW)
-    # The last letter of base64 has bits that count for nothing.
+    # The last letter of base64 has unused bits.
     assert found is None or found == permit(less, known)
 
 
@@ -148,7 +148,7 @@ def test_concurrently_created_keys_are_all_stored(keys: KeyFile) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: made(KeyFile(keys.path), Scope.SEARCH), range(12)))
     assert len(keys.keys()) == 12
-    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600  # for its owner alone
+    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600  # readable only for its owner
 
 
 def test_damaged_key_file_is_refused_by_name(keys: KeyFile) -> None:
@@ -359,7 +359,7 @@ def test_hidden_field_is_answered_as_an_unknown_one(
         found = guarded.get("/v1/search", params={parameter: given}, headers=tailor)
         assert found.status_code == 400
         assert hidden not in found.text.replace(name, "")
-        # Advice is by names that are close to the given one.
+        # The advice contains names similar to the given one.
         return str(found.json()["error"]["message"]).partition(";")[0].replace(name, "")
 
     assert answer(f"attributes.{hidden}") == answer("attributes.qzqzqz")
@@ -399,7 +399,7 @@ def test_key_whose_filter_no_product_can_pass_is_refused_without_names(guarded: 
 
 def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     key = made(keys, Scope.SEARCH)
-    # The window slides with the clock: in a slow run a request more would pass.
+    # The window slides with the clock: on a slow machine one more request would be allowed.
     now = time.time()
     monkeypatch.setattr("time.time", lambda: now)
     answers = [guarded.get("/v1/search", params={"size": 0}, headers=bearer(key)) for _ in range(51)]

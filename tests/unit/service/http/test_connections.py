@@ -145,7 +145,7 @@ def test_connection_goes_on_after_a_search_without_a_place(served: Served) -> No
 
 def test_later_request_heads_have_the_same_timeout(served: Served) -> None:
     with served.connected() as slow:
-        for _ in range(3):  # longer than one head may take
+        for _ in range(3):  # longer than the time limit of one head
             slow.sendall(GET)
             assert status(slow) == 200
             time.sleep(0.2)

@@ -115,12 +115,12 @@ def test_damaged_table_of_events_gives_a_notice(
 def test_notices_are_logged_when_they_appear_and_when_they_end(
     store: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger keeps what was configured when it was first used, by whatever test that was.
+    # A logger keeps the configuration of its first use, possibly by another test.
     monkeypatch.setattr("service.http.health._log", structlog.get_logger())
     damaged, about = store.root / "relations.bin", "similar products are found by their texts alone"
     store.reload_if_changed()
     assert not [each for each in store.notices if each.startswith(about)]
-    # An application of its own: that of other tests may not have looked since one of them ended the same notice.
+    # A new application: another test's one may not have seen the end of the same notice.
     with capture_logs() as logs, local_client(create_app(store, ServiceSettings())):
 
         def count(event: str, level: str) -> int:

@@ -101,7 +101,7 @@ KEY = new_key("shop", (Scope.SEARCH,), now=datetime(2026, 12, 1, tzinfo=UTC))[0]
 
 
 def begin(workers: WorkerThreads, client: Client, work: Callable[[], object]) -> asyncio.Task[object]:
-    CURRENT_CLIENT.set(client)  # a task has a copy
+    CURRENT_CLIENT.set(client)  # the task gets a copy of the context
     return asyncio.create_task(workers.run(work))
 
 
@@ -252,7 +252,7 @@ def test_rate_slides_from_minute_to_minute(monkeypatch: pytest.MonkeyPatch) -> N
         rates.count_address("a")
     assert (refused.value.status, refused.value.retry_after) == (429, 60)
     rates.count_address("b")
-    now = 660.0 + 30  # half of the ten are in the last 60 seconds
+    now = 660.0 + 30  # half of the ten requests are in the last 60 seconds
     for _ in range(5):
         rates.count_address("a")
     with pytest.raises(RequestError):

@@ -243,7 +243,7 @@ def test_a_key_of_one_index_reaches_no_route_of_another(client: TestClient, of_a
     assert len(tried) > 80
     assert not [(tried, each.status_code) for tried, each in answers.items() if each.status_code not in (403, 404)]
     named = [key for key, each in answers.items() if each.status_code == 404]
-    # Dictionaries are those of an index, and these paths name none.
+    # Dictionaries belong to an index, but their paths do not name it.
     rest = sorted(path for _, path in named if not path.startswith("/1/dictionaries/"))
     assert rest == ["/1/task/0", "/stores/shop-b/assets/store.json"]
     for path in _LISTS:
@@ -372,7 +372,7 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     writer = sent(made(keys, Scope.SEARCH, Scope.WRITE, indexes=("new-*", "articles")))
     body = {"objectID": "a1", "name": "How to choose a cordless drill", "kind": "guide"}
     refused = {
-        "shop-c": 403,  # of another key
+        "shop-c": 403,  # belongs to another key
         "new-ü": 400,
         "new-shop_price_desc": 404,  # a view
         "new-articles": 200,

@@ -58,7 +58,7 @@ def application(seconds: float = 5.0) -> TestClient:
 def test_body_limit_is_exact() -> None:
     client = application()
     assert client.post("/echo", content=b"x" * 1_000).json() == {"bytes": 1_000}
-    for content in (b"x" * 1_001, (b"x" * 100 for _ in range(11))):  # the second does not tell its length
+    for content in (b"x" * 1_001, (b"x" * 100 for _ in range(11))):  # the second has no Content-Length
         answer = client.post("/echo", content=content)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
@@ -272,7 +272,7 @@ def test_internal_error_reveals_no_details(path: str, status: int, code: str, hi
     assert hidden not in answer.text
     (failure,) = (each for each in logged if each["event"] == "failed")
     assert failure["request"] == answer.headers["X-Request-ID"]
-    assert hidden in str(failure.get("error", hidden))  # of another kind of error the log has the traceback
+    assert hidden in str(failure.get("error", hidden))  # for other kinds of errors the log has the traceback
     assert "Traceback" not in answer.text
     assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
 

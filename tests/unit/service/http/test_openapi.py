@@ -65,8 +65,7 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
                 check(document, media["schema"], response.text if type_ == "text/plain" else response.json())
             else:
                 refused.append(name)
-    # Of these there is nothing in a store without pictures, events, tasks and models of its own, and no directory of
-    # several.
+    # Operations without data in a store without pictures, events, tasks, own models and a directory of indexes.
     assert refused == [
         "GET /v1/products/{product_id}/pictures/{number}",
         "POST /v1/search/picture",

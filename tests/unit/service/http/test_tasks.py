@@ -76,7 +76,7 @@ def test_tasks_run_in_order_and_report_results(tmp_path: Path) -> None:
 def test_interrupted_task_is_restarted(tmp_path: Path) -> None:
     book = TaskQueue(tmp_path)
     identity = book.add("learn", {}).id
-    assert book.claim() is not None  # and then the process is killed
+    assert book.claim() is not None  # then the process is killed
     runner = TaskRunner(tmp_path, book, lambda *_: "done")
     assert over(book, identity).result == "done"
     runner.close()
@@ -162,7 +162,7 @@ def test_waiting_and_running_tasks_are_cancelled(tmp_path: Path) -> None:
     running, waiting, last = (book.add(kind, {}).id for kind in ("learn", "refresh", "rebuild"))
     runner = TaskRunner(tmp_path, book, job)
     assert begun.wait(10)
-    assert TaskQueue(tmp_path).cancel(waiting)  # as another process does
+    assert TaskQueue(tmp_path).cancel(waiting)  # like another process
     begun.clear()
     assert book.cancel(running)
     assert begun.wait(10)  # the last one begins

@@ -199,7 +199,7 @@ class TestKeys:
         assert guarded.post(QUERIES, json={**body, "apiKey": key}).status_code == 200
         refused = guarded.post(QUERIES, json=body)
         assert (refused.status_code, set(refused.json())) == (401, {"message", "status"})
-        # A key to search records nothing.
+        # A search key cannot record events.
         assert guarded.post("/1/events", json={"events": []}, params={"x-algolia-api-key": key}).status_code == 403
 
     def test_narrowed_key_is_filtered(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
@@ -262,7 +262,7 @@ class TestEvents:
             "timestamp": int(time.time() * 1_000),
         }
         sent = json.dumps({"events": [click]})
-        for _ in range(2):  # a beacon that is sent twice counts once
+        for _ in range(2):  # a repeated beacon counts once
             answer = client.post("/1/events", content=sent, headers={"Content-Type": "text/plain"})
             assert (answer.status_code, answer.json()) == (200, {"status": 200, "message": "OK"})
         events = events_of_query(store.root, found["queryID"], wanted=len(found["hits"]) + 2)

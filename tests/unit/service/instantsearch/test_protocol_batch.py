@@ -61,7 +61,7 @@ def test_equal_searches_of_a_request_run_once(store: SearchEngine) -> None:
         results = list(threads.map(batch.answer, params))
     assert len(result.pages) == 2
     assert [getattr(each, "index", "") for each in results[:3]] == ["a", "b", "a"]
-    # Each has a query id of its own: a click tells which list it came of.
+    # Each list has its own query id, which a click reports.
     assert len({query_id for query_id, *_ in result.shown}) == len(params)
 
 
@@ -107,7 +107,7 @@ def test_distinct_returns_several_hits_per_group_with_their_rank(store: SearchEn
     assert [(hit["objectID"], hit["_distinctSeqID"]) for hit in found.hits] == shown
     assert (found.nb_hits, found.nb_pages) == (page.total, math.ceil(page.total / 2))
     assert 2 < len(shown) <= 6
-    # A window that begins inside a page begins with a group, too.
+    # A window that begins within a page also begins with a group.
     whole = batch.search({**payload, "hitsPerPage": 3}, "a").hits
     rest = batch.search({"query": "backpack", "distinct": 3, "offset": 1, "length": 2}, "a").hits
     assert [hit["objectID"] for hit in rest] == [hit["objectID"] for hit in whole[-len(rest) :]]
@@ -350,7 +350,7 @@ def test_trending_products_are_first_with_their_share(store: SearchEngine) -> No
     values = recommender(store).answer({"model": "trending-facets", "facetName": "brand"}).hits
     assert values[0]["facetValue"] in {first.brand, second.brand, third.brand}
     assert values[0]["_score"] == 100
-    # Who may not see a product is not told that it is chosen.
+    # A key that cannot see a product does not learn that it is popular.
     kept = recommender(store, f'id != "{second.id}"').answer({"model": "trending-items"}).hits
     assert [hit["objectID"] for hit in kept] == [third.id, first.id]
 

@@ -212,13 +212,13 @@ def test_write_does_not_wait_for_the_encoder(
         "action": "partialUpdateObject",
         "body": {"objectID": "n1", "stock": {"_operation": "Increment", "value": 5}},
     }
-    with live._version._swap:  # what the thread that encodes holds
+    with live._version._swap:  # held by the thread that encodes
         tasks = [
             served.post(f"{INDEX}/batch", json={"requests": each}).json()["taskID"] for each in (lamps, [one_more])
         ]
         assert served.get(f"{INDEX}/task/{tasks[0]}").json() == {"status": "notPublished", "pendingTask": True}
         assert served.get(f"{INDEX}/n1").status_code == 404
-        # Later writes see it all the same.
+        # Later writes see the pending record.
         tasks.append(served.delete(f"{INDEX}/n0").json()["taskID"])
         assert tasks == sorted(set(tasks))
         assert served.delete(f"{INDEX}/n0").json()["taskID"] == tasks[-1], "nothing more to do than the deletion before"
@@ -428,7 +428,7 @@ def test_hidden_fields_are_sent_to_administrators_alone(live: SearchEngine, root
             assert "Torvald" in seen, path
             assert "kettle" in unseen.lower()
             assert "Torvald" not in unseen, path
-        # Neither of these is requested by the name of a facet.
+        # Neither request names the facet in a parameter.
         shopper = {"x-algolia-api-key": page["X-API-Key"]}
         trending = {"model": "trending-facets", "facetName": "brand", "queryParameters": {"filters": "brand:Torvald"}}
         offered = client.post(

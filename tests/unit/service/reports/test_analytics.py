@@ -67,7 +67,7 @@ def test_range_is_summed_and_compared_with_the_days_before(index: Path) -> None:
     assert (now.searches, now.empty, now.clicked, now.unclicked, now.bought) == (19, 6, 7, 6, 6)
     assert (now.purchases, report.currency) == (8, "EUR")
     assert now.search_revenue == 6 * 2 * 20.0
-    assert now.revenue == 6 * 2 * 20.0 + 5.5  # the product in another currency counts nothing
+    assert now.revenue == 6 * 2 * 20.0 + 5.5  # the purchase in another currency is not counted
     assert (report.before.searches, report.before.clicked, report.before.revenue) == (1, 1, 0)
     assert [(day.day.day, day.searches, day.empty) for day in report.days] == [(9, 6, 0), (10, 13, 6)]
 
@@ -93,7 +93,7 @@ def test_queries_of_few_shoppers_are_not_named(index: Path) -> None:
 
 
 def test_products_are_ordered_by_revenue(index: Path) -> None:
-    (lamp,) = found(index, 2).products  # fewer shoppers acted on the others
+    (lamp,) = found(index, 2).products  # the others have too few shoppers
     assert (lamp.product_id, lamp.title, lamp.impressions, lamp.clicks) == ("lamp", "Desk lamp", 12, 6)
     assert (lamp.purchases, lamp.units, lamp.revenue) == (6, 12, 240)
 

@@ -148,7 +148,7 @@ def test_click_rates_are_divided_by_examination() -> None:
     assert (first.impressions, first.clicks, first.ctr.value) == (400, 240, 240 / 400)
     assert (second.impressions, second.clicks, second.ctr.value) == (400, 60, 60 / 400)
     assert first.ctr.lower == pytest.approx(lower_end(240, 400))
-    # Both products are as attractive, so all of the difference is the position's.
+    # Both products are equally attractive, so the position causes all of the difference.
     assert first.examination.value == first.examination.lower == first.examination.upper == 1.0
     assert second.examination.value == pytest.approx(60 / 240, abs=0.01)
     assert second.debiased.value == pytest.approx(240 / 400, abs=0.02)
@@ -216,7 +216,7 @@ def test_failing_queries_are_ranked_by_the_lower_bound_of_the_excess_loss() -> N
     assert found["unclicked"].lost == pytest.approx(200 * (lower_end(100, 200) - 100 / with_results))
     assert found["again"].problem is Problem.REFORMULATED
     assert found["again"].overall == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
-    # Queries that fail as all do are not called failing.
+    # Queries that fail as often as all others are not called failing.
     alike = query_frame([{"query": f"q{at}", "searches": 30, "clicked_share": 0.4} for at in range(5)])
     assert queries(alike, reformulation_frame()).failing == ()
 

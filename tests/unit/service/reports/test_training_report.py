@@ -248,7 +248,7 @@ def test_page_is_deterministic_and_json_round_trips() -> None:
 def test_terminal_shows_a_summary() -> None:
     text = shown(learn_report())
     assert text.splitlines()[0] == "The new ranker is rejected"
-    assert "left as it is" not in text  # it says more
+    assert "left as it is" not in text  # the page says more
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
     assert "merged order" in text

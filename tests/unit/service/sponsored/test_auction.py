@@ -31,7 +31,7 @@ def bid(name: str, amount: float, probability: float = 0.1, advertiser: str = ""
 def test_one_place_goes_to_the_highest_expected_value_at_the_second_price() -> None:
     awards = award_places([bid("a", 1.0, 0.10), bid("b", 0.6, 0.20), bid("c", 0.3, 0.10)], 1, 0.05)
     assert [(each.bid, each.place) for each in awards] == [(1, 1)]
-    # b would keep the place as long as its expected value is above a's 1.0 * 0.1.
+    # b keeps the place while its expected value is above a's 1.0 * 0.1.
     assert awards[0].price == 0.1 / 0.2 * MICROS
 
 

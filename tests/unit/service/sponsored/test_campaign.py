@@ -116,7 +116,7 @@ def test_even_pacing_spends_the_day_in_proportion() -> None:
     assert campaign.room(7 * MICROS, 7 * MICROS, NOW) < 0
     assert campaign.room(7 * MICROS, 7 * MICROS, NOW, paced=False) == 17 * MICROS
     assert changed(daily_budget=24.0, pacing=Pacing.FAST).room(0, 0, NOW) == 24 * MICROS
-    # At midnight the day begins with one click.
+    # The day begins with one click's budget at midnight.
     assert campaign.room(0, 0, NOW.replace(hour=0)) == 0.4 * MICROS
 
 

@@ -89,7 +89,7 @@ def test_an_offer_is_read_by_the_key_that_sealed_it_alone() -> None:
 def test_a_click_is_charged_once(ledger: Ledger) -> None:
     first = click(offer())
     assert charge(ledger, first) == [ChargeReason.CHARGED]
-    # The same event again, as a client that got no response sends it.
+    # A repetition of the same event, as from a client that got no response.
     assert charge(ledger, first, first) == [None, None]
     assert charge(ledger, click(offer(), key="again")) == [ChargeReason.REPEATED]
     assert charge(ledger, click(offer(), shopper="k1~bob")) == [ChargeReason.REPEATED]
@@ -127,7 +127,7 @@ def test_what_is_not_charged_has_its_reason(ledger: Ledger, clock: Clock) -> Non
 
 def test_no_budget_is_exceeded(ledger: Ledger) -> None:
     found = charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(5)))
-    # 0.3 each of 1.0.
+    # Three clicks of 0.3 fit into the budget of 1.0.
     assert found == [ChargeReason.CHARGED] * 3 + [ChargeReason.BUDGET] * 2
     assert ledger.spending().total["drills"] == 900_000
 
@@ -171,7 +171,7 @@ def test_fraud_is_refunded_once_and_gives_the_budget_back(ledger: Ledger, clock:
     assert ledger.spending().total["drills"] == 600_000
     refund = ledger.entries()[-1]
     assert (refund.amount, refund.reason, refund.refunds) == (-0.3, "fraud", 2)
-    # The day of the click has less.
+    # The refund reduces the day of the click.
     assert [(day.day, day.clicks, day.charged, day.amount) for day in ledger.days()] == [("2026-11-30", 3, 2, 0.6)]
     ledger.check()
 

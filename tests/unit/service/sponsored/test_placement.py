@@ -94,7 +94,7 @@ def test_a_rule_that_buries_or_hides_a_product_stops_its_advertisement(engine: S
     for action in (Bury(named, 0.1), Hide((product,))):
         rules = [Rule("it", (action, Boost(named, 5)))]
         assert not engine.search(QUERY, sponsored=True, rules=rules).sponsored
-    # A shopper's wish is no rule of the store.
+    # Optional filters of a request are no rules of the store.
     assert engine.search(QUERY, sponsored=True, optional_filters=[f"-{named}"]).sponsored
     assert engine.search(QUERY, sponsored=True, rules=[Rule("it", (Boost(named),))]).sponsored
 
@@ -140,7 +140,7 @@ def test_the_highest_of_the_four_floors_holds(root: Path) -> None:
         assert not engine.search(QUERY, sponsored=True).sponsored
         engine.campaigns.put([msgspec.structs.replace(drills, products=(best,), floor=relevance - 0.01)])
         assert shown(engine.search(QUERY, sponsored=True)) == [best]
-        # Another campaign of the advertiser, or of the product, cannot lower it.
+        # Another campaign of the advertiser or for the product cannot lower the floor.
         floors = {best: relevance + 0.01}
         first = msgspec.structs.replace(drills, products=(best,), product_floors=floors)
         engine.campaigns.put([first, msgspec.structs.replace(first, id="more", product_floors={})])
@@ -216,7 +216,7 @@ def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine:
         assert engine.record(event).stored == 1
         assert engine.record(event).repeated == 1
         charged += 1
-    # At most 0.5 a click.
+    # Each click costs at most 0.5.
     ledger = engine.campaigns.ledger
     entries = ledger.entries("a")
     assert [each.reason for each in entries] == ["charged"] * charged

@@ -49,7 +49,7 @@ def test_acts_are_weighted_by_inverse_propensity(engine: SearchEngine, candidate
     place = made.data.lists.place(pan)
     ids = [engine.snapshot.products.id_of(row) for row in made.data.lists.rows[place].tolist()]
     gains = dict(zip(ids, made.data.targets[place].tolist(), strict=True))
-    # A click counts 1 and a cart 3, at a position that half the shoppers look at; both queries' mean is the prior's.
+    # A click counts 1 and a cart 3, at a position half as often examined; the prior is the mean of both queries.
     prior = 2 * (1 + 3 + 1) / ((1 + 0.5 + 0.25) + (1 + 0.5) + 1)
     expected = {first: prior / (1 + 1 + 2), second: (1 + 3 + prior) / (0.5 + 2), third: prior / (0.25 + 2)}
     assert gains == pytest.approx(expected)

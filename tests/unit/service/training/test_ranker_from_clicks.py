@@ -186,7 +186,7 @@ def test_no_list_is_in_the_memory_that_predicts_its_clicks(root: Path, events: p
     assert (first | second, choosing) == (set(periods.training["query_id"].to_list()), periods.choosing)
     assert (before, most) == (first | second, before | set(periods.validation["query_id"].to_list()))
     assert judging == periods.held_out["time"].min()
-    # Fold 0 reads the first memory that was asked for, which is of the lists of fold 1.
+    # Fold 0 reads the first requested memory, made of the lists of fold 1.
     folded = fold_by_shopper(periods.training)
     names = folded.filter(pl.col("query_id").is_in(list(first)))["query"]
     assert names.str.ends_with("1").all()
@@ -364,7 +364,7 @@ def test_display_refers_to_candidates_and_earlier_acts() -> None:
     done = acts(("u", "a", "consultation", 1), ("u", "c", "cart", 2), ("v", "b", "click", 0), ("u", "b", "click", 6))
     displays, histories = found(shown(("q1", "pan", 5, "u"), clicked="a"), done)
     assert histories == [[(4, "consultation"), (9, "cart")]]
-    # Of the pan's candidates c stands first, then a; b is none.
+    # Among the pan's candidates c is first, then a; b is not one.
     assert displays.places.tolist() == [[3, -1, 2, -1, -1]]
 
 

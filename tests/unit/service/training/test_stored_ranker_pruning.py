@@ -127,5 +127,5 @@ def test_agreement_is_1_for_the_same_order(tmp_path: Path) -> None:
     assert same.agreement == pytest.approx(1)
     assert (same.first_ten, same.queries) == (1, 3)
     assert turned.agreement < 0.9
-    # Of 15, 30 and 12 candidates the ten best and the ten worst share five, none and eight.
+    # The ten best and the ten worst of 15, 30 and 12 candidates share five, none and eight.
     assert turned.first_ten == pytest.approx((5 + 0 + 8) / 30)

@@ -105,7 +105,7 @@ def test_near_misses_differ_in_length_or_type(sizes: Path) -> None:
             ]
             assert others.tolist() == expected
             assert 0 < len(expected) < 31
-    # Each product was looked for once, though it answers two queries.
+    # Each product is searched once, although it answers two queries.
     assert phases.totals[-1] == phases.done == len(positives) <= len(SIZED)
     assert phases.summary_of["near misses"] == (
         f"{len(positives)} of {len(positives)} positives have one of another size or type among the 30 nearest"

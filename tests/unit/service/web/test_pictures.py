@@ -274,7 +274,7 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
 
 
 def test_wrong_metadata_writes_nothing_to_the_log() -> None:
-    # Pillow would print a warning for each tag whose value is not there, whatever the log's format.
+    # Pillow prints a warning for each tag without a value, whatever the log's format.
     tags = b"".join(tag.to_bytes(2, "little") + b"\1\0\xff\xff\xff\0\x08\0\0\0" for tag in range(1, 100))
     exif = b"Exif\0\0II*\0\x08\0\0\0" + (99).to_bytes(2, "little") + tags + bytes(4)
     script = "import sys; from retrieval.pictures import resize; resize(sys.stdin.buffer.read(), 160, 'webp')"
@@ -298,7 +298,7 @@ def test_the_cache_keeps_to_its_size(tmp_path: Path) -> None:
     cache = PictureCache(tmp_path / "cache", 10_000)
     for number in range(30):
         cache.write(f"{number}.webp", bytes(1_000))
-        cache.read("0.webp")  # used, and so kept
+        cache.read("0.webp")  # recently used, and so not removed
     assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= 11_000
     assert cache.read("0.webp")
     assert cache.read("1.webp") is None
@@ -326,7 +326,7 @@ def test_route_sends_pictures_of_the_catalog_alone(shop: TestClient) -> None:
     assert (again.status_code, again.content) == (304, b"")
     assert shop.get(path).headers["Content-Type"] == "image/jpeg"
     assert shop.get(path, params={"width": 161}).status_code == 400
-    for number in (1, 2):  # at https:, which browsers load themselves; and none
+    for number in (1, 2):  # a picture at https:, which browsers load themselves; and a missing one
         assert shop.get(f"/v1/products/a/1/pictures/{number}").status_code == 404
     assert shop.get("/v1/products/ghost/pictures/0").status_code == 404
 
@@ -335,7 +335,7 @@ def test_route_respects_keys_and_hidden_fields(shop: TestClient, live: SearchEng
     keys = KeyFile(live.root / "keys.json")
     path = "/v1/products/a/1/pictures/0"
     assert shop.put("/v1/relevance", json={"hidden": ["images"]}).is_success
-    assert shop.get(path).status_code == 200  # for those who administer
+    assert shop.get(path).status_code == 200  # requests with all rights see hidden fields
     searches, writes = made(keys, Scope.SEARCH), made(keys, Scope.WRITE)
     narrowed, other = (made(keys, Scope.SEARCH, filters=f"brand = {each}") for each in ("Torvald", "Kessholt"))
     assert shop.get(path).status_code == 401

@@ -108,7 +108,7 @@ def test_time_beyond_the_calendar_is_refused(client: TestClient, store: SearchEn
     ]
     for method, path, body in requests:
         answer = client.request(method, path, json=body)
-        # In a filter it may be compared with.
+        # A filter may compare with it.
         assert answer.status_code in ((200, 400) if "filters" in body else (400,)), (path, answer.text)
     assert client.patch(f"/v1/products/{product}", json={"attributes.made": str(time)}).status_code == 200
     assert client.patch(f"/v1/products/{product}", json={"attributes.made": None}).status_code == 200

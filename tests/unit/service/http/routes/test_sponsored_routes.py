@@ -65,7 +65,7 @@ def test_from_a_campaign_to_a_charged_click(calling: TestClient) -> None:
     click = {"kind": "click", "product_id": one, "query_id": hit["query_id"], "shopper": "ann", "position": 1}
     for event_id in ("e1", "e1", "e2"):
         assert calling.post("/v1/events", json={"events": [{**click, "event_id": event_id}]}).status_code == 200
-    # Of the product's own hit, which is no sponsored one.
+    # A click on the product's organic hit.
     organic = {**click, "query_id": found["query_id"]}
     assert calling.post("/v1/events", json={"events": [organic]}).status_code == 200
     entries = calling.get(f"{CAMPAIGNS}/log").json()["entries"]
@@ -130,7 +130,7 @@ def test_an_advertisers_key_reads_its_own_log_alone(calling: TestClient, root: P
     ]
     calling.post("/v1/events", json={"events": events})
     keys = KeyFile(root / KEYS_FILE)
-    # Named "test".
+    # The keys' name is "test".
     scopes = (Scope.ADVERTISER, Scope.ADMIN, Scope.SEARCH)
     own, admin, other = [{"X-API-Key": made(keys, scope)} for scope in scopes]
     log = f"{CAMPAIGNS}/log"

@@ -152,7 +152,7 @@ def test_settings_route_is_read_only(calling: TestClient) -> None:
         fault = answer.json()["error"]
         assert (answer.status_code, fault["code"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET")
         assert "shelfwise.toml" in fault["message"]
-    # Other paths say which methods they know, too.
+    # Other paths also return their allowed methods.
     answer = calling.patch("/v1/versions")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
 
@@ -225,7 +225,7 @@ def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
     finished = ended(own, accepted.headers["Location"])
     assert finished["state"] == "done", finished
     assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
-    assert own.post(f"{accepted.headers['Location']}/cancel").status_code == 409  # erasing is not cancelled
+    assert own.post(f"{accepted.headers['Location']}/cancel").status_code == 409  # an erasure cannot be cancelled
     for path in (tmp_path / "index").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()
 
@@ -246,7 +246,7 @@ def test_key_is_created_listed_and_withdrawn(store: SearchEngine, keys: KeyFile)
         assert all(each not in found.text for each in (first["key"], "sha256", "public"))
         assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 200
         assert client.get("/v1/keys", headers={"X-API-Key": web["key"]}).status_code == 403
-        assert client.delete(f"/v1/keys/{first['id']}").status_code == 409  # nobody could make another one
+        assert client.delete(f"/v1/keys/{first['id']}").status_code == 409  # no key could create another one
         assert client.delete(f"/v1/keys/{web['id']}").json()["name"] == "web"
         assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 401
         assert client.delete(f"/v1/keys/{web['id']}").status_code == 404
@@ -274,7 +274,7 @@ def test_invalid_key_names_the_field(calling: TestClient, changed: dict[str, Any
 
 def test_other_ranker_is_compared_with_the_one_that_serves(own: TestClient, live: SearchEngine) -> None:
     publish(live.root, spec_for(live.snapshot), weighted_graph(cosine=-1.0))
-    assert within(60, lambda: live.ranker == "ranker-0001")  # and no longer the default one
+    assert within(60, lambda: live.ranker == "ranker-0001")  # instead of the default ranker
     body = {"ranker": "off", "queries": ["cordless drill"]}
     found = own.post("/v1/models/compare", json=body).json()
     orders = [[hit.product.id for hit in live.search("cordless drill", ranker=name).hits] for name in ("", "off")]
@@ -286,6 +286,6 @@ def test_other_ranker_is_compared_with_the_one_that_serves(own: TestClient, live
         assert [(hit["product_id"], hit["other_place"]) for hit in shown] == [
             (product, places.get(product)) for product in own_order[:5]
         ]
-    assert own.post("/v1/models/compare", json={"ranker": "off"}).json()["queries"] == []  # no queries yet
+    assert own.post("/v1/models/compare", json={"ranker": "off"}).json()["queries"] == []  # no popular queries yet
     unknown = own.post("/v1/models/compare", json={"ranker": "ranker-9999", "queries": ["saw"]})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_ranker")

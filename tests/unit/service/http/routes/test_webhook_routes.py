@@ -21,7 +21,7 @@ from tests.services import local_client
 
 SECRET = "hush"
 
-# The examples of both vendors' documentation, without fields that no product is made of.
+# The examples of both vendors' documentation, reduced to fields that products use.
 SHIRT: dict[str, Any] = {
     "admin_graphql_api_id": "gid://shopify/Product/788032119674292922",
     "body_html": "An example T-Shirt",
