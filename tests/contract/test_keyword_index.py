@@ -504,7 +504,7 @@ class TestKeywordIndex:
         assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
-    def test_an_expansion_counts_in_the_score_alone(self, backend: Backend) -> None:
+    def test_an_expansion_counts_only_in_the_score(self, backend: Backend) -> None:
         """An expansion's score is a part of the word's weight; of a word and its expansions the best counts."""
         analyzer = Analyzer(expansions={"sofa": (Expansion("couch", 0.25), Expansion("divan", 0.1))})
         titles = ("red sofa", "red couch", "red divan", "red blue", "blue", "couch")
@@ -533,7 +533,7 @@ class TestKeywordIndex:
             assert sorted(index.search(analyzer.groups("red davenport"), 9).rows.tolist()) == [1, 4]
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
-    def test_an_optional_word_counts_in_the_score_alone(self, backend: Backend) -> None:
+    def test_an_optional_word_counts_only_in_the_score(self, backend: Backend) -> None:
         red, backpack = (
             dataclasses.replace(group, is_optional=word == "red")
             for word in ("red", "backpack")

@@ -119,7 +119,7 @@ def test_partial_updates_apply_built_in_operations(newer: Answers) -> None:
     assert (several["price"], "pot-100" in several["ids"]) == (10, False)
 
 
-def test_batch_applies_each_action_to_what_the_ones_before_left(newer: Answers) -> None:
+def test_batch_applies_each_action_to_the_result_of_earlier_ones(newer: Answers) -> None:
     batch = value(newer, "batch")
     assert batch["objectIDs"][1:] == ["pot-1", "pot-1", "ghost", "pot-4"]
     assert (batch["pot"]["price"], batch["pot"]["stock"], batch["whisk"]["name"]) == (21, 1, "Whisk")

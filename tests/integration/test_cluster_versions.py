@@ -249,7 +249,7 @@ def watched(look: Callable[[], object]) -> Iterator[list[object]]:
 
 
 class TestRebuild:
-    def test_index_is_complete_and_alone_behind_the_alias(self, empty: Shop, products: list[Product]) -> None:
+    def test_index_is_complete_and_the_only_one_of_the_alias(self, empty: Shop, products: list[Product]) -> None:
         report = empty.rebuild(products)
         assert (report.version, report.published, report.products) == (V1, True, COUNT)
         name = empty.index(V1)

@@ -149,7 +149,7 @@ def test_searches_and_speed_are_those_of_the_last_release(
     assert not found, "\n".join([f"since {before.version} (if that is intended: make record)", *found])
 
 
-def test_changes_are_told() -> None:
+def test_changes_are_reported() -> None:
     searches = {query: ["a", "b", "c", "d", "e"] for query in QUERIES}
     before = Record("0.1.0", searches, {"rebuild": 2.0})
     assert changed_searches(before, searches | {QUERIES[0]: ["a", "c", "b", "e", "x"]}) == []

@@ -203,7 +203,7 @@ def test_shards_are_loaded_into_elasticsearch(shop: Shop, elasticsearch: Server)
                 assert ids(clustered.search(query)) == ids(embedded.search(query))
 
 
-def test_lost_shard_is_an_error_and_what_was_encoded_is_reused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_shard_is_an_error_and_encoded_texts_are_reused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Shard.read
     chunks: list[Path] = []
 

@@ -247,7 +247,7 @@ def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: st
         visit.page.get_by_text("Red, S").wait_for()
 
 
-def test_siblings_are_chosen_by_what_tells_them_apart(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_siblings_are_chosen_by_their_differences(browser: Browser, address: str, store: SearchEngine) -> None:
     found = store.search("backpack", size=24, group="variants").hits
     hit = next(hit for hit in found if hit.group_size > 3)
     others = [store.product(each) for each in hit.siblings]
@@ -496,7 +496,7 @@ def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: P
 
 
 @pytest.mark.parametrize(("language", "names"), [("en", STRIPS), ("zh", STRIPS_ZH)])
-def test_product_page_shows_what_goes_with_it_and_what_is_chosen_instead(
+def test_product_page_shows_complements_and_substitutes(
     browser: Browser, related_store: Path, tmp_path: Path, language: str, names: tuple[str, ...]
 ) -> None:
     root = Path(shutil.copytree(related_store, tmp_path / "store"))

@@ -325,7 +325,7 @@ class TestFederated:
 
 
 class TestFederation:
-    def test_what_all_give_is_averaged_by_weight(self) -> None:
+    def test_states_of_all_stores_are_averaged_by_weight(self) -> None:
         def task(value: float, federation: Federation) -> float:
             return float(federation.average({"w": np.full(2, value, np.float32)}, value)["w"][1])
 

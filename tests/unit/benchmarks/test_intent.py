@@ -73,7 +73,7 @@ def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path
     assert set(effect.lower) <= {"手枪钻"}, "a Chinese word, which this encoder does not know"
 
 
-def test_most_hits_of_what_the_demo_store_lacks_are_said_to_be_only_the_nearest(engine: SearchEngine) -> None:
+def test_most_hits_of_missing_products_are_marked_as_nearest(engine: SearchEngine) -> None:
     cases = read_intent_cases(Path("benchmarks/cases/demo_absent.tsv"))
     english = [case for case in cases if case.query.isascii()]  # the tests' encoder does not support Chinese
     absent = measure_absent(engine, english)

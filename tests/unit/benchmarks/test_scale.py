@@ -45,7 +45,7 @@ class WorseHalf(StoredVectors):
         return super().search(query, limit, rows[rows % 2 == 0])
 
 
-def test_recall_counts_what_a_scan_finds(tmp_path: Path) -> None:
+def test_recall_is_relative_to_a_scan(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     vectors, queries = (random.normal(size=(count, 8)).astype(np.float32) for count in (4_000, 20))
     create_vectors(tmp_path, *vectors.shape)[:] = vectors
@@ -78,7 +78,7 @@ def test_a_size_is_measured_once(cache: Path, tmp_path: Path) -> None:
     assert all(path.read_text("utf-8").startswith("<svg") for path in plots)
 
 
-def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
     (tmp_path / RESULTS_FILE).write_bytes(msgspec.json.encode({"figures": 1}))
     with pytest.raises(StoreError, match=RESULTS_FILE):
         measure_scale(ScaleOptions(tmp_path, [], [], [], "", tmp_path), NullProgress())

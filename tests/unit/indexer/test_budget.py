@@ -85,13 +85,15 @@ def test_distillation_pays_only_for_a_large_catalog() -> None:
         (6 * 10**7, "quantised", VectorIndexKind.QUANTISED),
     ],
 )
-def test_memory_decides_the_index_and_a_change_is_said(memory: int | None, before: str, kind: VectorIndexKind) -> None:
+def test_memory_decides_the_index_and_a_change_gives_a_notice(
+    memory: int | None, before: str, kind: VectorIndexKind
+) -> None:
     chosen, reason = choose_index(50_000, 384, memory, before)
     assert chosen is kind
     assert reason.endswith(f"; it was {before} before") is (before not in ("", kind))
 
 
-def test_a_catalog_that_grew_gets_another_index_and_this_is_said() -> None:
+def test_a_larger_catalog_gets_another_index_with_a_notice() -> None:
     kind, reason = choose_index(50_001, 384, None, "exact")
     assert kind is VectorIndexKind.QUANTISED
     assert reason.endswith("; it was exact before")

@@ -151,7 +151,7 @@ def test_no_file_is_read_without_a_folder(shop: Shop) -> None:
     assert report.pictures.pictures == 0
 
 
-def test_stopped_rebuild_goes_on_with_the_pictures_that_it_encoded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_rebuild_resumes_with_its_encoded_pictures(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_TOGETHER", 2)
     with pytest.raises(KeyboardInterrupt):
         build(shop, progress=Counting(4))
@@ -296,7 +296,7 @@ def test_old_picture_is_fetched_again_only_if_it_has_changed(fetching: Fetching)
     assert "If-None-Match" not in ScriptedServer.requests[0][2]
 
 
-def test_what_a_server_says_of_one_address_is_not_sent_to_another(fetching: Fetching) -> None:
+def test_validators_of_one_address_are_not_sent_to_another(fetching: Fetching) -> None:
     fetching({"/to": [(302, {"Location": "/a"})], "/a": [TAGGED]})
     ScriptedServer.answers["/b"] = [TAGGED]
     fetching({"/to": [(302, {"Location": "/b"})]})
@@ -304,7 +304,7 @@ def test_what_a_server_says_of_one_address_is_not_sent_to_another(fetching: Fetc
     assert not any("If-None-Match" in headers for _, _, headers in ScriptedServer.requests)
 
 
-def test_picture_waits_for_a_server_that_asks_for_it(fetching: Fetching) -> None:
+def test_picture_is_requested_again_after_the_delay_of_the_server(fetching: Fetching) -> None:
     found = fetching({"/a": [(429, {"Retry-After": "1"}), (200, {})]})
     assert len(found.keys) == 1
     first, second = (time for _, time, _ in ScriptedServer.requests)
@@ -312,7 +312,7 @@ def test_picture_waits_for_a_server_that_asks_for_it(fetching: Fetching) -> None
 
 
 @pytest.mark.parametrize("wait", ["3600", "Wed, 30 Nov 2089 10:00:00 GMT"])
-def test_server_that_asks_for_an_hour_gets_no_more_requests(fetching: Fetching, wait: str) -> None:
+def test_server_with_a_delay_of_an_hour_gets_no_more_requests(fetching: Fetching, wait: str) -> None:
     found = fetching({f"/{number}": [(503, {"Retry-After": wait})] for number in range(10)})
     assert len(fetching.paths) <= 2
     assert found.failed == {"its server did not respond before, or asked to wait": 10}

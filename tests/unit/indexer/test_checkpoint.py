@@ -65,7 +65,7 @@ def content(shop: Shop) -> dict[str, bytes]:
         ("publish", ["index", "encode", "vectors", "types"], ["publish"]),
     ],
 )
-def test_finished_phases_are_taken_over(
+def test_finished_phases_are_reused(
     fresh: Shop, feed: Path, tmp_path: Path, phase: str, resumed: list[str], left: list[str]
 ) -> None:
     stop(fresh, feed, phase)
@@ -80,7 +80,7 @@ def test_finished_phases_are_taken_over(
     assert not fresh.store.staging.exists()
 
 
-def test_report_counts_what_the_stopped_run_read(fresh: Shop, feed: Path) -> None:
+def test_report_counts_rows_of_the_stopped_run(fresh: Shop, feed: Path) -> None:
     stop(fresh, feed, "types")
     report = fresh.rebuild(feed, force=True)
     assert (report.read, report.products, report.encoded) == (9, 8, 8)
@@ -139,7 +139,7 @@ def test_standard_input_and_old_checkpoints_are_of_no_use(
     assert resume(fresh, feed)[0] == []
 
 
-def test_nothing_is_kept_of_a_moment(fresh: Shop, feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_rebuilds_store_no_checkpoint(fresh: Shop, feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexer.checkpoint, "LEAST_SECONDS", 60.0)
     stop(fresh, feed, "publish")
     assert resume(fresh, feed)[0] == []
@@ -168,7 +168,7 @@ def test_damaged_files_are_made_again(fresh: Shop, feed: Path, name: str, resume
     assert fresh.store.verify(report.version).products == 8
 
 
-def test_what_an_unfinished_phase_left_is_not_published(fresh: Shop, feed: Path) -> None:
+def test_files_of_an_unfinished_phase_are_not_published(fresh: Shop, feed: Path) -> None:
     stop(fresh, feed, "types")
     (building,) = (fresh.root / "versions").iterdir()
     (building / "types").mkdir()

@@ -267,7 +267,7 @@ class TestRebuilds:
         built.rebuild(CATALOG, force=True)
         assert built.products == [CHEAP]
 
-    def test_few_changes_are_read_and_indexed_alone(
+    def test_only_the_few_changes_are_read_and_indexed(
         self, fresh: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read: list[int] = []
@@ -309,7 +309,7 @@ class TestRebuilds:
             (replaced(DRILL, brand="BOSCH"), False),
         ],
     )
-    def test_product_is_inspected_again_where_something_else_may_be_found(self, product: Product, stays: bool) -> None:
+    def test_product_is_inspected_again_if_findings_may_differ(self, product: Product, stays: bool) -> None:
         before, now = (Norms({("tools",): Norm(prices={"EUR": PriceNorm("tools", price, 20.0)})}) for price in (90, 99))
         bits = np.zeros((1, 1), np.uint8)
         inspection = Inspection(Path(), (), (NOW - timedelta(days=2)).timestamp(), before, Findings(), bits)

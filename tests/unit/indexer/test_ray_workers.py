@@ -78,7 +78,7 @@ def test_machine_without_the_index_directory_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["products.jsonl", "host", "host:", ":6379", "host:0", "host:65536", "ray://host:1"]
 )
-def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
+def test_invalid_addresses_are_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises((SettingError, WorkerError), match=f"--ray {address}: (this is not|no Ray cluster)"):
         RayWorkers(address, None, tmp_path)
 

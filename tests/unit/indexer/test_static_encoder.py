@@ -95,7 +95,7 @@ def test_capitals_do_not_change_a_vector(teacher: Path, fresh: Shop, tmp_path: P
     assert np.array_equal(lower, mixed)
 
 
-def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
+def test_products_store_only_the_ids_of_their_tokens(shop: Shop) -> None:
     check_states(shop)
     assert np.load(shop.folder / STATES_FOLDER / STATES_FILE).shape[0] == served(shop).vocabulary
 

@@ -29,7 +29,7 @@ def pairs(*texts: tuple[str, str], count: int = 3) -> list[RelevantPair]:
     return [RelevantPair(query.split(), title.split(), 1.0) for query, title in texts for _ in range(count)]
 
 
-def test_a_word_is_learned_from_what_all_its_products_have() -> None:
+def test_a_word_is_learned_from_terms_of_all_its_products() -> None:
     found = learn_expansions(pairs(("sofa", "red couch"), ("sofa", "blue couch"), ("lamp", "red light")))
     assert found["sofa"][0].term == "couch"
     assert found["lamp"][0].term == "light"
@@ -43,7 +43,7 @@ def test_one_term_of_one_word_has_all_but_the_smoothing() -> None:
     assert found.strength == pytest.approx((3 / 2) / (3 / 2 + 0.5), abs=1e-3)
 
 
-def test_the_word_itself_is_no_expansion_and_takes_what_it_explains() -> None:
+def test_the_word_itself_is_no_expansion_and_explains_its_share() -> None:
     found = learn_expansions(
         pairs(("sofa", "sofa red"), ("sofa", "sofa blue"), ("rug", "blue rug"), ("mat", "red mat"))
     )
@@ -76,7 +76,7 @@ def add(root: Path, spec: ExpansionSpec | None = None, reasons: tuple[str, ...] 
     return expansion_store(root).add(files, spec or ExpansionSpec(), ExpansionReport(created=""), reasons).model.name
 
 
-def test_what_is_published_is_read_again(root: Path) -> None:
+def test_the_published_table_is_served(root: Path) -> None:
     assert serving_expansions(root) == (NO_EXPANSIONS, ())
     assert add(root) == "expansion-0001"
     add(root, reasons=("not surely better",))
@@ -90,7 +90,7 @@ def test_another_text_analysis_is_refused(root: Path) -> None:
         add(root, ExpansionSpec(rules="terms-0"))
 
 
-def test_a_damaged_table_serves_nothing_and_says_so(root: Path) -> None:
+def test_a_damaged_table_is_not_served_and_gives_a_notice(root: Path) -> None:
     path = root / EXPANSION_MODELS.folder / add(root) / "expansions.json"
     path.write_bytes(msgspec.json.encode({"sofa": []}))
     found, notices = serving_expansions(root)

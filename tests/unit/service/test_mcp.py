@@ -77,7 +77,7 @@ def server(engine: SearchEngine) -> Server[Any]:
     return catalog_server(engine)
 
 
-def test_the_server_loads_what_the_first_question_and_search_need(engine: SearchEngine) -> None:
+def test_the_server_preloads_for_the_first_question_and_search(engine: SearchEngine) -> None:
     questions._read_concepts.cache_clear()
     _warm_up(engine)
     assert questions._read_concepts.cache_info().currsize == 1

@@ -42,7 +42,7 @@ def test_counts_are_never_too_low(groups: list[WorkerGroup]) -> None:
     assert all(counts.total(str(number)) >= number for number in range(100))
 
 
-def test_a_worker_that_is_started_again_goes_on_counting(groups: list[WorkerGroup], tmp_path: Path) -> None:
+def test_a_restarted_worker_continues_its_counts(groups: list[WorkerGroup], tmp_path: Path) -> None:
     SharedCounts(groups[1], "counts", 64).add("a", 5)
     again = SharedCounts(WorkerGroup(1, 3, tmp_path), "counts", 64)
     again.add("a", 2)
@@ -58,7 +58,7 @@ def test_the_rate_of_a_key_is_that_of_all_workers(groups: list[WorkerGroup]) -> 
     rates[2].count_key("k2", None)
 
 
-def test_what_a_worker_shares_is_read_by_the_others_until_it_is_withdrawn(groups: list[WorkerGroup]) -> None:
+def test_a_value_shared_by_a_worker_is_read_by_others_until_it_is_withdrawn(groups: list[WorkerGroup]) -> None:
     one, two, three = groups
     one.publish("news", b"1")
     two.publish("news", b"2")
@@ -70,7 +70,7 @@ def test_what_a_worker_shares_is_read_by_the_others_until_it_is_withdrawn(groups
     assert one.of_others("news") == []
 
 
-def test_a_service_with_one_process_shares_nothing() -> None:
+def test_a_service_with_one_process_has_no_shared_state() -> None:
     group = WorkerGroup()
     group.publish("news", b"1")
     assert group.published("news") == {}

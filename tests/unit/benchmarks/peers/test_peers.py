@@ -185,7 +185,7 @@ def test_figures_of_a_peer_are_complete_and_kept(report: tuple[PeersOptions, Pee
     )
 
 
-def test_report_says_first_what_a_peer_is_ahead_in(
+def test_report_begins_with_the_advantages_of_peers(
     report: tuple[PeersOptions, PeersReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, found = report

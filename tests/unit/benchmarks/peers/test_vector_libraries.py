@@ -28,7 +28,7 @@ def figures(library: str, *points: tuple[float, float, float]) -> LibraryFigures
     return LibraryFigures(library, {}, 1.0, 1, 1, made)
 
 
-def test_what_serves_is_measured_once_and_kept(demo_index: Path, tmp_path: Path) -> None:
+def test_the_serving_library_is_measured_once_and_stored(demo_index: Path, tmp_path: Path) -> None:
     options = VectorsOptions(demo_index, tmp_path / "out", [SERVED], tmp_path / "cache", queries=20)
     report = measure_vectors(options, NullProgress())
     (served,) = report.libraries

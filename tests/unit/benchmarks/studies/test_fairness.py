@@ -15,7 +15,7 @@ from service.http.auth import KEYS_FILE, KeyFile, Scope, new_key
 
 
 @pytest.mark.slow
-def test_search_is_not_refused_beside_the_largest_batches(demo_index: Path, tmp_path: Path) -> None:
+def test_search_is_not_refused_during_the_largest_batches(demo_index: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(demo_index, tmp_path / "index"))
     heavy, light = (new_key(name, (Scope.ADMIN,), now=datetime.now(UTC)) for name in ("heavy", "light"))
     for _, stored in (heavy, light):

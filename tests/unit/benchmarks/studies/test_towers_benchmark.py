@@ -82,7 +82,7 @@ def test_trained_towers_find_more_than_the_initial_ones(
         measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch", "onnx"], NullProgress())
 
 
-def test_an_encoder_beside_itself_finds_what_it_finds_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encoder_compared_with_itself_finds_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving_snapshot(root / "index") as snapshot:
         measured = [
             measure_pair(snapshot, snapshot.encoder, Judgments(GRADES, 0.0), weight, NullProgress())

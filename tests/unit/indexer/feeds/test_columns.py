@@ -75,7 +75,7 @@ def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
         (b'2,"b\n\n,3', 3, "wrong number of cells"),
     ],
 )
-def test_bad_row_is_rejected_alone(tmp_path: Path, row: bytes, line: int, reason: str) -> None:
+def test_only_the_bad_row_is_rejected(tmp_path: Path, row: bytes, line: int, reason: str) -> None:
     good = "".join(f"good {n},Öl,5\n" for n in range(3)).encode()
     outcome = read_bytes(tmp_path, HEAD + b"first,a,5\n" + row + b"\n" + good)
     assert outcome.ids == ["first", "good 0", "good 1", "good 2"]

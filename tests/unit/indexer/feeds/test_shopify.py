@@ -82,7 +82,7 @@ def test_mapping_overrides_the_columns() -> None:
     assert (mug.brand, mug.currency, mug.attributes) == ("Kitchen", "EUR", {"maker": "Potter"})
 
 
-def test_bad_row_within_a_product_is_rejected_alone(tmp_path: Path) -> None:
+def test_only_the_bad_row_of_a_product_is_rejected(tmp_path: Path) -> None:
     content = b"Handle,Title,Option1 Name,Option1 Value,Variant Price\na,A,Size,S,1\na,,,M\na,,,L,2\n"
     outcome = read_bytes(tmp_path, content)
     assert [variant.id for variant in outcome.products["a"].variants] == ["a-1", "a-2"]

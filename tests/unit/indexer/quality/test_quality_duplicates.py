@@ -174,7 +174,7 @@ def lamps(seed: int, count: int) -> dict[str, Product]:
 
 
 @given(seed=st.integers(0, 1_000), changes=st.integers(0, 12))
-def test_what_was_compared_is_taken_over(seed: int, changes: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_earlier_comparisons_are_reused(seed: int, changes: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, drawn = tmp_path_factory.mktemp("catalogs"), random.Random(seed)
     before = lamps(seed, 30)
     now = dict(before)

@@ -81,7 +81,7 @@ def test_estimates_hold_the_truth_of_a_simulated_store(
     assert abs(found.by_estimator[CDR] - found.difference) == 0
 
 
-def test_a_ranking_beside_itself_brings_the_same(simulated: tuple[LoggedSearches, Floats]) -> None:
+def test_a_ranking_compared_with_itself_makes_no_difference(simulated: tuple[LoggedSearches, Floats]) -> None:
     searches, attractiveness = simulated
     ranking = ordered(searches, attractiveness)
     (found,) = evaluate_rankings(searches, [ranking], base=ranking, replicates=5)
@@ -105,7 +105,7 @@ def test_ips_counts_clicks_at_their_position_by_how_often_the_product_was_there(
     assert row.by_estimator[SNIPS] == pytest.approx(1.0 - served)
 
 
-def test_what_was_never_shown_widens_the_interval(simulated: tuple[LoggedSearches, Floats]) -> None:
+def test_products_never_shown_widen_the_interval(simulated: tuple[LoggedSearches, Floats]) -> None:
     searches, attractiveness = simulated
     ranking = ordered(searches, attractiveness)
     count = searches.log.count
@@ -119,7 +119,7 @@ def test_what_was_never_shown_widens_the_interval(simulated: tuple[LoggedSearche
     assert found.by_estimator[CIPS] < found.by_estimator[CDR] < known.difference
 
 
-def test_a_ranking_of_what_was_never_shown_is_refused(simulated: tuple[LoggedSearches, Floats]) -> None:
+def test_a_ranking_of_products_never_shown_is_refused(simulated: tuple[LoggedSearches, Floats]) -> None:
     searches, _ = simulated
     count = searches.log.count
     ranking = np.arange(count, count + QUERIES * DEPTH, dtype=np.int32).reshape(QUERIES, DEPTH)

@@ -51,7 +51,7 @@ def test_weights_are_sessions() -> None:
     assert (found.mean, found.queries) == (1.0, 1)
 
 
-def test_trainings_are_drawn_again_beside_queries() -> None:
+def test_bootstrap_draws_trainings_and_queries() -> None:
     random = np.random.default_rng(7)
     trainings, queries = random.normal(0, 0.03, 50), random.normal(0.01, 0.2, 400)
     difference = trainings[:, None] + queries

@@ -48,7 +48,7 @@ def test_each_scope_has_its_features() -> None:
     assert same["query_cart"] == pytest.approx(math.log(2.0))
 
 
-def test_a_new_product_has_the_features_of_what_it_belongs_to() -> None:
+def test_a_new_product_has_the_features_of_its_category_and_brand() -> None:
     found = remembered(memory_of(ROWS), "red drill", "new")
     expected = {
         "query_category": math.log(1.5),
@@ -61,7 +61,7 @@ def test_a_new_product_has_the_features_of_what_it_belongs_to() -> None:
     assert {name: value for name, value in found.items() if value} == pytest.approx(expected)
 
 
-def test_shares_tell_a_catalog_with_other_ids() -> None:
+def test_shares_count_products_with_known_ids() -> None:
     memory = memory_of(ROWS)
     assert memory.share_in_catalog() == 1 / 2  # "a", not "b"
     assert memory.share_known(product_hashes(["a", "new", "c", "elsewhere"])) == 3 / 4

@@ -471,7 +471,7 @@ def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(10, False), (120, True)])
-def test_crowd_that_clicks_one_product_alone_is_flagged(accounts: int, is_crowd: bool) -> None:
+def test_crowd_that_clicks_only_one_product_is_flagged(accounts: int, is_crowd: bool) -> None:
     """Each account searches once, at a shopper's pace, and clicks a low result: only their number is suspicious."""
     shop = Shop(queries=60)
     shop.honest(150)
@@ -519,9 +519,7 @@ def test_product_that_everybody_who_looks_clicks_is_not_flagged() -> None:
 
 
 @pytest.mark.parametrize(("buries", "reason"), [(0.5, Signal.PASSING), (0.2, Signal.BURIERS), (0.0, None)])
-def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
-    buries: float, reason: Signal | None
-) -> None:
+def test_crowd_with_only_one_query_is_flagged_if_it_chooses_otherwise(buries: float, reason: Signal | None) -> None:
     """Accounts sent to the query by an advertisement choose as shoppers do, and are not flagged."""
     shop = Shop(queries=12)
     shop.honest(150)
@@ -540,7 +538,7 @@ def test_crowd_that_asks_one_query_alone_is_flagged_where_it_chooses_otherwise(
 
 
 @pytest.mark.parametrize(("accounts", "is_crowd"), [(6, False), (80, True)])
-def test_accounts_that_click_half_of_what_is_beside_a_product_are_flagged(accounts: int, is_crowd: bool) -> None:
+def test_accounts_that_click_half_of_the_other_products_are_flagged(accounts: int, is_crowd: bool) -> None:
     """Before that each account acts like a shopper and uses several queries. Regression: slow accounts that did so,
     each like a shopper who clicks much, were missed."""
     shop = Shop(queries=60)
@@ -595,7 +593,7 @@ def test_shoppers_who_click_once_are_not_a_crowd(share: float) -> None:
     assert not score_sessions(shop.cleaned())["is_fraud"].any()
 
 
-def test_forged_purchases_alone_are_flagged() -> None:
+def test_only_forged_purchases_are_flagged() -> None:
     shop = Shop()
     forge(shop, 600, 600)
     assert score_sessions(shop.cleaned())["is_fraud"].all()

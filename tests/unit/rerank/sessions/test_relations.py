@@ -65,7 +65,7 @@ BOTH = (("click", "drill"), ("cart", "drill"), ("click", "bits"), ("cart", "bits
 INSTEAD = (("click", "lamp"), ("click", "lamp2"), ("cart", "lamp2"))
 
 
-def test_what_is_bought_together_is_an_accessory_or_a_complement(tmp_path: Path) -> None:
+def test_products_bought_together_are_accessories_or_complements(tmp_path: Path) -> None:
     """The bits cost less than half of the drill and are chosen later; lamp and drill cost about the same."""
     lamps = visits(3, ("cart", "lamp2"), ("cart", "drill"), prefix="l")
     found = tables(tmp_path, [*visits(4, *BOTH), *lamps, *others()]).relations
@@ -122,14 +122,14 @@ def test_texts_need_no_shoppers(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_of_a_kind_made_for_others_is_not_fitted(tmp_path: Path) -> None:
+def test_products_made_for_others_are_not_fitted(tmp_path: Path) -> None:
     """Regression: a toner cartridge had the printer's model in its title, so that staples of that model fitted it."""
     named = ((0, 3, FITS), (3, 1, FITS), (4, 1, FITS))
     found = tables(tmp_path, [], catalog(named=named)).relations
     assert found.select("product_id", "other_id").rows() == [("lamp", "drill"), ("lamp2", "drill")]
 
 
-def test_products_that_are_gone_have_no_relations(tmp_path: Path) -> None:
+def test_removed_products_have_no_relations(tmp_path: Path) -> None:
     acts = (("click", "gone"), ("cart", "gone"), ("click", "bits"), ("cart", "bits"))
     assert tables(tmp_path, [*visits(4, *acts), *others()]).relations.is_empty()
     assert tables(tmp_path / "none", visits(4, *BOTH), RelationCatalog.empty()).relations.is_empty()

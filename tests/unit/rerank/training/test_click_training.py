@@ -196,7 +196,7 @@ def test_noise_grows_as_epsilon_falls_and_shoppers_are_few() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [4.0, 16.0])
-def test_private_training_learns_the_head_alone(
+def test_private_training_learns_only_the_head(
     made: Shop, events: pl.DataFrame, tmp_path: Path, epsilon: float
 ) -> None:
     pytest.importorskip("opacus")

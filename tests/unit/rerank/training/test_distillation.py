@@ -171,7 +171,7 @@ class TestDistillation:
         assert float(TEACHING.loss(batch.targets + 7, batch)) == pytest.approx(0, abs=1e-5)
         assert float(TEACHING.loss(-batch.targets, batch)) > 0.1
 
-    def test_objective_of_grades_prefers_what_is_worth_something(self, data: ListData) -> None:
+    def test_objective_of_grades_prefers_relevant_products(self, data: ListData) -> None:
         gains = (data.lists.features[:, MERGED] < 0).astype(np.float32)
         graded = dataclasses.replace(data, targets=gains)
         batch, numbers = graded.batch([0, 3], dropped=0.0, seed=0), np.array([0, 3])

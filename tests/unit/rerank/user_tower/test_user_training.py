@@ -76,7 +76,7 @@ def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: U
     assert np.array_equal(mixing.scores(history)[0, [1, 9]], alone.scores(history)[0, [1, 9]])
 
 
-def test_large_catalogs_are_mixed_at_the_top_alone(learned: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_catalogs_are_mixed_only_at_the_top(learned: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
     tower = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=2.0))
     whole = tower.scores(Histories.of([[1, 9]]))[0]
     monkeypatch.setattr("rerank.user_tower.tower._DEEPEST", 12)

@@ -72,7 +72,7 @@ def test_other_attributes_name_nothing() -> None:
     assert list(named_models(Product("k", "Tool Kit", attributes=values))) == []
 
 
-def test_titles_say_what_a_product_is_for() -> None:
+def test_titles_name_the_compatible_things() -> None:
     assert named_things("Silicone Case for Wireless Earbuds (Red)") == ["wireless earbuds"]
     assert named_things("保护壳 适用于 无线耳机") == ["无线耳机"]
     assert named_things("Forest Green Jacket") == []

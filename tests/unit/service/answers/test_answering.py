@@ -25,7 +25,7 @@ def test_a_question_on_a_page_is_answered_by_the_field_of_its_product(engine: Se
     assert engine.answer("Is it more than 500 volts?", product.id).holds is False
 
 
-def test_what_no_text_says_is_not_said(engine: SearchEngine) -> None:
+def test_without_a_text_there_is_no_answer(engine: SearchEngine) -> None:
     product = products_with(engine, "voltage_v")
     found = engine.answer("What is the thread count of it?", product.id)
     assert (found.status, found.quotes, found.holds) == (AnswerStatus.NO_SOURCE, (), None)
@@ -64,7 +64,7 @@ def test_a_type_is_answered_by_products_of_it(engine: SearchEngine) -> None:
     assert (which.holds, whether.holds) == (None, True)
 
 
-def test_words_of_a_title_can_be_what_is_asked(live: SearchEngine) -> None:
+def test_words_of_a_title_can_be_the_question(live: SearchEngine) -> None:
     title = "Kordant KD77X Numeric Keypad, Intel E8500, 18 full size keys, Black"
     attributes: dict[str, AttributeValue] = {
         "full_size_keys": True,
@@ -92,7 +92,7 @@ def test_words_of_a_title_can_be_what_is_asked(live: SearchEngine) -> None:
     assert live.answer("What is the warranty of the Kordant KD77X Numeric Keypad?").status is AnswerStatus.NO_SOURCE
 
 
-def test_what_the_store_has_is_answered_by_titles(engine: SearchEngine) -> None:
+def test_questions_about_the_assortment_are_answered_by_titles(engine: SearchEngine) -> None:
     found = engine.answer("Do you sell cordless drills?")
     assert (found.status, found.holds) == (AnswerStatus.ANSWERED, True)
     assert all("drill" in quote.text.lower() and quote.field == "title" for quote in found.quotes)
@@ -216,7 +216,7 @@ def test_the_first_of_a_type_is_found_by_the_field_that_a_superlative_names(engi
     assert prices[0] <= min(price for price in of_type if price is not None)
 
 
-def test_what_a_type_lacks_is_not_answered_by_others_of_it(engine: SearchEngine) -> None:
+def test_a_type_with_unknown_words_has_no_answer(engine: SearchEngine) -> None:
     assert engine.answer("How much do AA drills cost?").status is AnswerStatus.NO_SOURCE
 
 

@@ -84,7 +84,7 @@ def test_hidden_fields_are_no_facts() -> None:
     ("hidden", "secret"),
     [("attributes.size", "40 cm"), ("size", "40 cm"), ("identifiers", "QX-11"), ("rating_count", "4,711")],
 )
-def test_what_a_product_is_sent_without_is_no_fact(hidden: str, secret: str) -> None:
+def test_values_of_hidden_fields_are_in_no_fact(hidden: str, secret: str) -> None:
     sized = Product(
         "p",
         "Shelf",

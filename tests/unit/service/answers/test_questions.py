@@ -105,7 +105,7 @@ def test_any_text_can_be_read(text: str) -> None:
         ("电钻有卖吗", {"电钻"}),
     ],
 )
-def test_a_question_for_what_the_store_has_asks_with_the_thing(text: str, thing: set[str]) -> None:
+def test_a_question_whether_the_store_has_a_thing_searches_the_thing(text: str, thing: set[str]) -> None:
     assert is_question(text)
     assert parse_question(text).is_offer
     assert thing <= terms(text)

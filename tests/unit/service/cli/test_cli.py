@@ -262,7 +262,7 @@ class TestText:
         assert "75.00" in done.out
         assert all(stage in done.out for stage in ("bm25", "dense", "merged"))
 
-    def test_unchanged_rebuild_prints_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_unchanged_rebuild_prints_a_message(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = shutil.copytree(built.index, tmp_path / "index")
         done = run("rebuild", index, built.feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
         assert done.code == 0

@@ -78,7 +78,7 @@ def test_days_begin_at_nothing_with_the_strength_of_the_day_before() -> None:
     assert (NOT_COUNTED + late).within(FLOOR).strength == 0
 
 
-def test_processes_share_what_they_counted(tmp_path: Path) -> None:
+def test_processes_share_their_counts(tmp_path: Path) -> None:
     now = [datetime(2026, 11, 30, 12, tzinfo=UTC)]
     one, other = (ServedExposure(tmp_path, clock=lambda: now[0]) for _ in range(2))
     one.count(shown("abcd", own="d"))

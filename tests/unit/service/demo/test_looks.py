@@ -39,13 +39,13 @@ def test_colours_that_texts_name_are_drawn() -> None:
     assert all(LOOKS[item.product.id].colour == item.product.attributes["color"] for item in named)
 
 
-def test_no_text_tells_a_pattern() -> None:
+def test_no_text_names_a_pattern() -> None:
     assert sum(look.pattern != PLAIN for look in LOOKS.values()) > 50
     texts = " ".join(f"{item.product.title} {item.product.description}" for item in CATALOG.products).lower()
     assert not [word for word in ("striped", "polka", "checkered", "zigzag", "条纹", "波点") if word in texts]
 
 
-def test_queries_are_met_by_what_pictures_show() -> None:
+def test_queries_match_pictures() -> None:
     queries = make_look_queries(CATALOG, LOOKS, 7)
     assert {each.query.split for each in queries} == {"train", "dev", "test"}
     for each in queries:

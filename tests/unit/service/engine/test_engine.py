@@ -78,7 +78,7 @@ def test_search_fields_select_products_and_keep_the_order(engine: SearchEngine, 
         assert [each for each in ids(page) if each in wide] == [each for each in wide if each in ids(page)]
 
 
-def test_search_fields_leave_out_what_only_other_fields_say(engine: SearchEngine) -> None:
+def test_search_fields_exclude_words_of_other_fields(engine: SearchEngine) -> None:
     product = engine.search("cordless drill").hits[0].product
     assert engine.search(product.brand, search_fields=["brand"], filters=f"id = {product.id}").total == 1
     nowhere = engine.search("cordless drill", search_fields=["brand"], filters="price < 100")
@@ -176,7 +176,7 @@ def test_sort_orders_all_hits_by_the_field(engine: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize("query", ["drill", ""])
-def test_further_sort_keys_order_what_is_equal_in_the_first(engine: SearchEngine, query: str) -> None:
+def test_further_sort_keys_order_ties_of_the_first(engine: SearchEngine, query: str) -> None:
     page = engine.search(query, size=600, sort="-rating, price", all_types=True)
     key = [(-(hit.product.rating or 0), hit.product.price or 1e9) for hit in page.hits]
     assert key == sorted(key) and len({rating for rating, _ in key}) < len(key)
@@ -250,9 +250,7 @@ def test_a_low_price_says_nothing_without_a_type_of_product(engine: SearchEngine
         ("不带工具箱的电钻", "电钻", "工具箱"),
     ],
 )
-def test_what_a_product_should_lack_is_not_searched_for(
-    engine: SearchEngine, query: str, meant: str, lacked: str
-) -> None:
+def test_the_words_after_without_are_not_searched(engine: SearchEngine, query: str, meant: str, lacked: str) -> None:
     plain, page = engine.search(meant, size=600, stage="merged"), engine.search(query, size=600, stage="merged")
     assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
     before = {hit.product.id: hit.score for hit in plain.hits}
@@ -263,13 +261,13 @@ def test_what_a_product_should_lack_is_not_searched_for(
     assert not page.preferred, "no filter says it"
 
 
-def test_products_that_say_what_they_lack_come_first(engine: SearchEngine) -> None:
+def test_products_with_lacking_phrases_come_first(engine: SearchEngine) -> None:
     assert "Grain Free" in engine.search("dog food without grain").hits[0].product.title
     assert "无硅油" in engine.search("不含硅油的洗发水").hits[0].product.title
 
 
 @pytest.mark.parametrize("query", ["without", "without battery", "不含", "cheap", "drill without", "w/o"])
-def test_a_query_of_such_words_alone_is_searched_for_as_it_is(engine: SearchEngine, query: str) -> None:
+def test_a_query_of_only_such_words_is_searched_unchanged(engine: SearchEngine, query: str) -> None:
     assert engine.search(query).nothing_fits or engine.search(query).total
 
 

@@ -18,7 +18,7 @@ def choices(engine: SearchEngine, query: str = QUERY, **options: object) -> dict
     return {each.field: each for each in found.choices}
 
 
-def test_a_broad_query_is_narrowed_by_what_titles_tell(engine: SearchEngine) -> None:
+def test_a_broad_query_is_narrowed_by_attributes_in_titles(engine: SearchEngine) -> None:
     found = choices(engine)
     assert 1 <= len(found) <= 3
     for field, choice in found.items():
@@ -63,7 +63,7 @@ def test_invalid_numbers_are_refused(engine: SearchEngine, given: object, messag
         engine.search(QUERY, choices=given)  # type: ignore[arg-type]
 
 
-def test_titles_tell_texts_and_whole_numbers() -> None:
+def test_titles_give_texts_and_integers() -> None:
     assert is_in_title("drill 18 v, forest green", "Forest  Green")
     assert is_in_title("drill 18 v", 18.0)
     assert is_in_title("kettle 1.7l", 1.7)

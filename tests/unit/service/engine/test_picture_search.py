@@ -67,7 +67,7 @@ def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_pat
         looking.search_by_picture(tmp_path / "gone.webp")
 
 
-def test_text_finds_what_only_pictures_tell(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_finds_products_by_their_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With so few products, most titles are similar to most pictures of their kind, so none stands out.
     monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
     with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:

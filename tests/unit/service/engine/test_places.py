@@ -103,7 +103,7 @@ def test_similar_products_and_single_ones_are_within_the_area(store: SearchEngin
         ({"filters": "places > 3"}, FilterError, "places is a list of places"),
     ],
 )
-def test_what_is_no_place_is_refused(
+def test_invalid_places_are_refused(
     store: SearchEngine, options: dict[str, str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -111,7 +111,7 @@ def test_what_is_no_place_is_refused(
 
 
 @pytest.mark.parametrize("place", [{"lat": 91, "lng": 0}, {"lat": float("nan"), "lng": 0}, {"lat": 1}, "52.5,13.4", 3])
-def test_a_change_with_what_is_no_place_is_refused(store: SearchEngine, place: object) -> None:
+def test_a_change_with_an_invalid_place_is_refused(store: SearchEngine, place: object) -> None:
     with pytest.raises(ChangeError, match=r"places is .*latitudes -90 to 90, longitudes"):
         store.patch(ids(store.search("drill"))[0], places=place)
 

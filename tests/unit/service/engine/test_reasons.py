@@ -65,13 +65,13 @@ def test_a_hit_without_the_named_words_falls(ranked: SearchEngine) -> None:
     assert hit.product.id not in found[: before + 1]
 
 
-def test_what_moves_no_hit_is_no_reason(ranked: SearchEngine) -> None:
+def test_effects_that_move_no_hit_are_no_reasons(ranked: SearchEngine) -> None:
     """A single hit has no hits to be ranked above."""
     (hit,) = ranked.search(QUERY, filters=f'id = "{ranked.search(QUERY).hits[0].product.id}"', reasons="en").hits
     assert hit.reasons == ()
 
 
-def test_what_shoppers_chose_is_a_reason_where_they_did_for_the_query(ranked: SearchEngine) -> None:
+def test_choices_of_shoppers_are_a_reason_only_for_their_query(ranked: SearchEngine) -> None:
     product = ranked.search(QUERY, size=20).hits[9].product.id
     key = " ".join(sorted(QUERY.split()))
     ratios = [np.array([ratio]) for ratio in (8.0, 1.0, 1.0, 0.9, 1.0)]

@@ -420,7 +420,7 @@ def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None
 
 
 @pytest.mark.parametrize("teacher", [{"teacher": "cross-encoder"}, {}])
-def test_hits_of_missing_words_that_the_ranker_doubts_are_said_to_be_the_nearest(
+def test_doubtful_hits_of_missing_words_are_marked_as_nearest(
     root: Path, engine: SearchEngine, tmp_path: Path, teacher: dict[str, str]
 ) -> None:
     copied = Path(shutil.copytree(root, tmp_path / "index"))

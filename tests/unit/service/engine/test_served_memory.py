@@ -54,7 +54,7 @@ def memory_of(
     return QueryMemory.of_rows(keyed, [*((name, "product", name) for name in known), ("pan-1", "category", category)])
 
 
-def test_engine_loads_what_was_chosen_for_the_query(live: SearchEngine, root: Path) -> None:
+def test_engine_loads_choices_for_the_query(live: SearchEngine, root: Path) -> None:
     before = order(live)
     write_memory(root, memory_of(live, [before[7], before[3], "gone"]), MADE)
     expected = [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
@@ -68,7 +68,7 @@ def test_engine_loads_what_was_chosen_for_the_query(live: SearchEngine, root: Pa
     assert order(live)[0] == before[7]
 
 
-def test_new_product_has_what_its_category_is_chosen_for(live: SearchEngine, root: Path) -> None:
+def test_new_product_has_the_query_memory_of_its_category(live: SearchEngine, root: Path) -> None:
     live.upsert([Product("pan-1", "steel pan of cast steel")])
     assert order(live)[0] != "pan-1"
     write_memory(root, memory_of(live, [], "Kitchen > Pans"), MADE)

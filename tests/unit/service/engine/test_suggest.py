@@ -516,7 +516,7 @@ class TestPopularQueries:
         unanswered = unanswered_questions(engine.answer, root, 10)
         assert [(each.times, each.about.product_id) for each in unanswered] == [(8, ""), (7, first)]
 
-    def test_query_asks_for_the_category_that_shoppers_choose_from(self, root: Path, engine: SearchEngine) -> None:
+    def test_query_gets_the_category_that_shoppers_choose_from(self, root: Path, engine: SearchEngine) -> None:
         drills = ids(engine.search("", size=4, filters='category = "Tools > Power tools > Drills"'))
         before = [engine.search("machine for holes", stage=stage) for stage in ("merged", "bm25")]
         assert not {hit.product.category[-1] for hit in before[0].hits} <= {"Drills"}

@@ -373,7 +373,7 @@ def test_page_does_not_report_that_hidden_products_fit(guarded: TestClient, tail
     assert "no product fits" in message
 
 
-def test_hidden_products_tell_nothing_as_history(
+def test_hidden_products_in_a_history_have_no_effect(
     guarded: TestClient, tailor: dict[str, str], store: SearchEngine
 ) -> None:
     pages = []

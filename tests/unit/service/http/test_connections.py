@@ -129,7 +129,7 @@ def test_unfinished_request_head_times_out(served: Served, first: bytes) -> None
         assert 0.3 < is_closed_after(slow, b"x" if first else b"") < 3
 
 
-def test_connection_goes_on_after_a_search_without_a_place(served: Served) -> None:
+def test_connection_continues_after_a_search_without_a_place(served: Served) -> None:
     search = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
     with served.connected() as client:
         for places, sent, expected in ((2, search, 503), (2, GET, 200), (2, search, 503), (0, search, 404)):

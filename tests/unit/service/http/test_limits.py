@@ -156,7 +156,7 @@ def test_addresses_of_one_ipv6_network_are_one(address: str, group: str) -> None
 
 
 @pytest.mark.parametrize("key", ["", "sws_", "sws_e30.x", "sws_é", "sws_" + 5_000 * "A", "k1"])
-def test_a_key_that_is_none_names_nobody_else(key: str) -> None:
+def test_an_invalid_key_is_not_counted_for_another(key: str) -> None:
     assert Client.of(key, "").key in ("", "k1")
 
 

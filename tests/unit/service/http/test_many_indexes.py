@@ -266,7 +266,7 @@ def test_the_page_shows_a_store_only_for_its_key(stores: Path, keys: KeyFile) ->
     assert statuses == [200, 404]
 
 
-def test_an_index_that_cannot_be_opened_is_unavailable_alone(
+def test_an_index_that_cannot_be_opened_does_not_affect_others(
     client: TestClient, stores: Path, whole: dict[str, str], of_a: dict[str, str]
 ) -> None:
     (stores / "broken").mkdir()
@@ -400,7 +400,7 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     refresh(client)
 
 
-def test_an_index_is_made_after_the_one_that_its_encoder_was_loaded_from_is_gone(
+def test_an_index_is_created_after_removal_of_the_index_with_its_encoder(
     demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_SHARED", WeakValueDictionary())

@@ -232,7 +232,7 @@ def test_early_refusal_is_the_response_of_the_application(full: WorkerThreads, d
         b"\x16\x03\x01\xff",
     ],
 )
-def test_application_answers_what_is_not_one_whole_search(full: WorkerThreads, data: bytes) -> None:
+def test_application_answers_requests_other_than_searches(full: WorkerThreads, data: bytes) -> None:
     assert EarlyRefusals(full, threading.Event(), cross_origin=False).respond(data, "testclient") is None
     assert full.refused == 0
 

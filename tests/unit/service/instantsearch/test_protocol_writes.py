@@ -52,7 +52,7 @@ FULL = Product(
 )
 
 
-def test_record_becomes_the_product_that_it_was_made_of(store: SearchEngine) -> None:
+def test_record_of_a_product_becomes_the_same_product(store: SearchEngine) -> None:
     products = [store.snapshot.products[row] for row in range(0, 600, 7)]
     for product in (FULL, *products):
         created, updated, expires = map(_to_second, (product.created, product.updated, product.expires))
@@ -124,7 +124,7 @@ def plan(products: dict[str, Product], *writes: Write) -> dict[str, Product | No
     return made_plan.outcome
 
 
-def test_each_write_sees_what_the_ones_before_left() -> None:
+def test_each_write_sees_the_results_of_earlier_writes() -> None:
     add = Write("addObject", "a", {"name": "A", "stock": 1})
     more = Write("partialUpdateObjectNoCreate", "a", {"stock": {"_operation": "Increment", "value": 2}})
     (product,) = plan({}, add, more, more).values()
@@ -413,7 +413,7 @@ def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, 
         assert client.post(f"{INDEX}/browse", json={}, headers=page).status_code == 403
 
 
-def test_hidden_fields_are_sent_to_administrators_alone(live: SearchEngine, root: Path) -> None:
+def test_hidden_fields_are_sent_only_to_administrators(live: SearchEngine, root: Path) -> None:
     live.upsert([record_product("kettle", KETTLE)])
     keys = KeyFile(root / KEYS_FILE)
     admin, page = ({"X-API-Key": made(keys, scope)} for scope in (Scope.ADMIN, Scope.SEARCH))

@@ -95,7 +95,7 @@ def test_a_log_of_other_products_is_refused(root: Path, hits: dict[str, list[str
     assert merged.shoppers is None
 
 
-def test_what_the_log_cannot_tell_is_an_error(root: Path) -> None:
+def test_missing_tables_and_unsupported_variants_are_refused(root: Path) -> None:
     with pytest.raises(StoreMissingError):
         plan(root, MERGING)
     rules = Variant("plain", VariantOptions(rules=False))

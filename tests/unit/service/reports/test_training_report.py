@@ -271,7 +271,7 @@ def test_first_hits_before_and_after_are_shown_per_query() -> None:
     assert 'id="examples"' not in html(learn_report(findings=findings(examples=())))
 
 
-def test_what_the_new_ranker_would_have_brought_is_reported() -> None:
+def test_the_off_policy_estimate_of_the_new_ranker_is_reported() -> None:
     sentence = (
         "By the clicks of 2,000 searches, the new ranker would have brought 0.520 clicks a search and what was served "
         "0.500: +4.0% (95%: +2.0% to +6.0%), surely more"

@@ -41,7 +41,7 @@ def test_a_lone_bid_pays_the_reserve_and_one_below_it_gets_nothing() -> None:
     assert award_places([], 3, 0.05) == []
 
 
-def test_of_several_places_each_pays_for_what_it_takes_from_those_behind() -> None:
+def test_each_place_pays_for_the_loss_of_lower_places() -> None:
     bids = [bid("a", 1.0), bid("b", 0.8), bid("c", 0.5), bid("d", 0.2)]
     awards = award_places(bids, 3, 0.05)
     one, two, three = EXAMINATION[:3]
@@ -54,7 +54,7 @@ def test_of_several_places_each_pays_for_what_it_takes_from_those_behind() -> No
     assert [each.price / MICROS for each in awards] == pytest.approx(paid, abs=1 / MICROS)
 
 
-def test_places_are_priced_by_how_often_they_are_looked_at() -> None:
+def test_places_are_priced_by_their_examination() -> None:
     bids = [bid("a", 1.0), bid("b", 0.8), bid("c", 0.5)]
     examination = place_examination(np.array([0.8, 0.4, 0.6, 0.01, 0.3]))
     assert examination == (1, 0.5, 0.5, 0.05)
@@ -100,7 +100,7 @@ def test_click_rates_rise_with_the_ratio_whatever_was_clicked() -> None:
         assert ((found > 0) & (found < 1)).all()
 
 
-def test_click_rates_come_near_the_rates_that_are_seen() -> None:
+def test_click_rates_converge_to_observed_rates() -> None:
     """The clicks of 40,000 looks in each bucket at 40% of the prior's rate."""
     random = np.random.default_rng(2)
     middles = 2.0 ** ((np.arange(BUCKETS) - BUCKETS // 2) / 2)

@@ -63,7 +63,7 @@ def test_an_error_names_the_field_and_what_is_right(values: dict[str, object], f
     assert message in str(raised.value)
 
 
-def test_what_is_missing_is_named() -> None:
+def test_errors_name_missing_and_invalid_parts() -> None:
     with pytest.raises(CampaignError, match="bid: is missing; it must be a number above 0"):
         parse_campaign({"id": "a", "advertiser": "a", "products": ["p1"]})
     with pytest.raises(CampaignError, match=r"campaigns\[1\]: is int"):

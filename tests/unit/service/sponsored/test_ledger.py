@@ -70,7 +70,7 @@ def charge(ledger: Ledger, *clicks: StoredEvent) -> list[ChargeReason | None]:
     return ledger.charge(clicks, CAMPAIGNS, KEY)
 
 
-def test_an_offer_is_read_by_the_key_that_sealed_it_alone() -> None:
+def test_an_offer_is_read_only_by_the_key_that_sealed_it() -> None:
     made = offer("c" * 32, "p" * 512)
     query_id = seal_offer(made, f"{'a' * 32}~merging.rrf~Zm9vYmFyYmF6", KEY)
     assert query_id.startswith(f"{'a' * 32}{SPONSORED_MARK}")
@@ -115,7 +115,7 @@ def test_a_session_without_a_shopper_counts_too(ledger: Ledger) -> None:
     assert charge(ledger, click(offer(), "q3", shopper="", session="")) == [ChargeReason.ANONYMOUS]
 
 
-def test_what_is_not_charged_has_its_reason(ledger: Ledger, clock: Clock) -> None:
+def test_uncharged_clicks_have_a_reason(ledger: Ledger, clock: Clock) -> None:
     assert charge(ledger, click(offer(), product="p2")) == [ChargeReason.OTHER_PRODUCT]
     assert charge(ledger, click(offer("gone"), "q2")) == [ChargeReason.NO_CAMPAIGN]
     forged = click(offer(), "q3")._replace(query_id=f"q3{SPONSORED_MARK}Zm9v")
@@ -196,7 +196,7 @@ def test_shown_hits_are_counted_by_day_and_bucket(ledger: Ledger) -> None:
     assert ledger.spending().by_day == {("drills", 20_787): 300_000, ("free", 20_787): 0}
 
 
-def test_a_shopper_is_forgotten_and_the_charge_stays(ledger: Ledger) -> None:
+def test_erasing_a_shopper_keeps_the_charge(ledger: Ledger) -> None:
     charge(ledger, click(offer()), click(offer(), "q2", shopper="k1~bob"))
     assert ledger.holds(["k1~ann"]) == 1
     assert ledger.forget(["k1~ann"]) == 1

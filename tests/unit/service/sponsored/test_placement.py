@@ -151,7 +151,7 @@ def test_the_highest_of_the_four_floors_holds(root: Path) -> None:
             assert not engine.search(QUERY, sponsored=True).sponsored
 
 
-def test_queries_and_types_say_what_a_campaign_is_about(engine: SearchEngine) -> None:
+def test_queries_and_types_target_a_campaign(engine: SearchEngine) -> None:
     drills = products_of(engine)[:8]
 
     def found(query: str, **values: object) -> bool:
@@ -182,7 +182,7 @@ def test_campaigns_take_part_only_while_they_run_and_can_pay(engine: SearchEngin
     assert engine.campaigns.faults == {"a": "no product has the id nosuch"}
 
 
-def test_what_cannot_be_had_is_not_sponsored(root: Path) -> None:
+def test_unavailable_products_are_not_sponsored(root: Path) -> None:
     with SearchEngine.open(root, settings=settings()) as engine:
         product = products_of(engine)[0]
         engine.campaigns.put([campaign("a", product)])
@@ -234,7 +234,7 @@ def test_a_product_of_another_advertiser_is_refused(engine: SearchEngine) -> Non
         engine.campaigns.put([campaign("b", product)])
 
 
-def test_only_clicks_on_sponsored_hits_are_looked_at() -> None:
+def test_only_clicks_on_sponsored_hits_are_read() -> None:
     assert is_sponsored_click("click", "q1~ad:Zm9v")
     assert not is_sponsored_click("cart", "q1~ad:Zm9v")
     assert not is_sponsored_click("click", "q1~merging.rrf~Zm9v")

@@ -91,7 +91,7 @@ def trained(
     return done.added
 
 
-def test_naive_training_ends_with_the_one_beside_it_and_its_error_is_raised(
+def test_naive_training_ends_with_the_parallel_one_and_its_error_is_raised(
     root: Path, events: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KilledError):

@@ -88,7 +88,7 @@ class TestJudgments:
         assert "serves" in shown and "also matches" in shown and "nDCG@10 without" in shown
         assert commands.document("models", "show", root, "expansion-0001")["serves"]
 
-    def test_the_study_measures_what_they_gain(
+    def test_the_study_measures_their_gain(
         self, root: Path, judgments: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         expansions(root, judgments)

@@ -316,7 +316,7 @@ def shop(live: SearchEngine, hostile: ThreadingHTTPServer) -> Iterator[TestClien
         yield client
 
 
-def test_route_sends_pictures_of_the_catalog_alone(shop: TestClient) -> None:
+def test_route_sends_only_pictures_of_the_catalog(shop: TestClient) -> None:
     path = "/v1/products/a/1/pictures/0"
     sent = shop.get(path, params={"width": 160}, headers={"Accept": "image/webp,*/*"})
     assert (sent.status_code, sent.headers["Content-Type"]) == (200, "image/webp")

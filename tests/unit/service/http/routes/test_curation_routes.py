@@ -66,9 +66,7 @@ def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: 
     assert (last["before"]["id"], last["after"]) == (stored["id"], None)
 
 
-def test_questions_without_an_answer_are_listed_with_what_they_are_about(
-    client: TestClient, store: SearchEngine
-) -> None:
+def test_questions_without_an_answer_are_listed_with_their_subjects(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill", filters="attributes.voltage_v > 0").hits[0].product
     queries = [
         PopularQuery("cordless drill", 50),
@@ -394,7 +392,7 @@ def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEn
         file.write_bytes(kept)
 
 
-def test_exposure_counts_recorded_searches_of_shoppers_alone(client: TestClient, store: SearchEngine) -> None:
+def test_exposure_counts_only_recorded_searches_of_shoppers(client: TestClient, store: SearchEngine) -> None:
     filters = "price > 0"
     fair = {"id": "fair", "actions": [{"kind": "exposure", "filters": filters, "at_most": 0.5}]}
     assert client.put("/v1/rules", json={"rules": [fair]}).status_code == 200

@@ -114,7 +114,7 @@ def test_interrupted_upload_leaves_nothing(folder: Path) -> None:
         assert (refused.value.status, names(folder)) == (status, [])
 
 
-def test_next_upload_removes_what_a_killed_one_left(folder: Path) -> None:
+def test_next_upload_removes_files_of_a_killed_one(folder: Path) -> None:
     feeds = FeedFolder(folder, 1_000, pause_seconds=10)
     (folder / UPLOADS).mkdir()
     (folder / UPLOADS / ".other.csv.new").write_bytes(b"id,ti")

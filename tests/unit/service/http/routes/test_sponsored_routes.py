@@ -116,7 +116,7 @@ def test_campaigns_are_changed_and_restored_with_their_history(calling: TestClie
     assert refused.json()["error"]["code"] == "bad_campaign"
 
 
-def test_an_advertisers_key_reads_its_own_log_alone(calling: TestClient, root: Path) -> None:
+def test_an_advertisers_key_reads_only_its_own_log(calling: TestClient, root: Path) -> None:
     one, two = products_of(calling)[:2]
     put(
         calling,
@@ -154,7 +154,7 @@ def test_a_private_search_has_them_and_its_clicks_are_not_charged(calling: TestC
     assert [each["reason"] for each in calling.get(f"{CAMPAIGNS}/log").json()["entries"]] == ["anonymous"]
 
 
-def test_the_protocol_has_labelled_offers_beside_its_hits_and_charges_clicks(
+def test_the_protocol_has_labelled_offers_apart_from_hits_and_charges_clicks(
     calling: TestClient, engine: SearchEngine
 ) -> None:
     one = products_of(calling)[0]

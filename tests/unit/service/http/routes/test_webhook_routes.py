@@ -219,7 +219,7 @@ def test_variations_and_the_path_of_the_category_come_from_the_feed(receiver: Te
 
 
 @pytest.mark.parametrize("vendor", ["shopify", "woocommerce"])
-def test_only_signed_bodies_are_taken(receiver: TestClient, client: TestClient, vendor: str) -> None:
+def test_only_signed_bodies_are_accepted(receiver: TestClient, client: TestClient, vendor: str) -> None:
     header = {"shopify": "X-Shopify-Hmac-Sha256", "woocommerce": "X-WC-Webhook-Signature"}[vendor]
     body = json.dumps(SHIRT).encode()
     for wrong in (signature(body, "other"), signature(body + b" "), "", "é"):
