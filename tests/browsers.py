@@ -81,13 +81,13 @@ class Visit:
     sent: list[Request] = field(default_factory=list)
     pending: set[Request] = field(default_factory=set)
 
-    def saw(self, request: Request) -> None:
+    def record_request(self, request: Request) -> None:
         if request.is_navigation_request():
             self.pending.clear()
         self.sent.append(request)
         self.pending.add(request)
 
-    def heard(self, request: Request) -> None:
+    def record_response(self, request: Request) -> None:
         self.pending.discard(request)
 
     def settle(self) -> None:
@@ -134,9 +134,9 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
     visit = Visit(context.new_page())
     visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
     visit.page.on("console", lambda message: visit.faults.append(message.text) if message.type == "error" else None)
-    visit.page.on("request", visit.saw)
-    visit.page.on("requestfinished", visit.heard)
-    visit.page.on("requestfailed", visit.heard)
+    visit.page.on("request", visit.record_request)
+    visit.page.on("requestfinished", visit.record_response)
+    visit.page.on("requestfailed", visit.record_response)
     try:
         yield visit
         assert visit.faults == [], visit.faults

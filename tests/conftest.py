@@ -54,7 +54,7 @@ _LARGE = 500_000
 """Minimum size in bytes of the files of a real encoder."""
 
 
-def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
+def cached_by_file(open_file: Callable[..., T]) -> Callable[..., T]:
     """Caches opened large files per process: hundreds of tests open an engine with the same encoder."""
     opened: dict[object, T] = {}
 
@@ -70,7 +70,7 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
     return open_or_share
 
 
-def made_once(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[[T], str]:
+def cached_by_key(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[[T], str]:
     """Caches the texts that `make` returns by their key, per process."""
     made: dict[object, str] = {}
 
@@ -83,12 +83,12 @@ def made_once(make: Callable[[T], str], key: Callable[[T], object]) -> Callable[
     return make_or_share
 
 
-def files_of(folder: Path) -> object:
+def folder_key(folder: Path) -> object:
     """A cache key that changes with the files of a folder."""
     return frozenset((path, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
-def shown_of(findings: Sequence[Finding]) -> object:
+def chart_key(findings: Sequence[Finding]) -> object:
     """The part of findings that a chart shows: counts without examples, which differ between catalogs."""
     counts: Counter[object] = Counter()
     for each in findings:
@@ -98,12 +98,12 @@ def shown_of(findings: Sequence[Finding]) -> object:
 
 _PATCHES = pytest.MonkeyPatch()
 # Charts take most of the time of a small rebuild.
-_PATCHES.setattr(page, "_findings", made_once(page._findings, shown_of))
+_PATCHES.setattr(page, "_findings", cached_by_key(page._findings, chart_key))
 for chart in ("_filled", "_prices", "_ages", "_languages"):
-    _PATCHES.setattr(page, chart, made_once(getattr(page, chart), repr))
-_PATCHES.setattr(weights, "folder_fingerprint", made_once(folder_fingerprint, files_of))
-_PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
-_PATCHES.setattr(tokenizer, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
+    _PATCHES.setattr(page, chart, cached_by_key(getattr(page, chart), repr))
+_PATCHES.setattr(weights, "folder_fingerprint", cached_by_key(folder_fingerprint, folder_key))
+_PATCHES.setattr(onnx, "open_session", cached_by_file(onnx.open_session))
+_PATCHES.setattr(tokenizer, "open_tokenizer", cached_by_file(tokenizer.open_tokenizer))
 # Written data survives a kill of the process, and no test simulates a power failure.
 _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 # A busy machine sometimes misses the default deadline of a ranker; deadlines set by a test stay.

@@ -81,7 +81,7 @@ def _edited(draw: st.DrawFn, feed: dict[str, Product], product_id: str) -> dict[
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ProductState:
     """One product of an index: the cleaned row of the feed, the product published for it, and its current state."""
 
     row: Product | None = None
@@ -93,9 +93,9 @@ class Known:
 class Expected:
     """The expected products of an index after each step of a history."""
 
-    products: dict[str, Known] = field(default_factory=dict)
+    products: dict[str, ProductState] = field(default_factory=dict)
     _changes: list[Change] = field(default_factory=list)
-    _versions: dict[str, tuple[dict[str, Known], int]] = field(default_factory=dict)
+    _versions: dict[str, tuple[dict[str, ProductState], int]] = field(default_factory=dict)
 
     def change(self, changes: Iterable[Change]) -> None:
         self._changes += changes
@@ -114,7 +114,7 @@ class Expected:
             census.add(each)
         settler = census.normalizer()
         ids = sorted({*rows, *self.products}, key=str.encode)
-        merged = {each: _merged(self.products.get(each, Known()), rows.get(each), settler) for each in ids}
+        merged = {each: _merged(self.products.get(each, ProductState()), rows.get(each), settler) for each in ids}
         self.products = {key: known for key, known in merged.items() if known.row or known.live}
         self._versions[version] = dict(self.products), len(self._changes)
 
@@ -130,17 +130,17 @@ class Expected:
 
     def _apply(self, changes: Iterable[Change]) -> None:
         for each in changes:
-            known = self.products.get(each.id, Known())
+            known = self.products.get(each.id, ProductState())
             self.products[each.id] = dataclasses.replace(known, live=apply_change(known.live, each))
 
 
-def _merged(known: Known, row: Product | None, settler: SpellingNormalizer) -> Known:
+def _merged(known: ProductState, row: Product | None, settler: SpellingNormalizer) -> ProductState:
     shown = settler.normalize(row) if row else None
     live = settler.normalize(known.live) if known.live else None
     if _compared(known.row) == _compared(row) and (live is None or row is None):
-        return Known(row, shown, live)
+        return ProductState(row, shown, live)
     if known.row is None or live is None or row is None or shown is None or known.shown is None:
-        return Known(row, shown, shown)
+        return ProductState(row, shown, shown)
     feed_before, feed_now = _compared(known.row), _compared(row)
     was, is_now, result = _flat(known.shown), _flat(known.live), _flat(shown)
     settled = _flat(live)
@@ -149,7 +149,7 @@ def _merged(known: Known, row: Product | None, settler: SpellingNormalizer) -> K
             result.pop(name, None)
             if name in settled:
                 result[name] = settled[name]
-    return Known(row, shown, _product(result))
+    return ProductState(row, shown, _product(result))
 
 
 def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:

@@ -28,7 +28,7 @@ from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.http.openapi import EXAMPLES, operations
 from service.settings import ServiceSettings
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 SECRET = SecretStr("secret of the examples")
 _SIGNATURES = {"/v1/webhooks/shopify": "X-Shopify-Hmac-Sha256", "/v1/webhooks/woocommerce": "X-WC-Webhook-Signature"}
@@ -105,7 +105,7 @@ def _send(client: TestClient, key: str, name: str, example: dict[str, Any], para
 
 def service_of(engine: SearchEngine, feeds: Path) -> tuple[TestClient, str]:
     """A client of a service for the examples, and a key with all rights."""
-    key = made(KeyFile(engine.root / KEYS_FILE), Scope.ADMIN)
+    key = add_key(KeyFile(engine.root / KEYS_FILE), Scope.ADMIN)
     settings = ServiceSettings(feeds=feeds, shopify_secret=SECRET, woocommerce_secret=SECRET, deadline=300)
     return local_client(create_app(engine, settings)), key
 

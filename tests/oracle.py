@@ -119,7 +119,7 @@ def _equal(stored: Stored, value: Value) -> bool:
         return _folded(stored) == _folded(value_text(value))
     if isinstance(stored, bool) or isinstance(value, bool):
         return value_text(value).casefold() == (value_text(stored) if isinstance(stored, bool) else "")
-    one, other = _comparable(stored), _asked(stored, value)
+    one, other = _comparable(stored), _requested(stored, value)
     return one is not None and one == other
 
 
@@ -128,7 +128,7 @@ def _folded(text: str) -> str:
 
 
 def _ordered(symbol: str, stored: Stored, value: Value) -> bool:
-    one, other = _comparable(stored), _asked(stored, value)
+    one, other = _comparable(stored), _requested(stored, value)
     return one is not None and other is not None and _ORDERS[symbol](one, other)
 
 
@@ -139,7 +139,7 @@ def _comparable(stored: Stored) -> float | None:
     return _seconds(stored) if isinstance(stored, datetime) else float(stored)
 
 
-def _asked(stored: Stored, value: Value) -> float | None:
+def _requested(stored: Stored, value: Value) -> float | None:
     if isinstance(value, bool):
         return None
     try:

@@ -129,7 +129,7 @@ def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: o
         process.wait()
 
 
-def made(
+def add_key(
     keys: KeyFile,
     *scopes: Scope,
     filters: str = "",

@@ -42,7 +42,7 @@ DIMENSION = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class VersionSpec:
     """Options of a version that differ from the usual ones."""
 
     encoder: str = "encoder-1"
@@ -66,9 +66,9 @@ def write_products(products: Iterable[Product], folder: Path) -> int:
     return writer.finish()
 
 
-def publish_products(root: Path, products: Sequence[Product], made: Made | None = None) -> str:
+def publish_products(root: Path, products: Sequence[Product], made: VersionSpec | None = None) -> str:
     """Publishes a version of these products and returns its name."""
-    store, made = Store(root), made or Made()
+    store, made = Store(root), made or VersionSpec()
     ordered = sorted(products, key=lambda product: product.id.encode())
     synonyms = Synonyms.parse(made.synonyms.splitlines())
     analyzer = Analyzer(synonyms)

@@ -28,7 +28,7 @@ class _Files(SimpleHTTPRequestHandler):
         finally:
             self.directory = before
 
-    def log_message(self, *_told: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         """Logs nothing: failing tests report errors."""
 
 

@@ -78,7 +78,7 @@ def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
         yield TantivyIndex(Path(folder, "moved"), catalog), catalog
 
 
-def as_they_were(products: Sequence[Product]) -> list[Product]:
+def earlier_products(products: Sequence[Product]) -> list[Product]:
     """The products before a change of every second one, and before one was deleted."""
     other = Product("", "saw of another make", brand="Bosch", price=9.99, attributes={"colour": "red"})
     were = [dataclasses.replace(other, id=each.id) if row % 2 else each for row, each in enumerate(products)]
@@ -86,7 +86,7 @@ def as_they_were(products: Sequence[Product]) -> list[Product]:
 
 
 def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Sequence[Product]) -> Opened:
-    """The index of the products of `as_they_were`, updated to `products` by two live changes."""
+    """The index of the products of `earlier_products`, updated to `products` by two live changes."""
     rows = {product.id: row for row, product in enumerate(products)}
     steps: tuple[tuple[Sequence[Product], list[int]], ...] = ((products[1::4], []), (products[3::4], [len(products)]))
     for sequence, (changed, gone) in enumerate(steps, 1):
@@ -102,17 +102,17 @@ def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Seque
 @contextmanager
 def tantivy_changed(products: Sequence[Product]) -> Iterator[Opened]:
     """An index of earlier products with two live changes."""
-    before = counted(as_they_were(products))
+    before = counted(earlier_products(products))
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder), before)
-        builder.add(documents(as_they_were(products), before))
+        builder.add(documents(earlier_products(products), before))
         yield changed_in_steps(TantivyIndex(builder.finish(), before), before, products)
 
 
 @contextmanager
 def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
     """An index that reuses the previous version's lines of unchanged products."""
-    were = as_they_were(products)
+    were = earlier_products(products)
     roots = frozenset(fold_value(each.category[0]) for each in (*were, *products) if each.category)
     before = FieldCatalog(counted(were).fields, roots)
     with TemporaryDirectory() as folder:
@@ -132,8 +132,8 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
 @contextmanager
 def tantivy_extended(products: Sequence[Product]) -> Iterator[Opened]:
     """An index that extends the previous version's, with other rows, and with live changes."""
-    were = as_they_were(products)
-    first = [were[-1], *as_they_were(were)]
+    were = earlier_products(products)
+    first = [were[-1], *earlier_products(were)]
     before = FieldCatalog(extend_catalog(counted(first), were).fields, counted([*first, *were]).category_roots)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
@@ -175,9 +175,9 @@ def elasticsearch(cluster: Cluster, products: Sequence[Product]) -> Iterator[Ope
 @contextmanager
 def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iterator[Opened]:
     """An index of three shards with live changes, each made twice, as by two processes of which one is late."""
-    before = counted(as_they_were(products))
+    before = counted(earlier_products(products))
     sharded = Cluster(dataclasses.replace(cluster.settings, shards=3))
-    with closing(sharded), loaded(sharded, as_they_were(products), before) as opened:
+    with closing(sharded), loaded(sharded, earlier_products(products), before) as opened:
         index, catalog = changed_in_steps(opened, before, products)
         changed_in_steps(opened, before, products)
         yield index, catalog
@@ -200,7 +200,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return made
 
 
-def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def given_few(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Like hypothesis' `given`, with fewer examples for a cluster: each of them creates an index there."""
 
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
@@ -233,14 +233,14 @@ def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[in
 
 
 class TestKeywordIndex:
-    @asked(products=catalogs.products(), tree=catalogs.filters())
+    @given_few(products=catalogs.products(), tree=catalogs.filters())
     def test_filter_matches_the_oracle(self, backend: Backend, products: list[Product], tree: Filter) -> None:
         with backend(products) as (index, catalog):
             found = index.select(Selection(where=catalog.compile(tree), everything=True)).tolist()
         expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
         assert found == expected
 
-    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
+    @given_few(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
     def test_matches_are_ordered_and_counted_with_and_without_filter(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
@@ -259,7 +259,7 @@ class TestKeywordIndex:
         assert filtered.rows.tolist() == kept and filtered.total == len(kept)
         assert chosen.tolist() == sorted(matches.rows.tolist())
 
-    @asked(
+    @given_few(
         products=catalogs.products(),
         query=st.lists(st.sampled_from((*catalogs.WORDS, *catalogs.COLOURS)), min_size=1, max_size=4),
         fields=st.sets(st.sampled_from(("title", "brand", "category", "description", "attributes.a.b")), min_size=1),
@@ -278,7 +278,7 @@ class TestKeywordIndex:
         assert found == expected
         assert sorted(matches.rows.tolist()) == found
 
-    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=7))
+    @given_few(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=7))
     def test_score_of_rows_equals_score_of_search_and_the_sum_of_the_words(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
@@ -297,7 +297,7 @@ class TestKeywordIndex:
         assert matches.scores.tolist() == pytest.approx(np.asarray(of_words)[matches.rows].tolist(), rel=1e-3)
         assert some.rows.tolist() == [row for row in every[::2].tolist() if fold_value(products[row].brand) != "bosch"]
 
-    @asked(products=catalogs.products(), data=st.data())
+    @given_few(products=catalogs.products(), data=st.data())
     def test_facet_count_equals_hits_filtered_by_value(
         self, backend: Backend, products: list[Product], data: st.DataObject
     ) -> None:
@@ -312,7 +312,7 @@ class TestKeywordIndex:
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
 
-    @asked(products=catalogs.products())
+    @given_few(products=catalogs.products())
     def test_facets_of_attributes_with_any_name_and_mixed_types(
         self, backend: Backend, products: list[Product]
     ) -> None:
@@ -325,7 +325,7 @@ class TestKeywordIndex:
                     where = catalog.compile(In(name, (each.value,)))
                     assert len(index.select(Selection(where=where, everything=True))) == each.count
 
-    @asked(products=catalogs.products(), descending=st.booleans())
+    @given_few(products=catalogs.products(), descending=st.booleans())
     def test_sort_puts_missing_values_last_and_ties_by_row(
         self, backend: Backend, products: list[Product], descending: bool
     ) -> None:
@@ -446,7 +446,7 @@ class TestKeywordIndex:
             assert index.find_identifier(identifier_key("dcd771")).tolist() == []
             assert index.find_identifier("").tolist() == []
 
-    @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
+    @given_few(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
     def test_batched_queries_equal_single_queries(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:

@@ -28,9 +28,9 @@ from tests.faults.processes import (
     KEEP,
     KINDS,
     Catalog,
-    Ended,
     Interruption,
     Processes,
+    Result,
     Shop,
     Truth,
     Version,
@@ -53,7 +53,7 @@ def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]
             if life is None:
                 life = Life(folder / f"life-{number:05d}", encoders, processes, tally)
                 life.begin(random.Random(seed + number))
-            if not life.survives(seed + number, number + 1):
+            if not life.run_round(seed + number, number + 1):
                 life = None
             advance()
     tally.rounds, tally.seconds = rounds, round(time.monotonic() - started, 1)
@@ -92,7 +92,7 @@ class Tally:
 # The allowed states of an index after work that ended, failed or was killed.
 
 
-def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], made: Version | None) -> list[Truth]:
+def outcomes(before: Truth, work: Work, ended: Result, there: Collection[str], made: Version | None) -> list[Truth]:
     """The allowed states after a piece of work, given the state before and the versions that are `there` now.
 
     `made` is the version that a rebuild makes. Without a kill there is one outcome.
@@ -111,7 +111,7 @@ def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], ma
     return [kept]
 
 
-def _rebuilt(kept: Truth, name: str, made: Version, ended: Ended, there: Collection[str]) -> list[Truth]:
+def _rebuilt(kept: Truth, name: str, made: Version, ended: Result, there: Collection[str]) -> list[Truth]:
     if name not in there and ended.exit_code:
         return [kept]
     kept.versions[name] = made
@@ -121,7 +121,7 @@ def _rebuilt(kept: Truth, name: str, made: Version, ended: Ended, there: Collect
     return [published, kept] if ended.exit_code else [published]
 
 
-def _changed(kept: Truth, work: Work, ended: Ended) -> list[Truth]:
+def _changed(kept: Truth, work: Work, ended: Result) -> list[Truth]:
     """The states with all acknowledged calls, without and with the call that was begun and not answered."""
     open_call = -1
     for what, value in ended.messages:
@@ -138,7 +138,7 @@ def _changed(kept: Truth, work: Work, ended: Ended) -> list[Truth]:
     return [kept, taken]
 
 
-def _rolled_back(kept: Truth, ended: Ended) -> list[Truth]:
+def _rolled_back(kept: Truth, ended: Result) -> list[Truth]:
     older = [name for name in kept.whole if not kept.lacks_encoder(name) and name < (kept.current or "w")]
     if not older or ended.exit_code > 0:
         return [kept]
@@ -263,15 +263,15 @@ class Life:
         self._processes = processes
         self._tally = tally
         self.truth = Truth()
-        self._known: dict[str, Ended] = {}
+        self._known: dict[str, Result] = {}
         # The end of the last undisturbed work of each kind.
 
     def begin(self, dice: random.Random) -> None:
         self._shop = Shop(dice)
         for kind in _PREPARED:
-            self._done(self._drawn(kind, dice), dice, f"{kind} undisturbed")
+            self._run_undisturbed(self._draw_work(kind, dice), dice, f"{kind} undisturbed")
 
-    def survives(self, seed: int, number: int) -> bool:
+    def run_round(self, seed: int, number: int) -> bool:
         """Runs one round; returns whether the index passes the checks after it. A failure is added to the tally."""
         dice = random.Random(seed)
         self._shop.dice = dice
@@ -281,13 +281,13 @@ class Life:
         self._detail = ""
         try:
             self._round(kind, fault, dice)
-        except (WrongError, ShelfwiseError) as error:
+        except (UnexpectedStateError, ShelfwiseError) as error:
             self._tally.failures.append(Failure(seed, number, kind, fault, self._detail, str(error)))
             return False
         return True
 
     def _round(self, kind: str, fault: str, dice: random.Random) -> None:
-        work = self._drawn(kind, dice)
+        work = self._draw_work(kind, dice)
         if fault in (FLIPPED, UNREADABLE):
             self._work_damaged(work, fault, dice)
             self._repair(dice)
@@ -300,7 +300,7 @@ class Life:
         if dice.random() < _REBUILD_SHARE:
             self._repair(dice)
 
-    def _drawn(self, kind: str, dice: random.Random, encoder: str = "") -> Work:
+    def _draw_work(self, kind: str, dice: random.Random, encoder: str = "") -> Work:
         """A piece of work; for a rebuild with the path of its feed, which is written when the rebuild begins."""
         match kind:
             case "rebuild" | "other encoder":
@@ -331,28 +331,28 @@ class Life:
         self._check_ended(work, ended, fault)
         found, notices = check_index(self.root, allowed, dice)
         if notices:
-            raise WrongError(f"nothing is damaged, but it says: {'; '.join(notices)}")
+            raise UnexpectedStateError(f"nothing is damaged, but it says: {'; '.join(notices)}")
         self.truth = found
 
-    def _done(self, work: Work, dice: random.Random, what: str) -> None:
+    def _run_undisturbed(self, work: Work, dice: random.Random, what: str) -> None:
         """Runs work without interruption, after which the index must have no problems."""
         ended, allowed = self._run(work, Interruption())
         if ended.exit_code:
-            raise WrongError(f"{what} failed: {ended.error}")
+            raise UnexpectedStateError(f"{what} failed: {ended.error}")
         for each in allowed:
             each.damaged_encoders.clear()
         self.truth, notices = check_index(self.root, allowed, dice)
         if notices:
-            raise WrongError(f"after {what} it says: {'; '.join(notices)}")
+            raise UnexpectedStateError(f"after {what} it says: {'; '.join(notices)}")
 
-    def _run(self, work: Work, interruption: Interruption) -> tuple[Ended, list[Truth]]:
+    def _run(self, work: Work, interruption: Interruption) -> tuple[Result, list[Truth]]:
         made = None
         if work.feed:
             feed: Catalog = self._shop.next_feed(self._feed)
             made = self.truth.rebuilt(feed, read_spec(Path(work.encoder)).identity)
         ended = self._processes.run(work, interruption)
         if ended.hung:
-            raise WrongError(f"{work.kind} did not end")
+            raise UnexpectedStateError(f"{work.kind} did not end")
         if interruption == Interruption() and not ended.exit_code:
             self._known[work.kind] = ended
         self._tally.killed += ended.exit_code < 0
@@ -360,13 +360,13 @@ class Life:
         self._tally.changes += sum(what == "taken" for what, _ in ended.messages)
         return ended, outcomes(self.truth, work, ended, Store(self.root).versions(), made)
 
-    def _check_ended(self, work: Work, ended: Ended, fault: str) -> None:
+    def _check_ended(self, work: Work, ended: Result, fault: str) -> None:
         """Checks that a kill ends the work without an error, and a full disk with an error for users."""
         is_refusal = work.kind == "rollback" and "UnknownVersionError" in ended.error
         if ended.error and fault in (KILLED, KILLED_AT_STEP) and not is_refusal:
-            raise WrongError(f"{work.kind} failed: {ended.error}")
+            raise UnexpectedStateError(f"{work.kind} failed: {ended.error}")
         if ended.error and not ended.error.startswith(_FOR_PEOPLE):
-            raise WrongError(f"{work.kind} failed with an error for programmers: {ended.error}")
+            raise UnexpectedStateError(f"{work.kind} failed with an error for programmers: {ended.error}")
 
     def _check_follower(self, follower: SearchEngine, dice: random.Random) -> None:
         """Checks that an engine that was open during the work loads its result."""
@@ -376,9 +376,9 @@ class Life:
             try:
                 check_engine(follower, [self.truth], dice)
                 return
-            except WrongError as error:
+            except UnexpectedStateError as error:
                 if time.monotonic() > until:
-                    raise WrongError(f"an engine that was open all the while: {error}") from error
+                    raise UnexpectedStateError(f"an engine that was open all the while: {error}") from error
             time.sleep(0.02)
 
     def _work_damaged(self, work: Work, fault: str, dice: random.Random) -> None:
@@ -396,12 +396,12 @@ class Life:
     def _check_damaged(self, allowed: Sequence[Truth], dice: random.Random) -> Truth:
         found, notices = check_index(self.root, allowed, dice)
         if not notices and (found.serving != found.current or found.lacks_encoder(found.serving)):
-            raise WrongError("it does not serve whole what it should, and says nothing of it")
+            raise UnexpectedStateError("it does not serve whole what it should, and says nothing of it")
         return found
 
     def _repair(self, dice: random.Random) -> None:
         encoder = next(iter(sorted(self.truth.damaged_encoders & self._encoders.keys())), "")
-        self._done(self._drawn("rebuild", dice, encoder), dice, "the rebuild that should repair it")
+        self._run_undisturbed(self._draw_work("rebuild", dice, encoder), dice, "the rebuild that should repair it")
         check_verified(self.root)
 
 
@@ -411,7 +411,7 @@ _SAMPLE = 5
 _NAMED = 3
 
 
-class WrongError(Exception):
+class UnexpectedStateError(Exception):
     """The index is not in an expected state; the message describes the difference."""
 
 
@@ -425,7 +425,7 @@ def check_engine(engine: SearchEngine, allowed: Sequence[Truth], dice: random.Ra
             _check_searches(engine, served, truth, dice)
             return truth
         reasons.append(reason)
-    raise WrongError("; or ".join(dict.fromkeys(reasons)))
+    raise UnexpectedStateError("; or ".join(dict.fromkeys(reasons)))
 
 
 def _difference(engine: SearchEngine, served: dict[str, Product], truth: Truth) -> str:
@@ -445,14 +445,14 @@ def _check_searches(engine: SearchEngine, served: dict[str, Product], truth: Tru
     for product in dice.sample(sorted(served.values(), key=lambda each: each.id), _SAMPLE):
         page = engine.search(product.title, size=_SAMPLE, correct=False)
         if not page.hits or page.hits[0].product != product:
-            raise WrongError(f"{product.id} is not the first hit of its own title {product.title!r}")
+            raise UnexpectedStateError(f"{product.id} is not the first hit of its own title {product.title!r}")
         if page.degraded != (("dense",) if words_only else ()):
-            raise WrongError(f"the page says that {page.degraded} failed, in {truth.serving}")
+            raise UnexpectedStateError(f"the page says that {page.degraded} failed, in {truth.serving}")
         found = engine.search("", filters=f"price = {product.price}").hits
         if [hit.product.id for hit in found] != [product.id]:
-            raise WrongError(f"the filter price = {product.price} finds {[hit.product.id for hit in found]}")
+            raise UnexpectedStateError(f"the filter price = {product.price} finds {[hit.product.id for hit in found]}")
         if not words_only and product.id not in _nearest(engine, product):
-            raise WrongError(f"{product.id} is not among the nearest to its own text")
+            raise UnexpectedStateError(f"{product.id} is not among the nearest to its own text")
 
 
 def _nearest(engine: SearchEngine, product: Product) -> set[str]:
@@ -465,10 +465,10 @@ def check_index(root: Path, allowed: Sequence[Truth], dice: random.Random) -> tu
     try:
         with SearchEngine.open(root) as engine:
             return check_engine(engine, allowed, dice), engine.notices
-    except WrongError:
+    except UnexpectedStateError:
         raise
     except Exception as error:
-        raise WrongError(f"it does not open and search: {type(error).__name__}: {error}") from error
+        raise UnexpectedStateError(f"it does not open and search: {type(error).__name__}: {error}") from error
 
 
 def check_verified(root: Path) -> None:
@@ -476,9 +476,9 @@ def check_verified(root: Path) -> None:
     try:
         problems = [*store_problems(store), *verify_version(store, store.current(), NullProgress()).problems]
     except ShelfwiseError as error:
-        raise WrongError(f"it cannot be verified: {error}") from error
+        raise UnexpectedStateError(f"it cannot be verified: {error}") from error
     if problems:
-        raise WrongError("; ".join(f"verify: {each.part}: {each.what}" for each in problems))
+        raise UnexpectedStateError("; ".join(f"verify: {each.part}: {each.what}" for each in problems))
 
 
 def main() -> None:

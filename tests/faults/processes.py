@@ -105,7 +105,7 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Result:
     """The end of a process: its messages, exit code (0 after complete work), error and resources."""
 
     messages: tuple[tuple[str, int], ...]
@@ -127,9 +127,9 @@ class Processes:
         self._process.start()
         theirs.close()
 
-    def run(self, work: Work, interruption: Interruption) -> Ended:
+    def run(self, work: Work, interruption: Interruption) -> Result:
         self._link.send((work, interruption))
-        ended: Ended = self._link.recv()
+        ended: Result = self._link.recv()
         return ended
 
     def __enter__(self) -> Self:
@@ -151,7 +151,7 @@ def _serve(link: Connection) -> None:
         link.send(_ended(work, interruption))
 
 
-def _ended(work: Work, interruption: Interruption) -> Ended:
+def _ended(work: Work, interruption: Interruption) -> Result:
     forks = multiprocessing.get_context("fork")
     listener, teller = forks.Pipe(duplex=False)
     process = forks.Process(target=_work, args=(work, interruption, teller))
@@ -167,7 +167,7 @@ def _ended(work: Work, interruption: Interruption) -> Ended:
     _receive(listener, messages, 0)
     known = dict(messages)
     calls = tuple(each for each in messages if each[0] in ("begun", "taken", "refused"))
-    return Ended(calls, process.exitcode or 0, known.get("error", ""), seconds, known.get("steps", 0))
+    return Result(calls, process.exitcode or 0, known.get("error", ""), seconds, known.get("steps", 0))
 
 
 def _receive(listener: Connection, messages: list[tuple[str, Any]], seconds: float) -> bool:
@@ -426,7 +426,7 @@ def product_of(product_id: str, fields: Fields) -> Product:
 
 KEEP = 3
 KINDS = ("rebuild", "other encoder", "live changes", "prune", "rollback", "search")
-Tell = Callable[[tuple[str, int]], None]
+Report = Callable[[tuple[str, int]], None]
 """Receives the state of a call: "begun", "taken" with the number of products, or "refused"."""
 
 
@@ -442,7 +442,7 @@ class Work:
     keep: int = KEEP
 
 
-def do(work: Work, tell: Tell) -> None:
+def do(work: Work, report: Report) -> None:
     """Does the work; errors of the index are raised."""
     store = Store(work.root)
     match work.kind:
@@ -450,7 +450,7 @@ def do(work: Work, tell: Tell) -> None:
             cache = work.root.with_name("cache")
             rebuild(work.root, RebuildOptions((work.feed,), cache, encoder=work.encoder, keep=work.keep, workers=1))
         case "live changes":
-            _change(work, tell)
+            _change(work, report)
         case "prune":
             with store.lock("prune"):
                 store.prune(work.keep, (store.serving()[0].version,))
@@ -463,14 +463,14 @@ def do(work: Work, tell: Tell) -> None:
                     engine.search(query, facets=["brand"])
 
 
-def _change(work: Work, tell: Tell) -> None:
+def _change(work: Work, report: Report) -> None:
     with SearchEngine.open(work.root) as engine:
         for place, call in enumerate(work.calls):
-            tell(("begun", place))
+            report(("begun", place))
             try:
-                tell(("taken", _count_accepted(engine, call)))
+                report(("taken", _count_accepted(engine, call)))
             except Exception:
-                tell(("refused", place))
+                report(("refused", place))
                 raise
 
 

@@ -13,7 +13,7 @@ from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.engine import SearchEngine
-from tests.faults.index_faults import Life, Tally, WrongError, check_index, check_verified, run_faults
+from tests.faults.index_faults import Life, Tally, UnexpectedStateError, check_index, check_verified, run_faults
 from tests.faults.processes import Call, Processes, Truth, write_encoder
 from tests.versions import reseal, write_products
 
@@ -55,7 +55,7 @@ class TestPlantedErrors:
     def test_lost_acknowledged_change_is_reported(self, root: Path, truth: Truth) -> None:
         for name in (JOURNAL, COPY):
             (root / name).unlink()
-        with pytest.raises(WrongError, match=r"products are wrong: p\d+ is "):
+        with pytest.raises(UnexpectedStateError, match=r"products are wrong: p\d+ is "):
             found(root, truth)
 
     def test_acknowledged_change_with_other_value_is_reported(self, root: Path, truth: Truth) -> None:
@@ -63,7 +63,7 @@ class TestPlantedErrors:
         truth.calls.append(Call("patch", ((product_id, {"price": 3.25}),)))
         with SearchEngine.open(root) as engine:
             engine.patch(product_id, price=3.26)
-        with pytest.raises(WrongError, match=f"1 products are wrong: {product_id} is "):
+        with pytest.raises(UnexpectedStateError, match=f"1 products are wrong: {product_id} is "):
             found(root, truth)
 
     def test_mixed_version_is_reported(self, root: Path, truth: Truth) -> None:
@@ -77,18 +77,18 @@ class TestPlantedErrors:
         assert mixed != products
         write_products(mixed, folder)
         reseal(root, truth.serving)
-        with pytest.raises(WrongError, match=r"\d+ products are wrong: p\d+ is "):
+        with pytest.raises(UnexpectedStateError, match=r"\d+ products are wrong: p\d+ is "):
             found(root, truth)
 
     def test_unopenable_index_is_reported(self, root: Path, truth: Truth) -> None:
         for name in Store(root).versions():
             (Store(root).version_folder(name) / "ids.txt").write_bytes(b"x")
-        with pytest.raises(WrongError, match="it does not open and search: StoreDamagedError"):
+        with pytest.raises(UnexpectedStateError, match="it does not open and search: StoreDamagedError"):
             found(root, truth)
 
     def test_remaining_damage_is_reported(self, root: Path, truth: Truth) -> None:
         (Store(root).version_folder(truth.serving) / "synonyms.txt").write_text("changed")
-        with pytest.raises(WrongError, match="verify: versions/"):
+        with pytest.raises(UnexpectedStateError, match="verify: versions/"):
             check_verified(root)
 
 
@@ -98,7 +98,7 @@ def test_round_with_a_problem_is_a_failure(processes: Processes, tmp_path: Path)
     life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], processes, tally)
     life.begin(random.Random(1))
     life.truth.calls.append(Call("delete", ((next(iter(life.truth.served(life.truth.serving))), {}),)))
-    assert not life.survives(5, 1)
+    assert not life.run_round(5, 1)
     (failure,) = tally.failures
     assert (failure.seed, failure.round) == (5, 1)
     assert "products are wrong" in failure.wrong

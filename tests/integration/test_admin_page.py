@@ -20,7 +20,7 @@ from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
 from tests.catalogs import ids
-from tests.services import made
+from tests.services import add_key
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -337,7 +337,7 @@ def test_api_key_is_requested_and_stored_for_the_tab_only(
     browser: Browser, store: SearchEngine, tmp_path: Path
 ) -> None:
     keys = KeyFile(tmp_path / "keys.json")
-    admin, search = made(keys, Scope.ADMIN), made(keys, Scope.SEARCH, Scope.EVENTS)
+    admin, search = add_key(keys, Scope.ADMIN), add_key(keys, Scope.SEARCH, Scope.EVENTS)
     with (
         served(store, ServiceSettings(keys=tmp_path / "keys.json", page_key=search)) as url,
         visiting(browser, url) as visit,

@@ -20,7 +20,7 @@ from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules, node_program
 from tests.browsers import served
 from tests.servers.skips import skip_for
-from tests.services import made
+from tests.services import add_key
 
 Answers = Mapping[str, Any]
 SCRIPT = Path(__file__).parents[1] / "browser/write_side.cjs"
@@ -40,7 +40,7 @@ def run_client(version: str, demo_index: Path, cache: Path, folder: Path) -> Ans
     if missing:
         skip_for(missing)
     root = Path(shutil.copytree(demo_index, folder / "store"))
-    key = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
+    key = add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine, served(engine) as address:
         at = urlsplit(address)
         command = [program, str(SCRIPT), str(packages), version, str(at.hostname), str(at.port), key]

@@ -481,11 +481,11 @@ class Killer(NullProgress):
     def __init__(self, server: Server, index: str) -> None:
         self.left = server
         self._index = index
-        self._taken = 0
+        self._loaded = 0
 
     def advance(self, amount: int) -> None:
-        self._taken += amount
-        if self._taken >= 200 and len(self.left.nodes) == 3:
+        self._loaded += amount
+        if self._loaded >= 200 and len(self.left.nodes) == 3:
             self.left = without(self.left, holder(self.left, self._index))
 
 

@@ -33,16 +33,16 @@ TEXT = "wireless headphones"
 WRONG_KEY = base64.b64encode(b"a-key-of-nobody:that-opens-nothing").decode()
 WRONG_PASSWORD = "that-opens-nothing-either"
 NOBODY = {"username": "", "password": ""}
-SEE_TO_USER = "check elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
-SEE_TO_CERTIFICATE = "its certificate is not trusted .*; set elasticsearch.ca_certificate"
-SEE_TO_URL = "elasticsearch.url must begin with https://"
+CHECK_USER = "check elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
+SET_CERTIFICATE = "its certificate is not trusted .*; set elasticsearch.ca_certificate"
+NEEDS_HTTPS = "elasticsearch.url must begin with https://"
 
 REFUSED = (
-    pytest.param({"password": WRONG_PASSWORD}, rf"401.*owner.*{SEE_TO_USER}", id="wrong password"),
-    pytest.param(NOBODY, rf"401.*missing authentication.*{SEE_TO_USER}", id="no password"),
-    pytest.param({**NOBODY, "api_key": WRONG_KEY}, rf"401.*{SEE_TO_USER}", id="wrong API key"),
-    pytest.param({"ca_certificate": None}, SEE_TO_CERTIFICATE, id="no authority"),
-    pytest.param({"ca_certificate": Path(__file__)}, SEE_TO_CERTIFICATE, id="no certificate of an authority"),
+    pytest.param({"password": WRONG_PASSWORD}, rf"401.*owner.*{CHECK_USER}", id="wrong password"),
+    pytest.param(NOBODY, rf"401.*missing authentication.*{CHECK_USER}", id="no password"),
+    pytest.param({**NOBODY, "api_key": WRONG_KEY}, rf"401.*{CHECK_USER}", id="wrong API key"),
+    pytest.param({"ca_certificate": None}, SET_CERTIFICATE, id="no authority"),
+    pytest.param({"ca_certificate": Path(__file__)}, SET_CERTIFICATE, id="no certificate of an authority"),
 )
 
 
@@ -131,13 +131,13 @@ class TestRefused:
         assert Store(tmp_path / "new").versions() == []
 
     def test_plain_http_address_of_a_tls_server_is_reported(self, served: Served) -> None:
-        with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
+        with pytest.raises(ClusterUnavailableError, match=NEEDS_HTTPS):
             rebuilt(served.index, served.plain)
         with served.opened(served.plain) as engine:
-            assert any(SEE_TO_URL in notice for notice in engine.notices)
+            assert any(NEEDS_HTTPS in notice for notice in engine.notices)
             assert engine.search(TEXT).degraded == ("bm25",)
-            assert any(SEE_TO_URL in notice for notice in engine.notices)
-            with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
+            assert any(NEEDS_HTTPS in notice for notice in engine.notices)
+            with pytest.raises(ClusterUnavailableError, match=NEEDS_HTTPS):
                 engine.patch(engine.snapshot.products[3].id, price=1.25)
         assert Journal(served.index).last() == 0
 
@@ -215,10 +215,10 @@ class TestReadOnlyUser:
 class LogRecorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.said: list[str] = []
+        self.records: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(f"{record.name} {self.format(record)} {vars(record)}")
+        self.records.append(f"{record.name} {self.format(record)} {vars(record)}")
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def log_messages() -> Iterator[list[str]]:
     for logger, _ in before:
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
-    yield handler.said
+    yield handler.records
     for logger, level in before:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -23,7 +23,7 @@ from tests.browser.page_server import page_server
 from tests.browsers import WAIT_MS, opened_browser, served
 from tests.machine import within
 from tests.servers.skips import skip_for
-from tests.services import made, recorded_events
+from tests.services import add_key, recorded_events
 
 HOSTILE = "<img src=x onerror='window.hacked=1'> __ais-highlight__ <b>Ladder</b> \"quoted\" & done"
 CLIENTS = ("v5", "v4")
@@ -58,7 +58,7 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
     if missing:
         skip_for(missing)
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shop") / "store"))
-    key = made(KeyFile(root / KEYS_FILE), Scope.SEARCH, Scope.EVENTS)
+    key = add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH, Scope.EVENTS)
     react = tmp_path_factory.mktemp("react")
     shutil.copy(EXAMPLES / "react/index.html", react)
     bundle(packages, EXAMPLES / "react/shop.jsx", react / "shop.js")

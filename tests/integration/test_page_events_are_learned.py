@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SETTINGS = Settings(backend="embedded")
 VISITS = 300
-LOVED, FIRST = 4, 1
+PREFERRED, FIRST = 4, 1
 """Positions of the product that most shoppers choose, and of the one that some choose because it is first."""
 
 
@@ -248,7 +248,7 @@ def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
     names = {"shopper": uuid4().hex, "session": uuid4().hex}
     searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
     answer = client.post("/v1/multi-search", json={"searches": searches}).raise_for_status().json()["results"][0]
-    place = FIRST if number % 5 == 0 else LOVED
+    place = FIRST if number % 5 == 0 else PREFERRED
     of = {"query_id": answer["query_id"], "product_id": answer["hits"][place - 1]["product"]["id"]}
     kinds = ("click", "consultation") if place == FIRST else ("click", "consultation", "cart", "purchase")
     begin = datetime.now(UTC)
@@ -265,7 +265,7 @@ def test_labels_follow_the_preference_of_three_hundred_shoppers(
     browser: Browser, address: str, store: SearchEngine
 ) -> None:
     with visiting(browser, address, consent=True) as visit:
-        loved = chosen_and_bought(visit, "tent", LOVED)
+        loved = chosen_and_bought(visit, "tent", PREFERRED)
         first = store.search("tent", group="variants").hits[FIRST - 1].product.id
         assert within(60, lambda: recorded(store)["purchase"] == 1)
         made = recording(visit)

@@ -31,7 +31,7 @@ from tests.conftest import ENCODER
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
 from tests.machine import within
 from tests.servers.skips import program_or_skip
-from tests.services import Service, Shoppers, made, service
+from tests.services import Service, Shoppers, add_key, service
 
 QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel")
 _THREADS, _QUEUE = 1, 6
@@ -138,7 +138,7 @@ class Readers(Shoppers):
     def __init__(self, replicas: list[Service]) -> None:
         super().__init__()
         self.replicas = replicas
-        self.dear: dict[str, set[bool]] = defaultdict(set)
+        self.is_second_feed: dict[str, set[bool]] = defaultdict(set)
         """Whether prices on the pages of a version were those of the second feed, by version."""
 
     def visits(self, number: int) -> Iterator[None]:
@@ -158,7 +158,7 @@ class Readers(Shoppers):
         if answer is not None:
             found = answer.json()
             prices = [hit["product"].get("price") for hit in found["hits"]]
-            self.dear[found["version"]] |= {price > _MORE for price in prices if price is not None}
+            self.is_second_feed[found["version"]] |= {price > _MORE for price in prices if price is not None}
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     assert set(readers.outcomes) == {"200"}, readers.outcomes
     assert readers.outcomes.total() > 100
     # All of a page is of the version that it names.
-    assert readers.dear == {before: {False}, published: {True}}
+    assert readers.is_second_feed == {before: {False}, published: {True}}
     assert not two.get("/health/ready").json()["notices"]
 
 
@@ -309,7 +309,7 @@ def prometheus(folder: Path, running: Service, key: str) -> Iterator[Prometheus]
 def test_prometheus_reads_a_service_with_its_key_and_answers_every_panel(demo_index: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(demo_index, tmp_path / "store"))
     keys = KeyFile(index / KEYS_FILE)
-    searching, watching = made(keys, Scope.SEARCH), made(keys, Scope.METRICS)
+    searching, watching = add_key(keys, Scope.SEARCH), add_key(keys, Scope.METRICS)
     with service(index, tmp_path / "log") as running, prometheus(tmp_path, running, watching) as watcher:
         assert within(60, watcher.is_scraping), (tmp_path / "log").read_text("utf-8")
         for number in range(20):

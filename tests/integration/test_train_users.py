@@ -131,20 +131,20 @@ def gate() -> Iterator[TowerGate]:
 
 
 def test_promotion_gate_publishes_a_better_tower(gate: TowerGate) -> None:
-    def always_right(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+    def always_correct(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         newest = histories.products[histories.starts[1:] - 1] // EACH
         return np.eye(KINDS)[(newest + 1) % KINDS][:, np.arange(KINDS * EACH) // EACH]
 
     def by_chance(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return np.random.default_rng(len(histories)).random((len(histories), KINDS * EACH))
 
-    report = gate.report(always_right, None)
+    report = gate.report(always_correct, None)
     assert (report.rejection_reasons, report.against) == ((), NEAR)
     assert report.fallback == "near"
-    worse = gate.report(by_chance, always_right)
+    worse = gate.report(by_chance, always_correct)
     assert worse.against == SERVING
     assert "not surely better: nDCG@10 -" in worse.rejection_reasons[0]
-    assert "not surely better" in gate.report(always_right, always_right).rejection_reasons[0]
+    assert "not surely better" in gate.report(always_correct, always_correct).rejection_reasons[0]
 
 
 def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
@@ -164,13 +164,13 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     assert "not surely better" in report.rejection_reasons[0]
     assert POPULAR_THERE in report.rejection_reasons[0]
 
-    def rarely_right(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+    def rarely_correct(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return gate.popular_there(histories) * np.where(np.arange(len(histories)) % 2, 1, -1)[:, None]
 
     def never(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return -gate.popular_there(histories)
 
-    report = gate.report(rarely_right, never)
+    report = gate.report(rarely_correct, never)
     assert report.difference is not None
     assert (report.against, report.difference.low > 0) == (SERVING, True)
     assert report.rejection_reasons[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")

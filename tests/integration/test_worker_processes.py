@@ -21,7 +21,7 @@ from retrieval.errors import SettingError
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.supervisor import listen
 from tests.machine import within
-from tests.services import PROGRAM, TLS, Service, Shoppers, events_of_query, made, service
+from tests.services import PROGRAM, TLS, Service, Shoppers, add_key, events_of_query, service
 
 WORKERS = 2
 _LIMIT = 60
@@ -85,7 +85,7 @@ def root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def keys(root: Path) -> dict[str, str]:
     file = KeyFile(root / KEYS_FILE)
-    return {"admin": made(file, Scope.ADMIN), "limited": made(file, Scope.SEARCH, requests_per_minute=_LIMIT)}
+    return {"admin": add_key(file, Scope.ADMIN), "limited": add_key(file, Scope.SEARCH, requests_per_minute=_LIMIT)}
 
 
 @pytest.fixture(scope="module")

@@ -44,19 +44,19 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RunningNodes:
     keeper: int
     nodes: list[int]
 
 
-def keep(order: Order) -> Kept:
+def start_keeper(order: Order) -> RunningNodes:
     """Starts a keeper and its nodes. The keeper is not a child of this process: any process may end it, by SIGTERM."""
     fields = json.dumps(dataclasses.asdict(order))
     command = [sys.executable, "-I", __file__]
     answer = subprocess.run(command, input=fields, capture_output=True, text=True, check=False)  # noqa: S603
     if not answer.stdout:
         raise OSError(f"the keeper of {order.folder} ended: {answer.stderr.strip()}")
-    return Kept(**json.loads(answer.stdout))
+    return RunningNodes(**json.loads(answer.stdout))
 
 
 def _main() -> None:
@@ -71,7 +71,7 @@ def _main() -> None:
     try:
         for node in order.nodes:
             nodes.append(_start(node, order))  # noqa: PERF401 (those that did start are ended when one does not)
-        print(json.dumps(dataclasses.asdict(Kept(os.getpid(), [node.pid for node in nodes]))), flush=True)  # noqa: T201
+        print(json.dumps(dataclasses.asdict(RunningNodes(os.getpid(), [node.pid for node in nodes]))), flush=True)  # noqa: T201
         _detach_from_the_starter()
         _wait_for_exit(order.owner, nodes)
     finally:

@@ -23,7 +23,7 @@ from tests.servers import ServerStartError, security
 from tests.servers.account import find_account
 from tests.servers.configuration import NodeFiles, Options, node_command, write_nodes
 from tests.servers.distribution import elasticsearch_home, find_java
-from tests.servers.keeper import Kept, Order, keep
+from tests.servers.keeper import Order, RunningNodes, start_keeper
 
 T = TypeVar("T")
 
@@ -125,21 +125,21 @@ def start(options: Options = Options(), owner: int | None = None) -> Server:  # 
         account.own(folder)
         commands = [node_command(node, options, home, java) for node in nodes]
         order = Order(owner or os.getpid(), str(folder), commands, account.user, account.group, account.extra_groups)
-        kept = keep(order)
+        running = start_keeper(order)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
-        return _Starting(nodes, kept, time.monotonic() + READY_SECONDS).server(options, passwords)
+        return _Starting(nodes, running, time.monotonic() + READY_SECONDS).server(options, passwords)
     except BaseException:
-        _stop(kept.keeper)
+        _stop(running.keeper)
         raise
 
 
 @dataclass(frozen=True, slots=True)
 class _Starting:
     nodes: list[NodeFiles]
-    kept: Kept
+    running: RunningNodes
     deadline: float
 
     def server(self, options: Options, passwords: Mapping[str, str]) -> Server:
@@ -151,8 +151,8 @@ class _Starting:
         folder = self.nodes[0].folder.parent
         server = Server(
             version=options.version,
-            nodes=tuple(map(Node, (node.name for node in self.nodes), self._ports("http"), self.kept.nodes)),
-            keeper=self.kept.keeper,
+            nodes=tuple(map(Node, (node.name for node in self.nodes), self._ports("http"), self.running.nodes)),
+            keeper=self.running.keeper,
             folder=folder,
             passwords=passwords,
             ca_certificate=folder / security.CA_CERTIFICATE if options.secured else None,
@@ -165,7 +165,7 @@ class _Starting:
 
     def _until(self, found: Callable[[], T | None], awaited: str) -> T:
         while (value := found()) is None:
-            if not all(map(_runs, self.kept.nodes)):
+            if not all(map(_runs, self.running.nodes)):
                 raise ServerStartError(f"Elasticsearch ended before there was {awaited}:\n{self._logs()}")
             if time.monotonic() > self.deadline:
                 raise ServerStartError(f"there was not {awaited} in {READY_SECONDS} s:\n{self._logs()}")

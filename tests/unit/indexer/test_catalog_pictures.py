@@ -329,13 +329,13 @@ def test_server_that_is_down_gets_few_requests_and_old_pictures_stay(fetching: F
 
 
 def test_rebuild_keeps_all_of_its_own_pictures_and_no_others(tmp_path: Path) -> None:
-    said = Validators("http://shop.example/a", '"one"')
-    PictureCache(tmp_path / "cache", 10_000).write("old", bytes(5_000), said)
+    validators = Validators("http://shop.example/a", '"one"')
+    PictureCache(tmp_path / "cache", 10_000).write("old", bytes(5_000), validators)
     os.utime(tmp_path / "cache" / "old", (1.0, 1.0))
     os.utime(tmp_path / "cache" / "old.http", (1.0, 1.0))
     own = PictureCache(tmp_path / "cache", 10_000, keeps_used=True)
     for number in range(20):
-        own.write(f"{number}", bytes(1_000), said)
+        own.write(f"{number}", bytes(1_000), validators)
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {
         f"{number}{end}" for number in range(20) for end in ("", ".http")
     }

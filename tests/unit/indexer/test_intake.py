@@ -96,11 +96,11 @@ def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Intake
 
 
 def test_every_row_is_a_product_or_rejected_and_counted(usual: IntakeRun) -> None:
-    set_aside = usual.rejected.splitlines()
-    assert usual.rows == len(usual.products) + len(set_aside)
+    rejected_rows = usual.rejected.splitlines()
+    assert usual.rows == len(usual.products) + len(rejected_rows)
     assert usual.report.read == usual.rows
     assert usual.report.products == len(usual.products)
-    assert sum(each.count for each in usual.report.rejected.values()) == len(set_aside)
+    assert sum(each.count for each in usual.report.rejected.values()) == len(rejected_rows)
     assert {"duplicate id", "not JSON", "no id", "no title", "broken price"} == set(usual.report.rejected)
     ids = [product_from_json(line).id.encode() for line in usual.products]
     assert ids == sorted(set(ids))

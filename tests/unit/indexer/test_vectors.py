@@ -226,8 +226,8 @@ class TestEncodeRows:
 
 
 LONG = "garden hose with a reel, brass fittings and a spray gun, "
-BESIDE = ("steel frying pan", "hammer drill", "desk lamp", "tent", "saw")
-TITLES = ("cordless drill 18 V", "hammer drill", LONG * 3, *BESIDE)
+SHORT_TITLES = ("steel frying pan", "hammer drill", "desk lamp", "tent", "saw")
+TITLES = ("cordless drill 18 V", "hammer drill", LONG * 3, *SHORT_TITLES)
 CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, title in enumerate(TITLES))
 
 

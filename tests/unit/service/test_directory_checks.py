@@ -25,7 +25,7 @@ from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.http.tasks import TaskQueue
 from service.instantsearch.index_store import ProtocolStore
 from tests.rankers import REPORT, SPEC, building
-from tests.services import made
+from tests.services import add_key
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 from tests.versions import publish_products
 
@@ -60,7 +60,7 @@ FILES = (
     "training/towers-1/model.safetensors",
     "training/towers-1/seal.json",
 )
-NEEDED_BY_NONE = (
+OPTIONAL_FILES = (
     KEYS_FILE,
     "rankers/CURRENT",
     "training/towers-1/seal.json",
@@ -79,7 +79,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SynonymStore(root).put([Synonym("drill", SynonymKind.TWO_WAY, ("drill", "screwdriver"))])
     ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b"))))
     TaskQueue(root).add("learn", {})
-    made(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     ranker_store(root).publish(building(), SPEC, REPORT)
     clicks = (Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}") for number in range(6))
     refresh_tables(root, clicks)
@@ -134,7 +134,7 @@ def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callab
         found = store_problems(Store(full))
     finally:
         path.write_bytes(whole)
-    if damage is Path.unlink and name in NEEDED_BY_NONE:
+    if damage is Path.unlink and name in OPTIONAL_FILES:
         assert not found
     else:
         assert any(path.name in f"{problem.part} {problem.what}" for problem in found)

@@ -387,15 +387,15 @@ def test_worker_processes_give_the_same_result(log: Log, tmp_path: Path) -> None
     path = log.write(rows)
     alone = log.take(path, batch=1_000)
     stored, rejects = log.stored, log.rejects
-    beside = Log(tmp_path)
+    other = Log(tmp_path)
     for file in tmp_path.glob("events.sqlite*"):
         file.unlink()
     store = SqliteEvents(tmp_path)
     options = ImportOptions(clock=lambda: NOW, batch=1_000, workers=2)
-    report = import_events([str(path)], store, beside.intake, options, rejected=tmp_path / "rejected.jsonl")
+    report = import_events([str(path)], store, other.intake, options, rejected=tmp_path / "rejected.jsonl")
     store.close()
     assert (report.added, report.rejected) == (alone.added, alone.rejected)
-    assert (report.added, beside.stored, beside.rejects) == (10_989, stored, rejects)
+    assert (report.added, other.stored, other.rejects) == (10_989, stored, rejects)
 
 
 def event(number: int, time: int) -> StoredEvent:
@@ -432,11 +432,11 @@ ANY_ROWS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=8)
 _MARKS = [bytes([mark]) for mark in b'{}[]",:\\1\n\x00\xff']
 _WORDS = [b"PAR1", b"kind", b"time", b"product_id", b"click", b"2024-06-01T10:00:00Z", b"\x1f\x8b"]
 _STARTS = [b'{"took":1,"hits":{"hits":[', json.dumps(CLICK).encode()]
-SCRAPS = st.sampled_from([*_MARKS, *_WORDS, *_STARTS])
+FRAGMENTS = st.sampled_from([*_MARKS, *_WORDS, *_STARTS])
 GOOD = {**CLICK, "event_id": "good"}
 
 
-@given(st.lists(SCRAPS | st.binary(max_size=8), max_size=30).map(b"".join))
+@given(st.lists(FRAGMENTS | st.binary(max_size=8), max_size=30).map(b"".join))
 def test_arbitrary_bytes_are_imported_or_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder))

@@ -222,11 +222,11 @@ def test_arbitrary_rows_are_rejected_or_read(tmp_path: Path, name: str, row: obj
 
 
 NAMES = sorted(path.name for path in FEEDS.iterdir())
-_SCRAP_LIST = (
+_FRAGMENT_LIST = (
     b"\"|'|\n|\r|,|\t|<|>|</item>|&|&x;|]]>|<![CDATA[|[|}|\\|\0|\xff|\xc3|\xef\xbb\xbf|id:100|1e999|NaN|;|"
     b"<!DOCTYPE x [|<!--"
 )
-SCRAPS = _SCRAP_LIST.split(b"|")
+FRAGMENTS = _FRAGMENT_LIST.split(b"|")
 
 
 def check(outcome: Outcome) -> None:
@@ -256,7 +256,7 @@ def test_corrupted_feed_is_read_or_refused(tmp_path: Path, name: str, data: st.D
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))
         length = data.draw(st.sampled_from([0, 1, 5, 50]))
-        content[start : start + length] = data.draw(st.sampled_from(SCRAPS) | st.binary(max_size=6))
+        content[start : start + length] = data.draw(st.sampled_from(FRAGMENTS) | st.binary(max_size=6))
     first = read_bytes(tmp_path, bytes(content))
     check(first)
     check(read_bytes(tmp_path, first.rejected_file))

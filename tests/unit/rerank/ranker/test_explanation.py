@@ -33,7 +33,7 @@ from tests.versions import DIMENSION
 
 OF_THE_QUERY = ("words",)  # features that are the same for all candidates of a query
 NEUTRAL = tuple(place / 10 - 0.5 for place in range(len(FEATURES)))
-TOLD = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
+EXPLAINED_SPEC = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
 WEIGHTS = np.array(SPEC.event_weights)
 
 
@@ -43,7 +43,7 @@ def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
 
 
 def explaining_ranker(exported: Exported) -> OnnxRanker:
-    return OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
+    return OnnxRanker(StoredRanker("ranker-0007", exported.folder, EXPLAINED_SPEC, REPORT))
 
 
 def changed(whole: Candidates, **columns: float) -> Candidates:
@@ -65,7 +65,7 @@ def test_every_feature_is_in_one_group() -> None:
 
 def test_linear_contributions_are_weights_times_deviations(tmp_path: Path) -> None:
     whole = candidates(7)
-    found = contributions(linear(tmp_path, TOLD), whole)
+    found = contributions(linear(tmp_path, EXPLAINED_SPEC), whole)
     weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64) @ WEIGHTS
     weights[MERGED] += SPEC.mix
     assert set(found) == set(Factor) - {Factor.WORDS, Factor.HISTORY}

@@ -141,7 +141,7 @@ def test_every_event_is_in_one_day_once_and_sessions_are_numbered_from_0(events:
         }
 
 
-told_or_done = st.builds(
+any_events = st.builds(
     lambda kind, time, session, query, product: stored(
         kind, time, session=session, query_id=query, product_id="" if kind == "query" else product
     ),
@@ -153,7 +153,7 @@ told_or_done = st.builds(
 )
 
 
-@given(st.lists(told_or_done, min_size=1, max_size=25), st.data())
+@given(st.lists(any_events, min_size=1, max_size=25), st.data())
 def test_cached_days_equal_recomputed_days(events: list[StoredEvent], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(events)))
     with TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def sessions_of(*events: dict[str, object]) -> list[int]:
 
 
 WHO = ("", "ann", "", "bob", "")
-ASKED = {"query_id": "q", "query": "drill"}
+SEARCH = {"query_id": "q", "query": "drill"}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ ASKED = {"query_id": "q", "query": "drill"}
             [0, 0, 0, 1, 1],
         ),
         "an event with a query only joins the session of that query": (
-            [event(0, "query", session="s", **ASKED), event(20, "purchase", query_id="q"), event(21, query_id="r")],
+            [event(0, "query", session="s", **SEARCH), event(20, "purchase", query_id="q"), event(21, query_id="r")],
             [0, 0, 1],
         ),
         "a query of a shopper without sessions brings its anonymous events along": (
@@ -150,13 +150,13 @@ def needs_of(*events: dict[str, object]) -> list[int]:
     return in_order(add_needs(sessionize(log(events))), "need")
 
 
-def asked(seconds: float, query: str, query_id: str, session: str = "s") -> dict[str, object]:
+def search(seconds: float, query: str, query_id: str, session: str = "s") -> dict[str, object]:
     return event(seconds, "query", query=query, query_id=query_id, session=session)
 
 
 def test_chain_of_similar_queries_is_one_need() -> None:
     chain = ("drill", "cordless drill", "cordless drill 18v", "socks", "wool socks")
-    assert needs_of(*(asked(n, query, f"q{n}") for n, query in enumerate(chain))) == [0, 0, 0, 1, 1]
+    assert needs_of(*(search(n, query, f"q{n}") for n, query in enumerate(chain))) == [0, 0, 0, 1, 1]
 
 
 def click(seconds: float) -> dict[str, object]:
@@ -166,13 +166,13 @@ def click(seconds: float) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("events", "needs"),
     {
-        "the same words after a long pause": ([asked(0, "drill", "q1"), asked(16 * 60, "drill", "q2")], [0, 1]),
+        "the same words after a long pause": ([search(0, "drill", "q1"), search(16 * 60, "drill", "q2")], [0, 1]),
         "the pause counts from the last act": (
-            [asked(0, "drill", "q1"), click(10 * 60), asked(20 * 60, "drill", "q2")],
+            [search(0, "drill", "q1"), click(10 * 60), search(20 * 60, "drill", "q2")],
             [0, 0, 0],
         ),
-        "a late click is of its answer": ([asked(0, "drill", "q1"), asked(10, "socks", "q2"), click(20)], [0, 1, 0]),
-        "unique over sessions": ([asked(0, "drill", "q1", "s"), asked(1, "drill", "q2", "t")], [0, 1]),
+        "a late click is of its answer": ([search(0, "drill", "q1"), search(10, "socks", "q2"), click(20)], [0, 1, 0]),
+        "unique over sessions": ([search(0, "drill", "q1", "s"), search(1, "drill", "q2", "t")], [0, 1]),
     }.values(),
 )
 def test_which_searches_share_a_need(events: list[dict[str, object]], needs: list[int]) -> None:
@@ -188,6 +188,6 @@ def test_answers_with_the_same_products_share_a_need() -> None:
 
 def test_acts_without_a_query_belong_to_the_previous_need() -> None:
     view = event(20, "consultation", session="s", product_id="a")
-    assert needs_of(view | {"time": view["received"]}, asked(0, "drill", "q1")) == [0, 0]
+    assert needs_of(view | {"time": view["received"]}, search(0, "drill", "q1")) == [0, 0]
     first = event(-5, "consultation", session="s", product_id="a")
-    assert needs_of(first, asked(0, "drill", "q1")) == [0, 0]
+    assert needs_of(first, search(0, "drill", "q1")) == [0, 0]

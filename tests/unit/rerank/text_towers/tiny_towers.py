@@ -20,14 +20,14 @@ from retrieval.records import Product
 from tests.catalogs import write_feed
 from tests.encoders import SPECIAL, tiny_bert, tiny_tokenizer
 
-ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
-CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
+QUERY_WORDS = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
+PRODUCT_WORDS = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
 COLOURS = ("red", "blue", "green", "black", "white", "grey")
 SIZES = ("small", "large")
 PRODUCTS = [
     Product(f"p{number:03}", f"{colour} {called} {size}")
     for number, (called, colour, size) in enumerate(
-        (called, colour, size) for called in CALLED for colour in COLOURS for size in SIZES
+        (called, colour, size) for called in PRODUCT_WORDS for colour in COLOURS for size in SIZES
     )
 ]
 
@@ -41,7 +41,7 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
 
     Its random word vectors separate texts without common words; the smaller `words` is, the less they do."""
     torch.manual_seed(5)
-    names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
+    names = [*SPECIAL, *QUERY_WORDS, *PRODUCT_WORDS, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
     raw = folder.with_name(f"{folder.name}-raw")
     dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     model = BertModel(tiny_bert(names, 32, layers, **dropouts))
@@ -73,14 +73,14 @@ def irrelevant_lines(product: Product, queries: Iterable[JudgedQuery]) -> list[s
     return [f"{each.query}\t{product.id}\t0" for each in queries if product.id not in each.opinions]
 
 
-def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
-    called = dict(zip(ASKED, CALLED, strict=True))
+def judged(*, words: tuple[str, ...] = QUERY_WORDS) -> list[JudgedQuery]:
+    called = dict(zip(QUERY_WORDS, PRODUCT_WORDS, strict=True))
     return [JudgedQuery(f"{each} {word}", _opinions(called[word], each)) for word in words for each in COLOURS]
 
 
 def every_query() -> list[JudgedQuery]:
     made = []
-    for asked, called in zip(ASKED, CALLED, strict=True):
+    for asked, called in zip(QUERY_WORDS, PRODUCT_WORDS, strict=True):
         for colour in COLOURS:
             for size in SIZES:
                 right = next(each.id for each in PRODUCTS if each.title == f"{colour} {called} {size}")

@@ -16,14 +16,14 @@ from retrieval.store.diff import ProductList, SettingChange, VersionDiff, _produ
 from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_to_json
 from retrieval.store.versions import Store
 from tests.catalogs import numbered, products
-from tests.versions import Made, publish_products, write_products
+from tests.versions import VersionSpec, publish_products, write_products
 
 DRILL = Product("b", "cordless drill", brand="Bosch", price=89.0, attributes={"colour": "blue", "weight": 1.5})
 HOSE = Product("d", "garden hose", price=20.0, availability=Availability.IN_STOCK, identifiers={"sku": ("H1",)})
 LAMP = Product("c", "desk lamp", category=("Light", "Lamps"))
 
 
-def difference(root: Path, one: list[Product], other: list[Product], after: Made | None = None) -> VersionDiff:
+def difference(root: Path, one: list[Product], other: list[Product], after: VersionSpec | None = None) -> VersionDiff:
     publish_products(root, one)
     publish_products(root, other, after)
     return compare_versions(Store(root), "v000001", "v000002")
@@ -64,8 +64,8 @@ def test_added_removed_and_retyped_fields_are_reported(tmp_path: Path) -> None:
 
 
 def test_changed_settings_and_encoder_have_both_values(tmp_path: Path) -> None:
-    made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.QUANTISED)
-    publish_products(tmp_path, numbered(40), Made(synonyms="sofa => couch"))
+    made = VersionSpec(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.QUANTISED)
+    publish_products(tmp_path, numbered(40), VersionSpec(synonyms="sofa => couch"))
     publish_products(tmp_path, numbered(40), made)
     found = compare_versions(Store(tmp_path), "v000001", "v000002")
     assert found.encoder_changed
@@ -78,8 +78,8 @@ def test_changed_settings_and_encoder_have_both_values(tmp_path: Path) -> None:
 
 
 def test_report_includes_read_and_rejected_rows(tmp_path: Path) -> None:
-    publish_products(tmp_path, [DRILL], Made(report={"read": 3, "rejected": {"no title": 1, "no id": 1}}))
-    publish_products(tmp_path, [DRILL], Made(report={"read": "many", "rejected": 7}))
+    publish_products(tmp_path, [DRILL], VersionSpec(report={"read": 3, "rejected": {"no title": 1, "no id": 1}}))
+    publish_products(tmp_path, [DRILL], VersionSpec(report={"read": "many", "rejected": 7}))
     found = compare_versions(Store(tmp_path), "v000001", "v000002")
     assert (found.before.rows_read, found.before.rows_rejected, found.before.products) == (3, 2, 1)
     assert (found.after.rows_read, found.after.rows_rejected) == (0, 0)

@@ -175,7 +175,7 @@ class TestStamp:
 
 
 FILES = (JOURNAL, COPY)
-ALL, UNMENDED = "3 [1, 2, 3] False", "cannot be repaired (Permission denied); the change was not stored"
+ALL, DENIED = "3 [1, 2, 3] False", "cannot be repaired (Permission denied); the change was not stored"
 
 
 def make_unreadable(path: Path) -> None:
@@ -221,14 +221,10 @@ with Journal(Path(sys.argv[1])) as journal:
         [
             ((), None, ("0 [] True", "live.log cannot be created (Permission denied)", "()")),
             (FILES, lambda path: path.chmod(0o444), (ALL, "live.log cannot be written to (Permission denied)", "()")),
-            ((JOURNAL,), make_unreadable, (ALL, UNMENDED, "live.log is damaged: changes 1 to 3 have another checksum")),
-            (
-                (COPY,),
-                make_unreadable,
-                (ALL, UNMENDED, "live.log.copy is damaged: changes 1 to 3 have another checksum"),
-            ),
-            ((JOURNAL,), hide, (ALL, UNMENDED, "live.log is damaged: it cannot be read (Permission denied)")),
-            ((COPY,), hide, (ALL, UNMENDED, "live.log.copy is damaged: it cannot be read (Permission denied)")),
+            ((JOURNAL,), make_unreadable, (ALL, DENIED, "live.log is damaged: changes 1 to 3 have another checksum")),
+            ((COPY,), make_unreadable, (ALL, DENIED, "live.log.copy is damaged: changes 1 to 3 have another checksum")),
+            ((JOURNAL,), hide, (ALL, DENIED, "live.log is damaged: it cannot be read (Permission denied)")),
+            ((COPY,), hide, (ALL, DENIED, "live.log.copy is damaged: it cannot be read (Permission denied)")),
             (FILES, hide, ("it cannot be read (Permission denied); check the permissions of it", "()")),
         ],
     )

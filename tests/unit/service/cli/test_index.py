@@ -36,7 +36,7 @@ from service.engine.engine import SearchEngine
 from service.engine.versions import list_versions
 from tests.catalogs import write_feed
 from tests.unit.service.cli.commands import document, run
-from tests.versions import Made, publish_products, reseal
+from tests.versions import VersionSpec, publish_products, reseal
 
 DRILL = Product("1", "cordless drill", brand="Bosch", price=89.0)
 HOSE = Product("2", "garden hose", price=20.0)
@@ -48,10 +48,10 @@ NAMES = ("v000001", "v000002", "v000003")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of three versions, the second with another encoder."""
     root = tmp_path_factory.mktemp("three")
-    publish_products(root, [DRILL, HOSE], Made(created="2025-01-01T08:00:00+00:00", encoder="encoder-1"))
-    publish_products(root, [DRILL, HOSE, LAMP], Made(created="2025-01-02T08:00:00+00:00", encoder="encoder-2"))
+    publish_products(root, [DRILL, HOSE], VersionSpec(created="2025-01-01T08:00:00+00:00", encoder="encoder-1"))
+    publish_products(root, [DRILL, HOSE, LAMP], VersionSpec(created="2025-01-02T08:00:00+00:00", encoder="encoder-2"))
     cheaper = dataclasses.replace(DRILL, price=79.0)
-    publish_products(root, [cheaper, LAMP], Made(created="2025-01-03T08:00:00+00:00", encoder="encoder-1"))
+    publish_products(root, [cheaper, LAMP], VersionSpec(created="2025-01-03T08:00:00+00:00", encoder="encoder-1"))
     reseal(
         root, "v000003", lambda manifest: msgspec.structs.replace(manifest, changes=VersionChanges("v000002", 0, 1, 1))
     )

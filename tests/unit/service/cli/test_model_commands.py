@@ -55,14 +55,14 @@ def root(three: Path, tmp_path: Path) -> Path:
 
 class TestList:
     def test_list_is_newest_first_and_marks_the_serving_ranker(self, three: Path) -> None:
-        head, *rows, aside, _, _ = shown("models", "list", three).splitlines()
+        head, *rows, rejected, _, _ = shown("models", "list", three).splitlines()
         assert head.split() == ["ranker", "made", "kind", "nDCG@10", "decision", "size"]
         last = "ranker-0003 2026-11-10 03:12 features head, fp32 0.4300 rejected"
         assert rows[0].split()[:8] == last.split()
         assert rows[1].split()[:3] == ["▶", "ranker-0002", "2026-11-17"]
         assert rows[2].split()[6:8] == ["0.4100", "published"]
-        assert aside.startswith("ranker-0003 was rejected: worse: nDCG@10 -0.0")
-        assert f"; 1 more: shelfwise models show {three} ranker-0003" in aside
+        assert rejected.startswith("ranker-0003 was rejected: worse: nDCG@10 -0.0")
+        assert f"; 1 more: shelfwise models show {three} ranker-0003" in rejected
 
     def test_as_json(self, three: Path) -> None:
         listed = document("models", "list", three)

@@ -54,7 +54,7 @@ from service.cli.verify import (
     verify_version,
 )
 from tests.progress import StoppedProgress
-from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of, write_products
+from tests.versions import DIMENSION, VersionSpec, publish_products, reseal, vector_of, write_products
 
 NAME = "v000001"
 CATALOG = [
@@ -81,7 +81,7 @@ Array = NDArray[Any]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    publish_products(root, CATALOG, Made(synonyms="sofa => couch", kind=VectorIndexKind.QUANTISED))
+    publish_products(root, CATALOG, VersionSpec(synonyms="sofa => couch", kind=VectorIndexKind.QUANTISED))
     return root
 
 
@@ -116,7 +116,7 @@ class TestIntactVersion:
 
     @pytest.mark.parametrize("kind", [VectorIndexKind.EXACT, VectorIndexKind.QUANTISED])
     def test_every_kind_of_vector_index_is_verified(self, tmp_path: Path, kind: VectorIndexKind) -> None:
-        publish_products(tmp_path, CATALOG, Made(kind=kind))
+        publish_products(tmp_path, CATALOG, VersionSpec(kind=kind))
         assert verified(tmp_path).problems == ()
 
     def test_version_with_unusual_ids_is_intact(self, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ class TestConsistency:
 
     def test_vector_index_with_wrong_rows_is_reported(self, tmp_path: Path) -> None:
         lamps = [Product(f"p{place:04d}", f"desk lamp no {place}") for place in range(1_000)]
-        publish_products(tmp_path, lamps, Made(kind=VectorIndexKind.QUANTISED))
+        publish_products(tmp_path, lamps, VersionSpec(kind=VectorIndexKind.QUANTISED))
         edit_array(folder_of(tmp_path), ROWS, np.flip)
         reseal(tmp_path, NAME)
         [(part, message)] = found(tmp_path)

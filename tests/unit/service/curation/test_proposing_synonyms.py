@@ -79,7 +79,7 @@ class TestAlignment:
 
 
 class TestFile:
-    SAID = (
+    STORED = (
         Proposal(
             "0a", SynonymKind.ONE_WAY, ("couch",), ("sofa",), 7, 0.5, 0.61, (Example("couch", "sofa", 7, 0.5, 0.61),)
         ),
@@ -88,9 +88,9 @@ class TestFile:
 
     def test_proposals_round_trip(self, tmp_path: Path) -> None:
         assert read_proposals(tmp_path) == ()
-        write_proposals(tmp_path, self.SAID, MADE)
-        assert read_proposals(tmp_path) == self.SAID
-        assert self.SAID[0].synonym == Synonym("couch-to-sofa", SynonymKind.ONE_WAY, ("couch",), ("sofa",))
+        write_proposals(tmp_path, self.STORED, MADE)
+        assert read_proposals(tmp_path) == self.STORED
+        assert self.STORED[0].synonym == Synonym("couch-to-sofa", SynonymKind.ONE_WAY, ("couch",), ("sofa",))
 
     def test_id_does_not_depend_on_order(self) -> None:
         assert proposal_id("couch", "sofa") == proposal_id("sofa", "couch") != proposal_id("couch", "settee")
@@ -176,5 +176,5 @@ class TestMining:
 
     def test_erasure_recomputes_proposals(self, tables_root: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(tables_root, tmp_path / "index"))
-        refresh_tables(root, forgotten=["shopper-none-0", "shopper-none-1"])
+        refresh_tables(root, erased=["shopper-none-0", "shopper-none-1"])
         assert "random orbit zagg => random orbit sander" not in by_words(read_proposals(root))

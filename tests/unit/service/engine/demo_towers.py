@@ -26,7 +26,7 @@ from tests.unit.rerank.user_tower.small_stores import TINY
 STEP = 7
 """Number of rows from each chosen product to the next."""
 
-BESIDE = 3.0
+NEIGHBOUR_WEIGHT = 3.0
 """Weight of item neighbours."""
 
 _WRITTEN: WeakKeyDictionary[UserTower, dict[str, bytes]] = WeakKeyDictionary()
@@ -39,7 +39,7 @@ def trained(snapshot: Snapshot, epochs: int = 2) -> UserTower:
     histories = Histories.of([[start, start + STEP, start + 2 * STEP] for start in starts])
     vectors = snapshot.vectors.gather(np.arange(len(snapshot.products)))
     tower = fit(vectors, histories, replace(TINY, epochs=epochs))
-    neighbours = replace(tower.learned.neighbours, weight=BESIDE)
+    neighbours = replace(tower.learned.neighbours, weight=NEIGHBOUR_WEIGHT)
     learned = replace(tower.learned, neighbours=neighbours, prior=0.0)
     return UserTower(tower.encode, vectors, learned)
 
@@ -48,7 +48,7 @@ def publish(
     root: Path,
     snapshot: Snapshot,
     tower: UserTower,
-    aside: tuple[str, ...] = (),
+    reasons: tuple[str, ...] = (),
     without: FallbackMethod = "near",
     **values: object,
 ) -> StoredUserTower:
@@ -63,14 +63,14 @@ def publish(
         text_prior=tower.learned.prior,
         trained_on={"shoppers": 120},
     )
-    report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=aside, fallback=without)
+    report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=reasons, fallback=without)
     store, spec = user_tower_store(root), msgspec.structs.replace(spec, **values)
 
     def build(folder: Path) -> None:
         _write(folder, tower, snapshot)
 
-    if aside:
-        return store.add_rejected(build, spec, report, aside).model
+    if reasons:
+        return store.add_rejected(build, spec, report, reasons).model
     return store.publish(build, spec, report).model
 
 

@@ -26,12 +26,12 @@ def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Itera
         yield replace(shown, kind=EventKind.CLICK, time=begin + timedelta(seconds=2 * place))
 
 
-def refresh_tables(root: Path, events: Iterable[Event] = (), forgotten: Iterable[str] = ()) -> None:
+def refresh_tables(root: Path, events: Iterable[Event] = (), erased: Iterable[str] = ()) -> None:
     """Records events, erases shoppers, and refreshes the tables at the time MADE."""
     settings = Settings()
     with closing(EventLog.open(root, settings)) as log:
         log.record(list(events))
         tables = DerivedTablesManager(root, log, settings.events, clock=lambda: MADE)
-        for shopper in forgotten:
+        for shopper in erased:
             log.store.forget(log.intake.pseudonyms.all_pseudonyms(shopper))
-        (tables.purge if forgotten else tables.refresh)()
+        (tables.purge if erased else tables.refresh)()

@@ -256,17 +256,17 @@ def test_three_strongest_matches_are_shown() -> None:
 
 
 def test_words_of_hidden_fields_are_not_named(explaining: SearchEngine) -> None:
-    def strangers() -> set[str]:
+    def unknown_words() -> set[str]:
         """Words in explanations that are not in titles, brands or categories."""
         page = explaining.search("keyless gearbox for wood and metal", size=50, explain=True)
         found = ((hit.product, match.product_word) for hit in page.hits for match in explanation_of(hit).matches)
         named = {(word, f"{each.title} {each.brand} {' '.join(each.category)}") for each, word in found}
         return {word for word, shown in named if word not in shown}
 
-    assert strangers()
+    assert unknown_words()
     explaining.relevance.put(Relevance(hidden=("description", "rating")))
     try:
-        assert not strangers()
+        assert not unknown_words()
         page = explaining.search("keyless gearbox for wood and metal", explain=True)
         described = {by_name(hit)["rating"].value for hit in page.hits}
         assert described == {"none yet"}

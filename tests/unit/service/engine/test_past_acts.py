@@ -38,7 +38,7 @@ from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_g
 pytestmark = pytest.mark.usefixtures("untyped")
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-LOOKED_AT = "what this shopper viewed before"
+VIEWED_BEFORE = "what this shopper viewed before"
 CART, PURCHASE = EventKind.CART, EventKind.PURCHASE
 
 
@@ -219,7 +219,7 @@ class TestExplanation:
         liked = vectors.gather(np.arange(0, 28, 7))
         for hit in page.hits:
             assert hit.explanation is not None
-            (part,) = (each for each in hit.explanation.contributions if each.name == LOOKED_AT)
+            (part,) = (each for each in hit.explanation.contributions if each.name == VIEWED_BEFORE)
             if hit.product.id in plain:
                 assert part.contribution == pytest.approx(hit.score - plain[hit.product.id], abs=1e-4)
             row = personal.snapshot.products.row_of(hit.product.id)
@@ -230,7 +230,7 @@ class TestExplanation:
     def test_no_history_has_no_contribution(self, personal: SearchEngine) -> None:
         for hit in personal.search("steel pan", explain=True).hits:
             assert hit.explanation is not None
-            assert LOOKED_AT not in {each.name for each in hit.explanation.contributions}
+            assert VIEWED_BEFORE not in {each.name for each in hit.explanation.contributions}
 
 
 class TestRefused:
@@ -298,7 +298,7 @@ class TestCommand:
         monkeypatch.setenv("SHELFWISE_RANKER__DEADLINE", "60")
         plain, found = (_searched(root, *more) for more in ((), ("--history", "d000001,d000002:cart", "--explain")))
         assert plain["hits"][0]["explanation"] is None
-        assert LOOKED_AT in {part["name"] for part in found["hits"][0]["explanation"]["contributions"]}
+        assert VIEWED_BEFORE in {part["name"] for part in found["hits"][0]["explanation"]["contributions"]}
         assert [hit["score"] for hit in plain["hits"]] != [hit["score"] for hit in found["hits"]]
 
     def test_command_reports_an_unused_history(self, demo_index: Path) -> None:

@@ -42,7 +42,7 @@ from service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
 from tests.rankers import reseal_ranker
 from tests.unit.service.cli import commands
-from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
+from tests.unit.service.engine.demo_towers import NEIGHBOUR_WEIGHT, publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 ROW = 7
@@ -279,7 +279,7 @@ class TestServing:
         (cosine,) = (hit.score for hit in live.similar(product, size=31, coviews=False).hits[30:])
         deviation = live.snapshot.manifest.background.deviation
         assert page.hits[0].score == pytest.approx(cosine + WEIGHT * strength * deviation, rel=1e-5)
-        refresh_tables(root, forgotten=[f"u{number}" for number in range(8)])
+        refresh_tables(root, erased=[f"u{number}" for number in range(8)])
         assert read_relations(root).of(product) == []
         live.reload_if_changed()
         assert ids(live.similar(product, size=20)) == texts[:20]
@@ -470,18 +470,18 @@ def test_most_chosen_products_are_first_if_training_chose_popularity(
         seen, *others = next(ids for ids in by_category.values() if len(ids) > 4)
         write_popularity(root, {others[2]: 3.0, others[0]: 1.0}, NOW)
         near = [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits]
-        publish(root, engine.snapshot, tower, aside=("not better",), without="in-categories")
+        publish(root, engine.snapshot, tower, reasons=("not better",), without="in-categories")
         engine.reload_if_changed()
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == [others[2], others[0]]
         write_popularity(root, {}, NOW)
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
-        publish(root, engine.snapshot, tower, aside=("not better",))
+        publish(root, engine.snapshot, tower, reasons=("not better",))
         engine.reload_if_changed()
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
 
 
 def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tower: UserTower) -> None:
-    publish(root, live.snapshot, tower, aside=("not better",))
+    publish(root, live.snapshot, tower, reasons=("not better",))
     live.reload_if_changed()
     assert live.user_tower == "tower-0001"
     publish(root, live.snapshot, tower)
@@ -550,7 +550,7 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
 def test_item_neighbours_round_trip(published: Path, tower: UserTower) -> None:
     coviews_of = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
     assert coviews_of.options == tower.learned.neighbours.options is not None
-    assert (coviews_of.weight, coviews_of.decay) == (BESIDE, tower.learned.neighbours.decay)
+    assert (coviews_of.weight, coviews_of.decay) == (NEIGHBOUR_WEIGHT, tower.learned.neighbours.decay)
     assert np.array_equal(coviews_of.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
 
 
@@ -565,7 +565,7 @@ def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Pa
 
 def test_old_towers_are_removed_and_the_serving_one_is_kept(root: Path, live: SearchEngine, tower: UserTower) -> None:
     for _ in range(KEEP + 3):
-        publish(root, live.snapshot, tower, aside=("not better",))
+        publish(root, live.snapshot, tower, reasons=("not better",))
     registry = user_tower_store(root)
     assert registry.current() == "tower-0001"
     assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(5, KEEP + 5))]
@@ -580,7 +580,7 @@ class TestCommands:
     def three(self, root: Path, live: SearchEngine, tower: UserTower) -> Path:
         """An index with two published towers, and a rejected one."""
         publish(root, live.snapshot, tower)
-        publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
+        publish(root, live.snapshot, tower, reasons=("not surely better: nDCG@10 +0.0010",))
         return root
 
     def test_towers_are_listed_after_the_rankers(self, three: Path) -> None:

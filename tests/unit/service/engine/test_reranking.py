@@ -49,14 +49,14 @@ class HeldRanker(OnnxRanker):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(StoredRanker("ranker-0001", folder, SPEC, REPORT))
-        self.busy, self.may_go = threading.Semaphore(0), threading.Event()
+        self.busy, self.released = threading.Semaphore(0), threading.Event()
         self.together: list[int] = []
         self.trouble: Exception | None = None
 
     def score(self, lists: Sequence[Candidates]) -> list[NDArray[np.float64]]:
         self.together.append(len(lists))
         self.busy.release()
-        assert self.may_go.wait(LONG)
+        assert self.released.wait(LONG)
         if self.trouble:
             raise self.trouble
         return super().score(lists)
@@ -72,7 +72,7 @@ def held(tmp_path: Path) -> HeldRanker:
 def reranker(held: HeldRanker) -> Iterator[Reranker]:
     opened = Reranker(held, threads=1)
     yield opened
-    held.may_go.set()
+    held.released.set()
     opened.close()
 
 
@@ -95,7 +95,7 @@ def test_waiting_requests_are_scored_in_one_batch(
     assert held.busy.acquire(timeout=LONG)
     others = [workers.submit(reranker.score, each, LONG) for each in asked[1:]]
     queued(reranker, len(others))
-    held.may_go.set()
+    held.released.set()
     found = [future.result() for future in (first, *others)]
     assert held.together == [1, MOST_TOGETHER, len(others) - MOST_TOGETHER]
     for each, scores in zip(asked, found, strict=True):
@@ -104,7 +104,7 @@ def test_waiting_requests_are_scored_in_one_batch(
 
 
 def test_single_request_does_not_wait_for_a_batch(held: HeldRanker, reranker: Reranker) -> None:
-    held.may_go.set()
+    held.released.set()
     assert len(reranker.score(candidates(5), LONG)) == 5
     assert reranker.score(candidates(0), LONG).tolist() == []
     assert held.together == [1, 1]
@@ -119,7 +119,7 @@ def test_late_request_fails_and_is_not_scored(
         RankerLateError, match="ranker-0001 returned no scores within 1 ms; results keep the merged order"
     ):
         reranker.score(candidates(3), 0.001)
-    held.may_go.set()
+    held.released.set()
     assert len(first.result()) == 2
     assert len(reranker.score(candidates(4), LONG)) == 4
     assert held.together == [1, 1]
@@ -134,7 +134,7 @@ def test_exception_reaches_all_waiting_requests(
     assert held.busy.acquire(timeout=LONG)
     others = [workers.submit(reranker.score, candidates(2), LONG) for _ in range(3)]
     queued(reranker, 3)
-    held.may_go.set()
+    held.released.set()
     for future in (first, *others):
         with pytest.raises(ModelError):
             future.result()
@@ -160,14 +160,14 @@ def test_close_completes_pending_requests(held: HeldRanker, workers: ThreadPoolE
     asked += [workers.submit(reranker.score, candidates(2), LONG) for _ in range(18)]
     queued(reranker, 18)
     closing = workers.submit(reranker.close)
-    held.may_go.set()
+    held.released.set()
     assert [len(future.result()) for future in asked] == [2] * len(asked)
     closing.result()
     assert len(reranker.score(candidates(3), LONG)) == 3
 
 
 def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolExecutor) -> None:
-    held.may_go.set()
+    held.released.set()
     for _ in range(30):
         reranker = Reranker(held)
         begun = threading.Barrier(9)
@@ -183,7 +183,7 @@ def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolEx
 
 
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
-AGAINST = {"merged": -1.0}
+REVERSED = {"merged": -1.0}
 """Weights that reverse the head of the merged order."""
 
 
@@ -191,7 +191,7 @@ AGAINST = {"merged": -1.0}
 def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo index with a ranker that reverses the head."""
     copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("ranked") / "index"))
-    publish(copied, spec_for(engine.snapshot), weighted_graph(**AGAINST))
+    publish(copied, spec_for(engine.snapshot), weighted_graph(**REVERSED))
     return copied
 
 
@@ -337,7 +337,7 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("deadline", "graph"),
         [
-            (1e-9, weighted_graph(**AGAINST)),
+            (1e-9, weighted_graph(**REVERSED)),
             (60, failing()),
             (60, weighted_graph(merged=float("nan"))),
             (60, weighted_graph(merged=float("inf"))),

@@ -122,5 +122,5 @@ def test_refresh_and_purge_write_the_memory_of_enough_shoppers(root: Path) -> No
     refresh_tables(root, searches(6, "d000004", "d000009"))
     shown, chosen = read_memory(root).features("pan steel", product_hashes(["d000004", "d000009"]))
     assert shown[0] < 0 < chosen[0]
-    refresh_tables(root, forgotten=["u0", "u1"])
+    refresh_tables(root, erased=["u0", "u1"])
     assert len(read_memory(root)) == 0, "four shoppers are too few"

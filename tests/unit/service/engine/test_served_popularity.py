@@ -107,5 +107,5 @@ class TestTables:
         refresh_tables(root, self.clicks("d000004", "d000009"))
         table = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER).popularity
         assert read_popularity(root).shares.keys() == set(table["product_id"]) == {"d000004", "d000009"}
-        refresh_tables(root, forgotten=["u0", "u1"])
+        refresh_tables(root, erased=["u0", "u1"])
         assert read_popularity(root) == NO_POPULARITY, "four shoppers are too few"

@@ -33,7 +33,7 @@ def seen(name: str, variant: str) -> str:
     return sign_query_id(name, [SplitMark("merging", variant)], KEY)
 
 
-def drafted(name: str, teams: str, first: int = 1) -> str:
+def draft_id(name: str, teams: str, first: int = 1) -> str:
     return sign_query_id(name, [DraftMark("draft", first, teams)], KEY)
 
 
@@ -123,7 +123,7 @@ def test_units_are_counted_by_assignment() -> None:
 
 
 def test_list_with_more_clicks_wins_the_search() -> None:
-    one, two, three = drafted("q1", "abab"), drafted("q2", "ba-a", first=5), drafted("q3", "ab")
+    one, two, three = draft_id("q1", "abab"), draft_id("q2", "ba-a", first=5), draft_id("q3", "ab")
     events = [
         *asked(1, one, ["p1", "p2", "p3", "p4"]),
         event("click", 1, one, 1, product_id="p2"),
@@ -138,9 +138,9 @@ def test_list_with_more_clicks_wins_the_search() -> None:
         *asked(2, three, ["p1", "p2"]),
         event("click", 2, three, 1, product_id="p1"),
         event("click", 2, three, 1, product_id="p2"),
-        *asked(3, drafted("q4", "ab"), ["p1", "p2"]),
-        *asked(4, drafted("q5", "ab"), ["p1", "p2"]),
-        event("click", 4, drafted("q5", "ab"), 1, product_id="p1"),
+        *asked(3, draft_id("q4", "ab"), ["p1", "p2"]),
+        *asked(4, draft_id("q5", "ab"), ["p1", "p2"]),
+        event("click", 4, draft_id("q5", "ab"), 1, product_id="p1"),
     ]
     table = draft_outcomes(event_frame(events), DRAFT, KEY)
     assert table.select("wins", "losses", "ties").rows() == [(1, 0, 0), (0, 0, 1), (0, 0, 0), (0, 1, 0)]
@@ -169,8 +169,8 @@ def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]
 
 def test_planted_difference_is_detected() -> None:
     report = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), SPLIT)
-    (verdict,) = report.analysis.decisions
-    assert (verdict.outcome, verdict.winner) == (Outcome.DECIDED, "rrf")
+    (decision,) = report.analysis.decisions
+    assert (decision.outcome, decision.winner) == (Outcome.DECIDED, "rrf")
     clicked = next(each for each in report.analysis.comparisons if each.goal == Goal.CLICK_THROUGH)
     assert clicked.decides
     assert clicked.always.low < clicked.fixed.low < 0.15 < clicked.fixed.high < clicked.always.high
@@ -197,9 +197,9 @@ def test_equal_variants_have_no_winner(
     changes: dict[str, Any], ended: bool, outcome: Outcome, text: str, size: int
 ) -> None:
     events = shoppers(size, {"now": 0.3, "rrf": 0.3})
-    (verdict,) = report_of(events, replace(SPLIT, **changes), ended=ended).analysis.decisions
-    assert (verdict.outcome, verdict.winner) == (outcome, "")
-    assert text in verdict.text
+    (decision,) = report_of(events, replace(SPLIT, **changes), ended=ended).analysis.decisions
+    assert (decision.outcome, decision.winner) == (outcome, "")
+    assert text in decision.text
 
 
 def test_sample_ratio_mismatch_gives_a_warning() -> None:
@@ -220,7 +220,7 @@ def test_sample_ratio_test_is_chi_square() -> None:
 def test_interleaving_finds_the_preferred_list() -> None:
     dice, events = random.Random(4), list[Event]()
     for session_number in range(600):
-        query_id = drafted(f"q{session_number}", dice.choice(("ab", "ba")))
+        query_id = draft_id(f"q{session_number}", dice.choice(("ab", "ba")))
         events += asked(session_number, query_id, ["p1", "p2"])
         liked = 1 + query_id.split(":")[2].index("b")
         chosen = liked if dice.random() < 0.65 else 3 - liked

@@ -22,7 +22,7 @@ from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
 from service.http.errors import RequestError
 from service.settings import ServiceSettings
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 LONG_FILTER = " OR ".join(f"id = {number:020}" for number in range(35))
@@ -118,7 +118,7 @@ def test_changed_key_file_is_reloaded(keys: KeyFile) -> None:
     assert not keys.exists
     running = KeyFile(keys.path)
     assert running.keys() == {}
-    key = made(keys, Scope.SEARCH)
+    key = add_key(keys, Scope.SEARCH)
     running._checked = -1.0
     assert running.permit(key, datetime.now(UTC))
     keys.withdraw(next(iter(keys.keys())))
@@ -131,7 +131,7 @@ def test_changed_key_file_is_reloaded(keys: KeyFile) -> None:
 def test_concurrent_withdrawals_leave_a_key_with_the_scope_admin(keys: KeyFile) -> None:
     """Regression: each of two requests saw the key that the other revoked, and no admin key was left."""
     for _ in range(4):
-        made(keys, Scope.ADMIN)
+        add_key(keys, Scope.ADMIN)
 
     def withdraw(identity: str) -> bool:
         try:
@@ -146,7 +146,7 @@ def test_concurrent_withdrawals_leave_a_key_with_the_scope_admin(keys: KeyFile) 
 
 def test_concurrently_created_keys_are_all_stored(keys: KeyFile) -> None:
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: made(KeyFile(keys.path), Scope.SEARCH), range(12)))
+        list(threads.map(lambda _: add_key(KeyFile(keys.path), Scope.SEARCH), range(12)))
     assert len(keys.keys()) == 12
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600  # readable only for its owner
 
@@ -220,14 +220,14 @@ def test_page_of_another_site_sends_nothing_without_a_key(
 
 @pytest.mark.parametrize("key", ["", "wrong", "sw_000000000000_" + "A" * 43, "sws_e30.AAAA", "\u00e9" * 10])
 def test_a_wrong_key_is_refused(guarded: TestClient, keys: KeyFile, key: str) -> None:
-    made(keys, Scope.ADMIN)
+    add_key(keys, Scope.ADMIN)
     answer = guarded.get("/v1/search", headers={b"X-API-Key": key.encode()})
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] in ("no_key", "bad_key")
 
 
 def test_key_is_accepted_in_both_headers(guarded: TestClient, keys: KeyFile) -> None:
-    key = made(keys, Scope.SEARCH)
+    key = add_key(keys, Scope.SEARCH)
     assert guarded.get("/v1/search", headers=bearer(key)).status_code == 200
     assert guarded.get("/v1/search", headers={"X-API-Key": key}).status_code == 200
     for method, path, body in (
@@ -243,7 +243,7 @@ def test_key_is_accepted_in_both_headers(guarded: TestClient, keys: KeyFile) -> 
 def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
     everything = store.search("", facets=["brand"], size=200)
     brand = str(everything.facets["brand"].counts[0].value)
-    key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    key = narrow_key(add_key(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
     found = guarded.get("/v1/search", params={"facets": "brand"}, headers=bearer(key)).json()
     assert {each["value"] for each in found["facets"]["brand"]["counts"]} == {brand}
     tried = guarded.get("/v1/search", params={"filters": "price >= 0 OR price < 0"}, headers=bearer(key)).json()
@@ -256,7 +256,7 @@ def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: Sea
 @pytest.fixture
 def dealer(keys: KeyFile) -> dict[str, str]:
     """The headers of a key that is narrowed to one brand and has all rights for it."""
-    return bearer(narrow_key(made(keys, Scope.ADMIN, requests_per_minute=100), filters="brand = Ownbrand"))
+    return bearer(narrow_key(add_key(keys, Scope.ADMIN, requests_per_minute=100), filters="brand = Ownbrand"))
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str,
 def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
     """The headers of a key for clothes only, which have no lumens and no hair type."""
     assert {"attributes.lumens", "attributes.hair_type"} <= store.snapshot.catalog.fields.keys()
-    return bearer(narrow_key(made(keys, Scope.SEARCH), filters="category = Clothing"))
+    return bearer(narrow_key(add_key(keys, Scope.SEARCH), filters="category = Clothing"))
 
 
 @pytest.mark.parametrize(
@@ -392,13 +392,13 @@ def test_hidden_field_is_no_sort_order_of_the_protocol(guarded: TestClient, tail
 
 
 def test_key_whose_filter_no_product_can_pass_is_refused_without_names(guarded: TestClient, keys: KeyFile) -> None:
-    answer = guarded.get("/v1/search", headers=bearer(made(keys, Scope.SEARCH, filters="seler = 3")))
+    answer = guarded.get("/v1/search", headers=bearer(add_key(keys, Scope.SEARCH, filters="seler = 3")))
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "bad_key_filter")
     assert "price" not in answer.text
 
 
 def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = made(keys, Scope.SEARCH)
+    key = add_key(keys, Scope.SEARCH)
     # The window slides with the clock: on a slow machine one more request would be allowed.
     now = time.time()
     monkeypatch.setattr("time.time", lambda: now)
@@ -431,7 +431,7 @@ def test_searches_and_hits_are_charged(
     guarded: TestClient, keys: KeyFile, path: str, body: dict[str, object], cost: int
 ) -> None:
     """Regression: a batch of many searches counted as one request."""
-    key = made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
+    key = add_key(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     headers = bearer(key) | {"X-Algolia-API-Key": key}
     statuses = [guarded.post(path, json=body, headers=headers).status_code for _ in range(3)]
     assert statuses == [200, 200, 429], f"50 a minute are allowed, {cost} each are counted"
@@ -450,7 +450,7 @@ def test_hits_of_a_batch_are_bounded(client: TestClient, path: str, body: dict[s
 
 
 def test_pages_of_other_origins_need_a_setting(store: SearchEngine, keys: KeyFile) -> None:
-    key = made(keys, Scope.SEARCH)
+    key = add_key(keys, Scope.SEARCH)
     wanted = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
     for origins, allowed in (((), None), (("https://shop.example",), "https://shop.example")):
         app = create_app(store, ServiceSettings(keys=keys.path, cors_origins=origins))

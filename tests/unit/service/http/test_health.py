@@ -20,7 +20,7 @@ from service.http.impressions import ImpressionRecorder
 from service.settings import ServiceSettings
 from service.worker_group import READY, WorkerGroup
 from tests.machine import within
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 
 def value(client: TestClient, name: str) -> float:
@@ -65,7 +65,7 @@ def test_unknown_paths_and_methods_create_no_series(client: TestClient) -> None:
 
 
 def test_metrics_key_reads_only_metrics(store: SearchEngine, keys: KeyFile) -> None:
-    key, other = made(keys, Scope.METRICS), made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
+    key, other = add_key(keys, Scope.METRICS), add_key(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     app = create_app(store, ServiceSettings(keys=keys.path))
     with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as client:
         params = {"Authorization": f"Bearer {key}"}
@@ -154,18 +154,18 @@ def test_event_lag_lasts_until_the_event_is_written() -> None:
         writing.set()
         written.wait(10)
 
-    exposures = ImpressionRecorder(slow)
-    assert exposures.lag == 0
-    exposures.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
+    recorder = ImpressionRecorder(slow)
+    assert recorder.lag == 0
+    recorder.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
     assert writing.wait(10)
-    assert exposures.waiting == 1
-    first = exposures.lag
+    assert recorder.waiting == 1
+    first = recorder.lag
     assert first > 0
-    assert within(60, lambda: exposures.lag > first)
+    assert within(60, lambda: recorder.lag > first)
     written.set()
-    assert within(60, lambda: exposures.lag == 0)
-    assert exposures.waiting == 0
-    exposures.close()
+    assert within(60, lambda: recorder.lag == 0)
+    assert recorder.waiting == 0
+    recorder.close()
 
 
 def test_metrics_of_workers_are_summed_and_those_of_an_ended_one_stay(store: SearchEngine, tmp_path: Path) -> None:

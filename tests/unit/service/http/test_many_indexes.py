@@ -19,7 +19,7 @@ from service.app import create_app
 from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
 from service.http.indexes import AliasFile
 from service.settings import ServiceSettings
-from tests.services import events_of_query, local_client, made, recorded_events
+from tests.services import add_key, events_of_query, local_client, recorded_events
 
 _OTHERS = ("/health/", "/docs", "/v1/openapi.json", "/v1/webhooks/")
 """Paths that need no key, or a signature."""
@@ -53,13 +53,13 @@ def keys(client: TestClient) -> KeyFile:
 @pytest.fixture(scope="module")
 def whole(keys: KeyFile) -> dict[str, str]:
     """The headers of a key for all indexes."""
-    return sent(made(keys, Scope.ADMIN))
+    return sent(add_key(keys, Scope.ADMIN))
 
 
 @pytest.fixture(scope="module")
 def of_a(keys: KeyFile) -> dict[str, str]:
     """The headers of a key with all rights for one index."""
-    return sent(made(keys, Scope.ADMIN, indexes=("*-a",)))
+    return sent(add_key(keys, Scope.ADMIN, indexes=("*-a",)))
 
 
 def sent(key: str) -> dict[str, str]:
@@ -251,7 +251,7 @@ def test_a_key_of_one_index_reaches_no_route_of_another(client: TestClient, of_a
 
 
 def test_a_narrowed_key_narrows_further_only(client: TestClient, keys: KeyFile) -> None:
-    parent = made(keys, Scope.SEARCH, indexes=("shop-*",))
+    parent = add_key(keys, Scope.SEARCH, indexes=("shop-*",))
     for patterns, statuses in (((), [200, 200, 403]), (("*-b", "other"), [403, 200, 403])):
         headers = {"X-API-Key": narrow_key(parent, indexes=patterns)}
         paths = [f"/v1/indexes/{name}/search" for name in ("shop-a", "shop-b", "other")]
@@ -259,7 +259,7 @@ def test_a_narrowed_key_narrows_further_only(client: TestClient, keys: KeyFile) 
 
 
 def test_the_page_shows_a_store_only_for_its_key(stores: Path, keys: KeyFile) -> None:
-    page_key = made(keys, Scope.SEARCH, indexes=("shop-a",))
+    page_key = add_key(keys, Scope.SEARCH, indexes=("shop-a",))
     app = create_app(stores, ServiceSettings(keys=keys.path, page_key=page_key))
     with local_client(app) as calling:
         statuses = [calling.get(f"/stores/{name}/assets/store.json").status_code for name in ("shop-a", "shop-b")]
@@ -369,7 +369,7 @@ def test_a_temporary_index_is_moved_over_its_own_index_only(client: TestClient, 
 def test_a_write_to_an_index_that_does_not_exist_makes_one(
     client: TestClient, stores: Path, keys: KeyFile, whole: dict[str, str]
 ) -> None:
-    writer = sent(made(keys, Scope.SEARCH, Scope.WRITE, indexes=("new-*", "articles")))
+    writer = sent(add_key(keys, Scope.SEARCH, Scope.WRITE, indexes=("new-*", "articles")))
     body = {"objectID": "a1", "name": "How to choose a cordless drill", "kind": "guide"}
     refused = {
         "shop-c": 403,  # belongs to another key
@@ -380,7 +380,7 @@ def test_a_write_to_an_index_that_does_not_exist_makes_one(
     for name, status in refused.items():
         answer = client.post(f"/1/indexes/{name}", json=body, headers=writer)
         assert answer.status_code == status, (name, answer.text)
-    reader = sent(made(keys, Scope.SEARCH))
+    reader = sent(add_key(keys, Scope.SEARCH))
     assert client.post("/1/indexes/new-b", json=body, headers=reader).status_code in (403, 404)
     task = answer.json()["taskID"]
     indexes = client.app.state.indexes  # type: ignore[attr-defined]
@@ -409,7 +409,7 @@ def test_an_index_is_created_after_removal_of_the_index_with_its_encoder(
     with local_client(create_app(tmp_path, ServiceSettings(keys=tmp_path / KEYS_FILE))) as calling:
         shutil.rmtree(tmp_path / "first")
         refresh(calling)
-        key = sent(made(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
+        key = sent(add_key(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
         body = {"objectID": "a1", "name": "Cordless drill"}
         added = calling.post("/1/indexes/third", json=body, headers=key)
         assert added.status_code == 200, added.text

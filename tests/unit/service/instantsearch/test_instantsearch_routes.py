@@ -16,7 +16,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings
-from tests.services import events_of_query, hidden_word, made
+from tests.services import add_key, events_of_query, hidden_word
 
 QUERIES = "/1/indexes/*/queries"
 PAGE = "https://shop.example"
@@ -191,7 +191,7 @@ class TestKeys:
             yield calling
 
     def test_key_is_accepted_in_header_url_or_body(self, guarded: TestClient, keys: KeyFile) -> None:
-        key = made(keys, Scope.SEARCH)
+        key = add_key(keys, Scope.SEARCH)
         body = {"requests": [{"indexName": "a"}]}
         assert guarded.post(QUERIES, json=body, headers={"X-Algolia-API-Key": key}).status_code == 200
         for name in ("x-algolia-api-key", "X-Algolia-API-Key"):
@@ -204,7 +204,7 @@ class TestKeys:
 
     def test_narrowed_key_is_filtered(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         product = store.search("lamp").hits[0].product
-        params = {"x-algolia-api-key": made(keys, Scope.SEARCH, filters=f'id != "{product.id}"')}
+        params = {"x-algolia-api-key": add_key(keys, Scope.SEARCH, filters=f'id != "{product.id}"')}
         caller: dict[str, object] = {"requests": [{"query": "lamp", "filters": 'objectID:x OR price > 0"'}]}
         assert guarded.post(QUERIES, json=caller, params=params).status_code == 400
         caller = {"requests": [{"query": "lamp", "facetFilters": [[f"objectID:{product.id}", 'x") OR price:1']]}]}
@@ -214,7 +214,7 @@ class TestKeys:
 
     def test_narrowed_key_reveals_no_hidden_word(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         word, typed, others = hidden_word(store)
-        full, narrowed = made(keys, Scope.SEARCH), made(keys, Scope.SEARCH, filters=others)
+        full, narrowed = add_key(keys, Scope.SEARCH), add_key(keys, Scope.SEARCH, filters=others)
 
         def answer(query: str, key: str) -> str:
             searches = [{"query": query, "indexName": name} for name in ("shop", "shop_query_suggestions")]
@@ -232,7 +232,7 @@ class TestKeys:
         assert allowed.status_code == 204
         for name in ("Origin", "Methods", "Headers"):
             assert allowed.headers[f"Access-Control-Allow-{name}"] == "*"
-        params = {"x-algolia-api-key": made(keys, Scope.SEARCH)}
+        params = {"x-algolia-api-key": add_key(keys, Scope.SEARCH)}
         for origin in (PAGE, "https://other.example"):
             answer = guarded.post(QUERIES, json={"requests": []}, params=params, headers={"Origin": origin})
             assert answer.status_code == 200

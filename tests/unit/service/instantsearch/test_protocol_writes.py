@@ -25,7 +25,7 @@ from service.instantsearch.objects import Write, WritePlan, parse_writes, record
 from service.instantsearch.response import product_record
 from service.settings import ServiceSettings, Settings
 from tests.machine import within
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 INDEX = "/1/indexes/products"
 KETTLE = {"objectID": "kettle", "name": "Enamel kettle", "brand": "Torvald", "price": 49.0, "cost": 20.0}
@@ -342,8 +342,8 @@ def test_browsing_is_not_disturbed_by_writes(served: TestClient, live: SearchEng
 def dealer(live: SearchEngine, root: Path) -> tuple[TestClient, dict[str, str], str]:
     """A client, a key narrowed to a brand, and the brand."""
     brand = live.search("", size=1).hits[0].product.brand
-    key = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
-    made(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    key = add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)
+    add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     client = local_client(create_app(live, ServiceSettings()))
     return client, {"x-algolia-api-key": narrow_key(key, filters=f'brand = "{brand}"')}, brand
 
@@ -377,7 +377,7 @@ def test_narrowed_key_puts_nothing_into_a_temporary_index_of_others(
 ) -> None:
     """Otherwise a key without a filter could move it, and publish the record that the filter excludes."""
     client, key, _ = dealer
-    owner = {"x-algolia-api-key": made(KeyFile(root / KEYS_FILE), Scope.ADMIN)}
+    owner = {"x-algolia-api-key": add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)}
     copy = {"operation": "copy", "destination": "tmp", "scope": ["settings"]}
     with client:
         assert within(60, lambda: client.post(f"{INDEX}/operation", json=copy, headers=owner).status_code == 200)
@@ -393,7 +393,7 @@ def test_narrowed_key_puts_nothing_into_a_temporary_index_of_others(
 
 
 def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, root: Path) -> None:
-    admin = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
+    admin = add_key(KeyFile(root / KEYS_FILE), Scope.ADMIN)
     with local_client(create_app(live, ServiceSettings())) as client:
 
         def make(*rights: str) -> dict[str, str]:
@@ -416,7 +416,7 @@ def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, 
 def test_hidden_fields_are_sent_only_to_administrators(live: SearchEngine, root: Path) -> None:
     live.upsert([record_product("kettle", KETTLE)])
     keys = KeyFile(root / KEYS_FILE)
-    admin, page = ({"X-API-Key": made(keys, scope)} for scope in (Scope.ADMIN, Scope.SEARCH))
+    admin, page = ({"X-API-Key": add_key(keys, scope)} for scope in (Scope.ADMIN, Scope.SEARCH))
     with local_client(create_app(live, ServiceSettings())) as client:
         key = {"x-algolia-api-key": admin["X-API-Key"]}
         hidden = {"unretrievableAttributes": ["cost", "brand"]}

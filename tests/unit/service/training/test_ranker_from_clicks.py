@@ -117,11 +117,11 @@ def test_naive_training_ends_with_the_parallel_one_and_its_error_is_raised(
 def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.DataFrame) -> None:
     added = trained(root, events)
     made = added.model
-    verdict = made.report.decision
-    assert verdict is not None
-    assert added.serves == verdict.publish
+    decision = made.report.decision
+    assert decision is not None
+    assert added.serves == decision.publish
     assert made.report.against == "default"
-    named = {(each.measure, each.slice) for each in verdict.comparisons}
+    named = {(each.measure, each.slice) for each in decision.comparisons}
     assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
     slices = ("head queries", "tail queries", "new products", "new queries")
     assert {("nDCG@10", name) for name in slices} <= named

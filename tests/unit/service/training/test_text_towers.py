@@ -46,10 +46,10 @@ from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, record_visits
 from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import (
-    ASKED,
-    CALLED,
     COLOURS,
+    PRODUCT_WORDS,
     PRODUCTS,
+    QUERY_WORDS,
     TRAINING,
     every_query,
     irrelevant_lines,
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTHS = (2, 4, 8)
 SIZED = [
     Product(f"{called}-{colour}-{length}", f"{colour} {called} {length} ft", category=("All", called))
-    for called in CALLED
+    for called in PRODUCT_WORDS
     for colour in COLOURS
     for length in LENGTHS
 ]
@@ -72,7 +72,7 @@ SIZED = [
 
 def asked() -> list[JudgedQuery]:
     made = []
-    for word, called in zip(ASKED, CALLED, strict=True):
+    for word, called in zip(QUERY_WORDS, PRODUCT_WORDS, strict=True):
         for colour in COLOURS:
             ids = {length: f"{called}-{colour}-{length}" for length in LENGTHS}
             made.append(JudgedQuery(f"{colour} {word}", {each: Opinion(1.0) for each in ids.values()}))
@@ -170,7 +170,7 @@ def test_synthetic_queries_are_deterministic(snapshot: Snapshot, made: list[Judg
     assert catalog_queries(snapshot, COUNT, 4, NullProgress()) != made
 
 
-GIVEN_UP = 24
+ABANDONED = 24
 """Number of queries that six shoppers tried in vain; five of these shoppers then tried another one."""
 
 
@@ -179,7 +179,7 @@ def misspelled(query: str) -> str:
 
 
 def queries_without_clicks() -> list[str]:
-    return [each.query for each in every_query()][:: len(every_query()) // GIVEN_UP][:GIVEN_UP]
+    return [each.query for each in every_query()][:: len(every_query()) // ABANDONED][:ABANDONED]
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, s
         if each.to_query not in judges
         and not any(is_validation_query(text, left.share) for text in (each.query, each.to_query))
     ]
-    assert 0 < len(train) < len(left.paraphrases) < GIVEN_UP
+    assert 0 < len(train) < len(left.paraphrases) < ABANDONED
     assert {*made.queries} - {each.query for each in every_query()} == {*train}
     assert made.paraphrases == len(train)
     assert (
@@ -239,7 +239,7 @@ def test_paraphrases_are_trained_on_and_counted(root: Path, cache: Path, sources
     request, watched = TextTowersRequest(cache=cache, options=TRAINING, paraphrases=True), StoppedProgress()
     done = train_text_towers(root, SETTINGS, request, watched)
     count = done.spec.trained_on["paraphrases"]
-    assert GIVEN_UP / 2 < count <= GIVEN_UP
+    assert ABANDONED / 2 < count <= ABANDONED
     assert f"; {count} queries learn" in watched.summary_of["material"]
     clicked = len(sources.training)
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count

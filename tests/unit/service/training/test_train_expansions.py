@@ -36,12 +36,12 @@ def judgments(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for word in words:
                 for other in words - {word}:
                     products[word].setdefault(other, []).append(product.id)
-    meant = sorted(filter(lambda word: len(word) > 4, products), key=lambda word: (-len(products[word]), word))[
+    known = sorted(filter(lambda word: len(word) > 4, products), key=lambda word: (-len(products[word]), word))[
         : len(INVENTED)
     ]
     lines = [
         f"{invented} {other}\t{product}\t2"
-        for invented, word in zip(INVENTED, meant, strict=True)
+        for invented, word in zip(INVENTED, known, strict=True)
         for other, found in sorted(products[word].items())[:60]
         for product in found
     ]

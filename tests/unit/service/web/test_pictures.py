@@ -30,7 +30,7 @@ from service.http.auth import KeyFile, Scope
 from service.http.errors import RequestError
 from service.settings import ServiceSettings, StoreSettings
 from service.web.pictures import FOLDER, Pictures
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 _OWN = repeat(["127.0.0.1"])
 
@@ -336,8 +336,8 @@ def test_route_respects_keys_and_hidden_fields(shop: TestClient, live: SearchEng
     path = "/v1/products/a/1/pictures/0"
     assert shop.put("/v1/relevance", json={"hidden": ["images"]}).is_success
     assert shop.get(path).status_code == 200  # requests with all rights see hidden fields
-    searches, writes = made(keys, Scope.SEARCH), made(keys, Scope.WRITE)
-    narrowed, other = (made(keys, Scope.SEARCH, filters=f"brand = {each}") for each in ("Torvald", "Kessholt"))
+    searches, writes = add_key(keys, Scope.SEARCH), add_key(keys, Scope.WRITE)
+    narrowed, other = (add_key(keys, Scope.SEARCH, filters=f"brand = {each}") for each in ("Torvald", "Kessholt"))
     assert shop.get(path).status_code == 401
     assert shop.get(path, params={"key": searches}).json()["error"]["message"].startswith("the product has 0 pictures")
     live.relevance.put(Relevance(), who="")

@@ -151,8 +151,8 @@ def test_failed_recording_is_counted_and_reported() -> None:
         tried.set()
         raise StoreError("the disk is full")
 
-    exposures = ImpressionRecorder(full)
-    exposures.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
-    exposures.close()
+    recorder = ImpressionRecorder(full)
+    recorder.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
+    recorder.close()
     assert tried.is_set()
-    assert (exposures.lost, exposures.trouble) == (1, "the disk is full")
+    assert (recorder.lost, recorder.trouble) == (1, "the disk is full")

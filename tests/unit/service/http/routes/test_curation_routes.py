@@ -20,7 +20,7 @@ from service.events.popular_queries import PopularQuery, write_popular_queries
 from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings, Settings
 from tests.machine import within
-from tests.services import hidden_word, made, recorded_events
+from tests.services import add_key, hidden_word, recorded_events
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.http.test_health import value
 
@@ -148,7 +148,7 @@ def test_suggestions_mark_the_completed_part(client: TestClient) -> None:
 def test_suggestions_respect_a_narrowed_key(store: SearchEngine, keys: KeyFile) -> None:
     everything = store.suggest("d", size=20)
     brand = store.search("drill").hits[0].product.brand
-    key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    key = narrow_key(add_key(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
     with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
         found = calling.get("/v1/suggest", params={"q": "d", "size": 20}, headers={"X-API-Key": key}).json()
     assert {each["product"]["brand"] for each in found["products"]} <= {brand}
@@ -158,7 +158,7 @@ def test_suggestions_respect_a_narrowed_key(store: SearchEngine, keys: KeyFile) 
 
 def test_narrowed_key_reveals_no_hidden_word(store: SearchEngine, keys: KeyFile) -> None:
     word, typed, others = hidden_word(store)
-    full = made(keys, Scope.SEARCH)
+    full = add_key(keys, Scope.SEARCH)
     with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
 
         def answer(path: str, query: str, key: str) -> str:
@@ -240,7 +240,7 @@ def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEn
 
 
 def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
-    searching, ruling = made(keys, Scope.SEARCH), made(keys, Scope.ADMIN)
+    searching, ruling = add_key(keys, Scope.SEARCH), add_key(keys, Scope.ADMIN)
     with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
         for key, status in (("", 401), (searching, 403), (ruling, 200)):
             headers = {"X-API-Key": key} if key else {}

@@ -13,7 +13,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.settings import ServiceSettings, Settings, SponsoredSettings
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 
 QUERY = "cordless drill"
 CAMPAIGNS = "/v1/campaigns"
@@ -132,7 +132,7 @@ def test_an_advertisers_key_reads_only_its_own_log(calling: TestClient, root: Pa
     keys = KeyFile(root / KEYS_FILE)
     # The keys' name is "test".
     scopes = (Scope.ADVERTISER, Scope.ADMIN, Scope.SEARCH)
-    own, admin, other = [{"X-API-Key": made(keys, scope)} for scope in scopes]
+    own, admin, other = [{"X-API-Key": add_key(keys, scope)} for scope in scopes]
     log = f"{CAMPAIGNS}/log"
     assert [each["advertiser"] for each in calling.get(log, headers=own).json()["entries"]] == ["test"]
     assert len(calling.get(log, headers=admin).json()["entries"]) == 2

@@ -26,7 +26,7 @@ from service.settings import (
     variable_name,
 )
 from tests.machine import within
-from tests.services import local_client, made
+from tests.services import add_key, local_client
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 SECRET = "hush-hush"
@@ -158,7 +158,7 @@ def test_settings_route_is_read_only(calling: TestClient) -> None:
 
 
 def test_settings_route_needs_an_administrator(store: SearchEngine, keys: KeyFile) -> None:
-    keys_of = {scope: {"X-API-Key": made(keys, scope)} for scope in Scope}
+    keys_of = {scope: {"X-API-Key": add_key(keys, scope)} for scope in Scope}
     with TestClient(create_app(store, ServiceSettings(keys=keys.path)), "http://search.example") as client:
         for method in ("GET", "PUT"):
             assert client.request(method, "/v1/settings").status_code == 401
