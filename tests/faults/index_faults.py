@@ -416,7 +416,7 @@ class UnexpectedStateError(Exception):
 
 
 def check_engine(engine: SearchEngine, allowed: Sequence[Truth], dice: random.Random) -> Truth:
-    """The allowed state that an engine serves; raises WrongError if it serves none of them."""
+    """The allowed state that an engine serves; raises UnexpectedStateError if it serves none of them."""
     served = {hit.product.id: hit.product for hit in engine.search("", size=1_000).hits}
     reasons = []
     for truth in allowed:
