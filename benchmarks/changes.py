@@ -128,9 +128,9 @@ class Freshness:
     search_p99: float
     """The p99 of those searches, in milliseconds."""
     here: tuple[float, float, float]
-    """In the engine that received the change: p50, p99 and the longest."""
+    """Delays in the engine that received the change: p50, p99 and the longest."""
     elsewhere: tuple[float, float, float]
-    """In an engine of another process: p50, p99 and the longest."""
+    """Delays in an engine of another process: p50, p99 and the longest."""
 
 
 def measure_freshness(

@@ -183,7 +183,7 @@ _STARTING_SECONDS = 60
 _ENDING_SECONDS = 60
 _WORKERS = "SHELFWISE_SERVICE__WORKERS"
 _SETTINGS = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
-"""Here one address sends all requests; the limit of one shopper would be all that is measured."""
+"""No limit of requests per address, since one address sends all requests."""
 
 
 @dataclass(frozen=True, slots=True)

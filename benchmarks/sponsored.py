@@ -36,7 +36,7 @@ class SponsoredReport:
 
     queries: int
     searches: int
-    """Each query is searched once per round, with other bids."""
+    """The number of searches: each query once per round, with other bids."""
     with_sponsored: int
     """The number of searches with sponsored hits."""
     sponsored: int

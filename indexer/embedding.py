@@ -257,8 +257,8 @@ _CUTOFF_QUERIES = 300
 _KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
 """Quantiles: the cutoff may lose 1% of the queries made from the catalog, and removes 95% of the meaningless ones."""
 _MOST_KNOWN_LOST = 0.2
-"""If removing those would lose more queries made from the catalog than this, random letters are as near to products as
-real words are, such as to a table's rare pieces; then meaningless queries are not removed."""
+"""The largest share of catalog queries that the cutoff may lose to remove the meaningless ones: beyond it, random
+letters are as near to products as real words are, as with a table's rare pieces, and the cutoff ignores them."""
 
 
 def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray, seed: int = 0) -> Cutoff:

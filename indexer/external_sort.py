@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     id: bytes
     """The id as UTF-8."""
     number: int
-    """Its number in the order of arrival, from 0."""
+    """Number in the order of arrival, from 0."""
     line: bytes
     """The product as JSON."""
     file: int

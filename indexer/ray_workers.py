@@ -112,7 +112,7 @@ class RayWorkers(Workers):
         self._count = max(1, min(processors, count or processors))
 
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
-        """Like that of the base class; all batches are written, or in memory, before work on the first one begins."""
+        """Like the base class's `map`; all batches are written, or in memory, before work on the first one begins."""
         folder = self._next_folder()
         packed = [self._pack(folder / f"batch-{number:08}.parquet", batch) for number, batch in enumerate(batches)]
         if not packed:
@@ -123,7 +123,7 @@ class RayWorkers(Workers):
             yield cast(R, result)
 
     def map_sources(self, work: Callable[[B], R], sources: Sequence[Iterable[B]]) -> Iterator[R]:
-        """Like that of the base class; each source is read by one of the workers."""
+        """Like the base class's `map_sources`; each source is read by one of the workers."""
         packed = [pickle.dumps((True, source)) for source in sources]
         # Reading waits for the disk and for busy workers, so no processor is reserved for it.
         read = self._dataset(packed).map_batches(_read, batch_size=1, num_cpus=0, fn_args=(Path.cwd(),))

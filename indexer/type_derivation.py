@@ -27,7 +27,7 @@ from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidat
 FEWEST = 3
 """The number of products that make a phrase a type, and that a head needs for a mean vector."""
 _MORE_KINDS = 5
-"""If a head before a quantity has this many times as many kinds of titles as the one after it, it is the head."""
+"""A head before a quantity with this many times as many kinds of titles as the one after it is the head."""
 _ROUNDS = 2
 _MODEL_PENALTY = 1.0
 """The penalty of each word that is cut, times the share of its phrases that it ends. A word that ends nearly all of its

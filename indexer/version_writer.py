@@ -170,7 +170,7 @@ _UNSPACED = "\x1f"
 _LEAST_PRODUCTS = 3
 """The products that must share a run of words for it to be a phrase; a word, or a brand with a category, needs two."""
 _PIECE_SHARE = 0.8
-"""If one longer phrase has this share of a phrase's products, the phrase is only a part of it."""
+"""The share of a phrase's products in one longer phrase from which it is only a part of the longer one."""
 _LONGEST_TITLE = 1_000
 _LONGEST_NAME = 200
 

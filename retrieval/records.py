@@ -148,7 +148,7 @@ class PastAct:
     kind: EventKind = EventKind.CLICK
     """A consultation, a click, a cart or a purchase."""
     at: datetime | None = None
-    """Its time, with a zone; None means just now."""
+    """Time of the act, with a zone; None means just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Contribution:
     name: str
     """The feature's name for display: "price"."""
     value: str
-    """Its value for display: "20% below what such products usually cost"."""
+    """Value for display: "20% below what such products usually cost"."""
     contribution: float
     """The hit's score minus the score with a usual value, all else equal."""
 
@@ -269,7 +269,7 @@ class Hit:
     siblings: tuple[str, ...] = ()
     """The ids of the others, in order; at most 100."""
     group_rank: int = 1
-    """Its rank in its group."""
+    """Rank of the hit in its group."""
     distance: float | None = None
     """Metres from the place by which the search sorts or filters to the product's nearest place."""
     product_type: str = ""
@@ -340,9 +340,9 @@ class SponsoredHit:
     """The id of its campaign."""
     advertiser: str
     place: int
-    """Its place among the sponsored hits, from 1."""
+    """Rank among the sponsored hits, from 1."""
     relevance: float
-    """Its similarity to the query, in deviations above that of unrelated products."""
+    """Similarity to the query, in deviations above that of unrelated products."""
     price: float
     """The cost of a click to the advertiser."""
     ratio: float = 1.0

@@ -112,7 +112,7 @@ def show_event_refresh(measured: list[EventRefresh]) -> None:
 
 
 def show_event_writes(measured: Sequence[EventWrites]) -> None:
-    """Ways of writing by speed."""
+    """Shows the ways of writing with their speed."""
     table = figure_table(["method", "writers", "events", "events a second", "p50 ms", "p99 ms"], "")
     for each in measured:
         speed = (f"{each.per_second:,.0f}", f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}")

@@ -83,8 +83,8 @@ class Part:
         *,
         hide_seen: bool,
     ) -> Self:
-        """With `hide_seen`, products that were bought before are left out, and visits without others. Raises InputError
-        if no training data or no visits are left."""
+        """The held-out visits; `hide_seen` leaves out products bought before, and visits without other ones. Raises
+        InputError if no training data or no visits are left."""
         seen = [{*histories.products[histories.of_shopper(each)].tolist()} for each in range(len(histories))]
         wanted = [
             [row for row in dict.fromkeys(rows) if not (hide_seen and row in before)]

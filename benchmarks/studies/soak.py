@@ -275,7 +275,7 @@ class ClientLoad:
                 self.ledger.unsure.discard(product)
 
     def _next_change(self, number: int) -> tuple[str, float | None, Row]:
-        """Mostly prices; also some new products, half of which are removed again."""
+        """The next change: mostly a price, sometimes a new product, half of which are removed later."""
         price = round(self.dice.uniform(1, 500), 2)
         if number % 20 == 0 and self._live:
             gone = self._live.pop(0)

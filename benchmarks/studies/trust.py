@@ -758,7 +758,7 @@ def federated_towers(
 
 
 def show_ways(found: Sequence[WayQuality]) -> None:
-    """Each way on each measure, with its differences from each store alone and from all lists together."""
+    """Shows each way on each measure, with its differences from each store alone and from all lists together."""
     columns = ["way", "measure", "value", "over alone", "from", "to", "over pooled", "from", "to"]
     table = figure_table(
         columns, "queries of all stores, each store with the same weight; 95% by bootstrap over queries"

@@ -294,7 +294,7 @@ class RefusedEvent:
     """A row, or one of its events, that cannot be used."""
 
     row: int
-    """Its place in the batch, from 0."""
+    """Position in the batch, from 0."""
     reason: str
     detail: str
     event: Mapping[str, object] | None

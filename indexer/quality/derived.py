@@ -88,7 +88,7 @@ _STOCK = frozenset(
 )
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,10})?")
 _VARIANT_FACTOR = 20.0
-"""If the variants of a product differ more in price, it is probably an error."""
+"""The price ratio of a product's variants above which it is probably an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ MOST_CATEGORIES = 5_000
 LEAST_PRODUCTS = 20
 """A category with fewer products has no own norm and uses that of its parent."""
 OUTLIER = 20.0
-"""Within this factor of the median of its category, a price is never an outlier."""
+"""The factor of the category's median within which a price is never an outlier."""
 WIDE_OUTLIER = 100.0
 """The factor for the median of a wider category: shoes and laces are both under Shoes."""
 _DEVIATIONS = 5.0

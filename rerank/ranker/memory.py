@@ -128,7 +128,7 @@ class QueryMemory:
 
     @classmethod
     def of_rows(cls, rows: MemoryRows, catalog: Sequence[tuple[str, str, str]] = ()) -> Self:
-        """From rows, and from triples of a catalog product's id, a kind, and its member of that kind."""
+        """The memory of rows, given triples of a catalog product's id, a kind, and its member of that kind."""
         hashes: dict[tuple[str, str], int] = {}
         named = zip(rows.scopes, rows.keys, strict=True)
         of_row = np.array([hashes.setdefault(each, _hash(*each)) for each in named], np.uint64)

@@ -49,7 +49,7 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
     pruning: Sequence[Epoch] = ()
     """Validation curve of the layer pruning."""
     stopped: str = ""
-    """Why training ended early."""
+    """The reason for which training ended early."""
     notices: Sequence[str] = ()
 
 

@@ -340,12 +340,12 @@ class AugmentOptions:
     units: float = 0.0
     """The share with another spelling of the query's units, if it has any."""
     brands: float = 0.0
-    """Without the positive's brand in the query, if it has other words."""
+    """The share without the positive's brand in the query, if it has other words."""
     fields: float = 0.0
-    """Without brand, category or description of the positive, each with probability 1/2."""
+    """The share without brand, category or description of the positive, each with probability 1/2."""
     unlike: float = 0.0
-    """Without the query's words in the positive's title (the inverse cloze task: Lee et al. 2019, Latent Retrieval for
-    Weakly Supervised Open Domain Question Answering, section 4)."""
+    """The share without the query's words in the positive's title (the inverse cloze task: Lee et al. 2019, Latent
+    Retrieval for Weakly Supervised Open Domain Question Answering, section 4)."""
 
 
 class Augmentation:

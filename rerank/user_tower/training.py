@@ -159,7 +159,7 @@ class _UserTowerTraining:
     def train(
         self, held: HeldOutActs | None, folder: Path, advance: Advance, judged: Judged = lambda _epoch: None
     ) -> tuple[Epoch, ...]:
-        """Without `held` the last epoch counts as the best."""
+        """Trains the tower; returns the curve. Without `held` the last epoch counts as the best."""
 
         def validate(_model: UserTowerModel) -> float:
             if held is None:

@@ -19,7 +19,7 @@ from retrieval.encoders.base import unit_rows
 from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, map_vectors
 
 MOST_SCANNED = 50_000
-"""If a filter passes at most this many rows, they are scanned locally, which is faster."""
+"""The most rows passed by a filter for them to be scanned locally, which is faster."""
 MOST_TERMS = 1_000_000
 """The most rows in a filter (index.max_terms_count); the cluster takes about 0.2 s for them."""
 MOST_CANDIDATES = 10_000

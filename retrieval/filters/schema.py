@@ -98,7 +98,7 @@ class FieldInfo:
     kinds: frozenset[FieldKind]
     products: int
     slot: int = 0
-    """Its column in the keyword index; later versions keep it, so that unchanged products can be copied."""
+    """Column in the keyword index; later versions keep it, so that unchanged products can be copied."""
 
     @property
     def is_numeric(self) -> bool:

@@ -50,8 +50,8 @@ PROBED_POWER, PROBED_CODES = 0.67, 80_000
 """A search reads this power of the number of inverted lists (an eighth of 500), since a short query is near to many of
 them, and at least this many codes, which take two milliseconds."""
 FILTERED_POWER = 0.5
-"""Under a filter, a search reads more lists by this power of the ratio of all rows to the rows that pass: the nearest
-rows that pass are further away, but by much less than this ratio."""
+"""Filtered searches read more lists by this power of the ratio of all rows to the rows that pass: the nearest rows that
+pass are further away, but by much less than this ratio."""
 _settled = threading.local()
 _GPU_MOST = 2_048
 """FAISS's limit for the number of results of one search on a GPU."""

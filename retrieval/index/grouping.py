@@ -28,7 +28,7 @@ from retrieval.store.files import load_array
 from retrieval.store.manifest import GROUPS_FILE
 
 VARIANTS = "variants"
-"""Names the groups of the rebuild instead of a field."""
+"""The group name of the rebuild's groups; other names are those of fields."""
 MOST_SIBLINGS = 100
 """The most ids of other products of its group that a hit has."""
 

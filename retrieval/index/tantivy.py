@@ -93,7 +93,7 @@ _UNION = 32
 _MOST_COMBINATIONS = 10
 """The most combinations of query words that a document can match by; enough for up to five words."""
 _NARROWED_FROM = 0.5
-"""If a word has more postings than this share of those of the rarest words, it is searched only among the latter."""
+"""A word with more postings than this share of those of the rarest words is searched only among the latter."""
 _MOST_BUCKETS = 65_000
 """tantivy rejects more; a field with more values than this is not useful as a facet."""
 Hits = Sequence[tuple[float, tantivy.DocAddress]]

@@ -137,7 +137,7 @@ CHUNK_ROWS = 16_384
 _SCANNED = 2_048
 """The number of rows that a scan compares at once: they fit into the caches of a core."""
 HALF_FROM = 200_000
-"""From this number of vectors on, they are stored in 16 bits, which changes a cosine by less than .0001."""
+"""The number of vectors from which they are stored in 16 bits, which changes a cosine by less than .0001."""
 
 
 def stored_type(count: int) -> np.dtype[np.floating]:

@@ -98,9 +98,9 @@ class Manifest(msgspec.Struct, frozen=True):
     cluster: ClusterLocation | None = None
     """The cluster of its indexes; None if they are among its own files."""
     states: TokenStatesInfo | None = None
-    """Its token states; None if its encoder has none."""
+    """Token states; None if the encoder has none."""
     pictures: PictureInfo | None = None
-    """Its picture index; None if it was built without a picture model."""
+    """Picture index; None if the version was built without a picture model."""
     encoder_origin: str = ""
     """The pretrained model from which the encoder was trained; empty if it was not trained."""
 

@@ -149,7 +149,7 @@ def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> I
 
 
 def _read_whole(terms: Sequence[str]) -> frozenset[str]:
-    """Without the Chinese words that are part of longer ones of the same phrase: a text is not cut into both."""
+    """The terms except Chinese words that are part of longer ones of the same phrase: a text is not cut into both."""
     return frozenset(
         term
         for term in terms
