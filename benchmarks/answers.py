@@ -252,7 +252,7 @@ def _lacking_cases(
 
 
 def _nothing(part: Mapping[str, Any], products: Sequence[Product], count: int, dice: random.Random) -> Iterator[Case]:
-    """Questions without an answer: half about no product's property, others about the store or missing fields."""
+    """Unanswerable questions: half about something no product mentions, others about the store or missing fields."""
     free = part["unanswerable"]
     for at in range(count):
         product = dice.choice(products)

@@ -29,7 +29,7 @@ _ADDED = {
     "modules with one importer": 8,
     "largest module": 90,
 }
-"""What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
+"""Allowances of figures for features built since the limits were set: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
 the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md), the
