@@ -1,6 +1,6 @@
 """Analytics of a range of days, compared with the days before: searches, queries, products and revenue.
 
-Everything is summed from the daily tables that `events refresh` has made: its time depends on the searches and sales of
+All figures are sums over the daily tables of `events refresh`, so the run time depends on the searches and sales of
 the range, not on all events.
 """
 
@@ -26,32 +26,32 @@ MOST_DAYS = 366
 _DEFAULT_DAYS = 30
 _MOST_ROWS = 20
 _PRIOR = 5.0
-"""Searches that the prior of a rise weighs."""
+"""Pseudo-count added to both counts of searches when a rise is computed."""
 _EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Sums of some days, without sessions of bots."""
+    """Sums over a range of days, without sessions of bots."""
 
     searches: int = 0
     empty: int = 0
-    """Searches that found nothing."""
+    """Searches without results."""
     unclicked: int = 0
-    """Searches that found something, and led to no click, cart or purchase."""
+    """Searches with results that led to no click, cart or purchase."""
     clicked: int = 0
-    """Searches that led to one of these."""
+    """Searches that led to a click, cart or purchase."""
     bought: int = 0
     """Searches that led to a purchase."""
     purchases: int = 0
-    """All of them, also without a search."""
+    """All purchases, including those without a search."""
     revenue: float = 0.0
-    """Units by today's price in the catalog; products that it does not price in `currency` count nothing."""
+    """Units times today's catalog price; products without a price in `currency` count as 0."""
     search_revenue: float = 0.0
-    """The part of it that searches led to."""
+    """Revenue of purchases that a search led to."""
     sessions: int = 0
     bot_sessions: int = 0
-    """Sessions of bots, which no other figure counts."""
+    """Sessions of bots; excluded from all other figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class QueryFigures:
     query: str
     searches: int
     before: int
-    """Searches of the days before."""
+    """Searches in the previous range."""
     shoppers: int
     empty: int
     unclicked: int
@@ -83,7 +83,7 @@ class ProductFigures:
 
     product_id: str
     title: str
-    """Empty where the catalog does not have it."""
+    """Empty if the catalog lacks the product."""
     impressions: int
     clicks: int
     carts: int
@@ -101,36 +101,36 @@ class Analytics:
     first_before: date
     last_before: date
     tables_first: date
-    """The first day of the derived tables, with which the last comparison begins."""
+    """First day of the derived tables; earlier days cannot be compared."""
     tables_last: date
     made: datetime
-    """When the derived tables were made."""
+    """Time of the last refresh of the derived tables."""
     least_shoppers: int
     """Queries and products of fewer shoppers are not named."""
     currency: str
-    """ISO 4217, that of most products sold; empty where the catalog does not say."""
+    """ISO 4217 code of most sold products; empty if the catalog has none."""
     now: Figures
     before: Figures
     days: tuple[DayFigures, ...]
-    """Each day of the range, days without events among them."""
+    """Every day of the range, including days without events."""
     top: tuple[QueryFigures, ...]
     empty: tuple[QueryFigures, ...]
     """Queries with the most searches that found nothing."""
     unclicked: tuple[QueryFigures, ...]
     rising: tuple[QueryFigures, ...]
-    """By searches + 5 divided by those before + 5."""
+    """Queries by (searches + 5) / (previous searches + 5)."""
     earning: tuple[QueryFigures, ...]
-    """By revenue."""
+    """Queries by revenue."""
     products: tuple[ProductFigures, ...]
-    """By revenue."""
+    """Products by revenue."""
 
 
 def analytics(
     index: Path, find: Callable[[str], Product | None], first: date | None = None, last: date | None = None
 ) -> Analytics:
-    """The figures of a range of days, by default the last thirty of the tables; `find` gives a product of the catalog.
+    """Analytics of a range of days, by default the last thirty of the tables; `find` looks a product up in the catalog.
 
-    Raises InputError for a range that is none or too long, StoreMissingError where there was no refresh.
+    Raises InputError for an empty or too long range, StoreMissingError if there are no derived tables.
     """
     derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
     last = last or derived.window.last.date()
@@ -191,7 +191,7 @@ _SALE_FACTS = (
 
 _SESSION_FACTS = ((~pl.col("is_fraud")).sum().alias("sessions"), pl.col("is_fraud").sum().alias("bot_sessions"))
 _FACTS = (_SEARCH_FACTS, _SALE_FACTS, _SESSION_FACTS)
-"""Of answers, sales and sessions."""
+"""Aggregations for the tables of answers, sales and sessions, in this order."""
 
 
 def _figures(tables: Sequence[pl.DataFrame]) -> Figures:
@@ -208,7 +208,7 @@ def _days(tables: Sequence[pl.DataFrame], first: date, count: int) -> tuple[DayF
 
 
 def _queries(answers: pl.DataFrame, sales: pl.DataFrame, before: pl.DataFrame, least: int) -> pl.DataFrame:
-    """One row a query of at least so many shoppers: the columns of `QueryFigures`."""
+    """One row per query of at least `least` shoppers, with the columns of `QueryFigures`."""
     facts = (pl.col("spelling").mode().sort().first(), pl.col(WHO).n_unique().alias("shoppers"), *_SEARCH_FACTS)
     table = answers.group_by("query").agg(*facts).filter(pl.col("shoppers") >= least)
     earned = sales.group_by("query").agg(pl.col("revenue").sum())
@@ -219,7 +219,7 @@ def _queries(answers: pl.DataFrame, sales: pl.DataFrame, before: pl.DataFrame, l
 
 
 def _best(queries: pl.DataFrame, amount: pl.Expr) -> tuple[QueryFigures, ...]:
-    """The queries with the most of an amount, without those that have none."""
+    """Queries with the highest positive amount."""
     best = queries.with_columns(_amount=amount).filter(pl.col("_amount") > 0)
     best = best.sort("_amount", "query", descending=[True, False]).head(_MOST_ROWS).drop("_amount")
     return tuple(QueryFigures(**row) for row in best.iter_rows(named=True))
@@ -240,7 +240,7 @@ def _products(
 
 
 def _catalog(ids: pl.Series, find: Callable[[str], Product | None]) -> tuple[pl.DataFrame, str]:
-    """product_id and price of the products that have one in the most frequent currency, and that currency."""
+    """Columns product_id and price of the products priced in the most frequent currency, and this currency."""
     found = [product for product in map(find, ids.unique().sort()) if product and product.price is not None]
     currencies = Counter(product.currency for product in found)
     currency = max(sorted(currencies), key=currencies.__getitem__, default="")

@@ -18,7 +18,7 @@ BINS = 20
 _MOST = 20
 _MOST_SUBJECTS = 3
 _SHOWN = 8
-"""Characters of a pseudonym, after its key's name, that find it in the table of sessions."""
+"""Number of shown digest characters of a pseudonym; enough to find it in the table of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class ReasonCount:
     sessions: int
     clicks: int
     shoppers: int
-    """Different ones; a session without a shopper counts as a shopper of its own."""
+    """Distinct shoppers; for sessions without one, distinct session ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreBin:
-    """Sessions with a score from `low` up to `high`; 1 is in the last."""
+    """Number of sessions with low <= score < high; the last bin includes 1."""
 
     low: float
     high: float
@@ -43,60 +43,60 @@ class ScoreBin:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A query or a product of a suspect's flagged clicks."""
+    """A query or product in a suspect's flagged clicks."""
 
     name: str
-    """The query's words, or the product's id."""
+    """Text of the query, or id of the product."""
     title: str
-    """Of a product; empty where it is not known."""
+    """Title of the product; empty if unknown, and for a query."""
     clicks: int
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A shopper, or a session without one, with flagged sessions. The highest score comes first."""
+    """A shopper with flagged sessions, or a flagged session without a shopper."""
 
     who: str
-    """The beginning of a pseudonym; empty without one."""
+    """Start of the shopper's or session's pseudonym; empty if there is neither."""
     score: float
-    """The highest of its sessions."""
+    """Highest score of the flagged sessions."""
     sessions: int
-    """Flagged ones, as in all that follows."""
+    """Number of flagged sessions; the fields below cover only these."""
     clicks: int
     first: datetime
     last: datetime
-    """The starts of the first and the last of them."""
+    """Start times of the first and of the last flagged session."""
     reasons: tuple[str, ...]
-    """The most frequent first, then the strongest."""
+    """Reasons, most frequent first; among equals, strongest first."""
     queries: tuple[Subject, ...]
-    """The most clicked first, without those of too few other shoppers."""
+    """At most three queries, most clicked first, without queries of too few unflagged shoppers."""
     rare_queries: int
-    """The number of those."""
+    """Number of queries of too few unflagged shoppers."""
     products: tuple[Subject, ...]
     rare_products: int
 
 
 @dataclass(frozen=True, slots=True)
 class FraudReport:
-    """Flagged sessions of the window."""
+    """Bots and click fraud in the window: counts, reasons and suspects of flagged sessions."""
 
     sessions: int
     clicks: int
     click_share: float | None
-    """Of all clicks; None where there are none."""
+    """Share of all clicks; None if there are no clicks."""
     shoppers: int
     threshold: float
-    """The least score of a flagged session."""
+    """Minimum score of a flagged session."""
     reasons: tuple[ReasonCount, ...]
-    """The most frequent first."""
+    """Reasons, most frequent first."""
     suspects: tuple[Suspect, ...]
-    """Twenty at most."""
+    """At most twenty suspects, highest score first."""
     scores: tuple[ScoreBin, ...]
-    """Of all sessions."""
+    """Histogram of the scores of all sessions."""
 
 
 def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudReport:
-    """The section, from the sessions' scores."""
+    """Computes the section from the sessions' scores."""
     sessions = inputs.sessions.with_columns(_who=_who())
     flagged = sessions.filter("is_fraud")
     clicks, all_clicks = int(flagged["clicks"].sum()), int(sessions["clicks"].sum())
@@ -165,7 +165,7 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
 
 
 def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
-    """The reasons of each suspect; those of a session are ordered by strength."""
+    """Reasons by suspect, most frequent first; `reasons` of a session are ordered by strength."""
     place = pl.int_ranges(pl.col("reasons").list.len())
     each = flagged.select("_who", "reasons", _place=place).explode("reasons", "_place").drop_nulls("reasons")
     counts = each.group_by("_who", "reasons").agg(pl.len(), pl.col("_place").mean())
@@ -175,16 +175,16 @@ def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
 
 @dataclass(slots=True)
 class _Subjects:
-    """The subjects of a suspect's clicks."""
+    """The queries or the products in a suspect's clicks."""
 
     known: list[tuple[str, int]] = field(default_factory=list)
-    """The first few that may be named, the most clicked first, with the clicks."""
+    """The most clicked subjects that may be named, with their clicks; at most `_MOST_SUBJECTS`."""
     rare: int = 0
-    """The number of those of too few shoppers."""
+    """Number of subjects of too few shoppers."""
 
 
 def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """The clicks of sessions, with `_who` and the query text of their answer; else their own, or null."""
+    """Clicks of the sessions with `_who` and the query text of their answer, else of the click; null if unknown."""
     theirs = events.join(sessions.select("session_number", "_who"), on="session_number")
     words = query_texts(theirs).select("query_id", _words="query")
     joined = theirs.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
@@ -200,7 +200,7 @@ def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> defaultdict[str, _Subje
 
 
 def _subjects(acts: pl.DataFrame, column: str, names: Mapping[str, str]) -> defaultdict[str, _Subjects]:
-    """The subjects of each suspect in a column, named by `names`; those without a name there are rare."""
+    """Values of a column by suspect, with names from `names`; values without a name there count as rare."""
     found: defaultdict[str, _Subjects] = defaultdict(_Subjects)
     counts = acts.group_by("_who", column).len().sort("len", column, descending=[True, False])
     for who, subject, clicks in counts.iter_rows():

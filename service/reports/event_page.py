@@ -59,12 +59,12 @@ if TYPE_CHECKING:
 
 
 _MOST_REASONS = 3
-"""Of a suspect; most have the same."""
+"""Maximum number of shown reasons of a suspect; most suspects share theirs."""
 _PAGE = Path(__file__).with_name("event_page.html.j2")
 
 
 def html(report: EventReport) -> str:
-    """The page; the same report gives the same bytes."""
+    """Renders the page; equal reports give equal bytes."""
     return render(
         _PAGE, plots(report), report=report, interval=interval, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS
     )
@@ -73,11 +73,11 @@ def html(report: EventReport) -> str:
 _SURE_CLICKS = 30
 _MOST_GROUPS = 8
 _MOST_DAYS = 8
-"""That are named below the events of each day."""
+"""Maximum number of labelled days on the axis of the plot of events by day."""
 
 
 def plots(report: EventReport) -> Mapping[str, str]:
-    """SVG elements by "days", "funnel", "rates", "examination" and "scores"; one without anything to show is empty."""
+    """SVG elements by "days", "funnel", "rates", "examination" and "scores"; empty if there is no data to plot."""
     return {
         "days": _days(report.traffic.days),
         "funnel": _funnel(report.funnel),
@@ -139,7 +139,7 @@ def _rates(rows: Sequence[PositionRow]) -> str:
 
 
 def _top(rows: Sequence[PositionRow]) -> float:
-    """The end of the axis of click rates; wide intervals of low positions may be cut off."""
+    """Upper end of the axis of click rates; it may cut off wide intervals of low positions."""
     sure = [row.debiased.value for row in rows if row.clicks >= _SURE_CLICKS]
     return min(1.0, 1.6 * max(sure or [row.debiased.value for row in rows])) or 1.0
 
@@ -196,7 +196,7 @@ def _scores(fraud: FraudReport) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """The ends of an interval in percent, or a dash."""
+    """The bounds of an interval in percent, or a dash if they are unknown."""
     if estimate.lower is None or estimate.upper is None:
         return NOTHING
     if estimate.lower == estimate.upper:
@@ -207,11 +207,11 @@ def interval(estimate: Estimate) -> str:
 _FEW = 5
 _GAP = 2
 _LEAST_ROOM = 20
-_EMPTY = """There is no event in this window. Take some in with `shelfwise events import LOG...`, make the tables with
-`shelfwise events refresh`, and look again. Events that are older than the window need one that ends earlier."""
+_EMPTY = """There are no events in this window. Import events with `shelfwise events import LOG...` and update the
+tables with `shelfwise events refresh`. Older events need a window that ends earlier."""
 
 _Cell = str | int | float | None
-"""A text, a count, or a share; None for an unknown share."""
+"""Text, count or share; None for an unknown share."""
 
 
 def show_report(report: EventReport, console: Console) -> None:
@@ -238,7 +238,7 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[_Cell]], width: int) -> Table:
-    """A table whose first column is shortened to the width that the others leave."""
+    """A table whose first column is truncated to the width that the other columns leave."""
     texts = [[Text(_cell(cell)) for cell in row] for row in rows]
     _, *others = zip(map(Text, heads), *texts, strict=True)
     room = max(_LEAST_ROOM, width - sum(max(cell.cell_len for cell in column) + _GAP for column in others))
@@ -263,17 +263,17 @@ def _head(title: str, about: str = "") -> Text:
 def _ranking(
     title: str, about: str, heads: Sequence[str], rows: Iterable[Sequence[_Cell]], nothing: str, width: int
 ) -> Iterator[RenderableType]:
-    """A section with the first few rows, or a line instead of none."""
+    """A section with the first few rows, or the line `nothing` if there are none."""
     yield _head(title, about)
     few = list(rows)[:_FEW]
     yield _table(heads, few, width) if few else Text(nothing)
 
 
 def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} without a shopper"
+    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} without a shopper id"
     yield Text(f"{traffic.events:,} events from {day_text(traffic.first)} to {day_text(traffic.last)}")
-    yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the others of {whose}")
-    yield _table(("events", "learned from", "in flagged sessions", "rejected"), map(astuple, traffic.kinds), width)
+    yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the rest from {whose}")
+    yield _table(("events", "used", "in flagged sessions", "rejected"), map(astuple, traffic.kinds), width)
 
 
 def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
@@ -289,7 +289,7 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
         yield _table(("step", first.name, "of all", "of the step before", "sessions", "of all"), rows, width)
     if funnel.carts_elsewhere or funnel.purchases_elsewhere:
         carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
-        yield Text(f"{carts} and {purchases} came from no answer.", style="dim")
+        yield Text(f"{carts} and {purchases} belong to no answer.", style="dim")
 
 
 def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
@@ -320,7 +320,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     )
     yield from _ranking(
         "Failing queries",
-        "by the least number of searches that failed beyond the average",
+        "by a lower bound of the failures above the average",
         ("query", "problem", "failed", "searches", "at least", "average"),
         ((row.query, row.problem.value, row.failed, row.searches, row.lower, row.overall) for row in queries.failing),
         "No query fails more than the average.",
@@ -328,7 +328,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     )
     yield from _ranking(
         "Rising queries",
-        "the recent rate by the usual one",
+        "recent rate / usual rate",
         ("query", "trend", "searches", "shoppers"),
         ((row.query, times_text(row.times), row.searches, row.shoppers) for row in queries.rising),
         "No query rises.",
@@ -368,7 +368,7 @@ def _exposure(reports: Sequence[ExposureReport], width: int) -> Iterator[Rendera
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    yield _head("Bots and fraud", "all are kept in the table of sessions")
+    yield _head("Bots and fraud", "all are in the table `sessions`")
     if not fraud.sessions:
         yield Text(f"None of {plural(traffic.sessions, 'session')} is flagged.")
         return

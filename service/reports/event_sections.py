@@ -26,7 +26,7 @@ from service.events.report_inputs import ReportInputs
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
-    """Events of one kind: of honest sessions, of flagged sessions, rejected by cleaning."""
+    """Number of events of one kind: in honest sessions, in flagged sessions, rejected by cleaning."""
 
     kind: str
     honest: int
@@ -36,7 +36,7 @@ class KindCount:
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """Events of one day, UTC, after cleaning."""
+    """Number of events of one day (UTC) after cleaning."""
 
     day: date
     honest: int
@@ -45,26 +45,26 @@ class DayCount:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counts of the window."""
+    """Counts of events, sessions and shoppers in the window."""
 
     first: datetime | None
-    """The time of the first event after cleaning."""
+    """Time of the first event after cleaning."""
     last: datetime | None
     kinds: tuple[KindCount, ...]
     """In the order of `EventKind`; kinds without events are left out."""
     days: tuple[DayCount, ...]
     """Every day from the first event to the last."""
     sessions: int
-    """Flagged ones among them."""
+    """All sessions, including flagged ones."""
     flagged_sessions: int
     shoppers: int
-    """Different ones with a pseudonym, in sessions that are not flagged."""
+    """Distinct shopper pseudonyms in sessions that are not flagged."""
     anonymous_sessions: int
-    """Not flagged, without a shopper."""
+    """Unflagged sessions without a shopper."""
 
     @property
     def events(self) -> int:
-        """All of the window, rejected ones among them."""
+        """All events of the window, including rejected ones."""
         return sum(kind.honest + kind.flagged + kind.rejected for kind in self.kinds)
 
     @property
@@ -109,40 +109,40 @@ def _days(inputs: ReportInputs) -> tuple[DayCount, ...]:
 
 
 _BROWSED = "\x00"
-"""The query text of browsed pages, which no query has."""
+"""Placeholder query text of browsed pages; no real query equals it."""
 _CLICKED = ("clicks", "carts", "purchases")
 
 
 @dataclass(frozen=True, slots=True)
 class FunnelStep:
-    """The number of answers, and of sessions with such an answer, that reached a step."""
+    """One step of the funnel: answers that reached it, and sessions with such an answer."""
 
     name: str
     answers: int
     sessions: int
     answer_share: float | None
-    """Of the answers of the first step; None where that has none."""
+    """Share of the first step's answers; None if it has none."""
     session_share: float | None
     answer_rate: float | None
-    """Of the answers of the step before; None at the first step."""
+    """Share of the previous step's answers; None at the first step."""
     session_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Without flagged sessions. A purchase counts at all steps, also where the log lacks one of them."""
+    """Conversion funnel without flagged sessions. A purchase counts at all steps, even if the log lacks one of them."""
 
     searches: tuple[FunnelStep, ...]
     """Answers to searches."""
     pages: tuple[FunnelStep, ...]
-    """Answers without a query, which are browsed pages."""
+    """Browsed pages: answers without a query."""
     carts_elsewhere: int
-    """Carts without an answer."""
+    """Carts that belong to no answer."""
     purchases_elsewhere: int
 
 
 def funnel(events: pl.DataFrame) -> Funnel:
-    """The funnel of events of honest sessions, with `who` and `day`."""
+    """Computes the funnel from the events of honest sessions, with columns `who` and `day`."""
     answers = _answers(_marked(events))
     shown = answers.filter("searched")
     is_browsed = pl.col("query") == _BROWSED
@@ -155,14 +155,14 @@ def funnel(events: pl.DataFrame) -> Funnel:
 
 
 def _marked(events: pl.DataFrame) -> pl.DataFrame:
-    """The events, those of browsed pages with `_BROWSED` as their query."""
+    """Sets the query of browsed pages' events to `_BROWSED`."""
     searched = query_texts(events)["query_id"].implode()
     browsed = (pl.col("query_id") != "") & ~pl.col("query_id").is_in(searched)
     return events.with_columns(query=pl.when(browsed).then(pl.lit(_BROWSED)).otherwise("query"))
 
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
-    """Made by day, as the tables are, since each day has impressions or has not."""
+    """Answers, aggregated by day as in the derived tables, since only some days have impressions."""
     days = events.partition_by("day", maintain_order=True)
     return pl.concat([ANSWER_PARTIAL.make(day) for day in [events.clear(), *days]])
 
@@ -185,7 +185,7 @@ def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[FunnelStep, .
 
 
 def _did(least: int) -> pl.Expr:
-    """Whether an answer led to this act or a later one."""
+    """Whether an answer led to the act at this place in `_CLICKED` or a later one."""
     return pl.any_horizontal(pl.col(act) > 0 for act in _CLICKED[least:])
 
 
@@ -194,7 +194,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 _ROUGHLY = FitOptions(iterations=200, tolerance=1e-4)
-"""For resamples, whose spread alone is used."""
+"""Looser convergence options for resamples, of which only the spread is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,9 @@ class PositionOptions:
     depth: int = 20
     """The last position."""
     least_impressions: int = 100
-    """Positions with fewer are left out."""
+    """Positions with fewer impressions are left out."""
     most_answers: int = 25_000
-    """The latest answers to searches, to which the models are fitted."""
+    """Maximum number of answers to searches (the latest) to which the models are fitted."""
     resamples: int = 30
     seed: int = 0
 
@@ -222,16 +222,16 @@ class PositionRow:
     ctr: Estimate
     """Clicks by impressions, with the Wilson interval."""
     examination: Estimate
-    """By the position-based model, in which the first position is always examined."""
+    """Examination by the position-based model, in which the first position is always examined."""
     debiased: Estimate
     """The click rate of examined products: `ctr` divided by `examination`."""
     browsing_examination: float
-    """By the user browsing model, for comparison."""
+    """Examination by the user browsing model, for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Of answers to searches, without flagged sessions.
+    """Click rates by position of answers to searches, without flagged sessions.
 
     A click needs an examination (Craswell et al. 2008, An Experimental Comparison of Click Position-Bias Models). The
     intervals of model estimates are normal on the logarithm, from Poisson bootstrap resamples of the answers (Chamandy
@@ -239,7 +239,7 @@ class Positions:
     """
 
     answers: int
-    """The latest ones, that the section is made from."""
+    """Number of analysed answers: the latest ones."""
     least_impressions: int
     rows: tuple[PositionRow, ...]
 
@@ -275,8 +275,8 @@ def _latest_searches(events: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def _spreads(log: ClickLog, options: PositionOptions) -> tuple[Floats, Floats]:
-    """(depth,) each: standard deviations of the logarithm of examination, and of the click rate by it; not finite
-    where a resample has no click."""
+    """(depth,) each: standard deviations of log examination and of log debiased click rate; not finite if a resample
+    has no click."""
     draw = np.random.default_rng(options.seed)
     found = np.empty((options.resamples, 2, log.depth))
     for resample in found:
@@ -298,49 +298,49 @@ def _estimate(share: float, spread: float) -> Estimate:
 
 
 Titles = Callable[[Iterable[str]], Mapping[str, str]]
-"""Gives the titles of products by their ids, without unknown ones."""
+"""A function from product ids to titles by id, without unknown products."""
 
 _MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ProductRow:
-    """Acts on a product."""
+    """Statistics of a product: acts, decayed popularity and trend."""
 
     product_id: str
     title: str
-    """Empty where it is not known."""
+    """Empty if unknown."""
     category: str
-    """The whole path; empty where it is not known."""
+    """Full category path; empty if unknown."""
     shoppers: int
     impressions: int
     clicks: int
     carts: int
     purchases: int
     score: float
-    """Clicks, carts and purchases by their weights, decayed by age."""
+    """Weighted sum of clicks, carts and purchases, decayed by age."""
     times: float
-    """The recent rate divided by the usual one, smoothed towards 1."""
+    """Recent rate divided by the usual rate, smoothed towards 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """At most twenty of each, without products of too few shoppers."""
+    """Popular and rising products, at most twenty each, without products of too few shoppers."""
 
     count: int
     """Products of enough shoppers."""
     top: tuple[ProductRow, ...]
-    """By decayed popularity."""
+    """Products by decayed popularity."""
     rising: tuple[ProductRow, ...]
 
 
 def no_titles(ids: Iterable[str]) -> Mapping[str, str]:  # noqa: ARG001
-    """Titles where no catalog is known."""
+    """`Titles` without a catalog: no titles."""
     return {}
 
 
 def catalog_titles(store: Store) -> Titles:
-    """Titles of the version that serves; none where nothing is published, or it cannot be read."""
+    """Titles of the serving version; none if nothing is published or it cannot be read."""
 
     def titles(ids: Iterable[str]) -> Mapping[str, str]:
         try:
@@ -354,7 +354,7 @@ def catalog_titles(store: Store) -> Titles:
 
 
 def products(popularity: pl.DataFrame, titles: Titles = no_titles) -> Products:
-    """From the derived table of popularity."""
+    """Computes the section from the derived table of popularity."""
     counts = "category", "shoppers", "impressions", "clicks", "carts", "purchases", "score", "times"
     table = popularity.with_columns(times=pl.lit(2.0) ** pl.col("trend")).select("product_id", *counts)
     top = table.sort("score", "product_id", descending=[True, False]).head(_MOST)
@@ -368,32 +368,32 @@ def products(popularity: pl.DataFrame, titles: Titles = no_titles) -> Products:
 
 
 LEAST_RISE = 1.25
-"""The least ratio of the recent to the usual rate that counts as rising."""
+"""Minimum ratio of the recent to the usual rate that counts as rising."""
 
 
 class Problem(StrEnum):
-    """A failure of a search."""
+    """A kind of failed search."""
 
     EMPTY = "finds nothing"
     UNCLICKED = "not clicked"
-    """Among the searches with results."""
+    """Searches with results but no click."""
     REFORMULATED = "searched again"
-    """In other words."""
+    """Searches that were followed by a reformulation."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopQuery:
-    """A query, most searched first."""
+    """Statistics of one of the most frequent queries."""
 
     query: str
     searches: int
     shoppers: int
     ctr: float | None
-    """Clicks by impressions."""
+    """Clicks divided by impressions."""
     clicked_share: float | None
-    """Of its searches."""
+    """Share of the query's searches with a click."""
     first_click: float | None
-    """Mean position."""
+    """Mean position of the first click."""
     carts: int
     purchases: int
 
@@ -410,54 +410,54 @@ class FailingQuery:
     """Searches with the problem."""
     share: float
     lower: float
-    """Of the 95% interval of the share."""
+    """Lower end of the 95% interval of the share."""
     overall: float
-    """The share over all queries; 0 for finding nothing."""
+    """Share over all queries; taken as 0 for `Problem.EMPTY`."""
     lost: float
-    """A lower bound of the searches that failed beyond the average, (lower - overall) times searches, by which queries
-    are ordered."""
+    """Lower bound of the number of failures above the average: (lower - overall) times the searches that can fail;
+    queries are ordered by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RisingQuery:
-    """A query that is searched more of late."""
+    """A query whose recent rate of searches is above its usual one."""
 
     query: str
     searches: int
     shoppers: int
     times: float
-    """The recent rate divided by the usual one, smoothed towards 1."""
+    """Recent rate divided by the usual rate, smoothed towards 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reformulation:
-    """A query that was replaced by another one with success: candidates for synonyms."""
+    """A query and the one that replaced it successfully: candidates for synonyms."""
 
     query: str
     to_query: str
     count: int
     shoppers: int
     clicked: int
-    """Chains that ended with a click; each is counted by its furthest act."""
+    """Chains that ended with a click; each chain counts once, by its furthest act."""
     carted: int
     purchased: int
     share: float
-    """Of chains that ended with a click, a cart or a purchase."""
+    """Share of chains that ended with a click, a cart or a purchase."""
     lower: float
-    """Of its 95% interval; times the count, they are ordered by it."""
+    """Lower end of the 95% interval of `share`; rows are ordered by `lower` times `count`."""
     clicked_share: float | None
-    """Of the searches of the first query; None where it has too few shoppers."""
+    """Share of the first query's searches with a click; None if it has too few shoppers."""
     to_clicked_share: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """At most twenty of each."""
+    """Query statistics, at most twenty rows of each kind."""
 
     count: int
     """Queries of enough shoppers."""
     searches: int
-    """Of these."""
+    """Searches of these queries."""
     top: tuple[TopQuery, ...]
     failing: tuple[FailingQuery, ...]
     rising: tuple[RisingQuery, ...]
@@ -465,7 +465,7 @@ class Queries:
 
 
 def queries(table: pl.DataFrame, reformulations: pl.DataFrame) -> Queries:
-    """From the derived tables of queries and of reformulations."""
+    """Computes the section from the derived tables of queries and reformulations."""
     return Queries(
         count=table.height,
         searches=int(table["searches"].sum()),
@@ -493,7 +493,7 @@ def _failing(table: pl.DataFrame) -> tuple[FailingQuery, ...]:
 
 
 def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
-    """All queries with the failures of one problem."""
+    """All queries with their failures of one kind."""
     searches, empty = pl.col("searches").cast(pl.Int64), pl.col("empty").cast(pl.Int64)
     unclicked = searches - empty - (pl.col("clicked_share") * searches).round().cast(pl.Int64)
     reformulated = (pl.col("reformulated_share") * searches).round().cast(pl.Int64)

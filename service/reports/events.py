@@ -1,4 +1,4 @@
-"""The event report as a value, whose JSON is its schema; docs/event-report.md describes it."""
+"""The event report as dataclasses, which define its JSON; docs/event-report.md describes it."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ EXPOSURE_BY = ("brand", "price", "age")
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """All sections, of sessions that are not flagged unless noted."""
+    """All sections of the report; unless noted, flagged sessions are excluded."""
 
     first: datetime
-    """The window of everything but the rows that imports rejected."""
+    """Start of the window, which covers everything except rows rejected by imports."""
     last: datetime
     made: datetime
-    """When the derived tables were made."""
+    """Time of the last refresh of the derived tables."""
     least_shoppers: int
     """Queries and products of fewer shoppers are not named."""
     traffic: Traffic
@@ -65,7 +65,7 @@ class EventReport:
     queries: Queries
     products: Products
     exposure: tuple[ExposureReport, ...]
-    """By brand, by price and by age; none without a catalog."""
+    """Exposure by brand, by price and by age; empty without a catalog."""
     fraud: FraudReport
     rejected: RejectSummary
     schema: int = SCHEMA
@@ -85,7 +85,7 @@ def build_report(
     options: PositionOptions | None = None,
     catalog: Sequence[Product] = (),
 ) -> EventReport:
-    """Builds the report; the same inputs give the same report."""
+    """Builds the report; equal inputs give equal reports."""
     honest = inputs.honest
     window = inputs.window.first, inputs.window.last
     read = ExposureLog.of(honest, catalog, window, inputs.least_shoppers) if catalog else None
@@ -106,9 +106,9 @@ def build_report(
 
 
 def stored_report(index: Path) -> EventReport:
-    """The report of an index directory's tables; raises StoreMissingError where there was no refresh.
+    """The report of an index directory's derived tables; raises StoreMissingError if there are none.
 
-    It takes seconds, so those that were read last are kept until the tables, rejected rows or the catalog change.
+    Building takes seconds, so the last four reports are cached until the tables, rejected rows or the catalog change.
     """
     folder, store = index / EVENTS_FOLDER, Store(index)
     manifest = read_manifest(folder / DERIVED_FOLDER)

@@ -1,4 +1,4 @@
-"""Planning of experiments: what the log tells of each variant, and how many shoppers a test of it takes."""
+"""Planning of experiments: off-policy estimates of the variants, and the required number of shoppers."""
 
 from __future__ import annotations
 
@@ -42,43 +42,43 @@ _DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class VariantPlan:
-    """A variant beside the first one."""
+    """Estimates for a variant, compared with the first variant."""
 
     variant: str
     estimate: OffPolicyEstimate
     text: str
-    """The estimate in a sentence."""
+    """The estimate as a sentence."""
     shoppers: int | None = None
-    """That an A/B test takes to find the estimated difference; None where that is refused or too small to matter."""
+    """Shoppers that an A/B test needs to detect the estimated difference; None if refused or too small to matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentPlan:
-    """An experiment before it runs."""
+    """Plan of an experiment that has not started: estimates by variant and required shoppers."""
 
     experiment: Experiment
     control: str
     begins: datetime
     until: datetime
-    """The lists from then to then are evaluated."""
+    """Time range of the evaluated lists."""
     queries: int
-    """Those evaluated: the most frequent ones."""
+    """Number of evaluated queries: the most frequent ones."""
     share: float
-    """Of the lists from `begins` on, those of these queries."""
+    """Share of the lists since `begins` that belong to the evaluated queries."""
     variants: tuple[VariantPlan, ...]
     shoppers: int | None
-    """That an A/B test takes to find the smallest difference that matters; None where the log cannot tell."""
+    """Shoppers that an A/B test needs to detect the smallest effect that matters; None if the log has no data on it."""
     shoppers_a_day: float
-    """Of the evaluated lists."""
+    """Shoppers of the evaluated lists a day, times the experiment's share."""
 
 
 def plan_experiment(root: Path, settings: Settings, experiment: Experiment, progress: Progress) -> ExperimentPlan:
     """Evaluates the variants of an experiment on the derived tables of an index directory.
 
-    Their rankings are those of whole searches without merchandising rules. Where one is of a ranker that was trained on
-    clicks, only the last fifth of the lists is evaluated, which no training has seen, and the ranker knows nothing of
-    that time. Raises ExperimentError for a variant that the log cannot tell of, StoreMissingError
-    without tables, TrainingError for too few lists.
+    The rankings are those of complete searches without merchandising rules. If a ranker was trained on clicks, only the
+    last fifth of the lists is evaluated, which no training has seen, with popularity and query memory from before it.
+    Raises ExperimentError for a variant that the log cannot evaluate, StoreMissingError if there are no tables, and
+    TrainingError for too few lists.
     """
     check_rankers(experiment, stored_problem(root))
     if "rules" in experiment.touches:
@@ -106,12 +106,12 @@ def plan_experiment(root: Path, settings: Settings, experiment: Experiment, prog
 
 
 def _learned(ranker: StoredRanker) -> bool:
-    """Whether a ranker has seen clicks of this store."""
+    """Whether the ranker was trained on clicks of this store."""
     return ranker.name != DEFAULT_MODEL
 
 
 def _ranker_of(root: Path, snapshot: Snapshot, options: VariantOptions) -> StoredRanker | None:
-    """The ranker of a variant; None for the merged order."""
+    """Ranker of a variant; None for the merged order."""
     if options.stage == "merged" or options.ranker == OFF:
         return None
     registry, encoding = ranker_store(root), encoding_of(snapshot)
@@ -120,7 +120,7 @@ def _ranker_of(root: Path, snapshot: Snapshot, options: VariantOptions) -> Store
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lists:
-    """The lists of the tables, those from `begins` on to be evaluated."""
+    """Lists of the derived tables; lists since `begins` are evaluated."""
 
     events: pl.DataFrame
     begins: datetime
@@ -149,7 +149,7 @@ class _Lists:
 def _last_stage(
     root: Path, snapshot: Snapshot, ranker: StoredRanker | None, derived: DerivedTables, lists: _Lists, stack: ExitStack
 ) -> Reranking | None:
-    """A variant's ranker with what was known before the evaluated lists."""
+    """A variant's ranker, with the popularity and query memory from before the evaluated lists."""
     if ranker is None:
         return None
     reranker = stack.enter_context(closing(Reranker(OnnxRanker(ranker))))
@@ -190,14 +190,14 @@ def _plan(
 
 
 def _relative(estimate: OffPolicyEstimate) -> float:
-    """The size of the difference in clicks as a share of the control's; 0 where it is refused."""
+    """Absolute difference in clicks relative to the control; 0 if the estimate is refused."""
     clicks = estimate.outcomes[:1]
     return sum(abs(each.difference) / each.before for each in clicks if each.before)
 
 
 def _needed(experiment: Experiment, searches: LoggedSearches) -> Callable[[float], int | None]:
-    """How many shoppers find a relative difference of the goal, each variant seen by as many; None where the log does
-    not have the goal, as of searches without hits."""
+    """A function from a relative effect on the goal to the number of shoppers that detect it, with equal variants; the
+    function returns None if the log cannot measure the goal (such as searches without hits)."""
     acts = searches.acts[searches.evaluated]
     of_goal = {Goal.CLICK_THROUGH: acts[..., 0].any(axis=1), Goal.CARTS: acts[..., 1].sum(axis=1)}
     of_goal[Goal.PURCHASES] = acts[..., 2].sum(axis=1)
@@ -208,7 +208,7 @@ def _needed(experiment: Experiment, searches: LoggedSearches) -> Callable[[float
     lists = sums(who, np.ones(len(who)), count) if experiment.goal == Goal.CLICK_THROUGH else np.ones(count)
     figure = RatioSums(sums(who, of_goal[experiment.goal], count), lists)
     variants = len(experiment.variants)
-    # Each shopper sees one of the variants, and moves its figure by as many times more.
+    # Each shopper sees one of the variants, so its influence on that variant's figure is multiplied by their number.
     deviation = float(np.std(figure.influence, ddof=1)) * np.sqrt(2.0 * variants)
     alpha = ALPHA / (variants - 1)
 

@@ -1,4 +1,4 @@
-"""The report on exposure: how impressions, clicks and revenue are shared among groups of products, against merit."""
+"""The exposure report: impressions, clicks, revenue and exposure of product groups, compared with merit."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from retrieval.store.versions import Store
 from service.events.event_log import DERIVED_FOLDER
 
 DEPTH = 20
-"""Positions that are counted."""
+"""Number of counted positions."""
 MOST_GROUPS = 20
-"""Those of the most exposure are named, the others pooled."""
+"""Maximum number of named groups; groups with less exposure are pooled."""
 NEW_DAYS = 90
 _BAND_NAMES = ("cheapest quarter", "second quarter", "third quarter", "dearest quarter")
 OTHERS, UNKNOWN = "others", "not known"
 BY = ("brand", "category", "price", "age")
-"""What products may be grouped by, besides a field of the catalog."""
+"""Built-in groupings of products; a field of the catalog is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ class GroupRow:
 
     group: str
     products: int
-    """Those that were shown."""
+    """Number of products that were shown."""
     impressions: int
     clicks: int
     purchases: int
     revenue: float
-    """By the prices of the catalog now."""
+    """Revenue at the current prices of the catalog."""
     exposure: float
-    """The share in all exposure."""
+    """Share of all exposure."""
     target: float
-    """The share that it deserves by its clicks."""
+    """Share that the group merits by its clicks."""
     ratio: Estimate
-    """Exposure for each unit of the target."""
+    """Exposure divided by target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,21 @@ class ExposureReport:
     last: datetime
     lists: int
     groups: tuple[GroupRow, ...]
-    """Those of most exposure first."""
+    """Groups by descending exposure, the pooled one last."""
     gini_products: float
-    """Of the exposure of the products that were shown."""
+    """Gini coefficient of the exposure of the shown products."""
     gini_groups: float
     distance: float
-    """AWRF: of the groups' shares from those by merit."""
+    """AWRF: distance of the groups' shares of exposure from those by merit."""
     expected: ExpectedExposure
     examination: tuple[float, ...]
-    """By position."""
+    """Examination probability by position."""
 
 
 def exposure_report(root: Path, by: str) -> ExposureReport:
-    """The exposure in an index directory's events, of the products grouped by one of `BY` or a field of the catalog.
+    """Exposure report of an index directory, by a grouping of `BY` or a field of the catalog.
 
-    Raises StoreMissingError where there are no tables of events, UnknownFieldError for a field that no product has.
+    Raises StoreMissingError if there are no derived tables, UnknownFieldError for a field that no product has.
     """
     derived, products = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER), stored_products(Store(root))
     window = derived.window.first, derived.window.last
@@ -97,7 +97,7 @@ def exposure_report(root: Path, by: str) -> ExposureReport:
 
 
 def stored_products(store: Store) -> list[Product]:
-    """Those of the version that serves; none where nothing is published or it cannot be read."""
+    """Products of the serving version; empty if nothing is published or it cannot be read."""
     with suppress(ShelfwiseError):
         stored = ProductStore(store.version_folder(store.current()))
         return [stored[row] for row in range(len(stored))]
@@ -105,7 +105,7 @@ def stored_products(store: Store) -> list[Product]:
 
 
 def groups_of(products: Sequence[Product], by: str, now: datetime) -> dict[str, str]:
-    """The group of each product by its id; raises UnknownFieldError for a field that no product has."""
+    """Product id to group; raises UnknownFieldError for a field that no product has."""
     match by:
         case "brand":
             found = {each.id: each.brand for each in products}
@@ -134,7 +134,7 @@ def _age(product: Product, now: datetime) -> str:
 
 
 def price_bands(products: Sequence[Product]) -> dict[str, str]:
-    """The quarter of each product among the prices of its category, by its id."""
+    """Product id to the price quartile within its category."""
     table = pl.DataFrame(
         [(each.id, "\0".join(each.category), each.price) for each in products if each.price is not None],
         schema={"product_id": pl.String, "category": pl.String, "price": pl.Float64},
@@ -147,15 +147,15 @@ def price_bands(products: Sequence[Product]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExposureLog:
-    """The lists of a window with the examination of their positions, for several groupings."""
+    """Lists of a window with the examination of their positions; input for any grouping."""
 
     happened: Outcomes
     examination: Floats
-    """(DEPTH,)"""
+    """(DEPTH,) examination probability by position."""
     seen: pl.DataFrame
-    """product_id and who: the shoppers that each product was shown to."""
+    """Columns product_id and who: distinct pairs of a product and a shopper who was shown it."""
     products: Sequence[Product]
-    """Of the catalog."""
+    """Products of the catalog."""
     window: tuple[datetime, datetime]
     least_shoppers: int
 
@@ -163,7 +163,7 @@ class ExposureLog:
     def of(
         cls, events: pl.DataFrame, products: Sequence[Product], window: tuple[datetime, datetime], least_shoppers: int
     ) -> ExposureLog:
-        """Of cleaned events with the columns of `rerank.click_models.click_log.click_log`, and who."""
+        """Builds it from cleaned events with the columns of `rerank.click_models.click_log.click_log`, and who."""
         happened = outcomes(events, DEPTH)
         examination = PositionBased.fit(happened.log).examination if happened.log.size else np.zeros(DEPTH)
         shown = events.filter(pl.col("kind").cast(pl.String) == "impression")
@@ -172,8 +172,8 @@ class ExposureLog:
 
 
 def measure_exposure(read: ExposureLog, by: str) -> ExposureReport:
-    """The exposure of one grouping. Groups that fewer than the least shoppers were shown are pooled; raises as
-    `groups_of`."""
+    """Exposure report of one grouping. Groups shown to fewer than `least_shoppers` shoppers are pooled; raises the
+    errors of `groups_of`."""
     groups = groups_of(read.products, by, read.window[1])
     prices = {each.id: each.price or 0.0 for each in read.products}
     happened, log, pairs = read.happened, read.happened.log, read.happened.pairs
@@ -224,7 +224,7 @@ def measure_exposure(read: ExposureLog, by: str) -> ExposureReport:
 
 
 def _named(read: ExposureLog, groups: Mapping[str, str]) -> set[str]:
-    """The groups that enough shoppers were shown."""
+    """Groups that were shown to enough shoppers."""
     of_group = read.seen.with_columns(
         group=pl.col("product_id").replace_strict(groups, default=UNKNOWN, return_dtype=pl.String)
     )
@@ -237,7 +237,7 @@ def _named(read: ExposureLog, groups: Mapping[str, str]) -> set[str]:
 
 
 def _by_exposure(texts: list[str], exposure: Floats) -> list[str]:
-    """The names of groups by exposure, the pooled last."""
+    """Names of the groups by descending exposure, the pooled group last."""
     table = pl.DataFrame({"group": texts, "exposure": exposure}).group_by("group").agg(pl.col("exposure").sum())
     ordered = table.sort("exposure", "group", descending=[True, False])["group"].to_list()
     kept = [name for name in ordered if name != OTHERS][:MOST_GROUPS]

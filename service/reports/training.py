@@ -1,4 +1,4 @@
-"""The report of a run of `shelfwise learn` as a value, whose JSON is its schema; docs/learn.md describes it."""
+"""The report of a run of `shelfwise learn` as dataclasses, which define its JSON; docs/learn.md describes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from service.training.user_tower import TOWER
 
 
 def findings(done: ClickTraining) -> Findings:
-    """The values of a report from a training."""
+    """Collects the findings of a completed training for the report."""
     made, report = done.dataset, done.added.model.report
     return Findings(
         lists=made.evidence.log.size,
@@ -48,7 +48,7 @@ def findings(done: ClickTraining) -> Findings:
 
 
 def _positions(evidence: ClickEvidence) -> tuple[Position, ...]:
-    """Positions with impressions."""
+    """Statistics of the positions that have impressions."""
     shown, clicks = evidence.log.shown.sum(axis=0), evidence.acts[..., 0].sum(axis=0)
     return tuple(
         Position(at + 1, int(shown[at]), int(clicks[at]), _known(float(evidence.examination[at])))
@@ -68,28 +68,28 @@ def _known(value: float) -> float | None:
 def summarize(
     decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
 ) -> Iterator[str]:
-    """Sentences about a completed run; `against` is what the new ranker was compared with."""
+    """Sentences about a completed run; `against` is the order with which the new ranker was compared."""
     if decision is RunDecision.SERVES:
-        yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
+        yield f"The new ranker, {ranker}, serves from now on. It is better than {against}, which served before."
     elif decision is RunDecision.SWITCHED_OFF:
-        yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
+        yield f"The new ranker, {ranker}, is better than {against}, but does not serve: rankers are switched off."
     else:
-        yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
+        yield f"The new ranker, {ranker}, does not serve; {against} still serves. {_why_not(found.comparisons)}"
     yield from _reached(against, found)
     if found.off_policy:
         yield f"{found.off_policy.describe('the new ranker')}. This estimate does not decide."
-    bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
-    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
+    bots = f" Sessions of bots and fraud, {events.flagged_sessions:,}, are excluded." if events else ""
+    yield f"It was trained on {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
     yield from _compared_with_naive(found)
 
 
 def refusal_summary(why: str, stage: str) -> tuple[str, ...]:
     """Sentences about a run that stopped in a stage."""
-    return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
+    return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before still serves."
 
 
 def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
-    """A sentence about the user tower, where there is one."""
+    """A sentence about the user tower, if one was trained."""
     if found is None:
         return ()
     new, before = (
@@ -97,7 +97,7 @@ def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
     )
     decision = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.rejection_reasons)}"
     if not found.is_new:
-        decision = f"was trained on the same acts before, and {decision}"
+        decision = f"was trained in an earlier run, and {decision}"
     elif found.serves:
         decision += " from now on"
     return (
@@ -108,7 +108,7 @@ def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
 
 
 def expansions_summary(found: ExpansionResult | None) -> tuple[str, ...]:
-    """A sentence about query expansion, where it was trained."""
+    """A sentence about query expansion, if it was trained."""
     if found is None:
         return ()
     reached, before = found.report.measures.values()
@@ -121,7 +121,7 @@ def expansions_summary(found: ExpansionResult | None) -> tuple[str, ...]:
 
 
 def encoder_summary(found: TextTowers | None) -> tuple[str, ...]:
-    """A sentence about the encoder, where one was trained."""
+    """A sentence about the encoder, if one was trained."""
     if found is None or not found.folder:
         return ()
     decision = f"serves from now on, as {found.version}" if found.version else "is rejected"
@@ -148,7 +148,7 @@ def _reached(against: str, found: Findings) -> Iterator[str]:
 
 
 def _compared_with_naive(found: Findings) -> Iterator[str]:
-    """Where the requested way is not the naive one."""
+    """A sentence that compares with naive training; none if the requested method is the naive one."""
     reached = {each.order: each.ndcg for each in found.orders}
     gain = found.above_naive
     if gain is None or NAIVE not in reached or found.curves[0].method == NAIVE:
@@ -161,7 +161,7 @@ def _compared_with_naive(found: Findings) -> Iterator[str]:
 
 
 def _whole(comparisons: Sequence[MeasureComparison]) -> MeasureComparison | None:
-    """nDCG@10 over all queries."""
+    """The comparison of nDCG@10 over all queries."""
     return next((each for each in comparisons if (each.measure, each.slice) == (NDCG, ALL_QUERIES)), None)
 
 
@@ -177,21 +177,21 @@ class StageOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a stage."""
+    """One recorded step of a stage."""
 
     name: str
     did: str
-    """Its summary; empty for one that did not end."""
+    """Summary of the step; empty if it did not end."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One of the stages of every run."""
+    """A stage of a run; every run lists all stages."""
 
     name: str
     about: str
-    """Its purpose."""
+    """Description of its purpose."""
     outcome: StageOutcome
     steps: tuple[Step, ...] = ()
 
@@ -215,7 +215,7 @@ class RecordedSteps:
 
     @contextmanager
     def under(self, stage: str) -> Iterator[None]:
-        """Steps that begin inside belong to this stage, whatever their names."""
+        """Assigns steps that begin inside the context to this stage, whatever their names."""
         self._under = stage
         try:
             yield
@@ -236,14 +236,14 @@ class RecordedSteps:
         self._progress.end(summary)
 
     def leave(self, outcome: StageOutcome, why: str) -> None:
-        """Ends the stage that it is `under` without its result, with the reason; the run goes on."""
+        """Ends the stage set by `under` without a result, with the outcome and reason; the run continues."""
         if not self._current:
             self.begin(self._under, None, "")
         self._left[self._under] = outcome
         self.end(why)
 
     def stages(self, *, is_over: bool) -> tuple[Stage, ...]:
-        """All stages; a run that is not over stopped in the last one that began."""
+        """All stages in order; unless the run is over, the last stage that began is marked as stopped."""
         steps = list(self._done)
         if self._current:
             steps.append((self._stage, Step(self._current, "", self._clock() - self._began)))
@@ -263,16 +263,16 @@ class RecordedSteps:
 
 SHOPPERS, TOWERS, EXPANSIONS = "shoppers", "towers", "expansions"
 _ABOUT = {
-    "clean": "The derived tables are refreshed: invalid events are rejected, bots and fraud are left out.",
+    "clean": "The derived tables are refreshed: invalid events are rejected, bots and fraud are excluded.",
     TOWERS: "The encoder, which makes the vectors of all products, is trained and evaluated where requested.",
     "click model": "A click model separates position bias from the attractiveness of products.",
-    "labels": "Each query becomes a list to train on; later lists are held out for validation and for the gate.",
-    "ranker": "The ranker that serves, or a new one, is trained, and another one on raw clicks.",
-    SHOPPERS: "The user tower is trained to predict shoppers' next acts, and serves where it predicts better.",
-    "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
-    "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
+    "labels": "A training list is made for each query; later lists are held out for validation and the gate.",
+    "ranker": "The serving ranker is trained further, or a new one is, and a second one on raw clicks.",
+    SHOPPERS: "The user tower is trained to predict shoppers' next acts, and serves if it predicts better.",
+    "evaluation": "Each order is measured on the last lists, which no training has used.",
+    "gate": "The new ranker is compared with the serving order, over all queries and by slice.",
     "publish": "The ranker serves from now on, or is rejected with the reasons.",
-    EXPANSIONS: "Words of products that stand for those of queries are learned, and serve where searches are better.",
+    EXPANSIONS: "Terms of products that match in place of query words are learned, and serve if searches improve.",
 }
 _STAGE_OF = {
     "events": "clean",
@@ -286,7 +286,7 @@ _STAGE_OF = {
     "off-policy": "gate",
     "publish": "publish",
 }
-"""The stage of a step; other steps are trainings of the ranker."""
+"""Stage by the name of a step; other steps belong to the training of the ranker."""
 
 
 SCHEMA = 1
@@ -303,20 +303,20 @@ class RunDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EventCounts:
-    """The events of a run."""
+    """Counts of the events of a run."""
 
     first: datetime
     last: datetime
-    """The window of the derived tables."""
+    """Last time of the window of the derived tables."""
     events: int
-    """Cleaned ones, bots' among them."""
+    """Events after cleaning, including those of bots."""
     rejected: Mapping[str, int]
     """Rejected events by reason."""
     corrected: int
     """Events whose time was corrected."""
     sessions: int
     flagged_sessions: int
-    """Of bots and fraud, left out of training."""
+    """Sessions of bots and fraud, excluded from training."""
     flagged_clicks: int
 
     @classmethod
@@ -335,29 +335,29 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One position of the training lists."""
+    """Statistics of one position of the training lists."""
 
     position: int
-    """From 1."""
+    """Position, from 1."""
     shown: int
     clicks: int
     examination: float | None
-    """By the click model."""
+    """Examination probability by the click model; None if it is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One network's training."""
+    """Training curve of one network."""
 
     method: str
-    """As `--method` names it."""
+    """Training method, as in `--method`."""
     epochs: tuple[Epoch, ...]
     mixed: float
-    """nDCG@10 on the validation lists of its best epoch, mixed with the merged order."""
+    """nDCG@10 of the best epoch on the validation lists, with its scores mixed with the merged order."""
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose weights were kept."""
+        """The epoch whose weights are used."""
         return best_of(self.epochs)
 
 
@@ -375,54 +375,54 @@ class Findings:
     """The findings of a completed training."""
 
     lists: int
-    """That trained."""
+    """Number of training lists."""
     queries: int
-    """Usable for training."""
+    """Number of queries usable for training."""
     judging_lists: int
-    """The last ones, held out for the gate."""
+    """Number of lists held out for the gate: the last ones."""
     left_out: Mapping[str, int]
-    """What could not be learned from, counted: see `rerank.training.click_dataset.LeftOut`."""
+    """Counts of excluded queries and pairs by reason: see `rerank.training.click_dataset.ExclusionCounts`."""
     borrowed: tuple[str, ...]
-    """Carts or purchases, where there were too few, so that they are learned from clicks."""
+    """Acts ("carts", "purchases") of which there are too few, so that their heads are trained on clicks."""
     models: tuple[HeldOutFit, ...]
-    """The click model, then plain click rates, on the validation lists."""
+    """Fit of the click model, then of plain click rates, on the validation lists."""
     positions: tuple[Position, ...]
     curves: tuple[Curve, ...]
-    """The requested way first."""
+    """Training curves, that of the requested method first."""
     orders: tuple[OrderResult, ...]
-    """On the lists of the gate."""
+    """nDCG@10 of each order on the lists of the gate."""
     above_naive: Gain | None
     comparisons: tuple[MeasureComparison, ...]
-    """The gate's, over all queries and by slice."""
+    """The gate's comparisons, over all queries and by slice."""
     examples: tuple[FirstHits, ...] = ()
     """Frequent held-out queries whose first hits the new ranker changes."""
     off_policy: OffPolicyEstimate | None = None
-    """What it would have brought on the lists of the gate, beside what served; None where they have no query."""
+    """Estimated effect of the new ranker on the lists of the gate; None if no list has a known query."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpansionResult:
-    """Query expansion that was trained."""
+    """Result of the training of query expansion."""
 
     expansion: str
-    """Its name."""
+    """Name of the model."""
     serves: bool
     words: int
-    """Of queries, with an expansion."""
+    """Number of query words with an expansion."""
     report: ExpansionReport
 
 
 @dataclass(frozen=True, slots=True)
 class UserTowerResult:
-    """The user tower of a run."""
+    """Result of the training of the user tower."""
 
     tower: str
-    """Its name."""
+    """Name of the model."""
     serves: bool
     is_new: bool
-    """False where the last run's events were these: it is that run's."""
+    """False if the tower is that of an earlier run on the same acts."""
     report: UserTowerReport
-    """Its measures and the gate's reasons."""
+    """Measures of the tower, and the gate's reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,49 +430,49 @@ class TextTowers:
     """The encoder of a run: its training data and result."""
 
     queries: int
-    """That clicks have labelled."""
+    """Number of queries labelled by clicks."""
     next: tuple[str, ...]
-    """Commands that train it, or that use it where it was rejected."""
+    """Command that trains an encoder, or that uses the rejected one; empty if the new one serves."""
     folder: str = ""
-    """Of a trained one; empty where none is."""
+    """Folder of the trained encoder; empty if none was trained."""
     before: float | None = None
     after: float | None = None
-    """nDCG@10 of the validation queries, over a part of the catalog, before and after training."""
+    """nDCG@10 of the validation queries over a part of the catalog, after training; `before`, before it."""
     version: str = ""
-    """The version that it serves in from now on; empty where it does not."""
+    """Version in which the encoder serves; empty if it does not serve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnReport:
-    """One run."""
+    """Report of one run."""
 
     started: datetime
-    """UTC."""
+    """Start time, UTC."""
     seconds: float
-    """Of this run: what an interrupted one before it had done is not among them."""
+    """Duration of this run, without that of an interrupted run before it."""
     decision: RunDecision
     summary: tuple[str, ...]
     """The decision and its reasons, in sentences."""
     reasons: tuple[str, ...] = ()
-    """The gate's; of a run that was refused, why."""
+    """Reasons of the gate; for a refused run, the error message."""
     ranker: str = ""
-    """Its name; empty where none was trained."""
+    """Name of the new ranker; empty if none was trained."""
     against: str = ""
-    """What it was judged against."""
+    """Name of the order with which the new ranker was compared."""
     notices: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    """Older rankers beyond the number to keep."""
+    """Names of removed rankers: the oldest, beyond the number to keep."""
     stages: tuple[Stage, ...]
     events: EventCounts | None
-    """None where the run stopped before."""
+    """None if the run stopped before the events were cleaned."""
     findings: Findings | None = None
-    """None where the run was refused."""
+    """None if the run was refused."""
     shoppers: UserTowerResult | None = None
-    """None where none was trained: its stage says why."""
+    """None if none was trained; its stage has the reason."""
     expansions: ExpansionResult | None = None
-    """None where none was trained: its stage says why."""
+    """None if none was trained; its stage has the reason."""
     towers: TextTowers | None = None
-    """None where the run did not come to it, or nothing came of it: its stage says why."""
+    """None if the run did not reach the stage, or it had no result; the stage has the reason."""
     schema: int = SCHEMA
 
     def to_json(self) -> bytes:

@@ -41,7 +41,7 @@ _PAGE = Path(__file__).with_name("training_page.html.j2")
 
 
 def html(report: LearnReport) -> str:
-    """The page; the same report gives the same bytes."""
+    """Renders the page; equal reports give equal bytes."""
     drawings = dict(plots(report.findings)) if report.findings else {}
     if report.shoppers:
         drawings["shoppers"] = shopper_plot(report.shoppers.report.curve)
@@ -51,12 +51,12 @@ def html(report: LearnReport) -> str:
 
 
 _COLOURS = (BLUE, AMBER)
-"""Of the requested way and of the naive one."""
+"""Colours of the requested and of the naive training method."""
 
 
 def plots(found: Findings) -> Mapping[str, str]:
-    """SVG elements of the ranker by "orders", "slices", "validation", "loss" and "positions"; one without anything to
-    show is empty."""
+    """SVG elements of the ranker by "orders", "slices", "validation", "loss" and "positions"; empty if there is no
+    data to plot."""
     return {
         "orders": _orders(found.orders),
         "slices": _slices([each for each in found.comparisons if each.measure == NDCG and each.difference]),
@@ -118,7 +118,7 @@ def _validation(curves: Sequence[Curve]) -> str:
 
 
 def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
-    """An SVG element of a user tower's training; empty for a curve of one epoch."""
+    """SVG element of the training curve of a user tower; empty for fewer than two epochs."""
     if len(curve) < 2:
         return ""
     best = max(curve, key=lambda point: point[1])
@@ -198,13 +198,13 @@ def model_name(model: str) -> str:
 
 
 def slice_name(name: str) -> str:
-    """A slice's name for a plot, which takes text as it is: a language's is what the feed says."""
+    """A slice's name for a plot, which does not escape text; the name of a language slice comes from the feed."""
     plain = "".join(mark if mark.isprintable() else "\ufffd" for mark in name)
     return plain if len(plain) <= _LONGEST_NAME else f"{plain[: _LONGEST_NAME - 1]}…"
 
 
 def difference(found: Difference | Gain | None) -> str:
-    """A difference with its interval."""
+    """Text of a difference with its interval."""
     return "too few to decide" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
 
 
@@ -216,7 +216,7 @@ def judgment(comparison: MeasureComparison) -> str:
 
 
 def left_out(counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts by what they are of, without those of nothing."""
+    """Counts above 0 by display name."""
     return {_LEFT_OUT.get(name, name.replace("_", " ")): count for name, count in counts.items() if count}
 
 
@@ -229,7 +229,7 @@ _LEFT_OUT: Mapping[str, str] = {
 
 
 def show_learned(report: LearnReport, page: Path, index: Path, console: Console) -> None:
-    """Prints a report in short."""
+    """Prints a short form of the report."""
     console.print(Text(HEADLINES[report.decision], style="bold"))
     for sentence in report.summary:
         console.print(Text(printable(sentence)))
@@ -243,30 +243,30 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console)
         console.print(_example_rows(report.findings.examples))
     console.print()
     if report.removed:
-        console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
+        console.print(Text(f"Removed the oldest models: {', '.join(report.removed)}"), soft_wrap=True)
     if report.decision is RunDecision.SERVES and report.against.startswith("ranker-"):
         undo = f"{report.against} is kept; to go back to it: shelfwise models rollback {index}"
         console.print(Text(undo), soft_wrap=True)
-    console.print(Text(f"The whole report: {page}"), soft_wrap=True)
+    console.print(Text(f"Full report: {page}"), soft_wrap=True)
 
 
 def show_waiting(new: int, needed: int, console: Console) -> None:
-    """Why nothing was done."""
-    console.print(Text(f"Nothing to learn yet: {new:,} events are new since the last time, {needed:,} are needed."))
+    """Prints that there are too few new events to train on."""
+    console.print(Text(f"Nothing to learn yet: {new:,} new events since the last run, {needed:,} are needed."))
 
 
 def _steps(report: LearnReport) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("what it did")
+    table.add_column("summary")
     for stage in report.stages:
         table.add_row(stage.name, seconds_text(stage.seconds) if stage.steps else "", Text(_did(stage)))
     return table
 
 
 def _did(stage: Stage) -> str:
-    """What each of its steps did, a line for each."""
+    """Summaries of the stage's steps, one line each, or its outcome."""
     lines = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
     if not lines or stage.outcome is StageOutcome.STOPPED:
         lines.append(stage.outcome.value)

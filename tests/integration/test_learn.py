@@ -163,7 +163,7 @@ class TestNotEnoughEvents:
         before = page_path(learned).stat()
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "1"])
         assert done.exit_code == 0, done.output
-        assert done.stdout.splitlines() == ["Nothing to learn yet: 0 events are new since the last time, 1 are needed."]
+        assert done.stdout.splitlines() == ["Nothing to learn yet: 0 new events since the last run, 1 are needed."]
         assert page_path(learned).stat() == before
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "7", "--json"])
         expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}

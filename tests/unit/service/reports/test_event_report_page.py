@@ -116,7 +116,7 @@ def test_empty_store_report_says_what_to_do() -> None:
     report = build_report(inputs())
     assert report.is_empty
     for text in (" ".join(" ".join(shown(report)).split()), " ".join(html(report).split())):
-        assert "There is no event in this window" in text
+        assert "There are no events in this window" in text
         assert "shelfwise events import LOG..." in text
         assert "shelfwise events refresh" in text
         assert "Funnel" not in text
@@ -144,7 +144,7 @@ def test_empty_sections_say_so() -> None:
             "Nothing was rejected.",
         ):
             assert nothing in text
-    assert "1 purchase came from no answer" in texts[0].replace("0 carts and ", "")
+    assert "1 purchase belong to no answer" in texts[0].replace("0 carts and ", "")
 
 
 def test_data_of_too_few_shoppers_is_not_shown() -> None:

@@ -50,10 +50,10 @@ def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | No
 
 def test_serving_ranker_is_reported() -> None:
     text = sentences(RunDecision.SERVES)
-    assert text.startswith("The new ranker, ranker-0002, serves from now on. It was found better than ranker-0001")
+    assert text.startswith("The new ranker, ranker-0002, serves from now on. It is better than ranker-0001")
     assert "at 53.0% of the best possible order, ranker-0001 at 50.0% (nDCG@10)" in text
     assert "would have reached 51.0%: surely less." in text
-    assert "Rankers are switched off." in sentences(RunDecision.SWITCHED_OFF)
+    assert "rankers are switched off." in sentences(RunDecision.SWITCHED_OFF)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_serving_ranker_is_reported() -> None:
 )
 def test_rejected_ranker_has_reasons(comparisons: tuple[MeasureComparison, ...], why: str) -> None:
     text = sentences(found=findings(comparisons=comparisons))
-    assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 serves on. {why}")
+    assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 still serves. {why}")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_comparison_with_naive_clicks_unless_trained_on_them(gain: Gain, message
 def test_refused_training_names_its_stage() -> None:
     assert refusal_summary("nothing was clicked", "labels") == (
         "No ranker was trained: nothing was clicked.",
-        "It stopped at: labels. What served before serves on.",
+        "It stopped at: labels. What served before still serves.",
     )
 
 
@@ -102,8 +102,8 @@ def test_refused_training_names_its_stage() -> None:
     [
         ("", True, "recommends from now on"),
         ("not surely better", True, "does not recommend: not surely better"),
-        ("", False, "was trained on the same acts before, and recommends"),
-        ("not surely better", False, "was trained on the same acts before, and does not recommend: not surely better"),
+        ("", False, "was trained in an earlier run, and recommends"),
+        ("not surely better", False, "was trained in an earlier run, and does not recommend: not surely better"),
     ],
 )
 def test_user_tower_is_reported(reason: str, is_new: bool, message: str) -> None:
