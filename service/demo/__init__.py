@@ -1,4 +1,4 @@
-"""The demo store: a small lifelike catalog with queries of known grades and shoppers' events, made from a grammar."""
+"""The demo store: a small realistic catalog with graded queries and shoppers' events, generated from a grammar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalog of the demo store: products drawn from the grammar, with the latent traits that grades and shoppers use."""
+"""Catalog of the demo store: products sampled from the grammar, with the latent traits that grades and shoppers use."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class ProductLine:
     closing: str
     fixed: tuple[tuple[Axis, Scalar], ...]
     title_axes: frozenset[str]
-    """Fixed attributes that titles name."""
+    """Names of the fixed attributes that titles include."""
     shade: int
-    """Index of the finer colour name that titles use; -1 for the plain one."""
+    """Index of the shade name that titles use for a colour; -1 for the plain name."""
     price: float
     created: datetime
     rating: float
@@ -55,7 +55,7 @@ Variant = tuple[tuple[Axis, Scalar], ...]
 
 
 class LineMaker:
-    """Draws lines, with model numbers unique over the catalog and series names unique for a brand and a type."""
+    """Sampler of lines; model numbers are unique in the catalog, series names within a brand and a type."""
 
     def __init__(self, grammar: Grammar, models: ModelNumbers) -> None:
         self._grammar = grammar
@@ -96,7 +96,7 @@ class LineMaker:
 
 
 def line_variants(line: ProductLine, dice: Dice, most: int) -> Iterator[Variant]:
-    """Variants of the line: a few values of each attribute that varies, at most `most` variants."""
+    """Variants of the line: combinations of one to three values of each varying attribute, at most `most`."""
     chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
     return islice(product(*chosen), min(most, _MOST_VARIANTS))
 
@@ -119,7 +119,7 @@ _RARE_AVAILABILITY = ((0.06, Availability.OUT_OF_STOCK), (0.09, Availability.BAC
 
 @dataclass(frozen=True, slots=True)
 class DemoProduct:
-    """A product and its latent line, hence its type."""
+    """A product with its latent line, which determines its type."""
 
     product: Product
     line: ProductLine
@@ -127,7 +127,7 @@ class DemoProduct:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Products in the order of their ids, the positions of each type's products, and the types, by key."""
+    """Products by id, positions of products by type key, and types by key."""
 
     products: tuple[DemoProduct, ...]
     by_kind: Mapping[str, tuple[int, ...]]
@@ -135,9 +135,9 @@ class Catalog:
 
 
 def make_catalog(seed: int, count: int) -> Catalog:
-    """A catalog of exactly `count` products; equal arguments give equal catalogs.
+    """Generates a catalog of exactly `count` products; equal arguments give equal catalogs.
 
-    Raises ValueError when `count` is too small to hold one product of each type.
+    Raises ValueError if `count` is too small for one product of each type.
     """
     kinds = {kind.key: kind for grammar in GRAMMARS for kind in grammar.types}
     english = round(count * _ENGLISH_SHARE)
@@ -152,7 +152,7 @@ def make_catalog(seed: int, count: int) -> Catalog:
 
 
 def _divide(grammar: Grammar, count: int) -> dict[str, int]:
-    """Products of each type in proportion to the weights (largest remainders)."""
+    """Number of products by type, in proportion to the weights (largest remainder method)."""
     total = sum(kind.weight for kind in grammar.types)
     exact = {kind.key: count * kind.weight / total for kind in grammar.types}
     shares = {key: int(share) for key, share in exact.items()}
@@ -205,7 +205,7 @@ def _product(line: ProductLine, variant: Variant, letter: str, place: int, gramm
 
 
 def _package_weight(line: ProductLine, grammar: Grammar, dice: Dice) -> float:
-    """Weight by price: the median in dollars is the only size that every type has."""
+    """Weight in kg, derived from the type's median price in dollars, the only measure of size that every type has."""
     dollars = line.kind.median_price / (7.0 if grammar.currency == "CNY" else 1.0)
     return round(dice.lognormal(0.08 * dollars**0.75, 0.3), 2)
 
@@ -227,7 +227,7 @@ _BEFORE_COMMA = re.compile(r"\s+([,)])")
 
 
 def title(line: ProductLine, variant: Variant, grammar: Grammar) -> str:
-    """The variant's title: all attributes that vary and some of the fixed ones."""
+    """Title of the variant, with all varying attributes and some of the fixed ones."""
     titled = [(axis, value) for axis, value in line.fixed if axis.name in line.title_axes]
     text = line.style.format(
         brand=line.brand.name,
@@ -252,7 +252,7 @@ def _shaded(value: Scalar, shade: int, grammar: Grammar) -> Scalar:
 
 
 def description(line: ProductLine, variant: Variant, grammar: Grammar) -> str:
-    """Two facts, sentences about attributes, and the department's closing sentence."""
+    """Description of the variant: two facts, up to three sentences about attributes, and a closing sentence."""
     labels = [
         grammar.labels[axis.name].format(value)
         for axis, value in (*variant, *line.fixed)
@@ -263,7 +263,7 @@ def description(line: ProductLine, variant: Variant, grammar: Grammar) -> str:
 
 
 def store_price(amount: float, currency: str, dice: Dice) -> float:
-    """The amount as a store's price: 24.99, 129.00, 199, 39.9."""
+    """Rounds the amount to a typical store price: 24.99, 129.00, 199, 39.9."""
     whole = max(1, round(amount))
     if currency == "CNY":
         if whole < 50 and dice.chance(0.6):
@@ -272,13 +272,13 @@ def store_price(amount: float, currency: str, dice: Dice) -> float:
     return whole - dice.pick((0.01, 0.01, 0.51, 0.0) if whole < 100 else (0.01, 0.0))
 
 
-# Multipliers without a common factor with the modulus reach every number once: unique, but not serial.
+# Multipliers coprime to the modulus reach every number once: unique, but not sequential.
 _EAN_STEP, _EAN_START, _EAN_SPACE = 73_687_871, 12_345_677, 10**11
 _SKU_STEP, _SKU_START, _SKU_SPACE = 791_903, 104_729, 10**7
 
 
 def ean13_check_digit(body: str) -> str:
-    """The check digit of an EAN-13's first twelve digits (GS1 General Specifications, section 7.9)."""
+    """Check digit for the first twelve digits of an EAN-13 (GS1 General Specifications, section 7.9)."""
     total = sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(body))
     return str(-total % 10)
 
@@ -295,7 +295,7 @@ def sku(prefix: str, index: int) -> str:
 
 
 class ModelNumbers:
-    """Unique model numbers: a brand's letters, digits, sometimes a letter."""
+    """Generator of unique model numbers: the brand's code, digits, sometimes a letter."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()
@@ -316,27 +316,27 @@ _NORMAL = NormalDist()
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
-    """A generator seeded by the seed and the name alone: a new purpose changes no other stream."""
+    """Random generator seeded by seed and name only, so that a new stream does not change the others."""
     digest = hashlib.sha256(name.encode()).digest()
     words = [int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
 
 
 class Dice:
-    """Single random values of a named stream, drawn in blocks for speed."""
+    """Scalar random values of a named stream, sampled in blocks for speed."""
 
     def __init__(self, seed: int, name: str) -> None:
         self._rng = named_rng(seed, name)
         self._block: list[float] = []
 
     def unit(self) -> float:
-        """Uniform in [0, 1)."""
+        """Random number, uniform in [0, 1)."""
         if not self._block:
             self._block = self._rng.random(_BLOCK).tolist()
         return self._block.pop()
 
     def below(self, bound: int) -> int:
-        """A whole number in [0, bound)."""
+        """Random integer, uniform in [0, bound)."""
         return int(self.unit() * bound)
 
     def chance(self, probability: float) -> bool:
@@ -346,7 +346,7 @@ class Dice:
         return options[int(self.unit() * len(options))]
 
     def some(self, options: Sequence[T], count: int) -> tuple[T, ...]:
-        """`count` different options (all of them if there are fewer), in their own order."""
+        """Random sample of `count` options (all, if there are fewer), in the order of `options`."""
         keys = sorted(range(len(options)), key=[self.unit() for _ in options].__getitem__)
         return tuple(options[at] for at in sorted(keys[:count]))
 
@@ -354,5 +354,5 @@ class Dice:
         return _NORMAL.inv_cdf(max(self.unit(), 1e-12))
 
     def lognormal(self, median: float, sigma: float) -> float:
-        """Log-normal with this median and this standard deviation of the logarithm."""
+        """Random log-normal number; `sigma` is the standard deviation of the logarithm."""
         return median * math.exp(sigma * self.normal())

@@ -1,7 +1,7 @@
-"""Pictures of the demo store's products: the drawing of a kind, in the product's colour and with its pattern.
+"""Pictures of the demo store's products: the drawing of the product type, in the product's colour and pattern.
 
-The outlines are those of the store page (service/web/assets/drawings.js); Pillow fills them. A picture differs from
-others of the same kind, colour and pattern in its size, turn, place, ground and shades.
+The outlines are those of the store page (service/web/assets/drawings.js); Pillow fills them. Pictures of the same
+type, colour and pattern differ in size, rotation, position, background and shade.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 _SCRIPT = Path(__file__).parents[1] / "web" / "assets" / "drawings.js"
 _GRID = 64
-"""The outlines' width and height."""
+"""Width and height of the outlines' coordinate system."""
 _SIDE = 160
-"""Pixels of a picture's sides; it is drawn at twice the size."""
+"""Width and height of a picture in pixels; it is drawn at twice the size."""
 _SEGMENTS = 8
-"""Lines that stand for a curve."""
+"""Number of line segments that approximate a curve."""
 _QUALITY = 82
 
 RGB = tuple[int, int, int]
@@ -53,9 +53,9 @@ _FIXED: dict[str, RGB] = {
     "y": (242, 208, 107),
     "v": (109, 159, 111),
 }
-"""Paints that do not depend on the product, by their letter in the script."""
+"""Colours that do not depend on the product, by their letter in the script."""
 _LINES = {"s": 5.0, "h": 5.0, "t": 1.6}
-"""The widths of paints that are lines; `s` is in the product's colour."""
+"""Widths of the paints that are lines; `s` has the product's colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Outline(BasePen):  # type: ignore[misc]  # fontTools has no types
 
 
 Part = tuple[str, tuple[tuple[tuple[float, float], ...], ...]]
-"""The letter of a paint, and the contours that it fills."""
+"""Letter of a paint, and the contours that it fills."""
 
 
 def _oval(x: float, y: float, a: float, b: float) -> str:
@@ -106,7 +106,7 @@ _COAT = re.compile(r'^const COAT = "([^"]+)"', re.MULTILINE)
 
 @cache
 def _drawings() -> dict[str, tuple[Part, ...]]:
-    """The parts of each drawing by each of the words that name it."""
+    """Parts of each drawing, by each word that names it."""
     script = _SCRIPT.read_text("utf-8")
     rows = script.partition("const DRAWINGS = [\n")[2].partition("\n];")[0]
     keys = "".join(_box(x, y, 5, 5, 1) for y in (24, 32) for x in (9, 16, 23, 30, 37, 44, 51))
@@ -122,7 +122,7 @@ def _drawings() -> dict[str, tuple[Part, ...]]:
 
 
 def _text(node: ast.expr, names: dict[str, str]) -> str:
-    """The text of an expression of the table: a literal, a name, a shape, or a sum of them."""
+    """Evaluates an expression of the table to text: a literal, a name, a shape, or a concatenation."""
     match node:
         case ast.Constant(value=str(text)):
             return text
@@ -132,7 +132,7 @@ def _text(node: ast.expr, names: dict[str, str]) -> str:
             return _text(left, names) + _text(right, names)
         case ast.Call(func=ast.Name(id=name), args=numbers):
             return _SHAPES[name](*map(ast.literal_eval, numbers))
-    raise ValueError(f"{_SCRIPT.name} has {ast.unparse(node)}, which is no outline")
+    raise ValueError(f"{_SCRIPT.name} has {ast.unparse(node)}, which is not an outline")
 
 
 def _contours(path: str) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -142,7 +142,7 @@ def _contours(path: str) -> tuple[tuple[tuple[float, float], ...], ...]:
 
 
 def drawing_of(names: Sequence[str]) -> tuple[Part, ...]:
-    """The parts of the drawing whose word one of a kind's names has, the longest; raises KeyError where none does."""
+    """Parts of the drawing for a type's names: by the longest word in the first name that has one; else KeyError."""
     for name in names:
         lower = name.lower()
         known = [
@@ -150,11 +150,11 @@ def drawing_of(names: Sequence[str]) -> tuple[Part, ...]:
         ]
         if known:
             return _drawings()[max(known, key=len)]
-    raise KeyError(f"no drawing is of {names[0]}")
+    raise KeyError(f"there is no drawing of {names[0]}")
 
 
 def draw(names: Sequence[str], look: Look, dice: np.random.Generator, side: int = _SIDE) -> Image.Image:
-    """The picture of a product whose kind has these names: RGB, `side` by `side` pixels."""
+    """Draws a product whose type has these names: RGB, `side` by `side` pixels."""
     drawn = 2 * side
     main = _shaded(COLOURS[look.colour], dice.uniform(0.88, 1.1))
     ground = tuple(int(each) for each in dice.integers(222, 252, 3))
@@ -183,7 +183,7 @@ def draw(names: Sequence[str], look: Look, dice: np.random.Generator, side: int 
 
 
 def _fabric(pattern: str, main: RGB, dice: np.random.Generator, side: int) -> Image.Image:
-    """The product's colour with its pattern, over a whole picture."""
+    """Fills a whole picture with the product's colour and pattern."""
     other = _mixed(main, (24, 26, 34) if sum(main) > 330 else (255, 255, 255), dice.uniform(0.62, 0.85))
     angle, period = np.radians(dice.uniform(-14, 14)), dice.uniform(0.11, 0.15) * side
     if pattern == PLAIN:
@@ -212,7 +212,7 @@ def _shaded(colour: RGB, factor: float) -> RGB:
 
 
 def to_webp(picture: Image.Image) -> bytes:
-    """The picture as a WebP file."""
+    """Encodes the picture as a WebP file."""
     output = io.BytesIO()
     picture.save(output, "WEBP", quality=_QUALITY)
     return output.getvalue()

@@ -42,17 +42,17 @@ class DemoFiles:
 
     @property
     def pictures(self) -> Path:
-        """Folder of the products' pictures, where they are requested."""
+        """Folder of the product pictures, if requested."""
         return self.readme.with_name("pictures")
 
     @property
     def looks_dev(self) -> Path:
-        """Judged queries about looks, where pictures are requested."""
+        """Judged queries about looks, dev split, if pictures are requested."""
         return self.readme.with_name("looks.dev.tsv")
 
     @property
     def looks_test(self) -> Path:
-        """The same, held out."""
+        """Judged queries about looks, held-out test split."""
         return self.readme.with_name("looks.test.tsv")
 
 
@@ -65,11 +65,11 @@ def write_demo_store(
     day: date = FIRST_DAY,
     pictures: bool = False,
 ) -> DemoFiles:
-    """Writes a demo store into `folder`, which it creates where needed, and returns its files. With `pictures`, every
-    product has one, and there are queries about looks.
+    """Writes a demo store into `folder`, created if needed, and returns its files. With `pictures`, every product has
+    a picture, and there are queries about looks.
 
     `sessions` counts honest sessions; planted fraud adds a few. Events begin on `day` and end six weeks later.
-    Raises ValueError when there are fewer products than types, or a number is negative.
+    Raises ValueError for fewer products than types or a negative number.
     """
     if seed < 0 or sessions < 0:
         raise ValueError(f"seed is {seed} and sessions is {sessions}: neither may be negative")
@@ -115,12 +115,12 @@ def _files(folder: Path) -> DemoFiles:
 
 
 def _address(product: Product) -> str:
-    """The address of a product's picture, in the folder of the store."""
+    """Address of a product's picture, relative to the store's folder."""
     return f"file:pictures/{product.id}.webp"
 
 
 def _write_pictures(files: DemoFiles, catalog: Catalog, seed: int) -> None:
-    """Writes the pictures, and the judged queries about what they show."""
+    """Writes the pictures, and the judged queries about looks."""
     files.pictures.mkdir(exist_ok=True)
     looks = dict[str, Look]()
     for item in catalog.products:
@@ -171,7 +171,7 @@ def _queries_table(queries: tuple[JudgedQuery, ...]) -> bytes:
 
 
 def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Gzipped lines; no name and no time in the gzip header, so that equal content gives equal bytes."""
+    """Writes gzipped lines; without name and time in the gzip header, equal content gives equal bytes."""
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=packed, mtime=0) as file:
         file.writelines(line + b"\n" for line in lines)

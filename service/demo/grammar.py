@@ -12,17 +12,17 @@ Scalar = str | int | float | bool
 
 DATA = Path(__file__).parent / "data"
 PICTURE_MODEL = DATA / "clip"
-"""The small model of pictures: service/demo/picture_model.py."""
+"""Folder of the small picture encoder, trained by service/demo/picture_model.py."""
 
 
 class Axis(msgspec.Struct, frozen=True):
-    """An attribute of product types: its values, and how titles and shoppers spell them."""
+    """An attribute of product types: its values and their spellings in titles and queries."""
 
     name: str
     values: tuple[Scalar, ...]
-    """Texts, numbers (the unit is in the name and the spellings), or true and false for a feature."""
+    """Texts, numbers (the unit is in the name and the spellings), or booleans for a feature."""
     title: str = "{}"
-    """Format of a value in titles ("{}V"); empty where titles omit it."""
+    """Format of a value in titles ("{}V"); empty if titles omit it."""
     phrases: tuple[str, ...] = ("{}",)
     """Formats that shoppers type ("{}v", "{} volt")."""
     precedes_type: bool = True
@@ -31,12 +31,12 @@ class Axis(msgspec.Struct, frozen=True):
     """The price of a numeric attribute grows with value ** price_exponent."""
 
     def spell_in_title(self, value: Scalar) -> str:
-        """The value as a title spells it; empty for a feature that the product lacks."""
+        """Spelling of the value in a title; empty for a feature that the product lacks."""
         return "" if value is False or not self.title else self.title.format(value)
 
 
 class Brand(msgspec.Struct, frozen=True):
-    """An invented brand. `code` begins its model numbers; a price `level` of 1 is the middle."""
+    """A fictional brand. `code` is the prefix of its model numbers; `level` multiplies the median price of a type."""
 
     name: str
     code: str
@@ -44,7 +44,7 @@ class Brand(msgspec.Struct, frozen=True):
 
 
 class ProductType(msgspec.Struct, frozen=True):
-    """A product type; titles carry the first of its `names` most often, and the head query is that name."""
+    """A product type; the head query is the first of its `names`."""
 
     key: str
     path: tuple[str, ...]
@@ -55,25 +55,25 @@ class ProductType(msgspec.Struct, frozen=True):
     price_sigma: float
     """Standard deviation of the price's logarithm."""
     related: tuple[str, ...]
-    """Keys of types that a shopper of this one could also use."""
+    """Keys of types that a shopper for this one may also want."""
     facts: tuple[str, ...]
     """Sentences for descriptions."""
     synonyms: tuple[str, ...] = ()
     """Words that shoppers type and that no title of this type contains."""
     typos: tuple[str, ...] = ()
-    """Misspellings that no rule generates."""
+    """Misspellings that the rules do not generate."""
     varies: tuple[Axis, ...] = ()
     """Attributes in which the variants of one line differ."""
     fixed: tuple[Axis, ...] = ()
     """Attributes that all variants of a line share."""
     selling_points: tuple[str, ...] = ()
-    """Additions to some titles."""
+    """Phrases added to some titles."""
     counterpart: str = ""
     """Key of the same type in the other language."""
     weight: float = 1.0
     """Share of the language's products, relative to the other types."""
     technical: bool = False
-    """Whether titles carry the model number."""
+    """Whether titles contain the model number."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -97,13 +97,13 @@ class Grammar(msgspec.Struct, frozen=True):
     brands: Mapping[str, tuple[Brand, ...]]
     series: tuple[str, ...]
     shades: Mapping[str, tuple[str, ...]]
-    """Colour to the finer names that some titles use in its place."""
+    """Colour to the shade names that some titles use instead."""
     styles: tuple[str, ...]
     """Title layouts."""
     closings: Mapping[str, tuple[str, ...]]
-    """Department to sentences that end a description."""
+    """Department to closing sentences of descriptions."""
     labels: Mapping[str, str]
-    """Attribute to the sentence of a description that states its value."""
+    """Attribute to the format of the sentence of a description that states its value."""
     ceilings: tuple[str, ...]
     """Formats in which shoppers type a maximum price."""
     broad: tuple[DescriptiveQuery, ...]

@@ -1,7 +1,7 @@
 """Looks of the demo store's products, which their pictures show and their texts do not, and queries about them.
 
-A product whose text names a colour is drawn in it. All others get a colour, and products that could be printed on get
-a pattern, that no text names: only a picture tells them.
+A product whose text names a colour is drawn in it. All others get a colour, and printable products a pattern, that no
+text names: only the picture shows it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ sofa_cover running_shoes hiking_boots zh_sofa zh_pot zh_notebook zh_thermos zh_m
 zh_hoodie zh_down_jacket zh_dress zh_backpack zh_tent zh_helmet zh_plush
 """
 _PATTERNED = frozenset(_PRINTED_TYPES.split())
-"""Keys of the types that could be printed on."""
+"""Keys of types that can have a printed pattern."""
 _PAINTED_TYPES = """
 gloves headlamp flashlight bike_light shampoo conditioner moisturizer sunscreen lip_balm dog_food cat_litter
 board_game puzzle tool_battery screwdriver_set claw_hammer zh_shampoo zh_cleanser zh_sunscreen zh_flashlight
 zh_screwdriver zh_power_strip zh_puzzle
 """
 _COLOURLESS = frozenset(_PAINTED_TYPES.split())
-"""Keys of types without a colour in their text, and with a large part that is drawn in one."""
+"""Keys of types whose text names no colour, but whose drawing has a large coloured part."""
 _CHINESE_COLOURS = {
     "黑": "Black",
     "白": "White",
@@ -64,7 +64,7 @@ _PATTERN_WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def look_of(item: DemoProduct, seed: int) -> Look:
-    """The looks of a product: its pattern is that of its line, its colour that of its text or else of its line."""
+    """Looks of a product: the colour that its text names, else the colour of its line, and the pattern of its line."""
     dice = Dice(seed, f"looks/{item.line.number}")
     shares = dice.unit(), dice.unit(), dice.unit()
     named = next((value for name, value in item.product.attributes.items() if name in ("color", "ink_color")), "")
@@ -80,7 +80,7 @@ def _colour_named(value: str) -> str:
 
 
 def picture_of(item: DemoProduct, look: Look, seed: int) -> bytes:
-    """The picture of a product as a WebP file."""
+    """Picture of a product as the bytes of a WebP file."""
     return to_webp(draw(item.line.kind.names, look, named_rng(seed, f"pictures/{item.product.id}")))
 
 
@@ -89,7 +89,7 @@ class LookRequirement(Requirement):
     """A condition on a product's looks: `field` is colour or pattern."""
 
     looks: Mapping[str, Look] = field(default_factory=dict)
-    """By product id."""
+    """Looks by product id."""
 
     def is_met(self, item: DemoProduct) -> bool:
         look = self.looks[item.product.id]
@@ -97,8 +97,8 @@ class LookRequirement(Requirement):
 
 
 def make_look_queries(catalog: Catalog, looks: Mapping[str, Look], seed: int) -> tuple[JudgedQuery, ...]:
-    """Queries about the looks of kinds, each text once, that at least one product meets, with their grades as
-    `service.demo.queries.Grader` gives them."""
+    """Queries for product types with certain looks, each text once and met by at least one product, graded by
+    `service.demo.queries.Grader`."""
     grader, found = Grader(catalog, seed), dict[str, DemoQuery]()
     for grammar in GRAMMARS:
         for kind in grammar.types:
@@ -138,12 +138,12 @@ def look_words(look: Look, grammar: Grammar, dice: Dice) -> tuple[str, str]:
 
 
 def joined_words(words: Sequence[Scalar], grammar: Grammar) -> str:
-    """The words that are not empty, as the grammar's language writes them."""
+    """Joins the nonempty words as the grammar's language does."""
     return (" " if grammar.language == "en" else "").join(str(word) for word in words if word)
 
 
 def caption(kind: ProductType, look: Look, grammar: Grammar, dice: Dice) -> tuple[str, tuple[bool, bool, bool]]:
-    """A text about a picture, and whether it names kind, colour and pattern; at least one of them."""
+    """Caption of a picture, and whether it names kind, colour and pattern; it names at least one of them."""
     colour, pattern = look_words(look, grammar, dice)
     names_kind, names_colour, names_pattern = (dice.chance(share) for share in (0.85, 0.6, 0.6))
     names_kind |= not (names_colour or names_pattern)
@@ -153,6 +153,6 @@ def caption(kind: ProductType, look: Look, grammar: Grammar, dice: Dice) -> tupl
 
 
 def random_look(kind: ProductType, dice: Dice) -> Look:
-    """Looks that a product of this type could have."""
+    """Random looks that a product of this type can have."""
     pattern = PATTERNS[1 + dice.below(len(PATTERNS) - 1)]
     return Look(dice.pick([*COLOURS]), PLAIN if kind.key not in _PATTERNED or dice.chance(_PLAIN_SHARE) else pattern)

@@ -1,9 +1,9 @@
-"""The small picture model of the demo store: CLIP (Radford et al. 2021), trained from nothing on drawings and captions.
+"""The small picture encoder of the demo store: CLIP (Radford et al. 2021), trained from scratch on drawings.
 
     python -m service.demo.picture_model FOLDER
 
-It is trained on products of the demo's generator with another seed than any store: the kinds, colours, patterns and
-words are those of the demo, the pictures are not. It takes some minutes on two cores.
+The training pictures use a seed of their own: their types, colours, patterns and words are those of the demo store, the
+pictures are not. Training takes some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.demo.grammar import GRAMMARS, Grammar, ProductType
 from service.demo.looks import caption, random_look
 
 SEED = 20_250_105
-"""No store is made with it."""
+"""Seed of the training data; it is not the seed of any store."""
 _SIDE, _PATCH, _HIDDEN, _LAYERS, _DIMENSION = 48, 8, 96, 3, 64
 _WORDS = 900
 _TOKENS = 24
@@ -42,7 +42,7 @@ _MEAN, _DEVIATION = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A drawn picture and what it shows."""
+    """A drawn picture with its type and looks."""
 
     pixels: NDArray[np.uint8]
     grammar: Grammar
@@ -63,7 +63,7 @@ def _samples(count: int) -> list[_Sample]:
 
 
 def _tokenizer(folder: Path) -> CLIPTokenizer:
-    """A tokenizer of CLIP's kind for the words of captions."""
+    """Trains a CLIP tokenizer on captions."""
     dice = Dice(SEED, "picture model/words")
     kinds = [(grammar, kind) for grammar in GRAMMARS for kind in grammar.types]
     looks = [Look(colour, pattern) for colour in COLOURS for pattern in PATTERNS]
@@ -79,7 +79,7 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
     bare.train_from_iterator(texts, trainer)
     model = json.loads(bare.to_str())["model"]
     merges: Any = [tuple(pair) for pair in model["merges"]]
-    # A character ends a word in another form than it has inside of one.
+    # At the end of a word a character has a token of its own.
     vocabulary = model["vocab"]
     for character in alphabet:
         vocabulary.setdefault(f"{character}</w>", len(vocabulary))
@@ -110,7 +110,7 @@ def _new_model(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def _traits(samples: Sequence[_Sample]) -> torch.Tensor:
-    """The numbers of each picture's kind, colour and pattern (n, 3)."""
+    """(n, 3) indices of each picture's type, colour and pattern."""
     numbers = {key: number for number, key in enumerate(sorted({each.kind.key for each in samples}))}
     places = (
         (numbers[each.kind.key], [*COLOURS].index(each.look.colour), PATTERNS.index(each.look.pattern))
@@ -120,12 +120,12 @@ def _traits(samples: Sequence[_Sample]) -> torch.Tensor:
 
 
 def _true_pairs(traits: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
-    """Which captions, that name some of the traits (n, 3), are true of which pictures (n, n)."""
+    """(n, n): whether each caption is true of each picture; `named` (n, 3) marks the traits that a caption names."""
     return ((traits[:, None] == traits[None]) | ~named[:, None]).all(2)
 
 
 def _loss(logits: torch.Tensor, is_true: torch.Tensor) -> torch.Tensor:
-    """The contrastive loss in both directions, all true pairs of a row being right (Khosla et al. 2020, eq. 2)."""
+    """Contrastive loss in both directions; all true pairs of a row are positives (Khosla et al. 2020, eq. 2)."""
     losses = []
     for scores, right in ((logits, is_true), (logits.T, is_true.T)):
         share = right / right.sum(1, keepdim=True)
@@ -134,7 +134,7 @@ def _loss(logits: torch.Tensor, is_true: torch.Tensor) -> torch.Tensor:
 
 
 def _batches(count: int, steps: int) -> Iterator[NDArray[np.int64]]:
-    """So many batches of places below `count`, shuffled anew once all were seen."""
+    """`steps` batches of indices below `count`, reshuffled in every epoch."""
     shuffle = np.random.default_rng(SEED)
     order = np.concatenate([shuffle.permutation(count) for _ in range(1 + steps * _BATCH // count)])
     for start in range(0, steps * _BATCH, _BATCH):
@@ -142,15 +142,14 @@ def _batches(count: int, steps: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _pixels(samples: Sequence[_Sample], dice: np.random.Generator) -> torch.Tensor:
-    """The pictures of a batch, moved by up to three pixels."""
+    """Pictures of a batch as a normalised tensor, all shifted by up to three pixels."""
     stacked = np.stack([each.pixels for each in samples])
     moved = np.roll(stacked, dice.integers(-3, 4, 2), (1, 2))
     return (torch.from_numpy(moved).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
 def train(folder: Path, *, steps: int = _STEPS, pictures: int = _PICTURES) -> float:
-    """Trains the model on drawn pictures, and writes it as an ordinary folder of sentence-transformers; returns the
-    last loss."""
+    """Trains the model on drawn pictures, writes it as a sentence-transformers folder, and returns the last loss."""
     samples = _samples(pictures)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
@@ -169,14 +168,14 @@ def train(folder: Path, *, steps: int = _STEPS, pictures: int = _PICTURES) -> fl
         make(processor, tokenizer).save_pretrained(place)
         shutil.rmtree(folder, ignore_errors=True)
         SentenceTransformer(str(place), device="cpu", local_files_only=True).save(str(folder), create_model_card=False)
-    # The weights are stored in 16 bits, and run in 32.
+    # The weights are stored with 16 bits, and loaded with 32.
     config = folder / "config.json"
     config.write_text(config.read_text("utf-8").replace("float16", "float32"), "utf-8")
     return loss
 
 
 def _fit(model: CLIPModel, tokenizer: CLIPTokenizer, samples: Sequence[_Sample], steps: int) -> float:
-    """Trains by the contrastive loss, and by that of linear heads, which are dropped, for kind, colour and pattern."""
+    """Minimises the contrastive loss and that of auxiliary linear heads for type, colour and pattern (not saved)."""
     dice, jitter, traits = Dice(SEED, "picture model/captions"), np.random.default_rng(SEED), _traits(samples)
     network: Any = model.train()
     heads = torch.nn.ModuleList([torch.nn.Linear(_DIMENSION, int(each) + 1) for each in traits.max(0).values])
@@ -204,7 +203,7 @@ def _fit(model: CLIPModel, tokenizer: CLIPTokenizer, samples: Sequence[_Sample],
 
 
 def main() -> None:
-    """Trains the model into the folder that is named."""
+    """Trains the model and writes it to the folder given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=_STEPS)

@@ -21,8 +21,8 @@ _UNRELATED = 20
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A condition of a query. `field` is an attribute, or brand, price, line or id; a price is a maximum, all else
-    compares for equality. A product that fails it loses `weight` grades."""
+    """A condition of a query. `field` is an attribute, or brand, price, line or id; a price is a maximum, other values
+    must be equal. A product that fails it loses `weight` grades."""
 
     field: str
     value: Scalar
@@ -36,7 +36,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Target types of a query, related types that answer it in part, and requirements."""
+    """Intent of a query: target types, related types that answer it in part, and requirements."""
 
     targets: tuple[str, ...]
     near: tuple[str, ...]
@@ -68,7 +68,7 @@ class Grader:
         self._by_department = {name: self._all_of(keys) for name, keys in departments.items()}
 
     def judge(self, name: str, intent: Intent) -> GradedProducts:
-        """All products of the target and related types, and a sample of the others (seeded by `name`)."""
+        """Grades all products of the target and related types, and a sample of the others (seeded by `name`)."""
         targets = self._all_of(intent.targets)
         near = self._all_of(key for key in intent.near if key not in intent.targets)
         rest = self._unrelated(name, intent)
@@ -114,7 +114,7 @@ _SHORTEST_MISSPELT = 5
 
 
 class QueryClass(StrEnum):
-    """Class of a query by what makes it hard."""
+    """Class of a query by its difficulty for a search engine."""
 
     HEAD = "head"
     SYNONYM = "synonym"
@@ -153,7 +153,7 @@ class JudgedQuery:
 
 
 def make_queries(catalog: Catalog, seed: int) -> tuple[JudgedQuery, ...]:
-    """All queries, each text once, with their grades."""
+    """All queries with their graded products, each text once."""
     grader = Grader(catalog, seed)
     found: dict[str, DemoQuery] = {}
     for grammar in GRAMMARS:
@@ -209,7 +209,7 @@ class _Phrasebook:
             for typo in kind.typos:
                 yield replace(self._about(typo, QueryClass.MISSPELLING, kind), misspelt=(typo,))
             right = max(_WORD.findall(kind.names[0].lower()), key=len)
-            # The rule of slips is about letters; Chinese ones (a wrong character of like sound) are in the grammar.
+            # `misspell` changes Latin letters; Chinese typos (a wrong character of similar sound) are in the grammar.
             if not right.isascii() or len(right) < _SHORTEST_MISSPELT or not dice.chance(0.7):
                 continue
             wrong = right
@@ -260,7 +260,7 @@ _MODEL_FORMS: tuple[Callable[[DemoProduct], str], ...] = (
 
 
 def _neighbours(kinds: Mapping[str, ProductType]) -> dict[str, tuple[str, ...]]:
-    """The related types of each type, its counterpart in the other language among them."""
+    """Related types by type, including the counterpart in the other language."""
     found = {key: {*kind.related} for key, kind in kinds.items()}
     for key, kind in kinds.items():
         if kind.counterpart:
@@ -278,7 +278,7 @@ _NICE_CEILINGS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200,
 
 
 def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> tuple[str, tuple[Requirement, ...]] | None:
-    """A query with one to three requirements that this product meets; None where its type has no attribute to name."""
+    """Text and requirements of a query that this product meets; None if it has neither attribute nor price to name."""
     requested = _requested_axes(item, dice)
     ceiling = _ceiling(item, dice) if dice.chance(0.4) or not requested else None
     brand = item.product.brand if dice.chance(0.15) else ""
@@ -326,7 +326,7 @@ def _noun(item: DemoProduct, dice: Dice) -> str:
 
 
 def misspell(word: str, dice: Dice) -> str:
-    """The word with one slip: two letters swapped, one dropped, one doubled, or another vowel."""
+    """The word with one typo: two letters swapped, one dropped, one doubled, or a vowel replaced."""
     at = 1 + dice.below(len(word) - 2)
     slip = dice.below(4)
     if slip == 0:

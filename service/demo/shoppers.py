@@ -1,7 +1,7 @@
 """Simulated shoppers of the demo store: tastes, sessions, planted fraud, and the ground truth.
 
 Clicks follow the position-based model (Chuklin, Markov, de Rijke: Click Models for Web Search, 2015, section 3.3):
-a product at position r is examined with probability r ** -eta, and clicked when it is examined and attractive.
+a product at position r is examined with probability r ** -eta, and clicked if it is examined and attractive.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Traits:
 
 
 class Attraction:
-    """Probabilities of clicks (appeal, taste), carts (quality, price) and purchases."""
+    """Probabilities of clicks (by appeal and taste), carts (by quality and price) and purchases (by quality)."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._traits = tuple(
@@ -68,7 +68,7 @@ class Attraction:
         )
 
     def click(self, shopper: DemoShopper, product: int, grade: int) -> float:
-        """Probability that the shopper clicks a product that they have examined."""
+        """Probability that the shopper clicks an examined product."""
         traits = self._traits[product]
         distance = (traits.price_level - shopper.price_level) / 0.9
         fit = 0.55 + 0.45 * math.exp(-0.5 * distance * distance)
@@ -78,7 +78,7 @@ class Attraction:
         return _bounded(_CLICK_BY_GRADE[grade] * traits.appeal * fit * liked * familiar * stock)
 
     def cart(self, shopper: DemoShopper, product: int, grade: int) -> float:
-        """Probability of a cart after a click; 0 for a product that is out of stock."""
+        """Probability of a cart after a click; 0 if the product is out of stock."""
         traits = self._traits[product]
         if not traits.in_stock:
             return 0.0
@@ -95,7 +95,7 @@ def _bounded(probability: float) -> float:
 
 
 def make_shoppers(seed: int, count: int) -> tuple[DemoShopper, ...]:
-    """Shoppers with random tastes: most read one language, some both."""
+    """Generates shoppers with random tastes; most read one language, some both."""
     dice = Dice(seed, "shoppers")
     return tuple(_shopper(opaque_id("u", seed, number), dice) for number in range(count))
 
@@ -122,13 +122,13 @@ _GRADE_WEIGHT, _POPULARITY_WEIGHT, _NOISE = 0.35, 0.25, 0.7
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A mediocre ranker's orders of products (positions in the catalog, best first) for each query (by its number),
-    category (by its path) and period of two weeks, and the grades of each query."""
+    """Rankings by a mediocre ranker: products (positions in the catalog, best first) by query number or category path,
+    and by period of two weeks; with the grades of each query."""
 
     queries: tuple[JudgedQuery, ...]
     answers: tuple[tuple[Sequence[int], ...], ...]
     grades: tuple[Mapping[int, int], ...]
-    """Query number, then product, to grade; 0 for all others."""
+    """Grade by query number, then product, for the ranked products."""
     categories: Mapping[tuple[str, ...], tuple[Sequence[int], ...]]
 
 
@@ -181,14 +181,14 @@ class DemoEvent:
     session: str
     product_id: str
     position: int
-    """From 1, over all pages."""
+    """Position from 1, counted over all pages."""
     time: str
-    """ISO 8601, UTC, milliseconds."""
+    """ISO 8601 time in UTC, with milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResultList:
-    """Results of one search: products (positions in the catalog)."""
+    """Result list of one search or category page; `products` are positions in the catalog."""
 
     query: str
     shopper: str
@@ -198,7 +198,7 @@ class ResultList:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An event on the product at a position of a result list, `ms` after the log begins."""
+    """An event on the product at a position of a result list, `ms` milliseconds after the start of the log."""
 
     ms: int
     kind: EventKind
@@ -221,7 +221,7 @@ FIRST_DAY = (CATALOG_DAY + timedelta(days=1)).date()
 
 
 def to_events(actions: list[Action], catalog: Catalog, later: timedelta = timedelta()) -> Iterator[DemoEvent]:
-    """The log in order of time, so much later; result lists are numbered by first appearance."""
+    """Events in order of time, shifted by `later`; result lists are numbered by first appearance."""
     ids = [item.product.id for item in catalog.products]
     began = datetime.combine(FIRST_DAY, time()) + later
     queries: dict[ResultList, str] = {}
@@ -266,7 +266,7 @@ def examination(position: int) -> float:
 
 @dataclass(slots=True)
 class ImpressionTally:
-    """Impressions of a (query, product) to honest shoppers, and the sum of its attractiveness to them."""
+    """Impressions of a query and product to honest shoppers, and the sum of their click probabilities if examined."""
 
     impressions: int = 0
     attractiveness: float = 0.0
@@ -282,7 +282,7 @@ class Traffic:
 
 
 class QueryChoice:
-    """Random queries by popularity, within a language or about one type."""
+    """Sampler of queries by popularity, within a language or for one type."""
 
     def __init__(self, queries: Iterable[DemoQuery], seed: int) -> None:
         dice = Dice(seed, "shoppers/queries")
@@ -296,13 +296,13 @@ class QueryChoice:
         self._bounds = {group: list(accumulate(weight for _, weight in members)) for group, members in groups.items()}
 
     def draw(self, group: str, dice: Dice) -> int:
-        """The number of a query of this language or about this type."""
+        """Samples the number of a query of this language or for this type."""
         bounds = self._bounds[group]
         return self._numbers[group][bisect(bounds, dice.unit() * bounds[-1])]
 
 
 def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> Traffic:
-    """The honest shoppers' sessions over some weeks."""
+    """Simulates the sessions of honest shoppers over `WEEKS` weeks."""
     shoppers = make_shoppers(seed, max(20, sessions // 3))
     activity = np.array([shopper.activity for shopper in shoppers])
     who = named_rng(seed, "shoppers/sessions").choice(len(shoppers), size=sessions, p=activity / activity.sum())
@@ -339,7 +339,7 @@ class _SessionPlayer:
         self._now = 0
 
     def play(self, shopper: DemoShopper, session: str, start: int) -> None:
-        """One session: perhaps a category page, then up to five searches."""
+        """Simulates a session: with some probability a category page, then up to five searches."""
         dice = self._dice
         self._shopper, self._session, self._now = shopper, session, start
         goal = dice.pick(shopper.kinds)
@@ -353,13 +353,13 @@ class _SessionPlayer:
             clicks, bought = self._search(number)
             if dice.chance(0.7 if bought else 0.6 if clicks else 0.4):
                 return
-            # Without a purchase the next query has the same target, after one a related type.
+            # The next query has the same target type, or a related one after a purchase.
             group = dice.pick(self._shelf.queries[number].query.intent.targets)
             if bought:
                 group = dice.pick(self._catalog.kinds[group].related)
 
     def _search(self, number: int) -> tuple[int, bool]:
-        """Clicks, and whether something was bought."""
+        """Simulates a search; returns the number of clicks and whether a product was bought."""
         grades = self._shelf.grades[number]
         order = self._shelf.answers[number][min(PERIODS - 1, self._now // PERIOD_MS)]
         shown = ResultList(self._shelf.queries[number].query.text, self._shopper.id, self._session, order)
@@ -394,7 +394,7 @@ class _SessionPlayer:
         return clicks, bought
 
     def _click(self, shown: ResultList, position: int, grade: int) -> bool:
-        """A click and the actions that follow it; whether the product was bought."""
+        """Simulates a click and the actions that follow it; returns whether the product was bought."""
         product = shown.products[position - 1]
         self._pause(3.0)
         self._act(EventKind.CLICK, shown, position)
@@ -416,13 +416,13 @@ class _SessionPlayer:
         self._now += 300 + int(1000 * self._dice.lognormal(seconds, 0.7))
 
 
-# Numbers of fraudulent accounts and sessions, far above honest ones: their ids never collide.
+# Numbers of fraudulent accounts and sessions begin far above the honest ones, so that ids do not collide.
 _FIRST_NUMBER = 10**9
 
 
 @dataclass(slots=True, eq=False)
 class Fraud:
-    """A planted scheme; its subject is a brand, a line's model, or empty. `now` is its clock, in milliseconds."""
+    """A planted fraud scheme; `subject` is a brand, a line's model, or empty; `now` is its clock in milliseconds."""
 
     scheme: str
     subject: str
@@ -432,18 +432,18 @@ class Fraud:
     now: int = 0
 
     def page(self, shown: ResultList, last: int) -> None:
-        """Shows the results up to this position."""
+        """Adds impressions of the results up to the position `last`."""
         self.actions.extend(impressions(shown, 1, last, self.now))
         self.now += 400
 
     def act(self, kind: EventKind, shown: ResultList, position: int, wait: int) -> None:
-        """Acts after so many milliseconds."""
+        """Adds an event after `wait` milliseconds."""
         self.now += wait
         self.actions.append(Action(self.now, kind, shown, position))
 
 
 def plant_fraud(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> tuple[Fraud, ...]:
-    """The three schemes, in proportion to the number of honest sessions."""
+    """Plants the three fraud schemes, sized in proportion to the number of honest sessions."""
     planter = _Planter(catalog, shelf, seed)
     return (
         planter.click_farm(max(6, sessions // 50)),
@@ -460,7 +460,7 @@ class _Planter:
         self._next = _FIRST_NUMBER
 
     def click_farm(self, count: int) -> Fraud:
-        """Paid accounts search where the seller ranks low, click the seller's products at once, and never buy."""
+        """Paid accounts search where the seller ranks low, click the seller's products quickly, and never buy."""
         seller, numbers = self._most_frequent(lambda item: item.line.brand.name, slice(4, 2 * PAGE_SIZE))
         dice = Dice(self._seed, "fraud/click_farm")
         scheme = Fraud("click_farm", seller, self._ids("u", max(3, count // 6)), self._ids("s", count))
@@ -472,7 +472,7 @@ class _Planter:
         return scheme
 
     def crawler(self, count: int) -> Fraud:
-        """One client opens every result of consecutive queries at an even pace, at night."""
+        """One client clicks every result of consecutive queries at a constant rate, at night."""
         dice = Dice(self._seed, "fraud/crawler")
         scheme = Fraud("crawler", "", self._ids("u", 1), self._ids("s", count))
         for at in range(count):
@@ -487,7 +487,7 @@ class _Planter:
         return scheme
 
     def burying(self, count: int) -> Fraud:
-        """A competitor's accounts search where the victim ranks high, and click everything near it but the victim."""
+        """A competitor's accounts search where the victim ranks high, and click the products around it only."""
         victim, numbers = self._most_frequent(lambda item: item.line.model, slice(0, 3))
         dice = Dice(self._seed, "fraud/burying")
         scheme = Fraud("burying", victim, self._ids("u", max(2, count // 8)), self._ids("s", count))
@@ -499,8 +499,8 @@ class _Planter:
     def _views(
         self, scheme: Fraud, numbers: Sequence[int], dice: Dice, searches: int, depth: int, pause: tuple[int, int]
     ) -> Iterator[tuple[ResultList, int, DemoProduct]]:
-        """What a scheme's accounts see, with its position: in each session `searches` to `searches + 2` of these
-        queries, down to `depth`, with a pause (least, spread) after each."""
+        """Results that a scheme's accounts see, with their positions: in each session `searches` to `searches + 2` of
+        these queries, down to `depth`, each followed by a random `pause` (minimum, range) in milliseconds."""
         starts = session_starts(self._seed, f"fraud/{scheme.scheme}/starts", len(scheme.sessions))
         for at, start in enumerate(starts):
             scheme.now = start
@@ -512,7 +512,7 @@ class _Planter:
                 scheme.now += pause[0] + dice.below(pause[1])
 
     def _most_frequent(self, name: Callable[[DemoProduct], str], where: slice) -> tuple[str, tuple[int, ...]]:
-        """The subject most frequent at these ranks of head queries, and the numbers of those queries."""
+        """Most frequent subject at these ranks of head and synonym queries, and the numbers of its queries."""
         frequency: Counter[str] = Counter()
         numbers: dict[str, list[int]] = {}
         for number, entry in enumerate(self._shelf.queries):
@@ -537,7 +537,7 @@ class _Planter:
 
 @dataclass(frozen=True, slots=True)
 class ImpressionTruth:
-    """Impressions of a product to honest shoppers, and its mean probability of a click when examined."""
+    """Impressions of a product to honest shoppers, and its mean click probability if examined."""
 
     impressions: int
     attractiveness: float
@@ -545,7 +545,7 @@ class ImpressionTruth:
 
 @dataclass(frozen=True, slots=True)
 class ProductTruth:
-    """Latent traits of a product. `appeal` moves clicks, `quality` purchases; both are standard normal."""
+    """Latent traits of a product. `appeal` affects clicks, `quality` carts and purchases; both are standard normal."""
 
     type: str
     line: int
@@ -587,7 +587,7 @@ class Truth:
 
 
 def collect_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, fraud: tuple[Fraud, ...]) -> Truth:
-    """The ground truth of a simulation."""
+    """Collects the ground truth of a simulation."""
     return Truth(
         seed=seed,
         eta=ETA,

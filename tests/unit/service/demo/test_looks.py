@@ -19,7 +19,7 @@ LOOKS = {item.product.id: look_of(item, 7) for item in CATALOG.products}
 
 def test_every_kind_has_a_drawing() -> None:
     assert all(drawing_of(kind.names) for grammar in GRAMMARS for kind in grammar.types)
-    with pytest.raises(KeyError, match="no drawing is of Zeppelin"):
+    with pytest.raises(KeyError, match="there is no drawing of Zeppelin"):
         drawing_of(("Zeppelin",))
 
 
