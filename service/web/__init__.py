@@ -1,1 +1,1 @@
-"""The store page and the admin page: their routes and their files."""
+"""Routes and files of the store page, the admin page and the API documentation page."""

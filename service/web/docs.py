@@ -1,4 +1,4 @@
-"""The page that describes the HTTP API: Swagger UI, whose files a package brings, so that it needs no other server."""
+"""The documentation page of the HTTP API: Swagger UI, served from an installed package without other servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI writes styles into its elements."""
+"""Content security policy; Swagger UI needs inline styles."""
 _PACKAGED = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
@@ -30,7 +30,7 @@ def document(request: Request) -> Response:
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """The page."""
+    """The documentation page."""
     return send_file(request, _file(ASSETS / "docs.html"), _POLICY)
 
 

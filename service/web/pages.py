@@ -1,4 +1,4 @@
-"""The store page and the admin page. Their files hold no products, so they need no key."""
+"""Routes of the store page and the admin page. Their files contain no products, so they need no key."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _POLICY = (
     "default-src 'self'; img-src 'self' https: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Only pictures may be loaded from other origins, and no text is run as a script."""
+"""Content security policy: only pictures may come from other origins, and no text runs as a script."""
 _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-"""A logo that is opened by itself runs and loads nothing."""
+"""Policy for a logo that is opened as a document: it runs and loads nothing."""
 _CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
 _MOST_ATTRIBUTES = 3
 _LEAST_SHARE = 0.05
-"""Share of the products that must have an attribute for it to be a facet of the store page."""
+"""Minimum share of products with an attribute for it to be a facet of the store page."""
 
 
 @router.get("/")
@@ -62,7 +62,7 @@ async def admin(request: Request) -> Response:
 
 @router.get("/assets/store.json")
 async def facts(context: Contextual, request: Request) -> Response:
-    """Facts about this store for the store page; of several, only those that the key of the pages may search."""
+    """Facts about this store for the store page; with several indexes, only if the page key may search this one."""
     _check_page_key(context, request)
     snapshot = context.engine.snapshot
     state = request.app.state
@@ -86,14 +86,14 @@ def _check_page_key(context: ServiceContext, request: Request) -> None:
 
 @router.get("/assets/logo")
 async def logo(request: Request) -> Response:
-    """The logo of the settings, or the icon of the program."""
+    """The configured logo, or the program's icon."""
     picture: PageFile | None = request.app.state.look.logo
     return send_file(request, picture, _LOGO_POLICY) if picture else send_file(request, page_files()["icon.svg"])
 
 
 @router.get("/assets/look.css")
 async def look(request: Request) -> Response:
-    """The colours of the settings, as a style sheet."""
+    """The configured colours as a style sheet."""
     return send_file(request, request.app.state.look.style)
 
 
@@ -108,12 +108,12 @@ async def asset(request: Request, name: str) -> Response:
 
 @router.get("/favicon.ico")
 async def icon(request: Request) -> Response:
-    """The icon that browsers request by themselves."""
+    """The icon that browsers request by default."""
     return await logo(request)
 
 
 def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
-    """The file, or 304. Browsers revalidate on each use, so that a new version of the program is seen at once."""
+    """The file, or 304. Browsers revalidate on each use, so that a new program version takes effect immediately."""
     headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
     if matches_tag(request, file.tag):
         return Response(None, 304, headers)
@@ -122,24 +122,24 @@ def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Respon
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """A file of the pages."""
+    """A static file of the pages."""
 
     content: bytes
     type: str
-    """The media type."""
+    """Media type."""
     tag: str
-    """The ETag, a hash of the content."""
+    """ETag: a hash of the content."""
 
 
 @cache
 def page_files() -> Mapping[str, PageFile]:
-    """Every file by its name, read once."""
+    """All page files by name, read once per process."""
     found = sorted(path for path in ASSETS.iterdir() if path.suffix in _TYPES)
     return {path.name: read_page_file(path) for path in found}
 
 
 def read_page_file(path: Path) -> PageFile:
-    """A file, its type by its name."""
+    """Reads a page file; its media type follows from its suffix."""
     return _file(path.read_bytes(), _TYPES[path.suffix])
 
 
@@ -149,15 +149,15 @@ def _file(content: bytes, type_: str) -> PageFile:
 
 @dataclass(frozen=True, slots=True)
 class LookFacts:
-    """Texts of the settings, and the language that they fix."""
+    """Configured texts and language of the store page."""
 
     texts: Mapping[str, Mapping[str, str]]
-    """By language ("en", "zh"), then by the name of the page's message that a text replaces."""
+    """Texts by language ("en", "zh"), then by the name of the page message that they replace."""
     language: str | None
-    """The language of the page; None where visitors choose."""
+    """Fixed language of the page; None if visitors choose."""
     has_logo: bool
     has_reasons: bool
-    """Whether hits say why they have their rank."""
+    """Whether hits show the reason for their rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class StoreLook:
 
 
 def read_look(settings: StoreSettings) -> StoreLook:
-    """The look that the settings describe; raises SettingError for a logo that cannot be read or shown."""
+    """Builds the look from the settings; raises SettingError for a logo that cannot be read or shown."""
     english = {"store": settings.name, "welcome": settings.welcome, "footer": settings.footer}
     chinese = {"store": settings.name_zh, "welcome": settings.welcome_zh, "footer": settings.footer_zh}
     texts = {
@@ -188,23 +188,23 @@ def read_look(settings: StoreSettings) -> StoreLook:
 def _read_logo(path: Path) -> PageFile:
     kind = _LOGO_TYPES.get(path.suffix.lower())
     if kind is None:
-        raise SettingError(f"store.logo is {path}; the name of a logo ends in {', '.join(_LOGO_TYPES)}")
+        raise SettingError(f"store.logo is {path}; a logo's name must end in {', '.join(_LOGO_TYPES)}")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SettingError(f"store.logo is {path}, which cannot be read ({error.strerror})") from error
     if len(content) > _LOGO_BYTES:
-        raise SettingError(f"store.logo is {path}, of {len(content):,} bytes; it can have {_LOGO_BYTES:,}")
+        raise SettingError(f"store.logo is {path}, of {len(content):,} bytes; the limit is {_LOGO_BYTES:,}")
     return _file(content, kind)
 
 
 _Colour = tuple[float, float, float]
-"""Red, green and blue, 0 to 1."""
+"""Red, green and blue, each 0 to 1."""
 _BLACK, _WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _DARKEST_LIGHT, _LIGHTEST_DARK = (0.933, 0.933, 0.918), (0.149, 0.173, 0.204)
-"""The backgrounds of base.css, in light and in dark mode, on which a colour is hardest to read."""
+"""The backgrounds of base.css in light and dark mode with the least contrast to a colour."""
 _LEAST_CONTRAST = 4.5
-"""Of text and its background (WCAG 2.2, success criterion 1.4.3)."""
+"""Minimum contrast of text and background (WCAG 2.2, success criterion 1.4.3)."""
 _SOFT_SHARE = 0.14
 
 
@@ -227,7 +227,7 @@ def look_style(colour: str, header: str) -> str:
 
 
 def _readable(colour: _Colour, ground: _Colour, toward: _Colour) -> _Colour:
-    """The colour, as far toward black or white as text on the background, and on their soft mixture, needs."""
+    """The colour, mixed with `toward` just enough to be readable on `ground` mixed softly with it."""
     for step in range(21):
         mixed = _mix(colour, toward, step / 20)
         if contrast(mixed, _mix(ground, mixed, _SOFT_SHARE)) >= _LEAST_CONTRAST:
@@ -236,7 +236,7 @@ def _readable(colour: _Colour, ground: _Colour, toward: _Colour) -> _Colour:
 
 
 def contrast(one: _Colour, other: _Colour) -> float:
-    """The contrast of two colours, 1 to 21 (WCAG 2.2, contrast ratio and relative luminance)."""
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2, contrast ratio and relative luminance)."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -265,23 +265,23 @@ class StoreFacts:
     """Facts about a store for the store page."""
 
     key: str
-    """The public key that the page sends; empty if the service has none."""
+    """Public key that the page sends; empty if the service has none."""
     facets: tuple[str, ...]
-    """The fields to count in addition to the category, in display order."""
+    """Facet fields in display order, in addition to the category."""
     sorts: tuple[str, ...]
-    """The fields that hits may be sorted by."""
+    """Fields by which hits can be sorted."""
     look: LookFacts
     pictures: PictureSource
-    """The pictures of other servers that this one sends."""
+    """Which pictures from other servers this server delivers itself."""
     searches_pictures: bool
-    """Whether products can be found by a picture."""
+    """Whether the index supports search by picture."""
 
 
 def used_fields(
     catalog: FieldCatalog, products: int, hidden: Collection[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields to count and the fields to sort by in a catalog of `products` products, without those that are
-    `hidden`: the text attributes that most of them have are facets."""
+    """Facet fields and sort fields of a catalog of `products` products, without `hidden` ones; the most common text
+    attributes are facets."""
 
     def is_used(name: str) -> bool:
         return name in catalog.fields and catalog.fields[name].products > 0 and not is_hidden(name, hidden)

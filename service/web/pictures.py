@@ -1,7 +1,7 @@
-"""Pictures of products on other servers, sent by this one: fetched within bounds, made smaller, and cached on disk.
+"""Proxy for product pictures on other servers: fetches them within limits, scales them down, and caches them on disk.
 
-Only pictures of the catalog are fetched, as `retrieval.pictures` does it. Those that the catalog names by a file are
-sent as the rebuild made them small: this process reads no file outside the index directory.
+Only pictures of the catalog are fetched, by `retrieval.pictures`. Pictures that the catalog names as local files are
+sent as scaled down by the rebuild: this process reads no file outside the index directory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from service.settings import PictureSource, StoreSettings
 
 FOLDER = "pictures"
 WIDTHS = (160, 320, 640, 1_280)
-"""Pixels of the longer side."""
+"""Supported widths: pixels of the longer side."""
 _ALL_FIELDS: list[str] = []
 _PARALLEL = 4
 _MOST_WAITING = 64
@@ -66,8 +66,8 @@ _RESPONSES = {
         "description": "The picture, as WebP if `Accept` names it, else as JPEG.",
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/webp", "image/jpeg")},
     },
-    304: {"description": "The client has this picture."},
-    502: {"model": ErrorResponse, "description": "The picture cannot be fetched, or is none."},
+    304: {"description": "The client's copy of the picture is current."},
+    502: {"model": ErrorResponse, "description": "The picture cannot be fetched or decoded."},
 }
 
 
@@ -82,11 +82,11 @@ async def picture(
     request: Request,
     sent: SentKey,
     product_id: Annotated[str, PathParameter(min_length=1, max_length=MOST_ID, description="A product's id.")],
-    number: Annotated[int, PathParameter(ge=0, le=1_000, description="Its place: `images`, then those of variants.")],
+    number: Annotated[int, PathParameter(ge=0, le=1_000, description="Number of the picture: `images` first, then those of variants.")],
     width: Annotated[int, Query(description=f"Pixels of the longer side: one of {', '.join(map(str, WIDTHS))}.")] = 320,
-    key: Annotated[str, Query(max_length=5_000, description="The key: an element `img` sends no header.")] = "",
+    key: Annotated[str, Query(max_length=5_000, description="API key, for `img` elements, which send no header.")] = "",
 ) -> Response:
-    """A picture from another server, made smaller. `store.pictures` sets which ones are sent."""
+    """A picture from another server, scaled down. `store.pictures` sets which pictures are sent."""
     permit = authorize(context, request, sent or key, Scope.SEARCH)
     if width not in WIDTHS:
         raise RequestError(400, f"width is {width}, it can be {', '.join(map(str, WIDTHS))}", field="width")
@@ -112,7 +112,7 @@ _BINARY = {
     }
 }
 _ENCODING_COST = 10
-"""Searches that the encoding of a picture counts as."""
+"""Cost of encoding a picture, in searches of the rate limit."""
 
 
 @router.post(
@@ -130,8 +130,8 @@ async def search_by_picture(
     filters: Annotated[str, Query(max_length=10_000)] = "",
     fields: Annotated[FieldNames, Query(max_length=MOST_RETURNED)] = _ALL_FIELDS,
 ) -> Response:
-    """The products that look most like a picture, whose file is the body: JPEG, PNG, WebP or GIF, of at most 40 million
-    pixels and `service.body_bytes`. The type is recognised by the content, and nothing of it is kept."""
+    """The products that look most like the picture in the body: JPEG, PNG, WebP or GIF, of at most 40 million pixels
+    and `service.body_bytes`. The type is detected from the content. The picture is not stored."""
     context.charge(permit, search_cost(hits=size, characters=len(filters)) + _ENCODING_COST)
     returned = context.returned_fields(permit, fields)
     pictures: Pictures = request.app.state.pictures
@@ -146,26 +146,26 @@ async def search_by_picture(
 
 
 class Pictures:
-    """The pictures of a service. At most four are fetched at once and one is made smaller, in threads of their own, so
-    that searches do not wait for them."""
+    """Picture proxy of a service. At most four pictures are fetched and one is scaled down at the same time, in threads
+    of their own, so that searches do not wait."""
 
     def __init__(
         self, folder: Path, settings: StoreSettings, resolve: Resolve = resolve_host, allows: Allow = is_public
     ) -> None:
         self._source = settings.pictures
         self._cache = PictureCache(folder, settings.pictures_bytes)
-        # A page does not wait for a server that asks for it.
+        # A page does not wait for a server that requests a delay.
         self._make_fetcher = partial(PictureFetcher, _PARALLEL, _PARALLEL, resolve, allows, patience=0.0)
         self._fetcher: PictureFetcher | None = None
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="pictures")
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="picture-decoder")
         self._decoding = 0
-        """Pictures of requests that are decoded, or wait for it."""
+        """Number of uploaded pictures that are being decoded or wait for it."""
         self._running: dict[str, asyncio.Task[bytes]] = {}
 
     async def get(self, address: str, width: int, kind: str, root: Path) -> bytes:
-        """A picture of the index at `root` as `webp` or `jpeg`, within a square of `width` pixels; raises RequestError
-        (404, 502, 503)."""
+        """A picture of the index at `root` as `webp` or `jpeg`, scaled to fit a square of `width` pixels; raises
+        RequestError (404, 502, 503)."""
         local = root / CATALOG_FOLDER / catalog_name(address) if is_local(address) else None
         secure = address.lower().startswith("https:")
         if not local and (self._source is PictureSource.DIRECT or (secure and self._source is PictureSource.HTTP)):
@@ -182,7 +182,7 @@ class Pictures:
         return content
 
     async def make_small(self, content: bytes) -> bytes:
-        """A picture's file as a rebuild makes it small; raises PictureError, or RequestError (503)."""
+        """Scales an uploaded picture down as a rebuild does; raises PictureError or RequestError (503)."""
         if self._decoding >= _MOST_WAITING:
             raise RequestError(503, "too many pictures are being decoded", retry_after=2)
         self._decoding += 1
@@ -194,7 +194,7 @@ class Pictures:
             self._decoding -= 1
 
     async def close(self) -> None:
-        """Ends what is being fetched, and its connections."""
+        """Cancels running fetches, and closes connections and threads."""
         running = list(self._running.values())
         for task in running:
             task.cancel()

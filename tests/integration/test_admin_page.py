@@ -115,7 +115,7 @@ def test_relevance_settings_are_previewed_saved_and_restored(
         assert store.relevance.get() == Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("price", 10),))
         store.relevance.restore(0)
         visit.page.reload()
-        visit.page.get_by_role("button", name="Go back to revision 1").click()
+        visit.page.get_by_role("button", name="Restore revision 1").click()
         visit.page.get_by_text("changed", exact=True).first.wait_for()
         visit.page.get_by_role("cell", name="3", exact=True).wait_for()
         assert store.relevance.get().signals == (Signal("price", 10),)
@@ -156,7 +156,7 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.page.get_by_role("button", name="Switch on drills-first").wait_for()
         assert store.search("drill").hits[0].product.id != last.id
         visit.settle()
-        visit.page.get_by_role("button", name="Go back to revision 1").click()
+        visit.page.get_by_role("button", name="Restore revision 1").click()
         visit.page.get_by_role("button", name="Switch off drills-first").wait_for()
         visit.settle()
         visit.page.get_by_role("button", name="Remove drills-first").click()
@@ -218,7 +218,7 @@ def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: S
     with visiting(browser, address) as visit:
         visit.page.on("dialog", lambda dialog: dialog.accept())
         visit.page.goto("/admin#synonyms")
-        visit.page.get_by_label("Words, with commas").fill("zorbling, tent")
+        visit.page.get_by_label("Words, separated by commas").fill("zorbling, tent")
         visit.page.get_by_role("button", name="Save").click()
         visit.page.get_by_role("button", name="Switch off zorbling, tent").wait_for()
         tents = store.search("zorbling", correct=False).total

@@ -1,17 +1,17 @@
-// What is shown, as the address says it: so back, forward, reload and bookmarks work.
+// Conversion between addresses and what the page shows, so that back, forward, reload and bookmarks work.
 
-/** The begin of the addresses of a store among several, such as "/stores/shop-zh"; empty for the only one. */
+/** Address prefix of a store if there are several, such as "/stores/shop-zh"; else empty. */
 export const BASE = /^\/stores\/[^/]+(?=\/)/.exec(globalThis.location?.pathname || "")?.[0] || "";
 const MOST_VALUES = 50;
-/** Hits per page that a visitor may choose; the first is the usual number. */
+/** Page sizes that a visitor can choose; the first is the default. */
 export const SIZES = [24, 48, 96];
 
-/** Fields that are filtered by a range, not by values. */
+/** Fields filtered by range, not by values. */
 const RANGES = ["price", "rating"];
-/** The begin of the fields that a search can propose although the store has no filter of them. */
+/** Prefix of fields that a search can propose even if they are no facets of the store. */
 const ATTRIBUTE = "attributes.";
 
-/** Where an address leads: view, query, page, order and filters. `facets` are the store's fields. */
+/** The place of an address: view, query, page, order and filters. `facets` are the store's facet fields. */
 export function placeOf(address, facets) {
   const given = new URLSearchParams(address);
   const place = { view: "search", q: (given.get("q") || "").slice(0, 1000), page: 1, sort: given.get("sort") || "" };
@@ -67,13 +67,13 @@ export function widened(place) {
   return { ...place, category: "", price: [null, null], rating: 0, chosen: {}, within: {}, page: 1 };
 }
 
-/** The fields that a place filters by, other than the category. */
+/** The fields by which a place filters, except the category. */
 export function filteredFields(place) {
   const ranges = [place.price.some(isNumber) && "price", place.rating && "rating"].filter(Boolean);
   return [...Object.keys(place.chosen), ...ranges];
 }
 
-/** The filters as the API's expression; `without` leaves one field out, to count what else it could be. */
+/** The filters as an expression of the API; `without` omits one field, to count its other values. */
 export function filtersOf(place, without = "") {
   const parts = [];
   if (place.category) parts.push(`category = ${quoted(place.category)}`);
@@ -91,7 +91,7 @@ export function filtersOf(place, without = "") {
   return parts.join(" AND ");
 }
 
-/** A value as a filter expression has it. */
+/** A value quoted for a filter expression. */
 export function quoted(text) {
   return `"${text.replace(/[\\"]/g, "\\$&")}"`;
 }
@@ -101,7 +101,7 @@ function priceOf(text) {
   return found ? [found[1], found[2]].map((part) => (part === undefined ? null : Number(part))) : [null, null];
 }
 
-/** The ends of a range of numbers, the upper one outside, as in "12..20"; null for another text. */
+/** The bounds of a half-open range of numbers such as "12..20"; null for other texts. */
 function rangeOf(text) {
   const found = /^(-?\d{1,12}(?:\.\d{1,6})?)?\.\.(-?\d{1,12}(?:\.\d{1,6})?)?$/.exec(text);
   return found && (found[1] || found[2]) ? [found[1], found[2]].map((part) => (part === undefined ? null : Number(part))) : null;

@@ -1,4 +1,4 @@
-// What shoppers searched for, clicked and bought in a range of days, compared with the days before.
+// Analytics: searches, clicks and purchases in a range of days, compared with the previous days.
 
 import { call, withParameters } from "./api.js";
 import { chart } from "./admin-chart.js";
@@ -60,7 +60,7 @@ function partsOf(found) {
     ["sessions of bots", now.bot_sessions, before.bot_sessions, number],
   ];
   return [
-    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `; the tables lack the days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is by today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
+    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `; the tables have no days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is at today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
     el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: changeOf(value, earlier, write) })))),
     days.length > 1 ? el("div", { class: "charts" },
       chart("Searches a day", "searches", days, [["searches", (row) => row.searches], ["without results", (row) => row.empty], ["without clicks", (row) => row.unclicked]], number),
@@ -93,7 +93,7 @@ function queriesOf(title, rows, names, money) {
   ]));
 }
 
-/** The first rows of a table, and the others on request. */
+/** The first rows of a table; the others are shown on request. */
 function inPart(title, rows, columns) {
   if (!rows.length) return el("p", { text: "None." });
   const shown = el("div", {}, table(title, columns, rows.slice(0, FEW)));
@@ -105,7 +105,7 @@ function inPart(title, rows, columns) {
 function productsOf(rows, money) {
   return el("section", {}, el("h2", { text: "Top products" }), inPart("Top products", rows, [
     ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
-    ["shown", ({ impressions }) => number(impressions), true],
+    ["impressions", ({ impressions }) => number(impressions), true],
     ["clicks", ({ clicks }) => number(clicks), true],
     ["carts", ({ carts }) => number(carts), true],
     ["units sold", ({ units }) => number(units), true],

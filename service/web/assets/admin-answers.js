@@ -1,4 +1,4 @@
-// Answers: what shoppers asked and nothing answers, and the texts that questions are answered from.
+// Answers: shoppers' questions without an answer, and the texts used to answer questions.
 
 import { call } from "./api.js";
 import { attempt, button, field, head, listPart, number, place, showFault, sure, table } from "./admin-ui.js";
@@ -48,7 +48,7 @@ export function answersPart() {
     el("form", { class: "line", role: "search", onsubmit: find }, words.element, el("button", { class: "small", text: "Find" })), list];
 }
 
-/** A text that begins with what was asked, about what it was asked of. */
+/** A new text for an unanswered question and its subject. */
 function entryFor({ text, about }) {
   return { question: text, products: about.product_id ? [about.product_id] : [], product_type: about.product_id ? "" : about.product_type };
 }

@@ -1,4 +1,4 @@
-// Curves over days: axes with labels, the values of the day under the pointer, and a table of them all.
+// Line charts over days: labelled axes, the values of the day under the pointer, and a table of all values.
 
 import { table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
@@ -11,7 +11,7 @@ const BOTTOM = 46;
 const TICKS = 4;
 const DAY_PX = 84;
 
-/** A chart of `series` ([name, of(row)]) over `rows` with their `day`; `write(value)` is a value as text. */
+/** A chart of `series` ([name, of(row)]) over `rows` with their `day`; `write(value)` formats a value. */
 export function chart(title, unit, rows, series, write) {
   const readout = el("p", { class: "readout", "aria-hidden": "true" });
   const place = el("div", { class: "plot" });
@@ -51,12 +51,12 @@ function plot({ title, unit, rows, series, write }, width, tell) {
     series.map(([, of], line) => el("path", { class: `line line-${line}`, d: pathOf(rows.map((row, at) => (of(row) === null ? null : [x(at), y(of(row))]))) })), mark);
 }
 
-/** A line through points; a null interrupts it. */
+/** The path through points, interrupted at null. */
 function pathOf(points) {
   return points.map((point, at) => (point ? `${at && points[at - 1] ? "L" : "M"}${point[0].toFixed(1)} ${point[1].toFixed(1)}` : "")).join("");
 }
 
-/** The least of 1, 2 and 4 times a power of ten that is not below a value: its quarters are short numbers. */
+/** The smallest number of the form 1, 2, 4 or 8 times a power of ten that is at least `value`: its quarters are short. */
 function ceiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

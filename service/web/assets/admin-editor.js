@@ -1,11 +1,11 @@
-// One thing of the store as a form, and as JSON for what a form cannot say well.
+// An editor of one document as a form or, for values that the form lacks, as JSON.
 
 import { button, field, showFault } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 /**
- * An editor that begins with what is given: `value()` is what it says now; raises Error for JSON that is none.
- * `formOf(given)` makes the form: its element, its `value()`, and `faulty(error)`, the field that a refusal is about.
+ * An editor with initial values; `value()` returns the current ones and raises Error for invalid JSON.
+ * `formOf(given)` creates the form: its element, `value()`, and `faulty(error)`, the field that an error refers to.
  */
 export function editor(given, formOf, label) {
   const element = el("div", { class: "rule" });
@@ -31,11 +31,11 @@ export function editor(given, formOf, label) {
   return {
     element,
     value: () => current.value(),
-    /** Shows a server error at its field; returns whether it is about one. */
+    /** Shows a server error at its field; returns whether it refers to one. */
     showError(error) {
       shown = current.faulty?.(error) || null;
       if (!shown) return false;
-      // At the field itself its name is not repeated.
+      // The name of the field is removed from the message.
       const from = current.isJson ? -1 : error.message.indexOf(`${error.field}: `);
       showFault(shown, from < 0 ? error.message : error.message.slice(from + error.field.length + 2));
       shown.input.focus();

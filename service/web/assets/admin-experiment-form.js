@@ -13,7 +13,7 @@ export const GOALS = {
 const STAGES = [AS_IT_IS, ["merged", "merged"], ["ranked", "ranked"]];
 const RULES = [AS_IT_IS, ["true", "with rules"], ["false", "without rules"]];
 
-/** An editor of an experiment; `rankers` are the names of those that there are. */
+/** An editor of an experiment; `rankers` are the names of the available rankers. */
 export function experimentForm(given, rankers) {
   return editor(given, (values) => formOf(values, rankers), "The experiment as JSON");
 }
@@ -22,12 +22,12 @@ function formOf(values, rankers) {
   const fields = {
     id: field("Id", { value: values.id, required: true, maxlength: 32, readonly: Boolean(values.id) }),
     name: field("Name", { value: values.name, maxlength: 200 }),
-    mode: field("How", { value: values.mode || "split" }, MODES),
+    mode: field("Mode", { value: values.mode || "split" }, MODES),
     unit: field("Assign by", { value: values.unit || "shopper" }, UNITS),
     share: numeric("Share of all shoppers", values.share, { placeholder: 1, max: 1 }),
     starts: momentField("From", values.starts),
     ends: momentField("Until", values.ends),
-    goal: field("What decides", { value: values.goal || "click_through" }, Object.entries(GOALS)),
+    goal: field("Deciding measure", { value: values.goal || "click_through" }, Object.entries(GOALS)),
     planned: numeric("Expected shoppers", values.planned, { placeholder: 10_000, step: 1 }),
     least_effect: numeric("Smallest relevant difference", values.least_effect, { placeholder: 0.02 }),
   };
@@ -71,7 +71,7 @@ function variantsOf(values, rankers) {
       more.input.value = "";
     }))),
     value: () => shown.map((each) => each.value()),
-    /** The field of this name: of the variant at a place, else of the first that says something there. */
+    /** The field of this name in the variant at index `at`, else in the first variant where it is filled. */
     faulty(name, at) {
       if (at !== undefined) return shown[at]?.fields[name];
       const there = shown.map(({ fields }) => fields[name]).filter(Boolean);
@@ -113,7 +113,7 @@ function numeric(name, value, props) {
   return field(name, { type: "number", min: 0, step: "any", value, ...props });
 }
 
-/** What fields say, those that are left empty not. */
+/** The values of the fields that are not empty. */
 function given(fields, numbers) {
   const values = Object.entries(fields).map(([name, part]) => [name, part.value ? part.value() : part.input.value.trim()]).filter(([, text]) => text);
   return Object.fromEntries(values.map(([name, text]) => [name, numbers.includes(name) ? Number(text) : text]));

@@ -6,22 +6,22 @@ import { el } from "./dom.js";
 
 const RATES = new Set(["click_through", "empty", "abandoned"]);
 
-/** The parts of a report, and `close` as a button. */
+/** The report as a section, with the button `close`. */
 export function reportOf({ experiment, analysis, ...report }, close) {
   const { draft, comparisons, variants, decisions, warnings } = analysis;
   const wrong = [...report.notices, ...warnings];
   const from = new Date(report.begins) > new Date(report.first) ? report.begins : report.first;
   const until = report.over && new Date(report.over) < new Date(report.last) ? report.over : report.last;
   return el("section", { "aria-label": "Report" }, el("h2", { tabindex: "-1", text: `Results of ${experiment.id}` }),
-    el("p", { class: "hint", text: `It is ${report.state}. Events from ${moment(from)} to ${moment(until)}, in tables of ${moment(report.made)}.` }),
+    el("p", { class: "hint", text: `State: ${report.state}. Events from ${moment(from)} to ${moment(until)}, in tables of ${moment(report.made)}.` }),
     wrong.map((text) => el("p", { class: "notice", text })),
     decisions.map(({ outcome, text }) => el("p", {}, el("b", { text: `${outcome}: ` }), text)),
     draft ? winsOf(draft, experiment) : figuresOf(variants), comparisons.length ? comparisonsOf(comparisons) : null,
-    el("p", { class: "hint", text: "“Any look” is valid at any time, and the conclusions use it; “one look” is valid only at an end that was planned in advance." }),
+    el("p", { class: "hint", text: "Anytime-valid intervals hold at every look, and conclusions use them; fixed-sample intervals hold only at an end that was planned in advance." }),
     el("div", { class: "buttons" }, close));
 }
 
-/** What a variant does otherwise. */
+/** The options of a variant as text. */
 export function optionsOf({ options = {} }) {
   return Object.entries(options).map(([name, value]) => `${name} ${value}`).join(", ") || "unchanged";
 }
@@ -39,11 +39,11 @@ function figuresOf(variants) {
 function comparisonsOf(comparisons) {
   return table("Differences", [
     ["variant", (row) => el(row.decides ? "b" : "span", { text: row.variant })],
-    ["of", ({ goal }) => GOALS[goal]],
-    ["seen", (row) => moved(row.goal, row.difference), true],
+    ["measure", ({ goal }) => GOALS[goal]],
+["difference", (row) => moved(row.goal, row.difference), true],
     ["relative", ({ relative }) => (relative === null ? "–" : signed(100 * relative, 1, "%")), true],
-    ["any look, 95%", (row) => between(row.goal, row.always), true],
-    ["one look, 95%", (row) => between(row.goal, row.fixed), true],
+    ["anytime-valid, 95%", (row) => between(row.goal, row.always), true],
+    ["fixed-sample, 95%", (row) => between(row.goal, row.fixed), true],
   ], comparisons);
 }
 
@@ -53,8 +53,8 @@ function winsOf(draft, { variants: [control] }) {
     ["wins of", ({ variant }) => `${variant} over ${control.name}`],
     ...["shoppers", "searches", "wins", "losses", "ties"].map((name) => [name, (row) => number(row[name]), true]),
     ["share", (row) => percent(row.win_share), true],
-    ["any look, 95%", ({ always }) => span(always), true],
-    ["one look, 95%", ({ fixed }) => span(fixed), true],
+    ["anytime-valid, 95%", ({ always }) => span(always), true],
+    ["fixed-sample, 95%", ({ fixed }) => span(fixed), true],
   ], [draft]);
 }
 

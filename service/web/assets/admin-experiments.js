@@ -22,7 +22,7 @@ export function experimentsPart(paths) {
     ["state", ({ state }) => el("span", { class: TAGS[state] || "tag", text: state })],
     ["from", ({ begins, state }) => (state === "draft" ? "" : moment(begins))],
     ["until", ({ over }) => moment(over)],
-    ["how", howOf],
+    ["mode", howOf],
     ["variants", ({ experiment }) => experiment.variants.map((each) => el("p", { text: `${each.name}: ${optionsOf(each)}` }))],
     ["", buttons],
   ], experiments);
@@ -44,7 +44,7 @@ export function experimentsPart(paths) {
     const names = rankers.filter(({ problem, misfit }) => !problem && !misfit).map(({ name }) => name);
     show(editorOf(experiment, names, async (id) => {
       close();
-      await done(`${id} is there`);
+      await done(`${id} is saved`);
     }, close));
   });
   refresh();

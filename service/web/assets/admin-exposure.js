@@ -1,4 +1,4 @@
-// How attention is shared among groups of products, and how far the exposure goals of rules are reached.
+// Exposure of groups of products, and the state of the exposure goals of rules.
 
 import { call } from "./api.js";
 import { attempt, button, number, percent, place, table } from "./admin-ui.js";
@@ -7,7 +7,7 @@ import { el, fill } from "./dom.js";
 const NAMES = { brand: "Brands", price: "Prices", age: "New products" };
 const FEW = 8;
 
-/** Today's share of each exposure goal; nothing where no rule has one. */
+/** Today's share of attention for each exposure goal; null if there are none. */
 export function goalsOf(goals) {
   if (!goals.length) return null;
   return el("section", {}, el("h2", { text: "Exposure goals of rules today" }),
@@ -23,7 +23,7 @@ export function goalsOf(goals) {
     ], goals));
 }
 
-/** A section that loads the exposure of groups when it is asked for. */
+/** A section that loads the exposure of groups on request. */
 export function exposurePart() {
   const status = place();
   const content = place();
@@ -32,7 +32,7 @@ export function exposurePart() {
     fill(content, goalsOf(goals), exposure.length ? exposure.map(groupsOf) : el("p", { text: "The derived tables contain no product of the catalog." }));
   });
   return el("section", {}, el("h2", { text: "Exposure" }),
-    el("p", { class: "hint", text: "How often products were examined, compared with the share that their clicks deserve. The ratio is 1 if both are equal; it is shown with its 95% interval." }),
+    el("p", { class: "hint", text: "The share of examinations that each group got, compared with the share that it merits by its clicks. The ratio is 1 if both are equal; it is shown with its 95% interval." }),
     el("div", { class: "buttons" }, button("Show exposure", show)), status, content);
 }
 
@@ -40,7 +40,7 @@ function groupsOf({ by, groups, distance }) {
   const name = NAMES[by] || by;
   const columns = [
     [by, ({ group }) => group],
-    ["shown", ({ impressions }) => number(impressions), true],
+    ["impressions", ({ impressions }) => number(impressions), true],
     ["clicks", ({ clicks }) => number(clicks), true],
     ["exposure", ({ exposure }) => percent(exposure), true],
     ["by merit", ({ target }) => percent(target), true],
@@ -48,5 +48,5 @@ function groupsOf({ by, groups, distance }) {
   ];
   const shown = el("div", {}, table(name, columns, groups.slice(0, FEW)));
   if (groups.length > FEW) shown.append(button(`Show all ${groups.length}`, () => fill(shown, table(name, columns, groups)), "quiet", { "aria-label": `Show all ${groups.length} of ${name}` }));
-  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance between the shares and those by merit: ${percent(distance)}.` }), shown);
+  return el("section", {}, el("h3", { text: name }), el("p", { class: "hint", text: `Distance of the shares from those by merit: ${percent(distance)}.` }), shown);
 }

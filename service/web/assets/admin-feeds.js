@@ -1,4 +1,4 @@
-// Feeds: uploading one, its check, publishing it, and the quality report of the last rebuild.
+// Feeds: upload, check, publication, and the quality report of the last rebuild.
 
 import { call, send } from "./api.js";
 import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, table } from "./admin-ui.js";
@@ -8,7 +8,7 @@ import { follow } from "./admin-tasks.js";
 
 const TAGS = { error: "tag out_of_stock", warning: "tag preorder", info: "tag" };
 const FORMATS = "Google Merchant (XML, TSV), Shopify or WooCommerce CSV, JSON, any CSV or TSV, Parquet; plain, gzip or zstd";
-/** Field and cure of the common reasons why a row is rejected. */
+/** Field and remedy by common reason for a rejected row. */
 const CURES = {
   "no id": ["id", "give every row its own id"],
   "bad id": ["id", "use at most 512 bytes and no control characters"],
@@ -75,7 +75,7 @@ function uploadOf({ most_bytes: most }, refresh) {
     el("div", { class: "line" }, bar, share), status);
 }
 
-/** An upload that waits: its check, then what was found and the way to publish it. */
+/** A pending upload: its check, then the findings and the form to publish it. */
 function pendingOf({ file, check: task }, { feeds }, last, refresh) {
   const status = place();
   const shown = place();
@@ -100,7 +100,7 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
     el("p", { class: "hint", text: `${bytes(file.bytes)}, uploaded ${moment(file.modified)}` }), shown, status);
 }
 
-/** The feeds of a rebuild, those of the last one chosen. */
+/** A form to select the feeds of a rebuild; those of the last one are selected. */
 function choiceOf(feeds, last, legend) {
   const read = namesOf(last);
   const boxes = feeds.map(({ name }) => [name, check(name, read.has(name))]);
@@ -121,7 +121,7 @@ function rebuildOf(feeds, last, refresh) {
   return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
 }
 
-/** Follows a rebuild to its end; raises Error where it was not published. */
+/** Follows a rebuild to its end; raises Error if it was not published. */
 async function rebuilt({ id }, shown, refresh) {
   const over = await follow(id, shown);
   if (over.state !== "done") throw new Error(over.error || `The rebuild was ${over.state}.`);
@@ -141,12 +141,12 @@ function feedsOf(feeds, last) {
     ["changed", ({ modified }) => moment(modified)],
     ["in the index", ({ name, modified }) => {
       if (!read.has(name)) return "no";
-      return new Date(modified) > new Date(last.created) ? el("span", { class: "tag preorder", text: "an earlier state" }) : el("span", { class: "tag in_stock", text: "yes" });
+      return new Date(modified) > new Date(last.created) ? el("span", { class: "tag preorder", text: "an earlier version" }) : el("span", { class: "tag in_stock", text: "yes" });
     }],
   ], feeds);
 }
 
-/** A quality report: scores, findings with examples, and rows that were rejected. */
+/** A quality report: scores, rejected rows, dropped values, and findings with examples. */
 function qualityOf(report, of) {
   const rejected = rowsOf(report.rejected);
   const noted = rowsOf(report.noted);
@@ -168,7 +168,7 @@ function qualityOf(report, of) {
     ], noted), moreOf(report.noted, noted)) : null,
     report.findings.length ? el("section", {}, el("h3", { text: "Findings" }), table(`Findings in ${of}`, [
       ["kind", ({ severity }) => el("span", { class: TAGS[severity], text: severity })],
-      ["a product", ({ says, advice }) => [says, el("p", { class: "hint", text: advice })]],
+      ["finding", ({ says, advice }) => [says, el("p", { class: "hint", text: advice })]],
       ["products", ({ count }) => number(count), true],
       ["share", (row) => percent(row.share), true],
       ["examples", examplesOf],

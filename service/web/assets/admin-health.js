@@ -1,4 +1,4 @@
-// Whether the service is well: what it says of itself, its slowest paths.
+// Health of the service: state, gauges, notices and the most requested paths.
 
 import { call } from "./api.js";
 import { attempt, button, figures, head, number, place, table } from "./admin-ui.js";
@@ -6,7 +6,7 @@ import { el, fill } from "./dom.js";
 
 const GAUGES = {
   shelfwise_requests_in_progress: "requests in progress",
-  shelfwise_requests_refused: "refused, no place",
+  shelfwise_requests_refused: "requests refused (overload)",
   shelfwise_events_waiting: "events waiting",
   shelfwise_events_lost: "events lost",
 };
@@ -50,7 +50,7 @@ function shown(health, samples) {
   ];
 }
 
-/** The samples of a Prometheus page. */
+/** Parses the samples of a Prometheus page. */
 function read(text) {
   const made = [];
   for (const line of text.split("\n")) {

@@ -1,4 +1,4 @@
-// API keys: those that there are, a new one, withdrawing.
+// API keys: the list, creation and withdrawal.
 
 import { call, useKey } from "./api.js";
 import { attempt, button, check, field, head, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
@@ -11,7 +11,7 @@ const SCOPES = {
   events: "record what shoppers do",
   write: "change products and prices",
   metrics: "read the metrics of the service",
-  advertiser: "read the ledger of the advertiser that the key is named after",
+  advertiser: "read the ledger of the advertiser with the name of the key",
   admin: "everything, including this page",
 };
 
@@ -22,11 +22,11 @@ export function keysPart() {
   const editor = place();
   const refresh = () => attempt(status, async () => {
     const keys = await call("/v1/keys");
-    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: only this computer can use the service. Once there is one, every program and page needs a key, the store page among them (setting service.page_key). So make one with the scope admin for yourself first." }));
+    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: only this computer can use the service. As soon as one exists, every program and page needs a key, including the store page (setting service.page_key). So first create one with the scope admin for yourself." }));
     fill(editor, formOf(!keys.length, created));
   });
   const created = async (answer) => {
-    // Where no key was needed until now, this page needs the first one for its next request.
+    // If no key was required so far, this page needs the first one for its next request.
     if (!tab.read("admin-key", "")) {
       tab.write("admin-key", answer.key);
       useKey(answer.key);
@@ -39,7 +39,7 @@ export function keysPart() {
     await refresh();
     fill(made, el("section", { "aria-label": "The new key" }, el("h2", { tabindex: "-1", text: `The key ${answer.name}` }),
       el("p", { class: "notice", text: "Copy it now and keep it in a safe place. It is shown only once, since the service stores only its hash." }), text,
-      el("div", { class: "buttons" }, navigator.clipboard ? button("Copy", copy, "primary") : null, button("I have it", () => fill(made), "primary plain"))));
+      el("div", { class: "buttons" }, navigator.clipboard ? button("Copy", copy, "primary") : null, button("Done", () => fill(made), "primary plain"))));
     made.querySelector("h2").focus();
   };
   const withdraw = (key) => sure(`Withdraw the key ${key.name}? Programs that use it, or a key narrowed from it, stop working at once.${key.current ? " This page uses it, too." : ""}`)
@@ -52,12 +52,12 @@ export function keysPart() {
   const tableOf = (keys) => table("Keys", [
     ["name", (key) => [key.name, key.current ? el("span", { class: "tag in_stock", text: "this page" }) : null].filter(Boolean)],
     ["id", ({ id }) => el("code", { text: id })],
-    ["may", ({ rights, scopes }) => (rights.length ? rights : scopes).join(", ")],
+    ["scopes", ({ rights, scopes }) => (rights.length ? rights : scopes).join(", ")],
     ["only products with", ({ filters }) => filters || "all"],
     ["indexes", ({ indexes }) => indexes.join(", ") || "all"],
-    ["a minute", (key) => (key.requests_per_minute ? number(key.requests_per_minute) : "as set"), true],
+    ["requests a minute", (key) => (key.requests_per_minute ? number(key.requests_per_minute) : "default"), true],
     ["created", (key) => moment(key.created)],
-    ["ends", endOf],
+    ["expires", endOf],
     ["", (key) => button("Withdraw", () => withdraw(key), "small", { "aria-label": `Withdraw ${key.name}` })],
   ], keys);
   refresh();
@@ -66,7 +66,7 @@ export function keysPart() {
 
 function endOf({ expires }) {
   if (!expires) return "never";
-  return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `ended ${moment(expires)}` });
+  return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `expired ${moment(expires)}` });
 }
 
 function formOf(isFirst, created) {
@@ -74,7 +74,7 @@ function formOf(isFirst, created) {
   const fields = {
     name: field("Name", { required: true, maxlength: 100, placeholder: "web shop", value: isFirst ? "admin" : "" }),
     expires: momentField("Until"),
-    requests_per_minute: field("Requests a minute", { type: "number", min: 1, placeholder: "as set" }),
+    requests_per_minute: field("Requests a minute", { type: "number", min: 1, placeholder: "default" }),
     filters: field("Only products with", { placeholder: "brand = Bosch", wide: true }),
   };
   const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, isFirst ? scope === "admin" : ["search", "events"].includes(scope))]);
@@ -89,7 +89,7 @@ function formOf(isFirst, created) {
       try {
         await created(await call("/v1/keys", { method: "POST", body }));
       } catch (error) {
-        // The field of a filter that no product has is named by itself.
+        // For a filter on an unknown field, the error names that field, not "filters".
         const shown = fields[error.field] || (error.code === "unknown_field" ? fields.filters : null);
         if (!shown) throw error;
         showFault(shown, error.message);

@@ -1,4 +1,4 @@
-// Models of the store: rankers, recommendations and encoders, how each was judged, and what another ranker would change.
+// Models of the store: rankers, user towers and encoders, their evaluation, and a comparison of rankers.
 
 import { call } from "./api.js";
 import { attempt, button, field, head, moment, number, place, sure, table } from "./admin-ui.js";
@@ -16,7 +16,7 @@ export function modelsPart(paths) {
     const [found, versions] = await Promise.all([call("/v1/models"), call("/v1/versions")]);
     fill(list, rankersOf(found), "/v1/models/compare" in paths ? comparisonOf(found, compared) : null, compared, towersOf(found.user_towers), encodersOf(versions));
   });
-  const serve = (name) => sure(`Make ${name} serve? Shoppers see its order within a second.`) && attempt(status, async () => {
+  const serve = (name) => sure(`Serve ${name}? It takes effect for shoppers within a second.`) && attempt(status, async () => {
     await call("/v1/models/rollback", { method: "POST", body: { name } });
     announce(`${name} serves`);
     fill(compared);
@@ -28,31 +28,31 @@ export function modelsPart(paths) {
     ["trained", ({ report }) => moment(report?.created)],
     ["evaluation", judgedOf],
     ["", ({ name, problem }) => (problem ? "" : cardOf(name))],
-    ["", ({ name, serves, problem, misfit }) => (serves || problem || misfit ? "" : button("Let it serve", () => serve(name), "small", { "aria-label": `Let ${name} serve` }))],
+    ["", ({ name, serves, problem, misfit }) => (serves || problem || misfit ? "" : button("Serve", () => serve(name), "small", { "aria-label": `Serve ${name}` }))],
   ];
   const rankersOf = ({ serving, is_off: isOff, notices, rankers }) => el("section", {}, el("h2", { text: "Rankers: the order of search results" }),
     el("p", { text: isOff ? "Rankers are switched off." : serving ? `${serving} serves.` : "No ranker of this store serves: results are ordered by the shipped ranker, or by words and vectors." }),
     notices.map((notice) => el("p", { class: "notice", text: notice })),
     rankers.length ? table("Rankers", columns("ranker"), [...rankers].reverse()) : el("p", { class: "hint", text: "No ranker was trained for this store yet: use “Learn from events” under Tasks." }));
-  const towersOf = ({ serving, notices, towers }) => el("section", {}, el("h2", { text: "Shopper towers: recommendations" }),
+  const towersOf = ({ serving, notices, towers }) => el("section", {}, el("h2", { text: "User towers: recommendations" }),
     el("p", { text: serving ? `${serving} serves.` : "No user tower serves: recommendations are similar and popular products." }),
     notices.map((notice) => el("p", { class: "notice", text: notice })),
-    towers.length ? table("Shopper towers", columns("tower"), [...towers].reverse()) : null);
+    towers.length ? table("User towers", columns("tower"), [...towers].reverse()) : null);
   refresh();
   return [...head("Models", "Models trained on shoppers' events, their evaluation on held-out searches, and which of them serve."), status, list];
 }
 
 function encodersOf(versions) {
-  return el("section", {}, el("h2", { text: "Text towers: the meaning of texts" }),
-    el("p", { class: "hint", text: "A text tower, or encoder, belongs to a version of the index: to go back to an earlier one, serve its version." }),
-    table("Text towers", [
-      ["text tower", ({ encoder_name: name }) => name],
+  return el("section", {}, el("h2", { text: "Encoders: the meaning of texts" }),
+    el("p", { class: "hint", text: "An encoder belongs to a version of the index: to go back to an earlier one, serve its version." }),
+    table("Encoders", [
+      ["encoder", ({ encoder_name: name }) => name],
       ["version", ({ version }) => el("a", { href: "#versions", text: version })],
       ["state", (each) => state(each) || "does not serve"],
     ], [...versions].reverse()));
 }
 
-/** The figures of the gate: each measure of the model and of what served, and the difference with its interval. */
+/** The figures of the gate: each measure of the new and the serving model, and the difference with its interval. */
 function judgedOf({ report }) {
   if (!report) return "";
   const { decision, measures = {}, methods = [], difference, against } = report;
@@ -68,7 +68,7 @@ function judgedOf({ report }) {
   ].filter(Boolean);
 }
 
-/** The model's card, read when it is opened. */
+/** The model card, loaded when it is opened. */
 function cardOf(name) {
   const text = el("pre", { class: "model-card" });
   const details = el("details", {}, el("summary", { text: "Card", "aria-label": `Card of ${name}` }), text);
@@ -95,7 +95,7 @@ function comparisonOf({ serving, rankers }, compared) {
       fill(compared, found.queries.length ? shownOf(found) : el("p", { class: "notice", text: "There are no frequent queries yet: enter one, or count new events under Tasks." }));
     });
   };
-  return el("section", { "aria-label": "Before and after" }, el("h2", { text: "Before and after: what another ranker would change" }),
+  return el("section", { "aria-label": "Before and after" }, el("h2", { text: "Comparison with another ranker" }),
     el("form", { class: "line", onsubmit: start }, ranker.element, query.element, el("button", { class: "primary", text: "Compare" })), status);
 }
 
@@ -104,10 +104,10 @@ function shownOf({ serving, ranker, queries }) {
   const orderOf = (title, hits, isAfter) => el("div", {}, el("h4", { text: title }), el("ol", {}, hits.map((hit, at) => el("li", {}, hit.title, markOf(hit.other_place, at + 1, isAfter)))));
   return [el("p", { role: "status", text: `${number(changed.length)} of ${number(queries.length)} queries have different first five hits.` }),
     queries.map(({ query, before, after }) => el("section", { class: "compared" }, el("h3", { text: query }), el("div", { class: "halves" },
-      orderOf(`Now: ${serving || "the serving order"}`, before, false), orderOf(`Then: ${ranker}`, after, true))))];
+      orderOf(`Current: ${serving || "the serving order"}`, before, false), orderOf(`New: ${ranker}`, after, true))))];
 }
 
-/** Where a hit is, or was, in the other order; nothing where its place is the same. */
+/** The place of a hit in the other order; null if it is the same. */
 function markOf(other, at, isAfter) {
   if (other === at) return null;
   if (other === null) return el("span", { class: isAfter ? "tag in_stock" : "tag out_of_stock", text: isAfter ? "new" : "gone" });

@@ -1,4 +1,4 @@
-// Products found by a search: one, or several in an order, moved up and down.
+// Selection of one product, or an ordered list of products, by search.
 
 import { call, productPath, withParameters } from "./api.js";
 import { button, field } from "./admin-ui.js";
@@ -7,8 +7,8 @@ import { el, fill } from "./dom.js";
 const OFFERED = 6;
 const PAUSE_MS = 200;
 
-/** A search field that gives `pick` the id and, where it is known, the title of a product; `isLeftOut` tells ids that
- * are not offered. */
+/** A search field that calls `pick` with the id and, if known, the title of a product; ids for which `isLeftOut` is
+ * true are not offered. */
 export function productSearch(label, pick, isLeftOut = () => false) {
   const offers = el("ul", { class: "offers", "aria-label": "Products found" });
   const search = field(label, { placeholder: "Title, words or id", type: "search", wide: true });
@@ -41,7 +41,7 @@ export function productSearch(label, pick, isLeftOut = () => false) {
   return { elements: [search.element, offers], input: search.input };
 }
 
-/** A picker that begins with the products of these ids; `value()` is their order now. */
+/** A picker with the products of these ids; `value()` returns the selected ids in order. */
 export function productPicker(label, ids = []) {
   const chosen = [...ids];
   const titles = new Map();

@@ -1,4 +1,4 @@
-// One product: shown as it is stored; its price and availability can be changed.
+// One product: the stored data, and a form to change price and availability.
 
 import { call, productPath } from "./api.js";
 import { attempt, field, head, moment, place } from "./admin-ui.js";
@@ -16,7 +16,7 @@ export function productsPart(given) {
   const form = el("form", { class: "line", onsubmit: (event) => (event.preventDefault(), refresh()) }, id.element,
     el("button", { class: "primary", text: "Look up" }));
   if (given) refresh();
-  return [...head("Products", "A change is durable when it is confirmed, and searches show it at once."), form, found];
+  return [...head("Products", "A confirmed change is durable, and takes effect in searches immediately."), form, found];
 }
 
 function show(found, { product, types }) {

@@ -1,4 +1,4 @@
-// Relations of a product: what is known of them, with the evidence, and what the store adds or removes.
+// Relations of a product, with their evidence, and the store's corrections.
 
 import { call, productPath, withParameters } from "./api.js";
 import { attempt, button, field, head, moment, number, place, table } from "./admin-ui.js";
@@ -26,7 +26,7 @@ export function relationsPart(given) {
   const search = productSearch("Product", (id) => (location.hash = addressOf(id)));
   if (given) attempt(found, () => lookUp(found, past, given));
   else attempt(past, () => showHistory(past));
-  return [...head("Relations", "Products that go with a product or are chosen instead of it. Corrections apply at once, and are kept when the relations are refreshed."),
+  return [...head("Relations", "Products that go with a product or are chosen instead of it. Corrections apply immediately, and persist when the relations are refreshed."),
     el("div", { class: "picker" }, search.elements), found, past];
 }
 
@@ -51,7 +51,7 @@ async function lookUp(found, past, id) {
   fill(found, el("section", {}, el("h2", { tabindex: "-1", text: product.title }), el("p", { class: "hint", text: id }), status,
     rows.length ? tableOf(rows, titles, (each) => correct(kindOf(each.relation), [each.product_id], true)) : el("p", { text: "No relations are known." })),
   formOf(correct),
-  relations.corrections.length ? el("section", {}, el("h2", { text: "Corrected by the store" }), correctionsOf(relations.corrections, id, titles, withdraw)) : null);
+  relations.corrections.length ? el("section", {}, el("h2", { text: "Corrections of the store" }), correctionsOf(relations.corrections, id, titles, withdraw)) : null);
   await showHistory(past, id);
 }
 
@@ -59,7 +59,7 @@ function known(id) {
   return call(withParameters("/v1/relations", { product: id }));
 }
 
-/** The products of related types, which fill the page of a product, with their titles. */
+/** Products of related types, which complete the page of a product, with their titles. */
 async function ofTypes(id) {
   const { hits } = await call(withParameters(`${productPath(id)}/related`, { size: OF_TYPES, fields: "title" }));
   return hits.filter(({ relation }) => relation.evidence === "types").map(({ product, relation }) => [{ product_id: product.id, relation }, product.title]);
@@ -67,9 +67,9 @@ async function ofTypes(id) {
 
 function tableOf(rows, titles, remove) {
   return table("Relations", [
-    ["the product", ({ relation }) => VERBS.get(kindOf(relation))],
+    ["relation", ({ relation }) => VERBS.get(kindOf(relation))],
     ["other product", ({ product_id: id }) => linkTo(id, titles.get(id))],
-    ["known by", ({ relation }) => relation.evidence],
+    ["evidence", ({ relation }) => relation.evidence],
     ["shoppers", ({ relation }) => (relation.shoppers ? number(relation.shoppers) : ""), true],
     ["strength", ({ relation }) => number(relation.strength, 2), true],
     ["", (each) => button("Remove", () => remove(each), "small", { "aria-label": `Remove: ${VERBS.get(kindOf(each.relation))} ${titles.get(each.product_id) || each.product_id}` })],
@@ -77,8 +77,8 @@ function tableOf(rows, titles, remove) {
 }
 
 function correctionsOf(corrections, id, titles, withdraw) {
-  return table("Corrected by the store", [
-    ["the product", ({ kind, product }) => VERBS.get(kind + (product === id || kind === "complement" ? "" : REVERSE))],
+  return table("Corrections of the store", [
+    ["relation", ({ kind, product }) => VERBS.get(kind + (product === id || kind === "complement" ? "" : REVERSE))],
     ["other product", ({ product, other }) => (product === id ? linkTo(other, titles.get(other)) : linkTo(product, titles.get(product)))],
     ["", ({ removed }) => el("span", { class: "tag", text: removed ? "removed" : "added" })],
     ["", (each) => button("Withdraw", () => withdraw(each), "small", { "aria-label": `Withdraw: ${lineOf(each)}` })],
@@ -116,7 +116,7 @@ function linkTo(id, title) {
   return el("a", { href: addressOf(id), text: title || id });
 }
 
-/** A relation as one of KINDS: the verb of the product that it is of. */
+/** A relation as a key of KINDS, from the product's point of view. */
 function kindOf({ kind, reverse }) {
   return reverse ? kind + REVERSE : kind;
 }

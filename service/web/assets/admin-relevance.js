@@ -1,4 +1,4 @@
-// Relevance settings: a form, its preview on a query, and restoring of revisions.
+// Relevance settings: a form, its preview on a query, and the restoration of revisions.
 
 import { call } from "./api.js";
 import { attempt, button, check, field, head, historyOf, place } from "./admin-ui.js";
@@ -7,7 +7,7 @@ import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
 const WEIGHTED = ["title", "brand", "category", "description"];
-const TOLERANCES = [["on", "search for certain ones"], ["offer", "only offer them"], ["off", "none"]];
+const TOLERANCES = [["on", "search for certain corrections"], ["offer", "only offer corrections"], ["off", "none"]];
 
 export function relevancePart() {
   const status = place();
@@ -82,7 +82,7 @@ function formOf(relevance, faults, inEffect) {
   const weights = WEIGHTED.map((name) => field(name, { type: "number", min: 0, max: 10, value: relevance.fields[name] }));
   const attributes = field("Attributes", { value: pairsOf(relevance.fields.attributes), placeholder: "colour: 3, material: 0", wide: true });
   const waits = WEIGHTED.some((name) => inEffect[name] !== relevance.fields[name]) || pairsOf(inEffect.attributes) !== pairsOf(relevance.fields.attributes);
-  const weightsHint = "The weight multiplies the occurrences of words in a field; 0 ignores it, and other attributes have weight 1. Weights take effect with the next rebuild, so a preview does not show them.";
+  const weightsHint = "The weight multiplies the term frequencies of a field; 0 ignores the field; unlisted attributes have weight 1. Weights take effect with the next rebuild, so a preview does not show them.";
   const inUse = `Until the next rebuild searches use ${WEIGHTED.map((name) => `${name} ${inEffect[name]}`).join(", ")}${pairsOf(inEffect.attributes) && `, ${pairsOf(inEffect.attributes)}`}.`;
   return {
     element: el("div", { class: "rule" }, el("div", { class: "line" }, cutoff.element, margin.element, typos.element), words.element, hidden.element,
@@ -109,7 +109,7 @@ function listOf({ input }) {
 function signalOf({ field: name, weight, descending }, fault) {
   const named = field("Field", { value: name, placeholder: "rating" });
   const strength = field("Weight", { type: "number", min: 0.05, max: 10, step: 0.05, value: weight });
-  const isHighBest = check("The highest value is the best", descending);
+  const isHighBest = check("Higher is better", descending);
   return {
     input: named.input,
     element: el("div", { class: "line" }, named.element, strength.element, isHighBest.element, fault ? el("p", { class: "faults", text: fault }) : null),
@@ -121,13 +121,13 @@ function pairsOf(weights) {
   return Object.entries(weights).map(([name, weight]) => `${name}: ${weight}`).sort().join(", ");
 }
 
-/** The weights of "colour: 3, material: 0"; what is no number is left to the server to refuse. */
+/** The weights in "colour: 3, material: 0"; invalid numbers are passed on, so that the server reports them. */
 function weightsOf(text) {
   const parts = text.split(/[,，]/).map((each) => each.split(/[:：]/).map((part) => part.trim())).filter(([name]) => name);
   return Object.fromEntries(parts.map(([name, weight]) => [name, weight && !Number.isNaN(Number(weight)) ? Number(weight) : weight ?? ""]));
 }
 
-/** The number of a field; what is none is left to the server to refuse. */
+/** The number in a field; invalid text is passed on, so that the server reports it. */
 function numberOf({ input }) {
   return input.value.trim() === "" || Number.isNaN(Number(input.value)) ? input.value : Number(input.value);
 }

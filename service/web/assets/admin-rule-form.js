@@ -5,17 +5,17 @@ import { productPicker } from "./admin-product-picker.js";
 import { button, check, field, momentField, place } from "./admin-ui.js";
 import { el } from "./dom.js";
 
-const MATCHES = [["any", "any query"], ["exact", "exactly this"], ["contains", "contains these words"]];
+const MATCHES = [["any", "any query"], ["exact", "equals"], ["contains", "contains these words"]];
 const KINDS = {
-  pin: { name: "Pin products", fields: { products: "Products", position: "At place" } },
-  boost: { name: "Move up", fields: { filters: "Products that pass this filter", strength: "How much" } },
-  bury: { name: "Move down", fields: { filters: "Products that pass this filter", strength: "How much" } },
+  pin: { name: "Pin products", fields: { products: "Products", position: "Position" } },
+  boost: { name: "Move up", fields: { filters: "Products that pass this filter", strength: "Strength" } },
+  bury: { name: "Move down", fields: { filters: "Products that pass this filter", strength: "Strength" } },
   hide: { name: "Hide", fields: { products: "Products", filters: "Products that pass this filter" } },
   restrict: { name: "Show only", fields: { filters: "Products that pass this filter" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
   data: { name: "Data for the page", fields: { values: "An object as JSON" } },
   exposure: { name: "Share of attention", fields: { filters: "Products that pass this filter", at_least: "At least, 0 to 1", at_most: "Or at most" } },
-  classify: { name: "Give a type", fields: { type: "Type", products: "Products", filters: "Products that pass this filter" } },
+  classify: { name: "Set the type", fields: { type: "Type", products: "Products", filters: "Products that pass this filter" } },
 };
 const NUMBERS = {
   position: { step: 1, min: 1, placeholder: 1 },
@@ -37,7 +37,7 @@ function formOf(rule) {
   const isOn = check("Enabled", rule.enabled !== false);
   const match = field("When the query", { value: when.match || "any" }, MATCHES);
   const query = field("Query", { value: when.query });
-  const filters = field("And the shopper's filter has", { value: when.filters, placeholder: 'category = "Tools"' });
+  const filters = field("And the shopper's filter contains", { value: when.filters, placeholder: 'category = "Tools"' });
   const contexts = field("In one of the contexts", { value: (when.contexts || []).join(", "), placeholder: "mobile, newsletter" });
   const starts = momentField("From", when.starts);
   const ends = momentField("Until", when.ends);
@@ -99,7 +99,7 @@ function actionOf(action, remove) {
   };
 }
 
-/** The object of a JSON text; the text itself where it is none, which the service refuses by the field's name. */
+/** The object of a JSON text; the text itself if it is invalid, so that the server reports the field. */
 function objectOf(text) {
   try {
     return JSON.parse(text);

@@ -1,4 +1,4 @@
-// Merchandising rules: a list, an editor with preview, and restoring of revisions.
+// Merchandising rules: a list, an editor with preview, and the restoration of revisions.
 
 import { call } from "./api.js";
 import { attempt, button, field, head, historyOf, listPart, moment, number, place, sure, table } from "./admin-ui.js";
@@ -19,7 +19,7 @@ export function rulesPart() {
     ["rule", (rule) => el("div", {}, el("b", { text: rule.id }), rule.name ? ` ${rule.name}` : null,
       faults[rule.id] ? el("p", { class: "faults", text: faults[rule.id] }) : null)],
     ["when", whenOf],
-    ["does", (rule) => rule.actions.map(({ kind }) => kind).join(", ")],
+    ["actions", (rule) => rule.actions.map(({ kind }) => kind).join(", ")],
     ["priority", (rule) => number(rule.priority ?? 0), true],
     ["", (rule) => buttons(rule)],
   ], rules);
@@ -72,14 +72,14 @@ function editorOf(rule, saved, close) {
   const save = () => attempt(status, async () => {
     const made = form.value();
     await call("/v1/rules", { method: "PUT", body: { rules: [made] } });
-    await saved(`${made.id} holds`);
+    await saved(`${made.id} is saved`);
   });
   return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, status,
     el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,
     el("div", { class: "buttons" }, button("Save", save, "primary"), button("Close", close, "primary plain")));
 }
 
-/** What a change would do to a page. */
+/** The effect of a change on a result page. */
 export function previewOf(found) {
   const rows = [...found.gained, ...found.moved, ...found.lost];
   const counts = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;

@@ -1,4 +1,4 @@
-// A search that explains each hit: what each stage gave it, and what its score is made of.
+// A search with explanations: scores of each hit by stage, and contributions to its score.
 
 import { call, withParameters } from "./api.js";
 import { attempt, field, head, number, percent, place } from "./admin-ui.js";
@@ -27,10 +27,10 @@ export function searchPart() {
 function show(found, answer) {
   const parts = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
   if (answer.fit !== null) parts.push(`probability of relevance of the best hit: ${percent(answer.fit)}`);
-  if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
+  if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `offers “${answer.suggestion}”`);
   if (answer.nothing_fits) parts.push("no product fits the query");
   if (answer.doubtful) parts.push("no product has all words of the query");
-  if (answer.degraded.length) parts.push(`without ${answer.degraded.join(", ")}`);
+  if (answer.degraded.length) parts.push(`failed: ${answer.degraded.join(", ")}`);
   if (answer.rules?.length) parts.push(`rules: ${answer.rules.join(", ")}`);
   if (answer.redirect) parts.push(`redirects to ${answer.redirect}`);
   fill(found, el("p", { role: "status", text: parts.join("; ") }),
@@ -60,6 +60,6 @@ function contributions({ contributions: parts, matches }) {
       el("dd", { class: "value", text: part.value })];
   });
   const words = matches.map((match) => `${match.query_word} ${match.exact ? "=" : "≈"} ${match.product_word} (${match.similarity.toFixed(2)})`);
-  return [el("dl", { class: "bars" }, rows), words.length ? el("p", { class: "hint", text: `Words that met: ${words.join(", ")}` }) : null];
+  return [el("dl", { class: "bars" }, rows), words.length ? el("p", { class: "hint", text: `Matching words: ${words.join(", ")}` }) : null];
 }
 

@@ -1,4 +1,4 @@
-// Sponsored campaigns: a list with what each has spent, an editor, the ledger and the counts by day.
+// Sponsored campaigns: a list with spending, an editor, the ledger and counts by day.
 
 import { call, withParameters } from "./api.js";
 import { attempt, button, check, field, head, historyOf, listPart, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
@@ -21,7 +21,7 @@ export function sponsoredPart() {
     ["campaign", ({ campaign, fault }) => el("div", {}, el("b", { text: campaign.id }), campaign.name ? ` ${campaign.name}` : null, fault ? el("p", { class: "faults", text: fault }) : null)],
     ["state", ({ state }) => el("span", { class: TAGS[state] || "tag", text: state })],
     ["advertiser", ({ campaign }) => campaign.advertiser],
-    ["about", ({ campaign: { queries = [], types = [] } }) => [...queries, ...types].slice(0, 4).join(", ") || "any query"],
+    ["queries and types", ({ campaign: { queries = [], types = [] } }) => [...queries, ...types].slice(0, 4).join(", ") || "any query"],
     ["bid", ({ campaign }) => number(campaign.bid, 2), true],
     ["spent today", (each) => number(each.spent_today, 2), true],
     ["spent", (each) => number(each.spent, 2), true],
@@ -68,7 +68,7 @@ function logOf(campaign, days, entries, close) {
   return el("section", { "aria-label": "Log" }, el("h2", { tabindex: "-1", text: `Log of ${campaign}` }),
     days.length ? table("By day", [
       ["day", ({ day }) => day],
-      ["shown", ({ shown }) => number(shown), true],
+      ["impressions", ({ shown }) => number(shown), true],
       ["clicks", ({ clicks }) => number(clicks), true],
       ["charged", ({ charged }) => number(charged), true],
       ["amount", ({ amount }) => number(amount, 2), true],
@@ -94,7 +94,7 @@ function editorOf(campaign, saved, close) {
     lines("products", "Product ids, one a line"), lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
     figure("bid", "Bid per click", { required: true }), figure("daily_budget", "Daily budget"), figure("budget", "Total budget"),
     figure("floor", "Relevance floor", { min: -10 }),
-    ["pacing", field("Pacing", { value: campaign.pacing || "even" }, [["even", "even over the day"], ["fast", "as clicks come"]])],
+    ["pacing", field("Pacing", { value: campaign.pacing || "even" }, [["even", "even over the day"], ["fast", "as fast as clicks come"]])],
   ]);
   const starts = momentField("From", campaign.starts);
   const ends = momentField("Until", campaign.ends);
@@ -122,7 +122,7 @@ function editorOf(campaign, saved, close) {
       el("div", { class: "buttons" }, el("button", { class: "primary", text: "Save" }), button("Close", close, "primary plain"))));
 }
 
-/** What a field gives: undefined where it is empty. */
+/** The value of a field; undefined if it is empty. */
 function valueOf(name, input) {
   const text = input.value.trim();
   if (LISTS.includes(name)) return text.split("\n").map((each) => each.trim()).filter(Boolean);

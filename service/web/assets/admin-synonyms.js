@@ -1,11 +1,11 @@
-// Synonyms: those that the store keeps, one more, and what shoppers' queries propose.
+// Synonyms: the list, a form to add one, and proposals from shoppers' queries.
 
 import { call } from "./api.js";
 import { attempt, button, field, head, number, percent, place, sure, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
-const KINDS = [["two-way", "mean the same"], ["one-way", "lead to"]];
+const KINDS = [["two-way", "match each other"], ["one-way", "also match"]];
 
 export function synonymsPart(paths) {
   const status = place();
@@ -45,7 +45,7 @@ export function synonymsPart(paths) {
       ["words", (each) => lineOf(each)],
       ["shoppers", ({ shoppers }) => number(shoppers), true],
       ["share", ({ share }) => percent(share), true],
-      ["alike", ({ alike }) => number(alike, 2), true],
+      ["similarity", ({ alike }) => number(alike, 2), true],
       ["", (each) => el("div", { class: "buttons" },
         button("Accept", () => decide(each, "accept", "The proposal is now a synonym"), "small", { "aria-label": `Accept ${lineOf(each)}` }),
         button("Decline", () => decide(each, "decline", "The proposal is declined permanently"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
@@ -56,9 +56,9 @@ export function synonymsPart(paths) {
 }
 
 function formOf(put) {
-  const words = field("Words, with commas", { required: true, placeholder: "sofa, couch", wide: true });
+  const words = field("Words, separated by commas", { required: true, placeholder: "sofa, couch", wide: true });
   const kind = field("They", { value: "two-way" }, KINDS);
-  const to = field("Target phrases", { placeholder: "only for “lead to”", wide: true });
+  const to = field("Target phrases", { placeholder: "only for “also match”", wide: true });
   const save = async (event) => {
     event.preventDefault();
     const phrases = listed(words.input.value);

@@ -1,4 +1,4 @@
-// Long work: starting it, following it, cancelling it, and how it ended.
+// Tasks: start, progress, cancellation and result.
 
 import { call } from "./api.js";
 import { attempt, button, head, moment, number, place, sure, table } from "./admin-ui.js";
@@ -7,7 +7,7 @@ import { el, fill } from "./dom.js";
 
 const EVERY_MS = 1500;
 export const KINDS = {
-  rebuild: "Rebuild of the index", check: "Check of a feed", refresh: "Counting of new events", learn: "Learning from events", forget: "Erasing a shopper", move: "Replacing of all products",
+  rebuild: "Rebuild of the index", check: "Check of a feed", refresh: "Counting of new events", learn: "Learning from events", forget: "Erasure of a shopper", move: "Replacement of all products",
 };
 const TAGS = { running: "tag preorder", done: "tag in_stock", failed: "tag out_of_stock" };
 const CANCELLABLE = new Set(["rebuild", "refresh", "learn", "check"]);
@@ -25,7 +25,7 @@ export function tasksPart(paths) {
     announce("The task is queued");
     await refresh();
   })) : null);
-  const cancel = (task) => sure(`Cancel “${KINDS[task.kind]}”? What serves stays as it is.`) && attempt(status, async () => {
+  const cancel = (task) => sure(`Cancel “${KINDS[task.kind]}”? What serves does not change.`) && attempt(status, async () => {
     await call(`/v1/tasks/${task.id}/cancel`, { method: "POST" });
     announce("The task is cancelled");
     await refresh();
@@ -34,7 +34,7 @@ export function tasksPart(paths) {
     ["task", (task) => [KINDS[task.kind] || task.kind, el("p", { class: "hint", text: argumentsOf(task) })]],
     ["state", ({ state }) => el("span", { class: TAGS[state] || "tag", text: state })],
     ["requested", ({ created }) => moment(created)],
-    ["took", durationOf, true],
+    ["duration", durationOf, true],
     ["", outcomeOf],
     ["", (task) => (isOpen(task) && CANCELLABLE.has(task.kind) ? button("Cancel", () => cancel(task), "small", { "aria-label": `Cancel ${KINDS[task.kind]}` }) : "")],
   ], tasks);
@@ -43,7 +43,7 @@ export function tasksPart(paths) {
     el("div", { class: "buttons" }, start("/v1/events/refresh", "Count new events"), start("/v1/learn", "Learn from events")), status, list];
 }
 
-/** Follows a task until it is over: its line in a place, and a promise of the task. */
+/** Follows a task until it is over and shows its progress; returns a promise of the task. */
 export async function follow(id, shown) {
   for (;;) {
     const task = await call(`/v1/tasks/${id}`);

@@ -1,4 +1,4 @@
-// What the parts of the admin page are made of.
+// Shared elements of the admin page.
 
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
@@ -11,7 +11,7 @@ export function head(title, hint) {
   return [el("h1", { id: "view-title", tabindex: "-1", text: title }), hint ? el("p", { class: "hint", text: hint }) : null];
 }
 
-/** A field under its label; `props` are of the input, `options` make it a list to choose from. */
+/** A labelled field; `props` are attributes of the input, `options` make it a select element. */
 export function field(name, props = {}, options = null) {
   const { wide, area, ...given } = props;
   const id = `field-${(numbered += 1)}`;
@@ -23,12 +23,12 @@ export function field(name, props = {}, options = null) {
   return { input, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
 }
 
-/** A moment under its label, chosen in this browser's time; `value()` is its text with the zone, undefined for none. */
+/** A labelled date and time in the browser's zone; `value()` is an ISO 8601 text with zone, or undefined. */
 export function momentField(name, text) {
   const local = (moment) => new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
   const began = text ? local(new Date(text)) : "";
   const made = field(name, { type: "datetime-local", value: began });
-  // One that nobody changed keeps its seconds and its zone.
+  // An unchanged value keeps its seconds and its zone.
   made.value = () => (made.input.value === began ? text : made.input.value && new Date(made.input.value).toISOString()) || undefined;
   return made;
 }
@@ -53,7 +53,7 @@ export function button(text, onclick, kind = "small", props = {}) {
   return el("button", { type: "button", class: kind, text, onclick, ...props });
 }
 
-/** A table: columns are [name, of(row), isNumber]; what `of` gives is a text or an element. */
+/** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. */
 export function table(caption, columns, rows) {
   const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name ? "col" : undefined, class: isNumber && "number", text: name })));
   const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
@@ -77,7 +77,7 @@ export function moment(text) {
   return text ? new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "";
 }
 
-/** Runs work, and shows its error in a place. */
+/** Runs `work`, and shows an error in `place`. */
 export async function attempt(place, work) {
   fill(place);
   const late = setTimeout(() => fill(place, el("p", { class: "hint", role: "status", text: "One moment …" })), SLOW_MS);
@@ -97,8 +97,8 @@ export async function attempt(place, work) {
   }
 }
 
-/** What a part with a list is made of: places for messages, the list and what is edited below it, and what changes them;
- * `refresh` shows the list again. */
+/** The frame of a part with a list: places for messages, the list and an editor below it, and functions that fill them;
+ * `refresh` reloads the list. */
 export function listPart(refresh) {
   const [status, list, below] = [place(), place(), place()];
   return {
@@ -115,23 +115,23 @@ export function listPart(refresh) {
   };
 }
 
-/** A place for messages. */
+/** An empty element to be filled later. */
 export function place() {
   return el("div");
 }
 
-/** Confirms a change that many see. */
+/** Asks for confirmation of a change. */
 export function sure(question) {
   return window.confirm(question);
 }
 
-/** Changes, newest first: `columns` tell each, and a button asks `question(revision)` before `restore(revision)`. */
+/** A table of changes, newest first, with `columns` and a button that asks `question(revision)` before `restore(revision)`. */
 export function historyOf(changes, columns, question, restore) {
   return el("section", {}, el("h2", { text: "History" }), table("History", [
     ["revision", ({ revision }) => number(revision), true],
     ["when", ({ time }) => moment(time)],
     ["by", ({ who }) => who],
     ...columns,
-    ["", ({ revision }) => button("Go back to it", () => sure(question(revision)) && restore(revision), "small", { "aria-label": `Go back to revision ${revision}` })],
+    ["", ({ revision }) => button("Restore", () => sure(question(revision)) && restore(revision), "small", { "aria-label": `Restore revision ${revision}` })],
   ], changes));
 }

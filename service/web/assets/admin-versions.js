@@ -1,4 +1,4 @@
-// Versions of the index: what there is, which serves, and going back.
+// Versions of the index: the list, the serving one, and rollback.
 
 import { call } from "./api.js";
 import { attempt, button, head, moment, number, place, sure, table } from "./admin-ui.js";
@@ -18,10 +18,10 @@ export function versionsPart() {
       ["changed", ({ changes }) => changesOf(changes)],
       ["encoder", ({ encoder_name: name }) => name],
       ["size", ({ bytes }) => `${number(bytes / 1e6, 1)} MB`, true],
-      ["", ({ version, serves, problem }) => (serves || problem ? "" : button("Let it serve", () => back(version)))],
+      ["", ({ version, serves, problem }) => (serves || problem ? "" : button("Serve", () => back(version)))],
     ], versions));
   });
-  const back = (version) => sure(`Let ${version} serve?`) && attempt(status, async () => {
+  const back = (version) => sure(`Serve ${version}?`) && attempt(status, async () => {
     await call("/v1/versions/rollback", { method: "POST", body: { name: version } });
     announce(`${version} serves`);
     await refresh();
@@ -30,7 +30,7 @@ export function versionsPart() {
   return [...head("Versions", "Each rebuild creates a version. Live changes are kept whichever version serves."), status, list];
 }
 
-/** Whether a version or a model serves, or why it cannot. */
+/** A tag for the serving version or model, or the reason why one cannot serve; else an empty text. */
 export function state({ serves, problem, misfit }) {
   if (serves) return el("span", { class: "tag in_stock", text: "serves" });
   if (problem || misfit) return el("span", { class: "tag out_of_stock", text: problem || misfit });

@@ -1,4 +1,4 @@
-// The admin page: a key, and the parts that this server's API has.
+// The admin page: the key, and the parts that this server's API supports.
 
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
@@ -40,9 +40,9 @@ const PARTS = [
   ["keys", "Keys", "/v1/keys", keysPart],
   ["health", "Health", "/metrics", healthPart],
 ];
-const OF_PRODUCTS = new Set(["products", "relations"]); // the address names a product
+const OF_PRODUCTS = new Set(["products", "relations"]); // their address can contain a product id
 const view = document.getElementById("view");
-const menu = document.getElementById("menu"); // of a narrow page, which has no room for the names of all parts
+const menu = document.getElementById("menu"); // on narrow pages, which have no room for the names of all parts
 const tabs = document.getElementById("tabs");
 let paths = {};
 
@@ -52,7 +52,7 @@ function unfold(isOpen) {
   tabs.classList.toggle("open", isOpen);
 }
 
-/** Shows the part that the address names. */
+/** Shows the part in the address. */
 function show() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   const there = PARTS.filter(([, , path]) => path in paths);
@@ -67,7 +67,7 @@ function show() {
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 
-/** Prompts for a key, which is kept until the tab is closed. */
+/** Prompts for a key, which is stored until the tab is closed. */
 function askKey(message = "") {
   const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
   const take = (event) => {
@@ -79,11 +79,11 @@ function askKey(message = "") {
   menu.hidden = true;
   fill(view, ...head("Key", "Create one with shelfwise keys create admin --scope admin. It is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
-    el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use it" })));
+    el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use this key" })));
   key.input.focus();
 }
 
-/** The index of several that the page is about; without one, the page shows those that there are. */
+/** The page's index, if there are several; if it does not exist, the page lists all indexes. */
 async function indexOf(base) {
   const indexes = await call("/v1/indexes");
   const others = el("nav", { class: "line", "aria-label": "Indexes" }, indexes.map(({ name }) => el("a", { href: `/stores/${encodeURIComponent(name)}/admin`, text: name })));
@@ -101,7 +101,7 @@ async function open() {
     if (!own) return undefined;
     document.getElementById("serving").textContent = [own.name, own.version, `${own.products.toLocaleString("en")} products`].filter(Boolean).join(" · ");
     paths = (await call("/v1/openapi.json")).paths;
-    await call("/v1/versions"); // only for who may administer
+    await call("/v1/versions"); // fails without the scope admin
   } catch (error) {
     if (error.status === 401 || error.status === 403) return askKey(key ? error.message : "");
     return fill(view, el("p", { class: "notice faults", role: "alert", text: error.message }));

@@ -10,7 +10,7 @@ export function announceCount(text) {
   timer = setTimeout(() => place.textContent !== text && (place.textContent = text), 600);
 }
 
-/** Announces that something was done, and shows it unless the page has it elsewhere. */
+/** Announces a result, and shows it unless the page shows it elsewhere. */
 export function announce(text, { isShown = true } = {}) {
   const place = document.getElementById("toast");
   place.textContent = text;

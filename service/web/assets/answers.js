@@ -1,4 +1,4 @@
-// Answers to questions: above the hits of a query that is one, and on the page of a product.
+// Answers to questions: above the hits of a query that is a question, and on a product page.
 
 import { addressOf } from "./address.js";
 import { announce } from "./announce.js";
@@ -12,8 +12,8 @@ const LEAST_LETTERS = 4;
 const MOST_LETTERS = 1000;
 let about = null;
 
-/** A box above hits; `show` fills it if the query is a question, with quotes or that nothing says it, and empties it for a search, after
- * which the next question is about nothing. */
+/** A box above hits. If the query is a question, `show` fills it with quotes or the message that no text answers it; else it empties the
+ * box and forgets the subject of the previous question. */
 export function answerBox() {
   const element = el("div");
   let request = new AbortController();
@@ -35,7 +35,7 @@ export function answerBox() {
       fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer),
         related.length ? el("p", { class: "related" }, related) : null, drop));
     } catch {
-      // The hits are there without it; what it was about may be gone.
+      // Hits are shown without an answer; the previous subject may no longer exist.
       if (!signal.aborted) about = null;
     }
   };
@@ -69,7 +69,7 @@ function subject({ product_id: id, product_type: type, title }) {
   return type ? el("p", { class: "brand", text: type }) : null;
 }
 
-/** The quotes with their sources, or that nothing says it. */
+/** The quotes with their sources, or a message that no text answers. */
 function quotes(answer) {
   if (answer.status !== "answered") return el("p", { text: t("not said") });
   const verdict = answer.disagree ? t("texts disagree") : answer.holds === null ? "" : t(answer.holds ? "answer yes" : "answer no");
@@ -79,7 +79,7 @@ function quotes(answer) {
   return el("div", {}, verdict ? el("p", { text: verdict }) : null, answer.quotes.map(quoted));
 }
 
-/** Where a quote is from: an entry of the store, or a part of a product's page, with a link to it unless the answer is about it. */
+/** The source of a quote: an entry of the store, or part of a product page, linked unless the answer is about that product. */
 function source(quote, answer) {
   if (quote.entry) return quote.title || t("store texts");
   const part = t(quote.field === "description" ? "description" : "details");

@@ -1,4 +1,4 @@
-// The API of this server, as the pages call it.
+// Client of this server's API.
 
 import { BASE } from "./address.js";
 import { hearTime } from "./clock.js";
@@ -11,7 +11,7 @@ export function useKey(given) {
   key = given;
 }
 
-/** What the server refused, in its own words. */
+/** An error response of the server. */
 class Refusal extends Error {
   constructor(status, fault) {
     super(fault.message || `status ${status}`);
@@ -21,20 +21,20 @@ class Refusal extends Error {
   }
 }
 
-/** A path of the index that the page is about. */
+/** The path for the page's index. */
 function pathOf(path) {
   if (!BASE) return path;
   return path.startsWith("/v1/") ? path.replace("/v1/", BASE.replace("/stores/", "/v1/indexes/") + "/") : path.startsWith("/assets/") ? BASE + path : path;
 }
 
-/** The JSON of an answer; raises Refusal, or TypeError where the server is not reached. */
+/** The JSON of a response; raises Refusal, or TypeError if the server cannot be reached. */
 export async function call(path, { method = "GET", body, file, signal, keepalive = false } = {}) {
   const headers = {};
   if (key) headers["X-API-Key"] = key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (file) headers["Content-Type"] = "application/octet-stream";
   const content = body === undefined ? file : JSON.stringify(body);
-  // What is sent while the page is left may have 64 KiB; a browser refuses more.
+  // Requests that outlive the page are limited to 64 KiB by browsers.
   const outlives = keepalive && new Blob([content ?? ""]).size < MOST_KEPT_ALIVE;
   const began = Date.now();
   const answer = await fetch(pathOf(path), { method, headers, body: content, signal, keepalive: outlives });
@@ -45,12 +45,12 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   try {
     fault = JSON.parse(text).error;
   } catch {
-    // A proxy may answer with something else.
+    // A proxy may respond with another format.
   }
   throw new Refusal(answer.status, fault || {});
 }
 
-/** Sends a file as it is; `progress` gets the share that is sent. Only XMLHttpRequest reports it. */
+/** Uploads a file; `progress` gets the share that was sent, which only XMLHttpRequest reports. */
 export function send(path, file, signal, progress) {
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();
@@ -62,19 +62,19 @@ export function send(path, file, signal, progress) {
       try {
         answer = JSON.parse(request.responseText);
       } catch {
-        // A proxy may answer with something else.
+        // A proxy may respond with another format.
       }
       if (request.status < 400) done(answer);
       else fail(new Refusal(request.status, answer.error || {}));
     });
-    request.addEventListener("error", () => fail(new TypeError("The server was not reached, or did not take the file.")));
-    request.addEventListener("abort", () => fail(new Error("The upload was stopped; nothing of it is kept.")));
+    request.addEventListener("error", () => fail(new TypeError("The server cannot be reached, or rejected the file.")));
+    request.addEventListener("abort", () => fail(new Error("The upload was cancelled; no part of it is stored.")));
     signal.addEventListener("abort", () => request.abort());
     request.send(file);
   });
 }
 
-/** A path with parameters; lists are repeated, what is empty is left out. */
+/** A path with parameters; lists are repeated, empty values are omitted. */
 export function withParameters(path, parameters) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
@@ -86,12 +86,12 @@ export function withParameters(path, parameters) {
   return text ? `${path}?${text}` : path;
 }
 
-/** A product's id in a path; slashes stay, the API takes them. */
+/** The path of a product; slashes in its id are not escaped. */
 export function productPath(id) {
   return `/v1/products/${id.split("/").map(encodeURIComponent).join("/")}`;
 }
 
-/** The address under which this server sends a picture of a product, by its number. */
+/** The address of a product's picture on this server, by its number. */
 export function sentPicture(id, number, width) {
   return withParameters(pathOf(`${productPath(id)}/pictures/${number}`), { width, key });
 }
@@ -100,7 +100,7 @@ export const api = {
   facts: () => call("/assets/store.json"),
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
   answer: (body, signal) => call("/v1/answer", { method: "POST", body, signal }),
-  /** The products that look most like the picture in a file. */
+  /** Products that look most like the picture in a file. */
   byPicture: async (file, size) => (await call(withParameters("/v1/search/picture", { size }), { method: "POST", file })).hits,
   suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
   product: async (id, signal) => (await call(productPath(id), { signal })).product,

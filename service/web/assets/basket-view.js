@@ -1,4 +1,4 @@
-// The basket: how many of each, what it comes to, and buying it in play.
+// The basket view: quantities, total and a simulated purchase.
 
 import { api } from "./api.js";
 import { MOST_OF_ONE, buy, lines, renew, setQuantity, sums } from "./basket.js";

@@ -1,4 +1,4 @@
-// The basket, in this browser; what goes in and out of it is told where the visitor agreed.
+// The basket, stored in this browser; changes are recorded as events if the visitor has consented.
 
 import { note } from "./events.js";
 import { picturesOf } from "./picture.js";
@@ -8,7 +8,7 @@ const MOST_LINES = 100;
 export const MOST_OF_ONE = 99;
 const listeners = [];
 
-/** Its lines: a product as it was, which variant, and how many. */
+/** The lines of the basket: product data when last seen, variant id and quantity. */
 export function lines() {
   const kept = browser.read("basket", []);
   return Array.isArray(kept) ? kept : [];
@@ -18,7 +18,7 @@ export function count() {
   return lines().reduce((sum, line) => sum + line.quantity, 0);
 }
 
-/** Calls back whenever it changes, in this tab or another one. */
+/** Calls `listener` when the basket changes, in this tab or another one. */
 export function whenChanged(listener) {
   listeners.push(listener);
 }
@@ -31,7 +31,7 @@ export function add(product, variant = null) {
   return note("cart", product.id, { quantity: 1 });
 }
 
-/** Sets how many of a line; 0 takes it out. */
+/** Sets the quantity of a line; 0 removes it. */
 export function setQuantity(line, quantity) {
   const wanted = Math.max(0, Math.min(MOST_OF_ONE, Math.round(quantity) || 0));
   const now = lines().find((each) => isOf(each, line.id, line.variant));
@@ -42,17 +42,17 @@ export function setQuantity(line, quantity) {
   note(more > 0 ? "cart" : "removal", line.id, { quantity: Math.abs(more) });
 }
 
-/** Brings a line up to what its product is now; a product that is gone is null. */
+/** Updates a line with current product data; null if the product no longer exists. */
 export function renew(line, product) {
   const variant = product?.variants?.find((each) => each.id === line.variant) || null;
   const now = product ? { ...facts(product, variant), gone: false } : { gone: true };
   keep(lines().map((each) => (isOf(each, line.id, line.variant) ? { ...each, ...now } : each)));
 }
 
-/** All of it is bought; returns what was. */
+/** Buys all available lines, empties the basket, and returns the bought lines. */
 export function buy() {
   const bought = lines().filter((line) => !line.gone);
-  // Of one order, what is bought of a product is one purchase, whichever variants it is.
+  // An order has one purchase event per product, summed over variants.
   const many = new Map();
   bought.forEach(({ id, quantity }) => many.set(id, (many.get(id) || 0) + quantity));
   many.forEach((quantity, id) => note("purchase", id, { quantity }));
@@ -60,7 +60,7 @@ export function buy() {
   return bought;
 }
 
-/** Sums by currency: pounds and euros do not add up. */
+/** Total by currency. */
 export function sums() {
   const found = new Map();
   for (const line of lines()) {

@@ -1,4 +1,4 @@
-// Products in a grid or a row, and what stands for them until they are there.
+// Product cards in a grid or a row, and placeholders while they load.
 
 import { add } from "./basket.js";
 import { addressOf } from "./address.js";
@@ -14,8 +14,8 @@ export function productAddress(id) {
   return addressOf({ view: "product", product: id });
 }
 
-/** One product; `onchoose` hears that it was chosen, before its page opens, `onadd` that it is put into the basket;
- * `more` is an element of its own, `reason` says why it has its rank. */
+/** The card of a product; `onchoose` is called before its page opens, `onadd` when it is added to the basket;
+ * `more` is an additional element, `reason` the reason for its rank. */
 function card(product, { onchoose, onadd, more = null, reason = "", eager = false, level = "h3" } = {}) {
   const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
   if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
@@ -37,7 +37,7 @@ function card(product, { onchoose, onadd, more = null, reason = "", eager = fals
   );
 }
 
-/** A grid of cards, as a list for who hears it; `more` makes an element of a hit's own, or null. */
+/** A grid of cards, marked up as a list; `more` returns an additional element for a hit, or null. */
 export function grid(hits, { onchoose, onadd, more, className = "grid", level } = {}) {
   const item = (hit, index) => {
     const hears = { onchoose: onchoose && (() => onchoose(hit, index)), onadd: onadd && (() => onadd(hit, index)) };
@@ -46,14 +46,14 @@ export function grid(hits, { onchoose, onadd, more, className = "grid", level } 
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }
 
-/** A row of products under a heading; nothing where there are none. */
+/** A row of products under a heading; null if there are none. */
 export function row(title, products) {
   if (!products.length) return null;
   return el("section", { class: "row", "aria-label": title }, el("h2", { text: title }),
     grid(products.map((product) => ({ product })), { className: "grid strip" }));
 }
 
-/** The products that advertisers pay for, apart from the others; nothing where there are none. */
+/** The sponsored products, separate from the others; null if there are none. */
 export function sponsoredStrip(hits) {
   if (!hits.length) return null;
   const more = ({ advertiser }) => el("p", { class: "payer", text: t("paid by", { advertiser }) });
@@ -61,7 +61,7 @@ export function sponsoredStrip(hits) {
     grid(hits, { onchoose: noteSponsored, more, className: "grid strip", level: "h3" }));
 }
 
-/** As many empty cards, of the same size. */
+/** `count` empty cards of the same size. */
 export function skeletons(count) {
   const one = () => el("li", {}, el("div", { class: "card empty" }, el("div", { class: "picture" }),
     el("div", { class: "card-text" }, el("p"), el("p"), el("p"))));
@@ -78,7 +78,7 @@ export function stars(product) {
 
 const REGULAR = ["regular_price", "list_price", "compare_at_price", "msrp"];
 
-/** The regular price, struck through, where the product costs less than it. */
+/** The regular price, struck through, and the saving, if the product costs less; else null. */
 export function regularPrice(product) {
   const regular = REGULAR.map((name) => product.attributes[name]).find((value) => typeof value === "number");
   if (!regular || product.price === null || regular <= product.price) return null;
@@ -91,7 +91,7 @@ function price(product) {
   return el("span", { class: "price", text: money(product.price, product.currency) });
 }
 
-/** Shown only if it is unusual. */
+/** The availability; null for "in stock" unless `always`. */
 export function availability(product, { always = false } = {}) {
   const value = product.availability;
   if (!value || (value === "in_stock" && !always)) return null;

@@ -1,18 +1,18 @@
-// Asking whether what is looked at may be remembered, and changing one's mind.
+// The request for consent to recording, and the change of the decision.
 
 import { el } from "./dom.js";
 import { requestsPrivacy, choice, choose } from "./visitor.js";
 import { announce } from "./announce.js";
 import { t } from "./words.js";
 
-/** Asks where nothing was chosen; `chosen` is called when it is. */
+/** Asks for consent unless it was decided; `chosen` is called after the decision. */
 export function askConsent(chosen) {
   document.getElementById("consent")?.remove();
   if (choice()) return;
   ask(chosen, false);
 }
 
-/** Asks again, or says that the browser has answered. */
+/** Asks again, or announces that the browser requests privacy. */
 export function askAgain(chosen) {
   if (requestsPrivacy()) return announce(t("privacy asked"));
   document.getElementById("consent")?.remove();
@@ -31,7 +31,7 @@ function ask(chosen, takesFocus) {
   const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
     el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
     el("div", { class: "answers" }, no, yes));
-  // In the flow of the page, above the products: it covers none.
+  // Placed above the products in the page, so that it covers none.
   document.getElementById("view").before(banner);
   if (takesFocus) banner.querySelector("h2").focus();
 }

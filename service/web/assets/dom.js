@@ -1,4 +1,4 @@
-// Elements made without markup: whatever comes from a product is text, never HTML.
+// Elements created without markup: product texts are inserted as text, never as HTML.
 
 const DRAWN = new Set(["svg", "path", "circle", "line", "text"]);
 
@@ -18,19 +18,19 @@ export function el(tag, props = {}, ...children) {
   return made;
 }
 
-/** Puts these children in the place of those that are there. */
+/** Replaces the children of an element. */
 export function fill(parent, ...children) {
   parent.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
-/** An address of a picture that may be loaded, else an empty text: nothing but https, this server and inline pictures.
- * A picture at http: is tried at https:. */
+/** The address of a picture if it may be loaded (https, this server, inline data), else an empty text. The scheme http
+ * is replaced by https. */
 export function pictureUrl(text) {
   if (/^data:image\/(png|jpeg|gif|webp|avif)[;,]/i.test(text)) return text;
   return webUrl(text, ["https:"]) || webUrl(text.replace(/^http:/i, "https:"), ["https:"]);
 }
 
-/** An address that a link may lead to, else an empty text: of this server, or with one of the schemes. */
+/** The address if a link may lead to it (this server, or one of the schemes), else an empty text. */
 export function webUrl(text, schemes = ["https:", "http:"]) {
   try {
     const url = new URL(text, location.origin);
@@ -40,7 +40,7 @@ export function webUrl(text, schemes = ["https:", "http:"]) {
   }
 }
 
-/** The text in pieces, those of the spans bold; spans count characters, as Python does. */
+/** The text in pieces, with the spans in bold; spans count code points, as in Python. */
 export function marked(text, spans = []) {
   const letters = Array.from(text);
   const pieces = [];
@@ -54,7 +54,7 @@ export function marked(text, spans = []) {
   return pieces;
 }
 
-/** An icon from one path of 24 by 24. */
+/** An icon of 24 by 24 units from one path. */
 export function icon(path) {
   return el("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true", focusable: "false" }, el("path", { d: path }));
 }

@@ -1,4 +1,4 @@
-// Drawings of kinds of products, 64 by 64, in place of pictures that are not there.
+// Drawings of product types, 64 by 64 units, for products without pictures.
 
 const circle = (x, y, r) => oval(x, y, r, r);
 const oval = (x, y, a, b) => `M${x - a} ${y}a${a} ${b} 0 1 0 ${2 * a} 0a${a} ${b} 0 1 0 ${-2 * a} 0z`;
@@ -114,10 +114,10 @@ const DRAWINGS = [
 const PARCEL = ["n", box(9, 15, 46, 41, 3), "y", "M27 15h10v41H27z", "t", "M9 28h46"];
 
 const WORDS = DRAWINGS.flatMap(([words, ...parts]) => words.split("|").map((word) => ({ word, parts, find: finder(word) })));
-/** Where the head of a title's noun phrase is over. */
+/** The end of the head of a title's noun phrase. */
 const REST = /[,(（，]| - | (?:for|with|by|in|of) /i;
 
-/** The parts of the drawing for a product: of the kind that its title names last, else its category; a parcel else. */
+/** The drawing for a product, by the type that its title names last, else by its category, else a parcel. */
 export function drawingOf({ title, category }) {
   for (const text of [title.split(REST)[0], title, ...category.toReversed()]) {
     const found = named(text.slice(0, 200));
@@ -126,7 +126,7 @@ export function drawingOf({ title, category }) {
   return PARCEL;
 }
 
-/** The drawing of the word that ends last in a text, and of those the longest. */
+/** The drawing of the word that ends last in a text; of several, the longest. */
 function named(text) {
   let best = null;
   let end = 0;

@@ -1,4 +1,4 @@
-// What the visitor did, sent to the server in small batches; without consent nothing is.
+// The visitor's events, sent to the server in small batches, only with consent.
 
 import { call } from "./api.js";
 import { timestamp } from "./clock.js";
@@ -17,39 +17,39 @@ let timer = 0;
 let tries = 0;
 const recorded = new Set();
 
-/** One act on a product, with the search that it came of. */
+/** Records an act on a product, with the search by which the product was reached. */
 export function note(kind, productId, { quantity } = {}) {
   if (!mayRemember()) return;
   if (HISTORY.has(kind)) remember(kind, productId);
   push({ kind, product_id: productId, quantity, ...origin(productId), event_id: randomName() });
 }
 
-/** A click on a hit. */
+/** Records a click on a hit. */
 export function noteClick(answer, hit, place) {
   noteReached(answer, hit, place);
   note("click", hit.product.id);
 }
 
-/** A click on a sponsored hit, of a query id of its own: what follows it is of no answer. */
+/** Records a click on a sponsored hit, which has its own query id: later acts belong to no answer. */
 export function noteSponsored(hit) {
   if (!mayRemember()) return;
   remember("click", hit.product.id);
   push({ kind: "click", product_id: hit.product.id, query_id: hit.query_id, position: hit.place, event_id: randomName() });
 }
 
-/** Something is about to be done with a hit: its answer is recorded first, so that it has something to be of. */
+/** Records the answer of a hit before an act on it, and remembers the answer for the product's later acts. */
 export function noteReached(answer, hit, place) {
   if (!mayRemember()) return;
   noteShown(answer);
   rememberOrigin(hit.product.id, { query_id: answer.query_id, query: answer.query.slice(0, MOST_QUERY), position: place });
 }
 
-/** An answer that the server has recorded by itself. */
+/** Marks an answer as recorded by the server. */
 export function recordSearch(answer) {
   recorded.add(answer.query_id);
 }
 
-/** An answer that was looked at, once: not each that was passed while typing. */
+/** Records an answer that the visitor has looked at, once; answers passed while typing are not recorded. */
 export function noteShown(answer) {
   if (!mayRemember() || recorded.has(answer.query_id) || answer.query.length > MOST_QUERY) return;
   recorded.add(answer.query_id);
@@ -78,7 +78,7 @@ async function send() {
     await call("/v1/events", { method: "POST", body: { events: batch }, keepalive: true });
     tries = 0;
   } catch (error) {
-    // Sent again it is counted once; what the server will never take is let go.
+    // Events sent again are counted once; events that the server rejects are dropped.
     if (!(error.status >= 400 && error.status < 500 && error.status !== 429) && tries < MOST_TRIES) {
       tries += 1;
       waiting.unshift(...batch);

@@ -1,4 +1,4 @@
-// Narrowing a search: categories, values with their counts, a range of prices; and what of it is chosen.
+// Filters of a search: categories, values with counts, a price range; and the active filters.
 
 import { addressOf, isNarrowed, widened } from "./address.js";
 import { MOST_VALUES, countPrices } from "./search-request.js";
@@ -10,11 +10,11 @@ const PATH = " > ";
 const MOST_LISTED = 100;
 const BARS = 24;
 const opened = new Set();
-/** What is looked for among the values of each field. */
+/** The text typed into the finder of each field. */
 const sought = new Map();
 
-/** The groups of filters. Of the store, `fields` are the fields, `isForeign` tells a category of another language.
- * `go` is called with the place that a choice leads to. */
+/** The filter groups. `store.fields` are the facet fields, `store.isForeign` detects categories in another language.
+ * `go` is called with the place that results from a choice. */
 export function facetGroups(place, facets, store, go) {
   const made = [categories(place, facets.category, store.isForeign, go)];
   for (const field of store.fields) {
@@ -25,7 +25,7 @@ export function facetGroups(place, facets, store, go) {
   return made.filter(Boolean);
 }
 
-/** What is chosen, each to be taken away. */
+/** The active filters, each with a button that removes it. */
 export function chips(place, go) {
   if (!isNarrowed(place)) return [];
   const made = [];
@@ -49,12 +49,12 @@ export function chips(place, go) {
   return [el("ul", { class: "chips", role: "list", "aria-label": t("chosen") }, items, el("li", {}, all))];
 }
 
-/** A chosen value; a number says nothing without its field. */
+/** The name of a chosen value; numbers include the field's name. */
 function chosenName(field, value) {
   return /^-?[\d.]+$/.test(value) ? `${fieldName(field)}: ${value}` : valueName(field, value);
 }
 
-/** What a broad query is best narrowed by: for each field its values, each with its number of hits. */
+/** Proposed filters for a broad query: the values of each field with their numbers of hits. */
 export function choices(place, answer) {
   return answer.choices.filter((each) => each.values.length > 1).map(({ field, values }) => {
     const items = values.map((each) => {
@@ -70,7 +70,7 @@ function choiceName(field, { value, low, high }) {
   return rangeText([low, high]);
 }
 
-/** The place where one value of a choice is chosen. */
+/** The place after one value of a choice is chosen. */
 function chose(place, field, { value, low, high }) {
   const next = { ...place, page: 1 };
   if (field === "category") return { ...next, category: value };
@@ -79,7 +79,7 @@ function chose(place, field, { value, low, high }) {
   return { ...next, chosen: { ...place.chosen, [field]: [String(value)] } };
 }
 
-/** The last price below a bound; the page's filter of prices has both of its ends. */
+/** The highest price below a bound, since the page's price filter includes both ends. */
 function below(high) {
   return high === null ? null : Math.round(high * 100 - 1) / 100;
 }
@@ -89,7 +89,7 @@ function rangeText([low, high]) {
   return high === null ? `≥ ${number(low)}` : `${number(low)} – ${number(high)}`;
 }
 
-/** How many filters are chosen. */
+/** The number of active filters. */
 export function chosenCount(place) {
   const ranges = Object.keys(place.within).length;
   const values = Object.values(place.chosen).reduce((sum, each) => sum + each.length, 0);
@@ -125,7 +125,7 @@ function choice(name, count, key, onclick, path) {
   return el("button", { type: "button", class: "choice", "data-key": key, onclick }, mark, el("span", { text: name }), counted);
 }
 
-/** The least number of stars. */
+/** The filter for a minimum number of stars. */
 function ratings(place, facet, go) {
   const counts = facet?.counts || [];
   if (!counts.length && !place.rating) return null;
@@ -147,7 +147,7 @@ function values(place, field, facet, go) {
   const missing = chosen.filter((value) => !counts.some((each) => each.value === value));
   const all = [...missing.map((value) => ({ value, count: null })), ...counts];
   if (!all.length || (all.length === 1 && !chosen.length)) return null;
-  // What is chosen stands first, so that it is never behind "show all".
+  // Chosen values come first, so that "show all" never hides them.
   const ordered = [...all.filter((each) => chosen.includes(each.value)), ...all.filter((each) => !chosen.includes(each.value))];
   const item = ({ value, count }) => {
     const isOn = chosen.includes(value);
@@ -160,7 +160,7 @@ function values(place, field, facet, go) {
   return group(fieldName(field), all.length > SHOWN + 2 ? finder(field, ordered, parts, item) : parts);
 }
 
-/** A field that finds among the values of a filter, with the list that it changes. */
+/** A text field that filters the values of a facet, with the list of values. */
 function finder(field, known, parts, item) {
   const holder = el("div", {}, parts);
   const label = t("find in", { name: fieldName(field) });
@@ -180,7 +180,7 @@ function finder(field, known, parts, item) {
   return [input, holder];
 }
 
-/** A list that shows its first ones until all are asked for. */
+/** A list that shows its first items until all are requested. */
 function long(name, every, item) {
   const all = every.slice(0, MOST_LISTED);
   if (all.length <= SHOWN + 2 || opened.has(name)) return el("ul", { role: "list" }, all.map(item));
@@ -213,7 +213,7 @@ function prices(place, facet, go) {
   return group(t("price"), slider(place, facet, fields, submit), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
 }
 
-/** Two sliders over bars that show how many hits there are at each price; nothing where all have one price. */
+/** Two sliders over a histogram of prices; null if there is only one price. */
 function slider(place, facet, fields, submit) {
   const edges = priceEdges(facet.minimum, facet.maximum);
   if (!edges) return null;
@@ -231,7 +231,7 @@ function slider(place, facet, fields, submit) {
   };
   const move = (at) => {
     const [from, to] = thumbs.map((thumb) => thumb.valueAsNumber);
-    // At least one bar stays between the two.
+    // At least one bar stays between the two thumbs.
     if (from >= to) thumbs[at].value = String(at ? from + 1 : to - 1);
     const position = thumbs[at].valueAsNumber;
     fields[at].value = position === (at ? last : 0) ? "" : String(edges[position]);
@@ -244,7 +244,7 @@ function slider(place, facet, fields, submit) {
   return el("div", { class: "slider" }, el("div", { class: "bars", "aria-hidden": "true" }, bars), el("div", { class: "thumbs" }, thumbs));
 }
 
-/** The bounds of the bars, in equal steps or, where prices differ widely, in equal ratios; null for a single price. */
+/** The bounds of the bars, in equal steps or, for a wide range of prices, in equal ratios; null for a single price. */
 function priceEdges(minimum, maximum) {
   if (minimum === null || maximum <= minimum) return null;
   const low = Math.floor(minimum);
@@ -256,7 +256,7 @@ function priceEdges(minimum, maximum) {
   return [...new Set([low, ...inner.filter((edge) => edge > low && edge < high), high])];
 }
 
-/** Draws a bar for each step; where prices have more values than were counted, once another search has counted the steps. */
+/** Draws a bar for each step; if not all prices were counted, another search counts the steps first. */
 async function drawBars(place, facet, edges, bars) {
   const draw = (sums) => {
     const most = Math.max(1, ...sums);

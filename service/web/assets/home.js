@@ -1,4 +1,4 @@
-// The start: what suits this visitor, what they looked at, what many like, and the categories.
+// The home view: recommendations, recently viewed products, categories and popular products.
 
 import { addressOf } from "./address.js";
 import { api } from "./api.js";
@@ -12,7 +12,7 @@ import { number, t } from "./words.js";
 const IN_ROW = 8;
 const TILES = 24;
 
-/** The view of the start. */
+/** The home view. */
 export function homeView(shop) {
   const title = el("h1", { id: "view-title", tabindex: "-1", text: t("welcome") });
   const lead = el("p", { class: "lead", text: "\u00a0" });
@@ -34,7 +34,7 @@ export function homeView(shop) {
   };
 }
 
-/** What helps where nothing was found. */
+/** Popular products and categories, for searches without hits. */
 export function popularRows(start) {
   return [row(t("try popular"), popular(start)), tiles(start)].filter(Boolean);
 }

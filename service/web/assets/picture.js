@@ -1,10 +1,10 @@
-// The picture of a product; where there is none, a drawing of its kind, in its own colour.
+// The picture of a product; without one, a drawing of its type in its colour.
 
 import { sentPicture } from "./api.js";
 import { el, pictureUrl } from "./dom.js";
 import { drawingOf } from "./drawings.js";
 
-/** Words for colours and materials, and how they are drawn. */
+/** Words for colours and materials, with the paint for each. */
 const PAINTS = [
   ["black oxide|iron|铸铁|graphite", "#4a4e52"],
   ["black|黑", "#3a3d42"], ["white|ivory|白|ceramic|porcelain|陶瓷|搪瓷", "#f4f4f1"], ["gr[ae]y|silver|灰|银", "#9aa0a6"],
@@ -17,7 +17,7 @@ const PAINTS = [
 
 let sent = /^file:/i;
 
-/** Which pictures of other servers this one sends itself: "http", "all", or "direct" for none; those of files, always. */
+/** Sets which pictures of other servers this server sends: "http", "all", or "direct" for none; local files, always. */
 export function usePictures(source) {
   sent = { http: /^(http|file):/i, all: /^(https?|file):/i }[source] || /^file:/i;
 }
@@ -33,7 +33,7 @@ export function pictureAddress(product, url, width = 320) {
   return sent.test(url) && number >= 0 ? sentPicture(product.id, number, width) : pictureUrl(url);
 }
 
-/** A picture of fixed proportions, from the first of the addresses; `eager` for one that is seen at once. */
+/** A picture of fixed proportions, from the first address; `eager` if it is visible immediately. */
 export function picture(product, { eager = false, addresses } = {}) {
   const url = (addresses || product.images.map((each) => pictureAddress(product, each))).find(Boolean);
   if (!url) return drawn(product);
@@ -48,7 +48,7 @@ export function picture(product, { eager = false, addresses } = {}) {
   return image;
 }
 
-/** A small mark for lists. */
+/** A small picture for lists. */
 export function mark(product) {
   const made = picture(product);
   made.classList.add("mark");
@@ -65,12 +65,12 @@ function drawn(product) {
   );
 }
 
-/** One of 24 hues. */
+/** One of 24 hues, by a hash of the text. */
 function hueOf(text) {
   return ((hash(text) >>> 9) % 24) * 15;
 }
 
-/** The paint for a word of a colour or material, else the colour that CSS knows by it, else undefined. */
+/** The paint for a colour or material word, else the CSS colour of that name, else undefined. */
 export function paintOfWord(word) {
   const known = PAINTS.find(([words]) => words.test(word));
   if (known) return known[1];

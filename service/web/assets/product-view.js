@@ -1,4 +1,4 @@
-// The page of one product: what it is, its variants, what goes with it, and what is like it.
+// The product page: description, variants, related and similar products.
 
 import { api } from "./api.js";
 import { addButton, availability, regularPrice, row, sponsoredStrip, stars } from "./cards.js";
@@ -15,7 +15,7 @@ import { fieldName, money, t, valueName } from "./words.js";
 
 const SIMILAR = 8;
 
-/** The view of one product; it fills itself when the product has come. */
+/** The view of one product; `show` loads the product. */
 export function productView(shop, id) {
   const element = el("div", { class: "product" }, skeleton());
   const request = new AbortController();

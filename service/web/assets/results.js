@@ -1,4 +1,4 @@
-// The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
+// The results view: filters, notices, hits and pages. It is updated in place, so nothing jumps while typing.
 
 import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
 import { api } from "./api.js";
@@ -15,7 +15,7 @@ import { number, t } from "./words.js";
 const LOOKED_AT_MS = 1500;
 const WIDE = matchMedia("(min-width: 900px)");
 
-/** The view of searches. `shop` has `facts` and `go(place)`; what it shows follows `show`. */
+/** The view of search results. `shop` has `facts` and `go(place)`; `show` sets the place. */
 export function resultsView(shop) {
   const head = el("h1", { id: "view-title", tabindex: "-1", text: "\u00a0" });
   const sort = el("select", { id: "sort" });
@@ -77,7 +77,7 @@ export function resultsView(shop) {
   return {
     element,
     title: () => head.textContent,
-    /** Shows a place; resolves when it is there. `isTyping` while more may come, `isBack` for one that was shown. */
+    /** Shows a place; resolves when it is shown. `isTyping` while more input may come, `isBack` for a place shown before. */
     async show(next, { isTyping = false, isBack = false } = {}) {
       place = next;
       request.abort();
@@ -89,7 +89,7 @@ export function resultsView(shop) {
       if (before) return render(before, false);
       element.setAttribute("aria-busy", "true");
       try {
-        // Whose language a category has is known before it is shown.
+        // Categories in other languages must be known before they are shown.
         const [found] = await Promise.all([search(place, address, shop.facts, { signal, isTyping }), shop.start().catch(() => null)]);
         if (!signal.aborted) render(found, isTyping);
         return found.answer;
@@ -118,7 +118,7 @@ const BY_PICTURE = 24;
 const SENT_BYTES = 500_000;
 const SENT_SIDE = 640;
 
-/** The picture in a file, small enough to be sent at once; the file itself where the browser cannot read it: the server says why. */
+/** The picture in a file, scaled down for upload; the file itself if the browser cannot read it, so that the server reports why. */
 async function smallPicture(file) {
   if (file.size <= SENT_BYTES) return file;
   try {
@@ -136,7 +136,7 @@ async function smallPicture(file) {
   }
 }
 
-/** The products that look like the picture in a file. */
+/** The view of products that look like the picture in a file. */
 export function pictureView(file) {
   const head = el("h1", { id: "view-title", tabindex: "-1", text: t("like your picture") });
   const found = el("div", { class: "hits" }, skeletons(12));
@@ -165,7 +165,7 @@ function offers(place, answer) {
   return answer.nearest.length ? [el("p", { class: "notice", text }), hitGrid(place, answer, answer.nearest, answer.hits.length)] : [];
 }
 
-/** A grid of hits, `before` of which stand before them on the page. */
+/** A grid of hits; `before` hits precede it on the page. */
 function hitGrid(place, answer, hits, before = 0) {
   const first = (answer.page - 1) * answer.size + before + 1;
   const onchoose = (hit, index) => noteClick(answer, hit, first + index);
@@ -225,14 +225,14 @@ function noticesOf(place, answer, shop) {
   return made.map((parts) => el("p", { class: "notice" }, parts));
 }
 
-/** What a query prefers, in words: "up to 100", "Red". */
+/** The preference of a query as text: "up to 100", "Red". */
 function preferenceText({ values, low, high }) {
   if (values.length) return values.slice(0, 3).join(" / ") + (values.length > 3 ? "…" : "");
   if (low === null) return t("at most", { high });
   return high === null ? t("at least", { low }) : `${low}–${high}`;
 }
 
-/** The link that shows only what has a preferred value; none where the store has no filter of its field. */
+/** A link that shows only products with a preferred value; none if the field is not a facet of the store. */
 function preferenceLinks(named, place, fields) {
   const field = fields.find((each) => named.field === each || named.field === `attributes.${each}`);
   if (!field) return [];
@@ -266,7 +266,7 @@ function popular(shop) {
   return made;
 }
 
-/** Makes parts anew and puts the focus where it was, by the key of the element that had it. */
+/** Rebuilds parts of an element and restores the focus by the key of the focused element. */
 function withFocus(element, make) {
   const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   make();

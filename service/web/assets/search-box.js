@@ -1,4 +1,4 @@
-// The field to type in, with suggestions below it: a combobox with a list, after the ARIA practices.
+// The search field with suggestions below it: a combobox with a listbox, as in the ARIA practices.
 
 import { api } from "./api.js";
 import { ICONS, el, fill, icon, marked } from "./dom.js";
@@ -8,7 +8,7 @@ import { money, t } from "./words.js";
 
 const PAUSE_MS = 90;
 
-/** Makes the field of a form suggest. `on` is called: `typed(text)` as one types, `submitted(text)` for what is sent,
+/** Adds suggestions to the field of a form. Callbacks in `on`: `typed(text)` while typing, `submitted(text)` on submit,
  * `chosen(option)` for a category, brand or product. */
 export function searchBox(form, on) {
   const field = form.querySelector("input");
@@ -82,7 +82,7 @@ export function searchBox(form, on) {
       on.typed(field.value);
     }, PAUSE_MS);
   });
-  // An input method tells what it is at in between; only what comes of it is searched for.
+  // Intermediate states of an input method are not searched for, only its result.
   field.addEventListener("compositionend", () => field.dispatchEvent(new Event("input")));
   field.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
@@ -90,9 +90,9 @@ export function searchBox(form, on) {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!isOpen) return void suggest(field.value);
-      request.abort(); // the list stays while one walks in it
+      request.abort(); // the list must not change while it is navigated
       const step = event.key === "ArrowDown" ? 1 : -1;
-      // Past either end stands the field itself.
+      // Beyond either end of the list is the field itself.
       activate(((active + 1 + step + options.length + 1) % (options.length + 1)) - 1);
     } else if (event.key === "Enter" && isOpen && active >= 0) {
       event.preventDefault();

@@ -1,4 +1,4 @@
-// A search of the store page: its hits, and for each filter the counts of its other values.
+// A search of the store page: hits, and counts of the other values of each filtered field.
 
 import { filteredFields, filtersOf, quoted } from "./address.js";
 import { api } from "./api.js";
@@ -6,10 +6,10 @@ import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
 import { language } from "./words.js";
 
-/** Values of a facet: enough to find among brands, and in most stores to draw how prices are spread. */
+/** Maximum number of values of a facet: enough for brands and, in most stores, for the histogram of prices. */
 export const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
-/** Fields that a broad query is narrowed by above its hits. */
+/** Maximum number of fields proposed as filters for a broad query. */
 const MOST_CHOICES = 3;
 const cache = new Map();
 
@@ -34,7 +34,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     reasons: facts.look.has_reasons ? language() : "",
     ...who,
   };
-  // A chosen brand must not hide the others: they are counted without it.
+  // The other values of a filtered field are counted without its filter.
   const others = fields.map((field) => counting(place, field, isTyping));
   const { results } = await api.searches([whole, ...others], signal);
   if (who.shopper) recordSearch(results[0]);
@@ -54,21 +54,21 @@ function counting(place, field, isTyping = false) {
   return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, ...counted };
 }
 
-/** How many hits have a price from each of these bounds to the next one; the last bound counts with those before it. */
+/** The number of hits with a price between consecutive bounds; the last interval includes its upper bound. */
 export async function countPrices(place, edges) {
   const { results } = await api.searches([{ ...counting(place, "price"), facets: [], ranges: [`price:${edges.join(",")}`] }]);
   const counts = results[0].ranges.price.map((each) => each.count);
   return [...counts.slice(0, -2), counts.at(-2) + counts.at(-1)];
 }
 
-/** The answer with the other products of a hit's group, in the order of the place. */
+/** The other products of a hit's group, in the order of the place. */
 export async function searchSiblings(place, hit) {
   const filters = `${filtersOf(place) || "id EXISTS"} AND id IN (${hit.siblings.map(quoted).join(", ")})`;
   const { results } = await api.searches([{ q: place.q, size: hit.siblings.length, sort: place.sort, all_types: place.allTypes, filters }]);
   return results[0];
 }
 
-/** The products of some ids. */
+/** The products with these ids. */
 export async function productsOf(ids, signal) {
   const { results } = await api.searches([{ q: "", size: ids.length, filters: `id IN (${ids.map(quoted).join(", ")})` }], signal);
   return results[0].hits.map((hit) => hit.product);

@@ -1,4 +1,4 @@
-// The store page: which view is shown, and how one gets from view to view.
+// The store page: the current view and the navigation between views.
 
 import { BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
@@ -25,7 +25,7 @@ let roots = null;
 
 const shop = { facts: { key: "", facets: [], sorts: [] }, go, start: whatThereIs, popular, isForeign };
 
-/** Goes to a place and shows it. Letters typed one after the other are one step back. */
+/** Goes to a place and shows it. Consecutive typing is one history entry. */
 function go(next, { isTyping = false } = {}) {
   const replaces = isTyping && isTypingOn;
   if (!replaces) history.replaceState({ ...history.state, top: scrollY }, "");
@@ -61,7 +61,7 @@ function viewOf({ view: name, product }) {
   return name === "search" ? resultsView(shop) : homeView(shop);
 }
 
-/** The categories and the first products, without those in the other languages of the page; requested once. */
+/** The categories and the first products, without those in the page's other languages; requested once. */
 function whatThereIs() {
   start ||= firstProducts();
   start.catch(() => (start = null));
@@ -71,7 +71,7 @@ function whatThereIs() {
 async function firstProducts() {
   const whole = { q: "", size: 12, facets: ["category"], group: "variants" };
   const foreign = otherLanguages().map((each) => `NOT language = "${each}"`).join(" AND ");
-  // A key may see no language to filter by.
+  // The field language may be hidden from the key.
   const both = api.searches([whole, { ...whole, filters: foreign }]).catch(() => api.searches([whole]));
   const [all, own] = (await both).results;
   const shown = own?.total ? own : all;
@@ -118,7 +118,7 @@ const on = {
   },
 };
 
-/** Shows the products that look like the picture in a file. The picture has no address: going back leaves it. */
+/** Shows products that look like the picture in a file. The view has no address of its own. */
 function showByPicture(file) {
   history.replaceState({ ...history.state, top: scrollY }, "");
   history.pushState({ inside: true }, "", addressOf(placeOf("", [])));
@@ -134,7 +134,7 @@ function showByPicture(file) {
   return view.show();
 }
 
-/** The button that asks for a picture, where the store can be searched by one. */
+/** Shows the button for search by picture if the store supports it. */
 function askPictures() {
   const button = document.querySelector("#search .camera");
   const files = document.querySelector("#search .picture-file");
@@ -209,7 +209,7 @@ async function open() {
   followLinks();
   askPictures();
   askConsent(again);
-  // Who began to type before the page was ready loses no letter.
+  // Text typed before the page was ready is kept.
   const field = document.querySelector("#search input");
   const isEarly = document.activeElement === field && field.value !== "";
   const first = placeOf(location.search, shop.facts.facets);

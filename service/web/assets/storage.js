@@ -1,4 +1,4 @@
-// The storage of this browser; without it, values last as long as the tab.
+// Browser storage; if it is not available, values last as long as the page.
 
 import { BASE } from "./address.js";
 
@@ -12,7 +12,7 @@ function attempt(area, work, otherwise) {
   }
 }
 
-// What is permanent is of one store, of several.
+// The prefix of permanent storage includes the store, as there may be several.
 function storage(area, prefix) {
   return {
     read(name, missing = null) {

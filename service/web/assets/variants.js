@@ -1,4 +1,4 @@
-// The choices of a product: the options of its variants, and what sets its siblings apart.
+// The choices on a product page: options of its variants, and attributes in which its siblings differ.
 
 import { addressOf } from "./address.js";
 import { el, fill } from "./dom.js";
@@ -40,7 +40,7 @@ export function variantChoices(product, pick) {
   return element;
 }
 
-/** Links to the siblings of a product, by the attributes that set them apart. */
+/** Links to the siblings of a product, by the attributes in which they differ. */
 export function siblingChoices(product, siblings) {
   const all = [product, ...siblings].map((each) => ({ product: each, options: each.attributes }));
   return distinctive(all).map((name) => {
@@ -56,7 +56,7 @@ export function siblingChoices(product, siblings) {
   });
 }
 
-/** The colours and other options of a product's variants, in short, for its card; nothing where there are none. */
+/** Short form of the options of a product's variants for its card; null if there are none. */
 export function optionsInShort(product) {
   const all = product.variants.map((each) => ({ options: optionsOf(each) }));
   const names = [...new Set(all.flatMap(({ options }) => Object.keys(options)))].filter(Boolean);
@@ -70,7 +70,7 @@ export function optionsInShort(product) {
   return parts.length ? el("p", { class: "options" }, parts) : null;
 }
 
-/** A variant's options; its id where it has none. */
+/** A variant's options; its id if it has none. */
 function optionsOf(variant) {
   return Object.keys(variant.options).length ? variant.options : { "": variant.id };
 }
@@ -80,7 +80,7 @@ function valuesOf(all, name) {
   return typeof values[0] === "number" ? values.sort((one, other) => one - other) : values;
 }
 
-/** Of those that have the value of `name`, the one that has the most others of the wanted values. */
+/** The entry that matches most of the wanted values among those with the wanted value of `name`. */
 function nearest(all, wanted, name) {
   const fit = ({ options }) => Object.keys(wanted).filter((each) => options[each] === wanted[each]).length;
   return all.filter(({ options }) => options[name] === wanted[name]).reduce((best, each) => (fit(each) > fit(best) ? each : best));
@@ -90,8 +90,8 @@ function isEqual(options, wanted, names) {
   return names.every((name) => options[name] === wanted[name]);
 }
 
-/** The fewest attributes that tell the products from one another: colours and sizes first, then those that their titles
- * name, then those of few values. */
+/** A few attributes that distinguish the products: colours and sizes first, then those that titles contain, then those
+ * with few values. */
 function distinctive(all) {
   const names = [...new Set(all.flatMap(({ options }) => Object.keys(options)))].filter((name) => {
     const values = valuesOf(all, name);

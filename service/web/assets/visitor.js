@@ -1,4 +1,4 @@
-// Who visits, and only where they agreed: two random names and what was looked at, in this browser.
+// The visitor's data in this browser, only with consent: two random ids, history and recent searches.
 
 import { timestamp } from "./clock.js";
 import { browser, randomName } from "./storage.js";
@@ -10,12 +10,12 @@ const MOST_SEEN = 12;
 const MOST_RECENT = 6;
 const MOST_LETTERS = 200;
 
-/** Whether the browser asks for privacy: then nobody is asked, and nothing is remembered. */
+/** Whether the browser requests privacy; consent then counts as declined. */
 export function requestsPrivacy() {
   return navigator.globalPrivacyControl === true || navigator.doNotTrack === "1";
 }
 
-/** "yes", "no", or an empty text while it was not chosen. */
+/** "yes", "no", or an empty text if not decided. */
 export function choice() {
   return requestsPrivacy() ? "no" : browser.read("consent", "");
 }
@@ -24,13 +24,13 @@ export function mayRemember() {
   return choice() === "yes";
 }
 
-/** Takes down what was chosen; "no" forgets whatever was remembered. */
+/** Stores the decision; "no" deletes all stored data. */
 export function choose(agreed) {
   browser.write("consent", agreed ? "yes" : "no");
   if (!agreed) ["visitor", "session", "acts", "seen", "recent", "origins"].forEach(browser.remove);
 }
 
-/** The names that events carry; empty without consent. */
+/** The random ids that events contain; empty without consent. */
 export function names() {
   if (!mayRemember()) return { shopper: "", session: "" };
   let shopper = browser.read("visitor");
@@ -42,8 +42,8 @@ export function names() {
   return { shopper, session: session.id };
 }
 
-/** What this visitor did, oldest first, as searches and recommendations take it. Nothing of it is still to come, not
- * even where the clock was ahead: such a history is refused. */
+/** The visitor's acts for searches and recommendations, oldest first. Times in the future (the clock was ahead) are
+ * set to now, as the server refuses them. */
 export function history() {
   const latest = timestamp();
   const acts = mayRemember() ? browser.read("acts", []) : [];
@@ -56,7 +56,7 @@ export function remember(kind, productId) {
   browser.write("acts", [...acts, { product_id: productId, kind, at: timestamp() }].slice(-MOST_ACTS));
 }
 
-/** Products that were looked at, newest first. */
+/** Ids of viewed products, newest first. */
 export function seen() {
   return mayRemember() ? browser.read("seen", []) : [];
 }
@@ -65,7 +65,7 @@ export function rememberSeen(productId) {
   if (mayRemember()) browser.write("seen", [productId, ...seen().filter((id) => id !== productId)].slice(0, MOST_SEEN));
 }
 
-/** Queries that were searched for, newest first; they stay in this browser. */
+/** Recent queries, newest first; stored only in this browser. */
 export function recentSearches() {
   return mayRemember() ? browser.read("recent", []) : [];
 }
@@ -80,7 +80,7 @@ export function forgetSearches() {
   browser.remove("recent");
 }
 
-/** The answer by which a product was reached within a day, so that a basket is known to come of it. */
+/** The answer by which a product was reached within the last day, to attribute later acts to it. */
 export function origin(productId) {
   const found = mayRemember() && origins().find(([id]) => id === productId);
   if (!found) return null;
@@ -94,7 +94,7 @@ export function rememberOrigin(productId, answer) {
   browser.write("origins", Object.fromEntries([...others, [productId, { ...answer, at: Date.now() }]].slice(-MOST_ACTS)));
 }
 
-/** Those that still count, the oldest first: an object of its own accord has numbers in their order. */
+/** The valid origins, oldest first; sorted, as an object puts numeric keys first. */
 function origins() {
   const found = Object.entries(browser.read("origins", {})).filter(([, { at }]) => Math.abs(Date.now() - at) < ORIGIN_MS);
   return found.sort(([, one], [, other]) => one.at - other.at);

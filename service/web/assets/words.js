@@ -1,4 +1,4 @@
-// The page's own words, in English and Chinese; what comes from a store stays in its language.
+// The page's texts, in English and Chinese; texts of the store are not translated.
 
 import { browser } from "./storage.js";
 import { CHINESE } from "./words-zh.js";
@@ -6,7 +6,7 @@ import { ENGLISH } from "./words-en.js";
 
 const WORDS = { en: ENGLISH, zh: CHINESE };
 const LOCALES = { en: "en", zh: "zh-CN" };
-/** Units as a field's name ends in them, and as they are written. */
+/** Units as suffixes of field names, with their spelling. */
 const UNITS = Object.fromEntries(["kg", "g", "lb", "oz", "m", "cm", "mm", "in", "ft", "l", "ml", "qt", "W", "V", "A", "Ah", "mAh"]
   .map((unit) => [unit.toLowerCase(), unit]));
 
@@ -17,11 +17,11 @@ function preferred() {
 }
 
 let now = preferred();
-/** Texts of the store's own, by language, instead of the page's. */
+/** Texts of the store that replace those of the page, by language. */
 let own = {};
 let isFixed = false;
 
-/** Takes the texts of a store, and its language where it has one alone. */
+/** Sets the texts of a store, and its language if that is fixed. */
 export function useLook({ texts, language: only }) {
   own = texts;
   isFixed = only in WORDS;
@@ -37,7 +37,7 @@ export function language() {
   return now;
 }
 
-/** The languages of the page that are not spoken now. */
+/** The other languages of the page. */
 export function otherLanguages() {
   return Object.keys(WORDS).filter((each) => each !== now);
 }
@@ -47,7 +47,7 @@ export function speak(wanted) {
   browser.write("language", now);
 }
 
-/** The words of a name, with {name} replaced; a count chooses between `name` and `name.one`. */
+/** The text of a name, with placeholders replaced; a count selects `name` or `name.one`. */
 export function t(name, values = {}) {
   const one = values.count === 1 ? WORDS[now][`${name}.one`] : undefined;
   const text = one ?? own[now]?.[name] ?? WORDS[now][name] ?? ENGLISH[name] ?? name;
@@ -61,7 +61,7 @@ export function number(value) {
   return value.toLocaleString(LOCALES[now]);
 }
 
-/** A price with its currency, as this language writes it; a number alone where no currency is known. */
+/** A price with its currency, formatted for the language; only the number if the currency is unknown. */
 export function money(price, currency) {
   if (price === null || price === undefined) return t("no price");
   const style = currency ? { style: "currency", currency } : { minimumFractionDigits: 2 };
@@ -72,7 +72,7 @@ export function money(price, currency) {
   }
 }
 
-/** What a field is called: its own name where the page has no word for it. */
+/** The display name of a field; derived from its name if the page has no text for it. */
 export function fieldName(field) {
   const bare = field.replace(/^attributes\./, "");
   const name = `field.${bare.toLowerCase()}`;
@@ -82,7 +82,7 @@ export function fieldName(field) {
   return WORDS[now][name] || ENGLISH[name] || text.replace(/^./, (first) => first.toUpperCase());
 }
 
-/** What a value of a field is called. */
+/** The display name of a value of a field. */
 export function valueName(field, value) {
   if (field === "availability") return t(`availability.${value}`);
   if (value === "true" || value === true) return t("yes");
@@ -90,7 +90,7 @@ export function valueName(field, value) {
   return typeof value === "number" ? number(value) : String(value);
 }
 
-/** Puts the page's words into elements that name theirs. */
+/** Inserts the page's texts into the elements that refer to them. */
 export function translate(root = document) {
   document.documentElement.lang = LOCALES[now];
   for (const each of root.querySelectorAll("[data-word]")) each.textContent = t(each.dataset.word);
