@@ -74,7 +74,7 @@ def plan(
 
 @command("experiments stop store merging --by m7")
 def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
-    """End an experiment permanently; its results stay."""
+    """End an experiment permanently; its results are kept."""
     changed = _store(index).stop(experiment, who=by)
     _emit_change(changed, f"{experiment} is stopped.", f"{experiment} had already ended.")
 
@@ -110,7 +110,7 @@ def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None
     if not listed:
         say("No experiments. To add one: shelfwise experiments put INDEX FILE")
         return
-    table = plain_table("experiment", "state", "from", "until", "how", "variants")
+    table = plain_table("experiment", "state", "from", "until", "mode", "variants")
     for each in listed:
         experiment, over = each.experiment, each.over
         table.add_row(
@@ -135,7 +135,7 @@ def _show_report(report: ExperimentReport) -> None:
     show_table(_draft_table(analysis.draft, experiment) if analysis.draft else _figures(analysis))
     if analysis.comparisons:
         show_table(_comparisons(analysis.comparisons))
-    say("'any look' is valid at any time; 'one look' only at an end that was planned in advance.")
+    say("Anytime-valid intervals hold at every look; fixed-sample ones only at an end that was planned in advance.")
 
 
 def _show_plan(found: ExperimentPlan) -> None:
@@ -147,7 +147,7 @@ def _show_plan(found: ExperimentPlan) -> None:
     )
     for each in found.variants:
         say(f"{each.text}.")
-    table = plain_table("variant", "a search's", found.control, "with it", "difference", "95%", "overlap")
+    table = plain_table("variant", "per search", found.control, "with it", "difference", "95%", "overlap")
     for each in found.variants:
         for row in each.estimate.outcomes:
             figures = f"{row.before:.4f}", f"{row.after:.4f}", f"{row.difference:+.4f}"
@@ -159,7 +159,7 @@ def _show_plan(found: ExperimentPlan) -> None:
     if found.shoppers is not None:
         days = f"{found.shoppers / found.shoppers_a_day:,.0f} days at {found.shoppers_a_day:,.0f} shoppers a day"
         least = f"{experiment.least_effect:.1%} in {_WORDS[experiment.goal]}"
-        say(f"An A/B test finds a difference of {least} with about {found.shoppers:,} shoppers: {days}.")
+        say(f"An A/B test detects a difference of {least} with about {found.shoppers:,} shoppers: {days}.")
     for each in found.variants:
         if each.shoppers is not None:
             say(f"If variant {each.variant} changes them as much as clicks: about {each.shoppers:,} shoppers.")
@@ -184,7 +184,7 @@ def _figures(analysis: ExperimentAnalysis) -> Table:
 
 
 def _comparisons(comparisons: Sequence[VariantComparison]) -> Table:
-    table = plain_table("difference", "of", "seen", "relative", "any look, 95%", "one look, 95%")
+    table = plain_table("variant", "measure", "difference", "relative", "anytime-valid, 95%", "fixed-sample, 95%")
     for each in comparisons:
         relative = "" if each.relative is None else f"{each.relative:+.1%}"
         style = "bold" if each.decides else ""
@@ -195,9 +195,8 @@ def _comparisons(comparisons: Sequence[VariantComparison]) -> Table:
 
 
 def _draft_table(draft: DraftFigures, experiment: Experiment) -> Table:
-    table = plain_table(
-        "wins of", "shoppers", "searches", "wins", "losses", "ties", "share", "any look, 95%", "one look, 95%"
-    )
+    counted = "shoppers", "searches", "wins", "losses", "ties", "share"
+    table = plain_table("wins of", *counted, "anytime-valid, 95%", "fixed-sample, 95%")
     share = "" if draft.win_share is None else f"{draft.win_share:.1%}"
     spans = ("" if each is None else f"{each.low:.1%} to {each.high:.1%}" for each in (draft.always, draft.fixed))
     counts = (f"{each:,}" for each in (draft.shoppers, draft.searches, draft.wins, draft.losses, draft.ties))

@@ -1,4 +1,4 @@
-"""Checks of a version's parts against each other: records, fields, terms, vectors."""
+"""Verification of a version: checksums, and the agreement of its records, fields, terms and vectors."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ T = TypeVar("T")
 _EXAMPLES = 5
 """Number of products or fields that a problem names."""
 _BY_ID = 10_000
-"""Number of products that are looked up by id, and..."""
+"""Number of products that are looked up by id."""
 _BY_CONTENT = 1_000
-"""...by their terms and by their vector, which takes longer."""
+"""Number of products that are looked up by terms and by vector, which takes longer."""
 _BY_ENCODER = 64
-"""Number of products whose vector is computed again."""
+"""Number of products whose vectors are recomputed."""
 _NEAR = 0.99
-"""The cosine from which two vectors of one text, computed on two machines, count as equal."""
+"""Minimum cosine at which two vectors of one text, computed on two machines, count as equal."""
 _UNIT = 1e-3
 _MOST_TERMS = 8
 _CHUNK = 65_536
@@ -98,7 +98,7 @@ _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 
 # Advice; {root} is the index directory.
 _REPORT = (
-    "its checksums are correct, so it was published like this: go back to the previous version (shelfwise index "
+    "its checksums are correct, so it was published in this state: go back to the previous version (shelfwise index "
     "rollback), rebuild into a new directory, and report it as a bug of Shelfwise"
 )
 _SERVES = (
@@ -111,7 +111,7 @@ _ENCODER_AGAIN = "a rebuild stores the encoder again: shelfwise rebuild {root} F
 _FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
 _STRAY = "remove it: nothing reads it"
 _MADE_ANEW = "the newest intact version serves; shelfwise index rollback {root} VERSION rewrites the file"
-_LOST = f"restore {JOURNAL} and {COPY} from a backup, or lose the live changes since the last rebuild: move both away"
+_LOST = f"restore {JOURNAL} and {COPY} from a backup; or move both away and lose the live changes since the last rebuild"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ProblemTally:
-    """Products with problems, by part and kind: their number, and the ids of the first ones."""
+    """Counts of products with problems by part and kind, with the ids of the first ones."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -136,7 +136,7 @@ class ProblemTally:
             self._examples[part, what].append(product_id)
 
     def problems(self) -> list[Problem]:
-        """A problem for each kind, in order of first occurrence."""
+        """One problem per part and kind, in order of first occurrence."""
         return [
             Problem(part, f"{what}: {count_text(count, 'product')} ({_listed(self._examples[part, what], count)})")
             for (part, what), count in self._counts.items()
@@ -148,7 +148,7 @@ def _listed(examples: Sequence[str], count: int, separator: str = ", ") -> str:
 
 
 def sample(count: int, most: int) -> list[int]:
-    """At most `most` of the rows from 0 to `count`, evenly spread, including the first and the last."""
+    """At most `most` of the rows below `count`, evenly spread, including the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
 
 
@@ -164,9 +164,9 @@ def _check_keyword(
     for row in sample(len(products), _BY_ID):
         product_id = products.id_of(row)
         if not _finds_id(keyword, product_id, row):
-            tally.add(KEYWORD_FOLDER, "not found by the id at the row", product_id)
+            tally.add(KEYWORD_FOLDER, "not found by its id at its row", product_id)
         if terms and row in by_terms and not _finds_terms(keyword, terms(products[row]), row):
-            tally.add(KEYWORD_FOLDER, "not found by the own terms", product_id)
+            tally.add(KEYWORD_FOLDER, "not found by its own terms", product_id)
         advance(1)
     return tally.problems()
 
@@ -174,7 +174,7 @@ def _check_keyword(
 def _finds_id(keyword: KeywordIndex, product_id: str, row: int) -> bool:
     if row in keyword.find_identifier(identifier_key(product_id)):
         return True
-    # An identifier of punctuation only, or one of too many products, identifies none of them.
+    # An identifier that is only punctuation, or that too many products share, identifies none of them.
     by_id = TextIn("id", (fold_value(product_id),))
     return row in keyword.select(Selection(where=by_id, everything=True))
 
@@ -192,17 +192,20 @@ def _check_vectors(folder: Path, index: VectorIndex, products: ProductStore, tex
         tally.add(_VECTORS, "not of length 1", _name(products, row))
     if text_keys is not None and len(text_keys) == len(vectors):
         for row in _unequal(vectors, text_keys):
-            tally.add(TEXT_KEYS_FILE, "one text and two vectors", _name(products, row))
+            tally.add(TEXT_KEYS_FILE, "equal texts with different vectors", _name(products, row))
     if not (folder / INDEX_FILE).exists():
         return tally.problems()
     rows = load_array(folder / ROWS_FILE)
     if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
-        return [*tally.problems(), Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not name each row once")]
+        return [
+            *tally.problems(),
+            Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not contain each row exactly once"),
+        ]
     for row in sample(index.size, _BY_CONTENT):
         own = index.vector(row)
         nearest = index.search(own, 1)
         if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
-            tally.add(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector", _name(products, row))
+            tally.add(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by its own vector", _name(products, row))
     return tally.problems()
 
 
@@ -213,12 +216,12 @@ def _name(products: ProductStore, row: int) -> str:
 def _not_unit(vectors: Vectors) -> Iterator[int]:
     for start in range(0, len(vectors), _CHUNK):
         lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
-        # Not `> _UNIT`: a length that is NaN is wrong, too.
+        # Not `> _UNIT`, so that NaN counts as wrong.
         yield from (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist()
 
 
 def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
-    """Rows whose text equals that of the previous row, in the order of keys, and whose vector differs."""
+    """Rows whose text equals that of the previous row in the order of keys, but whose vector differs."""
     halves = np.ascontiguousarray(text_keys).view(np.uint64)
     order = np.lexsort((halves[:, 1], halves[:, 0]))
     same = np.flatnonzero((halves[order[1:]] == halves[order[:-1]]).all(axis=1))
@@ -229,22 +232,22 @@ def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
 
 
 def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    """Computes the vectors of a sample of the products again."""
+    """Recomputes the vectors of a sample of the products, and compares them with the stored ones."""
     rows = [row for row in sample(len(products), _BY_ENCODER) if row < index.size]
     if encoder.dimension != index.dimension:
-        what = f"makes vectors of dimension {encoder.dimension}, {_VECTORS} holds {index.dimension}"
+        what = f"its vectors have dimension {encoder.dimension}, those of {_VECTORS} {index.dimension}"
         return [Problem(_ENCODER, what)]
     made = encoder.encode_products([encoder_text(products[row]) for row in rows])
     tally = ProblemTally()
     for row, vector in zip(rows, made, strict=True):
         if not float(vector @ index.vector(row)) >= _NEAR:
-            tally.add(_VECTORS, "another vector than the encoder makes of the text", products.id_of(row))
+            tally.add(_VECTORS, "differs from the encoder's vector of the text", products.id_of(row))
     return tally.problems()
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The opened parts of a version. None for a part that is damaged, or that cannot be compared with the others."""
+    """The opened parts of a version; None for a part that is damaged or cannot be compared with the others."""
 
     products: ProductStore | None
     catalog: FieldCatalog | None
@@ -269,7 +272,7 @@ class _Parts:
 def _check_rows(
     parts: _Parts, products: ProductStore, keyword: Path | None, advance: Callable[[int], None]
 ) -> list[Problem]:
-    """Reads every product once; memory holds one at a time. `keyword` is the folder of the index, if it is compared."""
+    """Checks every product in one pass, with one in memory. `keyword` is the keyword index's folder, if compared."""
     tally, counter = ProblemTally(), FieldCounter()
     problems: list[Problem] = []
     lines = _read_lines(keyword, problems) if keyword else None
@@ -288,12 +291,12 @@ def _check_rows(
         else:
             counter.add(product)
             if product.id != name:
-                tally.add(IDS_FILE, "another id in the record than in this list", name)
+                tally.add(IDS_FILE, "differs from the id in the record", name)
             if lines and not problems and (what := _line_problem(parts, row, product, line)):
                 tally.add(_LINES, what, product.id)
             keys = parts.text_keys
             if keys is not None and row < len(keys) and keys[row].tobytes() != text_key(encoder_text(product)):
-                tally.add(TEXT_KEYS_FILE, "another text than the one that became the vector", product.id)
+                tally.add(TEXT_KEYS_FILE, "text differs from the encoded one", product.id)
         advance(1)
     if lines and next(lines, None) is not None:
         problems.append(Problem(_LINES, "it continues after the last product"))
@@ -315,14 +318,14 @@ def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None)
     if parts.analyzer is None or parts.catalog is None:
         return ""
     if line is None:
-        return "not in it"
+        return "missing"
     made = keyword_line(keyword_document(row, product, parts.analyzer, parts.catalog, parts.weights), parts.catalog)
     is_same = encode_line(made) == line or _is_equivalent(line, made)
-    return "" if is_same else "other terms or values than the product has"
+    return "" if is_same else "terms or values differ from those of the product"
 
 
 def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
-    """Whether an index cannot distinguish them: the order of terms and fields does not matter."""
+    """Whether both lines are equal for an index, in which the order of terms and fields does not matter."""
     try:
         return _unordered(decode_line(stored)) == _unordered(made)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -346,10 +349,10 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
         listed = _listed(texts[:_EXAMPLES], len(texts), "; ")
         yield Problem(FIELDS_FILE, f"it differs from the products: {listed}")
     if not stored.category_roots >= counted.category_roots:  # may include those of rejected rows
-        yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
+        yield Problem(FIELDS_FILE, "its top-level categories differ from those of the products")
     places = [info.slot for info in stored.fields.values()]
     if len(set(places)) < len(places):
-        yield Problem(FIELDS_FILE, "two fields have one place in the keyword index")
+        yield Problem(FIELDS_FILE, "two fields share a slot of the keyword index")
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -367,7 +370,7 @@ class Verification(msgspec.Struct, frozen=True):
 def verify_version(
     store: Store, name: str, progress: Progress, *, encode: bool = False, cluster: ClusterVersions | None = None
 ) -> Verification:
-    """Verifies one version; with `encode`, a sample of its vectors is computed again, which loads the encoder.
+    """Verifies one version; with `encode`, a sample of its vectors is recomputed, which loads the encoder.
 
     In a `cluster`, only the existence and completeness of a version's indexes are checked; documents are not read.
 
@@ -378,7 +381,7 @@ def verify_version(
 
 
 class _Run:
-    """One run. A part with a damaged file is not opened, since a library may crash on it."""
+    """Verification of one version. Parts with damaged files are not opened, since a library may crash on them."""
 
     def __init__(self, store: Store, name: str, progress: Progress, cluster: ClusterVersions | None) -> None:
         self._store, self._name, self._progress, self._cluster = store, name, progress, cluster
@@ -421,14 +424,14 @@ class _Run:
         self._progress.end(f"{self._name}: {len(files):,} files")
 
     def _part(self, path: Path) -> str:
-        """The part of a file: its name, its folder, or one name for the three files of the products."""
+        """The part to which a file belongs: its folder, its name, or one name for the three product files."""
         if not path.is_relative_to(self._folder):
             return _ENCODER
         first = path.relative_to(self._folder).parts[0]
         return PRODUCTS_FILE if first in _PRODUCT_FILES else first
 
     def _open(self, part: str, opened: Callable[[], T]) -> T | None:
-        """An opened part; None if it is damaged, which is added to the problems unless known."""
+        """Opens a part; None if it is damaged, which is added to the problems unless known."""
         if part in self._damaged:
             self._skipped.append(f"the agreement of {part}: it is damaged")
             return None
@@ -443,12 +446,14 @@ class _Run:
         self._check_sizes(parts, manifest)
         products = parts.products
         if products is None:
-            self._skipped.append("whether fields, terms and vectors agree with the products: those cannot be read")
+            self._skipped.append(
+                "agreement of fields, terms and vectors with the products: the products cannot be read"
+            )
             return
         has_lines = parts.keyword is not None or manifest.cluster is not None
         compared = parts
         if manifest.recipe != RECIPE:
-            self._skipped.append(f"terms and texts: made by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
+            self._skipped.append(f"terms and texts: built by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
             compared, has_lines = replace(parts, analyzer=None, text_keys=None), False
         self._progress.begin("records", len(products), "products")
         keyword = self._folder / KEYWORD_FOLDER if has_lines else None
@@ -549,14 +554,14 @@ def _text_keys(path: Path) -> Keys:
 
 
 def store_problems(store: Store) -> list[Problem]:
-    """Problems outside versions; raises StoreMissingError if there are none."""
+    """Problems outside versions; raises StoreMissingError if there are no versions."""
     found: list[Problem] = []
     if problem := store.marker_problem():
         what, _, advice = problem.partition("; ")
         found.append(Problem(MARKER, what, advice))
     try:
         current = store.current()
-        what = "" if current in store.versions() else f"it names {current}, which is not there"
+        what = "" if current in store.versions() else f"it names {current}, which does not exist"
     except StoreDamagedError as error:
         what = str(error)
     if what:

@@ -279,24 +279,24 @@ def other_roots(folder: Path) -> None:
     write_fields(replace(catalog, category_roots=frozenset({"garden"})), folder / FIELDS_FILE)
 
 
-OTHER_TERMS = "other terms or values than the product has: 2 products"
-OTHER_TEXT = "another text than the one that became the vector: 2 products"
+OTHER_TERMS = "terms or values differ from those of the product: 2 products"
+OTHER_TEXT = "text differs from the encoded one: 2 products"
 DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (
         swap_records,
         {
             LINES: f"{OTHER_TERMS} (p004, p008)",
             TEXT_KEYS_FILE: f"{OTHER_TEXT} (p004, p008)",
-            KEYWORD_FOLDER: "not found by the own terms: 1 product (p008)",
+            KEYWORD_FOLDER: "not found by its own terms: 1 product (p008)",
         },
     ),
     (
         swap_lines,
         {
-            IDS_FILE: "another id in the record than in this list: 2 products (p004, p008)",
+            IDS_FILE: "differs from the id in the record: 2 products (p004, p008)",
             LINES: f"{OTHER_TERMS} (p008, p004)",
             TEXT_KEYS_FILE: f"{OTHER_TEXT} (p008, p004)",
-            KEYWORD_FOLDER: "not found by the own terms: 1 product (p008)",
+            KEYWORD_FOLDER: "not found by its own terms: 1 product (p008)",
         },
     ),
     (partial(write_products, SWAPPED), {IDS_FILE: "not in the order of ids: 2 products (p005, p004)"}),
@@ -307,8 +307,11 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     ),
     (drop_vector_everywhere, {VECTORS_FOLDER: "it holds 60 products, the manifest has 61"}),
     (partial(edit_array, name=STORED, edit=lengthen_vectors), {STORED: "not of length 1: 2 products (p005, p007)"}),
-    (partial(edit_array, name=STORED, edit=swap), {TEXT_KEYS_FILE: "one text and two vectors: 1 product (p060)"}),
-    (partial(edit_array, name=ROWS, edit=repeat_row), {ROWS: "it does not name each row once"}),
+    (
+        partial(edit_array, name=STORED, edit=swap),
+        {TEXT_KEYS_FILE: "equal texts with different vectors: 1 product (p060)"},
+    ),
+    (partial(edit_array, name=ROWS, edit=repeat_row), {ROWS: "it does not contain each row exactly once"}),
     (partial(edit_array, name=TEXT_KEYS_FILE, edit=swap), {TEXT_KEYS_FILE: f"{OTHER_TEXT} (p004, p008)"}),
     (
         partial(edit_array, name=TEXT_KEYS_FILE, edit=np.ravel),
@@ -322,14 +325,14 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
         partial(index_again, products=SWAPPED),
         {
             LINES: f"{OTHER_TERMS} (p004, p008)",
-            KEYWORD_FOLDER: "not found by the id at the row: 2 products (p004, p008)",
+            KEYWORD_FOLDER: "not found by its id at its row: 2 products (p004, p008)",
         },
     ),
-    (lose_terms, {KEYWORD_FOLDER: "it holds 60 products, the manifest has 61", LINES: "not in it: 1 product (p060)"}),
+    (lose_terms, {KEYWORD_FOLDER: "it holds 60 products, the manifest has 61", LINES: "missing: 1 product (p060)"}),
     (cut_off, {LINES: "cannot be read (the compressed data does not end with its end mark); rebuild the index"}),
     (miscount_field, {FIELDS_FILE: "it differs from the products: ghost: 3 (text), counted none; price: 7"}),
-    (share_place, {FIELDS_FILE: "two fields have one place in the keyword index"}),
-    (other_roots, {FIELDS_FILE: "its widest categories are others than the products have"}),
+    (share_place, {FIELDS_FILE: "two fields share a slot of the keyword index"}),
+    (other_roots, {FIELDS_FILE: "its top-level categories differ from those of the products"}),
     (
         lambda folder: rewrite_lines(folder, lambda lines: [*lines, lines[0]]),
         {LINES: "it continues after the last product"},
@@ -357,7 +360,7 @@ class TestConsistency:
         reseal(tmp_path, NAME)
         [(part, message)] = found(tmp_path)
         assert part == f"{VECTORS_FOLDER}/{INDEX_FILE}"
-        assert message.startswith("not found by the own vector: ")
+        assert message.startswith("not found by its own vector: ")
 
     def test_wrong_count_in_the_manifest_is_reported_by_every_component(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
@@ -382,7 +385,7 @@ class TestConsistency:
         rewrite_lines(folder_of(root), lambda lines: lines[::-1])
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, recipe="0"))
         result = verified(root)
-        expected = f"terms and texts: made by recipe '0', this program has '{RECIPE}'"
+        expected = f"terms and texts: built by recipe '0', this program has '{RECIPE}'"
         assert (result.skipped, result.problems) == ((expected,), ())
 
     @pytest.mark.parametrize("name", [IDS_FILE, OFFSETS_FILE, STORED, TEXT_KEYS_FILE, FIELDS_FILE, LINES])
@@ -420,11 +423,11 @@ class TestReproducedVectors:
         (folder / ROWS_FILE).unlink()
         index, products = FaissIndex(folder, gpu=False), ProductStore(folder_of(root))
         assert check_encoder(FromText(), index, products) == []
-        what = f"makes vectors of dimension 8, {STORED} holds {DIMENSION}"
+        what = f"its vectors have dimension 8, those of {STORED} {DIMENSION}"
         assert check_encoder(FromText(8), index, products) == [Problem("encoder", what)]
         edit_array(folder_of(root), STORED, swap)
         index, products = FaissIndex(folder, gpu=False), ProductStore(folder_of(root))
-        what = "another vector than the encoder makes of the text: 2 products (p004, p008)"
+        what = "differs from the encoder's vector of the text: 2 products (p004, p008)"
         assert check_encoder(FromText(), index, products) == [Problem(STORED, what)]
 
 
@@ -434,7 +437,7 @@ class TestStoreProblems:
         assert not (whole / JOURNAL).exists()
 
     @pytest.mark.parametrize(
-        ("content", "what"), [("x", "names no version"), ("v000009\n", "it names v000009, which is not there")]
+        ("content", "what"), [("x", "names no version"), ("v000009\n", "it names v000009, which does not exist")]
     )
     def test_invalid_pointer_is_a_problem(self, root: Path, content: str, what: str) -> None:
         (root / CURRENT).write_text(content)

@@ -77,7 +77,7 @@ def test_variants_are_estimated_from_the_log(root: Path, hits: dict[str, list[st
     )
     text = shown("experiments", "plan", root, tmp_path / "merging.toml")
     assert merged.text in " ".join(text.split())
-    assert "An A/B test finds a difference of 2.0% in clicked searches" in text
+    assert "An A/B test detects a difference of 2.0% in clicked searches" in text
     made = document("experiments", "plan", root, tmp_path / "merging.toml")
     assert made["experiment"]["id"] == "merging"
     assert made["variants"][0]["estimate"]["outcomes"][0]["outcome"] == "clicks"
