@@ -111,7 +111,7 @@ _ENCODER_AGAIN = "a rebuild stores the encoder again: shelfwise rebuild {root} F
 _FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
 _STRAY = "remove it: nothing reads it"
 _MADE_ANEW = "the newest intact version serves; shelfwise index rollback {root} VERSION rewrites the file"
-_LOST = f"restore {JOURNAL} and {COPY} from a backup; or move both away and lose the live changes since the last rebuild"
+_LOST = f"restore {JOURNAL} and {COPY} from a backup; or move both away, losing live changes since the last rebuild"
 
 
 class Problem(msgspec.Struct, frozen=True):
