@@ -377,7 +377,7 @@ class WorkerServer(DrainingServer):
         self._limiter = limiter
         self._acceptors: list[Acceptor] = []
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - as uvicorn has it
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Starts the application, then accepts connections."""
         await super().startup([])
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class

@@ -1,4 +1,4 @@
-"""Several worker processes behind one port: they are started, restarted when they end, and ended together."""
+"""Supervisor of the worker processes behind one port: starts, restarts and stops them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from service.worker_group import READY, WorkerGroup, group_folder
 _log = structlog.get_logger("shelfwise.workers")
 _LOOK_SECONDS = 0.1
 _SHORT_SECONDS = 10.0
-"""A worker that ends sooner is started again with a delay, twice as long each time."""
+"""A worker that ends sooner is restarted with a delay, which doubles each time."""
 _MOST_DELAY_SECONDS = 30.0
 _CLOSING_SECONDS = 60.0
-"""For a worker to write its events and to close its engine, after its requests."""
+"""Seconds for a worker to write its events and close its engine after its last request."""
 _BACKLOG = 2_048
 _CHUNK_BYTES = 1_024
 _ERROR = "error"
-"""What a worker publishes that cannot serve."""
+"""Name under which a worker publishes the error that prevents it from serving."""
 _START = "import sys; sys.path[:] = {path!r}; from service.cli.serve import run_worker; run_worker()"
 
 
 class ServedIndex(msgspec.Struct, frozen=True):
-    """What a worker serves, for the first messages of the service."""
+    """Description of the served index, for the startup messages of the service."""
 
     products: int = 0
     version: str = ""
@@ -55,18 +55,18 @@ class ServedIndex(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """What a worker process is started with."""
+    """Arguments of a worker process."""
 
     index: Path
     is_directory: bool
-    """Of several indexes."""
+    """Whether `index` is a directory of several indexes."""
     sourced: SourcedSettings
     notice: float
-    """Seconds."""
+    """Seconds after the signal to stop during which the server still answers, but reports that it is not ready."""
     folder: Path
-    """Of the group."""
+    """Folder of the worker group."""
     listeners: Sequence[int]
-    """File descriptors."""
+    """File descriptors of the listening sockets."""
     number: int = 0
 
 
@@ -77,21 +77,21 @@ class _Worker:
     started: float = 0.0
     is_ready: bool = False
     due: float = 0.0
-    """When it is to be started."""
+    """Time of the next start, by the monotonic clock."""
     short_lives: int = 0
-    """In a row."""
+    """Number of consecutive short runs."""
 
 
 @dataclass(slots=True)
 class _Supervisor:
     start: WorkerStart
     group: WorkerGroup
-    """As nobody of it."""
+    """The worker group, without being one of its workers."""
     listeners: Sequence[socket.socket]
     on_ready: Callable[[ServedIndex], None]
     workers: list[_Worker] = field(default_factory=list)
     signals: int = 0
-    """That asked it to stop."""
+    """Number of received signals to stop."""
     _wake: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -106,7 +106,7 @@ class _Supervisor:
                 self._kill()
 
     def _start_first(self) -> None:
-        """Starts one, whose errors are those of all, and then the others."""
+        """Starts one worker, whose errors all would have, and then the others."""
         first = _Worker(0)
         self.workers.append(first)
         self._start(first)
@@ -125,11 +125,11 @@ class _Supervisor:
             raise StoreError(
                 f"{self.group.count} worker processes need {size_text(self.group.count * own)} of memory "
                 f"({size_text(own)} each), and the machine or its container has {size_text(usable_memory())}; give it "
-                "more, or take fewer (service.workers)"
+                "more, or set fewer workers (service.workers)"
             )
 
     def _look(self) -> None:
-        """Starts workers that are due, and notes which are ready and which have ended."""
+        """Starts workers that are due, and detects workers that are ready or have ended."""
         for worker in self.workers:
             if worker.process is None:
                 if time.monotonic() >= worker.due:
@@ -145,20 +145,20 @@ class _Supervisor:
             [sys.executable, "-c", _START.format(path=sys.path)],
             stdin=subprocess.PIPE,
             pass_fds=self.start.listeners,
-            # Ctrl-C is for this process alone, which signals the others.
+            # Ctrl-C reaches only this process, which signals the workers.
             start_new_session=True,
         )
         worker.started, worker.is_ready = time.monotonic(), False
         assert worker.process.stdin is not None  # noqa: S101 - it is a pipe
-        with suppress(BrokenPipeError):  # it has ended, which is looked at next
-            # Left open: it ends when this process does, and then the worker does, too.
+        with suppress(BrokenPipeError):  # it has ended, which `_look` detects next
+            # The pipe stays open: it closes when this process ends, which ends the worker, too.
             worker.process.stdin.write(pickle.dumps(replace(self.start, number=worker.number)))
             worker.process.stdin.flush()
 
     def _on_end(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
-        """Has a worker started again. Raises StoreError where it did not get ready and no other one is."""
+        """Schedules the restart of a worker. Raises StoreError if it did not become ready and no other worker is."""
         found = self.group.published(_ERROR).get(worker.number, b"").decode()
-        reason = found or f"it ended with the status {process.returncode}; the messages above say more"
+        reason = found or f"it ended with the status {process.returncode}; see the messages above"
         for name in (READY, _ERROR, "sequences"):
             self.group.withdraw(name, worker.number)
         if not worker.is_ready and not any(each.is_ready for each in self.workers if each is not worker):
@@ -182,7 +182,7 @@ class _Supervisor:
             self._wait()
 
     def _kill(self) -> None:
-        """Kills workers that have not ended by themselves."""
+        """Kills workers that have not ended."""
         for worker in self._running():
             _log.error("worker killed", worker=worker.number, pid=worker.process.pid if worker.process else 0)
             if worker.process:
@@ -203,7 +203,7 @@ class _Supervisor:
             self._wake.set()
             for worker in self._running():
                 if worker.process is not None:
-                    # One that has not started yet has nothing to complete.
+                    # A worker that is not ready has no requests to complete.
                     worker.process.send_signal(number if worker.is_ready else signal.SIGTERM)
 
         before: Mapping[int, object] = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -217,11 +217,11 @@ class _Supervisor:
 def serve_workers(
     index: Path, sourced: SourcedSettings, *, is_directory: bool, notice: float, on_ready: Callable[[ServedIndex], None]
 ) -> None:
-    """Serves an index, or those of a directory, by `service.workers` processes until SIGTERM or SIGINT, as
-    `service.app.serve` does by one. `on_ready` is called once, when the first of them serves.
+    """Serves an index, or those of a directory, with `service.workers` processes until SIGTERM or SIGINT, like
+    `service.app.serve` with one. `on_ready` is called once, when the first worker serves.
 
-    A worker that ends is started again. Raises SettingError for an address that cannot be listened to, and StoreError
-    where a worker does not start and no other one serves, or where there is too little memory for all.
+    A worker that ends is restarted. Raises SettingError if the service cannot listen on its address, and StoreError if
+    a worker does not start and no other one serves, or if there is too little memory for all.
     """
     settings = sourced.settings.service
     check_address(index, settings)
@@ -234,7 +234,7 @@ def serve_workers(
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets at all addresses of a host; raises SettingError where that is not possible."""
+    """Listening sockets on all addresses of a host; raises SettingError if it cannot listen on one."""
     with ExitStack() as opened:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -266,7 +266,7 @@ def serve_as_worker() -> None:
             if not start.is_directory:
                 source = opened.enter_context(SearchEngine.open(start.index, settings=settings))
                 served = ServedIndex(source.manifest.products, source.manifest.version, source.notices)
-            # What libraries compute in several threads: all workers together have the cores.
+            # Threads of numerical libraries: the workers share the cores.
             opened.enter_context(threadpool_limits(settings.service.cores_per_worker))
             on_start = partial(group.publish, READY, msgspec.json.encode(served))
             worker = WorkerPart(group, listeners, on_start)

@@ -1,7 +1,7 @@
-"""The worker processes of one service: what they count together and share, in files of a folder in memory.
+"""Shared counters and messages of the worker processes of one service, in files of a folder in memory.
 
-Each file, and each row of an array, is written by one worker and read by all, so that none waits for another, and a
-worker that is killed leaves nothing locked.
+Each file, and each row of an array, is written by one worker and read by all, so no worker waits for another, and a
+killed worker leaves no lock.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from numpy.typing import DTypeLike, NDArray
 from retrieval.errors import StoreError
 
 READY = "ready"
-"""What a worker publishes once it accepts connections."""
+"""Name under which a worker publishes that it accepts connections."""
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is private
 _WORKER_BYTES = 16_000_000
-"""Room in memory for the files of one worker, at most."""
+"""Maximum memory in bytes for the files of one worker."""
 _HASHES = 4
 
 
 class WorkerGroup:
-    """The workers of a service, as one of them sees the group. A service with one process has no folder."""
+    """The group of worker processes of a service, seen from one of them. A service with one process has no folder."""
 
     def __init__(self, number: int = 0, count: int = 1, folder: Path | None = None) -> None:
-        """`number` is that of this worker, from 0."""
+        """`number` is the number of this worker, from 0."""
         self.number = number
         self.count = count
         self._folder = folder
 
     def array(self, name: str, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-        """An array (workers, *shape), 0 at first. A worker writes its own row alone. Raises StoreError without room."""
+        """A shared array (workers, *shape) of zeros; a worker only writes its own row. Raises StoreError without room."""
         whole = (self.count, *shape)
         if self._folder is None:
             return np.zeros(whole, kind)
@@ -52,19 +52,19 @@ class WorkerGroup:
                 os.close(file)
             return np.memmap(path, kind, "r+", shape=whole)
         except OSError as error:
-            raise StoreError(f"{path} cannot be made for the worker processes: {error.strerror}") from error
+            raise StoreError(f"{path} cannot be created for the worker processes: {error.strerror}") from error
 
     def publish(self, name: str, content: bytes) -> None:
-        """Replaces what this worker shares under a name."""
+        """Replaces the content that this worker shares under a name."""
         if self._folder is not None:
             path = self._path(name, self.number)
             scratch = path.with_suffix(".new")
-            with suppress(OSError):  # no room: the others read what was shared before
+            with suppress(OSError):  # without memory, the others read the previous content
                 scratch.write_bytes(content)
                 scratch.replace(path)
 
     def published(self, name: str) -> dict[int, bytes]:
-        """What workers shared under a name, by their numbers."""
+        """Content shared under a name, by worker number."""
         found = {}
         for number in range(self.count) if self._folder is not None else ():
             with suppress(FileNotFoundError):
@@ -72,11 +72,11 @@ class WorkerGroup:
         return found
 
     def of_others(self, name: str) -> list[bytes]:
-        """What the other workers shared under a name."""
+        """Contents that the other workers shared under a name."""
         return [content for number, content in self.published(name).items() if number != self.number]
 
     def withdraw(self, name: str, number: int) -> None:
-        """Removes what a worker shared that has ended."""
+        """Removes the shared content of an ended worker."""
         if self._folder is not None:
             self._path(name, number).unlink(missing_ok=True)
 
@@ -87,7 +87,7 @@ class WorkerGroup:
 
 @contextmanager
 def group_folder(workers: int) -> Iterator[Path]:
-    """The folder of a group, in memory where there is room; it is removed at the end."""
+    """Creates the folder of a group, in memory if there is room; it is removed at the end of the context."""
     parent = None
     with suppress(OSError):
         room = os.statvfs(_MEMORY)
@@ -101,11 +101,11 @@ def group_folder(workers: int) -> Iterator[Path]:
 
 
 class SharedCounts:
-    """Counts by name, over periods, that the workers of a group add up.
+    """Counts by name and period, summed over the workers of a group.
 
-    They are a count-min sketch (Cormode and Muthukrishnan 2005, An improved data stream summary): a count is never too
-    low, and too high only where each of four hashes of its name collides. Thread-safe; a worker counts in its own row,
-    and what two of them count at the same moment is in the next total.
+    A count-min sketch (Cormode and Muthukrishnan 2005, An improved data stream summary): a count is never too low, and
+    too high only if each of four hashes of its name collides. Thread-safe. Each worker counts in its own row, so
+    concurrent counts of other workers may only appear in the next total.
     """
 
     def __init__(self, group: WorkerGroup, name: str, width: int) -> None:
@@ -114,7 +114,7 @@ class SharedCounts:
         self._width = width
         self._cells = group.array(name, (2, _HASHES, width), np.int32)
         self._periods = group.array(f"{name}-periods", (2,), np.int64)
-        """The period of each half of the cells."""
+        """Period of each half of the cells."""
         self._lock = threading.Lock()
 
     def add(self, name: str, amount: int, period: int = 0) -> None:
@@ -127,7 +127,7 @@ class SharedCounts:
             self._cells[self._own, half, _ROWS, self._places(name)] += amount
 
     def total(self, name: str, period: int = 0) -> int:
-        """The count of a name in all workers."""
+        """Count of a name over all workers."""
         half = period % 2
         counted = self._cells[:, half, _ROWS, self._places(name)]
         return int(counted[self._periods[:, half] == period].sum(0).min())

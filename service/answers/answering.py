@@ -57,7 +57,7 @@ from service.events.popular_queries import read_popular_queries
 _CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
 """Limits: candidate products found by a question's words, candidates read, and products of a type read."""
 _OF_TYPE = 200
-"""Keyword hits in which the products of a type are looked for."""
+"""Number of keyword hits that are examined for products of a type."""
 _MOST_QUOTES = 3
 _MOST_RELATED = 4
 
@@ -97,9 +97,9 @@ class Quote:
     title: str = ""
     """Title of the product, or the question of the FAQ entry."""
     holds: bool | None = None
-    """For a yes-or-no question, the answer that this text gives; None if it does not decide it."""
+    """Answer of this text to a yes-or-no question; None if it does not decide it."""
     score: float = 0.0
-    """How well the text answers the question, 0 to 1."""
+    """Score of the text as an answer, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Answer:
     """The subject of the question, to be sent with the next question."""
     quotes: tuple[Quote, ...] = ()
     holds: bool | None = None
-    """For a yes-or-no question, the answer; None if the quotes do not decide it or disagree."""
+    """Answer to a yes-or-no question; None if the quotes do not decide it or disagree."""
     disagree: bool = False
     """Whether the quotes contradict each other."""
     related: tuple[str, ...] = ()
@@ -130,10 +130,10 @@ class Thresholds:
     than all of the product's fields by this margin."""
     sentence: float = 0.6
     long_sentence: float = 0.5
-    """For questions of at least three words."""
+    """Minimum for sentences if the question has at least three words."""
     faq: float = 0.38
     faq_of_product: float = 0.5
-    """For FAQ entries about the whole store when the question is about a product."""
+    """Minimum for FAQ entries about the whole store if the question is about a product."""
 
 
 THRESHOLDS = Thresholds()
@@ -597,7 +597,7 @@ def _sentence_quotes(
 
 
 def _title_quotes(sources: Sources, product: Product, row: int, question: Question) -> list[Quote]:
-    """The title, where it has all that is asked: "is it noise cancelling"; words for the product itself ask nothing."""
+    """The title, if it has all words of the question except those for the product: "is it noise cancelling"."""
     category = product.category[-1] if product.category else ""
     itself = _terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
     words = [word for word in question.words if not word.terms & itself]
@@ -725,7 +725,7 @@ _MOST_RELATED_FIELDS = 2
 
 
 def _label(fact: Fact, *, is_chinese: bool) -> str:
-    """The name of a field in the language of a question; empty where it has none."""
+    """The name of a field in the language of a question; empty if it has none."""
     label = fact.field.label
     if contains_chinese(label):
         return label

@@ -1,4 +1,4 @@
-"""Facts of a product, field by field, and how well a question asks for each."""
+"""Facts of a product, field by field, and their match with a question."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ class FieldIndex:
 
 @dataclass(frozen=True, slots=True)
 class NameMatch:
-    """How well words ask for a field."""
+    """Match of a question's words with the name of a field."""
 
     score: float
     """Harmonic mean of the share of the name's words that the question has and of the question's words that the name
@@ -268,14 +268,14 @@ class NameMatch:
 
 _NO_MATCH = NameMatch(0.0)
 _OWN_WORD = 0.02
-"""What a word of a field's name costs that the question leaves to the product's name."""
+"""Cost of a word of a field's name that only the product's name contains."""
 
 
 def score_name(
     field: FieldName, words: Sequence[Word], own: Collection[str] = (), values: Collection[str] = ()
 ) -> NameMatch:
-    """How well words ask for a field. Of the words that its name lacks, those that refer to the product (`own`) or to
-    the field's value (`values`) do not count against it."""
+    """Matches a question's words with the name of a field. Unmatched words that refer to the product (`own`) or to the
+    field's value (`values`) do not lower the score."""
     matched = tuple(word for word in words if word.terms & field.terms or word.terms & field.neutral)
     core = [word for word in matched if word.terms & field.terms]
     if not core:
@@ -302,7 +302,7 @@ class FactMatch:
     fact: Fact
     score: float
     holds: bool | None
-    """For a yes-or-no question, the answer; None if the fact does not decide it."""
+    """Answer to a yes-or-no question; None if the fact does not decide it."""
 
 
 _FALSE = frozenset({"no", "none", "false", "0", "否", "无", "不"})
@@ -311,7 +311,7 @@ _LEAST_COMPARED = 0.02
 
 
 def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Collection[str]) -> FactMatch | None:
-    """How well a fact answers a question. `words` are the question's words without those of the product's name."""
+    """Match of a fact with a question; `words` are the question's words without those of the product's name."""
     values = fact.value_terms if question.kind is QuestionKind.YES_NO else frozenset[str]()
     match = score_name(fact.field, words, own, values)
     bound = question.bound

@@ -225,7 +225,7 @@ class FaqIndex:
         ]
 
     def _counts(self, question: Question, places: Collection[int]) -> dict[int, int]:
-        """For each entry that shares a word with a question, the number of shared words."""
+        """Number of words shared with a question, by entry that shares any."""
         counts: dict[int, int] = defaultdict(int)
         for word in question.words:
             for at in {at for term in word.terms for at in self._postings.get(term, ())}:
@@ -234,7 +234,7 @@ class FaqIndex:
         return counts
 
     def _scores(self, question: Question, places: Collection[int]) -> dict[int, float]:
-        """A score, 0 to 1, for each entry that shares a word with a question or is close to it in meaning: half of it
+        """Score, 0 to 1, of each entry that shares a word with a question or is close to it in meaning: half of it
         is the cosine, half the mean share of common words on both sides."""
         if not places:
             return {}
@@ -268,7 +268,7 @@ class FaqIndex:
 
 NO_ENTRIES = FaqIndex()
 _MASKED = re.compile(r"\[[a-z ]+\]")
-"""What stands in place of personal data: "[phone]" tells no telephone number."""
+"""Placeholder of masked personal data, such as "[phone]"; its words are not indexed."""
 _MEANING_ALONE = 0.75
 """Weight of the cosine if no word is shared."""
 _CLOSE = 0.85

@@ -56,7 +56,7 @@ _CHINESE = re.compile(
 )
 _CHINESE_YES_NO = re.compile(r"吗|能不能|能否|是不是|是否|有没有|可不可以|会不会|可否|(.)不\1|没有$")
 _FOLLOWS_UP = re.compile(r"(?:and|but|what about|how about|what of)\b.{1,80}")
-"""A text after a question that is none by itself: "and the color"."""
+"""A follow-up to a question that is no question on its own: "and the color"."""
 _STORE = "(?:你们|你家|贵店|本店|店里|这里)?店?[还也]?"
 _STOCK = "(?:现?货|库存)"
 _OFFER = re.compile(
@@ -91,7 +91,7 @@ class Bound:
     """Base unit, as in `parse_quantity`; empty if there is none."""
     text: str
     currencies: tuple[str, ...] = ()
-    """Of an amount of money, those that it may be of."""
+    """Possible currencies of an amount of money; empty for other quantities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Superlative:
-    """Which of some products a question asks for: the "cheapest" one."""
+    """A superlative in a question, such as "cheapest"."""
 
     word: Word
     """The field by which they are compared."""
@@ -170,7 +170,7 @@ def is_question(text: str) -> bool:
 
 
 def searched_words(text: str) -> str:
-    """What a search for a question looks for: its words without those that only ask."""
+    """The words of a question to search for, without question words."""
     folded = _folded(text)
     bare = _LEAD.sub("", folded.rstrip("?!. ")).strip()
     offer = _OFFER.fullmatch(bare)
@@ -260,12 +260,12 @@ _SUPERLATIVES = (
     (r"容量最大", "capacity", True),
     (r"容量最小", "capacity", False),
 )
-"""Ways to ask for the first of some products, the usual name of the field, and whether the highest is asked for."""
+"""Superlatives: pattern, usual name of the field, and whether the highest value is meant."""
 _SUPERLATIVE = re.compile("|".join(f"(?P<s{at}>{phrases})" for at, (phrases, _, _) in enumerate(_SUPERLATIVES)))
 
 
 def _superlative_of(text: str) -> tuple[Superlative | None, str]:
-    """What a question compares products by, and the question without it."""
+    """The superlative of a question, and the question without it."""
     found = _SUPERLATIVE.search(text)
     if found is None:
         return None, text
@@ -334,7 +334,7 @@ class _Concepts:
     stop_words: frozenset[str]
     """Words and stems that carry no meaning in a question."""
     same: Mapping[str, frozenset[str]]
-    """By its stem the stems of all values that say the same."""
+    """Stems of all values with the same meaning, by stem."""
     chinese: tuple[str, ...]
 
 
@@ -409,7 +409,7 @@ def concept_terms(text: str) -> frozenset[str]:
 
 
 def chinese_label(label: str) -> str:
-    """The usual Chinese name of a field, from its name in English; empty where there is none."""
+    """The usual Chinese name of a field, from its name in English; empty if there is none."""
     concepts = _read_concepts()
     wanted = frozenset(content_terms(label))
     return next(
@@ -452,7 +452,7 @@ _BELOW = re.compile(
 )
 _HOW_MANY_BEFORE = re.compile(r"how many $|多少$|几$")
 _LONGEST_COMPARISON = 60
-"""Characters before a quantity in which the words that compare with it are looked for: a question may have a thousand
+"""Characters before a quantity that are searched for comparing words: a question may have a thousand
 quantities."""
 _ABOVE = re.compile(
     r"\b(?:more|heavier|longer|taller|bigger|larger|higher|greater|over|above|at least|min\S*|exceed\S*)\b(?: than)?"

@@ -44,7 +44,7 @@ _Json = Annotated[bool, Option("--json", help="Print one JSON document and nothi
 
 @dataclass(frozen=True, slots=True)
 class FeedFormat:
-    """How feeds are read."""
+    """Options for reading feeds."""
 
     format: Annotated[str, Option(help="Format of the feeds; detected by default.")] = ""
     mapping: Annotated[Path | None, Option(help="A JSON or TOML file that maps feed fields to product fields.")] = None

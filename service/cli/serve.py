@@ -171,7 +171,7 @@ def create_key(
 
 
 def _next_steps(index: Path, scopes: Collection[Scope], settings: Path | None) -> Iterator[str]:
-    """The effects of a new key, and how to use it; KEY stands for it."""
+    """The effects of a new key, and how to use it; KEY is a placeholder for it."""
     from service.http.auth import Scope
     from service.settings import load_settings
 

@@ -41,8 +41,8 @@ class ExposureState:
     """Attention of all ranked hits that no rule pinned."""
     searches: int = 0
     strength: float = 0.0
-    """What is added to the scores of the goal's products, in standard deviations of the scores of the best hits:
-    positive for a floor, negative for a ceiling. It is kept across days."""
+    """Offset of the scores of the goal's products, in standard deviations of the scores of the best hits: positive for
+    a floor, negative for a ceiling. It carries over to the next day."""
     counted: int = 0
     """Number of searches of all days."""
 
@@ -56,7 +56,7 @@ class ExposureState:
         return self if self.day == day else replace(self, day=day, own=0.0, total=0.0, searches=0)
 
     def step(self, goal: ExposureGoal, day: int, own: float, total: float) -> ExposureState:
-        """What a search adds to this state: the attention of the goal's products and of all hits."""
+        """Change of this state by one search with this attention of the goal's products and of all hits."""
         size = max(_LEAST_STEP, _GAIN / (self.counted + _EARLY))
         return ExposureState(day, own, total, 1, size * (goal.share * total - own), 1)
 
@@ -83,7 +83,7 @@ NOT_COUNTED = ExposureState()
 
 
 def attention(page: Page, positions: Sequence[int] = ()) -> list[tuple[ExposureGoal, float, float]]:
-    """For each goal of a page, the attention of its products and of all hits; `positions` are those of the hits, by
+    """Attention of the goal's products and of all hits, for each goal of a page; `positions` are those of the hits, by
     default those on the page. Pinned hits count for neither."""
     first = (page.page - 1) * page.size + 1
     placed = list(zip(positions or range(first, first + len(page.hits)), page.hits, strict=True))
@@ -116,7 +116,7 @@ CREATE TABLE exposure (
 """
 _FIELDS = "day, own, total, searches, strength, counted"
 ExposureStates = Mapping[tuple[str, str], ExposureState]
-"""By rule and filters: a goal whose share is changed continues from its state."""
+"""States by rule and filters, so that a goal whose share is changed continues from its state."""
 
 
 class ExposureStore:

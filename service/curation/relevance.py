@@ -24,7 +24,7 @@ DOCUMENT_ID = "relevance"
 
 
 class TypoTolerance(StrEnum):
-    """How spelling corrections are used."""
+    """Use of spelling corrections."""
 
     ON = "on"
     """A certain correction is searched for, any other is offered."""

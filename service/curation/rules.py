@@ -21,7 +21,7 @@ from service.curation.document_store import DocumentChange, DocumentCodec, Edita
 
 
 class Match(StrEnum):
-    """How a rule's query matches a shopper's query."""
+    """Kind of match between a rule's query and a shopper's query."""
 
     EXACT = "exact"
     """Equal texts, apart from case, width and white space."""
@@ -64,7 +64,7 @@ class Boost:
 
     filters: str
     strength: float = 1.0
-    """In standard deviations of the scores of the best hits."""
+    """Score offset in standard deviations of the scores of the best hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Bury:
 
     filters: str
     strength: float = 1.0
-    """In standard deviations of the scores of the best hits."""
+    """Score offset in standard deviations of the scores of the best hits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """How shoppers went from one query to the other, in the more frequent direction."""
+    """Shoppers' changes from one query to the other, in the more frequent direction."""
 
     share: float = 0.0
     shoppers: int = 0
@@ -349,7 +349,7 @@ class _Queries:
         return name_synonym(SynonymKind.ONE_WAY, (left,), (right,)) if has_right else None
 
     def _worse(self, one: int, other: int) -> int:
-        """Of two spellings, the one that the catalog lacks, or else the rarer one."""
+        """The worse of two spellings: the one that the catalog lacks, or else the rarer one."""
 
         def rank(at: int) -> tuple[bool, int, int]:
             has = self._words is not None and products_with(self._words, self._texts[at]) > 0

@@ -77,7 +77,7 @@ _OF_TYPE_WITHIN, _LEAST_OF_SURE = 2.0, 0.5
 """Distance in deviations from the nearest product within which a product's type counts in merging, decreasing with
 distance; and the part that counts at any distance if all words of the query name the type."""
 _CHECKED = 20
-"""Number of best keyword matches among which one with all words of the query is looked for."""
+"""Number of best keyword matches among which one with all words of the query is sought."""
 _MOSTLY, _ENOUGH = 0.6, 8
 """The share of the best keyword matches that must be of the types that a query names, and the number of products that
 must have all of its words, for the narrower margin to hold for products of other types."""
@@ -110,7 +110,7 @@ class LastStage(Protocol):
 
     @property
     def memory(self) -> QueryMemory:
-        """Its memory of earlier queries."""
+        """The ranker's memory of earlier queries."""
 
     @property
     def judges_relevance(self) -> bool:
@@ -434,7 +434,7 @@ class Stages:
         return WantedTypes(agreement, words == 1, is_voted=True)
 
     def _named(self, text: str, words: int, retrieved: Retrieval) -> WantedTypes | None:
-        """The types that a text of so many words names. A Chinese text is the name of a type, and nothing else, if most
+        """The types that a text of `words` words names. A Chinese text is the name of a type, and nothing else, if most
         products with its words are of that type."""
         types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
         phrase = type_phrase(text) if contains_chinese(text) else ()
@@ -496,8 +496,8 @@ class Stages:
         return counts, found
 
     def _cheapness(self, rows: Rows, wanted: WantedTypes) -> tuple[NDArray[np.float64], Preferred] | None:
-        """What products gain for a low price among all of the type that a query asks for (n,), and the preference for
-        one; None without a type or prices. Across types the cheapest are accessories."""
+        """Bonus (n,) of a low price among all products of the type that a query asks for, and the preference for a low
+        price; None without a type or prices. Across types the cheapest products are accessories."""
         types, signals = self._snapshot.types, self._snapshot.signals
         best = types.strongest(wanted)
         prices = np.where(types.are_of(rows, best), signals.at(rows).price, np.nan)
@@ -505,7 +505,7 @@ class Stages:
         return found and (found[0], (found[1], rows[prices <= (found[1].high or 0)]))
 
     def _are_near(self, request: ResolvedRequest, nearest: NearestRows, wanted: WantedTypes) -> NDArray[np.bool_]:
-        """Which of the nearest products are near enough to be candidates (n,)."""
+        """Whether each of the nearest products is near enough to be a candidate (n,)."""
         if request.stage == "dense" or not len(nearest.rows):
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
@@ -681,4 +681,4 @@ class ResolvedRequest:
     is_cheap: bool = False
     """Whether the query asks for a low price."""
     lacking: tuple[Condition, ...] = ()
-    """What the query says that products should lack, as conditions that count as preferences do."""
+    """Conditions for what the query excludes; they count as preferences do."""

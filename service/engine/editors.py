@@ -249,7 +249,7 @@ class DocumentEditor(Generic[Entry, Change]):
 
 @dataclass(frozen=True, slots=True)
 class RuleExposure:
-    """How far an exposure goal of a rule has been reached today."""
+    """Today's progress of an exposure goal of a rule."""
 
     rule: str
     filters: str
@@ -291,7 +291,7 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         return self._served.exposure
 
     def exposure_goals(self) -> list[RuleExposure]:
-        """How far the exposure goals of the rules have been reached today."""
+        """Today's progress of the exposure goals of the rules."""
         found = []
         for goal in goals_of(self.list()):
             state, command = self.exposure.state(goal), cost_command(self._root, goal)

@@ -510,10 +510,10 @@ class FollowedVersion:
         self._seen_changes: tuple[int, int] | None = None
         self._trouble: dict[str, str] = {}
         self._again = math.inf
-        """When to try again to open a version that could not be opened."""
+        """Time of the next attempt to open a version that could not be opened, by the monotonic clock."""
         self._live = LiveSnapshot(snapshot)
         self.changed: float | None = None
-        """When live changes were last loaded, in seconds since 1970; None before the first."""
+        """Time at which live changes were last loaded, in seconds since 1970; None before the first."""
 
     @property
     def snapshot(self) -> Snapshot:

@@ -310,7 +310,7 @@ class OpenedUserTower:
         return made
 
     def biases_of(self, places: list[int | None], categories: list[str]) -> Floats:
-        """How likely products are for any shopper (n,); products without a position by their category."""
+        """Biases of products, equal for all shoppers (n,); for products without a position, that of their category."""
         usual, by_category = self.spec.usual_bias, self.spec.category_bias
         return np.array(
             [
@@ -325,7 +325,7 @@ class OpenedUserTower:
         return certainty(self.values_of(places, self.table.chosen), self.spec.text_prior)
 
     def neighbour_scores(self, places: list[int | None]) -> Floats:
-        """What a history of choices (w,), oldest first, adds to the scores of the table's products (m,)."""
+        """Contribution of a history of choices (w,), oldest first, to the scores of the table's products (m,)."""
         neighbours = self.table.neighbours
         if not neighbours.weight:
             return np.zeros(len(self.table.ids), np.float32)

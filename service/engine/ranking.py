@@ -57,7 +57,7 @@ class Ranking:
     merged_rank: Rows
     """Merged ranks, from 1."""
     by_picture: NDArray[np.float64]
-    """What pictures added to the merged scores."""
+    """Contribution of pictures to the merged scores."""
     identified: frozenset[int] = frozenset()
     facets: dict[str, Facet] = field(default_factory=dict)
     """Facets over the whole candidate set."""
@@ -90,7 +90,7 @@ class Ranking:
     preferences: Sequence[Preferred] = ()
     """The preferences of the query, each with the candidates that meet it."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
-    """What signals added to the scores of the head, by row."""
+    """Contributions of signals to the scores of the head, by row."""
 
     @property
     def preferred(self) -> tuple[Preference, ...]:

@@ -170,8 +170,8 @@ class ShopperVectors:
         return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
 
     def _by_text(self, rows: Rows, scores: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
-        """For proposed products (n,): the scores, the weighted cosine with the nearest of the last products, and the
-        share of their own scores that they keep."""
+        """Scores of proposed products (n,), their weighted cosine with the nearest of the last products, and the share
+        of their own scores that they keep."""
         products, vectors, tower = self._snapshot.products, self._snapshot.vectors, self._tower
         alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
         shares = tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
@@ -300,7 +300,7 @@ class PopularProducts:
 # Products similar to a product: near to it by their texts, or viewed by the same shoppers.
 #
 # Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
-# that of unrelated products, as merging has it (`retrieval.index.fusion`), plus a weighted strength of the co-view. A
+# that of unrelated products, as in merging (`retrieval.index.fusion`), plus a weighted strength of the co-view. A
 # convex combination with fixed normalisation (Bruch, Gai & Ingber 2023, An Analysis of Fusion Functions for Hybrid
 # Retrieval, section 3): a product's score depends on nothing else that was found, so a filter never changes the order
 # of what it leaves.

@@ -466,7 +466,7 @@ def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
 def _shift(
     lifts: Sequence[Lift], ranking: Ranking, keyword: KeywordIndex
 ) -> tuple[NDArray[np.float64], dict[int, str], list[tuple[Lift, Rows]]]:
-    """What is added to the ranked part's scores (n,), by which rule, and the rows of each lift."""
+    """Offset of the ranked part's scores (n,), the rule that moves each row, and the rows of each lift."""
     shift, moved, lifted = np.zeros(len(ranking.rows)), dict[int, str](), list[tuple[Lift, Rows]]()
     if not lifts or not len(ranking.rows):
         return shift, moved, lifted

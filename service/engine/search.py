@@ -151,7 +151,7 @@ class Search:
         return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
 
     def _lacking(self, what: str) -> tuple[Condition, ...]:
-        """That a product does not have what a query says it should lack, or says that it has none; and the latter."""
+        """Conditions that a product lacks what the query excludes, or declares so; and the second alone."""
         if not what:
             return ()
         phrases = self._snapshot.analyzer.phrases
@@ -417,7 +417,7 @@ class Search:
     def _lift_contributions(
         rows: Sequence[int], arranged: RuleOrder, ranking: Ranking
     ) -> Iterator[tuple[int, Iterable[Contribution]]]:
-        """What boosts, burials, exposure goals and optional filters added to the scores of rows."""
+        """Contributions of boosts, burials, exposure goals and optional filters to the scores of rows."""
         for lift, passing in arranged.lifted:
             name = f"rule {lift.rule}" if lift.rule else "optional filter"
             part = Contribution(name, lift.text, lift.strength * ranking.deviation)

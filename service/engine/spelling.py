@@ -50,12 +50,12 @@ _FREQUENT_IF_TWICE = 10
 one, which the catalog lacks. Higher if the typed word has `SHORTEST` letters, or for two edits."""
 _MOST_COMPARED = 2_000
 _CHECKED = 20
-"""Number of best keyword matches of a query among which the one with the most words is looked for."""
+"""Number of best keyword matches of a query among which the one with the most words is sought."""
 _MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
 """Number of words to which a prefix is completed, number of those that are searched together, and the share of all
 their texts that is enough."""
 _CLEARLY = 3
-"""How many times more frequent the best word must be than an equally near one for the correction to be certain."""
+"""Minimum ratio of the best word's frequency to that of an equally near one for the correction to be certain."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,7 +315,7 @@ class RuleFilter:
         self._roots = snapshot.catalog.category_roots
         self._now = time.time()
         self._passing: dict[tuple[str, ...], tuple[AllOf, frozenset[str]]] = {}
-        """By the queries that a product completes: the condition that it must pass, and the fields of the condition."""
+        """Condition that a product must pass, with the fields of the condition, by the queries that it completes."""
 
     def excludes(self, product: Product) -> bool:
         """Whether rules exclude this product."""

@@ -85,8 +85,8 @@ def has_static_encoder(root: Path) -> bool:
 
 
 def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:
-    """How to reach the cluster of the serving version; None if it is in none. Raises SettingError if the settings do
-    not say."""
+    """Connection settings for the cluster of the serving version; None if it is in none. Raises SettingError if they
+    are not set."""
     manifest = current_manifest(Store(root))
     return settings.cluster if manifest and manifest.cluster else None
 

@@ -130,7 +130,7 @@ _AT_ONCE = 1_000
 
 
 def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
-    """The queries of the tables, most frequent of late first."""
+    """The queries of the tables, those most frequent recently first."""
     import polars as pl
 
     table = derived.queries.with_columns(_weight=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
@@ -173,7 +173,7 @@ def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[i
 
 
 def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
-    """How often each query was replaced by another one, as a share of all its replacements."""
+    """Replacements of each query by another one, as shares of all its replacements."""
     import polars as pl
 
     places = {query: at for at, query in enumerate(queries)}

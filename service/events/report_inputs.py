@@ -31,7 +31,7 @@ class ReportInputs:
 
     window: Window
     made: datetime
-    """When the tables were created."""
+    """Time at which the tables were created."""
     least_shoppers: int
     """Queries and products of fewer shoppers are not named."""
     threshold: float

@@ -43,7 +43,7 @@ class Popularity:
 
     @classmethod
     def of_scores(cls, scores: Mapping[str, float]) -> Popularity:
-        """From decayed scores, none of them negative."""
+        """Builds it from decayed scores, none of them negative."""
         highest = max(scores.values(), default=0.0)
         return cls({name: score / highest for name, score in scores.items() if score > 0})
 
@@ -144,8 +144,8 @@ class Relations:
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[Pair]) -> Self:
-        """From pairs in any order; the `MOST_RELATED` strongest of each product and kind are kept. A relation counts
-        from both sides, except a substitute, which only replaces the first product."""
+        """Builds it from pairs in any order, with the `MOST_RELATED` strongest of each product and kind. A relation
+        counts from both sides, except a substitute, which only replaces the first product."""
         return cls._of_rows([row for pair in pairs for row in _rows_of(*pair)])
 
     @classmethod

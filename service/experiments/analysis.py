@@ -177,7 +177,7 @@ def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment
 
 
 LEAST_SHOPPERS = 100
-"""Minimum shoppers who saw each variant: intervals for any look are valid if the first look is not too early."""
+"""Minimum shoppers who saw each variant: anytime-valid intervals need a first look that is not too early."""
 _NOTHING = "there is nothing to compare yet"
 LONGEST = timedelta(days=365)
 """Assumed maximum duration of an experiment without an end."""
@@ -193,7 +193,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentDecision:
-    """The current conclusion. It may be read at any time, since it uses the interval that allows this."""
+    """The current conclusion, by the anytime-valid interval, so that it can be read at any time."""
 
     outcome: Outcome
     winner: str
@@ -220,12 +220,12 @@ class Course:
 
     @property
     def lasts(self) -> float:
-        """Its duration in days from start to end."""
+        """Duration in days from start to end."""
         return max(((self.over or self.begins + LONGEST) - self.begins) / timedelta(days=1), self.days)
 
     @property
     def days(self) -> float:
-        """Its duration in days so far, at least an hour."""
+        """Duration in days so far, at least an hour."""
         return max((self.until - self.begins) / timedelta(days=1), 1 / 24)
 
 
@@ -305,7 +305,7 @@ class VariantFigures:
     shoppers: int
     searches: int
     figures: Mapping[str, float | None]
-    """By goal; None if the denominator is zero."""
+    """Measures by goal; None if the denominator is zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,11 +318,11 @@ class VariantComparison:
     """Whether it is the goal of the experiment."""
     difference: float
     relative: float | None
-    """As a share of the first variant's measure."""
+    """Difference as a share of the first variant's measure."""
     fixed: Interval
-    """For one look, at the planned end."""
+    """Fixed-sample interval: for one look, at the planned end."""
     always: Interval
-    """For any look at any time."""
+    """Anytime-valid interval: for any number of looks."""
     better_less: bool
 
 
@@ -342,7 +342,7 @@ class DraftFigures:
     fixed: Interval | None
     always: Interval | None
     sign_p: float | None
-    """P-value of the sign test over shoppers, for one look: how likely such uneven preferences are by chance."""
+    """P-value of the sign test over shoppers, for one look: the probability of such uneven preferences by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +457,7 @@ class ExperimentReport:
     begins: datetime
     over: datetime | None
     made: datetime
-    """When the underlying tables were created; the report contains nothing later."""
+    """Time at which the underlying tables were created; the report contains nothing later."""
     first: datetime
     last: datetime
     """Time of the last included event."""

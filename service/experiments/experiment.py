@@ -22,7 +22,7 @@ from service.curation.document_store import read_document
 
 
 class Mode(StrEnum):
-    """How variants are compared."""
+    """Method of comparing variants."""
 
     SPLIT = "split"
     """Each unit sees one of them."""
@@ -99,7 +99,7 @@ class Experiment:
     goal: Goal = Goal.CLICK_THROUGH
     """The goal of a split; interleaving compares clicks."""
     planned: int = 10_000
-    """Expected number of shoppers, at which the interval for any look is narrowest."""
+    """Expected number of shoppers, at which the anytime-valid interval is narrowest."""
     least_effect: float = 0.02
     """The smallest relevant difference, as a share of the first variant's measure; for interleaving, of the share of
     wins above one half."""

@@ -79,8 +79,8 @@ class Exploration:
 
 
 def _fit(snapshot: Snapshot, ranking: Ranking, head: Rows, others: Rows, least: float) -> NDArray[np.bool_]:
-    """Which of the others (n,) are available, similar enough to the query, and agree with its type and values at least
-    like the head."""
+    """Whether each of the others (n,) is available, similar enough to the query, and agrees with its type and values at
+    least like the head."""
     found, first, at = ranking.evidence, places_of(head, ranking.rows), places_of(others, ranking.rows)
     is_ranked, first = at >= 0, first[first >= 0]
     fits = is_ranked & (found.cosine[at] >= least) & ~(snapshot.signals.at(others).availability < 0)

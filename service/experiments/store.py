@@ -57,12 +57,12 @@ class StoredExperiment:
 
     @property
     def begins(self) -> datetime:
-        """When it starts: not before it was added."""
+        """Start time: not before it was added."""
         return max(self.put, self.experiment.starts or self.put)
 
     @property
     def over(self) -> datetime | None:
-        """When it ends or was stopped; None if unknown."""
+        """Time at which it ends or was stopped; None if unknown."""
         ends = [each for each in (self.experiment.ends, self.stopped) if each is not None]
         return min(ends, default=None)
 

@@ -47,7 +47,7 @@ class Scope(StrEnum):
     WRITE = "write"
     METRICS = "metrics"
     ADVERTISER = "advertiser"
-    """Reads the ledger of the advertiser that the key is named after."""
+    """Reads the ledger of the advertiser with the name of the key."""
     ADMIN = "admin"
     """Allows everything."""
 
@@ -71,7 +71,7 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     indexes: tuple[str, ...] = ()
     """Patterns of the index names that it may use, where "*" matches any characters; empty for all indexes."""
     withdrawn: datetime | None = None
-    """When the key was withdrawn; it can be restored."""
+    """Time at which the key was withdrawn; it can be restored."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires

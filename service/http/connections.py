@@ -139,7 +139,7 @@ class LimitedProtocol(H11Protocol):
         self._ending: asyncio.TimerHandle | None = None
         self._last: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
         """Starts the timer of the first head."""
         super().connection_made(transport)
         # Without a write buffer, pause_writing is called as soon as the client leaves a byte unread.

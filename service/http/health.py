@@ -34,9 +34,9 @@ _METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 _NOTICE_SECONDS = 1.0
 _TICKS = 4
-"""How often live changes are shared between workers for each time that metrics are."""
+"""Number of times per second that live changes are shared between workers; metrics are shared once."""
 _METRICS_NAME, _SEQUENCES_NAME = "metrics", "sequences"
-"""Names of what workers share."""
+"""Names under which workers share data."""
 _SEQUENCES = msgspec.msgpack.Decoder(dict[str, int])
 
 

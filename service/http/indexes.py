@@ -133,7 +133,7 @@ class _Place(Generic[T]):
     problem: str = ""
     """The reason why it cannot be opened."""
     retry: float = 0.0
-    """When to try again to open it."""
+    """Time of the next attempt to open it, by the monotonic clock."""
     users: int = 0
     """Number of requests that use it."""
 

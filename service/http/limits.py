@@ -34,7 +34,7 @@ class Client:
     key: str = ""
     """The id of the key that was sent, for a narrowed key that of its parent; empty if none is needed."""
     address: str = ""
-    """As `address_group` has it."""
+    """Address or network, by `address_group`."""
 
     @classmethod
     def of(cls, key: str, address: str) -> Client:

@@ -418,7 +418,7 @@ class RebuildBody(RequestBody):
 
 
 class PublishBody(RequestBody):
-    """How to publish an upload."""
+    """Options for publishing an upload."""
 
     feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
         [], max_length=100, description="Other feeds of the catalog; products of feeds that are not named are removed."
@@ -577,7 +577,7 @@ class ProductResponse:
 
     product: Product | SelectedProduct
     types: TypeNames
-    """Its product types."""
+    """Types of the product."""
     siblings: tuple[str, ...]
     """Ids of the other products of its group of variants, at most 100."""
 

@@ -50,7 +50,7 @@ _LOG_NAME = "requests"
 _KEY_PATHS = f"{PREFIX}keys"
 """Paths whose bodies and responses are not logged, since they contain keys."""
 _SECRET = re.compile(r'((?:apiKey|[uU]serToken)"?\s*[:=]\s*"?)[^"&]+')
-"""Keys and shoppers' tokens, which are not kept."""
+"""Pattern of keys and shoppers' tokens, which are not logged."""
 _SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
 _OPENING_SECONDS, _OPENING_LOOK_SECONDS = 1.5, 0.05
 """Seconds to wait for other workers to open a new index, and between checks; clients expect a response within 2 s."""
@@ -119,7 +119,7 @@ class RequestLog:
             self._group.publish(_LOG_NAME, msgspec.msgpack.encode(list(self._entries)))
 
     async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
-        """Adds a request; texts are truncated, and no header except the client's name is kept."""
+        """Adds a request; texts are truncated, and no header except the client's name is stored."""
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         body = _logged_text(await request.body())
         path, agent = request.url.path, request.headers.get("user-agent", "")[:200]

@@ -63,7 +63,7 @@ class WriteResult(Struct, frozen=True, omit_defaults=True):
     """A durable change."""
 
     task_id: int | Mapping[str, int] = field(name="taskID")
-    """For a batch over several indexes, by index name."""
+    """Id of the task; for a batch over several indexes, ids by index name."""
     object_id: str = field(name="objectID", default="")
     object_ids: tuple[str, ...] | UnsetType = field(name="objectIDs", default=UNSET)
     created: str = field(name="createdAt", default="")

@@ -255,7 +255,7 @@ def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Ma
 
 
 def snippets(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
-    """`_snippetResult`: the wanted attributes (`description:20`), each cut to so many words around the first match."""
+    """`_snippetResult`: attributes such as `description:20`, each cut to that many words around the first match."""
     found: Record = {}
     for each in wanted:
         name, _, count = each.rpartition(":") if ":" in each else (each, "", "")

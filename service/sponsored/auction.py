@@ -105,7 +105,7 @@ BUCKETS = 13
 """Buckets of ratios, each half an octave wide: up to 2^-3, the seventh around 1, from 2^3 on the last."""
 _PRIOR_RATE = 0.05
 _PRIOR_LOOKS = 200.0
-"""Number of examinations that the prior of all buckets, and that of each one, weighs."""
+"""Weight, in examinations, of the prior of all buckets, and of the prior of each."""
 _RATES = (1e-4, 0.95)
 
 
@@ -154,4 +154,4 @@ def _rising(rates: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray
 
 
 NO_CLICKS = ClickRates(np.zeros(BUCKETS), np.zeros(BUCKETS))
-"""For stores without any sponsored impressions yet."""
+"""Click rates of a store without sponsored impressions."""

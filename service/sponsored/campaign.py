@@ -36,12 +36,12 @@ MOST_FILE_BYTES = 16 << 20
 
 
 class Pacing(StrEnum):
-    """How a day's budget is spent."""
+    """Pacing of a daily budget."""
 
     EVEN = "even"
-    """In proportion to the elapsed part of the day (UTC)."""
+    """Spends it in proportion to the elapsed part of the day (UTC)."""
     FAST = "fast"
-    """As soon as clicks come."""
+    """Spends it as fast as clicks come."""
 
 
 class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,9 +63,9 @@ class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: Annotated[tuple[_Text, ...], Meta(max_length=200)] = ()
     """Target product types, such as "cordless drill"; they match a query that names one."""
     budget: _Budget | None = None
-    """For the whole campaign; None for no limit."""
+    """Total budget; None for no limit."""
     daily_budget: _Budget | None = None
-    """For each day (UTC)."""
+    """Daily budget (UTC days); None for no limit."""
     starts: datetime | None = None
     ends: datetime | None = None
     """End time (exclusive)."""

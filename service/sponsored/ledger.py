@@ -163,9 +163,9 @@ class Spending:
     """The spending of campaigns, and the click rates of sponsored hits."""
 
     total: Mapping[str, int] = field(default_factory=dict)
-    """By campaign, in millionths."""
+    """Total by campaign, in millionths."""
     by_day: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    """By campaign and day since 1970, for the last two days with any entry."""
+    """Millionths by campaign and day since 1970, for the last two days with any entry."""
     rates: ClickRates = NO_CLICKS
     examination: tuple[float, ...] = EXAMINATION
     """Examination of each place, relative to the first."""
@@ -269,7 +269,7 @@ class Ledger:
             return None
         now = self._clock()
         reason = self._reason(cursor, click, answer, offer, campaign, now)
-        # Where a budget is spent, nothing else keeps a shopper from clicking on one hit as often as they like.
+        # If a budget is spent, no other check keeps a shopper from clicking on one hit any number of times.
         seen = "SELECT 1 FROM entries WHERE answer = ? AND place = ? AND reason = ?"
         is_new = not cursor.execute(seen, (answer, offer.place, ChargeReason.BUDGET)).fetchone()
         amount = offer.price if reason is ChargeReason.CHARGED else 0

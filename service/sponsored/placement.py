@@ -326,7 +326,7 @@ def _named_types(snapshot: Snapshot, request: ResolvedRequest) -> frozenset[int]
 
 
 def _have_all_words(snapshot: Snapshot, request: ResolvedRequest, rows: Rows) -> NDArray[np.bool_]:
-    """Which products (n,) have every word of a query or a synonym of it; learned expansions do not count."""
+    """Whether each product (n,) has every word of a query or a synonym of it; learned expansions do not count."""
     has_all = np.ones(len(rows), bool)
     ordered = np.sort(rows)
     for group in request.groups if len(rows) else ():

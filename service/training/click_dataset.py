@@ -62,7 +62,7 @@ EventFacts = Mapping[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What is known of the time before the lists that are used for training or evaluation."""
+    """Popularity, query memory and event facts from before the lists used for training or evaluation."""
 
     popularity: PopularBefore = lambda _end: NO_POPULARITY
     memory: MemoryBefore = lambda _lists, _end: NO_MEMORY
@@ -280,7 +280,7 @@ class ClickTrainingSet:
     evidence: ClickEvidence
     """Evidence of the first period."""
     predictions: tuple[HeldOutFit, ...]
-    """How well its click model predicts the clicks of the second period."""
+    """Fit of its click model to the clicks of the second period."""
     clicks: ClickLists
     data: ClickData
     validating: ClickTrial
@@ -330,7 +330,7 @@ def build_training_set(
     progress: Progress,
     earlier: Earlier = NOTHING_EARLIER,
 ) -> ClickTrainingSet:
-    """Joins the events of `rerank.sessions.tables.Derived.lists` with the current candidates of their queries.
+    """Joins the events of `rerank.sessions.tables.DerivedTables.lists` with the current candidates of their queries.
 
     Products have the popularity of the end of the first period in all three, so that the choices and judgments of later
     lists are not in their own features. The memory of a query comes from lists before the period; for the training

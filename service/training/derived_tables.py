@@ -138,7 +138,7 @@ _REFUND_DAYS = 180
 """Days after which a charged click can no longer be refunded, and has no pseudonym."""
 _OF_SESSION = ("shopper", "session", "first", "is_fraud")
 _LATE = timedelta(minutes=1)
-"""How long before the first event of a session a click of it may be charged, since clients' clocks differ."""
+"""Maximum time by which a charged click may precede the first event of its session, since clients' clocks differ."""
 
 
 def refund_fraud(ledger: Ledger, sessions: pl.DataFrame, since: datetime) -> int:

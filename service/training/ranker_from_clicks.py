@@ -86,10 +86,10 @@ def click_ranker(
     earlier: Earlier = NOTHING_EARLIER,
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
-    """Trains on the events of `rerank.sessions.tables.Derived.lists`; the ranker serves if it is better on the last of
+    """Trains on the events of `DerivedTables.lists`; the ranker serves if it is better on the last of
     them.
 
-    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `earlier` returns what was known
+    `acts` are those of `DerivedTables.acts`, the shoppers' histories; None omits them. `earlier` returns the data known
     at a time. The naive method is always trained and reported, too. `before_judging` is called after all networks are
     trained and before anything is published; a run killed during it finds the networks again. An interrupted run is
     resumed from its state in `work`. Raises TrainingError if there is too little data, EncoderError if queries cannot
@@ -240,7 +240,7 @@ def train_history_phase(
 ) -> HistoryResult:
     """Trains attention over histories on top of the chosen network, which is unchanged.
 
-    `acts` are those of `rerank.sessions.tables.Derived.acts`, None without known shoppers; `start` is the attention of
+    `acts` are those of `DerivedTables.acts`, None without known shoppers; `start` is the attention of
     the serving ranker, None if it has none. `run` stores an interrupted training.
     """
     progress.begin("shoppers", None, "")
@@ -368,7 +368,7 @@ class KnownShoppers:
 
     @classmethod
     def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
-        """From `rerank.sessions.tables.Derived.acts`; acts on products that no longer exist are left out."""
+        """Builds it from `DerivedTables.acts`, without acts on products that no longer exist."""
         known = (
             placed_acts(acts.filter(pl.col("shopper") != ""), row_of)
             .drop_nulls("row")

@@ -1,4 +1,4 @@
-"""From lists of queries to a published ranker: networks are trained, the better one is chosen, evaluated and published.
+"""Training of a ranker on lists of queries: two networks are trained, the better one is evaluated and published.
 
 The lists belong to queries generated from the catalog, which a teacher scores, or to judged queries.
 """

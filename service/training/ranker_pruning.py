@@ -50,7 +50,7 @@ class TimedScores:
 
 @dataclass(frozen=True, slots=True)
 class RankerAgreement:
-    """How far two rankers agree on the order."""
+    """Agreement of the orders of two rankers."""
 
     agreement: float
     """Mean nDCG@10 by the other one's scores; see `rerank.training.distillation.agreement`."""

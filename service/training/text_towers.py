@@ -80,7 +80,7 @@ from service.training.training_session import (
 )
 
 # STORE/training/towers/towers-0001/        trained towers; the number counts up
-# STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
+# STORE/training/towers/towers-0001-whole/  the same with all layers, if towers-0001 has only some
 # STORE/training/towers-0123456789abcdef/   an interrupted training, with the name of the folder that it writes
 
 TOWERS_FOLDER = "towers"
@@ -376,7 +376,7 @@ class _Training:
         layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
         remove_stale_runs(self.work, run)
         if request.federation is not None:
-            shutil.rmtree(run, ignore_errors=True)  # the other stores start anew
+            shutil.rmtree(run, ignore_errors=True)  # the other stores start again
         written = written_by(run)
         check_new_folder(request.out, layers, (written, whole(written)) if written else ())
         folder = request.out or written or new_folder(self.work)
@@ -558,7 +558,7 @@ class _Ground:
 
 
 _NEAR = 30
-"""Number of products nearest to a positive among which its near misses are looked for."""
+"""Number of products nearest to a positive among which its near misses are sought."""
 
 
 def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
@@ -634,7 +634,7 @@ def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> 
 
 
 _FITTING = 300
-"""Number of keyword matches of a query among which equally fitting products are looked for."""
+"""Number of keyword matches of a query among which equally fitting products are sought."""
 
 
 def catalog_queries(

@@ -191,7 +191,7 @@ def _mean(given: Sequence[tuple[float, State]]) -> State:
 
 
 def _receive(connections: Sequence[Connection], names: Sequence[str]) -> list[Any]:
-    """What all members sent."""
+    """Receives one message from each member."""
     found = []
     for connection, name in zip(connections, names, strict=True):
         try:
@@ -224,7 +224,7 @@ class FreshTables:
     work: Path
     """A folder that no other process uses."""
     built: float
-    """When the version was built; see `working`."""
+    """Build time of the version, in seconds since 1970; see `working`."""
     derived: DerivedTables
     refreshed: RefreshResult
     erasures: int = 0
@@ -265,7 +265,7 @@ def fresh_tables(
 
 
 def earlier_than_lists(tables: FreshTables) -> Earlier:
-    """What the tables contain about the time before the lists of a training."""
+    """Popularity, query memory and event facts of the tables from before the lists of a training."""
     derived, products = tables.derived, catalog(tables.root)
 
     def popular(end: datetime) -> Popularity:

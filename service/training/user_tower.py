@@ -68,7 +68,7 @@ class ShopperActs:
 
 
 def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
-    """From `rerank.sessions.tables.Derived.acts`. Consecutive acts on one product within `ONE_CHOICE` count as one, the
+    """Shoppers' acts of `DerivedTables.acts`. Consecutive acts on one product within `ONE_CHOICE` count as one, the
     last of them: a click, the view after it and a purchase are one choice."""
     placed = placed_acts(acts, row_of)
     known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "place")

@@ -74,7 +74,7 @@ class RulesResponse:
     faults: dict[str, str]
     """The reason why a rule is not applied, by rule id."""
     exposure_goals: tuple[RuleExposure, ...]
-    """How far each exposure goal has been reached today."""
+    """Today's progress of each exposure goal."""
 
 
 @dataclass(frozen=True, slots=True)
