@@ -39,7 +39,7 @@ class WorkerGroup:
         self._folder = folder
 
     def array(self, name: str, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
-        """A shared array (workers, *shape) of zeros; a worker only writes its own row. Raises StoreError without room."""
+        """A shared array (workers, *shape) of zeros; a worker writes only its row. Raises StoreError without room."""
         whole = (self.count, *shape)
         if self._folder is None:
             return np.zeros(whole, kind)

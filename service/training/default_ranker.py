@@ -77,14 +77,14 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
     # The smallest gain over the merged order counts, since the ranker must not lose on any catalog.
     gains = agreements[:, :-1] - agreements[:, -1:]
     chosen = int(gains.min(axis=0).argmax())
-    progress.end(f"the merged score is mixed in by {MIXES[chosen]:g}")
+    progress.end(f"weight of the merged score: {MIXES[chosen]:g}")
     progress.begin("features", None, "steps")
     network = _trained(stores, options, progress)
     progress.end(f"{len(stores)} catalogs")
     spec = _spec(stores, network, MIXES[chosen], options)
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        measured_on="synthetic queries of each catalog, by the teacher, with networks that it was left out of",
+        measured_on="synthetic queries of each catalog, judged by the teacher, by networks trained on the others",
         measures={
             f"{NDCG} on {store.name}{order}": float(reached[place])
             for store, reached in zip(stores, agreements, strict=True)

@@ -134,7 +134,7 @@ class _ExpansionTraining:
         )
         if len(test) < LEAST_JUDGED or len(training) < LEAST_TRAINING:
             raise TrainingError(
-                f"{shortage(len(test), 'queries with a relevant product')}, and {len(training)} are left to train on; "
+                f"{shortage(len(test), 'queries with a relevant product')}, and {len(training)} remain for training; "
                 f"{LEAST_TRAINING} are needed: judge more, or import more events"
             )
         corrected = corrected_queries(self.root, self.snapshot, [*training, *test, *everything])

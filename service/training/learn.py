@@ -72,7 +72,7 @@ def train_shoppers(
         except (TrainingError, ModelError) as error:
             steps.leave(StageOutcome.NOT_TRAINED, str(error))
             return None
-        steps.begin("verdict", None, "")
+        steps.begin("decision", None, "")
         found = UserTowerResult(done.tower.name, done.serves, done.is_new, done.tower.report)
         steps.end(_summarize(found))
         return found
@@ -116,12 +116,12 @@ def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | 
 
 
 def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
-    """Reports on how many queries labelled by clicks the encoder could be trained, and how."""
+    """Reports the number of queries labelled by clicks, and the command that trains the encoder on them."""
     with steps.under(TOWERS):
         could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
         steps.leave(
             StageOutcome.LEFT,
-            f"{queries:,} queries that clicks have labelled could train it. As that encodes every product again, it is "
+            f"{queries:,} queries labelled by clicks could train it. Since this encodes every product again, it is "
             f"done only on request: {could.next[0]}",
         )
         return could
@@ -135,13 +135,13 @@ def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTo
     use = f"shelfwise rebuild {root} --encoder {done.folder}"
     before, after = done.spec.curve[0].validation, done.spec.validation
     if version:
-        outcome = f"It serves as {version}, and all that is trained next reads its vectors"
+        outcome = f"It serves as {version}; later trainings read its vectors"
     else:
         reasons = "; ".join(report.rejection_reasons) if report else ""
-        outcome = f"It is rejected: {reasons}. To use it all the same: {use}"
-    steps.begin("verdict", None, "")
+        outcome = f"It is rejected: {reasons}. To use it nevertheless: {use}"
+    steps.begin("decision", None, "")
     steps.end(
-        f"{done.folder}: nDCG@10 {before:.4f} before and {after:.4f} after, of queries that chose when to stop. "
+        f"{done.folder}: nDCG@10 {before:.4f} before and {after:.4f} after training, on the validation queries. "
         f"{outcome}"
     )
     return TextTowers(queries, () if version else (use,), str(done.folder), before, after, version)
@@ -150,7 +150,7 @@ def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTo
 def _summarize(found: UserTowerResult) -> str:
     decision = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
     measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
-    earlier = "" if found.is_new else ", trained on the same acts before,"
+    earlier = "" if found.is_new else ", trained on the same acts in an earlier run,"
     return f"{found.tower}{earlier} {decision}. Of {found.report.shoppers:,} shoppers: {measures}"
 
 

@@ -125,7 +125,7 @@ def grade_ranker(
         raise TrainingError(f"{shortage(held_out, 'judged queries')} with a relevant candidate: judge more")
     if training < LEAST_GRADED or not validation:
         raise TrainingError(
-            f"{training} judged queries with a relevant candidate are left to train on, {validation} to validate on; "
+            f"{training} judged queries with a relevant candidate remain for training, {validation} for validation; "
             f"{LEAST_GRADED} and 1 are needed: judge more"
         )
     lists = found.sample(GRADED_CANDIDATES, options.seed, split.training)

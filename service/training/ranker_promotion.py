@@ -191,7 +191,7 @@ def judged(
     measures |= _compare_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
     served = {SERVED: against} if made.served else {}
     orders = _orders({MERGED: merged, **served, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
-    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "nothing was gained on them"))
+    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "no gains on them"))
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
     progress.end(str(decision))

@@ -254,5 +254,5 @@ def _compared(
         for folder, timed in ((parent.folder, before), (made, after))
     ]
 
-    why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
+    why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
     return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)

@@ -355,8 +355,8 @@ class _Training:
             facts={"base": spec.base, "best part": spec.best, "share of the trained weights": spec.share},
             data={"catalog": spec.version, "source": spec.source, **spec.trained_on, **self.events},
             options=option_values(spec.options),
-            measured_on=f"{report.queries:,} queries that neither trained nor chose" if report else "",
-            measures={f"{NDCG} of the queries that chose": spec.validation},
+            measured_on=f"{report.queries:,} queries used neither for training nor for validation" if report else "",
+            measures={f"{NDCG} of the validation queries": spec.validation},
             comparisons=report.comparisons if report else (),
         )
 
@@ -382,7 +382,7 @@ class _Training:
         folder = request.out or written or new_folder(self.work)
         if written == folder.absolute() and folder.exists():
             progress.begin("towers", None, "")
-            progress.end(f"were trained before: {folder}")
+            progress.end(f"already trained: {folder}")
             result = TextTowersResult(folder, read_towers(folder), whole(folder) if layers else None)
         else:
             result = ground.trained(folder, run)
@@ -392,7 +392,7 @@ class _Training:
         served = self.snapshot.manifest.encoder_name
         if not self.request.encoder and Path(served).is_absolute() and not Path(served).exists():
             raise EncoderUnavailableError(
-                f"the encoder that serves was trained from {served}, which no longer exists; restore it, or name a "
+                f"the serving encoder was trained from {served}, which no longer exists; restore it, or name a "
                 "model with --encoder"
             )
         if not self.request.encoder and teacher_name(served) is not None:
@@ -406,8 +406,8 @@ class _Training:
             return find_model(source.origin, self.request.cache)
         except EncoderUnavailableError as error:
             raise EncoderUnavailableError(
-                f"the encoder that serves learned from a shopper who was erased since, and {source.origin}, which its "
-                f"training began with, cannot be had: name a model to begin with, with --encoder ({error})"
+                f"the serving encoder was trained on data of a shopper who has been erased, and {source.origin}, from "
+                f"which its training started, is not available: name a model with --encoder ({error})"
             ) from error
 
     def _with_synthetic(self, sources: TowerSources) -> TowerSources:
@@ -572,10 +572,10 @@ def judged_queries(path: Path, progress: Progress) -> list[JudgedQuery]:
 
 def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
     """The training data of a snapshot's towers; raises TrainingError if there is too little."""
-    progress.begin("material", None, "")
+    progress.begin("dataset", None, "")
     made = build_dataset(sources, snapshot.products.row_of, seed)
     out = made.dropped
-    paraphrases = f"{made.paraphrases:,} queries learn what answers the ones that shoppers replaced them by; "
+    paraphrases = f"{made.paraphrases:,} queries are trained on the results of the queries that replaced them; "
     synthetic = f" ({made.synthetic:,} of them synthetic)" if made.synthetic else ""
     progress.end(
         f"{len(made.training):,} queries{synthetic} for training, {len(made.validation):,} for validation, "
@@ -650,11 +650,11 @@ def catalog_queries(
     rows = range(len(snapshot.products)) if rows is None else rows
     made = synthetic_queries((snapshot.products[row] for row in rows), count, seed)
     progress.end(f"{len(made):,} synthetic queries from {len(rows):,} products")
-    progress.begin("what fits", len(made), "queries")
+    progress.begin("equal fits", len(made), "queries")
 
     made_queries = map_chunks(lambda part: [_judged(snapshot, query) for query in part], made, progress.advance)
     fitting = sum(len(each.opinions) - 1 for each in made_queries)
-    progress.end(f"{fitting / len(made_queries):.1f} other products of a query fit its words as well as its own")
+    progress.end(f"{fitting / len(made_queries):.1f} other products a query fit its words as well as its own")
     return made_queries
 
 

@@ -98,8 +98,8 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
     """Raises TrainingError if there are too few test queries, before hours of training and encoding."""
     if (known := len(judged_gains(judges, snapshot.products.row_of))) < LEAST_JUDGED:
         raise TrainingError(
-            f"{shortage(known, 'queries')} to decide whether what is trained is better, so nothing was trained; judge "
-            "more queries, or write a folder alone: shelfwise train towers --no-publish"
+            f"{shortage(known, 'queries')} to decide whether trained towers are better, so nothing was trained; judge "
+            "more queries, or only write a folder: shelfwise train towers --no-publish"
         )
 
 

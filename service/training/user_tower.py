@@ -162,12 +162,12 @@ class _UserTowerTraining:
         self._progress.begin("acts", None, "")
         learning, held = self._divided(acts.histories)
         if len(held.targets) < LEAST_JUDGED:
-            done = "new" if self._options.hide_seen else "again"
+            chosen = "new products" if self._options.hide_seen else "products"
             raise TrainingError(
-                f"{len(held.targets):,} shoppers did something {done} among the newest acts; {LEAST_JUDGED} are needed "
-                "to evaluate a tower"
+                f"{len(held.targets):,} choices of {chosen} among the newest acts; {LEAST_JUDGED} are needed to "
+                "evaluate a tower"
             )
-        self._progress.end(f"{acts}; {len(held.targets):,} shoppers for the test")
+        self._progress.end(f"{acts}; {len(held.targets):,} choices for the test")
         self._progress.begin("catalog", None, "")
         catalog = UserTowerCatalog.of(self._snapshot)
         self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")
@@ -203,7 +203,7 @@ class _UserTowerTraining:
         self._progress.begin("train", self._options.epochs + 1, "epochs")
         tower = fit(catalog.vectors, learning, self._options, categories=catalog.categories, folder=run, judged=judged)
         best = best_of(curve)
-        self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, of what validates")
+        self._progress.end(f"nDCG@10 {best.validation:.4f} after {best.number} epochs, on the validation acts")
         return tower, curve
 
     def _judged(

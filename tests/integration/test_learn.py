@@ -99,7 +99,7 @@ class TestReport:
         assert report.towers.queries > 100
         assert report.towers.next == (f"shelfwise learn {learned} --towers",)
         (step,) = report.stages[STAGES.index("towers")].steps
-        assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
+        assert step.did.startswith(f"{report.towers.queries:,} queries labelled by clicks could train it.")
         assert step.did.endswith(f"only on request: shelfwise learn {learned} --towers")
 
     def test_report_has_the_promotion_decision_of_the_ranker(self, learned: Path) -> None:
@@ -364,4 +364,4 @@ def test_locked_index_keeps_trained_towers_for_the_next_run(root: Path, cache: P
     made = train_encoder(root, SETTINGS, request, again)
     assert made is not None
     assert made.version == "v000002"
-    assert "were trained before" in " ".join(step.did for step in towers_stage(again).steps)
+    assert "already trained" in " ".join(step.did for step in towers_stage(again).steps)

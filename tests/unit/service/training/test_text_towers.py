@@ -230,8 +230,8 @@ def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, s
     assert {*made.queries} - {each.query for each in every_query()} == {*train}
     assert made.paraphrases == len(train)
     assert (
-        f"; {made.paraphrases} queries learn what answers the ones that shoppers replaced them by; "
-        in watched.summary_of["material"]
+        f"; {made.paraphrases} queries are trained on the results of the queries that replaced them; "
+        in watched.summary_of["dataset"]
     )
 
 
@@ -240,7 +240,7 @@ def test_paraphrases_are_trained_on_and_counted(root: Path, cache: Path, sources
     done = train_text_towers(root, SETTINGS, request, watched)
     count = done.spec.trained_on["paraphrases"]
     assert ABANDONED / 2 < count <= ABANDONED
-    assert f"; {count} queries learn" in watched.summary_of["material"]
+    assert f"; {count} queries are trained" in watched.summary_of["dataset"]
     clicked = len(sources.training)
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
 
@@ -255,7 +255,7 @@ def test_encoder_that_learned_from_an_erased_shopper_is_not_trained_further(
     feed = write_feed(tmp_path / "feed.jsonl", PRODUCTS)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=str(first.folder), runtime="onnx-fp32"))
     (root / EVENTS_FOLDER / "erasures.json").write_text("4")
-    with pytest.raises(EncoderUnavailableError, match="learned from a shopper who was erased since, and tiny,"):
+    with pytest.raises(EncoderUnavailableError, match="data of a shopper who has been erased, and tiny,"):
         train_text_towers(root, SETTINGS, request, NullProgress())
     make_encoder(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
@@ -283,7 +283,7 @@ def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources,
     with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, watched)
     assert made.paraphrases == 0
-    assert "replaced" not in watched.summary_of["material"]
+    assert "replaced" not in watched.summary_of["dataset"]
 
 
 @pytest.mark.parametrize(
