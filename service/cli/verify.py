@@ -192,15 +192,12 @@ def _check_vectors(folder: Path, index: VectorIndex, products: ProductStore, tex
         tally.add(_VECTORS, "not of length 1", _name(products, row))
     if text_keys is not None and len(text_keys) == len(vectors):
         for row in _unequal(vectors, text_keys):
-            tally.add(TEXT_KEYS_FILE, "equal texts with different vectors", _name(products, row))
+            tally.add(TEXT_KEYS_FILE, "two vectors for one text", _name(products, row))
     if not (folder / INDEX_FILE).exists():
         return tally.problems()
     rows = load_array(folder / ROWS_FILE)
     if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
-        return [
-            *tally.problems(),
-            Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not contain each row exactly once"),
-        ]
+        return [*tally.problems(), Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not contain each row once")]
     for row in sample(index.size, _BY_CONTENT):
         own = index.vector(row)
         nearest = index.search(own, 1)
@@ -446,9 +443,7 @@ class _Run:
         self._check_sizes(parts, manifest)
         products = parts.products
         if products is None:
-            self._skipped.append(
-                "agreement of fields, terms and vectors with the products: the products cannot be read"
-            )
+            self._skipped.append("agreement of fields, terms and vectors with products, which cannot be read")
             return
         has_lines = parts.keyword is not None or manifest.cluster is not None
         compared = parts

@@ -82,9 +82,7 @@ async def picture(
     request: Request,
     sent: SentKey,
     product_id: Annotated[str, PathParameter(min_length=1, max_length=MOST_ID, description="A product's id.")],
-    number: Annotated[
-        int, PathParameter(ge=0, le=1_000, description="Number: `images` first, then those of variants.")
-    ],
+    number: Annotated[int, PathParameter(ge=0, le=1_000, description="From 0: `images`, then those of variants.")],
     width: Annotated[int, Query(description=f"Pixels of the longer side: one of {', '.join(map(str, WIDTHS))}.")] = 320,
     key: Annotated[str, Query(max_length=5_000, description="API key, for `img` elements, which send no header.")] = "",
 ) -> Response:
