@@ -193,7 +193,7 @@ class TestRefused:
         assert {stage.outcome for stage in report.stages[1:]} == {StageOutcome.NOT_REACHED}
         assert written(root) == {PAGE_FILE, REPORT_FILE}
         assert "No ranker was trained" in page_path(root).read_text("utf-8")
-        assert "The whole report: " in done.stdout
+        assert "Full report: " in done.stdout
 
     def test_report_with_too_few_lists_shows_the_counts(self, demo_index: Path, tmp_path: Path) -> None:
         root = with_events(demo_index, tmp_path, sessions=20)

@@ -227,10 +227,10 @@ def test_refused_training_has_no_plots(events: bool) -> None:
 @pytest.mark.parametrize("found", [findings(), None])
 def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> None:
     page = html(learn_report(findings=found))
-    for message in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
+    for message in ("tower-0003", "rejected: ", "400 shoppers", NEAR, "0.2500", "0.1250", "0.2000"):
         assert message in page
     serving = html(learn_report(shoppers=recommends(is_new=False)))
-    assert "serves; it is that of an earlier run on the same acts." in serving
+    assert "serves; it was trained by an earlier run on the same acts." in serving
 
 
 def test_training_without_measures_has_a_page() -> None:
@@ -252,7 +252,7 @@ def test_terminal_shows_a_summary() -> None:
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
     assert "merged order" in text
-    assert text.splitlines()[-1] == "The whole report: store/training/learn.html"
+    assert text.splitlines()[-1] == "Full report: store/training/learn.html"
     assert not {"\x1b", "\x07"} & {*shown(learn_report(HOSTILE))}
     served = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
     assert "to go back to it: shelfwise models rollback store" in served
