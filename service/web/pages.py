@@ -188,7 +188,7 @@ def read_look(settings: StoreSettings) -> StoreLook:
 def _read_logo(path: Path) -> PageFile:
     kind = _LOGO_TYPES.get(path.suffix.lower())
     if kind is None:
-        raise SettingError(f"store.logo is {path}; a logo's name must end in {', '.join(_LOGO_TYPES)}")
+        raise SettingError(f"store.logo is {path}; the name of a logo ends in {', '.join(_LOGO_TYPES)}")
     try:
         content = path.read_bytes()
     except OSError as error:
