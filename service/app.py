@@ -78,7 +78,7 @@ _COLLECTIONS = (2_000, 10, 5_000)
 _QUEUE_SECONDS = 0.5
 """Seconds to accept the connections whose clients connected before the server stopped listening."""
 _KEEP_ALIVE_SECONDS = 65
-"""Longer than the 60 seconds for which load balancers and clients keep an idle connection by default. The side that
+"""Seconds until an idle connection is closed: more than the default of load balancers and clients, 60. The side that
 closes first may do so while the other is sending, and only the client knows that it is not sending."""
 _LEAST_COMPRESSED = 1_000
 """Minimum size in bytes of a response that is compressed."""

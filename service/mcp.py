@@ -144,7 +144,7 @@ class ProductList:
     """Number of hits on all pages."""
     hits: Sequence[ProductSummary]
     nearest: Sequence[ProductSummary] = ()
-    """If there are no or few hits: other products close in meaning."""
+    """Other products close in meaning, if there are no or few hits."""
     searched_for: str = ""
     """The correction that was searched for instead of a misspelled query."""
     facets: Mapping[str, Facet] = field(default_factory=dict)

@@ -517,7 +517,7 @@ class SettingDescription:
     """One setting, described for operators."""
 
     value: SettingValue
-    """Null if it is unset or a secret. User names, passwords and query strings of addresses are masked."""
+    """Value; null if it is unset or a secret. User names, passwords and query strings of addresses are masked."""
     default: SettingValue
     source: SettingSource
     is_secret: bool

@@ -195,7 +195,7 @@ _MOST_TRIED = 500
 
 
 def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
-    """Each popular question, how often it was asked, and the product on whose page."""
+    """Popular questions with their counts, and the product on whose page each was asked, if any."""
     for each in read_popular_queries(root).queries:
         yield from ((each.text, times, product_id) for product_id, times in each.pages)
         others = each.searches - sum(times for _, times in each.pages)

@@ -41,7 +41,7 @@ class FaqEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID)]
     answer: str
-    """Quoted verbatim: a short answer as a whole, a long one by the sentence that answers best."""
+    """Answer, quoted verbatim: a short one as a whole, a long one by the sentence that answers best."""
     question: str = ""
     """The question that it answers; empty for a passage of a manual."""
     products: Annotated[tuple[str, ...], Meta(max_length=_MOST_PRODUCTS)] = ()
@@ -148,7 +148,7 @@ class FaqIndex:
 
     entries: Sequence[FaqEntry] = ()
     vectors: NDArray[np.float32] | None = None
-    """Shape (entries, dimension); a row is zero if its entry has no vector."""
+    """Vectors (entries, dimension); a row is zero if its entry has no vector."""
     encoder: Encoder | None = None
     background: Background | None = None
     _terms: Sequence[frozenset[str]] = ()

@@ -86,7 +86,7 @@ class Bound:
     operator: str
     """"<", ">" or "="."""
     number: float
-    """In the base unit, or as written if there is no unit."""
+    """Number in the base unit, or as written if there is no unit."""
     unit: str
     """Base unit, as in `parse_quantity`; empty if there is none."""
     text: str

@@ -471,7 +471,7 @@ class ComparedMeasure(msgspec.Struct, frozen=True):
     before: float | None
     after: float | None
     difference: float | None
-    """After minus before."""
+    """Later value minus earlier one."""
 
 
 class ComparedRankers(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ class Layout:
     """The content of a file, and how it is identified."""
 
     holds: str
-    """In words: "experiments"."""
+    """Name of the content for messages: "experiments"."""
     application: int
     """SQLite's application_id."""
     version: int
@@ -294,9 +294,9 @@ class DocumentChange(Generic[Entry]):
     """Name of the author, such as a pseudonym; empty if none was given."""
     id: str
     before: Entry | None
-    """None if there was no such entry."""
+    """Previous entry; None if there was none."""
     after: Entry | None
-    """None if the entry was deleted."""
+    """New entry; None if it was deleted."""
 
 
 Change = TypeVar("Change", bound=DocumentChange[Any])

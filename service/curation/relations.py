@@ -26,7 +26,7 @@ class RelationCorrection:
 
     @property
     def id(self) -> str:
-        """Equal for the same pair; for complements, in either order."""
+        """Id derived from the pair; for complements, equal in either order."""
         pair = (self.product, self.other)
         ordered = sorted(pair) if self.kind is RelationKind.COMPLEMENT else pair
         return shlex.join((str(self.kind), *ordered))

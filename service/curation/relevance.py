@@ -50,7 +50,7 @@ class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The relevance settings of a store; the defaults do not change searches."""
 
     cutoff: Annotated[float, Meta(ge=-3, le=3)] = 0.0
-    """Added to the measured cutoff, in deviations of unrelated products."""
+    """Offset added to the measured cutoff, in deviations of unrelated products."""
     margin: Annotated[float, Meta(ge=0.5, le=10)] = 3.0
     """Maximum distance of a candidate below the nearest product, in deviations."""
     typo_tolerance: TypoTolerance = TypoTolerance.ON
@@ -89,9 +89,9 @@ class CandidateLimits:
     margin: float = DEFAULT_RELEVANCE.margin
     """Maximum distance of a candidate below the nearest product."""
     other_type_margin: float = 0.5
-    """The same for a candidate of a type other than the one that all words of a query name."""
+    """Maximum distance of a candidate of a type other than the one that all words of a query name."""
     cutoff: float = 0.0
-    """Added to the cutoff that the rebuild measured, below which nothing fits a query."""
+    """Offset added to the cutoff that the rebuild measured, below which nothing fits a query."""
 
 
 LIMITS = CandidateLimits()

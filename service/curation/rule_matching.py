@@ -79,7 +79,7 @@ class Effect:
     where: tuple[Condition, ...] = ()
     """Conditions in addition to the shopper's filter."""
     pins: tuple[PinnedProduct, ...] = ()
-    """Each product once."""
+    """Pinned products, each once."""
     lifts: tuple[Lift, ...] = ()
     redirect: str = ""
     excluded_by: tuple[str, ...] = ()

@@ -142,7 +142,7 @@ class Proposal:
     """A synonym proposed from shoppers' queries, with its evidence."""
 
     id: str
-    """Equal each time that the same words are proposed."""
+    """Id derived from the words, so that the same proposal always has the same id."""
     kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...]
@@ -163,7 +163,7 @@ _FILE = SealedFile(SCHEMA, CURE, "proposals", msgspec.json.Decoder(tuple[Proposa
 
 
 def proposal_id(one: str, other: str) -> str:
-    """Equal for two phrases in either order."""
+    """Id of a proposal, equal for both orders of its phrases."""
     return hashlib.sha256("\t".join(sorted((one, other))).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

@@ -46,7 +46,7 @@ class Synonym:
     kind: SynonymKind
     phrases: tuple[str, ...]
     to: tuple[str, ...] = ()
-    """Empty for a two-way synonym."""
+    """Phrases that are also found; empty for a two-way synonym."""
     enabled: bool = True
 
     @property

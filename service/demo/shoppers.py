@@ -176,7 +176,7 @@ class DemoEvent:
     kind: EventKind
     query_id: str
     query: str
-    """Empty on a category page."""
+    """Text of the query; empty on a category page."""
     shopper: str
     session: str
     product_id: str

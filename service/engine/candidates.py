@@ -82,10 +82,10 @@ _MOSTLY, _ENOUGH = 0.6, 8
 """The share of the best keyword matches that must be of the types that a query names, and the number of products that
 must have all of its words, for the narrower margin to hold for products of other types."""
 _DOUBTFUL = 0.25
-"""If no product has all words of a query: the probability of relevance of the best hit below which the page says that
-hits are only the nearest (docs/decisions/0018)."""
+"""Probability of relevance of the best hit below which the page says that hits are only the nearest, if no product has
+all words of the query (docs/decisions/0018)."""
 _DOUBTFUL_KIND = 0.75
-"""The same if products have the words of a query that names no type: accessories of it have them, too."""
+"""The same threshold if products have the words of a query that names no type: accessories have them, too."""
 _INTERLEAVED = 100
 """Number of best candidates that are interleaved if a text may become several queries."""
 _MOST_OF_TYPE = 10_000

@@ -108,7 +108,7 @@ class HitFacts:
 
     product: Product
     features: NDArray[np.float32]
-    """Shape (F,)."""
+    """Features of the hit (F,)."""
     merged_rank: int
     unrelated: float
     """The cosine of unrelated products."""

@@ -26,7 +26,7 @@ class RankerCandidates:
     """The candidates given to a ranker: the head of the merged order, before reordering."""
 
     rows: Rows
-    """Shape (c,)."""
+    """Rows of the candidates (c,)."""
     candidates: Candidates
     of_type: NDArray[np.float64]
     """Bonus of each for its product type (c,)."""
@@ -74,7 +74,7 @@ class Ranking:
     fit: float | None = None
     """The probability that the best hit is relevant, if a ranker computed it."""
     also_near: Rows = field(default_factory=lambda: NO_ROWS)
-    """If a filter leaves few candidates: other products that pass it, the nearest first."""
+    """Other products that pass the filter, nearest first, if it leaves few candidates."""
     nothing_fits: bool = False
     """Whether no product of the catalog fits the query."""
     is_doubtful: bool = False
@@ -84,7 +84,7 @@ class Ranking:
     product_type: str = ""
     """Type of all candidates, if an order other than relevance left out other types."""
     scored: RankerCandidates | None = None
-    """None if no ranker was applied."""
+    """Candidates given to the ranker; None if none was applied."""
     text: str = ""
     """The text as typed."""
     preferences: Sequence[Preferred] = ()

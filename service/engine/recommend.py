@@ -120,7 +120,7 @@ def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
 _LEAST_PROPOSED = 200
 """Number of products that each of the two ways proposes; all of them are then scored by both."""
 _WIDER, _MAX_EXAMINED = 8, 10_000
-"""If few of the best pass a condition, this many times as many are examined, up to about this number."""
+"""Factor by which more products are examined if few of the best pass a condition, and their approximate maximum."""
 
 
 class ShopperVectors:

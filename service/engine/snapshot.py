@@ -271,13 +271,13 @@ class Snapshot:
     vectors: VectorIndex
     encoder: Encoder
     states: TokenStates | None
-    """None in a version whose encoder computes no token states."""
+    """Token states of the products; None if the encoder computes none."""
     signals: ProductSignals
     types: ProductTypes
     values: NamedValues
     groups: ProductGroups
     pictures: SearchedPictures | None = None
-    """None in a version without pictures, and if their encoder cannot be used."""
+    """Pictures of the products; None if there are none, or if their encoder cannot be used."""
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
     """The reason why its cluster did not respond when it was opened, or empty; a later search may reach it."""

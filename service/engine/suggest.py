@@ -198,7 +198,7 @@ class Completer:
     popular: PopularQueries
     popularity: Popularity
     words: CatalogWords | None
-    """None in a version without them; then only popular queries are suggested."""
+    """Words of the version; None if it has none, so that only popular queries are suggested."""
     corrector: Corrector | None
     rules: CompiledRules | None = None
 

@@ -93,7 +93,7 @@ NO_QUERIES = PopularQueries()
 
 
 def query_key(text: str) -> tuple[str, ...]:
-    """Equal for queries with the same words."""
+    """Key of a query, equal for queries with the same words."""
     return tuple(sorted(words_of(text)))
 
 

@@ -59,7 +59,7 @@ class Popularity:
 
 
 NO_POPULARITY = Popularity({})
-"""No choices yet, or popularity is not available."""
+"""Popularity without any choices, or if it is not available."""
 PopularBefore = Callable[[datetime], Popularity]
 """Popularity at a time, from earlier events only."""
 
@@ -105,7 +105,7 @@ CO_VIEW = 0
 """The code of a co-view; a relation has the position of its kind in `RelationKind`, from 1."""
 _KINDS, _EVIDENCE = tuple(RelationKind), tuple(RelationEvidence)
 _REVERSE = 0x80
-"""Added to the code of a relation seen from its other product."""
+"""Offset of the code of a relation seen from its other product."""
 _TYPE_MARK = "\x1f"
 """Prefix of the name of a type, which has relations like a product."""
 
@@ -250,7 +250,7 @@ def type_node(name: str) -> str:
 
 
 NO_RELATIONS = Relations.of_pairs(())
-"""No views yet, and no text names another product."""
+"""Relations without any views, or texts that name other products."""
 
 
 def write_relations(root: Path, relations: Relations, made: datetime) -> None:

@@ -367,7 +367,7 @@ def _held(first: Page, second: Page) -> frozenset[str]:
 
 
 def _seed(salt: bytes, search: ShopperSearch) -> bytes:
-    """Equal for all pages of one answer, and for the same search by the same shopper."""
+    """Seed that is equal for all pages of one answer, and for the same search by the same shopper."""
     return hmac.digest(
         salt, f"draft\0{search.owner}\0{search.request.query_key}".encode("utf-8", "surrogatepass"), "sha256"
     )

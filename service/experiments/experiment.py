@@ -25,7 +25,7 @@ class Mode(StrEnum):
     """Method of comparing variants."""
 
     SPLIT = "split"
-    """Each unit sees one of them."""
+    """Each unit sees one variant."""
     INTERLEAVE = "interleave"
     """All shoppers see both, interleaved in one list."""
 
@@ -95,7 +95,7 @@ class Experiment:
     ends: datetime | None = None
     """End time (exclusive) with its zone; None for when it is stopped."""
     enabled: bool = True
-    """Otherwise it is a draft: it can be changed, and no one takes part."""
+    """Whether shoppers take part; otherwise it is a draft, which can be changed."""
     goal: Goal = Goal.CLICK_THROUGH
     """The goal of a split; interleaving compares clicks."""
     planned: int = 10_000

@@ -403,7 +403,7 @@ def _filtered(scope: Scope) -> RequestError:
 
 
 def _not_its_index(permit: Permit, name: str) -> RequestError:
-    """The same error whether the index exists or not."""
+    """The error for an index that the key may not use, equal whether the index exists or not."""
     patterns = ", ".join(dict.fromkeys(each for group in permit.indexes for each in group))
     return RequestError(403, f"this key is not for the index {name[:100]!r}; it is for {patterns}", code="other_index")
 

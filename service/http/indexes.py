@@ -159,7 +159,7 @@ class IndexRegistry(Generic[T]):
         self.root: Path | None = root
         self.default = default
         self.aliases: AliasFile | None = AliasFile(root)
-        """None in a service with one index."""
+        """Aliases of the directory; None in a service with one index."""
         self._open = open_index
         self._make = make_index
         self._most = most

@@ -477,7 +477,7 @@ class SponsoredResult:
     relevance: float
     """Similarity to the query, in standard deviations above that of unrelated products."""
     query_id: str
-    """To be sent with a click on it, instead of the response's query id."""
+    """Query id to be sent with a click on it, instead of the response's."""
     label: str = SPONSORED_LABEL
     """Label to be shown with it."""
 
@@ -487,7 +487,7 @@ class SearchResponse:
     """One page of hits."""
 
     query_id: str
-    """To be sent with clicks on these hits."""
+    """Id of the search, to be sent with clicks on these hits."""
     query: str
     hits: tuple[SearchHit, ...]
     total: int
@@ -499,7 +499,7 @@ class SearchResponse:
     degraded: tuple[str, ...]
     """Stages that failed or exceeded their time limit."""
     nearest: tuple[SearchHit, ...]
-    """If a filter leaves fewer than ten hits: other products that pass it and are close in meaning."""
+    """Other products that pass the filter and are close in meaning, if it leaves fewer than ten hits."""
     fit: float | None
     nothing_fits: bool
     """Whether no product of the catalog fits the query."""

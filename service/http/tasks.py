@@ -85,7 +85,7 @@ class Task:
     progress: str = ""
     """The last messages of the command, one per line: the finished steps."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Deleted when the task ends, if they concern a person."""
+    """Arguments of the command; deleted when the task ends, if they concern a person."""
 
 
 class TaskQueue:

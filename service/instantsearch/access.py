@@ -368,7 +368,7 @@ async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
 
 
 MayAdministerKeys = Annotated[Permit, Depends(_administer)]
-"""No key of the protocol has this right."""
+"""Permit for the administration of keys, which no key of the protocol has."""
 MayReadLogs = Annotated[Permit, Depends(_read_logs)]
 MayList = Annotated[Permit, Depends(_list)]
 MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]

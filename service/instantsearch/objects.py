@@ -49,7 +49,7 @@ class Write:
 
     action: str
     id: str = ""
-    """Empty if the action applies to all objects."""
+    """Id of the object; empty if the action applies to all objects."""
     record: JsonObject | None = None
     index: str = ""
     """The index name, in a batch over several indexes."""

@@ -171,11 +171,11 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     exhaustive_facets_count: bool = True
     exhaustive_typo: bool = True
     query_id: str | UnsetType = field(default=UNSET, name="queryID")
-    """To be sent with the events of these hits; only if requested."""
+    """Id to be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET
     """A note on failed stages, on a query that no product fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
-    """If there are no or few hits: the nearest other products that pass the filters."""
+    """The nearest other products that pass the filters, if there are no or few hits."""
     sponsored: list[Record] | UnsetType = UNSET
     """Sponsored hits, separate from the hits, if the store has them and the request has clickAnalytics; each record has
     `_sponsored`."""

@@ -83,7 +83,7 @@ class ProductFigures:
 
     product_id: str
     title: str
-    """Empty if the catalog lacks the product."""
+    """Title of the product; empty if the catalog lacks it."""
     impressions: int
     clicks: int
     carts: int

@@ -51,7 +51,7 @@ class Traffic:
     """Time of the first event after cleaning."""
     last: datetime | None
     kinds: tuple[KindCount, ...]
-    """In the order of `EventKind`; kinds without events are left out."""
+    """Counts in the order of `EventKind`, without kinds that have no events."""
     days: tuple[DayCount, ...]
     """Every day from the first event to the last."""
     sessions: int
@@ -309,7 +309,7 @@ class ProductRow:
 
     product_id: str
     title: str
-    """Empty if unknown."""
+    """Title of the product; empty if unknown."""
     category: str
     """Full category path; empty if unknown."""
     shoppers: int

@@ -420,7 +420,7 @@ class UserTowerResult:
     """Name of the model."""
     serves: bool
     is_new: bool
-    """False if the tower is that of an earlier run on the same acts."""
+    """Whether this run trained it; false if an earlier run did on the same acts."""
     report: UserTowerReport
     """Measures of the tower, and the gate's reasons."""
 
@@ -464,15 +464,15 @@ class LearnReport:
     """Names of removed rankers: the oldest, beyond the number to keep."""
     stages: tuple[Stage, ...]
     events: EventCounts | None
-    """None if the run stopped before the events were cleaned."""
+    """Event counts; None if the run stopped before the events were cleaned."""
     findings: Findings | None = None
-    """None if the run was refused."""
+    """Findings of the ranker's training; None if the run was refused."""
     shoppers: UserTowerResult | None = None
-    """None if none was trained; its stage has the reason."""
+    """Result of the user tower; None if none was trained (its stage has the reason)."""
     expansions: ExpansionResult | None = None
-    """None if none was trained; its stage has the reason."""
+    """Result of query expansion; None if none was trained (its stage has the reason)."""
     towers: TextTowers | None = None
-    """None if the run did not reach the stage, or it had no result; the stage has the reason."""
+    """Result of the encoder; None if the run did not reach its stage or had no result (the stage has the reason)."""
     schema: int = SCHEMA
 
     def to_json(self) -> bytes:

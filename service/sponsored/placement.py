@@ -48,7 +48,7 @@ class EligibleProducts:
     """The n advertised products of a search that are relevant enough."""
 
     rows: Rows
-    """Shape (n,)."""
+    """Rows of the products (n,)."""
     ids: Sequence[str]
     relevance: NDArray[np.float64]
     """Similarity in deviations above that of unrelated products (n,)."""

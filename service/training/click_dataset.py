@@ -179,7 +179,7 @@ def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
 class _TrialQueries:
     queries: list[str]
     traffic: NDArray[np.float64]
-    """Shape (n,)."""
+    """Number of lists of each query (n,)."""
     of_pair: NDArray[np.int64]
     """Number of each pair's query (pairs,); -1 if it is not among them."""
     of_row: NDArray[np.int64]

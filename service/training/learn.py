@@ -170,7 +170,7 @@ class LearnOptions:
     ranker: ClickRankerOptions
     shoppers: UserTowerOptions
     towers: TextTowersRequest | None = None
-    """None leaves the encoder unchanged."""
+    """Training of the encoder; None leaves it unchanged."""
 
 
 @dataclass(slots=True, eq=False)

@@ -340,11 +340,11 @@ class ShownLists:
     """A period's lists, with the acts on them."""
 
     events: pl.DataFrame
-    """In the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
+    """Events with the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
     pairs: pl.DataFrame
     log: ClickLog
     acts: NDArray[np.bool_]
-    """Shape (n, depth, 3)."""
+    """Clicks, carts and purchases of the n lists (n, depth, 3)."""
 
     @classmethod
     def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:

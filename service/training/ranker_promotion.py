@@ -81,10 +81,10 @@ class ClickGate:
 
     snapshot: Snapshot
     earlier: ClickTrial
-    """Scores are calibrated to its clicks."""
+    """Lists of an earlier period, to whose clicks scores are calibrated."""
     held_out: ClickTrial
     likelihood: ClickLikelihood
-    """Fitted to the training lists."""
+    """Click likelihood, fitted to the training lists."""
     known: Collection[str]
     """Ids of the products shown in the training data; all others are new."""
     known_queries: Collection[str]

@@ -123,7 +123,7 @@ class RankerPruningOptions:
 
     target: PruningTarget = field(default_factory=PruningTarget)
     precision: Precision | None = None
-    """None leaves the precision unchanged."""
+    """Precision of the served graph; None leaves it unchanged."""
     publish: bool = False
     """Whether it may serve; otherwise it is rejected."""
     seed: int = 0

@@ -86,7 +86,7 @@ from service.training.training_session import (
 TOWERS_FOLDER = "towers"
 _NAME = "towers-"
 _RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
-"""Only folders with such a name are runs, and may be removed."""
+"""Pattern of the names of runs; only such folders may be removed."""
 _CLAIM_FILE = "folder.json"
 _STALE_SECONDS = 14 * 24 * 3_600.0
 """Seconds after which an unfinished run is removed."""
@@ -169,7 +169,7 @@ class TextTowersRequest:
     held_out: Collection[str] = ()
     """Queries that are not used."""
     paraphrases: bool = False
-    """Also train queries on the results of the queries that replaced them; only when training on clicks."""
+    """Whether queries are also trained on the results of queries that replaced them; only with clicks."""
     synthetic: int = 0
     """Number of synthetic queries for products without searches, in addition to judgments or clicks."""
     encoder: str = ""
@@ -180,8 +180,8 @@ class TextTowersRequest:
     """New folder; by default one under the index's `training`."""
     cache: Path = Path(".cache")
     publish: bool = False
-    """Encode the catalog, and serve it if it is better on a fifth of the queries, or on `judgments` that are not used
-    for training."""
+    """Whether to encode the catalog, and serve it if it is better on a fifth of the queries, or on `judgments` that are
+    not used for training."""
     runtime: str = "auto"
     """Runtime in which they serve."""
     options: TextTowerOptions = field(default_factory=TextTowerOptions)
@@ -204,7 +204,7 @@ class TextTowersResult:
     whole: Path | None = None
     """The same towers with all layers, if only some are kept."""
     published: PublishedEncoder | None = None
-    """None if they were not to be published."""
+    """Result of publishing; None if it was not requested."""
 
 
 def train_text_towers(
@@ -343,7 +343,7 @@ class _Training:
         return replace(done, published=published)
 
     def _card(self, done: TextTowersResult, report: EncoderReport | None) -> ModelCard:
-        """Written next to the seal, which is older than the promotion decision."""
+        """Model card, written next to the seal, which is older than the promotion decision."""
         spec = done.spec
         return ModelCard(
             title=done.folder.name,

@@ -183,9 +183,9 @@ class PublishedEncoder(msgspec.Struct, frozen=True):
     runtime: str
     """The runtime in which they would serve, or serve."""
     rounded: PrecisionComparison | None
-    """None if int8 was not requested."""
+    """Quality in int8 and fp32; None if int8 was not requested."""
     report: EncoderReport | None
-    """None if the serving version is already theirs."""
+    """Result of the gate; None if the serving version is already theirs."""
 
 
 def publish_encoder(

@@ -99,7 +99,7 @@ class TrainedTower:
     tower: StoredUserTower
     acts: ShopperActs
     is_new: bool = True
-    """False if it already existed."""
+    """Whether it was trained now; false if it already existed."""
 
     @property
     def serves(self) -> bool:

@@ -291,7 +291,7 @@ class RelationsResponse:
 
     revision: int
     relations: tuple[ProductRelation, ...]
-    """With corrections applied; without the products of related types."""
+    """Relations with corrections applied, without the products of related types."""
     corrections: tuple[RelationCorrection, ...]
     titles: dict[str, str]
     """Titles of the named products that exist, by id."""
@@ -534,7 +534,7 @@ class ExperimentsResponse:
     """All experiments of a store."""
 
     experiments: tuple[Document, ...]
-    """Each with its state, and the times of its start and end."""
+    """Experiments with their states, and the times of their start and end."""
     notices: tuple[str, ...]
     """Problems of searches that should take part."""
 
@@ -544,7 +544,7 @@ class ExperimentChangeResponse:
     """A durable change of an experiment."""
 
     changed: bool
-    """False if the experiment was already in this state."""
+    """Whether anything changed; false if the experiment was already in this state."""
 
 
 @experiment_router.get("", summary="All experiments")
