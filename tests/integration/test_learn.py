@@ -173,7 +173,7 @@ class TestNotEnoughEvents:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
         done = CliRunner().invoke(app, ["learn", str(root), "--if-new", "1"])
         assert done.exit_code == 0, done.output
-        assert "0 events are new" in done.stdout
+        assert "0 new events" in done.stdout
 
     def test_folder_without_an_index_is_refused(self, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["learn", str(tmp_path / "nothing"), "--if-new", "1"])
