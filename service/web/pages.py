@@ -272,7 +272,7 @@ class StoreFacts:
     """Fields by which hits can be sorted."""
     look: LookFacts
     pictures: PictureSource
-    """Which pictures from other servers this server delivers itself."""
+    """Pictures of other servers that this server delivers itself."""
     searches_pictures: bool
     """Whether the index supports search by picture."""
 
