@@ -227,10 +227,10 @@ def relations(
     truth: Annotated[Path | None, typer.Option(help="The demo store's truth.json.")] = None,
     lines: Annotated[list[Path], typer.Option(help="Purchases: those of dev, then those of test.")] = [],  # noqa: B006
     days: Annotated[
-        int, typer.Option(help="Instead, orders of related products on what shoppers viewed next in so many days.")
+        int, typer.Option(help="Instead, measures orders by the products viewed next, over this number of days.")
     ] = 0,
-    sample: Annotated[int, typer.Option(help="Instead, so many random relations of texts, to be read.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    sample: Annotated[int, typer.Option(help="Instead, prints this number of random relations of texts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
 ) -> None:
     """Measure how well complements and substitutes are separated."""
     if sample:

@@ -165,13 +165,13 @@ def show_rebuilds(measured: Sequence[Build]) -> None:
 
 
 def show_freshness(measured: Freshness) -> None:
-    """The time until a change is found, by where."""
+    """Shows the time until a change is found, by engine."""
     title = (
-        f"{measured.changes:,} prices changed beside {measured.searches_per_second:.0f} searches a second "
+        f"{measured.changes:,} prices changed during {measured.searches_per_second:.0f} searches a second "
         f"(p99 {measured.search_p99:.1f} ms)"
     )
     table = figure_table(["found by", "p50 ms", "p99 ms", "longest ms"], title)
-    table.add_row("the engine that took it", *(f"{each:.1f}" for each in measured.here))
+    table.add_row("the engine that received it", *(f"{each:.1f}" for each in measured.here))
     table.add_row("an engine of another process", *(f"{each:.1f}" for each in measured.elsewhere))
     show_table(table)
 

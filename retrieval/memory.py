@@ -49,13 +49,13 @@ def process_memory(line: str = "RssAnon", process: int | str = "self") -> int:
 
 
 def require_memory(needed: int, what: str, cure: str) -> None:
-    """Raises StoreError if the machine does not have so many more bytes, before the system kills the program.
+    """Raises StoreError if the machine lacks this many more bytes, before the system kills the program.
 
-    `what` says what they are for, up to the verb, and `cure` what needs less.
+    `what` names their use, up to the verb, and `cure` the setting that needs less.
     """
     own, limit = process_memory(), usable_memory()
     if own + needed + _REST > limit:
         raise StoreError(
-            f"{what} {size_text(needed)} of memory beside {size_text(own + _REST)} of the program, and the machine "
+            f"{what} {size_text(needed)} of memory plus {size_text(own + _REST)} of the program, and the machine "
             f"or its container has {size_text(limit)}; give it more, or use {cure}"
         )

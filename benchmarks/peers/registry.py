@@ -50,7 +50,7 @@ class Peer:
 
 
 OURS = "shelfwise"
-_ANALYZER = "terms by the steps of the `english` analyzer, made outside: this build lacks it"
+_ANALYZER = "terms made outside by the steps of the `english` analyzer, which this build lacks"
 _SEGMENTED = "Chinese words by jieba, made outside"
 _FUSION = "reciprocal rank fusion outside: it is not free"
 _RERANKED = "the cross-encoder outside, over 100 results: `text_similarity_reranker` is not free"

@@ -268,7 +268,7 @@ def test_an_index_that_a_container_has_no_memory_for_is_refused(
     limit_memory(monkeypatch, tmp_path, "max")
     FaissIndex(folders(kind), gpu=False)
     limit_memory(monkeypatch, tmp_path, "100000000")
-    message = r"3,000 vectors are searched with .* of memory beside .* has 100\.0 MB; .*--memory"
+    message = r"3,000 vectors are searched with .* of memory plus .* has 100\.0 MB; .*--memory"
     with pytest.raises(StoreError, match=message):
         FaissIndex(folders(kind), gpu=False)
 

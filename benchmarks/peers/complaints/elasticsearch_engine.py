@@ -31,7 +31,7 @@ class ElasticsearchEngine:
 
     name = "Elasticsearch"
     lacks: Mapping[str, str] = MappingProxyType(
-        {"encoder": "vectors come from the caller, so an encoder that fails is the caller's to survive"}
+        {"encoder": "vectors come from the caller, who must handle failures of the encoder"}
     )
 
     def __init__(self, url: str) -> None:

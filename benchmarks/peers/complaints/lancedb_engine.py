@@ -30,9 +30,9 @@ class LanceComplaints(ComplaintAdapter):
             "total": "a search returns rows, and count_rows counts those of a filter only",
             "facets": "a search has no aggregations",
             "group": "a search cannot collapse rows",
-            "highlight": "rows come back without the words that matched",
+            "highlight": "results do not name the words that matched",
             "pin": "there are no rules; an application reorders rows itself",
-            "encoder": "vectors come from the caller, so an encoder that fails is the caller's to survive",
+            "encoder": "vectors come from the caller, who must handle failures of the encoder",
         }
     )
 

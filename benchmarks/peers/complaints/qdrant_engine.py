@@ -32,10 +32,10 @@ class QdrantComplaints(ComplaintAdapter):
             "total": "a query returns points, and count counts those of a filter only",
             "facets": "facet counts the points of a filter, not those of a query",
             "group": "the library has no query_groups, which the server has",
-            "highlight": "points come back without the words that matched",
+            "highlight": "results do not name the words that matched",
             "pin": "there are no rules; an application reorders points itself",
             "sides": "a fused point has one score, not those of its prefetches",
-            "encoder": "vectors come from the caller, so an encoder that fails is the caller's to survive",
+            "encoder": "vectors come from the caller, who must handle failures of the encoder",
         }
     )
 
