@@ -117,16 +117,3 @@ def expected_exposure(query: Indices, exposure: Floats, target: Floats) -> Expec
     queries = max(len(np.unique(query)), 1)
     loss, disparity, relevance = (float(each.sum()) / queries for each in ((own - wanted) ** 2, own**2, own * wanted))
     return ExpectedExposure(loss, disparity, relevance)
-
-
-def ideal_exposure(grades: Floats, weights: Floats) -> Floats:
-    """(n,): the exposure of n products of one query if products of equal grade share equally the ranks that they have
-    in the ideal order; `weights` (d,) is the examination of each rank, 0 beyond."""
-    attention = np.zeros(len(grades))
-    attention[: len(weights)] = weights[: len(grades)]
-    order = np.argsort(-grades, kind="stable")
-    _, block = np.unique(-grades[order], return_inverse=True)
-    mean = np.bincount(block, attention) / np.bincount(block)
-    shared = np.empty(len(grades))
-    shared[order] = mean[block]
-    return shared

@@ -118,6 +118,7 @@ _MANY_IN_ONE = r"[0-9]{1,2}[ -]in[ -]1(?![0-9a-z./]|[ -]{1,2}[0-9]{1,3}/)"
 QUANTITIES = rf"{_MANY_IN_ONE}|{_NUMBER}(?:{_UNIT}(?>(?:{_MORE})?)|{_MORE}|{_ALONE})|m[0-9]{{1,2}}{_MORE}(?![a-z])"
 """A number, alone or with its unit ("12-volt"), dimensions ("M8 x 40", "2 in. x 4 in.") or "3-in-1"."""
 
+_MEASURE_TERM = re.compile(rf"[0-9]*\.?[0-9]+(?:{'|'.join(_SPELLINGS)})|m?[0-9.]+(?:x[0-9.]+)+")
 _PARTS = re.compile(rf"(m?)({_NUMBER})(?>({_UNIT})?)")
 _IN_ONE = re.compile(_MANY_IN_ONE)
 
@@ -137,6 +138,11 @@ class Quantity:
     def unit_word(self) -> str:
         """The word that finds this unit by itself ("gal" of "5gal"); empty for lengths, areas and weights."""
         return "" if self.unit in _SILENT else _NAME_OF.get(self.unit, "")
+
+
+def is_measure(term: str) -> bool:
+    """Whether a term is a number with a unit ("36in") or dimensions ("2x4")."""
+    return _MEASURE_TERM.fullmatch(term) is not None
 
 
 def in_one(chunk: str) -> str:

@@ -487,7 +487,7 @@ class Stages:
             found.append((preference, passing))
         if request.stage not in ("merged", "ranked"):
             return counts, found
-        for condition in request.lacking:
+        for condition in (*request.lacking, *request.measures):
             passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
         if request.is_cheap and (cheap := self._cheapness(rows, wanted)):
@@ -682,3 +682,5 @@ class ResolvedRequest:
     """Whether the query asks for a low price."""
     lacking: tuple[Condition, ...] = ()
     """Conditions for what the query excludes; they count as preferences do."""
+    measures: tuple[Condition, ...] = ()
+    """Conditions for the measures of the query; each counts as a preference does."""

@@ -42,6 +42,7 @@ from retrieval.records import (
 )
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, lacking_forms, query_preferences
+from retrieval.text.units import is_measure
 from service.curation.relevance import without_fields
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift
 from service.engine.candidates import FILTERED_DEPTH, ResolvedRequest, Stages
@@ -139,6 +140,7 @@ class Search:
             request.page == 1,
             query.is_cheap,
             self._lacking(query.lacking),
+            () if begun else tuple(_measured(groups)),
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
@@ -514,6 +516,13 @@ def parse_sort(text: str, catalog: FieldCatalog) -> tuple[SortKey, ...]:
     if len(names) > MAX_SORT_KEYS or not all(name.removeprefix("-") for name in names):
         raise QueryError(f"sort is {text[:100]!r}, it can be 1 to {MAX_SORT_KEYS} fields, such as -rating,price")
     return tuple(_sort_key(name, catalog) for name in names)
+
+
+def _measured(groups: Iterable[TermGroup]) -> Iterator[Condition]:
+    """That a product has a measure of the query: "50 ft"."""
+    for typed, *_ in (group.alternatives for group in groups):
+        if len(typed) == 1 and is_measure(typed[0]):
+            yield has_phrase([typed])
 
 
 def _sort_key(name: str, catalog: FieldCatalog) -> SortKey:

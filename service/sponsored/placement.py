@@ -302,7 +302,7 @@ def eligible_products(
     fits = (similarity[at] >= np.maximum(floors, lowest)) & ~np.isin(rows, buried)
     agreed = evidence.intent[:_HEAD].min(initial=np.inf)
     fits &= evidence.intent[at] >= (max(agreed, _LEAST_AGREEMENT) if evidence.intent.any() else 0)
-    fits &= evidence.preferred[at] >= len(request.preferences) + bool(request.lacking)
+    fits &= evidence.preferred[at] >= len(request.preferences) + len(request.measures) + bool(request.lacking)
     fits &= ~(snapshot.signals.at(rows).availability < 0)
     fits[fits] &= _have_all_words(snapshot, request, rows[fits])
     kept = at[fits]

@@ -11,7 +11,6 @@ from rerank.evaluation.exposure import (
     expected_exposure,
     gini,
     group_shares,
-    ideal_exposure,
     target_by_merit,
 )
 
@@ -59,8 +58,3 @@ def test_expected_exposure_is_a_squared_distance() -> None:
     assert found.loss == pytest.approx(0.25**2 + 0.25**2)
     assert found.disparity == pytest.approx(0.75**2 + 0.25**2)
     assert found.loss == pytest.approx(found.disparity - 2 * found.relevance + 0.5**2 + 0.5**2)
-
-
-def test_products_of_one_grade_share_their_ranks() -> None:
-    found = ideal_exposure(np.array([0.0, 2.0, 1.0, 1.0]), np.array([1.0, 0.5, 0.3]))
-    assert found == pytest.approx([0.0, 1.0, (0.5 + 0.3) / 2, (0.5 + 0.3) / 2])

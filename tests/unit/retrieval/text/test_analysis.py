@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval.text.analysis import MAX_GROUPS, Analyzer, contains_chinese, identifier_key
 from retrieval.text.synonyms import Synonyms
+from retrieval.text.units import is_measure
 
 ANALYZER = Analyzer()
 LONGEST_TERM = 200
@@ -256,3 +257,9 @@ def test_analyzer_can_be_pickled() -> None:
     analyzer.analyze("couch")
     copy = pickle.loads(pickle.dumps(analyzer))
     assert (copy.identity, copy.groups("couch")) == (analyzer.identity, analyzer.groups("couch"))
+
+
+def test_measures_are_recognised_by_their_terms() -> None:
+    groups = Analyzer().groups("50 ft, 2 x 4, 1/2 in., M8 x 40, 500毫升, 7 drill dcd771")
+    measures = [*filter(is_measure, (group.alternatives[0][0] for group in groups))]
+    assert measures == ["50ft", "2x4", "0.5in", "m8x40", "500ml"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +25,7 @@ from service.cli.output import out
 from service.cli.search import show_page
 from service.curation.relevance import Relevance, Signal
 from service.engine.engine import DEGRADED, SearchEngine
-from service.engine.explain import DESCRIPTIONS, HitFacts
+from service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
 from service.engine.request import STAGES
 from service.engine.reranking import Reranking
 from service.engine.search import EXPLANATION
@@ -100,6 +101,14 @@ def test_signals_are_among_the_contributions(explaining: SearchEngine) -> None:
     found = [by_name(hit)["signal price"] for hit in page.hits[:10]]
     assert [each.value for each in found] == [f"{hit.product.price:g}" for hit in page.hits[:10]]
     assert len({each.contribution for each in found}) > 1
+
+
+def test_a_measure_in_the_query_counts_as_a_preference(explaining: SearchEngine) -> None:
+    page = explaining.search("usb-c cable 6 ft", size=40, explain=True)
+    gained = {hit.product.title: by_name(hit).get(OF_PREFERENCES) is not None for hit in page.hits}
+    assert not page.preferred, "no filter says it"
+    assert gained == {title: re.search(r"\b6 ft", title) is not None for title in gained}
+    assert {*gained.values()} == {True, False}
 
 
 def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
