@@ -184,7 +184,8 @@ class FeedPipeline:
         for each in names.notes(", ".join(options.feeds)) if names else ():
             note(each)
         self._field_names = names
-        self._progress.end(f"{self.rows:,} rows, {self._rejects.reasons.counts.total():,} rejected")
+        rejected = self._rejects.reasons.counts.total()  # without duplicate ids, which the sort finds
+        self._progress.end(f"{self.rows:,} rows" + (f", {rejected:,} rejected" if rejected else ""))
 
     @property
     def made_by(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -244,9 +245,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 for family, address in addresses
             ]
         except OSError as error:
-            raise SettingError(
-                f"service.host and service.port: {host}:{port} cannot be listened to: {error.strerror}"
-            ) from error
+            reason = (error.strerror or str(error)).partition(" (while")[0]  # create_server repeats the address
+            advice = "; choose another port, such as --port 8081" if error.errno == errno.EADDRINUSE else ""
+            message = f"service.host and service.port: {host}:{port} cannot be listened to: {reason}{advice}"
+            raise SettingError(message) from error
         opened.pop_all()
         return listeners
 

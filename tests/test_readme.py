@@ -28,13 +28,15 @@ COMMANDS = [
     if "shelfwise " in line.partition("#")[0]
 ]
 PRINTED = {
-    ("rebuild", "store", "products.jsonl.gz"): "v000001 serves",
+    ("rebuild", "store", "products.jsonl.gz"): "is published and serves",
     ("search",): "Cordless Drill",
     ("check",): "completeness",
     ("index", "patch"): "1 product changed",
     ("index", "upsert"): "1 product added",
     ("index", "delete"): "2 products deleted",
     ("index", "versions"): "v000001",
+    ("index", "compare"): "added      1: n1",
+    ("index", "rollback"): "v000001 serves",
     ("index", "verify"): "600 products against",
     ("index", "prune"): "Nothing to remove",
     ("keys", "create"): "only shown once",
@@ -43,7 +45,7 @@ PRINTED = {
     ("evaluate",): "nDCG@10",
 }
 """Commands that run, by their first words, and a part of their output. The others serve until they are stopped, train,
-need a cluster, a second version or events, or measure for minutes; other tests run them."""
+need a cluster or events, or measure for minutes; other tests run them."""
 
 _JUDGMENTS = 200
 """Lines of the demo store's judgments: few queries, as `evaluate` searches for each in three stages."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -316,17 +317,20 @@ def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: 
 
 
 def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
-    """Raises FeedError if no column can be a product's id, or none its title."""
+    """Raises FeedError if no column can be a product's id, or none its title; the message names both."""
     present = {*names, *(name.partition(".")[0] for name in names)}
+    missing, flags = [], []
     for target in _NEEDED:
         rule = mapping.rules[target]
         sources = [source.name for source in rule.sources]
         if rule.value is None and not any(name in present or name.partition(".")[0] in present for name in sources):
             close = next(filter(None, (close_names(name, names) for name in (*sources, target))), ("COLUMN",))
-            raise FeedError(
-                f"{path}: no column is the {target} (known: {', '.join(sources)}); its columns are "
-                f"{', '.join(names[:20])}; name it with --map {target}={close[0]}"
-            )
+            origin = "mapped" if target in mapping.user_fields else "known"
+            missing.append(f"no column is the {target} ({origin}: {', '.join(sources)})")
+            flags.append(f"--map {shlex.quote(f'{target}={close[0]}')}")
+    if missing:
+        cure = f"name {'it' if len(missing) == 1 else 'them'} with {' '.join(flags)}"
+        raise FeedError(f"{path}: {', and '.join(missing)}; its columns are {', '.join(names[:20])}; {cure}")
 
 
 def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:

@@ -65,6 +65,8 @@ _REPAIR_MARKER = (
 )
 _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
 IDENTITY = "identity"
+_MOST_NAMED = 3
+"""Indexes in a directory that an error names."""
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
 _OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
@@ -179,8 +181,9 @@ class Store:
         ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
         if names - {EVENTS_FOLDER, *_OF_EVENTS}:
-            message = f"{self.root} is not an index (no {MARKER}); choose another directory"
-            return StoreForeignError(message)
+            inside = " or ".join(str(path.parent) for path in sorted(self.root.glob(f"*/{MARKER}"))[:_MOST_NAMED])
+            advice = f"did you mean {inside}?" if inside else "choose another directory"
+            return StoreForeignError(f"{self.root} is not an index (no {MARKER}); {advice}")
         what = "has events but no index yet" if names else "is empty"
         return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
 

@@ -27,6 +27,7 @@ from service.cli import output
 from service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
 from service.cli.output import (
     TerminalProgress,
+    count_text,
     counts_text,
     emit,
     plain_table,
@@ -315,11 +316,12 @@ def _show_export(exported: EventExport, folder: Path) -> None:
 
 def _show_erasure(done: ErasureReport) -> None:
     found = ", ".join(done.found_in) if done.found_in else "not in any of them"
+    left = f"{count_text(done.remaining_events, 'event')}, {count_text(done.remaining_rows, 'value')} in tables"
     show_pairs(
         (
-            ("removed", f"{done.events:,} events, {done.rejected_rows:,} rejected rows"),
-            ("left", f"{done.remaining_events:,} events, {done.remaining_rows:,} values in tables"),
-            ("searched", f"{done.files:,} files; the shopper was {found}"),
+            ("removed", f"{count_text(done.events, 'event')}, {count_text(done.rejected_rows, 'rejected row')}"),
+            ("left", left),
+            ("searched", f"{done.files:,} files after the removal; the shopper was {found}"),
         )
     )
     if not done.events:

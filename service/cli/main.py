@@ -6,12 +6,12 @@ import io
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from retrieval.errors import ShelfwiseError
+from retrieval.errors import ShelfwiseError, close_names
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter  # typer does not export them
@@ -266,6 +266,17 @@ class LazyGroup(TyperGroup):
             return group
         return load_command(cmd_name, entry)
 
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """The command that the arguments name; the error for an unknown one names similar ones, also of groups."""
+        name = args[0]
+        if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
+            groups = {group: each for group, each in self.entries.items() if isinstance(each, Group)}
+            paths = [*self.entries, *(f"{group} {each}" for group, of in groups.items() for each in of.commands)]
+            close = close_names(name, paths, typed=lambda path: path.rpartition(" ")[2])
+            advice = "; did you mean " + " or ".join(f"{ctx.command_path} {path}" for path in close) + "?"
+            ctx.fail(f"No such command '{name}'" + (advice if close else "."))
+        return super().resolve_command(ctx, args)
+
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         path = ctx.command_path
         formatter.write(f"{self.help} Usage: {path} COMMAND [ARGS]...\n")
@@ -287,7 +298,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP,
 )
-app.callback()(lambda: None)  # so that typer makes a group of an app without own commands
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"shelfwise {version('shelfwise')}")
+        raise typer.Exit
+
+
+@app.callback()  # it also makes typer create a group for an app without commands of its own
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Product search for web stores."""
 
 
 def main() -> None:

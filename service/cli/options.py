@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from typer import Argument, Option
 
 from indexer.feeds.mapping import FeedMapping, load_mapping, parse_map_flags
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, StoreMissingError
+from retrieval.store.manifest import MARKER
 from service.cli.output import json_output
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ def command(
             token = json_output.set(values.pop("as_json", False))
             try:
                 function(**values)
+            except StoreMissingError as error:
+                index = next(filter(_is_index, _flatten(values.values())), None)
+                if index is None or index == values.get("index"):
+                    raise
+                message = f"{values.get('index')} is not an index, but {index} is: the index is the first argument"
+                raise StoreMissingError(message) from error
             finally:
                 json_output.reset(token)
 
@@ -95,6 +102,15 @@ def command(
         return run
 
     return decorate
+
+
+def _flatten(values: Iterable[object]) -> Iterator[object]:
+    for each in values:
+        yield from each if isinstance(each, list | tuple) else (each,)
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, str | Path) and (Path(value) / MARKER).is_file()
 
 
 def options_of(kind: type[Any]) -> list[inspect.Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -379,7 +380,7 @@ def show_quality(report: QualityReport) -> None:
 
 
 def _scores(report: QualityReport) -> Table:
-    title = f"{report.products:,} products of {report.read:,} rows read"
+    title = f"{count_text(report.products, 'product')} of {count_text(report.read, 'row')} read"
     right = ("score", "errors", "warnings", "infos")
     table = plain_table("measure", *right, right=right, title=title)
     for score in report.scores:
@@ -398,8 +399,7 @@ def _findings(findings: tuple[Finding, ...]) -> Table:
     room = max(40, output.out.width - 20)
     for finding in findings:
         name = Text(finding.severity.value.ljust(9), style=_COLOURS[finding.severity])
-        name.append(printable(finding.says), style="default")
-        name.truncate(room, overflow="ellipsis")
+        name.append(f"\n{' ' * 9}".join(textwrap.wrap(printable(finding.says), room - 9)), style="default")
         if finding.examples:
             example = Text(f"{' ' * 9}{_example(finding.examples[0])}", style="dim")
             example.truncate(room, overflow="ellipsis")

@@ -61,6 +61,7 @@ def serve(
     from service.app import serve as run
     from service.engine.engine import SearchEngine
     from service.settings import FILE_VARIABLE, SourcedSettings, adjacent_settings
+    from service.supervisor import listen, serve_workers
 
     settings = settings or adjacent_settings(index)
     read = SourcedSettings.read(settings)
@@ -71,8 +72,6 @@ def serve(
     wanted = sourced.settings.service
     names = _indexes_of(index)
     if wanted.workers > 1:
-        from service.supervisor import serve_workers
-
         serve_workers(
             index,
             sourced,
@@ -81,6 +80,8 @@ def serve(
             on_ready=lambda served: _show_served(wanted, names, served.products, served.version, served.notices),
         )
         return
+    for each in listen(wanted.host, wanted.port):  # so that a port in use is reported before the index is loaded
+        each.close()
     if names:
         _show_served(wanted, names)
         run(index, sourced, notice=notice)

@@ -77,7 +77,7 @@ function askKey(message = "") {
   };
   fill(tabs);
   menu.hidden = true;
-  fill(view, ...head("Key", "Create one with shelfwise keys create admin --scope admin. It is stored only in this tab."),
+  fill(view, ...head("Key", "Create one with: shelfwise keys create INDEX admin --scope admin. It is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use this key" })));
   key.input.focus();

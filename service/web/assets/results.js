@@ -201,7 +201,8 @@ function siblingsButton(place, hit) {
 function titleOf(place, answer) {
   const query = place.q.trim();
   if (!query) return place.category ? `${place.category.split(" > ").at(-1)} · ${t("found", { count: answer.total })}` : t("found", { count: answer.total });
-  return answer.total ? t("found for", { count: answer.total, query }) : t("found none", { query });
+  if (!answer.total) return t("found none", { query });
+  return t(answer.doubtful ? "found like" : "found for", { count: answer.total, query });
 }
 
 function sorts(facts) {

@@ -25,6 +25,8 @@ export const ENGLISH = {
   "found.one": "1 product",
   "found for": "{count} products for “{query}”",
   "found for.one": "1 product for “{query}”",
+  "found like": "{count} products similar to “{query}”",
+  "found like.one": "1 product similar to “{query}”",
   "found none": "Nothing found for “{query}”",
   "all": "All products",
   "results": "Products",

@@ -22,6 +22,7 @@ export const CHINESE = {
   "language label": "English：用英文显示本页",
   "found": "{count} 件商品",
   "found for": "“{query}”共有 {count} 件商品",
+  "found like": "与“{query}”相近的商品共 {count} 件",
   "found none": "没有找到“{query}”",
   "all": "全部商品",
   "results": "商品",

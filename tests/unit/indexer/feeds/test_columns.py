@@ -38,8 +38,20 @@ def test_table_without_an_id_column_suggests_a_mapping() -> None:
         "Product Name, Preis, Marke, Lager; name it with --map id=COLUMN"
     )
     assert read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Product_Name"]).error.endswith(
-        "name it with --map title=Product Name"
+        "name it with --map 'title=Product Name'"
     )
+
+
+def test_table_without_an_id_and_a_title_names_both_at_once(tmp_path: Path) -> None:
+    assert read_bytes(tmp_path, b"StockCode,description\nA1,Lantern\n").error.endswith(
+        ": no column is the id (known: id, product_id, sku, asin), and no column is the title (known: title, name); "
+        "its columns are StockCode, description; name them with --map id=COLUMN --map title=COLUMN"
+    )
+
+
+def test_mapped_column_that_is_missing_is_called_mapped() -> None:
+    error = read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Titel"]).error
+    assert "no column is the title (mapped: Titel); its columns are Artikel, Product Name" in error
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])

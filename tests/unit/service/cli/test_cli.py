@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -308,6 +309,9 @@ class TestErrors:
         for start, command, argument in ((program, "search", "drill"), (run, "evaluate", built.judgments)):
             missing = start(command, tmp_path / "nowhere", argument)
             assert_refused(missing, "nowhere does not exist; run: shelfwise rebuild")
+        for wrong_order in (("search", "drill", built.index), ("rebuild", built.feed, built.index)):
+            assert_refused(run(*wrong_order), f"is not an index, but {built.index} is: the index is the first argument")
+        assert_refused(run("search", built.index.parent, "drill"), f"did you mean {built.index}?")
         assert_refused(run(*evaluate, judgments), "bad.tsv, line 2: the grade 'good' is not a number")
         assert_refused(
             run(*evaluate, built.judgments, *stages), "'magic' is not a stage; it can be bm25, dense, merged"
@@ -322,6 +326,19 @@ class TestErrors:
         assert (done.code, done.out) == (2, "")
         assert "Usage: " in done.err
         assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(("serch", "x"), "search"), (("similar", "x"), "query similar"), (("query", "sugest"), "query suggest")],
+)
+def test_unknown_commands_name_similar_ones(run: Run, arguments: tuple[str, ...], meant: str) -> None:
+    error = run(*arguments).err
+    assert f"did you mean shelfwise {meant}" in error or f" or shelfwise {meant}" in error
+
+
+def test_version_is_printed(run: Run) -> None:
+    assert run("--version").out == f"shelfwise {version('shelfwise')}\n"
 
 
 def test_malloc_arenas_of_the_environment_are_kept() -> None:
