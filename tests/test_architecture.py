@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 40_230,
-    "lines of code": 29_250,
-    "lines of tests": 17_390,
+    "lines": 40_350,
+    "lines of code": 29_340,
+    "lines of tests": 17_460,
     "modules with one importer": 8,
     "largest module": 90,
 }
@@ -43,7 +43,7 @@ comparisons and superlatives (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), the cost of hostile requests (docs/operations.md), federated
 averaging as a study (docs/decisions/0032), what
 attacks gain in trained rankers as a study (docs/benchmarks.md), which is the largest module, as its folder is full, low
-prices and lacked words in queries (docs/ranking.md)."""
+prices and lacked words in queries (docs/ranking.md), errors that name what was meant."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:
