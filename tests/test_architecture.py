@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 118,
-    "lines": 40_350,
-    "lines of code": 29_340,
-    "lines of tests": 17_460,
+    "lines": 40_500,
+    "lines of code": 29_430,
+    "lines of tests": 17_500,
     "modules with one importer": 8,
     "largest module": 90,
 }
@@ -39,7 +39,7 @@ that repeat and the recipe of the public tables (docs/recommendations.md), peers
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
 and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers with
-comparisons and superlatives (docs/answers.md),
+comparisons, superlatives and careless wordings (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), the cost of hostile requests (docs/operations.md), federated
 averaging as a study (docs/decisions/0032), what
 attacks gain in trained rankers as a study (docs/benchmarks.md), which is the largest module, as its folder is full, low

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -31,8 +31,10 @@ from service.answers.facts import (
     contradictions,
     facts_of,
     match_fact,
+    nearest_sentence,
     sentence_coverage,
     sentences_of,
+    title_has,
 )
 from service.answers.faq import FaqIndex, FaqMatch, ServedFaq
 from service.answers.questions import (
@@ -43,9 +45,11 @@ from service.answers.questions import (
     Word,
     chinese_label,
     content_terms,
+    is_advice,
     is_follow_up,
     is_question,
     measured_places,
+    named_fields,
     parse_question,
     split_words,
 )
@@ -131,6 +135,10 @@ class Thresholds:
     sentence: float = 0.6
     long_sentence: float = 0.5
     """Minimum for sentences if the question has at least three words."""
+    meaning: float = 0.3
+    """Minimum cosine for a sentence with too few words of the question; 0 is the cosine of unrelated texts."""
+    lead: float = 0.2
+    """Minimum difference between that cosine and those of the product's other sentences."""
     faq: float = 0.38
     faq_of_product: float = 0.5
     """Minimum for FAQ entries about the whole store if the question is about a product."""
@@ -232,10 +240,16 @@ def answer_question(
     snapshot = sources.snapshot
     version = snapshot.manifest.version
     is_about = about is not None and (about.product_id or about.product_type)
-    if product_id is None and not (is_question(text) or (is_about and is_follow_up(text))):
-        return Answer(text, AnswerStatus.NO_QUESTION, about or QuestionSubject(), version=version)
+    no_question = Answer(text, AnswerStatus.NO_QUESTION, about or QuestionSubject(), version=version)
+    is_search = product_id is None and not (is_question(text) or (is_about and is_follow_up(text)))
+    if is_search and not named_fields(text):
+        return no_question
     named = _subject_of(sources, text, product_id, about)
     question = parse_question(named.rest)
+    # "Is it waterproof backpack" asks nothing of backpacks; "weight of the X hammer" asks something of a product.
+    has_content = question.words or question.bound or question.superlative or question.comparative
+    if (is_search and named.row is None) or (named.subject.product_type and not has_content and not question.is_offer):
+        return no_question
     related: tuple[str, ...] = ()
     quotes: list[Quote] = []
     # "Do you have the X?" asks for the product, "does it have X" for a property of it.
@@ -243,12 +257,18 @@ def answer_question(
         quotes = _offered(sources, question, text, named) if named.row is not None else []
     if not quotes and named.row is not None:
         quotes, related = _about_product(sources, question, named.row)
+        if not quotes and not has_content and question.kind is QuestionKind.YES_NO and named.rest != text:
+            quotes, related = _about_product(sources, _of_last_word(question, text), named.row)
+            quotes = [quote for quote in quotes if quote.field.startswith("attributes.")]
     elif not quotes and named.subject.product_type:
         quotes = _about_type(sources, question, named)
     if not quotes and product_id is None and question.is_offer:
         quotes = _offered(sources, question, text, named)
     if not quotes and named.row is None:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
+    is_sure = bool(quotes) and quotes[0].score >= _SURE and question.bound is None
+    if (is_search and not is_sure) or (not quotes and named.row is None and is_advice(text)):
+        return no_question
     status = AnswerStatus.ANSWERED if quotes else AnswerStatus.NO_SOURCE
     decided = {quote.holds for quote in quotes if quote.holds is not None}
     disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
@@ -257,6 +277,17 @@ def answer_question(
     return Answer(
         text, status, named.subject, tuple(quotes[:_MOST_QUOTES]), holds, disagree, related[:_MOST_RELATED], version
     )
+
+
+def _of_last_word(question: Question, text: str) -> Question:
+    """A question whose words are all in the title asks for the last one: "is the magnetic case magnetic"."""
+    folded = fold(text)
+    words = sorted(parse_question(text).words, key=lambda word: folded.rfind(word.text))
+    return replace(question, words=tuple(words[-1:]))
+
+
+_SURE = 0.9
+"""Minimum score of an answer to a search that names a product and a field."""
 
 
 def _validate(text: str, about: QuestionSubject | None) -> None:
@@ -410,14 +441,17 @@ def _find_named(sources: Sources, text: str) -> _Named:
         weight, terms, rest = _mention(text, title)
         if weight:
             found.append((weight, _share(terms, title), row, product, rest, terms))
-    best = max(found, key=lambda each: (each[0], each[1]), default=None)
+    shares = Counter(term for each in found for term in each[5])
+    # "Moisturizer" is in many titles, the name of a series in few.
+    rarity = {each[2]: sum(1 / shares[term] for term in each[5]) for each in found}
+    best = max(found, key=lambda each: (each[0], each[1] >= _MOST_OF_TITLE and each[1], rarity[each[2]]), default=None)
     # Titles can contain codes of parts, such as a processor's.
     if by_code and (best is None or best[0] <= by_code[0] or best[1] < _MOST_OF_TITLE):
         return by_code[1]
     product_type = _named_type(snapshot, folded)
     if best:
         # If this many products share the question's words, it names a type or a brand, not one product.
-        others = sum(each[0] >= best[0] for each in found)
+        others = sum(each[0] >= best[0] and 2 * rarity[each[2]] > rarity[best[2]] for each in found)
         most = _VARIANTS if any(map(_CODE.fullmatch, best[5])) else _FEW
         distinct = others <= most and best[0] >= _LEAST_NAMED
         if product_type and parse_question(text).is_offer:  # "are there drills with 20 V" asks for any of them
@@ -527,6 +561,12 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
         quotes = _title_quotes(sources, product, row, question)
     if not quotes and not lacking:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
+    if not quotes and not lacking and question.words:
+        near = nearest_sentence(
+            question.text, sentences, sources.snapshot.encoder, sources.snapshot.manifest.background
+        )
+        if near and near.score >= THRESHOLDS.meaning and near.lead >= THRESHOLDS.lead:
+            quotes = [Quote(near.text, "description", product.id, title=product.title, score=near.score)]
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
     return quotes, _related_fields(question, facts, requested, own)
 
@@ -551,9 +591,18 @@ def _best_facts(
 
 def _lacking(fields: FieldIndex, words: Sequence[Word], matches: Sequence[FactMatch]) -> bool:
     """Whether a question asks for a field of the catalog that the product lacks."""
-    best = matches[0].score if matches else 0.0
-    known = fields.best(words, THRESHOLDS.fact)
-    return bool(known) and known[0][0] > best + THRESHOLDS.lacking
+    best = matches[0] if matches else None
+    least = (best.score if best else 0.0) + THRESHOLDS.lacking
+    known = [field.terms for score, field in fields.best(words, THRESHOLDS.fact) if score > least]
+    # A display resolution is a resolution, but the weight of a package is not that of the product.
+    own = best.fact.field.terms if best else frozenset[str]()
+    return bool(known) and not any(terms <= own and not (own - terms) & _OF_PACKAGES for terms in known)
+
+
+_OF_PACKAGES = frozenset(
+    map(word_term, ("package", "packaging", "pallet", "carton", "outer", "inner", "shipping", "case"))
+)
+"""Terms of field names that are about the package instead of the product."""
 
 
 def _fact_quotes(product: Product, matches: Sequence[FactMatch], sentences: Sequence[str]) -> list[Quote]:
@@ -597,13 +646,13 @@ def _sentence_quotes(
 
 
 def _title_quotes(sources: Sources, product: Product, row: int, question: Question) -> list[Quote]:
-    """The title, if it has all words of the question except those for the product: "is it noise cancelling"."""
+    """The title, if it has all words of a yes-or-no question except those for the product ("is it noise cancelling"),
+    or the number or colour that a question asks for: "how many amps", "what color"."""
     category = product.category[-1] if product.category else ""
     itself = _terms_of(f"{category} {_type_name(sources, row)} {product.brand}")
     words = [word for word in question.words if not word.terms & itself]
     title = _title_terms(product)
-    is_in_title = words and all((word.value_terms or word.terms) & title for word in words)
-    if question.kind is not QuestionKind.YES_NO or question.bound or not is_in_title:
+    if not title_has(product.title, title, words, question):
         return []
     return [Quote(product.title, "title", product.id, title=product.title, score=THRESHOLDS.sentence)]
 
@@ -682,8 +731,8 @@ def _offered(sources: Sources, question: Question, text: str, named: _Named) -> 
     for row in rows[:_READ_OF_TYPE]:
         product = sources.snapshot.products[row]
         facts = facts_of(product, sources.hidden)
-        own = _own_terms(sources.snapshot, product, row).union(*(fact.value_terms for fact in facts))
-        if not all(word.terms & own or _MONEY.fullmatch(word.text) for word in question.words):
+        own = _own_terms(sources.snapshot, product, row)
+        if not _has_words(None, facts, [each for each in question.words if not _MONEY.fullmatch(each.text)], own):
             continue
         if question.bound is None:
             found.append(Quote(product.title, "title", product.id, title=product.title, holds=True, score=1.0))

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from indexer.cleaning.measures import parse_quantity
+from retrieval.encoders.base import Encoder
+from retrieval.errors import EncoderError
 from retrieval.filters.schema import FieldCatalog
+from retrieval.index.vectors import Background
 from retrieval.records import AttributeValue, Product
 from retrieval.text.analysis import contains_chinese, fold, word_term
 from service.answers.questions import (
@@ -19,6 +22,9 @@ from service.answers.questions import (
     Word,
     concept_terms,
     content_terms,
+    has_count,
+    named_fields,
+    neutral_terms,
     quantities_in,
     split_words,
     with_same,
@@ -84,35 +90,6 @@ _UNITS = frozenset(
     ]
 )
 _UNIT_NAMES = {"lm": "lumens"}
-_NEUTRAL = frozenset(
-    word_term(word)
-    for word in [
-        "product",
-        "nominal",
-        "maximum",
-        "max",
-        "minimum",
-        "min",
-        "typical",
-        "total",
-        "quantity",
-        "number",
-        "net",
-        "value",
-        "type",
-        "item",
-        "standard",
-        "rated",
-        "per",
-        "from",
-        "s",
-        "t",
-        "h",
-        "x1",
-        "overall",
-    ]
-)
-"""Words of field names that carry so little meaning that a question may leave them out."""
 _FLUID = re.compile("capacity|volume")
 
 
@@ -145,7 +122,7 @@ def read_name(name: str) -> FieldName:
         return FieldName(name, label, terms, frozenset(), unit)
     # Questions do not ask for "of"; numbers distinguish "tray 1" from "tray 2".
     found = frozenset(content_terms(label)) or frozenset({fold(label)})
-    narrow = _NEUTRAL | {term for term in found if term.isdecimal()}
+    narrow = neutral_terms() | {term for term in found if term.isdecimal()}
     neutral = found & narrow if found - narrow else frozenset()
     return FieldName(name, label[:1].upper() + label[1:], found - neutral, neutral, unit)
 
@@ -326,7 +303,10 @@ def match_fact(question: Question, fact: Fact, words: Sequence[Word], own: Colle
         score -= 0.01 * len(fact.field.neutral)
     if comparable:
         score += 0.05
-    return FactMatch(fact, score, _holds(question, fact, match.matched, words, own))
+    holds = _holds(question, fact, match.matched, words, own)
+    if isinstance(fact.value, bool) and score >= 1 and question.bound is None:
+        holds = fact.value  # "touchscreen?" and "dishwasher safe"
+    return FactMatch(fact, score, holds)
 
 
 def _value_match(
@@ -399,9 +379,55 @@ def sentence_coverage(sentence: str, words: Sequence[Word], own: Collection[str]
     """The share of a question's words that a sentence contains; missing words that refer to the product do not
     count."""
     terms = frozenset(content_terms(sentence)) | concept_terms(sentence)
-    met = [word for word in words if word.terms & terms]
-    others = [word for word in words if not word.terms & terms and not word.terms & set(own)]
+    met = [word for word in words if word.terms & terms or is_within(word, sentence)]
+    others = [word for word in words if word not in met and not word.terms & set(own)]
     return len(met) / (len(met) + len(others)) if met else 0.0
+
+
+def is_within(word: Word, text: str) -> bool:
+    """Whether a text contains a word of Chinese, however either is segmented."""
+    return len(word.text) > 1 and contains_chinese(word.text) and word.text in text
+
+
+def title_has(title: str, terms: Collection[str], words: Sequence[Word], question: Question) -> bool:
+    """Whether a title, which has some `terms`, answers a question: it has all `words` and the quantity of a yes-or-no
+    question, or else the number or colour that the question asks for."""
+    if question.kind is not QuestionKind.YES_NO:
+        values = named_fields(title, by_value=True)
+        return has_count(title, question) or (bool(words) and all(word.terms & values for word in words))
+    bound = question.bound
+    has_bound = bool(words) if bound is None else (bound.unit, bound.number) in quantities_in(title)
+    return has_bound and all((word.value_terms or word.terms) & set(terms) or is_within(word, title) for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class NearSentence:
+    """The sentence whose vector is nearest to that of a question."""
+
+    text: str
+    score: float
+    """Cosine; 0 is that of unrelated texts."""
+    lead: float
+    """Difference to the score of the second nearest sentence."""
+
+
+def nearest_sentence(
+    question: str, sentences: Sequence[str], encoder: Encoder, background: Background | None
+) -> NearSentence | None:
+    """The nearest of the first 16 sentences; None if there are fewer than three, or the encoder fails."""
+    some = sentences[:_MOST_ENCODED]
+    if len(some) < _LEAST_ENCODED or background is None:
+        return None
+    try:
+        vectors = encoder.encode_queries([question, *some])
+    except EncoderError:
+        return None
+    cosines = ((vectors[1:] @ vectors[0] - background.mean) / (1 - background.mean)).tolist()
+    (score, best), (second, _) = sorted(zip(cosines, some, strict=True), reverse=True)[:2]
+    return NearSentence(best, score, score - second)
+
+
+_LEAST_ENCODED, _MOST_ENCODED = 3, 16
 
 
 def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:

@@ -20,8 +20,10 @@ MOST_CHARACTERS = 1_000
 _MOST_WORDS = 60
 
 _TOKEN = re.compile(rf"[a-z0-9][a-z0-9.'/-]*|[{HAN}]+")
+_GREETINGS = r"(?:hi|hello|hey|please|ok|okay|so|and|but|well|question|quick question)\b[\s,:!.]*"
+_GREETING = re.compile(rf"^(?:{_GREETINGS})+")
 _LEAD = re.compile(
-    r"^(?:(?:hi|hello|hey|please|ok|okay|so|and|but|well|question|quick question)\b[\s,:!.]*|"
+    rf"^(?:{_GREETINGS}|"
     r"(?:can|could|would) you (?:please )?(?:tell me|say)(?: if| whether)?\s|i(?:'d| would)? (?:want|like) to know"
     r"(?: if| whether)?\s|would you say\s|do you know(?: if| whether)?\s|tell me(?: if| whether)?\s|"
     r"请问(?:一下)?|你好|想问(?:一下|下)?|问一下)+"
@@ -54,7 +56,20 @@ _CHINESE = re.compile(
     r"|能不能|能否|是不是|是否|有没有|可不可以|可以.*吗|会不会|可否|怎么样|怎么[用洗装开清保]|如何|哪[个里种款些儿国家年]"
     r"|为什么|为何|是谁|谁[做设制]|何时|(.)不\1|还有没有"
 )
-_CHINESE_YES_NO = re.compile(r"吗|能不能|能否|是不是|是否|有没有|可不可以|会不会|可否|(.)不\1|没有$")
+_CHINESE_YES_NO = re.compile(
+    r"吗|能不能|能否|是不是|是否|有没有|可不可以|会不会|可否|(.)不\1|没有$|[不没]$|(?<![什怎那这])么$"
+)
+_AT_END = re.compile(
+    r"\S+ .*\b(?:how (?:many \S+|heavy|long|tall|wide|deep|thick|big|much)|what (?:size|colou?r))"
+    r"(?: (?:is|are|does|do) (?:it|they|this|that)(?: \S+)?)?|[^不]+(?<![绝决可])不"
+)
+"""A product and then what is asked of it: "steel pan how heavy", 这款防水不."""
+_ADVICE = re.compile(
+    r"(?!.*\b(?:it|this|that|these)\b|.*[这该])"
+    r"(?:.*\bgifts? for\b|what (?:to|should i|can i) (?:get|buy|give)\b|which\b|哪[种款个]"
+    r"|.*什么.{0,6}好$|.*[穿玩买送吃]什么$)"
+)
+"""A question for advice, which hits answer if no text does: "what to get a child", 油皮用什么洗面奶好."""
 _FOLLOWS_UP = re.compile(r"(?:and|but|what about|how about|what of)\b.{1,80}")
 """A follow-up to a question that is no question on its own: "and the color"."""
 _STORE = "(?:你们|你家|贵店|本店|店里|这里)?店?[还也]?"
@@ -64,7 +79,7 @@ _OFFER = re.compile(
     r"|(?:have you )?got any|have you got|(?:are|is) there(?: an?)?|can i buy|where (?:can|do) i (?:buy|find))"
     r"(?: any| some)? (?P<thing>.+?)"
     r"(?: here)?"
-    rf"|{_STORE}(?:(?:有没有卖?|卖不卖)(?!{_STOCK})(?P<which>.+?)[吗么嘛呢]?|(?:有卖|有售|出售|卖|有)(?!{_STOCK})(?P<what>.+?)[吗么嘛])"
+    rf"|{_STORE}(?:(?:有没有卖?|卖不卖)(?!{_STOCK})(?P<which>.+?)卖?[吗么嘛呢]?|(?:有卖|有售|出售|卖|有)(?!{_STOCK})(?P<what>.+?)[吗么嘛])"
     rf"|{_STORE}(?P<named>.+?)(?:有没有卖?|有卖|卖不卖|有)[吗么嘛呢]?"
 )
 _PRONOUN = re.compile(r"\b(?:it|this|that|these|those|they|them|its|this one)\b|它|这个|这款|这件|这台|这种|该")
@@ -129,6 +144,8 @@ class Question:
     is_chinese: bool
     unit: str
     """Base unit of the quantity that it asks for ("how many volts"); empty if it names none."""
+    counted: str
+    """The word for what it counts: "volts"; empty if it counts nothing."""
     refers: bool
     """Whether it refers to a product without naming it: "it"."""
     is_offer: bool = False
@@ -146,7 +163,14 @@ def is_follow_up(text: str) -> bool:
 
 def _folded(text: str) -> str:
     """A text on one line, folded; some characters become several, which count, too."""
-    return " ".join(fold(text[:MOST_CHARACTERS])[:MOST_CHARACTERS].split())
+    folded = " ".join(fold(text[:MOST_CHARACTERS])[:MOST_CHARACTERS].split())
+    return _CARELESS.sub(lambda found: _SPELLED[found[0]], folded)
+
+
+_SPELLED = {f"{word}s": f"{word}'s" for word in ("what", "where", "how", "who", "that")}
+_SPELLED |= {f"{word}nt": f"{word}n't" for word in ("is", "are", "do", "does", "did", "ca", "wo", "has", "have")}
+_SPELLED |= {"u": "you", "ur": "your", "thru": "through", "pls": "please", "plz": "please"}
+_CARELESS = re.compile(rf"(?<![\w.'-])(?:{'|'.join(_SPELLED)})(?![\w.'-])")
 
 
 def is_question(text: str) -> bool:
@@ -155,18 +179,36 @@ def is_question(text: str) -> bool:
     has_mark = folded.endswith("?")
     folded = folded.rstrip("?!. ")
     bare = _LEAD.sub("", folded)
-    if contains_chinese(bare) and (_CHINESE.search(bare) or (has_mark and len(bare) > 2)):
+    is_chinese = contains_chinese(bare)
+    if is_chinese and (_CHINESE.search(bare) or _AT_END.fullmatch(bare) or (has_mark and len(bare) > 2)):
         return True
     words = bare.split()
     if len(words) < 2:
         return False
+    # "Hello kitty" greets nobody.
+    if _GREETING.sub("", folded) != bare:
+        return True
     if has_mark:
         return len(words) > 2 or bool(_ENGLISH.match(bare))
     if _WORK.search(bare) or len(words) < 3:
         return False
+    if _AT_END.fullmatch(bare):
+        return True
     if words[0] in ("do", "can", "will") and words[1] in ("the", "a", "you", "one") and len(words) < 5:
         return False
-    return bool(_ENGLISH.match(bare)) or bare != folded
+    return bool(_ENGLISH.match(bare))
+
+
+def is_advice(text: str) -> bool:
+    """Whether a text asks what to buy, without a product in mind: "a gift for cat lovers"."""
+    return _ADVICE.match(_folded(text)) is not None
+
+
+def named_fields(text: str, *, by_value: bool = False) -> frozenset[str]:
+    """The stems of the fields that a text names ("weight of the hammer") or of which it has a value ("red pan")."""
+    concepts = _read_concepts()
+    found = (concepts.terms[number] for number, _ in _concepts(fold(text)) if concepts.are_values[number] == by_value)
+    return frozenset[str]().union(*found)
 
 
 def searched_words(text: str) -> str:
@@ -216,7 +258,7 @@ def parse_question(text: str) -> Question:
         words,
         bound,
         is_chinese,
-        _unit_of(bare),
+        *_counted_in(bare),
         bool(_PRONOUN.search(bare)),
         offer is not None,
         comparative,
@@ -277,10 +319,34 @@ def _superlative_of(text: str) -> tuple[Superlative | None, str]:
 _HOW_MANY = re.compile(r"\bhow many ((?:fl |sq )?[a-z]+)|(?:多少|几)([^的是]{1,3})")
 
 
-def _unit_of(bare: str) -> str:
+_CHINESE_UNITS = {"克": "g", "瓦": "w", "伏": "v", "升": "l", "米": "m", "寸": "in", "安": "a"}
+
+
+def _counted_in(bare: str) -> tuple[str, str]:
+    """The base unit of the quantity that a question asks for, and the word for it; empty if there is none."""
     found = _HOW_MANY.search(bare)
-    parsed = parse_quantity(_LITRES.sub(" l", f"1 {found[1] or found[2]}")) if found else None
+    if found is None:
+        return "", ""
+    return _unit_of(found[1] or found[2]), found[1] or found[2]
+
+
+def _unit_of(word: str) -> str:
+    parsed = parse_quantity(f"1 {_CHINESE_UNITS.get(word, word)}")
     return parsed[0] if parsed else ""
+
+
+_NUMBER_OF = re.compile(rf"(?<![a-z0-9.])[0-9][0-9.,/]*[ -]?(?P<word>[a-z]+?(?=x[0-9])|[a-z]+|[{HAN}]+)")
+
+
+def has_count(text: str, question: Question) -> bool:
+    """Whether a text has a number of what a question counts: "15 Amp" for "how many amps"."""
+    if not question.counted:
+        return False
+    counted, unit = word_term(question.counted), question.unit
+    words = (found["word"] for found in _NUMBER_OF.finditer(fold(text)))
+    return any(
+        word.startswith(counted) or word_term(word) == counted or (unit and _unit_of(word) == unit) for word in words
+    )
 
 
 @lru_cache(maxsize=2**13)
@@ -319,6 +385,7 @@ class _Concept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _ConceptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     english_stop: str
     chinese_stop: str
+    neutral: str
     same: tuple[tuple[str, ...], ...]
     concepts: tuple[_Concept, ...]
 
@@ -333,6 +400,7 @@ class _Concepts:
     are_values: tuple[bool, ...]
     stop_words: frozenset[str]
     """Words and stems that carry no meaning in a question."""
+    neutral: frozenset[str]
     same: Mapping[str, frozenset[str]]
     """Stems of all values with the same meaning, by stem."""
     chinese: tuple[str, ...]
@@ -356,16 +424,22 @@ def _read_concepts() -> _Concepts:
         tuple(frozenset(map(word_term, concept.words.split())) for concept in concepts),
         tuple(concept.values for concept in concepts),
         frozenset((*english, *map(word_term, english), *file.chinese_stop.split())),
+        frozenset(map(word_term, file.neutral.split())),
         same,
         tuple(concept.chinese for concept in concepts),
     )
+
+
+def neutral_terms() -> frozenset[str]:
+    """The stems of words of field names that carry so little meaning that a question may leave them out."""
+    return _read_concepts().neutral
 
 
 def _words_of(bare: str) -> Iterator[Word]:
     """The words of a question: concepts first, then the remaining words without stop words."""
     concepts = _read_concepts()
     seen: set[str] = set()
-    rest = bare = _RUNS.sub(r"\1 ", _DURATION.sub(" ", bare))
+    rest = bare = _RUNS.sub(r"\1 ", _DURATION.sub(" ", _NEEDLESS.sub(" ", bare)))
     for number, found in _concepts(bare):
         names = concepts.terms[number]
         text = found[0]
@@ -377,7 +451,7 @@ def _words_of(bare: str) -> Iterator[Word]:
         values = _value_terms(text) if concepts.are_values[number] else frozenset[str]()
         yield Word(text, names | own | values, is_concept=True, value_terms=values)
         seen |= names | own
-    for word in split_words(rest):
+    for word in split_words(_ASKING.sub(r" \1 ", rest)):
         term = word_term(word)
         if not _is_stop(word, term) and term not in seen:
             seen.add(term)
@@ -386,6 +460,10 @@ def _words_of(bare: str) -> Iterator[Word]:
 
 _DURATION = re.compile(r"\bhow long (?=do|does|will|did|can)")
 """Asks for a time, and shares "long" with all questions that do."""
+_NEEDLESS = re.compile(r"\b100 ?%|(?<=[a-z0-9]) (?:compatible|ready|capable|enabled)$")
+"""Words that ask nothing more: "100% cotton" asks for cotton, "bluetooth enabled" for Bluetooth."""
+_ASKING = re.compile(r"(.)不\1|什么|多少|哪[种个款些]|有没有|可以用|能用|[不没]$|吗|呢$")
+"""Characters that only ask, which segmentation would join with the words beside them."""
 _RUNS = re.compile(r"\b(it|they|this|these|those) runs?(?: on)?\b")
 _GENDERS = ("男", "女")
 

@@ -29,7 +29,8 @@ export function answerBox() {
       if (signal.aborted) return;
       const isQuestion = answer.status !== "no_question";
       about = isQuestion && (answer.about.product_id || answer.about.product_type) ? answer.about : null;
-      if (!isQuestion) return;
+      // The hits say more about a type of product than a note that no text does: "what laptop has 16gb ram".
+      if (!isQuestion || (answer.status === "not_said" && answer.about.product_type)) return;
       const drop = before && about && el("button", { type: "button", class: "quiet", onclick: () => { about = null; show(query); } }, t("answer drop"));
       const related = answer.related.map((each) => el("a", { href: addressOf({ view: "search", q: each }), text: each }));
       fill(element, el("section", { class: "answer", "aria-label": t("answer") }, subject(answer.about), quotes(answer),

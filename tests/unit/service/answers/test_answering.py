@@ -110,7 +110,8 @@ def test_questions_about_the_assortment_are_answered_by_titles(engine: SearchEng
 
 
 def test_a_search_is_no_question_unless_it_is_on_a_page(engine: SearchEngine) -> None:
-    assert engine.answer("cordless drill").status is AnswerStatus.NO_QUESTION
+    for text in ("cordless drill", "is this a drill", "brushless cordless drill under $100"):
+        assert engine.answer(text).status is AnswerStatus.NO_QUESTION, text
     product = products_with(engine, "voltage_v")
     assert engine.answer("voltage", product.id).status is AnswerStatus.ANSWERED
 
@@ -205,6 +206,45 @@ def test_the_title_answers_where_no_field_does(live: SearchEngine) -> None:
     found = live.answer("is it noise cancelling?", "over")
     assert (found.quotes[0].field, found.holds) == ("title", None)
     assert live.answer("are they headphones for dogs?", "over").status is AnswerStatus.NO_SOURCE
+    live.upsert([Product("timer", "Quokka Timer, 15 Amp, White"), Product("lamp", "任天堂二手吸顶灯60瓦包邮")])
+    for text, product in (("how many amps", "timer"), ("what color is it", "timer"), ("包邮不", "lamp")):
+        assert [quote.field for quote in live.answer(text, product).quotes] == ["title"], text
+    assert live.answer("how many watts", "timer").status is AnswerStatus.NO_SOURCE
+
+
+def test_a_sentence_with_other_words_answers_by_its_meaning(live: SearchEngine) -> None:
+    description = (
+        "The handle stays cool on the stove. Eggs slide off without oil. Made of steel. Backed by a guarantee."
+    )
+    live.upsert([Product("pan", "Quokka pan", description=description)])
+    found = live.answer("does the handle get hot", "pan")
+    assert [quote.text for quote in found.quotes] == ["The handle stays cool on the stove."]
+    assert live.answer("does it come with a diffuser", "pan").status is AnswerStatus.NO_SOURCE
+
+
+def test_a_narrower_field_is_not_another_one(live: SearchEngine) -> None:
+    attributes: dict[str, AttributeValue] = {"display_resolution": "2560 x 1440", "package_weight": 9.0}
+    other: dict[str, AttributeValue] = {"resolution": "600 x 600", "weight": 5.0, "wireless": True}
+    live.upsert(
+        [Product("screen", "Quokka screen", attributes=attributes), Product("printer", "Quokka", attributes=other)]
+    )
+    assert live.answer("what resolution", "screen").quotes[0].field == "attributes.display_resolution"
+    assert live.answer("how heavy is it", "screen").status is AnswerStatus.NO_SOURCE
+    assert live.answer("wireless", "printer").holds is True
+
+
+def test_a_search_for_a_field_of_a_product_is_answered(engine: SearchEngine) -> None:
+    product = products_with(engine, "voltage_v")
+    for text in (f"voltage of {product.title}", f"{product.title} voltage"):
+        assert engine.answer(text).quotes[0].field == "attributes.voltage_v", text
+    assert engine.answer(product.title).status is AnswerStatus.NO_QUESTION
+
+
+def test_the_last_word_of_a_title_may_be_what_is_asked(live: SearchEngine) -> None:
+    live.upsert([Product("case", "Kordant Quokka Magnetic Bit Case", attributes={"magnetic": True})])
+    found = live.answer("is the kordant quokka bit case magnetic")
+    assert (found.quotes[0].text, found.holds) == ("Magnetic: yes", True)
+    assert live.answer("is the kordant quokka bit case any good").status is AnswerStatus.NO_SOURCE
 
 
 def test_the_first_of_a_type_is_found_by_the_field_that_a_superlative_names(engine: SearchEngine) -> None:

@@ -10,6 +10,7 @@ from service.answers.questions import (
     Bound,
     QuestionKind,
     chinese_label,
+    has_count,
     is_follow_up,
     is_question,
     parse_question,
@@ -27,6 +28,10 @@ from service.answers.questions import (
         "Can you tell me the price of it?",
         "which cordless drills have 18 volts",
         "voltage of this one?",
+        "whats the length of the leash",
+        "steel pan how heavy",
+        "please tell me the price",
+        "充电电钻防水不",
         "多少钱",
         "这款防水吗",
         "请问这款沙发是什么材质的",
@@ -54,6 +59,8 @@ def test_questions_are_recognised(text: str) -> None:
         "can the can",
         "is this it cd",
         "12v battery",
+        "hello kitty backpack",
+        "well pump pressure valve",
         "红色连衣裙",
         "无线鼠标 办公",
     ],
@@ -72,6 +79,24 @@ def test_usual_ways_to_ask_name_the_field() -> None:
     assert "price" in terms("这款多少钱")
     assert {"capac", "mug"} <= terms("How much does the mug hold?")
     assert terms("What is it?") == set()
+
+
+def test_words_that_only_ask_do_not_join_chinese_words() -> None:
+    assert terms("声音大不大") == {"声音"}
+    assert terms("微波炉能用吗") == {"微波炉"}
+    assert terms("出汗会不会花") == {"出汗", "花"}
+
+
+def test_a_title_counts_what_a_question_asks_for() -> None:
+    for text, title in (
+        ("how many amps", "Timer, 15 Amp"),
+        ("how many cc is it?", "16 in. 34cc saw"),
+        ("多少克", "榴莲干30gx2袋"),
+        ("多少瓦", "吸顶灯60瓦"),
+    ):
+        assert has_count(title, parse_question(text)), text
+    assert not has_count("Timer, 15 Amp", parse_question("how many watts"))
+    assert not has_count("Timer, 15 Amp", parse_question("is it 15 amps"))
 
 
 def test_a_question_has_its_kind_and_the_quantity_that_it_compares_with() -> None:
