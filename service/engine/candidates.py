@@ -84,6 +84,8 @@ must have all of its words, for the narrower margin to hold for products of othe
 _DOUBTFUL = 0.25
 """Probability of relevance of the best hit below which the page says that hits are only the nearest, if no product has
 all words of the query (docs/decisions/0018)."""
+_DOUBTFUL_SHORT = 0.5
+"""The same for a query of one or two words if the best hit is of no type that the nearest products agree on."""
 _DOUBTFUL_KIND = 0.75
 """The same threshold if products have the words of a query that names no type: accessories have them, too."""
 _INTERLEAVED = 100
@@ -553,11 +555,11 @@ class Stages:
         product = request.product or request.text
         groups = self._snapshot.analyzer.analyze(product).groups
         words = tuple(group for group in groups if not group.is_character)
+        is_open = len(words) <= _CLEAR_WORDS and ranking.evidence.intent[0] < 1
         if not len(self._with_all_words(words, retrieved.best.rows[:_CHECKED])):
-            return ranking.fit < _DOUBTFUL
-        if len(words) > _CLEAR_WORDS or not product.replace(" ", "").isalpha() or ranking.evidence.intent[0] >= 1:
-            return False
-        return self._snapshot.types.named(product, len(words), type_synonyms(self._snapshot.analyzer)) is None
+            return ranking.fit < (_DOUBTFUL_SHORT if is_open else _DOUBTFUL)
+        types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
+        return is_open and product.replace(" ", "").isalpha() and types.named(product, len(words), synonyms) is None
 
     def _are_covered(self, request: ResolvedRequest, retrieved: Retrieval, wanted: WantedTypes) -> bool:
         """Whether enough products have all words of a query, most of them of the types that it names."""
