@@ -510,15 +510,16 @@ def test_other_encoder_and_damaged_report_are_reported(
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
-def test_damaged_tower_is_reported_and_not_served(live: SearchEngine, root: Path, tower: UserTower, name: str) -> None:
-    folder = publish(root, live.snapshot, tower).folder
-    content = bytearray((folder / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content)
-    live.reload_if_changed()
-    assert live.user_tower == ""
-    assert str(folder) in live.notices[0]
-    assert live.recommend(acts_on(live, 3)).hits
+def test_damaged_tower_is_reported_and_not_served(root: Path, tower: UserTower, name: str) -> None:
+    with SearchEngine.open(root, follow=False) as engine:
+        folder = publish(root, engine.snapshot, tower).folder
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        engine.reload_if_changed()
+        assert engine.user_tower == ""
+        assert str(folder) in engine.notices[0]
+        assert engine.recommend(acts_on(engine, 3)).hits
 
 
 def test_failing_tower_is_reported_as_degraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
