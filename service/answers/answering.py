@@ -27,11 +27,11 @@ from service.answers.facts import (
     Fact,
     FactMatch,
     FieldIndex,
+    NearTexts,
     compare,
     contradictions,
     facts_of,
     match_fact,
-    nearest_sentence,
     sentence_coverage,
     sentences_of,
     title_has,
@@ -137,6 +137,9 @@ class Thresholds:
     """Minimum for sentences if the question has at least three words."""
     meaning: float = 0.3
     """Minimum cosine for a sentence with too few words of the question; 0 is the cosine of unrelated texts."""
+    field_meaning: float = 0.35
+    """Minimum cosine for the name of a field that the question has no word of."""
+    field_lead: float = 0.1
     lead: float = 0.2
     """Minimum difference between that cosine and those of the product's other sentences."""
     faq: float = 0.38
@@ -155,6 +158,7 @@ class Sources:
     fields: FieldIndex
     """Fields of the engine's catalog."""
     faq: FaqIndex
+    near: NearTexts
     rules: CompiledRules | None = None
     filters: str = ""
     """Filter of the request; products that do not pass it are treated as missing."""
@@ -216,16 +220,17 @@ class Answering:
 
     def __init__(self, root: Path) -> None:
         self.faq = ServedFaq(root)
-        self._fields: tuple[FieldCatalog, FieldIndex] | None = None
+        self._kept: tuple[FieldCatalog, FieldIndex, NearTexts] | None = None
 
     def sources(
         self, snapshot: Snapshot, rules: CompiledRules | None, filters: str, hidden: Collection[str]
     ) -> Sources:
         """The sources of the serving version."""
-        kept = self._fields
-        if kept is None or kept[0] is not snapshot.catalog:
-            kept = self._fields = snapshot.catalog, FieldIndex(snapshot.catalog)
-        return Sources(snapshot, kept[1], self.faq.compiled(snapshot), rules, filters, hidden)
+        catalog, kept = snapshot.catalog, self._kept
+        if kept is None or kept[0] is not catalog:
+            near = NearTexts(snapshot.encoder, snapshot.manifest.background)
+            kept = self._kept = catalog, FieldIndex(catalog), near
+        return Sources(snapshot, kept[1], self.faq.compiled(snapshot), kept[2], rules, filters, hidden)
 
 
 def answer_question(
@@ -562,13 +567,32 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
     if not quotes and not lacking:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
     if not quotes and not lacking and question.words:
-        near = nearest_sentence(
-            question.text, sentences, sources.snapshot.encoder, sources.snapshot.manifest.background
-        )
-        if near and near.score >= THRESHOLDS.meaning and near.lead >= THRESHOLDS.lead:
-            quotes = [Quote(near.text, "description", product.id, title=product.title, score=near.score)]
+        quotes = _near_quotes(sources, product, question, facts, sentences)
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
     return quotes, _related_fields(question, facts, requested, own)
+
+
+def _near_quotes(
+    sources: Sources, product: Product, question: Question, facts: Sequence[Fact], sentences: Sequence[str]
+) -> list[Quote]:
+    """The field whose name, or the sentence that, means the same as a question: "what wood" and "Material: Oak"."""
+    # "How many" asks for a number without a unit.
+    is_count = question.counted and not question.unit
+    asked = {fact.field.label: fact for fact in facts if not (is_count and fact.quantity)}
+    near = sources.near.nearest(question.text, [*asked])
+    if near and near.score >= THRESHOLDS.field_meaning and near.lead >= THRESHOLDS.field_lead:
+        fact = [*asked.values()][near.number]
+        holds = fact.value if isinstance(fact.value, bool) else None
+        return [_fact_quote(product, FactMatch(fact, near.score, holds))]
+    sentences = sentences[:_MOST_ENCODED]
+    near = sources.near.nearest(question.text, sentences)
+    if near and near.score >= THRESHOLDS.meaning and near.lead >= THRESHOLDS.lead:
+        return [Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)]
+    return []
+
+
+_MOST_ENCODED = 16
+"""Number of sentences of a description that are compared with a question by their meaning."""
 
 
 def _type_name(sources: Sources, row: int) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer.cleaning.measures import parse_quantity
 from retrieval.encoders.base import Encoder
 from retrieval.errors import EncoderError
@@ -401,33 +404,44 @@ def title_has(title: str, terms: Collection[str], words: Sequence[Word], questio
 
 
 @dataclass(frozen=True, slots=True)
-class NearSentence:
-    """The sentence whose vector is nearest to that of a question."""
+class NearText:
+    """The text whose vector is nearest to that of a question."""
 
-    text: str
+    number: int
     score: float
     """Cosine; 0 is that of unrelated texts."""
     lead: float
-    """Difference to the score of the second nearest sentence."""
+    """Difference to the score of the second nearest text."""
 
 
-def nearest_sentence(
-    question: str, sentences: Sequence[str], encoder: Encoder, background: Background | None
-) -> NearSentence | None:
-    """The nearest of the first 16 sentences; None if there are fewer than three, or the encoder fails."""
-    some = sentences[:_MOST_ENCODED]
-    if len(some) < _LEAST_ENCODED or background is None:
-        return None
-    try:
-        vectors = encoder.encode_queries([question, *some])
-    except EncoderError:
-        return None
-    cosines = ((vectors[1:] @ vectors[0] - background.mean) / (1 - background.mean)).tolist()
-    (score, best), (second, _) = sorted(zip(cosines, some, strict=True), reverse=True)[:2]
-    return NearSentence(best, score, score - second)
+class NearTexts:
+    """Compares questions with texts by their vectors, which are cached: names of fields, sentences of descriptions."""
+
+    def __init__(self, encoder: Encoder, background: Background | None) -> None:
+        self._encoder, self._background = encoder, background
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def nearest(self, question: str, texts: Sequence[str]) -> NearText | None:
+        """The nearest of some texts; None if there are fewer than three, or the encoder fails."""
+        if len(texts) < _LEAST_COMPARED_TEXTS or self._background is None:
+            return None
+        if len(self._vectors) > _MOST_VECTORS:
+            self._vectors = {}
+        vectors = self._vectors
+        missing = [question, *(text for text in texts if text not in vectors)]
+        try:
+            made = dict(zip(missing, self._encoder.encode_queries(missing), strict=True))
+        except EncoderError:
+            return None
+        own = made.pop(question)
+        vectors |= made
+        cosines = np.stack([vectors[text] for text in texts]) @ own
+        scores = (cosines - self._background.mean) / (1 - self._background.mean)
+        second, best = np.argsort(scores)[-2:].tolist()
+        return NearText(best, float(scores[best]), float(scores[best] - scores[second]))
 
 
-_LEAST_ENCODED, _MOST_ENCODED = 3, 16
+_LEAST_COMPARED_TEXTS, _MOST_VECTORS = 3, 4_096
 
 
 def contradictions(fact: Fact, sentences: Sequence[str]) -> list[str]:

@@ -222,6 +222,14 @@ def test_a_sentence_with_other_words_answers_by_its_meaning(live: SearchEngine) 
     assert live.answer("does it come with a diffuser", "pan").status is AnswerStatus.NO_SOURCE
 
 
+def test_a_field_with_another_name_answers_by_its_meaning(live: SearchEngine) -> None:
+    attributes: dict[str, AttributeValue] = {"players": "4-8", "package_weight_kg": 0.4, "magnetic": True}
+    live.upsert([Product("game", "Quokka game", attributes=attributes)])
+    assert [quote.text for quote in live.answer("how many people can play", "game").quotes] == ["Players: 4-8"]
+    assert live.answer("does a magnet hold it", "game").holds is True
+    assert live.answer("is it lead free", "game").status is AnswerStatus.NO_SOURCE
+
+
 def test_a_narrower_field_is_not_another_one(live: SearchEngine) -> None:
     attributes: dict[str, AttributeValue] = {"display_resolution": "2560 x 1440", "package_weight": 9.0}
     other: dict[str, AttributeValue] = {"resolution": "600 x 600", "weight": 5.0, "wireless": True}
