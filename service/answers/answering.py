@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
-from retrieval.errors import QueryError, UnknownProductError
+from retrieval.errors import QueryError
 from retrieval.filters.conditions import AllOf, Condition
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword import Selection
@@ -56,7 +56,6 @@ from service.answers.questions import (
 from service.curation.rule_matching import CompiledRules
 from service.engine.search import condition_of, row_of
 from service.engine.snapshot import Snapshot
-from service.events.popular_queries import read_popular_queries
 
 _CANDIDATES, _READ, _READ_OF_TYPE = 30, 30, 40
 """Limits: candidate products found by a question's words, candidates read, and products of a type read."""
@@ -175,44 +174,6 @@ class _Named:
     rest: str
     rows: tuple[int, ...] = ()
     """Rows of the products of the type, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnansweredQuestion:
-    """A shopper's question that no text of the store answers."""
-
-    text: str
-    times: int
-    about: QuestionSubject
-    """The product on whose page it was asked, or the subject that it names."""
-
-
-def unanswered_questions(answer: Callable[..., Answer], root: Path, size: int) -> tuple[UnansweredQuestion, ...]:
-    """The questions without an answer among the 500 most frequent popular queries of an index directory, most frequent
-    first. `answer` is `SearchEngine.answer`. A question that enough shoppers asked on a product's page is counted for
-    that product."""
-    questions = sorted(_popular_questions(root), key=lambda each: -each[1])[:_MOST_TRIED]
-    found: list[UnansweredQuestion] = []
-    for text, times, product_id in questions:
-        try:
-            given = answer(text, product_id)
-        except (QueryError, UnknownProductError):  # the product is gone
-            continue
-        if given.status is AnswerStatus.NO_SOURCE:
-            found.append(UnansweredQuestion(text, times, given.about))
-    return tuple(found[:size])
-
-
-_MOST_TRIED = 500
-
-
-def _popular_questions(root: Path) -> Iterator[tuple[str, int, str | None]]:
-    """Popular questions with their counts, and the product on whose page each was asked, if any."""
-    for each in read_popular_queries(root).queries:
-        yield from ((each.text, times, product_id) for product_id, times in each.pages)
-        others = each.searches - sum(times for _, times in each.pages)
-        if others > 0 and is_question(each.text):
-            yield each.text, others, None
 
 
 class Answering:
@@ -578,10 +539,10 @@ def _near_quotes(
     """The field whose name, or the sentence that, means the same as a question: "what wood" and "Material: Oak"."""
     # "How many" asks for a number without a unit.
     is_count = question.counted and not question.unit
-    asked = {fact.field.label: fact for fact in facts if not (is_count and fact.quantity)}
-    near = sources.near.nearest(question.text, [*asked])
+    labelled = {fact.field.label: fact for fact in facts if not (is_count and fact.quantity)}
+    near = sources.near.nearest(question.text, [*labelled])
     if near and near.score >= THRESHOLDS.field_meaning and near.lead >= THRESHOLDS.field_lead:
-        fact = [*asked.values()][near.number]
+        fact = [*labelled.values()][near.number]
         holds = fact.value if isinstance(fact.value, bool) else None
         return [_fact_quote(product, FactMatch(fact, near.score, holds))]
     sentences = sentences[:_MOST_ENCODED]

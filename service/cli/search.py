@@ -31,9 +31,10 @@ from retrieval.records import (
     RelationEvidence,
     RelationKind,
 )
-from service.answers.answering import Answer, AnswerStatus, QuestionSubject, UnansweredQuestion, unanswered_questions
+from service.answers.answering import Answer, AnswerStatus, QuestionSubject
 from service.answers.faq import FaqEntry, FaqStore
 from service.answers.faq_files import read_faq
+from service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from service.cli import output
 from service.cli.options import By, Filter, Index, SettingsFile, check_index, command
 from service.cli.output import emit, emit_revision, plain_table, price_text, say, show_notices, show_table

@@ -17,8 +17,8 @@ from pydantic import Field
 from indexer.cleaning.text import clean_text
 from retrieval.errors import UnknownProductError
 from retrieval.records import Relation, RelationKind
-from service.answers.answering import UnansweredQuestion, unanswered_questions
 from service.answers.faq import FaqEntry, entry_id
+from service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from service.curation.document_store import DocumentChange, Entry
 from service.curation.relations import RelationChange, RelationCorrection
 from service.curation.relevance import Relevance, RelevanceChange, parse_relevance

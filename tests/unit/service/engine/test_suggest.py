@@ -21,7 +21,7 @@ from retrieval.store.files import checksum
 from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
 from retrieval.text.analysis import contains_chinese
 from retrieval.text.vocabulary import forms, words_of
-from service.answers.answering import unanswered_questions
+from service.answers.unanswered import unanswered_questions
 from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from service.engine.engine import SearchEngine
 from service.engine.spelling import QuerySource, Suggestions, TypedText
