@@ -428,14 +428,12 @@ class NearTexts:
         if len(self._vectors) > _MOST_VECTORS:
             self._vectors = {}
         vectors = self._vectors
-        missing = [question, *(text for text in texts if text not in vectors)]
+        missing = [text for text in dict.fromkeys((question, *texts)) if text not in vectors]
         try:
-            made = dict(zip(missing, self._encoder.encode_queries(missing), strict=True))
+            vectors |= zip(missing, self._encoder.encode_queries(missing), strict=True)
         except EncoderError:
             return None
-        own = made.pop(question)
-        vectors |= made
-        cosines = np.stack([vectors[text] for text in texts]) @ own
+        cosines = np.stack([vectors[text] for text in texts]) @ vectors[question]
         scores = (cosines - self._background.mean) / (1 - self._background.mean)
         second, best = np.argsort(scores)[-2:].tolist()
         return NearText(best, float(scores[best]), float(scores[best] - scores[second]))
