@@ -21,7 +21,7 @@ from retrieval.filters.conditions import AllOf, Condition
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword import Selection
 from retrieval.records import Product
-from retrieval.text.analysis import contains_chinese, fold, identifier_key, word_term
+from retrieval.text.analysis import fold, identifier_key, word_term
 from retrieval.text.product_types import MOST_WORDS
 from service.answers.facts import (
     Fact,
@@ -30,8 +30,10 @@ from service.answers.facts import (
     NearTexts,
     compare,
     contradictions,
+    fact_label,
     facts_of,
     match_fact,
+    question_for,
     sentence_coverage,
     sentences_of,
     title_has,
@@ -43,13 +45,15 @@ from service.answers.questions import (
     QuestionKind,
     Superlative,
     Word,
-    chinese_label,
+    concept_terms,
     content_terms,
+    has_count,
     is_advice,
     is_follow_up,
     is_question,
     measured_places,
     named_fields,
+    of_last_word,
     parse_question,
     split_words,
 )
@@ -139,8 +143,8 @@ class Thresholds:
     field_meaning: float = 0.35
     """Minimum cosine for the name of a field that the question has no word of."""
     field_lead: float = 0.1
-    lead: float = 0.2
-    """Minimum difference between that cosine and those of the product's other sentences."""
+    distinct: float = 0.74
+    """Minimum of that cosine plus twice its difference to the product's second nearest sentence."""
     faq: float = 0.38
     faq_of_product: float = 0.5
     """Minimum for FAQ entries about the whole store if the question is about a product."""
@@ -224,7 +228,7 @@ def answer_question(
     if not quotes and named.row is not None:
         quotes, related = _about_product(sources, question, named.row)
         if not quotes and not has_content and question.kind is QuestionKind.YES_NO and named.rest != text:
-            quotes, related = _about_product(sources, _of_last_word(question, text), named.row)
+            quotes, related = _about_product(sources, of_last_word(question, text), named.row)
             quotes = [quote for quote in quotes if quote.field.startswith("attributes.")]
     elif not quotes and named.subject.product_type:
         quotes = _about_type(sources, question, named)
@@ -233,6 +237,8 @@ def answer_question(
     if not quotes and named.row is None:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq))
     is_sure = bool(quotes) and quotes[0].score >= _SURE and question.bound is None
+    if is_sure and quotes[0].text.partition(": ")[2].casefold() in text.casefold():  # "jacket size medium" asks nothing
+        is_sure = False
     if (is_search and not is_sure) or (not quotes and named.row is None and is_advice(text)):
         return no_question
     status = AnswerStatus.ANSWERED if quotes else AnswerStatus.NO_SOURCE
@@ -243,13 +249,6 @@ def answer_question(
     return Answer(
         text, status, named.subject, tuple(quotes[:_MOST_QUOTES]), holds, disagree, related[:_MOST_RELATED], version
     )
-
-
-def _of_last_word(question: Question, text: str) -> Question:
-    """A question whose words are all in the title asks for the last one: "is the magnetic case magnetic"."""
-    folded = fold(text)
-    words = sorted(parse_question(text).words, key=lambda word: folded.rfind(word.text))
-    return replace(question, words=tuple(words[-1:]))
 
 
 _SURE = 0.9
@@ -417,8 +416,11 @@ def _find_named(sources: Sources, text: str) -> _Named:
     product_type = _named_type(snapshot, folded)
     if best:
         # If this many products share the question's words, it names a type or a brand, not one product.
-        others = sum(each[0] >= best[0] and 2 * rarity[each[2]] > rarity[best[2]] for each in found)
-        most = _VARIANTS if any(map(_CODE.fullmatch, best[5])) else _FEW
+        tied = [each[3] for each in found if each[0] >= best[0] and 2 * rarity[each[2]] > rarity[best[2]]]
+        others, title = len(tied), _title_terms(best[3])
+        # The variants of a product have nearly the same title.
+        are_variants = all(len(title & _title_terms(each)) >= _SAME * len(title | _title_terms(each)) for each in tied)
+        most = _VARIANTS if are_variants or any(map(_CODE.fullmatch, best[5])) else _FEW
         distinct = others <= most and best[0] >= _LEAST_NAMED
         if product_type and parse_question(text).is_offer:  # "are there drills with 20 V" asks for any of them
             distinct = False
@@ -449,7 +451,7 @@ def _find_code(snapshot: Snapshot, text: str, where: Condition | None) -> tuple[
 
 
 _MOST_OF_TITLE = 0.7
-_FEW, _VARIANTS, _LEAST_NAMED = 3, 12, 3.0
+_FEW, _VARIANTS, _LEAST_NAMED, _SAME = 3, 12, 3.0, 0.5
 
 
 def _searched(folded: str) -> str:
@@ -512,6 +514,8 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
     if comparative and not words and not _best_facts(question, facts, (), own):
         words = comparative
     matches = _best_facts(question, facts, words, own)
+    if not (matches and matches[0].score >= THRESHOLDS.fact) and word_term(question.counted) in own:
+        matches = _best_facts(question, facts, _PIECES, own)  # "how many pens": their count
     lacking = _lacking(sources.fields, words, matches)
     hidden = "description" in sources.hidden
     sentences = () if hidden else sentences_of(product.description)
@@ -522,7 +526,7 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
         of_product = sources.faq.find_bound(question, THRESHOLDS.faq, product.id, _type_name(sources, row))
         quotes = _faq_quotes(of_product)
     if not quotes:
-        quotes = _sentence_quotes(product, sentences, words, own, lacking=lacking)
+        quotes = _sentence_quotes(product, sentences, question, words, own, lacking=lacking)
     if not quotes:
         quotes = _title_quotes(sources, product, row, question)
     if not quotes and not lacking:
@@ -531,6 +535,9 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
         quotes = _near_quotes(sources, product, question, facts, sentences)
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
     return quotes, _related_fields(question, facts, requested, own)
+
+
+_PIECES = (Word("pieces", concept_terms("number of pieces"), is_concept=True),)
 
 
 def _near_quotes(
@@ -547,7 +554,7 @@ def _near_quotes(
         return [_fact_quote(product, FactMatch(fact, near.score, holds))]
     sentences = sentences[:_MOST_ENCODED]
     near = sources.near.nearest(question.text, sentences)
-    if near and near.score >= THRESHOLDS.meaning and near.lead >= THRESHOLDS.lead:
+    if near and near.score >= THRESHOLDS.meaning and near.score + 2 * near.lead >= THRESHOLDS.distinct:
         return [Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)]
     return []
 
@@ -619,11 +626,18 @@ def _fact_quote(product: Product, match: FactMatch) -> Quote:
 
 
 def _sentence_quotes(
-    product: Product, sentences: Sequence[str], words: Sequence[Word], own: Collection[str], *, lacking: bool
+    product: Product,
+    sentences: Sequence[str],
+    question: Question,
+    words: Sequence[Word],
+    own: Collection[str],
+    *,
+    lacking: bool,
 ) -> list[Quote]:
     if not sentences or not words:
         return []
-    score, _, best = max((sentence_coverage(each, words, own), -len(each), each) for each in sentences)
+    scores = [1.0 if has_count(each, question) else sentence_coverage(each, words, own) for each in sentences]
+    score, _, best = max((score, -len(each), each) for score, each in zip(scores, sentences, strict=True))
     least = 1.0 if lacking else THRESHOLDS.sentence
     if score < least and not (len(words) > 2 and not lacking and score >= THRESHOLDS.long_sentence):
         return []
@@ -743,9 +757,9 @@ def _related_fields(
     for fact in facts:
         if fact.field.name in skipped:
             continue
-        if question.is_chinese and not _label(fact, is_chinese=True):
+        if question.is_chinese and not fact_label(fact, is_chinese=True):
             continue
-        text = _question_for(fact, is_chinese=question.is_chinese)
+        text = question_for(fact, is_chinese=question.is_chinese)
         about_fact = parse_question(text)
         best = _best_facts(about_fact, facts, about_fact.words, own)[:1]
         if best and best[0].fact is fact and best[0].score >= THRESHOLDS.fact:
@@ -756,18 +770,3 @@ def _related_fields(
 
 
 _MOST_RELATED_FIELDS = 2
-
-
-def _label(fact: Fact, *, is_chinese: bool) -> str:
-    """The name of a field in the language of a question; empty if it has none."""
-    label = fact.field.label
-    if contains_chinese(label):
-        return label
-    return chinese_label(label) if is_chinese else label.lower()
-
-
-def _question_for(fact: Fact, *, is_chinese: bool) -> str:
-    label = _label(fact, is_chinese=is_chinese)
-    if isinstance(fact.value, bool):
-        return f"{label}吗？" if is_chinese else f"Is it {label}?"
-    return (f"{label}是多少？" if fact.quantity else f"{label}是什么？") if is_chinese else f"What is the {label}?"

@@ -23,6 +23,7 @@ from service.answers.questions import (
     Question,
     QuestionKind,
     Word,
+    chinese_label,
     concept_terms,
     content_terms,
     has_count,
@@ -216,6 +217,22 @@ def _fact(name: str, value: AttributeValue, shown: str = "") -> Fact:
 _LINE_BREAK = re.compile(r",?\s*(?:\\n|\n)\s*")
 
 
+def fact_label(fact: Fact, *, is_chinese: bool) -> str:
+    """The name of a field in the language of a question; empty if it has none."""
+    label = fact.field.label
+    if contains_chinese(label):
+        return label
+    return chinese_label(label) if is_chinese else label.lower()
+
+
+def question_for(fact: Fact, *, is_chinese: bool) -> str:
+    """A question that asks for a fact: "What is the voltage?"."""
+    label = fact_label(fact, is_chinese=is_chinese)
+    if isinstance(fact.value, bool):
+        return f"{label}吗？" if is_chinese else f"Is it {label}?"
+    return (f"{label}是多少？" if fact.quantity else f"{label}是什么？") if is_chinese else f"What is the {label}?"
+
+
 class FieldIndex:
     """The fields of a catalog, indexed by the words of their names."""
 
@@ -392,11 +409,19 @@ def is_within(word: Word, text: str) -> bool:
     return len(word.text) > 1 and contains_chinese(word.text) and word.text in text
 
 
+_MEASURES = {
+    word_term(name): unit
+    for name, unit in (("capacity", "ml"), ("volume", "ml"), ("power", "w"), ("voltage", "v"), ("length", "mm"))
+}
+"""Base units of fields, by their stems. Of a weight there is none: the ounces of titles are often of a volume."""
+
+
 def title_has(title: str, terms: Collection[str], words: Sequence[Word], question: Question) -> bool:
     """Whether a title, which has some `terms`, answers a question: it has all `words` and the quantity of a yes-or-no
     question, or else the number or colour that the question asks for."""
     if question.kind is not QuestionKind.YES_NO:
-        values = named_fields(title, by_value=True)
+        units = {unit for unit, _ in quantities_in(title)}
+        values = named_fields(title, by_value=True) | {term for term, unit in _MEASURES.items() if unit in units}
         return has_count(title, question) or (bool(words) and all(word.terms & values for word in words))
     bound = question.bound
     has_bound = bool(words) if bound is None else (bound.unit, bound.number) in quantities_in(title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -169,7 +169,7 @@ def _folded(text: str) -> str:
 
 _SPELLED = {f"{word}s": f"{word}'s" for word in ("what", "where", "how", "who", "that")}
 _SPELLED |= {f"{word}nt": f"{word}n't" for word in ("is", "are", "do", "does", "did", "ca", "wo", "has", "have")}
-_SPELLED |= {"u": "you", "ur": "your", "thru": "through", "pls": "please", "plz": "please"}
+_SPELLED |= {"u": "you", "r": "are", "ur": "your", "thru": "through", "pls": "please", "plz": "please"}
 _CARELESS = re.compile(rf"(?<![\w.'-])(?:{'|'.join(_SPELLED)})(?![\w.'-])")
 
 
@@ -245,7 +245,9 @@ def parse_question(text: str) -> Question:
         is_open = re.match(
             r"(?:what|which|who|whose|where|when|why|how|for what|from what|at (?:what|which|how))\b", bare
         )
-        kind = QuestionKind.YES_NO if not is_open and _YES_NO.match(bare) else QuestionKind.VALUE
+        # "Brushless motor?" asks whether, "battery life" for a value.
+        is_whether = not is_open and (_YES_NO.match(bare) or folded.endswith("?"))
+        kind = QuestionKind.YES_NO if is_whether else QuestionKind.VALUE
     offer = _OFFER.fullmatch(bare)
     bound, rest, comparison = _bound_of(offer[str(offer.lastgroup)] if offer else bare)
     superlative, rest = _superlative_of(rest)
@@ -264,6 +266,13 @@ def parse_question(text: str) -> Question:
         comparative,
         superlative,
     )
+
+
+def of_last_word(question: Question, text: str) -> Question:
+    """A question whose words are all in the title asks for the last one: "is the magnetic case magnetic"."""
+    folded = fold(text)
+    words = sorted(parse_question(text).words, key=lambda word: folded.rfind(word.text))
+    return replace(question, words=tuple(words[-1:]))
 
 
 _HALF = re.compile(r"\bhalf (?:an? )?(?=[a-z]+)|\ba half (?=[a-z]+)")
@@ -299,7 +308,7 @@ _SUPERLATIVES = (
     (r"most powerful|strongest|功率最大", "power", True),
     (r"brightest|最亮", "brightness", True),
     (r"quietest|最静音|最安静", "noise", False),
-    (r"容量最大", "capacity", True),
+    (r"(?:biggest|largest|highest) capacity|容量最大", "capacity", True),
     (r"容量最小", "capacity", False),
 )
 """Superlatives: pattern, usual name of the field, and whether the highest value is meant."""
@@ -335,18 +344,23 @@ def _unit_of(word: str) -> str:
     return parsed[0] if parsed else ""
 
 
-_NUMBER_OF = re.compile(rf"(?<![a-z0-9.])[0-9][0-9.,/]*[ -]?(?P<word>[a-z]+?(?=x[0-9])|[a-z]+|[{HAN}]+)")
+_NUMBER_OF = re.compile(
+    rf"(?:(?<![a-z0-9.])[0-9][0-9.,/]*[ -]?|[一二两三四五六七八九十百]+)(?P<word>[a-z]+?(?=x[0-9])|[a-z]+|[{HAN}]+)"
+)
+
+
+_CLASSIFIERS = "个件套片支颗块包张只本台条把双对卷袋盒瓶"
 
 
 def has_count(text: str, question: Question) -> bool:
     """Whether a text has a number of what a question counts: "15 Amp" for "how many amps"."""
     if not question.counted:
         return False
+    # "Shelves" are counted by "5-shelf".
     counted, unit = word_term(question.counted), question.unit
+    least = counted[:4] if len(counted) == 5 else counted[:1] if counted[0] in _CLASSIFIERS else counted
     words = (found["word"] for found in _NUMBER_OF.finditer(fold(text)))
-    return any(
-        word.startswith(counted) or word_term(word) == counted or (unit and _unit_of(word) == unit) for word in words
-    )
+    return any(word_term(word).startswith(least) or (unit and _unit_of(word) == unit) for word in words)
 
 
 @lru_cache(maxsize=2**13)

@@ -93,6 +93,9 @@ def test_a_title_counts_what_a_question_asks_for() -> None:
         ("how many cc is it?", "16 in. 34cc saw"),
         ("多少克", "榴莲干30gx2袋"),
         ("多少瓦", "吸顶灯60瓦"),
+        ("how many shelves", "5-Shelf Bookcase"),
+        ("能放几套碗", "洗碗机14套嵌入"),
+        ("能连几台设备", "三台设备一键切换。"),
     ):
         assert has_count(title, parse_question(text)), text
     assert not has_count("Timer, 15 Amp", parse_question("how many watts"))
