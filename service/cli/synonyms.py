@@ -48,7 +48,10 @@ def list_synonyms(index: Index) -> None:
 def put(
     index: Index,
     line: Annotated[
-        str, Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.')
+        str,
+        Argument(
+            help='"sofa, couch": each finds the other. "hdd => disk": the left finds the right.', metavar="LINE"
+        ),
     ],
     synonym_id: Annotated[str, Option("--id", help="Id of the synonym; by default derived from the words.")] = "",
     off: Annotated[bool, Option("--off", help="Store it without using it in searches.")] = False,
@@ -259,7 +262,8 @@ def _correct(index: Index, correction: RelationCorrection, by: str) -> None:
 
 def _show_relations(found: Sequence[RelatedId]) -> None:
     if not found:
-        say("No relations. To derive them from events and texts: shelfwise relations refresh INDEX")
+        say("No relation of this product alone. To update all: shelfwise relations refresh INDEX")
+        say("Those of its type, such as what is bought with drills:  shelfwise query related INDEX PRODUCT")
         return
     table = plain_table("other", "relation")
     for each in found:

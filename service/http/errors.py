@@ -145,8 +145,10 @@ def handle_errors(app: FastAPI) -> None:
     async def respond(request: Request, error: Exception) -> Response:
         scope, in_protocol = request.scope, is_protocol_path(request.scope)
         known = to_request_error(error)
-        if in_protocol and isinstance(error, HTTPException) and known.status in (404, 405):
-            known.message = f"{request.method} {request.url.path[:200]} is not a route of this service"
+        if isinstance(error, HTTPException) and known.status in (404, 405):
+            advice = f"; the path takes {known.allow}" if known.allow else "; /docs lists all routes"
+            route = f"{request.method} {request.url.path[:200]} is not a route of this service"
+            known.message = route if in_protocol else route + advice
         if isinstance(error, errors.ShelfwiseError) and known.status >= 500:
             _log.error("failed", request=request_id(scope), kind=type(error).__name__, error=str(error))
         return error_response(known, request_id(scope), in_protocol=in_protocol)
@@ -192,6 +194,10 @@ def _from_validation_error(error: RequestValidationError) -> RequestError:
     if found[0]["type"] == "json_invalid":
         message = f"the body is not valid JSON: {found[0].get('ctx', {}).get('error', found[0]['msg'])}"
         return RequestError(400, message, field="body")
+    is_missing = found[0]["type"] == "missing"
+    if tuple(found[0]["loc"]) == ("body",) and (is_missing or isinstance(found[0].get("input"), bytes)):
+        what = "is missing" if is_missing else "was not read as JSON"
+        return RequestError(400, f"the body {what}; send JSON with Content-Type: application/json", field="body")
     faults = list(map(_fault, found[:_MOST_FAULTS]))
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     code = "unknown_field" if found[0]["type"] == "extra_forbidden" else "bad_request"

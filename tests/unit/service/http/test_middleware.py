@@ -97,6 +97,12 @@ def test_non_utf_8_body_is_refused() -> None:
     assert (error["field"], error["message"]) == ("body", "the body is not valid UTF-8")
 
 
+@pytest.mark.parametrize(("content", "what"), [(b"", "is missing"), (b'{"q": "drill"}', "was not read as JSON")])
+def test_body_without_its_content_type_is_refused_with_advice(content: bytes, what: str) -> None:
+    error = application().post("/json", content=content).json()["error"]
+    assert error["message"] == f"the body {what}; send JSON with Content-Type: application/json"
+
+
 def test_unicode_urls_are_accepted() -> None:
     client = application()
     for query in ("q=%E8%9E%BA%E4%B8%9D", "q=100%", "q=%zz", "q", "", "&&", "q=caf%C3%A9+a%20b"):
@@ -291,8 +297,12 @@ def test_responses_have_security_headers() -> None:
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nosuch", 404), ("GET", "/echo", 405)])
-def test_unknown_path_is_refused_in_the_error_format(method: str, path: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status", "advice"),
+    [("PUT", "/nosuch", 404, "/docs lists all routes"), ("PUT", "/json", 405, "the path takes POST")],
+)
+def test_unknown_path_is_refused_in_the_error_format(method: str, path: str, status: int, advice: str) -> None:
     answer = application().request(method, path)
     assert answer.status_code == status
+    assert answer.json()["error"]["message"] == f"{method} {path} is not a route of this service; {advice}"
     assert set(json.loads(answer.content)["error"]) == {"code", "message", "field", "request_id"}
