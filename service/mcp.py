@@ -282,7 +282,11 @@ def catalog_server(engine: SearchEngine) -> Server[Any]:
             encoded = encode(await anyio.to_thread.run_sync(partial(run, given)))
         except ValidationError as error:
             faults = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-            return _refusal(to_request_error(RequestValidationError(faults)).message)
+            refused = to_request_error(RequestValidationError(faults))
+            known = ", ".join(arguments.model_fields)
+            return _refusal(
+                refused.message + (f"; the arguments are {known}" if refused.code == "unknown_field" else "")
+            )
         except ShelfwiseError as error:
             return _refusal(str(error))
         text = TextContent(type="text", text=encoded.decode())

@@ -23,9 +23,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 _ADDED = {
     "modules": 119,
-    "lines": 40_570,
-    "lines of code": 29_480,
-    "lines of tests": 17_550,
+    "lines": 40_630,
+    "lines of code": 29_520,
+    "lines of tests": 17_590,
     "modules with one importer": 8,
     "largest module": 90,
 }

@@ -49,9 +49,7 @@ def put(
     index: Index,
     line: Annotated[
         str,
-        Argument(
-            help='"sofa, couch": each finds the other. "hdd => disk": the left finds the right.', metavar="LINE"
-        ),
+        Argument(help='"sofa, couch": each finds the other. "hdd => disk": the left finds the right.', metavar="LINE"),
     ],
     synonym_id: Annotated[str, Option("--id", help="Id of the synonym; by default derived from the words.")] = "",
     off: Annotated[bool, Option("--off", help="Store it without using it in searches.")] = False,

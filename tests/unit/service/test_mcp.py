@@ -101,7 +101,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("search", {"size": 51}, "size: Input should be less than or equal to 50"),
     ("search", {"query": "x" * 1_001}, "query: String should have at most 1000 characters"),
     ("search", {"page": 0}, "page: Input should be greater than or equal to 1"),
-    ("search", {"q": "drill"}, "there is no field q"),
+    ("search", {"q": "drill"}, "there is no field q; the arguments are filters, size, query"),
     ("search", {"filters": "price <"}, "column 8: expected a value"),
     ("search", {"sort": "brand"}, "sort: brand has text"),
     ("search", {"facets": ["brnd"]}, "did you mean brand?"),
