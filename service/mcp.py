@@ -220,7 +220,8 @@ class CatalogTools:
 
     def answer(self, given: AnswerArguments) -> Answer:
         """Answer a question about a product, a type of product or the store with quotes of the store's own texts and
-        their source. If the status is not_said, no text answers it: report that, and do not guess."""
+        their source. If the status is not_said, no text answers it: report that, and do not guess; `nearest` is the
+        sentence of the description with the most similar meaning, which may not answer it."""
         hidden = self._engine.relevance.served.hidden
         about = QuestionSubject(product_type=given.about_type)
         return self._engine.answer(given.question, given.product_id or None, about, hidden=hidden)

@@ -125,6 +125,9 @@ class Answer:
     related: tuple[str, ...] = ()
     """Related questions that have an answer."""
     version: str = ""
+    nearest: Quote | None = None
+    """If no text answers a question about a product: the nearest sentence of its description, which may not answer
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Thresholds:
     """Minimum for sentences if the question has at least three words."""
     meaning: float = 0.3
     """Minimum cosine for a sentence with too few words of the question; 0 is the cosine of unrelated texts."""
+    nearest: float = 0.1
+    """The same for the sentence that is shown if nothing answers."""
     field_meaning: float = 0.35
     """Minimum cosine for the name of a field that the question has no word of."""
     field_lead: float = 0.1
@@ -246,9 +251,9 @@ def answer_question(
     disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
     holds = decided.pop() if len(decided) == 1 and not disagree else None
     related = (*related, *sources.faq.related(question, exclude={quote.entry for quote in quotes}))
-    return Answer(
-        text, status, named.subject, tuple(quotes[:_MOST_QUOTES]), holds, disagree, related[:_MOST_RELATED], version
-    )
+    nearest = _nearest_sentence(sources, question, named.row) if not quotes and named.row is not None else None
+    subject, quoted = named.subject, tuple(quotes[:_MOST_QUOTES])
+    return Answer(text, status, subject, quoted, holds, disagree, related[:_MOST_RELATED], version, nearest)
 
 
 _SURE = 0.9
@@ -557,6 +562,15 @@ def _near_quotes(
     if near and near.score >= THRESHOLDS.meaning and near.score + 2 * near.lead >= THRESHOLDS.distinct:
         return [Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)]
     return []
+
+
+def _nearest_sentence(sources: Sources, question: Question, row: int) -> Quote | None:
+    product = sources.snapshot.products[row]
+    sentences = () if "description" in sources.hidden else sentences_of(product.description)[:_MOST_ENCODED]
+    near = sources.near.nearest(question.text, sentences)
+    if near is None or near.score < THRESHOLDS.nearest:
+        return None
+    return Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)
 
 
 _MOST_ENCODED = 16

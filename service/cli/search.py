@@ -334,6 +334,8 @@ def show_answer(found: Answer) -> None:
         say(f"About {printable(found.about.title or found.about.product_type)}", style="dim")
     if found.status is AnswerStatus.NO_SOURCE:
         say("No text of the store answers it.")
+        if found.nearest:
+            say(f"Nearest: {printable(found.nearest.text)}", (f"  [description of {found.nearest.product_id}]", "dim"))
     if found.disagree:
         say("The store's texts disagree:")
     for quote in found.quotes:

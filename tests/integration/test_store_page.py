@@ -753,6 +753,8 @@ def test_a_question_on_a_products_page_is_about_it(browser: Browser, address: st
         field.fill("<img src=x onerror=window.hacked=1> is it vegan?")
         visit.page.get_by_role("button", name="Ask", exact=True).click()
         expect(answer).to_contain_text("No text of the store answers this.")
+        nearest = store.answer("<img src=x onerror=window.hacked=1> is it vegan?", product.id).nearest
+        expect(answer.locator("blockquote p")).to_have_text([nearest.text] if nearest else [])
         assert visit.page.evaluate("window.hacked") is None
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert serious_faults(visit.page) == []

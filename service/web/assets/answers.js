@@ -72,7 +72,10 @@ function subject({ product_id: id, product_type: type, title }) {
 
 /** The quotes with their sources, or a message that no text answers. */
 function quotes(answer) {
-  if (answer.status !== "answered") return el("p", { text: t("not said") });
+  if (answer.status !== "answered") {
+    const nearest = answer.nearest && [el("p", { text: t("nearest sentence") }), el("blockquote", {}, el("p", { text: answer.nearest.text }))];
+    return el("div", {}, el("p", { text: t("not said") }), nearest);
+  }
   const verdict = answer.disagree ? t("texts disagree") : answer.holds === null ? "" : t(answer.holds ? "answer yes" : "answer no");
   announce(verdict || answer.quotes[0].text, { isShown: false });
   const quoted = (quote) => el("blockquote", {}, el("p", {}, quote.field === "title" ? linkTo(quote) : quote.text),

@@ -114,6 +114,7 @@ export const ENGLISH = {
   "answer no": "No.",
   "texts disagree": "The store's texts disagree:",
   "not said": "No text of the store answers this.",
+  "nearest sentence": "The nearest sentence of the description:",
   "store texts": "From the store",
   "question": "A question about this product",
   "ask": "Ask",

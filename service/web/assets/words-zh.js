@@ -108,6 +108,7 @@ export const CHINESE = {
   "answer no": "不是。",
   "texts disagree": "本店的说明不一致：",
   "not said": "本店的说明没有提到。",
+  "nearest sentence": "描述中最接近的一句：",
   "store texts": "本店说明",
   "question": "对这件商品有疑问？",
   "ask": "提问",

@@ -227,6 +227,9 @@ def test_a_sentence_with_other_words_answers_by_its_meaning(live: SearchEngine) 
     found = live.answer("does the handle get hot", "pan")
     assert [quote.text for quote in found.quotes] == ["The handle stays cool on the stove."]
     assert live.answer("does it come with a diffuser", "pan").status is AnswerStatus.NO_SOURCE
+    unsure = live.answer("can i fry without butter", "pan")
+    assert (unsure.status, unsure.quotes) == (AnswerStatus.NO_SOURCE, ())
+    assert unsure.nearest and unsure.nearest.text == "Eggs slide off without oil."
 
 
 def test_a_field_with_another_name_answers_by_its_meaning(live: SearchEngine) -> None:
