@@ -135,7 +135,11 @@ async def search_by_picture(
     context.charge(permit, search_cost(hits=size, characters=len(filters)) + _ENCODING_COST)
     returned = context.returned_fields(permit, fields)
     pictures: Pictures = request.app.state.pictures
-    small = await pictures.make_small(await request.body())
+    content = await request.body()
+    if not content or request.headers.get("Content-Type", "").startswith("multipart/"):
+        advice = "send the file itself, not a form, such as with: curl --data-binary @photo.jpg"
+        raise RequestError(400, f"the body is not a picture; {advice}", field="body")
+    small = await pictures.make_small(content)
 
     def respond() -> Response:
         page = context.engine.search_by_picture(small, size=size, filters=context.narrow(permit, filters))
