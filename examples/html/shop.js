@@ -16,12 +16,15 @@ async function search() {
   const asked = new URLSearchParams({ q: state.q, size: SIZE, page: state.page, facets: 'brand', prefix: true });
   if (quoted.length) asked.set('filters', `brand IN (${quoted.join(', ')})`);
   if (session) asked.set('session', session);
-  const response = await fetch(`${service}/v1/search?${asked}`, { headers });
+  const unreachable = { error: { message: `${service} does not respond, or does not allow this page (service.cors_origins)` } };
+  const response = await fetch(`${service}/v1/search?${asked}`, { headers }).catch(() => ({ ok: false, json: () => unreachable }));
   const answer = await response.json();
   // A slower answer to an earlier query is not shown.
   if (number !== latest) return;
-  if (response.ok) show(answer);
-  else find('#total').textContent = answer.error.message;
+  if (response.ok) return show(answer);
+  find('#total').textContent = answer.error.message;
+  find('#hits').replaceChildren();
+  find('#back').disabled = find('#next').disabled = true;
 }
 
 function show({ hits, total, facets, query_id, page }) {
