@@ -375,6 +375,13 @@ class Corrector:
             for each in TypedText(text).words
         )
 
+    def correct_unknown(self, text: str) -> str:
+        """The text with every unknown word corrected, also those of queries that led to purchases."""
+        typed = TypedText(text)
+        unknown = {at: each.word for at, each in enumerate(typed.words) if self._is_unknown(each.word)}
+        found = {at: self._corrections.correct(word) for at, word in unknown.items()}
+        return typed.replaced({at: each.text for at, each in found.items() if each}) if any(found.values()) else text
+
     def _replacements(self, typed: TypedText, end: int, *, is_offer: bool) -> dict[int, Correction]:
         """Corrections of the words before `end`, by their positions. In an offer this may also be another form of the
         same word, which the search finds and suggestions do not."""

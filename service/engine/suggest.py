@@ -38,7 +38,7 @@ from service.engine.spelling import (
     VisibleCatalog,
 )
 from service.events.hot_reload import ReloadedFile, follow_popular_queries
-from service.events.popular_queries import PopularQueries, query_key
+from service.events.popular_queries import PopularQueries, PopularQuery, query_key
 from service.events.signals import Popularity
 
 MOST_SUGGESTIONS = 50
@@ -237,10 +237,18 @@ class Completer:
             spans = typed.spans_in(query.text) if query.is_suggested and typed.words else ()
             if not query.is_suggested or (typed.words and not spans):
                 continue
-            # A frequent misspelling is not suggested to others.
-            is_right = query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))
-            if is_right and self.visible.has_words(query.text):
+            if not self._is_misspelling(query) and self.visible.has_words(query.text):
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans or ())
+
+    def _is_misspelling(self, query: PopularQuery) -> bool:
+        """Whether a query is a frequent misspelling, which is not suggested to others. A purchase shows that the words
+        are meant as they are, unless their correction is a popular query itself: "claw hammor"."""
+        if self.corrector is None:
+            return False
+        if not query.has_purchases and self.corrector.is_misspelled(query.text):
+            return True
+        corrected = self.corrector.correct_unknown(query.text)
+        return corrected != query.text and query_key(corrected) in self.popular.places
 
     def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
         for at in found[:_MAX_EXAMINED]:

@@ -563,6 +563,15 @@ class TestPopularQueries:
                 "a misspelling is not taught"
             )
 
+    def test_misspelling_with_purchases_is_not_suggested_beside_its_correction(self, visited: Path) -> None:
+        query = PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)
+        right = PopularQuery("wireless speaker", 8, has_purchases=True, is_suggested=True)
+        for stored, expected in (([query], {"wireles speeker"}), ([query, right], {"wireless speaker"})):
+            write_popular_queries(visited, stored, MADE)
+            with SearchEngine.open(visited) as engine:
+                suggested = engine.suggest("wirel", size=8).queries
+                assert {each.text for each in suggested if each.source is QuerySource.POPULAR} == expected
+
 
 def test_no_related_queries_without_events(engine: SearchEngine) -> None:
     assert engine.related("drill") == ()
