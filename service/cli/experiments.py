@@ -128,8 +128,11 @@ def _show_report(report: ExperimentReport) -> None:
     experiment, analysis = report.experiment, report.analysis
     show_notices((*report.notices, *analysis.warnings))
     say(f"{experiment.id}: {report.state}, {_how(experiment)}", style="bold")
-    until = min(report.last, report.over or report.last)
-    say(f"Events from {max(report.first, report.begins):%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}")
+    begin, end = max(report.first, report.begins), min(report.last, report.over or report.last)
+    if end < begin:
+        say(f"No events since {begin:%Y-%m-%d %H:%M}; to count new ones: shelfwise events refresh INDEX")
+    else:
+        say(f"Events from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
     for each in analysis.decisions:
         say((f"{each.outcome}: ", "bold"), each.text)
     show_table(_draft_table(analysis.draft, experiment) if analysis.draft else _figures(analysis))

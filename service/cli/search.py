@@ -37,7 +37,7 @@ from service.answers.faq_files import read_faq
 from service.answers.unanswered import UnansweredQuestion, unanswered_questions
 from service.cli import output
 from service.cli.options import By, Filter, Index, SettingsFile, check_index, command
-from service.cli.output import emit, emit_revision, plain_table, price_text, say, show_notices, show_table
+from service.cli.output import count_text, emit, emit_revision, plain_table, price_text, say, show_notices, show_table
 from service.curation.document_store import StoredDocuments
 from service.engine.engine import SearchEngine
 from service.engine.recommend import GOES_WITH, RELATED_KINDS
@@ -262,8 +262,8 @@ def import_texts(
         before = engine.faq.revision
         after = engine.faq.put(found.entries, gone=gone, who=by)
     masked = f"{found.masked:,} with masked personal data, {found.named:,} with masked names"
-    done = f"{len(found.entries):,} texts are stored, {masked}"
-    emit_revision(before, after, f"{done}; {len(found.rejected):,} lines were rejected")
+    rejected = f"{count_text(len(found.rejected), 'line')} rejected"
+    emit_revision(before, after, f"{count_text(len(found.entries), 'text', 'is')} stored, {masked}; {rejected}")
 
 
 @command("answers list store")

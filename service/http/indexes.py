@@ -94,7 +94,8 @@ class AliasFile:
         if name in there:
             raise SettingError(f"{name} is an index of {self._root.name}; choose another name for the alias")
         if index not in there:
-            raise SettingError(f"there is no index {index[:100]!r}; there is {', '.join(sorted(there)) or 'none'}")
+            advice = f"there is {', '.join(sorted(there))}" if there else "name the directory that contains the indexes"
+            raise SettingError(f"{self._root} has no index {index[:100]!r}; {advice}")
         with self._lock():
             self._write({**self._read(), name: index})
 

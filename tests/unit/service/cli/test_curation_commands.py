@@ -282,6 +282,15 @@ def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     assert "not yet" in text
     assert "+100.00 points" in text
     assert "rrf over now" in shown("experiments", "report", root, "draft")
+    assert " to 20" in text
+
+
+def test_report_of_an_experiment_without_events_has_no_period_that_ends_before_it_begins(
+    root: Path, tmp_path: Path
+) -> None:
+    record_searches(root, 4)
+    run("experiments", "put", root, tmp_path / "split.toml")
+    assert "No events since 20" in shown("experiments", "report", root, "merging")
 
 
 CAMPAIGNS = """
