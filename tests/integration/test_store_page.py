@@ -188,6 +188,14 @@ def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: Sea
             visit.page.locator(".details").get_by_text(name, exact=True).wait_for()
 
 
+def test_names_of_fields_in_camel_case_are_shown_as_words(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        names = "['InvoiceDate', 'CustomerID', 'screenSize_mm', 'WiFi'].map(words.fieldName)"
+        shown = visit.page.evaluate(f"import('/assets/words.js').then((words) => {names})")
+        assert shown == ["Invoice date", "Customer ID", "Screen size, mm", "WiFi"]
+
+
 def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=drill")

@@ -78,7 +78,8 @@ export function fieldName(field) {
   const name = `field.${bare.toLowerCase()}`;
   const measured = /^(.+)_([a-z]{1,3})$/i.exec(bare);
   const unit = measured && UNITS[measured[2].toLowerCase()];
-  const text = (unit ? `${measured[1]}, ${unit}` : bare).replaceAll("_", " ");
+  const spaced = (unit ? measured[1] : bare).replace(/([a-z]{2})([A-Z])(?=[a-z])/g, (_, end, first) => `${end} ${first.toLowerCase()}`);
+  const text = spaced.replace(/([a-z]{2})([A-Z])/g, "$1 $2").replaceAll("_", " ") + (unit ? `, ${unit}` : "");
   return WORDS[now][name] || ENGLISH[name] || text.replace(/^./, (first) => first.toUpperCase());
 }
 
