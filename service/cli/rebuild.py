@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.table import Table
 from rich.text import Text
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from indexer.budget import NO_LIMITS, Budget
 from indexer.build import RebuildOptions, RebuildReport
@@ -339,7 +339,9 @@ def check(
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Report a feed's data quality: missing, inconsistent, wrong or old data, with example rows. Nothing is changed."""
+    """Report a feed's data quality: missing, inconsistent, wrong or old data, with example rows. Nothing is changed.
+
+    The exit status is 1 if the feed has rows, but no usable one."""
     _check_writable("--html", page)
     _check_writable("--rejected", rejected)
     options = FeedOptions(tuple(feeds), mapping=feed.fields(), format=feed.format, rules=_rules(rules))
@@ -348,6 +350,8 @@ def check(
     if page is not None:
         page.write_text(html(report), "utf-8")
     emit(report, show_quality)
+    if report.read and not report.products:
+        raise Exit(1)
 
 
 def _check_writable(option: str, path: Path | None) -> None:

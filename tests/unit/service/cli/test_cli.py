@@ -296,6 +296,11 @@ class TestErrors:
         assert "read" not in done.err.split("error:")[0]
         assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
 
+    def test_check_fails_without_a_usable_row(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "feed.jsonl").write_text('{"error": "x"}\n', "utf-8")
+        done = run("check", tmp_path / "feed.jsonl", "--json")
+        assert (done.code, done.document()["products"]) == (1, 0)
+
     def test_errors_name_the_problem(self, run: Run, program: Run, built: Built, tmp_path: Path) -> None:
         rules, judgments = tmp_path / "rules.toml", tmp_path / "bad.tsv"
         rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
