@@ -91,7 +91,7 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     agreed = made.report.measures["agreement with ranker-0001"]
     assert 0.3 < agreed < 1
     assert made.report.rejection_reasons == (
-        f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
+        f"pruned from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
     )
     assert f"agreement {agreed:.4f}" in result
     assert "ranker-0002 was not published" in result
