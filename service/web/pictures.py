@@ -136,7 +136,7 @@ async def search_by_picture(
     returned = context.returned_fields(permit, fields)
     pictures: Pictures = request.app.state.pictures
     content = await request.body()
-    if not content or request.headers.get("Content-Type", "").startswith("multipart/"):
+    if request.headers.get("Content-Type", "").startswith("multipart/"):
         advice = "send the file itself, not a form, such as with: curl --data-binary @photo.jpg"
         raise RequestError(400, f"the body is not a picture; {advice}", field="body")
     small = await pictures.make_small(content)
