@@ -251,7 +251,8 @@ def answer_question(
     disagree = named.row is not None and len(quotes) > 1 and quotes[0].field not in ("faq", "description")
     holds = decided.pop() if len(decided) == 1 and not disagree else None
     related = (*related, *sources.faq.related(question, exclude={quote.entry for quote in quotes}))
-    nearest = _nearest_sentence(sources, question, named.row) if not quotes and named.row is not None else None
+    row = None if quotes else named.row
+    nearest = None if row is None else _near_sentence(sources, snapshot.products[row], question)[0]
     subject, quoted = named.subject, tuple(quotes[:_MOST_QUOTES])
     return Answer(text, status, subject, quoted, holds, disagree, related[:_MOST_RELATED], version, nearest)
 
@@ -537,7 +538,7 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
     if not quotes and not lacking:
         quotes = _faq_quotes(sources.faq.find(question, THRESHOLDS.faq_of_product))
     if not quotes and not lacking and question.words:
-        quotes = _near_quotes(sources, product, question, facts, sentences)
+        quotes = _near_quotes(sources, product, question, facts)
     requested = {quote.field.removeprefix("attributes.") for quote in quotes}
     return quotes, _related_fields(question, facts, requested, own)
 
@@ -545,9 +546,7 @@ def _about_product(sources: Sources, question: Question, row: int) -> tuple[list
 _PIECES = (Word("pieces", concept_terms("number of pieces"), is_concept=True),)
 
 
-def _near_quotes(
-    sources: Sources, product: Product, question: Question, facts: Sequence[Fact], sentences: Sequence[str]
-) -> list[Quote]:
+def _near_quotes(sources: Sources, product: Product, question: Question, facts: Sequence[Fact]) -> list[Quote]:
     """The field whose name, or the sentence that, means the same as a question: "what wood" and "Material: Oak"."""
     # "How many" asks for a number without a unit.
     is_count = question.counted and not question.unit
@@ -557,20 +556,21 @@ def _near_quotes(
         fact = [*labelled.values()][near.number]
         holds = fact.value if isinstance(fact.value, bool) else None
         return [_fact_quote(product, FactMatch(fact, near.score, holds))]
-    sentences = sentences[:_MOST_ENCODED]
-    near = sources.near.nearest(question.text, sentences)
-    if near and near.score >= THRESHOLDS.meaning and near.score + 2 * near.lead >= THRESHOLDS.distinct:
-        return [Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)]
+    quote, lead = _near_sentence(sources, product, question)
+    if quote and quote.score >= THRESHOLDS.meaning and quote.score + 2 * lead >= THRESHOLDS.distinct:
+        return [quote]
     return []
 
 
-def _nearest_sentence(sources: Sources, question: Question, row: int) -> Quote | None:
-    product = sources.snapshot.products[row]
+def _near_sentence(sources: Sources, product: Product, question: Question) -> tuple[Quote | None, float]:
+    """The sentence of a description that is nearest to a question in meaning, if it is near enough to be shown,
+    and its lead over the second one."""
     sentences = () if "description" in sources.hidden else sentences_of(product.description)[:_MOST_ENCODED]
     near = sources.near.nearest(question.text, sentences)
     if near is None or near.score < THRESHOLDS.nearest:
-        return None
-    return Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)
+        return None, 0.0
+    quote = Quote(sentences[near.number], "description", product.id, title=product.title, score=near.score)
+    return quote, near.lead
 
 
 _MOST_ENCODED = 16

@@ -311,7 +311,7 @@ _SUPERLATIVES = (
     (r"(?:biggest|largest|highest) capacity|容量最大", "capacity", True),
     (r"容量最小", "capacity", False),
 )
-"""Superlatives: pattern, usual name of the field, and whether the highest value is meant."""
+"""Superlatives: pattern, usual name of the field, and whether it asks for the highest value."""
 _SUPERLATIVE = re.compile("|".join(f"(?P<s{at}>{phrases})" for at, (phrases, _, _) in enumerate(_SUPERLATIVES)))
 
 

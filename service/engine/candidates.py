@@ -546,8 +546,8 @@ class Stages:
         return is_known and closest >= cutoff.known
 
     def _is_doubtful(self, request: ResolvedRequest, retrieved: Retrieval, ranking: Ranking) -> bool:
-        """Whether the ranker doubts that the best hit fits a query, values aside, of which no product has all words or
-        that names no type of the catalog."""
+        """Whether the ranker doubts the best hit of a query that, without its values, names no type of the catalog, or
+        has words that no product has together."""
         found = len(retrieved.identifier_rows) or len(request.pinned) or request.begun or request.unavailable
         if found or ranking.fit is None or ranking.fit >= _DOUBTFUL_KIND:
             return False

@@ -241,8 +241,8 @@ class Completer:
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans or ())
 
     def _is_misspelling(self, query: PopularQuery) -> bool:
-        """Whether a query is a frequent misspelling, which is not suggested to others. A purchase shows that the words
-        are meant as they are, unless their correction is a popular query itself: "claw hammor"."""
+        """Whether a query is a frequent misspelling, which is not suggested to others: it looks misspelled and has no
+        purchases, or its correction is a popular query itself ("claw hammor")."""
         if self.corrector is None:
             return False
         if not query.has_purchases and self.corrector.is_misspelled(query.text):
