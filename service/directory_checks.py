@@ -12,6 +12,7 @@ from typing import Any
 from rerank.model_store import ModelStore
 from rerank.sessions.tables import CACHES, DERIVED, open_derived
 from retrieval.errors import ShelfwiseError, StoreDamagedError, StoreMissingError
+from retrieval.events.addresses import AddressPseudonyms
 from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
 from retrieval.events.privacy import Pseudonyms
 from retrieval.events.sqlite import EVENTS_FILE, find_damage
@@ -85,6 +86,8 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         )
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
+    salt = AddressPseudonyms(root / EVENTS_FOLDER)
+    yield from _problem(root, salt.path, salt.check)
     yield from _table_problems(root)
     for open_models in MODEL_STORES:
         models = open_models(root)
