@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sqlite3
 import threading
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,21 @@ def check_text(
         raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are allowed", field=field)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise error(f"{place}: contains a control character or half a surrogate pair; remove it", field=field)
+
+
+_LONGEST_STEM = 26
+"""With its number, an id has at most 32 characters."""
+
+
+def readable_id(text: str, used: Container[str], fallback: str) -> str:
+    """An unused id of a-z, 0-9 and -, derived from a text or else the fallback; with a number if another has it."""
+    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
+    stem = "-".join(re.findall("[a-z0-9]+", plain))[:_LONGEST_STEM].strip("-") or fallback
+    own_id, number = stem, 1
+    while own_id in used:
+        number += 1
+        own_id = f"{stem}-{number}"
+    return own_id
 
 
 def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
@@ -330,6 +346,8 @@ class DocumentCodec(Generic[Entry, Change]):
     to_plain: Callable[[Entry], object]
     """Converts an entry to plain values for JSON."""
     parse: Callable[[object], Entry]
+    label: Callable[[Entry], str] = lambda _: ""
+    """Text from which the id of an entry without one is derived, if `validate` accepts such entries."""
     listing: str = "list"
     """Name of the command that lists the entries."""
     more_tables: str = ""
@@ -518,11 +536,34 @@ class EditableStore(DocumentStore[Entry, Change]):
 
     def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
         """Adds entries, or replaces those with the same id, and deletes the ids in `gone`; returns the revision, which
-        is the previous one if nothing changes."""
-        wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
-        if len(wanted) < len(entries):
+        is the previous one if nothing changes. An entry without an id gets one, or that of a stored equal entry, so
+        that a repeated call changes nothing."""
+        checked = list(map(self.kind.validate, entries))
+        ids = [each.id for each in checked if each.id]
+        if len(set(ids)) < len(ids):
             raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
-        return self._change(lambda _: {**dict.fromkeys(gone), **wanted}, who)
+
+        def wanted(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
+            named = checked if len(ids) == len(checked) else self._with_ids(cursor, checked)
+            return {**dict.fromkeys(gone), **{each.id: self._encoded(each) for each in named}}
+
+        return self._change(wanted, who)
+
+    def _with_ids(self, cursor: sqlite3.Cursor, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, each with an id: never one that a deleted entry had, to which logs may refer."""
+        stored = {self._content(each): each.id for each in self._all(cursor)}
+        used = {each for (each,) in cursor.execute("SELECT id FROM changes")} | {each.id for each in entries}
+        for entry in entries:
+            known = entry.id or stored.get(self._content(entry))
+            own_id = known or readable_id(self.kind.label(entry), used, self.kind.one)
+            used.add(own_id)
+            yield entry if entry.id else self._renamed(entry, own_id)
+
+    def _content(self, entry: Entry) -> str:
+        return self._encoded(self._renamed(entry, ""))
+
+    def _renamed(self, entry: Entry, own_id: str) -> Entry:
+        return self.kind.parse({**msgspec.convert(self.kind.to_plain(entry), dict[str, object]), "id": own_id})
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
         """Deletes entries; returns the revision. If an id is unknown, none is deleted."""

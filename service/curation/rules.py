@@ -139,6 +139,7 @@ class Rule:
     at equal priority the one whose id comes first."""
 
     id: str
+    """Empty for one derived from the name or the query when the rule is stored."""
     actions: tuple[Action, ...]
     when: When = When()
     name: str = ""
@@ -154,7 +155,7 @@ _KIND_OF = {action: kind for kind, action in KINDS.items()}
 class _Head(msgspec.Struct, frozen=True):
     """The fields of a rule other than `when` and `actions`."""
 
-    id: str
+    id: str = ""
     name: str = ""
     priority: int = 0
     enabled: bool = True
@@ -290,8 +291,8 @@ def validate_rule(rule: Rule) -> Rule:
 
 
 def _check(rule: Rule) -> None:
-    check_text("id", rule.id, LONGEST_ID, RuleError, must=True)
-    place = f"rule {rule.id!r}: "
+    check_text("id", rule.id, LONGEST_ID, RuleError, must=bool(rule.id))
+    place = f"rule {rule.id!r}: " if rule.id else "the rule: "
     check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
     _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     _check_when(place, rule.when)
@@ -316,7 +317,7 @@ def _check_when(place: str, when: When) -> None:
     check_text(f"{place}when.query", when.query, LONGEST_QUERY, RuleError)
     _check_filter(f"{place}when.filters", when.filters)
     if bool(when.query.strip()) == (when.match == Match.ANY):
-        wrong = "is any, but when.query is given: use exact or contains"
+        wrong = f"is any, but when.query is {when.query[:100]!r}: use exact or contains, or leave the query out"
         if not when.query.strip():
             wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
         raise RuleError(f"{place}when.match: {wrong}", field="match")
@@ -418,7 +419,17 @@ class RuleChange(DocumentChange[Rule]):
 class RuleStore(EditableStore[Rule, RuleChange]):
     """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
 
-    kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, rule_document, parse_rule)
+    kind = DocumentCodec(
+        "rule",
+        "rules",
+        0x53575255,
+        RuleError,
+        RuleChange,
+        validate_rule,
+        rule_document,
+        parse_rule,
+        label=lambda rule: rule.name or rule.when.query or rule.when.filters or _KIND_OF[type(rule.actions[0])],
+    )
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision. Raises RuleError for

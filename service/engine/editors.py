@@ -319,7 +319,8 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         `put` and `delete`.
         """
         self._served.reload_if_changed(self._snapshot())
-        put, gone, there = _several(put), list(delete), {rule.id: rule for rule in self.list()}
+        put = [rule if rule.id else replace(rule, id=f"new rule {at}") for at, rule in enumerate(_several(put), 1)]
+        gone, there = list(delete), {rule.id: rule for rule in self.list()}
         self._check_usable(put)
         for each in gone:
             if each not in there:

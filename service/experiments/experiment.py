@@ -16,7 +16,7 @@ import msgspec
 from rerank.model_store import DEFAULT_MODEL, OFF
 from rerank.ranker.spec import RANKERS
 from retrieval.errors import ExperimentError, close_names
-from retrieval.index.fusion import METHODS
+from retrieval.index.fusion import DEFAULT, METHODS
 from retrieval.updates.validation import CONTROL, is_writable
 from service.curation.document_store import read_document
 
@@ -68,6 +68,13 @@ class VariantOptions:
         found = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in found.items() if value is not None}
 
+    @property
+    def effective(self) -> tuple[str, str, bool, str | None]:
+        """The stage, merge method, rules and ranker of its searches: equal for variants with equal results."""
+        stage = "merged" if self.ranker == OFF else self.stage or "ranked"
+        ranker = None if stage == "merged" else self.ranker
+        return stage, self.merge or DEFAULT, self.rules is not False, ranker
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -103,6 +110,8 @@ class Experiment:
     least_effect: float = 0.02
     """The smallest relevant difference, as a share of the first variant's measure; for interleaving, of the share of
     wins above one half."""
+    aa_test: bool = False
+    """Whether all variants are equal on purpose, to check the assignment and the measures."""
 
     @property
     def touches(self) -> frozenset[str]:
@@ -249,6 +258,14 @@ def _check_variants(place: str, experiment: Experiment) -> None:
     if interleaves and len({variant.options.rules for variant in variants}) > 1:
         message = "interleaving needs both lists to have the same products; compare rules by a split"
         raise _wrong(place, "rules", message)
+    options = [variant.options.effective for variant in variants]
+    if experiment.aa_test and len(set(options)) > 1:
+        raise _wrong(place, "aa_test", "the variants differ; an A/A test compares equal ones")
+    twins = next((at for at, each in enumerate(options) if each in options[:at]), None)
+    if twins is not None and not experiment.aa_test:
+        other = variants[options.index(options[twins])].name
+        message = f"equals {other!r}, so they cannot be compared; change an option, or declare an A/A test (aa_test)"
+        raise _wrong(f"{place}: variants[{twins}]", "options", message)
 
 
 def _check_variant(place: str, variant: Variant) -> None:

@@ -30,7 +30,7 @@ from retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.answers.questions import MOST_CHARACTERS
-from service.curation.synonyms import Synonym, SynonymKind
+from service.curation.synonyms import Synonym, SynonymKind, name_synonym
 from service.engine.request import (
     FACET_VALUES,
     MAX_CHOICES,
@@ -359,14 +359,15 @@ class RestoreBody(RequestBody):
 class SynonymBody(RequestBody):
     """One synonym, as in docs/synonyms.md."""
 
-    id: str = Field(max_length=_MOST_NAME)
+    id: str = Field("", max_length=_MOST_NAME, description="By default derived from the words.")
     kind: SynonymKind
     phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
     to: tuple[Name, ...] = Field((), max_length=100, description="Phrases to which a one-way synonym expands.")
     enabled: bool = True
 
     def to_synonym(self) -> Synonym:
-        return Synonym(self.id, self.kind, self.phrases, self.to, self.enabled)
+        own_id = self.id or name_synonym(self.kind, self.phrases, self.to).id
+        return Synonym(own_id, self.kind, self.phrases, self.to, self.enabled)
 
 
 class SynonymsBody(RequestBody):

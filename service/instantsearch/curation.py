@@ -26,7 +26,9 @@ from retrieval.filters.ast import (
 )
 from retrieval.filters.parser import parse_filter
 from retrieval.records import Product
+from service.curation.document_store import check_text
 from service.curation.rules import (
+    LONGEST_ID,
     Action,
     Boost,
     Bury,
@@ -73,6 +75,7 @@ class RuleTranslator:
     def rule(self, document: JsonObject) -> Rule:
         """The rule of a document; raises RuleError, which names the rule and the field, for unsupported parts."""
         rule_id = text(document, "objectID")
+        check_text("objectID", rule_id, LONGEST_ID, RuleError, must=True)
         try:
             return validate_rule(self._rule(rule_id, document))
         except (QueryError, FilterError) as error:

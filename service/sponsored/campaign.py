@@ -51,7 +51,8 @@ class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     products are relevant.
     """
 
-    id: Annotated[str, Meta(pattern=_PLAIN)]
+    id: Annotated[str, Meta(pattern=rf"^\Z|{_PLAIN}")]
+    """Empty for one derived from the name, the queries or the types when the campaign is stored."""
     advertiser: Annotated[str, Meta(pattern=_PLAIN)]
     products: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=1_000)]
     """Ids of the products."""
@@ -106,7 +107,7 @@ def to_micros(amount: float) -> int:
 
 
 _ALLOWED: Mapping[str, str] = {
-    "id": "1 to 32 of a-z, 0-9 and -, not beginning with -",
+    "id": "at most 32 of a-z, 0-9 and -, not beginning with -",
     "advertiser": "1 to 32 of a-z, 0-9 and -, not beginning with -",
     "products": "a list of 1 to 1,000 product ids",
     "bid": "a number above 0, at most 10,000",
@@ -128,10 +129,10 @@ def campaign_document(campaign: Campaign) -> dict[str, object]:
     """A campaign as plain values for JSON, without defaults."""
     given: dict[str, object] = msgspec.to_builtins(campaign)
     plain: dict[str, object] = msgspec.to_builtins(Campaign("a", "a", ("a",), 1.0))
-    return {name: value for name, value in given.items() if name in _REQUIRED or value != plain[name]}
+    return {name: value for name, value in given.items() if name in ("id", *_REQUIRED) or value != plain[name]}
 
 
-_REQUIRED = ("id", "advertiser", "products", "bid")
+_REQUIRED = ("advertiser", "products", "bid")
 
 
 def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
@@ -147,7 +148,7 @@ def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
     if missing := next((each for each in _REQUIRED if each not in document), ""):
         raise CampaignError(f"{place}: {missing}: is missing; it must be {_ALLOWED[missing]}", name, missing)
     try:
-        campaign = msgspec.convert(document, Campaign)
+        campaign = msgspec.convert({"id": "", **document}, Campaign)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
         field = path.removesuffix("`").partition("[")[0].partition(".")[0]
@@ -226,6 +227,7 @@ class CampaignStore(EditableStore[Campaign, CampaignChange]):
         validate_campaign,
         campaign_document,
         parse_campaign,
+        label=lambda each: each.name or next(iter((*each.queries, *each.types, each.advertiser))),
         more_tables=KEY_TABLE,
         private=True,
     )

@@ -32,12 +32,13 @@ function formOf(values, rankers) {
     least_effect: numeric("Smallest relevant difference", values.least_effect, { placeholder: 0.02 }),
   };
   const isOn = check("Enabled", values.enabled !== false);
+  const isAa = check("A/A test: all variants are equal on purpose", values.aa_test);
   const variants = variantsOf(values.variants || [{ name: "now" }, { name: "new" }], rankers);
   const { id, name, mode, unit, share, starts, ends, goal, planned, least_effect: least } = fields;
   return {
-    element: el("div", { class: "rule" }, line(id, name, isOn), line(mode, unit, share), line(starts, ends), line(goal, planned, least), variants.element),
+    element: el("div", { class: "rule" }, line(id, name, isOn), line(mode, unit, share), line(starts, ends), line(goal, planned, least, isAa), variants.element),
     value: () => ({
-      ...without(values, Object.keys(fields)), id: id.input.value.trim(), ...given(fields, ["share", "planned", "least_effect"]), enabled: isOn.input.checked, variants: variants.value(),
+      ...without(values, Object.keys(fields)), id: id.input.value.trim(), ...given(fields, ["share", "planned", "least_effect"]), enabled: isOn.input.checked, aa_test: isAa.input.checked, variants: variants.value(),
     }),
     faulty(error) {
       const at = /variants\[(\d+)\]/.exec(error.message)?.[1];
@@ -73,7 +74,7 @@ function variantsOf(values, rankers) {
     value: () => shown.map((each) => each.value()),
     /** The field of this name in the variant at index `at`, else in the first variant where it is filled. */
     faulty(name, at) {
-      if (at !== undefined) return shown[at]?.fields[name];
+      if (at !== undefined) return shown[at]?.fields[name] || shown[at]?.fields.stage;
       const there = shown.map(({ fields }) => fields[name]).filter(Boolean);
       return there.find(({ input }) => input.value) || there[0] || (name === "variants" ? more : undefined);
     },

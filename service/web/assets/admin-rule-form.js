@@ -31,12 +31,12 @@ export function ruleForm(given) {
 
 function formOf(rule) {
   const when = rule.when || {};
-  const id = field("Id", { value: rule.id, required: true, maxlength: 200, readonly: Boolean(rule.id) });
+  const id = field("Id", { value: rule.id, maxlength: 100, placeholder: "from the name or query", readonly: Boolean(rule.id) });
   const name = field("Name", { value: rule.name });
   const priority = field("Priority", { type: "number", step: 1, value: rule.priority ?? 0 });
   const isOn = check("Enabled", rule.enabled !== false);
   const match = field("When the query", { value: when.match || "any" }, MATCHES);
-  const query = field("Query", { value: when.query });
+  const query = field("Query", { value: when.query, oninput: () => match.input.value === "any" && (match.input.value = "contains") });
   const filters = field("And the shopper's filter contains", { value: when.filters, placeholder: 'category = "Tools"' });
   const contexts = field("In one of the contexts", { value: (when.contexts || []).join(", "), placeholder: "mobile, newsletter" });
   const starts = momentField("From", when.starts);
@@ -60,7 +60,6 @@ function formOf(rule) {
     element,
     value() {
       const conditions = { match: match.input.value, ...filled({ query, filters }), starts: starts.value(), ends: ends.value() };
-      if (conditions.match === "any") delete conditions.query;
       const named = contexts.input.value.split(",").map((each) => each.trim()).filter(Boolean);
       if (named.length) conditions.contexts = named;
       return {

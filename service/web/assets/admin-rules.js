@@ -70,9 +70,8 @@ function editorOf(rule, saved, close) {
     });
   };
   const save = () => attempt(status, async () => {
-    const made = form.value();
-    await call("/v1/rules", { method: "PUT", body: { rules: [made] } });
-    await saved(`${made.id} is saved`);
+    await call("/v1/rules", { method: "PUT", body: { rules: [form.value()] } });
+    await saved("The rule is saved");
   });
   return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, status,
     el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,

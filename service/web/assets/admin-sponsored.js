@@ -50,9 +50,9 @@ export function sponsoredPart() {
     await done(`Campaigns of revision ${revision} are restored`);
   });
   const question = (revision) => `Restore all campaigns of revision ${revision}? Charges are kept.`;
-  const edit = (campaign) => show(editorOf(campaign, async (id) => {
+  const edit = (campaign) => show(editorOf(campaign, async (text) => {
     close();
-    await done(`${id} is saved`);
+    await done(text);
   }, close));
   const look = (campaign) => attempt(status, async () => {
     const { days } = await call(withParameters("/v1/campaigns/report", { campaign }));
@@ -90,7 +90,7 @@ function editorOf(campaign, saved, close) {
   const lines = (name, label) => [name, field(label, { area: true, wide: true, rows: 3, value: (campaign[name] || []).join("\n") })];
   const figure = (name, label, props = {}) => text(name, label, { type: "number", step: "any", min: 0, ...props });
   const fields = Object.fromEntries([
-    text("id", "Id", { required: true }), text("advertiser", "Advertiser", { required: true }), text("name", "Name"),
+    text("id", "Id", { maxlength: 32, placeholder: "from the name or a query", readonly: Boolean(campaign.id) }), text("advertiser", "Advertiser", { required: true }), text("name", "Name"),
     lines("products", "Product ids, one a line"), lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
     figure("bid", "Bid per click", { required: true }), figure("daily_budget", "Daily budget"), figure("budget", "Total budget"),
     figure("floor", "Relevance floor", { min: -10 }),
@@ -113,7 +113,7 @@ function editorOf(campaign, saved, close) {
         fields[error.field].input.focus();
         return;
       }
-      await saved(made.id);
+      await saved("The campaign is saved");
     });
   };
   const title = campaign.id ? `Campaign ${campaign.id}` : "New campaign";

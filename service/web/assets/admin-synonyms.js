@@ -61,9 +61,7 @@ function formOf(put) {
   const to = field("Target phrases", { placeholder: "only for “also match”", wide: true });
   const save = async (event) => {
     event.preventDefault();
-    const phrases = listed(words.input.value);
-    const synonym = { id: phrases.join("-").replace(/\s+/g, "-").slice(0, 200), kind: kind.input.value, phrases, to: kind.input.value === "one-way" ? listed(to.input.value) : [] };
-    await put(synonym, "Saved");
+    await put({ kind: kind.input.value, phrases: listed(words.input.value), to: kind.input.value === "one-way" ? listed(to.input.value) : [] }, "Saved");
   };
   return el("form", { class: "line", onsubmit: save }, words.element, kind.element, to.element, el("button", { class: "primary", text: "Save" }));
 }

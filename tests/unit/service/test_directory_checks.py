@@ -77,7 +77,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
     RelevanceStore(root).put([Relevance(margin=2.0)])
     SynonymStore(root).put([Synonym("drill", SynonymKind.TWO_WAY, ("drill", "screwdriver"))])
-    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b"))))
+    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
     TaskQueue(root).add("learn", {})
     add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
     ranker_store(root).publish(building(), SPEC, REPORT)

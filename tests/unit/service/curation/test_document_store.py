@@ -66,6 +66,22 @@ def test_unchanged_document_adds_no_revision(store: RuleStore) -> None:
     assert len(store.history()) == 1
 
 
+def test_entries_without_an_id_get_one_of_their_text(store: RuleStore) -> None:
+    unnamed = replace(SALE, id="")
+    texts = {"Sale!": "sale-2", "été 50%": "ete-50", "促销": "rule", "a" * 200: "a" * 26}
+    rules = [SALE, *(replace(unnamed, name=name) for name in texts), replace(unnamed, when=When())]
+    assert store.put(rules) == store.put(rules) == 1
+    named = {each.id: each.name for each in store.read().documents}
+    assert named == {"sale": "", "redirect": "", **{own_id: name for name, own_id in texts.items()}}
+
+
+def test_threads_name_their_rules_differently(store: RuleStore) -> None:
+    rules = [replace(SALE, id="", name="Sale", priority=number) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda rule: store.put([rule]), rules))
+    assert {each.priority for each in store.read().documents} == set(range(8))
+
+
 def test_every_revision_can_be_restored(store: RuleStore) -> None:
     states = [store.read().documents]
     changes: list[Callable[[], int]] = [

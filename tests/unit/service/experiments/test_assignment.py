@@ -63,7 +63,7 @@ from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, w
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"
 SHOPPERS = [f"shopper\0u{number}" for number in range(20_000)]
-HALVES = Experiment("e", (Variant("a"), Variant("b")))
+HALVES = Experiment("e", (Variant("a"), Variant("b")), aa_test=True)
 
 
 def test_variants_follow_their_weights_and_hashes_are_uniform() -> None:

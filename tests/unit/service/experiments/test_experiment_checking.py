@@ -39,6 +39,8 @@ FULL = Experiment(
     5_000,
     0.1,
 )
+SAME_AS_NONE: list[dict[str, Any]] = [{}, {"rules": True}, {"stage": "ranked"}, {"merge": "per-word"}]
+MERGED_ORDER = {"a": {"ranker": "off"}, "b": {"stage": "merged"}}
 NO_RANKERS = ("best", "r1", "ranker-1", "ranker-" + "0" * 99)
 TOML = """
 id = "merging"
@@ -94,6 +96,10 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
         ({"variants": [{"name": "a"}] * 2}, "variants"),
         ({"variants": [{"name": f"v{number}"} for number in range(9)]}, "variants"),
         ({"variants": [{"name": "a"}, {"name": "b.c"}]}, "name"),
+        ({"aa_test": True}, "aa_test"),
+        *(({"variants": [{"name": "a"}, {"name": "b", "options": options}]}, "options") for options in SAME_AS_NONE),
+        ({"variants": [*PLAIN["variants"], {"name": "c", "options": {"merge": "rrf", "rules": True}}]}, "options"),
+        ({"variants": [{"name": name, "options": each} for name, each in MERGED_ORDER.items()]}, "options"),
         ({"variants": [{"name": "a"}, {"name": "b", "weight": 0}]}, "weight"),
         ({"variants": [{"name": "a"}, {"name": "b", "wieght": 1}]}, "wieght"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
@@ -122,10 +128,17 @@ def test_variant_may_name_a_ranker_only_for_the_ranked_stage() -> None:
         parse_experiment(PLAIN | {"variants": [{"name": "a"}, {"name": "b", "options": options}]})
 
 
+def test_equal_variants_need_an_aa_test() -> None:
+    twins = {"id": "check", "variants": [{"name": "a"}, {"name": "b", "weight": 2}]}
+    with pytest.raises(ExperimentError, match=r"variants\[1\]: options: equals 'a', .* declare an A/A test"):
+        parse_experiment(twins)
+    assert parse_experiment(twins | {"aa_test": True}).aa_test
+
+
 def test_conflicting_experiments_are_refused() -> None:
     def one(identity: str, mode: Mode = Mode.SPLIT, **options: str | bool) -> Experiment:
-        made = {"id": identity, "mode": mode, "variants": [{"name": "a"}, {"name": "b", "options": options}]}
-        return parse_experiment(made)
+        variants = [{"name": "a"}, {"name": "b", "options": options}]
+        return parse_experiment({"id": identity, "mode": mode, "variants": variants, "aa_test": not options})
 
     merging = one("merging", merge="rrf")
     check_overlaps(one("rules", rules=False), [merging])

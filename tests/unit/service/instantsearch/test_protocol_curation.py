@@ -113,7 +113,7 @@ def rule(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         (rule(validity=[{}, {}]), "validity has 2 entries"),
         (rule(validity=[{"from": "now"}]), "validity[0].from must be a time"),
         (rule(condition=5), "condition"),
-        (rule(objectID=""), "id"),
+        (rule(objectID=""), "objectID: is empty"),
         (rule(priority="high"), "priority"),
         (rule(colour="red"), "colour is not supported"),
     ],

@@ -35,8 +35,8 @@ def changed(**values: Any) -> Campaign:  # noqa: ANN401
 @pytest.mark.parametrize(
     ("values", "field", "message"),
     [
-        ({"id": "Drills"}, "id", "1 to 32 of a-z"),
-        ({"id": "drills\n"}, "id", "1 to 32 of a-z"),
+        ({"id": "Drills"}, "id", "at most 32 of a-z"),
+        ({"id": "drills\n"}, "id", "at most 32 of a-z"),
         ({"advertiser": ""}, "advertiser", "1 to 32 of a-z"),
         ({"products": []}, "products", "1 to 1,000 product ids"),
         ({"products": ["p1", "p1"]}, "products", "listed twice"),
@@ -92,6 +92,16 @@ def test_campaigns_are_stored_with_their_history(tmp_path: Path) -> None:
     assert len(key) == 32
     assert CampaignStore(tmp_path).ensure_key() == key
     assert store.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_campaign_without_an_id_never_continues_the_ledger_of_a_deleted_one(tmp_path: Path) -> None:
+    store = CampaignStore(tmp_path)
+    unnamed = changed(id="", name="", queries=("Drills & Größen",))
+    for _ in range(2):
+        store.put([unnamed])
+        (stored,) = store.read().documents
+        store.delete([stored.id])
+    assert [change.id for change in store.history()] == ["drills-grossen-2"] * 2 + ["drills-grossen"] * 2
 
 
 def test_a_product_has_one_advertiser(tmp_path: Path) -> None:

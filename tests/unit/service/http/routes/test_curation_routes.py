@@ -212,6 +212,8 @@ def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store:
     assert client.put("/v1/synonyms", json={"synonyms": [ZORB | {"enabled": False}]}).json() == {"revision": before + 2}
     assert store.search("zorb", stage="bm25", correct=False).total == 0
     assert client.delete("/v1/synonyms/zorb").json() == {"revision": before + 3}
+    client.put("/v1/synonyms", json={"synonyms": [{"kind": "two-way", "phrases": ["zorb", "cordless drill"]}]})
+    assert client.delete("/v1/synonyms/zorb-cordless-drill").json() == {"revision": before + 5}
     (last, *_) = changes = client.get("/v1/synonyms/history", params={"synonym": "zorb"}).json()["changes"]
     assert [change["revision"] for change in changes[:3]] == [before + 3, before + 2, before + 1]
     assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
@@ -305,6 +307,18 @@ def test_interleaved_pages_continue(client: TestClient) -> None:
 
 def pins(**action: object) -> dict[str, object]:
     return {"rules": [{"id": "r", "actions": [action]}]}
+
+
+def test_previewed_and_stored_rules_need_no_id(client: TestClient, store: SearchEngine) -> None:
+    first, second = (hit.product.id for hit in store.search("drill").hits[:2])
+    when = {"query": "drill", "match": "contains"}
+    hide = [{"when": when, "actions": [{"kind": "hide", "products": [each]}]} for each in (first, second)]
+    seen = client.post("/v1/rules/preview", json={"q": "drill", "put": hide}).json()
+    assert {first, second} <= {each["product"] for each in seen["lost"]}
+    client.put("/v1/rules", json={"rules": hide})
+    assert [rule["id"] for rule in client.get("/v1/rules").json()["rules"]] == ["drill", "drill-2"]
+    for each in ("drill", "drill-2"):
+        client.delete(f"/v1/rules/{each}")
 
 
 def means(**values: object) -> dict[str, object]:
