@@ -56,6 +56,9 @@ class Event:
     """The stars of a rating, 0 to 5."""
     results: int | None = None
     """The number of products that a query found."""
+    address: str = ""
+    """The network address of the shopper, if what it brings is limited; a pseudonym of the day replaces it. The service
+    enters that of the request, unless the key is one of the store's own programs."""
 
 
 AttributeValue = str | float | bool | tuple[str, ...]

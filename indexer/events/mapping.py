@@ -276,7 +276,8 @@ def number(value: object) -> float:
         return math.nan
 
 
-EVENT_FIELDS = tuple(each.name for each in fields(Event))
+EVENT_FIELDS = tuple(each.name for each in fields(Event) if each.name != "address")
+"""The fields that a log can have: an address counts only on the day on which the service received it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the previous day in the file: then nobody, the owner of the file included, can f
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
@@ -29,6 +30,17 @@ class _DailySalt(msgspec.Struct, frozen=True):
     day: int
     """Days since 1970."""
     salt: bytes
+
+
+def address_group(address: str) -> str:
+    """The address that is counted; for IPv6 its /64 network, since one host may use all addresses of it."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 _SALTS = SealedFile(1, "remove it; a new one is made", "salt", msgspec.json.Decoder(_DailySalt))

@@ -215,7 +215,7 @@ def _day(of: date) -> int:
     return (of - EPOCH.date()).days
 
 
-SCHEMA = 1
+SCHEMA = 2
 """The schema of the documents, in the mapping of each index."""
 DAY, KEY, TIME, SHOPPER, SESSION = "shelfwise.day", "shelfwise.key", "timestamp", "client_id", "session_id"
 MARKS = ("shelfwise.mark_low", "shelfwise.mark_high")
@@ -229,6 +229,7 @@ FIELDS = (
     "event_attributes",
     "query_attributes",
     "shelfwise.received",
+    "shelfwise.address",
 )
 """The fields from which an event is read, in addition to time and key."""
 
@@ -262,6 +263,7 @@ _COMMON = {
             "received": {"type": "date"},
             "mark_low": {"type": "integer"},
             "mark_high": {"type": "integer"},
+            "address": _KEYWORD,
         }
     },
 }
@@ -288,6 +290,7 @@ def document(event: StoredEvent, application: str) -> bytes:
             "received": event.received,
             "mark_low": digest & 0xFFFFFF,
             "mark_high": digest >> 24 & 0xFFFFFF,
+            **({"address": event.address} if event.address else {}),
         },
     }
     ids = (SHOPPER, event.shopper), (SESSION, event.session), ("query_id", event.query_id), ("user_query", event.query)
@@ -318,6 +321,7 @@ def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
         attributes.get("quantity"),
         attributes.get("rating"),
         attributes.get("results"),
+        source["shelfwise"].get("address", ""),
     )
 
 

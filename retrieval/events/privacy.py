@@ -42,6 +42,7 @@ from phonenumbers import (
 from stdnum import ean, isbn, luhn
 
 from retrieval.errors import EventError, StoreDamagedError, StoreError
+from retrieval.events.addresses import AddressPseudonyms, address_group
 from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event
 from retrieval.store.files import SealedFile, file_stamp
@@ -365,18 +366,21 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class EventIntake:
     """Validates, pseudonymises and masks events. Thread-safe."""
 
-    def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
+    def __init__(self, pseudonyms: Pseudonyms, masker: Masker, addresses: AddressPseudonyms | None = None) -> None:
+        """`addresses` is by default in the folder of the keys."""
         self.pseudonyms = pseudonyms
         self.masker = masker
+        self.addresses = addresses or AddressPseudonyms(pseudonyms.path.parent)
         self._received = (_NEVER, 0)
         """The last time of arrival and its milliseconds, since many events share it."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker process opens the same keys; caches are not copied.
-        return _opened, (self.pseudonyms.path, self.masker.regions)
+        return _opened, (self.pseudonyms.path, self.masker.regions, self.addresses.path.parent)
 
     def prepare(self, event: Event, now: datetime) -> StoredEvent:
-        """The event to store; `now` is its time of arrival. Raises EventError for an invalid one."""
+        """The event to store; `now` is its time of arrival. Raises EventError for an invalid one, StoreError if its
+        address can get no pseudonym."""
         event = validate_event(event, now)
         time = milliseconds(event.time or now)
         received = self._received
@@ -397,11 +401,12 @@ class EventIntake:
             event.quantity,
             event.rating,
             event.results,
+            self.addresses.of(address_group(event.address), now),
         )
 
 
-def _opened(keys: Path, regions: tuple[str, ...]) -> EventIntake:
-    return EventIntake(Pseudonyms(keys, make=False), Masker(regions))
+def _opened(keys: Path, regions: tuple[str, ...], folder: Path) -> EventIntake:
+    return EventIntake(Pseudonyms(keys, make=False), Masker(regions), AddressPseudonyms(folder))
 
 
 def conflict_error(event: Event) -> EventError:

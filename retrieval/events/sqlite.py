@@ -31,7 +31,7 @@ from retrieval.updates.journal import lock_folder
 
 EVENTS_FILE = "events.sqlite"
 _APPLICATION_ID = 0x53574556
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _WAIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _READ_ROWS = 50_000
@@ -46,7 +46,8 @@ _SCHEMA = """
 CREATE TABLE events (
     key BLOB NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL, shopper TEXT NOT NULL,
     session TEXT NOT NULL, query_id TEXT NOT NULL, query TEXT NOT NULL, product_id TEXT NOT NULL, position INTEGER,
-    quantity INTEGER, rating REAL, results INTEGER, checksum INTEGER NOT NULL, PRIMARY KEY (time, key)
+    quantity INTEGER, rating REAL, results INTEGER, address TEXT NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (time, key)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX events_by_key ON events (key);
 CREATE TABLE days (day INTEGER PRIMARY KEY, count INTEGER NOT NULL, mark TEXT NOT NULL);
@@ -117,7 +118,10 @@ class SqliteEvents:
         """Removes a shopper's events and nameless events of the same sessions; overwrites them with zeros."""
         theirs = f"shopper IN ({_marks(shoppers)})"
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
-        return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
+        nameless = f"shopper = '' AND session IN ({sessions})"
+        # All keys are selected first: SQLite would look for the sessions while it removes the events that name them.
+        all_keys = f"SELECT key FROM events WHERE {theirs} OR ({nameless})"  # noqa: S608  # question marks only
+        return self._remove(f"key IN ({all_keys})", (*shoppers, *shoppers))
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         def check(cursor: sqlite3.Cursor) -> None:

@@ -30,9 +30,10 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "quantity": pl.Int32,
     "rating": pl.Float64,
     "results": pl.Int32,
+    "address": pl.String,
 }
 EVENT_SCHEMA = pl.Schema(_COLUMNS)
-"""The columns of a table of events: for reading, export and training."""
+"""The columns of a table of events: for reading and training. An export lacks `address`."""
 
 
 def event_table(events: Iterable[tuple[object, ...]]) -> pl.DataFrame:
@@ -142,11 +143,12 @@ def _month(day: int) -> str:
 def _write(path: Path, tables: Iterator[pl.DataFrame], advance: Callable[[int], None]) -> int:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    schema = pl.DataFrame(schema=EVENT_SCHEMA).to_arrow().schema
+    exported = pl.DataFrame(schema=EVENT_SCHEMA).drop("address")
+    schema = exported.to_arrow().schema
     count = 0
     with atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for table in tables:
-            writer.write_table(table.to_arrow().cast(schema), row_group_size=_GROUP_ROWS)
+            writer.write_table(table.select(exported.columns).to_arrow().cast(schema), row_group_size=_GROUP_ROWS)
             count += table.height
             advance(table.height)
     return count

@@ -41,6 +41,8 @@ class StoredEvent(NamedTuple):
     quantity: int | None
     rating: float | None
     results: int | None
+    address: str = ""
+    """A pseudonym of the day of arrival, or empty."""
 
     @property
     def day(self) -> int:
@@ -50,9 +52,11 @@ class StoredEvent(NamedTuple):
     def content(self) -> tuple[object, ...]:
         """The content that the client sent; a resent event has the same.
 
-        It does not include pseudonyms, which a new key changes, or a time of arrival, which the client did not send.
+        It does not include pseudonyms, which a new key or day changes, or a time of arrival, which the client did not
+        send.
         """
-        return self._replace(received=0, shopper="", session="", time=0 if self.time == self.received else self.time)
+        time = 0 if self.time == self.received else self.time
+        return self._replace(received=0, shopper="", session="", address="", time=time)
 
 
 def milliseconds(moment: datetime) -> int:
@@ -75,7 +79,7 @@ SKEW = timedelta(minutes=5)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 _COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
-_IDS = ("event_id", "query_id", "shopper", "session", "product_id")
+_IDS = ("event_id", "query_id", "shopper", "session", "product_id", "address")
 
 
 def validate_event(event: Event, now: datetime) -> Event:
@@ -123,7 +127,7 @@ def quoted(value: object) -> str:
 def _are_plain(event: Event) -> bool:
     """Whether all ids are short printable ASCII, as nearly all are; then they need no separate checks."""
     try:
-        ids = event.event_id + event.query_id + event.shopper + event.session + event.product_id
+        ids = event.event_id + event.query_id + event.shopper + event.session + event.product_id + event.address
         return len(ids) <= MAX_ID_BYTES and ids.isascii() and ids.isprintable()
     except (AttributeError, TypeError):
         return False
@@ -149,8 +153,8 @@ def _check_id(name: str, value: object) -> None:
 
 
 def _shown(name: str, value: str) -> str:
-    """An id for a message; empty for the id of a shopper or a session."""
-    return "" if name in ("shopper", "session") else f": {quoted(value)}"
+    """An id for a message; empty for those of persons."""
+    return "" if name in ("shopper", "session", "address") else f": {quoted(value)}"
 
 
 def _query(query: object) -> str:

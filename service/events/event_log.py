@@ -13,6 +13,7 @@ import msgspec
 import polars as pl
 
 from retrieval.errors import EventError, StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.events.addresses import AddressPseudonyms
 from retrieval.events.privacy import KEYS_FILE, EventIntake, Masker, Pseudonyms, conflict_error, utc_now
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.store import EventStore
@@ -79,7 +80,8 @@ class EventLog:
         except BaseException:
             store.close()
             raise
-        return cls(folder, store, EventIntake(pseudonyms, Masker(settings.events.regions)))
+        intake = EventIntake(pseudonyms, Masker(settings.events.regions), AddressPseudonyms(folder))
+        return cls(folder, store, intake)
 
     def record(self, events: Iterable[Event]) -> RecordResult:
         """Stores events durably; duplicates are counted, not stored again.

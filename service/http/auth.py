@@ -94,6 +94,11 @@ class Permit(msgspec.Struct, frozen=True):
     name: str = ""
     """Label of the key."""
 
+    @property
+    def is_public(self) -> bool:
+        """Whether shoppers may have the key: it has no scope of a store's own programs, or none is needed."""
+        return not self.id or self.scopes.isdisjoint({Scope.WRITE, Scope.ADMIN})
+
     def sees(self, *names: str) -> bool:
         """Whether the key may use the index with these names."""
         return all(any(matches_index(each, name) for name in names for each in group) for group in self.indexes)

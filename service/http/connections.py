@@ -25,8 +25,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from retrieval.events.addresses import address_group
 from service.http.errors import RequestError, error_response
-from service.http.limits import address_group
 from service.http.middleware import EarlyRefusals
 from service.http.request import request_id
 from service.http.telemetry import CONNECTIONS_CLOSED

@@ -223,11 +223,14 @@ class ServiceContext:
         return stored
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
-        """Records events; with a key that has filters, only those about products that pass them."""
+        """Records events; with a key that has filters, only those about products that pass them. Their address is that
+        of the request, unless the key is not public: then it is the one that the sender gives, if any."""
         self.charge(permit, search_cost(hits=len(events)))
         ids = {each.product_id for each in events if each.product_id}
         if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
             raise unknown_product(self.engine.snapshot, min(hidden))
+        if permit.is_public:
+            events = [replace(each, address=CURRENT_CLIENT.get().address) for each in events]
         return self.engine.record(*events)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from retrieval.events.addresses import address_group
 from service.http.auth import key_identity
 from service.http.errors import RequestError
 from service.worker_group import SharedCounts, WorkerGroup
@@ -40,17 +40,6 @@ class Client:
     def of(cls, key: str, address: str) -> Client:
         """The client that sends a key from an address."""
         return cls(key_identity(key), address_group(address))
-
-
-def address_group(address: str) -> str:
-    """The address that limits count; for IPv6 its /64 network, since one host may use all addresses of it."""
-    if ":" not in address:
-        return address
-    try:
-        found = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 NOBODY = Client()

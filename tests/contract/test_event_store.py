@@ -213,6 +213,11 @@ class TestErase:
         assert store.holds([BERT]) == 2
         assert read(store).equals(table(kept))
 
+    def test_erasure_finds_anonymous_events_after_those_of_the_shopper(self, store: EventStore) -> None:
+        store.append([event(1, shopper=ANNA, session="k1~s"), event(2, session="k1~s", time=at(2)), event(3)])
+        assert store.forget([ANNA]) == 2
+        assert read(store).equals(table([event(3)]))
+
     def test_erased_event_id_may_be_used_again(self, store: EventStore) -> None:
         store.append([event(1, shopper=ANNA)])
         store.forget([ANNA])

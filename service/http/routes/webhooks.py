@@ -25,13 +25,13 @@ from indexer.feeds.shopify import is_shopify_product_hidden, rows_of_shopify_obj
 from indexer.feeds.variants import add_variants
 from indexer.feeds.woocommerce import is_woocommerce_product_hidden, row_of_woocommerce_object
 from retrieval.errors import RowError, UnknownFieldError
+from retrieval.events.addresses import address_group
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Upsert, validate_change
 from service.engine.live import CurrentProducts
 from service.http.auth import Permit
 from service.http.context import Contextual, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
-from service.http.limits import address_group
 from service.http.schemas import RESPONSES, ChangesResponse
 
 router = WorkerRouter(writes=True, prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES)

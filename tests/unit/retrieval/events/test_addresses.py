@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import StoreDamagedError
-from retrieval.events.addresses import ADDRESS_FILE, AddressPseudonyms
+from retrieval.events.addresses import ADDRESS_FILE, AddressPseudonyms, address_group
 
 NOON = datetime(2026, 12, 2, 12, tzinfo=UTC)
 
@@ -39,3 +39,20 @@ def test_only_its_owner_reads_the_salt_and_damage_ends_only_the_counts_of_a_day(
 def test_no_address_has_no_pseudonym(tmp_path: Path) -> None:
     assert not AddressPseudonyms(tmp_path).of("", NOON)
     assert not (tmp_path / ADDRESS_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one(address: str, group: str) -> None:
+    assert address_group(address) == group

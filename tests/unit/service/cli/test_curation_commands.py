@@ -353,7 +353,9 @@ def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
     now = to_microseconds(datetime.now(UTC))
     offer = Offer("drills", "acme", product_hash("d000017"), 1, 250_000, 6, now)
     clicks = [
-        StoredEvent(name, "click", now, now, "k1~ann", "", seal_offer(offer, "q1", key), "", "d000017", *[None] * 4)
+        StoredEvent(
+            name, "click", now, now, "k1~ann", "", seal_offer(offer, "q1", key), "", "d000017", None, None, None, None
+        )
         for name in (b"one", b"two")
     ]
     Ledger(root).charge(clicks, campaigns, key)

@@ -66,6 +66,16 @@ def test_shopper_id_is_in_no_file(live: SearchEngine, root: Path) -> None:
         assert not any(name in content for name in (b"jo@example", b"jo-phone", b"jo-event"))
 
 
+def test_an_address_is_stored_as_a_pseudonym_and_does_not_distinguish_events(live: SearchEngine, root: Path) -> None:
+    sent = replace(CLICK, time=datetime.now(UTC), address="2001:db8:1:2:3:4:5:6")
+    moved = replace(sent, address="192.0.2.7")
+    assert live.record(sent, moved) == RecordResult(1, 1), "a phone that sends again from another network"
+    live.record(replace(sent, event_id="e2", address="2001:db8:1:2::9"), replace(moved, event_id="e3"))
+    one, two, three = recorded(root).sort("address", "key")["address"].to_list()
+    assert (len({one, two, three}), len(one)) == (2, 22)
+    assert not any(b"2001:db8" in path.read_bytes() for path in (root / EVENTS_FOLDER).iterdir())
+
+
 def test_threads_and_engines_record_concurrently(root: Path) -> None:
     with (
         SearchEngine.open(root, settings=Settings(), follow=False) as one,

@@ -14,7 +14,7 @@ import pytest
 from service.http import limits as workers_module
 from service.http.auth import Scope, narrow_key, new_key
 from service.http.errors import RequestError
-from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, address_group, search_cost
+from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 
 
 @pytest.fixture
@@ -136,23 +136,6 @@ def test_flood_of_one_client_takes_no_place_from_others(
     assert len(refused) == workers.refused == 20 - 8
     assert "other" in done[:2]
     workers.close()
-
-
-@pytest.mark.parametrize(
-    ("address", "group"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("testclient", "testclient"),
-        ("unix:", "unix:"),
-        ("", ""),
-    ],
-)
-def test_addresses_of_one_ipv6_network_are_one(address: str, group: str) -> None:
-    assert address_group(address) == group
 
 
 @pytest.mark.parametrize("key", ["", "sws_", "sws_e30.x", "sws_é", "sws_" + 5_000 * "A", "k1"])

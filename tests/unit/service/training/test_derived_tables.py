@@ -45,7 +45,9 @@ def test_clicks_in_sessions_of_bots_are_refunded(tmp_path: Path) -> None:
     offer = Offer("drills", "acme", product_hash("p1"), 1, 300_000, 6, to_microseconds(NOON))
     who = [("bot", "s1"), ("ann", "s2"), ("", "s3"), ("bob", "s4"), ("unknown", "s5")]
     clicks = [
-        StoredEvent(name.encode(), "click", 0, 0, shopper, name, seal_offer(offer, name, key), "", "p1", *[None] * 4)
+        StoredEvent(
+            name.encode(), "click", 0, 0, shopper, name, seal_offer(offer, name, key), "", "p1", None, None, None, None
+        )
         for shopper, name in who
     ]
     assert [*map(str, ledger.charge(clicks, {"drills": campaign}, key))] == ["charged"] * 5
