@@ -29,6 +29,7 @@ from retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import SettingError
 from retrieval.store.versions import Store
 from service.answers.questions import load_questions
+from service.curation.switches import SwitchedPart
 from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
@@ -82,6 +83,8 @@ _KEEP_ALIVE_SECONDS = 65
 closes first may do so while the other is sending, and only the client knows that it is not sending."""
 _LEAST_COMPRESSED = 1_000
 """Minimum size in bytes of a response that is compressed."""
+FEEDS_FOLDER = "feeds"
+"""The folder of an index directory for feeds, if no setting names one."""
 _TURN_FILE = ".tasks.lock"
 """Lock file, in a directory of indexes, of the task that runs as a command."""
 _OTHER_FILES = 1_000
@@ -196,10 +199,17 @@ def _open_indexes(
 
     def context_of(engine: SearchEngine, *, is_only: bool = False) -> ServiceContext:
         protocol, name = ProtocolStore(engine.root), engine.root.resolve().name
-        feeds = settings.service.feeds
-        if feeds is not None and not is_only:
-            feeds = feeds / name
-            feeds.mkdir(parents=True, exist_ok=True)
+
+        def feeds_folder() -> Path | None:
+            folder = settings.service.feeds
+            if folder is None:
+                folder = engine.root / FEEDS_FOLDER if engine.switches.is_on(SwitchedPart.FEEDS) else None
+            elif not is_only:
+                folder = folder / name
+            if folder is not None and folder != settings.service.feeds:
+                folder.mkdir(parents=True, exist_ok=True)
+            return folder
+
         experiments = ServedExperiments(engine.root)
         if engine.exploration:
             experiments.store.ensure_key()
@@ -212,7 +222,7 @@ def _open_indexes(
             shared,
             ImpressionRecorder(engine.record, engine.rules.exposure.count),
             experiments,
-            TaskService(engine.root, feeds, jobs, source / _TURN_FILE if isinstance(source, Path) else None),
+            TaskService(engine.root, feeds_folder, jobs, source / _TURN_FILE if isinstance(source, Path) else None),
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,
             on_close=(lambda: None) if is_only else engine.close,

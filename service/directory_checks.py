@@ -33,6 +33,7 @@ from service.curation.document_store import DocumentStore
 from service.curation.relations import RelationStore
 from service.curation.relevance import RelevanceStore
 from service.curation.rules import RuleStore
+from service.curation.switches import SwitchStore
 from service.curation.synonym_mining import read_proposals
 from service.curation.synonyms import SynonymStore
 from service.engine.models import MODEL_STORES
@@ -52,6 +53,7 @@ _DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (
     SynonymStore,
     ExperimentStore,
     CampaignStore,
+    SwitchStore,
 )
 _TABLES: dict[str, Callable[[Path], object]] = {
     POPULARITY_FILE: read_popularity,

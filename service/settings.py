@@ -135,8 +135,9 @@ class RecommendSettings(SettingsTable):
 class SponsoredSettings(SettingsTable):
     """Sponsored placement."""
 
-    enabled: bool = False
-    """whether searches over HTTP have sponsored hits, apart from their hits"""
+    enabled: bool | None = None
+    """whether searches over HTTP have sponsored hits, apart from their hits; by default as switched on the admin
+    page"""
     places: int = Field(default=1, ge=1, le=4)
     """maximum number of sponsored hits of a page"""
     reserve: float = Field(default=0.05, ge=0, le=10_000)
@@ -241,7 +242,8 @@ class ServiceSettings(SettingsTable):
     write_deadline: float = Field(default=60.0, gt=0, le=600)
     """time limit in seconds of a request that changes products"""
     feeds: Path | None = None
-    """folder that a rebuild over HTTP reads feeds from"""
+    """folder for feeds that are uploaded, or that a rebuild over HTTP reads; by default feeds in the index directory,
+    if switched on on the admin page"""
     feed_bytes: int = Field(default=1_000_000_000, ge=1_000)
     """largest feed in bytes that can be uploaded to that folder"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)

@@ -28,6 +28,7 @@ from service.answers.questions import is_question, searched_words
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
+from service.curation.switches import ServedSwitches, SwitchedPart
 from service.engine.candidates import Encodings, Sponsor, Stages
 from service.engine.editors import (
     EngineRelevance,
@@ -109,6 +110,7 @@ class SearchEngine:
         self._synonyms = ServedSynonyms(store.root, follow=follow)
         self._answering = Answering(store.root)
         self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
+        self.switches = ServedSwitches(store.root)
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
@@ -217,6 +219,7 @@ class SearchEngine:
             *self._synonyms.notices,
             *self._answering.faq.notices,
             *self._sponsored.notices,
+            *self.switches.notices,
             *self._suggester.notices,
             *self._version.notices,
             *((self._unanswered,) if self._unanswered else ()),
@@ -392,7 +395,7 @@ class SearchEngine:
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
             sponsor = partial(self._sponsored.place_similar, snapshot, settings)
-            wanted = sponsor if sponsored and settings.enabled else None
+            wanted = sponsor if sponsored and self.has_sponsored_hits else None
             return similar_products(
                 snapshot, product_id, size, filters, lost, given, known, sponsor=wanted, left_out=left_out
             )
@@ -502,8 +505,9 @@ class SearchEngine:
 
     @property
     def has_sponsored_hits(self) -> bool:
-        """Whether searches that request sponsored hits may get some: the setting `sponsored.enabled`."""
-        return self._loaded_settings.sponsored.enabled
+        """Whether searches that request sponsored hits may get some: the setting `sponsored.enabled`, or the switch."""
+        setting = self._loaded_settings.sponsored.enabled
+        return self.switches.is_on(SwitchedPart.SPONSORED) if setting is None else setting
 
     @property
     def campaigns(self) -> EngineCampaigns:

@@ -208,10 +208,13 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+FEEDS_OFF = "feeds over HTTP are off; switch them on in the tab Feeds of the admin page, or set service.feeds"
+
+
 def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
     """The paths of named feeds in the feed folder; raises InputError for a missing file or one outside it."""
     if folder is None:
-        raise InputError("service.feeds is not set: it names the folder that feeds are read from")
+        raise InputError(FEEDS_OFF)
     base, paths = folder.resolve(), []
     for name in names:
         path = (base / name.replace("\0", "")).resolve()
@@ -377,11 +380,11 @@ class TaskService(TaskRunner):
     """Queues commands of the program for an index directory, and runs them."""
 
     def __init__(
-        self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}, turn: Path | None = None
+        self, root: Path, feeds: Callable[[], Path | None], own: Mapping[str, OwnJob] = {}, turn: Path | None = None
     ) -> None:
-        """`feeds` is the folder from which feeds are read; `own` maps kinds to jobs that run in this process. Services
-        with the same lock file `turn` run one command at a time, across all their processes."""
-        self.feeds = feeds
+        """`feeds` returns the folder from which feeds are read, if there is one; `own` maps kinds to jobs that run in
+        this process. Services with the same lock file `turn` run one command at a time, across all their processes."""
+        self._feeds = feeds
         in_turn = FileLock(turn, timeout=_POLL_SECONDS) if turn else None
 
         def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
@@ -389,10 +392,15 @@ class TaskService(TaskRunner):
                 return own[kind](arguments, task)
             while not task.is_stopped():
                 with suppress(Timeout), in_turn or nullcontext():
-                    return run_command(task_command(kind, arguments, root, feeds), task)
+                    return run_command(task_command(kind, arguments, root, feeds()), task)
             return None
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)
+
+    @property
+    def feeds(self) -> Path | None:
+        """The folder from which feeds are read; None if there is none."""
+        return self._feeds()
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """Queues a task durably."""

@@ -23,7 +23,7 @@ from retrieval.store.files import atomic_file, scratch_path
 from service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.schemas import RESPONSES, PublishBody, json_response
-from service.http.tasks import UPLOADS, Task, TaskState, feed_paths
+from service.http.tasks import FEEDS_OFF, UPLOADS, Task, TaskState, feed_paths
 
 router = WorkerRouter(prefix="/v1", tags=["feeds"], responses=RESPONSES)
 
@@ -54,7 +54,7 @@ class FeedFile:
 
 
 class FeedFolder:
-    """The folder of the setting service.feeds. Threads and processes may share it."""
+    """The folder of feeds. Threads and processes may share it."""
 
     def __init__(self, folder: Path | None, most_bytes: int, pause_seconds: float) -> None:
         """`most_bytes` limits an upload, `pause_seconds` the time without data. Without a folder there are no feeds,
@@ -119,7 +119,7 @@ class FeedFolder:
 
     def _folder(self) -> Path:
         if self.folder is None:
-            raise InputError("service.feeds is not set: it names the folder of feeds")
+            raise InputError(FEEDS_OFF)
         return self.folder
 
     @contextmanager
@@ -193,7 +193,7 @@ class FeedsResponse:
     """The feeds of the service."""
 
     enabled: bool
-    """Whether service.feeds names a folder."""
+    """Whether there is a folder of feeds: the setting service.feeds, or the switch."""
     most_bytes: int
     """Maximum size of an upload."""
     feeds: tuple[FeedFile, ...]
@@ -202,7 +202,7 @@ class FeedsResponse:
 
 @router.get("/feeds", summary="Feeds and uploads")
 def feeds(context: Contextual, _permit: MayAdminister) -> FeedsResponse:
-    """The files of the folder service.feeds, and the uploads that are not published yet."""
+    """The files of the folder of feeds, and the uploads that are not published yet."""
     folder = _folder_of(context)
     uploads = tuple(UploadState(each, _check_of(context, each)) for each in folder.uploads())
     return FeedsResponse(folder.folder is not None, folder.most_bytes, folder.list(), uploads)

@@ -51,7 +51,7 @@ class CampaignsResponse:
 
     revision: int
     enabled: bool
-    """Whether searches have sponsored hits: the setting sponsored.enabled."""
+    """Whether searches have sponsored hits: the setting sponsored.enabled, or the switch."""
     campaigns: tuple[StoredCampaign, ...]
 
 

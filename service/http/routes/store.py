@@ -19,6 +19,7 @@ from rerank.user_tower.files import user_tower_store
 from retrieval.errors import UnknownProductError
 from retrieval.records import Product
 from retrieval.store.versions import Store
+from service.curation.switches import SwitchedPart
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of, model_store_of
 from service.engine.snapshot import cluster_versions
@@ -39,6 +40,7 @@ from service.http.context import (
 from service.http.errors import RequestError
 from service.http.limits import search_cost
 from service.http.openapi import struct_response
+from service.http.routes.curation import RevisionResponse
 from service.http.schemas import (
     RESPONSES,
     AliasBody,
@@ -47,6 +49,7 @@ from service.http.schemas import (
     KeyBody,
     LearnBody,
     RebuildBody,
+    RequestBody,
     RollbackBody,
     json_response,
     tagged_response,
@@ -232,6 +235,25 @@ async def settings(request: Request, _permit: MayAdministerService) -> Response:
     return tagged_response(request, sections)
 
 
+class SwitchBody(RequestBody):
+    """Whether a part of the service is on."""
+
+    on: bool
+
+
+@store_router.put("/switches/{part}", summary="Switch uploads of feeds or sponsored hits on or off")
+def switch(
+    request: Request, context: Contextual, permit: MayAdminister, part: SwitchedPart, body: SwitchBody
+) -> RevisionResponse:
+    """Durable, for all workers. 409 if a setting decides. The history records the key's id."""
+    table, name = ("service", "feeds") if part is SwitchedPart.FEEDS else ("sponsored", "enabled")
+    setting: SettingDescription = request.app.state.settings[table][name]
+    if setting.source is not SettingSource.DEFAULT:
+        message = f"the setting {table}.{name} decides this: change it, or remove it to use the switch"
+        raise RequestError(409, message, code="decided_by_setting")
+    return RevisionResponse(context.engine.switches.put(part, on=body.on, who=permit.id))
+
+
 @settings_router.api_route("", methods=["PUT", "PATCH", "POST", "DELETE"], response_model=None, include_in_schema=False)
 async def change(_permit: MayAdminister) -> NoReturn:
     """Always 405: settings cannot be changed here."""
@@ -405,7 +427,7 @@ def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path
 
 @task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")
 def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
-    """Reads feeds from the folder service.feeds; the new version serves as soon as it is published."""
+    """Reads feeds from the folder of feeds; the new version serves as soon as it is published."""
     feed_paths(body.feeds, context.tasks.feeds)
     return _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
 

@@ -1,7 +1,7 @@
 // Feeds: upload, check, publication, and the quality report of the last rebuild.
 
 import { call, send } from "./api.js";
-import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, table } from "./admin-ui.js";
+import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, switchButton, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { follow } from "./admin-tasks.js";
@@ -28,7 +28,7 @@ export function feedsPart() {
     const found = await call("/v1/feeds");
     const last = await call("/v1/reports/quality").catch(() => null);
     fill(content, found.enabled ? partsOf(found, last, refresh)
-      : el("p", { class: "notice", text: "Feeds cannot be listed or uploaded here: the setting service.feeds names no folder." }));
+      : [el("p", { class: "notice", text: "Uploads are off. Once they are on, feeds are kept in the index directory on the server." }), switchButton("feeds", true, "Switch uploads on", status, refresh)]);
     fill(report, last ? el("section", {}, el("h2", { text: `Quality of the last rebuild (${moment(last.created)})` }), qualityOf(last, "the last rebuild")) : null);
   });
   refresh();

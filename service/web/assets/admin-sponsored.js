@@ -1,7 +1,7 @@
 // Sponsored campaigns: a list with spending, an editor, the ledger and counts by day.
 
 import { call, withParameters } from "./api.js";
-import { attempt, button, check, field, head, historyOf, listPart, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
+import { attempt, button, check, field, head, historyOf, listPart, moment, momentField, number, place, showFault, sure, switchButton, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 const TAGS = { running: "tag in_stock", waiting: "tag preorder", spent: "tag out_of_stock" };
@@ -12,8 +12,9 @@ export function sponsoredPart() {
   const past = place();
   const refresh = () => attempt(status, async () => {
     const { enabled, campaigns } = await call("/v1/campaigns");
-    fill(list, enabled ? null : el("p", { class: "notice", text: "Searches have no sponsored hits: the setting sponsored.enabled is off." }),
-      campaigns.length ? tableOf(campaigns) : el("p", { text: "There are no campaigns yet." }));
+    fill(list, enabled ? null : [el("p", { class: "notice", text: "Sponsored hits are off: shoppers see none, whatever campaigns there are." }), switchButton("sponsored", true, "Switch sponsored hits on", status, refresh)],
+      campaigns.length ? tableOf(campaigns) : el("p", { text: "There are no campaigns yet." }),
+      enabled ? switchButton("sponsored", false, "Switch all sponsored hits off", status, refresh) : null);
     const { changes } = await call("/v1/campaigns/history?limit=20");
     fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
   });

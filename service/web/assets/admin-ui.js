@@ -1,6 +1,7 @@
 // Shared elements of the admin page.
 
 import { announce } from "./announce.js";
+import { call } from "./api.js";
 import { el, fill } from "./dom.js";
 
 const SLOW_MS = 300;
@@ -51,6 +52,14 @@ export function check(name, isOn) {
 
 export function button(text, onclick, kind = "small", props = {}) {
   return el("button", { type: "button", class: kind, text, onclick, ...props });
+}
+
+/** A button that switches a part of the service on or off, for all visitors and durably. */
+export function switchButton(part, on, text, status, refresh) {
+  return button(text, () => attempt(status, async () => {
+    await call(`/v1/switches/${part}`, { method: "PUT", body: { on } });
+    await refresh();
+  }), on ? "primary" : "small");
 }
 
 /** A table; columns are [name, of(row), isNumber], where `of` returns a text or an element. */

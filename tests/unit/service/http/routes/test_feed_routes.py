@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 
-from service.app import create_app
+from service.app import FEEDS_FOLDER, create_app
+from service.curation.switches import ServedSwitches, SwitchedPart
 from service.engine.engine import SearchEngine
 from service.http.errors import RequestError
 from service.http.routes.feeds import FeedFolder
@@ -89,12 +90,30 @@ def test_invalid_upload_leaves_nothing(
     assert names(folder) == []
 
 
-def test_uploads_need_an_administrator_and_a_folder(store: SearchEngine, client: TestClient, tmp_path: Path) -> None:
+def test_uploads_are_switched_on_where_no_setting_decides(
+    store: SearchEngine, client: TestClient, calling: TestClient
+) -> None:
     assert client.get("/v1/feeds").json()["enabled"] is False
-    assert "service.feeds" in client.put("/v1/feeds/uploads/a.csv", content=FEED).json()["error"]["message"]
+    refused = client.put("/v1/feeds/uploads/a.csv", content=FEED)
+    assert "switch them on in the tab Feeds" in refused.json()["error"]["message"]
+    assert client.put("/v1/switches/feeds", json={"on": True}).json() == {"revision": 1}
+    other = ServedSwitches(store.root)
+    assert other.is_on(SwitchedPart.FEEDS)
+    assert not other.is_on(SwitchedPart.SPONSORED)
+    assert client.put("/v1/feeds/uploads/a.csv", content=FEED).status_code == 201
+    assert names(store.root / FEEDS_FOLDER) == ["a.csv"]
+    client.put("/v1/switches/feeds", json={"on": False})
+    assert client.get("/v1/feeds").json() == {**client.get("/v1/feeds").json(), "enabled": False, "uploads": []}
+    decided = calling.put("/v1/switches/feeds", json={"on": False})
+    assert (decided.status_code, decided.json()["error"]["code"]) == (409, "decided_by_setting")
+    assert "service.feeds" in decided.json()["error"]["message"]
+
+
+def test_uploads_and_switches_need_an_administrator(store: SearchEngine, tmp_path: Path) -> None:
     app = create_app(store, ServiceSettings(feeds=tmp_path))
     with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as elsewhere:
         assert elsewhere.put("/v1/feeds/uploads/a.csv", content=FEED).status_code == 401
+        assert elsewhere.put("/v1/switches/sponsored", json={"on": True}).status_code == 401
     assert names(tmp_path) == []
 
 

@@ -88,6 +88,18 @@ def test_other_searches_have_no_sponsored_hits(calling: TestClient, values: dict
     assert search(calling, **values)["sponsored"] == []
 
 
+def test_sponsored_hits_are_switched_on_and_off_while_the_service_runs(root: Path) -> None:
+    with (
+        SearchEngine.open(root, settings=Settings(backend="embedded")) as opened,
+        local_client(create_app(opened, ServiceSettings(deadline=300))) as client,
+    ):
+        put(client, {"advertiser": "acme", "products": products_of(client)[:1], "bid": 0.5})
+        for on in (False, True, False):
+            client.put("/v1/switches/sponsored", json={"on": on})
+            assert len(search(client)["sponsored"]) == on
+            assert client.get(CAMPAIGNS).json()["enabled"] is on
+
+
 def test_several_searches_have_their_own_unless_merged(calling: TestClient) -> None:
     put(calling, {"id": "one", "advertiser": "acme", "products": products_of(calling)[:3], "bid": 0.5})
     searches = [{"q": QUERY, "fields": "title"}, {"q": "garden hose"}]
