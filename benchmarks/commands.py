@@ -85,6 +85,7 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Compare with rankings that --run wrote for the same judgments and stages.")
     ] = None,
+    tie_break: Annotated[str, typer.Option(help="Order of equally relevant hits, such as -rating,price.")] = "",
 ) -> None:
     """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10."""
     chosen = [stage.strip() for stage in stages.split(",")]
@@ -99,7 +100,7 @@ def evaluate(
         show_notices((*engine.notices, *judged.notices, *_missing(engine, judged.grades)))
         for stage in chosen:
             progress.begin(stage, len(queries), "queries")
-            runs[stage] = run_stage(engine, queries, stage, advance=progress.advance)
+            runs[stage] = run_stage(engine, queries, stage, tie_break=tie_break, advance=progress.advance)
             progress.end(f"{len(queries):,} queries")
     for stage, run in runs.items() if run_file else ():
         write_run(run, _run_path(run_file, stage, alone=alone), stage)

@@ -33,12 +33,15 @@ def run_stage(
     stage: str,
     *,
     merge: str = DEFAULT,
+    tie_break: str = "",
     advance: Callable[[int], None] = lambda _: None,
 ) -> Run:
     """The `DEPTH` best product ids of each query; all cores search."""
 
     def one(query: str) -> list[str]:
-        page = engine.search(query, size=DEPTH, stage=stage, merge=merge, correct=False, rules=False)
+        page = engine.search(
+            query, size=DEPTH, stage=stage, merge=merge, tie_break=tie_break, correct=False, rules=False
+        )
         advance(1)
         return [hit.product.id for hit in page.hits]
 

@@ -51,7 +51,7 @@ from retrieval.text.product_types import (
 )
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import LIMITS, CandidateLimits
-from service.engine.ranking import OFFERED, Preferred, Ranking, permute, sort_by_merged_score
+from service.engine.ranking import OFFERED, Preferred, Ranking, break_ties, permute, sort_by_merged_score
 from service.engine.request import STAGES, BegunQuery
 from service.engine.snapshot import PICTURES, Products, Snapshot, looks_of
 
@@ -182,9 +182,8 @@ class Stages:
         query = None if encoded is None else encoded.vector
         # Without keyword search, the filter can only select among the nearest products.
         depth = FILTERED_DEPTH if request.unavailable and request.where is not None else DENSE_DEPTH
-        nearest = _timed(
-            timings, "dense", lambda: _NONE if query is None else self._snapshot.vectors.search(query, depth)
-        )
+        search = self._snapshot.vectors.search
+        nearest = _timed(timings, "dense", lambda: _NONE if query is None else search(query, depth))
         retrieved = keyword.result()
         if retrieved.best.total < _FEW_MATCHES and request.stage != "dense":
             relaxed = tuple(replace(group, is_enough=True) for group in request.groups)
@@ -196,7 +195,6 @@ class Stages:
         merged = replace(request, sort=None, facets=()) if shows_type else request
         found = retrieved, nearest, *looks_of(pictured)
         ranking = _timed(timings, "merge", lambda: self._merged(merged, query, found, wanted))
-        ranking.is_type_sure = wanted.is_sure
         if shows_type and ranking.total:
             self._sort_type(request, ranking, wanted)
         fits = query is None or self._fits(request, retrieved, nearest)
@@ -211,13 +209,24 @@ class Stages:
                 degraded = (*degraded, "ranked")
         if query is not None and request.is_first and 0 < ranking.total < OFFERED:
             ranking.also_near = self._near_others(request, query, nearest, wanted, ranking)
-        if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
-            self._signals.reorder(ranking, self._snapshot.products)
+        if ranking.total and request.stage in ("merged", "ranked") and not request.sort:
+            self._reorder(request, ranking)
         if len(request.begun) > 1 and ranking.total:
             self._interleave(request.begun, ranking)
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded, *found[3]), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
+
+    def _reorder(self, request: ResolvedRequest, ranking: Ranking) -> None:
+        """Applies the signals, then the order of ties."""
+        if self._signals:
+            self._signals.reorder(ranking, self._snapshot.products)
+        if request.ties:
+            rows, by = ranking.rows, replace(request.ties, limit=len(ranking.rows))
+            words = np.sum([np.isin(rows, self._with_all_words((each,), rows)) for each in request.groups], axis=0)
+            has_values = request.preferences or request.measures or request.lacking or request.is_cheap
+            ordered = self._snapshot.keyword.sort(Selection(rows=np.sort(rows)), by).rows
+            break_ties(ranking, ordered, words, names_type=ranking.is_type_sure and not has_values)
 
     def _rerank(
         self,
@@ -352,6 +361,7 @@ class Stages:
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
             text=request.typed or request.text,
             preferences=held,
+            is_type_sure=wanted.is_sure,
         )
         sort_by_merged_score(ranking)
         return ranking
@@ -686,3 +696,5 @@ class ResolvedRequest:
     """Conditions for what the query excludes; they count as preferences do."""
     measures: tuple[Condition, ...] = ()
     """Conditions for the measures of the query; each counts as a preference does."""
+    ties: Sort | None = None
+    """The order of equally relevant candidates."""

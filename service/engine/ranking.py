@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rerank.ranker.features import Candidates
 from retrieval.index.fusion import RetrievalScores
 from retrieval.index.keyword import NO_ROWS, Rows, Selection, SortedRows
+from retrieval.index.vectors import places_of
 from retrieval.records import Candidate, Contribution, Facet, Preference, StageScore
 
 OFFERED = 10
@@ -36,6 +37,9 @@ class RankerCandidates:
     """Bonus of each for its picture (c,)."""
 
 
+_TIED = 0.25
+"""Standard deviations of the scores of the best hits within which hits of the same class are equally relevant; measured
+on the dev queries of the demo store (docs/instantsearch.md)."""
 Preferred = tuple[Preference, Rows]
 
 
@@ -134,6 +138,27 @@ def sort_by_merged_score(ranking: Ranking) -> None:
     """Sorts by exact identifier, score and row, and sets the merged ranks."""
     permute(ranking, _best_first(ranking, len(ranking.rows)))
     ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
+
+
+def break_ties(ranking: Ranking, ordered: Rows, words: NDArray[np.int64], *, names_type: bool) -> None:
+    """Puts equally relevant candidates into the order of `ordered` (n,), and gives them the score of their best.
+
+    Candidates are equally relevant if they have as many of the query's words (`words`, (n,)) and values, are or are not
+    of its type, and their scores are within `_TIED` deviations. If the query only names a type (`names_type`), the
+    products of it with all words are equally relevant at any score.
+    """
+    found, scores = ranking.evidence, ranking.scores.tolist()
+    is_identified, is_of_type = np.isin(ranking.rows, list(ranking.identified)), found.intent > 0
+    is_whole = names_type & is_of_type & (words == words.max(initial=0))
+    limits = np.where(is_whole, np.inf, _TIED * ranking.deviation).tolist()
+    classes = zip(*(each.tolist() for each in (is_identified, is_of_type, words, found.preferred)), strict=True)
+    ties, best = np.zeros(len(scores), np.int64), dict[object, int]()
+    for at, each in enumerate(classes):
+        if each not in best or scores[best[each]] - scores[at] > limits[at]:
+            best[each] = at
+        ties[at] = best[each]
+    ranking.scores = ranking.scores[ties]
+    permute(ranking, np.lexsort((places_of(ranking.rows, ordered), ties)))
 
 
 def _best_first(ranking: Ranking, count: int) -> NDArray[np.int64]:

@@ -63,6 +63,7 @@ class SearchOptions(TypedDict, total=False):
     ranges: Sequence[str]
     search_fields: Sequence[str]
     sort: str
+    tie_break: str
     all_types: bool
     stage: str
     merge: str
@@ -114,6 +115,8 @@ class SearchRequest:
     all. It selects products; the order counts all fields."""
     sort: str = ""
     """Comma-separated numeric fields, with a leading "-" for descending order; empty sorts by relevance."""
+    tie_break: str = ""
+    """An order like `sort`, of equally relevant hits only, and of all hits of an empty text."""
     all_types: bool = False
     """Whether `sort` also shows products of types that the text does not name."""
     stage: str = "ranked"
@@ -211,7 +214,19 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """Gives callers without a type checker equally clear messages."""
-        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group", "explore", "reasons")
+        names = (
+            "text",
+            "filters",
+            "visible",
+            "sort",
+            "tie_break",
+            "stage",
+            "ranker",
+            "merge",
+            "group",
+            "explore",
+            "reasons",
+        )
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
             ("size", "page", "facet_values", "per_group", "choices"), int
         )

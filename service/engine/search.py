@@ -94,6 +94,7 @@ class Search:
         self._counted = tuple(sorted(set(self._facets.values())))
         self._ranges = [parse_ranges(each, snapshot.catalog) for each in request.ranges]
         self._sort = self._sorted_by(request.sort) if request.sort else None
+        ties = self._sorted_by(request.tie_break) if request.tie_break else None
         where = condition_of(snapshot, request.filters)
         self._center = _center(self._sort, request.filters)
         filtered: frozenset[str] = fields_of(where) if where else frozenset()
@@ -141,6 +142,7 @@ class Search:
             query.is_cheap,
             self._lacking(query.lacking),
             () if begun else tuple(_measured(groups)),
+            ties,
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
@@ -226,7 +228,7 @@ class Search:
 
     def _browsed(self) -> Page:
         """All products that pass the filter, the best known first unless sorted otherwise."""
-        by = self._sort or self._sorted_by("-rating_count")
+        by = self._sort or self._request.ties or self._sorted_by("-rating_count")
         everything = Selection(where=self._request.where, everything=True)
         room = 0 if self._sort else len(self._request.pinned)
         ordered = self._snapshot.keyword.sort(everything, replace(by, limit=by.limit + room))

@@ -209,8 +209,8 @@ Items = Annotated[Sequence[JsonObject], Depends(_read_items)]
 
 
 def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
-    """The index of a name in the protocol: its own name, an alias, a view of it, or one of its temporary indexes. A
-    service with one index has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
+    """The index of a name in the protocol: its own name, an alias, a view or replica of it, or one of its temporary
+    indexes. A service with one index has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
     registry = indexes.registry
     if registry.root is None:
         context = indexes.get("")
@@ -220,8 +220,9 @@ def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
         with suppress(UnknownIndexError):
             return indexes.get(name[:end])
     for each in registry.opened:
-        if each.companion(ProtocolStore).is_temporary(name):
-            return indexes.get(each.name)
+        stored = each.companion(ProtocolStore)
+        if stored.settings.view(name) or stored.is_temporary(name):
+            return replace(indexes.get(each.name), called=name)
     raise UnknownIndexError(name)
 
 
@@ -384,9 +385,9 @@ Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
 
 def check_index(context: ServiceContext, name: str) -> None:
     """Raises RequestError (404) for a name other than that of the only index; before the first write, any is valid."""
-    known = context.protocol_name()
-    is_replica = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
-    if known and name != known and not is_replica:
+    known, is_replica = context.protocol_name(), context.companion(ProtocolStore).settings.view(name)
+    is_view = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
+    if known and name != known and not (is_view or is_replica):
         raise RequestError(
             404,
             f"there is no index {name[:100]!r}: this service has one, {known!r}. For another one, build a directory of "
@@ -397,7 +398,11 @@ def check_index(context: ServiceContext, name: str) -> None:
 
 def check_writable(context: ServiceContext, name: str) -> None:
     """Raises RequestError for a name that cannot be written to: that of another index, or of a view of this one."""
-    if context.companion(ProtocolStore).is_temporary(name):
+    stored = context.companion(ProtocolStore)
+    if primary := stored.settings.of(name).primary:
+        message = f"{name[:100]!r} is a replica: write to its primary, {primary!r}"
+        raise RequestError(403, message, field="indexName")
+    if stored.is_temporary(name):
         return
     if SORTED_INDEX.fullmatch(name) or is_suggestions_index(name):
         message = f"{name[:100]!r} is a read-only view of the index: write to the index itself"

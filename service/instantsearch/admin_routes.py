@@ -86,13 +86,14 @@ class IndexEdit:
     index: str
     who: str
 
-    def check(self) -> None:
-        """Raises RequestError for the name of another index, or of a temporary one, whose products get the settings of
-        the index to which they are moved."""
+    def check(self, *, allows_replica: bool = False) -> None:
+        """Raises RequestError for the name of another index, of a replica, whose rules are those of its primary, or of
+        a temporary index, whose products get the settings of the index to which they are moved."""
         if self.context.companion(ProtocolStore).is_temporary(self.index):
             message = f"{self.index[:100]!r} is a temporary index, which uses the settings of the index itself"
             raise RequestError(400, message)
-        check_writable(self.context, self.index)
+        if not (allows_replica and self.context.companion(ProtocolStore).settings.view(self.index)):
+            check_writable(self.context, self.index)
 
     def put(self, editor: DocumentEditor[Any, Any], documents: Iterable[Any], gone: Iterable[str] = ()) -> WriteResult:
         """Adds or replaces rules or synonyms, all or none, and deletes the ids in `gone`."""
@@ -108,7 +109,9 @@ class IndexEdit:
 
     def done(self) -> WriteResult:
         """The result of a change."""
-        self.context.companion(ProtocolStore).adopt_name(self.index)
+        stored = self.context.companion(ProtocolStore)
+        if not stored.settings.view(self.index):
+            stored.adopt_name(self.index)
         return WriteResult(published_task(self.context))
 
 
@@ -123,17 +126,25 @@ MayEdit = Annotated[IndexEdit, Depends(_edit_of)]
 def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
     """The current settings, by their names in the protocol."""
     check_index(context, index)
-    return read_settings(context.engine, stored)
+    return read_settings(context.engine, stored, index)
 
 
 @router.put("/indexes/{index}/settings", summary="Change settings", openapi_extra=BODY)
 def put_settings(
-    context: Writable, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
+    context: Writable,
+    permit: MayEditSettings,
+    stored: Stored,
+    payload: Payload,
+    index: Index,
+    forwards: Annotated[bool, Query(alias="forwardToReplicas", description="Whether replicas get them, too.")] = False,
 ) -> WriteResult:
     """Omitted settings are unchanged. `message` names what was not applied."""
-    edit = IndexEdit(context, index, permit.id)
-    edit.check()
-    notes = write_settings(context.engine, stored, payload, who=edit.who)
+    edit, views = IndexEdit(context, index, permit.id), stored.settings.views
+    edit.check(allows_replica=True)
+    notes = write_settings(context.engine, stored, payload, who=edit.who, index=index)
+    of_replicas = {name: value for name, value in payload.items() if name != "replicas"}
+    for each in views if forwards and index not in views else ():
+        write_settings(context.engine, stored, of_replicas, who=edit.who, index=each)
     return replace(edit.done(), updated=now_text(), message="; ".join(notes))
 
 

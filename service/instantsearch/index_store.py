@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,6 +14,7 @@ from retrieval.store.products import product_from_json, product_to_json
 from service.curation.document_store import Layout, SqliteFile
 from service.events.hot_reload import ReloadedFile
 from service.instantsearch.objects import Write, WritePlan
+from service.instantsearch.request import ViewSettings
 
 FILE = "protocol.sqlite"
 _LAYOUT = Layout(
@@ -28,28 +27,27 @@ CREATE TABLE temporary (name TEXT PRIMARY KEY, created REAL NOT NULL, filters TE
 CREATE TABLE products (name TEXT NOT NULL, id TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID;
 """,
 )
-_MODIFIED = re.compile(r"(?:(?P<modifier>\w+)\()?(?P<name>[^()]+)\)?")
-"""An attribute for faceting, such as `searchable(brand)`."""
 _ABANDONED_SECONDS = 86_400.0
 """Seconds after which a temporary index that was never moved is deleted."""
 
 
-class IndexSettings(msgspec.Struct, frozen=True):
-    """Settings of the index that only the protocol has."""
+class IndexSettings(ViewSettings, frozen=True):
+    """Settings of an index that only the protocol has, and those of its replicas, which are views of it."""
 
     name: str = ""
     """Name of the index, set by the first write; empty before."""
-    faceting: tuple[str, ...] = ()
-    """`attributesForFaceting`, as set."""
     replicas: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = {}
-    """Search parameters for searches that do not have them."""
+    """`replicas`, as set."""
+    views: Mapping[str, ViewSettings] = {}
+    """Settings of each replica by name."""
 
-    @property
-    def facets(self) -> tuple[str, ...]:
-        """The names in `faceting` that are counted, without their modifiers."""
-        modified = (_MODIFIED.fullmatch(each) for each in self.faceting)
-        return tuple(each["name"] for each in modified if each and each["modifier"] != "filterOnly")
+    def view(self, index: str) -> str:
+        """The name of a replica; empty for any other name, which is that of the index itself."""
+        return index if index in self.views else ""
+
+    def of(self, index: str) -> ViewSettings:
+        """The settings of a replica, or of the index itself for any other name."""
+        return self.views.get(index, self)
 
 
 class ProtocolStore:

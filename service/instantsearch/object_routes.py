@@ -96,6 +96,7 @@ class IndexDescription(Struct, frozen=True, rename="camel"):
     number_of_pending_tasks: int = 0
     pending_task: bool = False
     replicas: tuple[str, ...] = ()
+    primary: str | UnsetType = UNSET
 
 
 class IndexList(Struct, frozen=True, rename="camel"):
@@ -288,9 +289,12 @@ def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDesc
     pending = sum(task.kind == MOVE and task.state in _PENDING for task in context.tasks.queue.list())
     shown = engine.ids(filters=combine_filters(permit.filters)).total
     name, size, replicas = context.protocol_name() or context.name, version.bytes, stored.settings.replicas
-    yield IndexDescription(
+    index = IndexDescription(
         name, version.created, updated, shown, size, size, 0, pending, pending_task=bool(pending), replicas=replicas
     )
+    yield index
+    for each in filter(permit.sees, stored.settings.views):
+        yield structs.replace(index, name=each, data_size=0, file_size=0, replicas=(), primary=name)
     for each, entries in ({} if permit.filters else stored.temporary()).items():
         yield IndexDescription(each, updated, updated, entries, 0, 0)
 

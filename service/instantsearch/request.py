@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -58,6 +58,50 @@ _PLAIN = Marks()
 SORTED_INDEX = re.compile(r"(?P<name>.+)_(?P<order>asc|desc)")
 _SUGGESTIONS = "query_suggestions"
 
+_MODIFIED = re.compile(r"(?:(?P<modifier>\w+)\()?(?P<name>[^()]+)\)?")
+"""An attribute for faceting, such as `searchable(brand)`."""
+
+
+class ViewSettings(msgspec.Struct, frozen=True):
+    """Settings of an index, or of a replica, that only the protocol has."""
+
+    faceting: tuple[str, ...] = ()
+    """`attributesForFaceting`, as set."""
+    defaults: Mapping[str, Any] = {}
+    """Search parameters for searches that do not have them."""
+    ranking: tuple[str, ...] = ()
+    """`ranking`, as set; empty for the default criteria."""
+    custom_ranking: tuple[str, ...] = ()
+    """`customRanking`, as set."""
+    primary: str = ""
+    """Name of the index that a replica is a view of; empty for the index itself."""
+    is_virtual: bool = False
+    """Whether a replica sorts by its `customRanking`."""
+
+    @property
+    def orders(self) -> tuple[list[str], list[str]]:
+        """The entries such as `asc(price)` that precede relevance, and those that break its ties."""
+        before: list[str] = []
+        after: list[str] = []
+        entries = before
+        for each in self.ranking or (("custom",) if self.is_virtual else ("typo", "custom")):
+            if each == "custom":
+                entries += self.custom_ranking
+            elif each.endswith(")"):
+                entries.append(each)
+            else:
+                entries = after
+        return before, after
+
+    @property
+    def facets(self) -> tuple[str, ...]:
+        """The names in `faceting` that are counted, without their modifiers."""
+        modified = (_MODIFIED.fullmatch(each) for each in self.faceting)
+        return tuple(each["name"] for each in modified if each and each["modifier"] != "filterOnly")
+
+
+_DEFAULTS = ViewSettings()
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
@@ -77,10 +121,8 @@ class Hooks:
     """Called with query id, query, hits and shopper of a search that is recorded."""
     show: Callable[[Product], Product] = lambda product: product
     """A product without the fields hidden from the request's key."""
-    defaults: JsonObject = field(default_factory=dict)
-    """Parameters of searches that do not have them."""
-    faceting: tuple[str, ...] = ()
-    """The facets of "*"; empty for a selection of common ones."""
+    settings: ViewSettings = _DEFAULTS
+    """Settings of the index or replica."""
     hidden: Collection[str] = ()
     """The fields hidden from the request's key."""
 
@@ -260,8 +302,8 @@ class Around:
 
     @property
     def sort(self) -> str:
-        """The order for the engine: nearest first; at the same place, the best known first."""
-        return f"distance({self.place.lat!r}, {self.place.lng!r}),-rating_count"
+        """The order for the engine: nearest first."""
+        return f"distance({self.place.lat!r}, {self.place.lng!r})"
 
     def ranking_info(self, places: Sequence[Place]) -> JsonObject:
         """The protocol's ranking information about the places of a record."""

@@ -68,10 +68,10 @@ MaySearch = Annotated[Permit, Depends(_search_permit)]
 MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 
 
-def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
-    """The hooks of a request with this permit."""
+def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
+    """The hooks of a request with this permit, on the index or a replica of it."""
     is_private = _is_private(request)
-    running, settings = context.experiments.running(), context.companion(ProtocolStore).settings
+    running = context.experiments.running()
     explores = context.engine.exploration > 0
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
@@ -89,22 +89,21 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
         run_experiments=run_experiments if (running.documents or explores) and not is_private else None,
         record_impressions=record_impressions,
         show=partial(context.shown, permit),
-        defaults=settings.defaults,
-        faceting=settings.facets,
+        settings=context.companion(ProtocolStore).settings.of(index),
         hidden=context.hidden_from(permit),
     )
 
 
-def _batch_of(request: Request, permit: Permit, context: ServiceContext) -> SearchBatch:
-    return SearchBatch(context.engine, _hooks(context, request, permit))
+def _batch_of(request: Request, permit: Permit, context: ServiceContext, index: str) -> SearchBatch:
+    return SearchBatch(context.engine, _hooks(context, request, permit, index))
 
 
-async def _search_batch(context: Contextual, request: Request, permit: MaySearch) -> SearchBatch:
-    return _batch_of(request, permit, context)
+async def _search_batch(context: Contextual, request: Request, permit: MaySearch, index: Index) -> SearchBatch:
+    return _batch_of(request, permit, context, index)
 
 
-async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse) -> SearchBatch:
-    return _batch_of(request, permit, context)
+async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse, index: Index) -> SearchBatch:
+    return _batch_of(request, permit, context, index)
 
 
 Batch = Annotated[SearchBatch, Depends(_search_batch)]
@@ -128,12 +127,15 @@ IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
 
 
 def _of_indexes(
-    indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext], A]
+    indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext, str], A]
 ) -> Sequence[tuple[A, JsonObject]]:
-    """Each request of a batch with a value created for its index, once for each index."""
+    """Each request of a batch with a value created for its index or replica, once for each."""
     contexts = indexes.by_name(text(each, "indexName", most=MOST_NAME) for each in requests)
-    made = {context.name: make(context) for context in contexts.values()}
-    return [(made[contexts[text(each, "indexName")].name], each) for each in requests]
+    views = {
+        name: (context.name, context.companion(ProtocolStore).settings.view(name)) for name, context in contexts.items()
+    }
+    made = {view: make(contexts[name], view[1]) for name, view in views.items()}
+    return [(made[views[text(each, "indexName")]], each) for each in requests]
 
 
 @router.post(
@@ -160,7 +162,7 @@ async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) 
 async def recommendations(indexes: IndexesToRecommend, request: Request, payload: Payload) -> Response:
     """Products similar to a product, bought with it, or recently popular; popular values of a facet."""
 
-    def recommender(context: ServiceContext) -> Recommender:
+    def recommender(context: ServiceContext, _index: str) -> Recommender:
         hooks = _hooks(context, request, indexes.permit)
         return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
 

@@ -16,13 +16,21 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET, Struct, structs
 
-from retrieval.errors import QueryError, UnknownProductError
+from retrieval.errors import QueryError, UnknownFieldError, UnknownProductError
 from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
 from retrieval.single_flight import SingleFlight
 from retrieval.text.highlight import Matcher, marked
 from service.engine.engine import SearchEngine
-from service.engine.request import FACET_VALUES, MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE, SearchOptions, SearchRequest
+from service.engine.request import (
+    FACET_VALUES,
+    MAX_DEPTH,
+    MAX_FACET_VALUES,
+    MAX_SIZE,
+    MAX_SORT_KEYS,
+    SearchOptions,
+    SearchRequest,
+)
 from service.engine.spelling import Suggestions
 from service.engine.suggest import MOST_SUGGESTIONS
 from service.experiments.assignment import ShopperSearch
@@ -116,7 +124,8 @@ class SearchBatch:
         self._engine = engine
         self._hooks = hooks
         self._fields = engine.visible(hooks.narrow("")).fields
-        self._attributes = AttributeCatalog(self._fields, hooks.faceting, hooks.hidden)
+        self._settings = hooks.settings
+        self._attributes = AttributeCatalog(self._fields, self._settings.facets, hooks.hidden)
         self._filters = FilterTranslator(self._attributes)
         self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
         self._matchers: dict[str, Matcher] = {}
@@ -131,18 +140,19 @@ class SearchBatch:
         """A page of records, with facet counts."""
         started = time.perf_counter()
         payload = merge_params(payload)
-        search = parse_search({**self._hooks.defaults, **payload})
+        search = parse_search({**self._settings.defaults, **payload})
         if is_suggestions_index(index):
             hits = suggestion_records(self._hooks.suggest, search)
             return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
         facets = RequestedFacets.of(search.facets, search.most_values, self._attributes)
-        window = hit_window(search)
+        window, (sort, ties) = hit_window(search), self._orders(index, search)
         wanted = self._request(
             search,
             facets,
             size=window.size,
             page=window.page,
-            sort=parse_sort(index, self._fields) or (search.around.sort if search.around else ""),
+            sort=sort,
+            tie_break=ties,
             optional_filters=self._filters.optional(search.optional),
         )
         page, query_id = self._find_page(wanted, search)
@@ -170,7 +180,7 @@ class SearchBatch:
         payload = merge_params(payload)
         typed = text(payload, "facetQuery", most=MOST_NAME)
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
-        search = parse_search({**self._hooks.defaults, **payload})
+        search = parse_search({**self._settings.defaults, **payload})
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         wanted = self._request(search, facets, size=0)
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
@@ -244,6 +254,29 @@ class SearchBatch:
         }
         shared.update(options)
         return SearchRequest(search.query, **shared)
+
+    def _orders(self, index: str, search: ProtocolSearch) -> tuple[str, str]:
+        """The sort order of a search, and the order of equally relevant hits."""
+        before, ties = map(self._sort_keys, self._settings.orders)
+        try:
+            by_name = parse_sort(index, self._fields)
+        except UnknownFieldError:
+            if not self._settings.primary:
+                raise
+            by_name = ""
+        by_place = search.around.sort if search.around else ""
+        sort = before or [each for each in (by_name or by_place,) if each]
+        if by_place and not (before or by_name or ties):
+            ties = ["-rating_count"]  # at one place, the best known first
+        keys = ",".join([*sort, *ties][:MAX_SORT_KEYS])
+        return (keys, "") if sort else ("", keys)
+
+    def _sort_keys(self, entries: Iterable[str]) -> list[str]:
+        """The sort keys of entries such as `asc(price)`, without those of attributes that no product has as numbers."""
+        pairs = (each.removesuffix(")").split("(", 1) for each in entries)
+        found = ((order, self._attributes.find(name)) for order, name in pairs if "," not in name)
+        signs = {"asc": "", "desc": "-"}
+        return [signs[order] + each.info.name for order, each in found if each and each.info.is_numeric]
 
     def _group(self, search: ProtocolSearch) -> str:
         """The grouping of a request; none by an attribute that no product has."""

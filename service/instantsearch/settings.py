@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import structs
 
-from retrieval.errors import InputError, QueryError, UnknownFieldError
+from retrieval.errors import QueryError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
-from service.curation.relevance import Relevance, Signal, TypoTolerance
+from service.curation.relevance import Relevance, TypoTolerance
 from service.engine.engine import SearchEngine
+from service.engine.request import MAX_SORT_KEYS
+from service.instantsearch.filters import AttributeCatalog
 from service.instantsearch.index_store import IndexSettings, ProtocolStore
-from service.instantsearch.request import COUNTING, PLACING, JsonObject, names, parse_search, parse_sort
+from service.instantsearch.request import (
+    COUNTING,
+    MOST_NAME,
+    PLACING,
+    JsonObject,
+    ViewSettings,
+    is_suggestions_index,
+    names,
+    parse_search,
+)
 
 _OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clickAnalytics", "analytics", "userToken"})
 _FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
@@ -33,10 +45,11 @@ _TO_FIELD = {
     "_geoloc": "places",
 }
 _FROM_FIELD = {"title": "name", "category": "categories", "places": "_geoloc"}
-_RANKING = re.compile(r"(?P<order>asc|desc)\((?P<name>[^()]+)\)")
+_ORDER = re.compile(r"(?:asc|desc)\((?P<name>[^(),]+)\)")
+_CRITERIA = ("typo", "geo", "words", "filters", "proximity", "attribute", "exact", "custom")
+_VIRTUAL = re.compile(r"^virtual\((.+)\)$")
 _UNORDERED = re.compile(r"(?:un)?ordered\((?P<name>[^()]+)\)")
 _TOLERANCE = {"true": TypoTolerance.ON, "min": TypoTolerance.ON, "strict": TypoTolerance.ON, "false": TypoTolerance.OFF}
-_LEAST_SIGNAL = 1 / 512
 
 
 @dataclass(slots=True)
@@ -44,50 +57,73 @@ class SettingsUpdate:
     """Changed settings that are not stored yet."""
 
     relevance: Relevance
-    own: IndexSettings
+    own: ViewSettings
+    """Settings of the index, or of one of its replicas."""
+    replicas: tuple[str, ...] | None = None
     notes: list[str] = field(default_factory=list)
     """Settings that were not applied as sent, with the reasons."""
 
 
-def read_settings(engine: SearchEngine, stored: ProtocolStore) -> dict[str, Any]:
-    """The current settings, by the protocol's names."""
-    relevance, own = engine.relevance.get(), stored.settings
-    ranking = [f"{'desc' if each.descending else 'asc'}({each.field})" for each in relevance.signals]
+def read_settings(engine: SearchEngine, stored: ProtocolStore, index: str) -> dict[str, Any]:
+    """The current settings of the index or of a replica, by the protocol's names."""
+    relevance, settings = engine.relevance.get(), stored.settings
+    own = settings.of(index)
     defaults = {"hitsPerPage": 20, "maxValuesPerFacet": 100, "attributesToRetrieve": None, **own.defaults}
     return defaults | {
         "searchableAttributes": _searchable(relevance.fields),
         "attributesForFaceting": list(own.faceting) or None,
-        "customRanking": ranking or None,
+        "customRanking": list(own.custom_ranking) or None,
+        "ranking": list(own.ranking or _CRITERIA),
         "typoTolerance": relevance.typo_tolerance is TypoTolerance.ON,
         "disableTypoToleranceOnWords": list(relevance.never_corrected),
         "unretrievableAttributes": [_FROM_FIELD.get(each, each) for each in relevance.hidden] or None,
-        "replicas": list(own.replicas),
+        **({"primary": own.primary} if own.primary else {"replicas": list(settings.replicas)}),
         "version": 2,
     }
 
 
-def write_settings(engine: SearchEngine, stored: ProtocolStore, payload: JsonObject, *, who: str) -> list[str]:
-    """Stores settings, leaving omitted ones unchanged; returns what was not applied, and why.
+def write_settings(
+    engine: SearchEngine, stored: ProtocolStore, payload: JsonObject, *, who: str, index: str = ""
+) -> list[str]:
+    """Stores settings of the index or of a replica, leaving omitted ones unchanged; returns what was not applied, and
+    why.
 
     Raises QueryError or RelevanceError, which name the setting, for an invalid value; then nothing is stored.
     """
-    before = engine.relevance.get()
-    update = SettingsUpdate(before, stored.settings)
+    before, target = engine.relevance.get(), stored.settings.of(index)
+    update = SettingsUpdate(before, target)
     ignored = []
     for name, value in payload.items():
-        if name in _SETTERS:
+        if name in _SETTERS and not (target.primary and name in _OF_PRIMARIES):
             _SETTERS[name](update, payload, engine.snapshot.catalog)
         elif name in DEFAULTABLE:
             _set_default(update, name, value)
-        elif name != "version":
+        elif name not in ("version", "primary"):
             ignored.append(name)
     if update.relevance != before:
         engine.relevance.put(update.relevance, who=who)
-    own = update.own
-    stored.change_settings(
-        lambda known: structs.replace(known, faceting=own.faceting, replicas=own.replicas, defaults=own.defaults)
-    )
-    return [*update.notes, *([f"not applied: {', '.join(sorted(ignored))}"] if ignored else [])]
+    stored.change_settings(lambda known: _changed(known, index, update))
+    reason = f" to a replica, which has those of {target.primary}" if target.primary else ""
+    return [*update.notes, *([f"not applied{reason}: {', '.join(sorted(ignored))}"] if ignored else [])]
+
+
+def _changed(known: IndexSettings, index: str, update: SettingsUpdate) -> IndexSettings:
+    """The settings of an index with an update of its own, or of those of a replica."""
+    if update.own.primary:
+        # A replica that was removed meanwhile stays removed.
+        views = {index: update.own} if index in known.views else {}
+        return structs.replace(known, views={**known.views, **views})
+    own = {name: getattr(update.own, name) for name in ViewSettings.__struct_fields__}
+    known = structs.replace(known, **own)
+    if update.replicas is None:
+        return known
+    own["primary"] = known.name or index
+    listed = {_VIRTUAL.sub(r"\1", each): bool(_VIRTUAL.match(each)) for each in update.replicas}
+    views = {
+        name: structs.replace(known.views.get(name, ViewSettings(**own)), is_virtual=is_virtual)
+        for name, is_virtual in listed.items()
+    }
+    return structs.replace(known, replicas=update.replicas, views=views)
 
 
 def _set_default(update: SettingsUpdate, name: str, value: object) -> None:
@@ -142,19 +178,32 @@ def _set_faceting(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCa
 
 
 def _set_ranking(update: SettingsUpdate, payload: JsonObject, catalog: FieldCatalog) -> None:
-    signals: list[Signal] = []
-    for entry in names(payload, "customRanking"):
-        found = _RANKING.fullmatch(entry.strip())
-        if not found:
-            raise QueryError(f"customRanking: {entry[:60]!r} must be like desc(rating) or asc(price)")
-        name = _field_of(found["name"].strip())
-        try:
-            catalog.resolve_sortable(name)
-        except UnknownFieldError:
-            update.notes.append(f"customRanking: {entry} is not applied: there is no numeric field {name!r}")
-            continue
-        signals.append(Signal(name, max(0.5 ** len(signals), _LEAST_SIGNAL), found["order"] == "desc"))
-    update.relevance = structs.replace(update.relevance, signals=tuple(signals))
+    entries = names(payload, "ranking")
+    orders = [each for each in entries if each not in _CRITERIA]
+    _check_orders(update, "ranking", orders, catalog)
+    if entries and [each for each in entries if each in _CRITERIA[:-1]] != [*_CRITERIA[:-1]]:
+        update.notes.append("ranking: relevance is one criterion here, in the place of the first textual one")
+    update.own = structs.replace(update.own, ranking=entries)
+
+
+def _set_custom_ranking(update: SettingsUpdate, payload: JsonObject, catalog: FieldCatalog) -> None:
+    entries = names(payload, "customRanking")
+    _check_orders(update, "customRanking", entries, catalog)
+    update.own = structs.replace(update.own, custom_ranking=entries)
+
+
+def _check_orders(update: SettingsUpdate, setting: str, entries: Sequence[str], catalog: FieldCatalog) -> None:
+    """Raises QueryError for an entry that is no order; notes one that no product has a number for."""
+    attributes = AttributeCatalog(catalog)
+    for each in entries:
+        order = _ORDER.fullmatch(each)
+        if not order:
+            raise QueryError(f"{setting}: {each[:60]!r} must be like desc(rating) or asc(price)")
+        attribute = attributes.find(order["name"])
+        if attribute is None or not attribute.info.is_numeric:
+            update.notes.append(f"{setting}: {each} has no effect until products have a number {order['name']!r}")
+    if len(entries) > MAX_SORT_KEYS:
+        update.notes.append(f"{setting}: only the first {MAX_SORT_KEYS} attributes order hits")
 
 
 def _set_tolerance(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCatalog) -> None:
@@ -176,24 +225,23 @@ def _set_hidden(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCata
     update.relevance = structs.replace(update.relevance, hidden=hidden)
 
 
-def _set_replicas(update: SettingsUpdate, payload: JsonObject, catalog: FieldCatalog) -> None:
-    replicas = names(payload, "replicas")
-    for each in replicas:
-        try:
-            is_sorted = bool(parse_sort(each.removeprefix("virtual(").removesuffix(")"), catalog))
-        except InputError:
-            is_sorted = False
-        if not is_sorted:
-            update.notes.append(f"replicas: {each} is not a sort order of this index; use _FIELD_asc or _FIELD_desc")
-    update.own = structs.replace(update.own, replicas=replicas)
+def _set_replicas(update: SettingsUpdate, payload: JsonObject, _catalog: FieldCatalog) -> None:
+    update.replicas = tuple(each for each in names(payload, "replicas") if each)
+    for each in update.replicas:
+        name = _VIRTUAL.sub(r"\1", each)
+        if len(name) > MOST_NAME or is_suggestions_index(name) or "(" in name:
+            raise QueryError(f"replicas: {each[:60]!r} must be the name of an index, or virtual(NAME)")
 
 
 _SETTERS = {
     "searchableAttributes": _set_searchable,
     "attributesForFaceting": _set_faceting,
-    "customRanking": _set_ranking,
+    "customRanking": _set_custom_ranking,
+    "ranking": _set_ranking,
     "typoTolerance": _set_tolerance,
     "disableTypoToleranceOnWords": _set_exceptions,
     "unretrievableAttributes": _set_hidden,
     "replicas": _set_replicas,
 }
+_OF_PRIMARIES = _SETTERS.keys() - {"attributesForFaceting", "customRanking", "ranking"}
+"""Settings that replicas have from their primary."""

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.errors import RuleError, SynonymError
-from service.curation.relevance import Relevance, Signal, TypoTolerance
+from service.curation.relevance import Relevance, TypoTolerance
 from service.curation.rules import Boost, Bury, Classify, Data, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
@@ -192,15 +192,15 @@ def test_settings_are_relevance_settings(client: TestClient, store: SearchEngine
     }
     answer = client.put(f"{INDEX}/settings", json=sent).json()
     assert "strict is applied as true" in answer["message"]
-    signals = (Signal("rating", 1.0), Signal("price", 0.5, descending=False))
-    assert store.relevance.get() == Relevance(signals=signals, hidden=("images",))
+    assert store.relevance.get() == Relevance(hidden=("images",)), "a customRanking adds nothing to scores"
     store.relevance.put(Relevance(typo_tolerance=TypoTolerance.OFFER))
     settings = client.get(f"{INDEX}/settings").json()
     assert (settings["customRanking"], settings["typoTolerance"], settings["unretrievableAttributes"]) == (
-        None,
+        ["desc(rating)", "asc(price)"],
         False,
         None,
     )
+    client.put(f"{INDEX}/settings", json={"customRanking": None})
     client.put(f"{INDEX}/settings", json={"searchableAttributes": ["brand", "unordered(name), color", "nosuch"]})
     fields = store.relevance.get().fields
     assert (fields.brand, fields.title, fields.category, fields.description) == (5, 3, 0, 0)
@@ -213,6 +213,7 @@ def test_settings_are_relevance_settings(client: TestClient, store: SearchEngine
     ("settings", "named"),
     [
         ({"customRanking": ["rating"]}, "customRanking: 'rating' must be like desc(rating)"),
+        ({"ranking": ["typo", "popularity"]}, "ranking: 'popularity' must be like desc(rating)"),
         ({"typoTolerance": "maybe"}, "typoTolerance is 'maybe'"),
         ({"searchableAttributes": {"a": 1}}, "searchableAttributes must be a list"),
         ({"distinct": "yes"}, "distinct is 'yes'"),

@@ -1,0 +1,139 @@
+"""The order of hits by `customRanking`, `ranking` and replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.engine.engine import SearchEngine
+from service.settings import ServiceSettings, Settings
+from tests.services import local_client
+
+INDEX = "/1/indexes/products"
+Hits = list[dict[str, Any]]
+
+
+@pytest.fixture
+def client(root: Path) -> Iterator[TestClient]:
+    with (
+        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
+        local_client(create_app(engine, ServiceSettings())) as calling,
+    ):
+        calling.put(f"{INDEX}/settings", json={"hitsPerPage": 100})
+        yield calling
+
+
+def set_up(client: TestClient, index: str = "products", **settings: object) -> str:
+    answer = client.put(f"/1/indexes/{index}/settings", json=settings)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json().get("message", ""))
+
+
+def hits(client: TestClient, query: str, index: str = "products", **parameters: object) -> Hits:
+    found: Hits = client.post(f"/1/indexes/{index}/query", json={"query": query, **parameters}).json()["hits"]
+    return found
+
+
+def test_custom_ranking_orders_the_products_of_a_type_and_moves_no_other_before_them(client: TestClient) -> None:
+    """Regression: with desc(rating_count), `kettle` showed cups above kettles."""
+    plain = hits(client, "kettle")
+    kettles = {each["objectID"] for each in plain if "Kettle" in each["name"]}
+    assert len(kettles) > 3
+    for order, sign in (("asc", 1), ("desc", -1)):
+        set_up(client, customRanking=[f"{order}(price)"])
+        ranked = hits(client, "kettle")
+        assert {each["objectID"] for each in ranked} == {each["objectID"] for each in plain}
+        first = ranked[: len(kettles)]
+        assert {each["objectID"] for each in first} == kettles
+        prices = [sign * each["price"] for each in first]
+        assert prices == sorted(prices)
+
+
+def test_custom_ranking_orders_the_empty_query(client: TestClient) -> None:
+    set_up(client, customRanking=["desc(rating)", "asc(price)"])
+    found = [(-each["rating"], each["price"]) for each in hits(client, "") if "rating" in each]
+    assert found == sorted(found)
+    assert len(found) == 100, "those without a rating come last"
+
+
+def test_a_product_with_a_value_of_the_query_stays_before_those_without(client: TestClient) -> None:
+    plain = hits(client, "cordless drill 18V", getRankingInfo=True)
+    set_up(client, customRanking=["desc(price)"])
+    ranked = hits(client, "cordless drill 18V", getRankingInfo=True)
+    assert [each["objectID"] for each in plain] != [each["objectID"] for each in ranked]
+    scores = [each["_rankingInfo"]["score"] for each in ranked]
+    assert scores == sorted(scores, reverse=True)
+    for score in set(scores):
+        prices = [each["price"] for each, own in zip(ranked, scores, strict=True) if own == score and "price" in each]
+        assert prices == sorted(prices, reverse=True)
+
+
+def test_orders_before_the_textual_criteria_sort(client: TestClient) -> None:
+    assert "one criterion" in set_up(client, ranking=["asc(price)", "custom"], customRanking=["desc(rating)"])
+    found = [(each["price"], -each.get("rating", 0)) for each in hits(client, "drill") if "price" in each]
+    assert found == sorted(found)
+    set_up(client, ranking=["typo", "geo", "words", "filters", "proximity", "attribute", "exact"])
+    assert client.get(f"{INDEX}/settings").json()["ranking"][-1] == "exact"
+    assert [each["objectID"] for each in hits(client, "drill")] != [each["objectID"] for each in hits(client, "")]
+
+
+def test_an_attribute_that_no_product_has_yet_is_named_and_has_no_effect(client: TestClient) -> None:
+    plain = [each["objectID"] for each in hits(client, "drill")]
+    message = set_up(client, customRanking=["desc(fame)"])
+    assert "desc(fame) has no effect until products have a number 'fame'" in message
+    assert [each["objectID"] for each in hits(client, "drill")] == plain
+
+
+def test_a_replica_shows_writes_to_its_primary_in_its_own_order(client: TestClient) -> None:
+    set_up(client, customRanking=["desc(rating_count)"], replicas=["cheap", "virtual(dear)"])
+    set_up(client, "cheap", ranking=["asc(price)", "typo", "custom"], hitsPerPage=50)
+    assert "relevancyStrictness" in set_up(client, "dear", customRanking=["desc(price)"], relevancyStrictness=50)
+    kettle = {"objectID": "k", "name": "Enamel kettle", "price": 0.01, "rating_count": 1}
+    task = client.put(f"{INDEX}/k", json=kettle).json()["taskID"]
+    assert client.get(f"/1/indexes/cheap/task/{task}").json()["status"] == "published"
+    cheap, dear = (hits(client, "kettle", each) for each in ("cheap", "dear"))
+    assert (cheap[0]["objectID"], dear[-1]["objectID"]) == ("k", "k")
+    assert hits(client, "kettle")[0]["objectID"] != "k"
+    batch = [{"indexName": each, "query": "kettle"} for each in ("products", "cheap", "products_price_desc")]
+    results = client.post("/1/indexes/*/queries", json={"requests": batch}).json()["results"]
+    assert [each["hits"][0]["objectID"] == "k" for each in results] == [False, True, False]
+    assert [each["hitsPerPage"] for each in results] == [100, 50, 100]
+    settings = client.get("/1/indexes/cheap/settings").json()
+    assert (settings["primary"], settings["customRanking"]) == ("products", ["desc(rating_count)"])
+    listed = client.get("/1/indexes").json()["items"]
+    assert [(each["name"], each.get("primary")) for each in listed] == [
+        ("products", None),
+        ("cheap", "products"),
+        ("dear", "products"),
+    ]
+    assert listed[0]["replicas"] == ["cheap", "virtual(dear)"]
+
+
+def test_settings_are_forwarded_to_replicas_on_request(client: TestClient) -> None:
+    set_up(client, replicas=["cheap"])
+    set_up(client, hitsPerPage=7)
+    assert client.get("/1/indexes/cheap/settings").json()["hitsPerPage"] == 100
+    client.put(f"{INDEX}/settings?forwardToReplicas=true", json={"hitsPerPage": 8, "typoTolerance": False})
+    assert client.get("/1/indexes/cheap/settings").json()["hitsPerPage"] == 8
+
+
+def test_a_replica_is_not_written_to_directly(client: TestClient) -> None:
+    set_up(client, replicas=["cheap"])
+    body = {"objectID": "x", "name": "Kettle"}
+    calls = (
+        client.put("/1/indexes/cheap/x", json=body),
+        client.post("/1/indexes/cheap/batch", json={"requests": [{"action": "addObject", "body": body}]}),
+        client.post("/1/indexes/cheap/clear"),
+        client.post("/1/indexes/cheap/synonyms/batch", json=[]),
+        client.put("/1/indexes/cheap/settings", json={"replicas": ["more"]}),
+    )
+    assert [each.status_code for each in calls] == [403, 403, 403, 403, 200]
+    assert "'products'" in calls[0].json()["message"]
+    assert "not applied to a replica" in calls[-1].json()["message"]
+    set_up(client, replicas=[])
+    assert [each["name"] for each in client.get("/1/indexes").json()["items"]] == ["products"]
