@@ -16,6 +16,7 @@ from retrieval.events.addresses import AddressPseudonyms
 from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
 from retrieval.events.privacy import Pseudonyms
 from retrieval.events.sqlite import EVENTS_FILE, find_damage
+from retrieval.events.wal import kept_logs, log_problem
 from retrieval.store.files import SEAL_FILE, checksum, read_json, read_seal, sealed_problem
 from retrieval.store.manifest import (
     CURRENT,
@@ -28,6 +29,7 @@ from retrieval.store.manifest import (
     RELATIONS_FILE,
 )
 from retrieval.store.versions import Store
+from retrieval.updates.journal import lock_folder
 from service.answers.faq import FaqStore
 from service.curation.document_store import DocumentStore
 from service.curation.relations import RelationStore
@@ -86,6 +88,8 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         yield from _problem(
             root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)
         )
+        for log, problem in kept_logs(root / EVENTS_FOLDER / EVENTS_FILE).items():
+            yield log.relative_to(root).as_posix(), problem
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
     salt = AddressPseudonyms(root / EVENTS_FOLDER)
@@ -127,7 +131,11 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _check_events(path: Path) -> None:
-    """Raises StoreDamagedError if SQLite finds damage, or if an event has changed."""
+    """Raises StoreDamagedError if the write-ahead log is damaged, SQLite finds damage, or an event has changed."""
+    with lock_folder(path.parent, None, "the events"):
+        found = log_problem(path)
+    if found:
+        raise StoreDamagedError(f"{path} is damaged: {found}")
     _check_sqlite(path)
     if found := find_damage(path):
         raise StoreDamagedError(f"{path} is damaged ({found}); {_RESTORE}")

@@ -26,6 +26,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
 from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, check_expected, event_table
 from retrieval.events.stored import DAY_MS, StoredEvent, moment
+from retrieval.events.wal import kept_logs, log_path, repair_log
 from retrieval.store.files import sync
 from retrieval.updates.journal import lock_folder
 
@@ -69,8 +70,13 @@ class SqliteEvents:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / EVENTS_FILE
         self._commits = GroupCommit(self._commit)
+        self._repaired = ""
         with self._translate_errors():
             folder.mkdir(parents=True, exist_ok=True)
+            if log_path(self.path).exists():
+                # Before SQLite opens it: it would drop the damaged part.
+                with lock_folder(folder, None, "the events"):
+                    self._repaired = repair_log(self.path)
             self._connection = self._connect()
             _OPENED[self.path, os.getpid()] += 1
             try:
@@ -78,6 +84,12 @@ class SqliteEvents:
             except BaseException:
                 self._close()
                 raise
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Damage to the write-ahead log that was found at opening, or of which a copy is kept."""
+        kept = (f"{self.path} is damaged: {problem}" for problem in kept_logs(self.path).values())
+        return tuple(filter(None, (self._repaired, *kept)))
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         self._check_process()
@@ -115,9 +127,12 @@ class SqliteEvents:
             return connection.execute(query, (begin, begin)).fetchone() is not None
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes a shopper's events and nameless events of the same sessions; overwrites them with zeros."""
+        """Removes a shopper's events and nameless events of the same sessions, and copies of damaged logs; overwrites
+        them with zeros."""
         theirs = f"shopper IN ({_marks(shoppers)})"
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
+        for path in kept_logs(self.path):
+            path.unlink()
         nameless = f"shopper = '' AND session IN ({sessions})"
         # All keys are selected first: SQLite would look for the sessions while it removes the events that name them.
         all_keys = f"SELECT key FROM events WHERE {theirs} OR ({nameless})"  # noqa: S608  # question marks only
@@ -128,6 +143,9 @@ class SqliteEvents:
             if expected is not None:
                 check_expected(_days(cursor), before_day, expected)
 
+        for path in kept_logs(self.path):
+            if path.stat().st_mtime * 1_000 < before_day * DAY_MS:
+                path.unlink()
         return self._remove("time < ?", (before_day * DAY_MS,), check)
 
     def _remove(
@@ -228,6 +246,8 @@ class SqliteEvents:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "decode" in str(error):
+                raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
             raise StoreError(f"{self.path} cannot be used: {error}; check the disk and its permissions") from error
         except sqlite3.ProgrammingError as error:
             raise StoreError(f"{self.path} is closed; open it again") from error
@@ -263,6 +283,7 @@ def find_damage(path: Path) -> str:
     day that does not have its number of events, else ""."""
     counts = Counter[int]()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.text_factory = lambda content: content.decode(errors="replace")
         connection.execute("BEGIN")
         for checksum, *values in connection.execute(_ALL):
             event = StoredEvent(*values)

@@ -222,6 +222,7 @@ class SearchEngine:
             *self.switches.notices,
             *self._suggester.notices,
             *self._version.notices,
+            *self._recorder.notices,
             *((self._unanswered,) if self._unanswered else ()),
         )
 
@@ -591,8 +592,7 @@ class SearchEngine:
         """
         self._check_open()
         result = self._recorder.record(events)
-        clicks = [each for each in events if is_sponsored_click(each.kind, each.query_id)]
-        if clicks:
+        if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
             self._sponsored.charge(self.snapshot, self._recorder.stored(clicks))
         return result
 

@@ -131,6 +131,10 @@ class Recorder:
         """Stamp of the pointer to the serving version; another version may store events elsewhere."""
         self._is_clustered = False
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return getattr(self._log and self._log.store, "notices", ())
+
     def record(self, events: Iterable[Event]) -> RecordResult:
         return self._opened().record(events)
 
