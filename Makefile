@@ -2,7 +2,7 @@
 # make test  - lint, types, import rules and all tests that are not slow
 # make test-all - the same with the slow tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
-#                for those of alert rules; make test runs it first
+#                for those of alert rules, nginx for those of proxies; make test runs it first
 # make release - checks version and changelog, runs all tests, records what the next ones are compared with, builds
 #                dist/ and tags the commit
 # make record - writes tests/release.json: golden searches and the speed of five steps
@@ -26,6 +26,7 @@ SELECTED = -m "not slow"
 
 # What the tests call a usable Java, so that make and they never disagree.
 FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
+FIND_NGINX = PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null
 FIND_CHROMIUM = { command -v chromium-headless-shell || command -v chromium; } >/dev/null
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends
 
@@ -57,7 +58,7 @@ imports: $(VENV)/.installed
 # Debian and Ubuntu each carry one of the two Javas. What cannot be installed is no error here: the tests say it.
 servers: $(VENV)/.installed
 	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null && $(FIND_CHROMIUM) && \
-		command -v promtool >/dev/null; then :; \
+		command -v promtool >/dev/null && $(FIND_NGINX); then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq; \
 		$(APT_INSTALL) openssl maven openjdk-17-jre-headless || $(APT_INSTALL) openssl maven openjdk-21-jre-headless || \
@@ -65,13 +66,15 @@ servers: $(VENV)/.installed
 		$(APT_INSTALL) chromium-headless-shell || $(APT_INSTALL) chromium || \
 			echo "Chromium could not be installed: tests of pages are skipped"; \
 		$(APT_INSTALL) prometheus || echo "promtool could not be installed: tests of alert rules are skipped"; \
+		$(APT_INSTALL) nginx || echo "nginx could not be installed: tests of proxies are skipped"; \
 	else \
 		$(FIND_JAVA) || echo "missing: Java 17 or newer (openjdk-17-jre-headless)"; \
 		command -v mvn >/dev/null || echo "missing: Maven (maven)"; \
 		command -v openssl >/dev/null || echo "missing: openssl (openssl)"; \
 		$(FIND_CHROMIUM) || echo "missing: Chromium (chromium)"; \
 		command -v promtool >/dev/null || echo "missing: promtool (prometheus)"; \
-		echo "without them, tests against a real Elasticsearch, of pages or of alert rules are skipped"; \
+		$(FIND_NGINX) || echo "missing: nginx (nginx)"; \
+		echo "without them, tests against a real Elasticsearch, of pages, alert rules or proxies are skipped"; \
 	fi
 
 tests: servers

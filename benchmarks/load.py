@@ -24,6 +24,7 @@ import httpx2
 import numpy as np
 
 from retrieval.errors import StoreError
+from service.http.auth import AdminToken
 
 _CONNECTIONS = 200
 _CLIENTS = 8
@@ -165,10 +166,10 @@ async def closed_load(ask: Ask, requests: Sequence[str], seconds: float, clients
 
 
 @asynccontextmanager
-async def client_of(address: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client with as many connections as a load may need."""
+async def client_of(address: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with as many connections as a load may need, which sends these headers."""
     limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-    async with httpx2.AsyncClient(base_url=address, limits=limits, timeout=_TIMEOUT) as client:
+    async with httpx2.AsyncClient(base_url=address, headers=headers, limits=limits, timeout=_TIMEOUT) as client:
         yield client
 
 
@@ -192,6 +193,12 @@ class Server:
 
     address: str
     process: subprocess.Popen[bytes]
+    index: Path
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers with which its owner administers it."""
+        return {"X-API-Key": AdminToken(self.index).ensure()}
 
     def kill(self) -> None:
         """Ends it at once, like the loss of a machine."""
@@ -210,7 +217,7 @@ def serve_index(index: Path, settings: Mapping[str, str] | None = None, *, worke
     command = [sys.executable, "-c", program, "serve", str(index), "--port", str(port)]
     environment = {**os.environ, **_SETTINGS, _WORKERS: str(workers), **(settings or {})}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    started = Server(f"http://127.0.0.1:{port}", process)
+    started = Server(f"http://127.0.0.1:{port}", process, index)
     try:
         _wait_until_ready(started, workers)
         yield started
@@ -225,7 +232,8 @@ def _wait_until_ready(started: Server, workers: int) -> None:
         try:
             if httpx2.get(f"{started.address}/health/ready", timeout=2.0).status_code == 200:
                 serving = f"\nshelfwise_workers {workers:.1f}\n"
-                if workers == 1 or serving in httpx2.get(f"{started.address}/metrics", timeout=2.0).text:
+                metrics = f"{started.address}/metrics"
+                if workers == 1 or serving in httpx2.get(metrics, headers=started.headers, timeout=2.0).text:
                     return
         except httpx2.HTTPError:
             pass

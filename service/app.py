@@ -33,7 +33,7 @@ from service.curation.switches import SwitchedPart
 from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
-from service.http.auth import KEYS_FILE, KeyFile
+from service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from service.http.connections import (
     Acceptor,
     ConnectionLimiter,
@@ -41,7 +41,7 @@ from service.http.connections import (
     LimitedProtocol,
     refuse_new_connections,
 )
-from service.http.context import ServiceContext, SharedParts, is_loopback
+from service.http.context import ServiceContext, SharedParts
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
 from service.http.indexes import IndexRegistry
@@ -162,10 +162,10 @@ def create_app(
     root = source if isinstance(source, Path) else source.root
     shared = SharedParts(
         KeyFile(settings.keys or root / KEYS_FILE),
+        AdminToken(root),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address, group),
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
-        settings.origins,
         settings.feed_bytes,
         settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
@@ -297,12 +297,8 @@ def serve(
     source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0, worker: WorkerPart | None = None
 ) -> None:
     """Serves until SIGTERM or SIGINT, as one process or as a worker. For `notice` seconds after the signal, the server
-    still answers but reports that it is not ready.
-
-    Raises SettingError if it would listen on a public address without a key.
-    """
+    still answers but reports that it is not ready."""
     settings = sourced.settings.service
-    check_address(source if isinstance(source, Path) else source.root, settings)
     group = worker.group if worker else WorkerGroup()
     configure_logs(group.number if worker else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -320,15 +316,6 @@ def serve(
     config = server_config(app, settings, limiter)
     prevent_pauses()
     (DrainingServer if worker is None else partial(WorkerServer, worker, limiter))(config, draining, notice).run()
-
-
-def check_address(root: Path, settings: ServiceSettings) -> None:
-    """Raises SettingError for a public address if there is no key."""
-    if not KeyFile(settings.keys or root / KEYS_FILE).exists and not is_loopback(settings.host):
-        raise SettingError(
-            f"service.host is {settings.host}, which is public, and there is no key: create one first "
-            f"(shelfwise keys create {root} web --scope search), or serve 127.0.0.1"
-        )
 
 
 def prevent_pauses() -> None:

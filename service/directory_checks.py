@@ -43,7 +43,7 @@ from service.events.event_log import DERIVED_FOLDER
 from service.events.popular_queries import read_popular_queries
 from service.events.signals import CURE, read_memory, read_popularity, read_relations
 from service.experiments.store import ExperimentStore
-from service.http.auth import KEYS_FILE, KeyFile
+from service.http.auth import KEYS_FILE, AdminToken, KeyFile
 from service.sponsored.campaign import CampaignStore
 from service.sponsored.ledger import Ledger
 
@@ -84,6 +84,8 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     ledger = Ledger(root)
     yield from _problem(root, ledger.path, ledger.check)
     yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
+    if (token := AdminToken(root)).path.exists():
+        yield from _problem(root, token.path, token.read)
     if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
         yield from _problem(
             root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)

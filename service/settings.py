@@ -211,7 +211,7 @@ class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
     host: str = "127.0.0.1"
-    """address to listen on; any other than this machine's needs a key"""
+    """address to listen on; without keys, everyone who can reach it may search"""
     port: int = Field(default=8080, ge=0, le=65_535)
     """the port; 0 selects a free one"""
     keys: Path | None = None

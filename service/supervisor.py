@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from retrieval.errors import SettingError, ShelfwiseError, StoreError
 from retrieval.html_report import size_text
 from retrieval.memory import process_memory, usable_memory
-from service.app import DRAIN_SECONDS, WorkerPart, check_address, configure_logs, serve
+from service.app import DRAIN_SECONDS, WorkerPart, configure_logs, serve
 from service.engine.engine import SearchEngine
 from service.http.connections import refuse_new_connections
 from service.settings import SourcedSettings
@@ -225,7 +225,6 @@ def serve_workers(
     a worker does not start and no other one serves, or if there is too little memory for all.
     """
     settings = sourced.settings.service
-    check_address(index, settings)
     configure_logs()
     with group_folder(settings.workers) as folder, ExitStack() as opened:
         listeners = [opened.enter_context(each) for each in listen(settings.host, settings.port)]

@@ -54,6 +54,10 @@ def opened_browser() -> Iterator[Browser]:
             browser.close()
 
 
+_TOKENS: dict[str, str] = {}
+"""The token of each server, by its address."""
+
+
 @contextmanager
 def served(
     engine: SearchEngine, settings: ServiceSettings | None = None, sourced: SourcedSettings | None = None
@@ -66,7 +70,9 @@ def served(
     try:
         assert within(60, lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{port}"
+        _TOKENS[address] = app.state.shared.token.ensure()
+        yield address
     finally:
         server.should_exit = True
         thread.join(20)
@@ -121,14 +127,19 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, address: str, *, consent: bool | None = False, **options: object) -> Iterator[Visit]:
-    """A visitor who gave consent, declined it, or (None) was not asked yet; an error on the page fails the test."""
+def visiting(
+    browser: Browser, address: str, *, consent: bool | None = False, is_owner: bool = True, **options: object
+) -> Iterator[Visit]:
+    """A visitor who gave consent, declined it, or (None) was not asked yet, by default with the cookie of the owner; an
+    error on the page fails the test."""
     # Without animations, since elements that fade in do not have their final colours at first.
     wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=address, **wanted)
     context.set_default_timeout(WAIT_MS)
     for pictures in ("https://pictures.example/**", "**/v1/products/*/pictures/*"):
         context.route(pictures, lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+    if is_owner and address in _TOKENS:
+        context.add_cookies([{"name": "shelfwise", "value": _TOKENS[address], "url": address, "sameSite": "Strict"}])
     if consent is not None:
         context.add_init_script(f"localStorage.setItem('shelfwise.consent', '\"{'yes' if consent else 'no'}\"')")
     visit = Visit(context.new_page())

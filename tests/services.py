@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from retrieval.memory import process_memory
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
-from service.http.auth import KeyFile, Scope, new_key
+from service.http.auth import AdminToken, KeyFile, Scope, new_key
 from service.settings import Settings
 from tests.machine import within
 
@@ -40,13 +40,22 @@ class Service:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    index: Path
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"{self.address}{path}", timeout=20, verify=TLS)
+    @property
+    def token(self) -> str:
+        """The token of the index directory."""
+        return AdminToken(self.index).read()
+
+    def get(self, path: str, **headers: str) -> httpx2.Response:
+        return httpx2.get(f"{self.address}{path}", headers=headers, timeout=20, verify=TLS)
+
+    def metrics(self) -> str:
+        return self.get("/metrics", **{"X-API-Key": self.token}).text
 
     def is_ready(self) -> bool:
         try:
@@ -118,7 +127,7 @@ def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: o
     output = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as written:
         process = subprocess.Popen(command, env={**os.environ, **output}, stderr=written)  # noqa: S603 - this interpreter
-    running = Service(process, port, log)
+    running = Service(process, port, log, Path(arguments[0]))
     try:
         started = within(_STARTING_SECONDS, lambda: running.is_ready() or process.poll() is not None)
         assert started and process.poll() is None, log.read_text("utf-8")
@@ -153,8 +162,11 @@ def hidden_word(engine: SearchEngine) -> tuple[str, str, str]:
 
 
 def local_client(app: FastAPI) -> TestClient:
-    """A client on this machine, which needs no key; it returns exceptions of the application as responses."""
-    return TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
+    """The owner's browser on a page of the service; it returns exceptions of the application as responses."""
+    client = TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
+    client.headers["Sec-Fetch-Site"] = "same-origin"
+    client.cookies.set("shelfwise", app.state.shared.token.ensure())
+    return client
 
 
 def recorded_events(root: Path) -> list[dict[str, Any]]:

@@ -191,7 +191,7 @@ class ClientLoad:
 
     async def run(self, seconds: float, swap_seconds: float, advance: Callable[[int], None]) -> None:
         """Runs all of the load concurrently."""
-        async with client_of(self.server.address) as self._client:
+        async with client_of(self.server.address, self.server.headers) as self._client:
             until = time.perf_counter() + seconds
             kinds = {
                 self._search: self.rates.searches,

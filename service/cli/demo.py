@@ -117,7 +117,7 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
     )
     program = _program()
     lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands if command)
-    page = "then open http://127.0.0.1:8080/ in a browser; the admin page is http://127.0.0.1:8080/admin"
+    page = "then open http://127.0.0.1:8080/ in a browser, and the link to the admin page that it prints"
     return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"
 
 

@@ -71,23 +71,24 @@ def serve(
     sourced = read.with_service({name: value for name, value in options if value is not None})
     wanted = sourced.settings.service
     names = _indexes_of(index)
+    admin = _admin_address(index, wanted)
     if wanted.workers > 1:
         serve_workers(
             index,
             sourced,
             is_directory=bool(names),
             notice=notice,
-            on_ready=lambda served: _show_served(wanted, names, served.products, served.version, served.notices),
+            on_ready=lambda served: _show_served(wanted, admin, names, served.products, served.version, served.notices),
         )
         return
     for each in listen(wanted.host, wanted.port):  # so that a port in use is reported before the index is loaded
         each.close()
     if names:
-        _show_served(wanted, names)
+        _show_served(wanted, admin, names)
         run(index, sourced, notice=notice)
         return
     with SearchEngine.open(index, settings=sourced.settings) as engine:
-        _show_served(wanted, (), engine.manifest.products, engine.manifest.version, engine.notices)
+        _show_served(wanted, admin, (), engine.manifest.products, engine.manifest.version, engine.notices)
         run(engine, sourced, notice=notice)
 
 
@@ -100,17 +101,44 @@ def run_worker() -> None:
 
 
 def _show_served(
-    wanted: ServiceSettings, names: Collection[str], products: int = 0, version: str = "", notices: Collection[str] = ()
+    wanted: ServiceSettings,
+    admin: str,
+    names: Collection[str],
+    products: int = 0,
+    version: str = "",
+    notices: Collection[str] = (),
 ) -> None:
     """Prints what is served, and where: the named indexes, or the only one."""
     show_notices(notices)
-    address = f"http://{wanted.host}:{wanted.port}"
+    address = _address_of(wanted)
     by = f" by {wanted.workers} worker processes" if wanted.workers > 1 else ""
     if names:
         say(f"{', '.join(names)}{by}: the API is documented at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
-        return
-    pages = f"; store page: {address}/, admin page: {address}/admin" if wanted.pages else ""
-    say(f"{products:,} products of {version}{by}; the API is documented at {address}/docs{pages}", to=output.err)
+    else:
+        pages = f"; store page: {address}/" if wanted.pages else ""
+        say(f"{products:,} products of {version}{by}; the API is documented at {address}/docs{pages}", to=output.err)
+    say(admin, to=output.err)
+
+
+def _address_of(service: ServiceSettings) -> str:
+    """The address of the service for a browser on this machine."""
+    host = "127.0.0.1" if service.host in ("0.0.0.0", "::") else service.host  # noqa: S104 - is not listened on
+    return f"http://{host}:{service.port}"
+
+
+def _admin_address(index: Path, service: ServiceSettings) -> str:
+    """The message with the address of the admin page; with the token while there are no keys, since logs are kept."""
+    from service.http.auth import KEYS_FILE, AdminToken, KeyFile
+
+    token = AdminToken(index)
+    address = f"{_address_of(service)}/admin"
+    try:
+        secret = token.ensure()
+    except OSError as error:
+        return f"Admin page: {address}, with a key only: {token.path} cannot be used ({error.strerror})"
+    if KeyFile(service.keys or index / KEYS_FILE).exists:
+        return f"Admin page: {address}, with a key or the token in {token.path}"
+    return f"Admin page, with a link only for you: {address}?token={secret}"
 
 
 def _indexes_of(path: Path) -> tuple[str, ...]:
@@ -205,7 +233,7 @@ def list_keys(index: Index, settings: SettingsFile = None) -> None:
 
 def _show_keys(keys: list[StoredKey]) -> None:
     if not keys:
-        say("There are no keys: only requests from this machine are answered.")
+        say("There are no keys: anyone may search, and only the token that serve prints allows more.")
         return
     table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
     for key in keys:

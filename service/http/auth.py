@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 import threading
 import time
@@ -24,10 +25,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from filelock import FileLock
 
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, StoreDamagedError
 from retrieval.filters.ast import And, format_filter
 from retrieval.filters.parser import parse_filter
-from retrieval.store.files import SealedFile, file_stamp
+from retrieval.store.files import SealedFile, file_stamp, text_seal, write_durably
 
 KEYS_FILE = "keys.json"
 """Name in the index directory, unless the settings name another file."""
@@ -81,7 +82,7 @@ class Permit(msgspec.Struct, frozen=True):
     """Rights of a request."""
 
     id: str
-    """Id of the key; empty if no key is needed."""
+    """Id of the key; empty if no key is needed, `token` for the token."""
     scopes: frozenset[Scope]
     filters: tuple[str, ...] = ()
     """Filter expressions, all of which are applied to every search."""
@@ -144,7 +145,7 @@ class KeyFile:
 
     @property
     def exists(self) -> bool:
-        """Whether a key was ever created; until then only requests from this machine are served."""
+        """Whether a key was ever created; until then anyone may search and record events."""
         return self.path.exists()
 
     def keys(self) -> dict[str, StoredKey]:
@@ -213,6 +214,54 @@ class KeyFile:
     def _write(self, keys: dict[str, StoredKey]) -> None:
         _KEYS.write(self.path, list(keys.values()), datetime.now(UTC), private=True)
         self._checked = -_CHECK_SECONDS
+
+
+TOKEN_FILE = "admin.token"  # noqa: S105 - not the token
+"""Name in the index directory, or in a directory of indexes."""
+_TOKEN = re.compile(r"swt_([0-9a-f]{64})([0-9a-f]{16})")
+"""A secret, and its checksum, so that a damaged file is recognised."""
+_OTHERS = 0o007
+"""Permission bits of other users. Those of the group are not checked: Kubernetes sets them on a volume."""
+
+
+class AdminToken:
+    """The token with which the owner of an index directory administers its service: a file that only the owner can
+    read. Processes may share it; a removed token is invalid at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / TOKEN_FILE
+
+    def ensure(self) -> str:
+        """The token, created if there is none; one that other users could read is replaced. Raises OSError if the file
+        cannot be written, and errors like `read`."""
+        if not self._is_private():
+            with FileLock(self.path.with_suffix(".lock")):
+                if not self._is_private():
+                    secret = secrets.token_hex(_SECRET_BYTES)
+                    write_durably(self.path, f"swt_{secret}{text_seal(secret)}\n".encode(), private=True)
+        return self.read()
+
+    def read(self) -> str:
+        """The token in the file; raises OSError, or StoreDamagedError if it has another content."""
+        token = self.path.read_text("utf-8", "replace").removesuffix("\n")
+        parts = _TOKEN.fullmatch(token)
+        if parts is None or parts[2] != text_seal(parts[1]):
+            raise StoreDamagedError(
+                f"{self.path} contains no token; remove it, and shelfwise serve creates another one"
+            )
+        return token
+
+    def is_among(self, texts: Iterable[str]) -> bool:
+        """Whether one of the texts is the token."""
+        candidates = [each for each in texts if _TOKEN.fullmatch(each)]
+        try:
+            token = self.read() if candidates else ""
+        except (OSError, StoreDamagedError):
+            return False
+        return any(hmac.compare_digest(each, token) for each in candidates)
+
+    def _is_private(self) -> bool:
+        return self.path.exists() and not self.path.stat().st_mode & _OTHERS
 
 
 def _withdrawn(key: StoredKey) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
@@ -30,7 +29,7 @@ from service.engine.search import unknown_product
 from service.engine.spelling import Suggestions, VisibleCatalog
 from service.experiments import assignment
 from service.experiments.store import ServedExperiments
-from service.http.auth import KeyFile, Permit, Scope, combine_filters
+from service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.fields import ReturnedFields
 from service.http.impressions import ImpressionRecorder
@@ -44,17 +43,14 @@ from service.worker_group import WorkerGroup
 if TYPE_CHECKING:
     from service.events.event_log import RecordResult
 
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDING = frozenset(
-    ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip")
-)
-"""Headers that proxies set, other than those that begin with X-Forwarded."""
 _SHOWN_SECONDS = 0.5
 """Seconds that a write through the InstantSearch protocol waits; clients expect the response within two seconds."""
 _MOST_NAMES = 20
 """Maximum number of indexes that an error message lists."""
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
-_EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
+_PUBLIC = Permit("", frozenset({Scope.SEARCH, Scope.EVENTS}))
+"""The permit of a request without a key, as long as no key exists."""
+_OWNER = Permit("token", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="An API key, created by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients without bearer tokens.")
 
@@ -64,12 +60,11 @@ class SharedParts:
     """Parts of a service that all of its indexes share."""
 
     keys: KeyFile
+    token: AdminToken
     rates: RateLimiter
     threads: WorkerThreads
     writer: WorkerThreads
     """One thread for live changes."""
-    origins: tuple[str, ...] = ()
-    """Origins whose pages may send requests without a key, as long as there is no key."""
     upload_bytes: int = 0
     """Maximum size of an uploaded feed, in bytes."""
     upload_pause: float = 0.0
@@ -344,25 +339,57 @@ class WorkerRouter(APIRouter):
 
 
 def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Scope.SEARCH) -> Permit:
-    """The permit of a request's key, before any scope is checked; raises RequestError (401, 429).
-
-    As long as no key exists, requests from this machine may do everything, and other requests nothing.
-    """
-    address = request.client.host if request.client else ""
-    client = Client.of(key, address)
+    """The permit of a request, before any scope is checked: that of its key, or the owner's for the token, which may
+    also be in the cookie of a page of this service. As long as no key exists, searches and events need none. Raises
+    RequestError (401, 403, 429)."""
+    is_open = scope in _PUBLIC.scopes and not shared.keys.exists
+    # Where no key is needed, the cookie has no effect: the store page shows its owner what it shows a shopper.
+    cookies = () if key or is_open else request.headers.get("cookie", "").split(";")
+    has_cookie = shared.token.is_among(each.partition("=")[2].strip() for each in cookies)
+    client = Client.of(key, request.client.host if request.client else "")
     CURRENT_CLIENT.set(client)
     shared.rates.count_address(client.address)
     if scope is Scope.WRITE:
         request.scope[EXTENSION]()
-    if not shared.keys.exists:
-        return _authorize_loopback(shared, request, address)
-    if not key:
-        raise RequestError(401, "this request needs an API key: send Authorization: Bearer KEY, or X-API-Key")
-    permit = shared.keys.permit(key, datetime.now(UTC))
+    if has_cookie:
+        _check_own_page(request)
+    if has_cookie or shared.token.is_among([key]):
+        return _OWNER
+    if is_open:
+        return _PUBLIC
+    permit = shared.keys.permit(key, datetime.now(UTC)) if key else None
     if permit is None:
-        raise RequestError(401, "this key is unknown, withdrawn or expired", code="bad_key")
+        raise _unknown_key(shared, key)
     shared.rates.count_key(permit.id, permit.requests_per_minute)
     return permit
+
+
+def _unknown_key(shared: SharedParts, key: str) -> RequestError:
+    """The error for a request without a valid key."""
+    if not shared.keys.exists:
+        return RequestError(
+            401,
+            "this request needs a key (shelfwise keys create), or the token that shelfwise serve printed at its start: "
+            "send Authorization: Bearer TOKEN",
+        )
+    if not key:
+        return RequestError(401, "this request needs an API key: send Authorization: Bearer KEY, or X-API-Key")
+    return RequestError(401, "this key is unknown, withdrawn or expired", code="bad_key")
+
+
+def _check_own_page(request: Request) -> None:
+    """Raises RequestError (403) unless a page of this service sent a request with the cookie, or the visitor opened its
+    address. Browsers also send the cookie for pages of other ports and of sites under the same domain."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+    is_own = origin in (None, own) and site in (None, "same-origin", "none")
+    if not is_own or (origin is site is None and request.method not in ("GET", "HEAD")):
+        raise RequestError(
+            403,
+            "the cookie of the admin page is accepted only from pages of this service; behind a proxy, pass the Host "
+            "header on and set service.trusted_proxies, or use a key",
+            code="other_page",
+        )
 
 
 def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
@@ -486,40 +513,3 @@ MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
 MayReadLedger = Annotated[Permit, Depends(require_scope(Scope.ADVERTISER))]
 MayReadMetrics = Annotated[Permit, Depends(require_service_scope(Scope.METRICS))]
 MayAdministerService = Annotated[Permit, Depends(require_service_scope(Scope.ADMIN))]
-
-
-def _authorize_loopback(shared: SharedParts, request: Request, address: str) -> Permit:
-    # The host name is checked as well: another site's page may use a name that resolves to this machine.
-    name = request.headers.get("host", "").lower()
-    name = name if name.endswith("]") else name.rpartition(":")[0] or name
-    if not is_loopback(address) or name not in _LOCAL_NAMES:
-        raise RequestError(401, "without a key only this machine is served; create a key: shelfwise keys create")
-    if any(each in _FORWARDING or each.startswith("x-forwarded") for each in request.headers):
-        # The proxy is on this machine, but its client may be anywhere.
-        raise RequestError(401, "a request through a proxy needs a key; create one: shelfwise keys create")
-    if _is_cross_site(request, shared.origins):
-        raise RequestError(401, "without a key only this machine's pages are served; create one: shelfwise keys create")
-    return _EVERYTHING
-
-
-def _is_cross_site(request: Request, origins: Collection[str]) -> bool:
-    """Whether a browser sent a request for a page of another machine whose origin is not in `origins`.
-
-    Browsers let any page send some requests, such as a POST without a body, and only withhold the response from it.
-    """
-    origin = request.headers.get("origin")
-    if origin is None:
-        return request.headers.get("sec-fetch-site") == "cross-site"
-    try:
-        host = urlsplit(origin).hostname or ""
-    except ValueError:
-        return True
-    return origin not in origins and not is_loopback(host)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address belongs to this machine."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from fastapi import APIRouter, Request, Response
 from retrieval.errors import SettingError
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from service.curation.relevance import is_hidden
-from service.http.context import Contextual, ServiceContext
+from service.http.context import Contextual, ServiceContext, SharedParts
 from service.http.errors import RequestError
+from service.http.limits import Client
 from service.http.schemas import matches_tag, tagged_response
 from service.settings import PictureSource, StoreSettings
 
@@ -44,6 +46,7 @@ _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 _CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
 _MOST_ATTRIBUTES = 3
+_COOKIE_SECONDS = 30 * 86_400
 _LEAST_SHARE = 0.05
 """Minimum share of products with an attribute for it to be a facet of the store page."""
 
@@ -56,8 +59,20 @@ async def store(request: Request) -> Response:
 
 @router.get("/admin")
 async def admin(request: Request) -> Response:
-    """The admin page, which prompts for a key with the scope admin."""
-    return send_file(request, page_files()["admin.html"])
+    """The admin page, which prompts for a key with the scope admin. An address with the token leads to the one without
+    it, and sets a cookie."""
+    token = request.query_params.get("token")
+    if token is None:
+        return send_file(request, page_files()["admin.html"])
+    shared: SharedParts = request.app.state.shared
+    shared.rates.count_address(Client.of("", request.client.host if request.client else "").address)
+    response = Response(None, 303, {"Location": "admin", "Cache-Control": "no-store"})
+    if shared.token.is_among([token]):
+        is_encrypted = request.url.scheme == "https"
+        # Named after the token: browsers send the cookies of all ports of a host to each of them.
+        name = f"{'__Host-' if is_encrypted else ''}shelfwise-{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+        response.set_cookie(name, token, _COOKIE_SECONDS, secure=is_encrypted, httponly=True, samesite="strict")
+    return response
 
 
 @router.get("/assets/store.json")

@@ -340,11 +340,12 @@ def test_api_key_is_requested_and_stored_for_the_tab_only(
     admin, search = add_key(keys, Scope.ADMIN), add_key(keys, Scope.SEARCH, Scope.EVENTS)
     with (
         served(store, ServiceSettings(keys=tmp_path / "keys.json", page_key=search)) as url,
-        visiting(browser, url) as visit,
+        visiting(browser, url, is_owner=False) as visit,
     ):
         visit.page.goto("/?q=drill")
         visit.results("“drill”")  # the store page has its public key
         visit.page.goto("/admin")
+        visit.page.get_by_text("Open the link that shelfwise serve printed").wait_for()
         key = visit.page.get_by_label("Key with the scope admin")
         key.fill(search)
         key.press("Enter")

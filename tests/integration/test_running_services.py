@@ -95,7 +95,7 @@ def test_double_load_is_answered_or_refused(running: Service) -> None:
     assert 503 in pressure.ready[3:]
     assert within(60, running.is_ready)
     assert running.memory() - before < _MOST_MEMORY
-    output = running.get("/metrics").text
+    output = running.metrics()
     (refused,) = [line for line in output.splitlines() if line.startswith("shelfwise_requests_refused_total ")]
     assert float(refused.split()[1]) == pressure.statuses[503]
     assert running.get("/v1/search?q=drill").status_code == 200
@@ -191,7 +191,9 @@ def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
 
         # A change accepted by one replica is visible in the other within a second.
         price = _MORE + 4_321.25
-        changed = httpx2.patch(f"{one.address}/v1/products/{product}", json={"price": price}, timeout=20)
+        headers = {"X-API-Key": two.token}
+        address = f"{one.address}/v1/products/{product}"
+        changed = httpx2.patch(address, json={"price": price}, headers=headers, timeout=20)
         assert changed.status_code == 200
         asked = time.monotonic()
         assert within(60, lambda: two.get(f"/v1/products/{product}").json()["product"]["price"] == price)
@@ -236,9 +238,7 @@ def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_pa
 
 
 def _in_progress(running: Service) -> float:
-    (line,) = [
-        each for each in running.get("/metrics").text.splitlines() if each.startswith("shelfwise_requests_in_progress ")
-    ]
+    (line,) = [each for each in running.metrics().splitlines() if each.startswith("shelfwise_requests_in_progress ")]
     return float(line.split()[1])
 
 

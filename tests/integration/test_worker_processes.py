@@ -252,7 +252,7 @@ def test_workers_of_a_directory_share_new_indexes_and_end_with_their_parent(demo
     shutil.copytree(demo_index, tmp_path / "stores" / "shop")
     with service(tmp_path / "stores", tmp_path / "log", "--workers", "2") as running:
         assert all_ready(running)
-        opened = Clients(running, path="/v1/indexes/shop/search")
+        opened = Clients(running, path="/v1/indexes/shop/search", **{"X-Algolia-API-Key": running.token})
         one, two = opened.by_worker.values()
         bodies = [{"objectID": str(number), "name": f"lamp {number}"} for number in range(3)]
         requests = [{"action": "addObject", "body": each} for each in bodies]

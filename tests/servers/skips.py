@@ -34,7 +34,8 @@ def get_or_skip(servers: SharedServers, name: str, options: Options) -> Server:
 
 def program_or_skip(name: str, package: str) -> str:
     """The path of a program; without it the test is skipped, or fails if servers are required by the variable."""
-    return shutil.which(name) or skip_for(f"{name} was not found: install {package}")
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    return found or skip_for(f"{name} was not found: install {package}")
 
 
 def skip_for(missing: str) -> NoReturn:

@@ -363,13 +363,8 @@ def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
 
 @key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
 def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) -> Response:
-    """The service accepts the key at once. The first key needs the scope admin; otherwise nobody could create another
-    one here."""
+    """The service accepts the key at once. From the first one on, each request needs a key."""
     now = datetime.now(UTC)
-    if not indexes.shared.keys.exists and Scope.ADMIN not in body.scopes:
-        raise RequestError(
-            400, "the first key needs the scope admin: from then on each request needs a key", field="scopes"
-        )
     if body.expires is not None and body.expires <= now:
         raise RequestError(400, "expires is in the past; give a future time", field="expires")
     for each in indexes.registry.opened:

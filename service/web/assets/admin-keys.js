@@ -1,10 +1,9 @@
 // API keys: the list, creation and withdrawal.
 
-import { call, useKey } from "./api.js";
+import { call } from "./api.js";
 import { attempt, button, check, field, head, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
-import { tab } from "./storage.js";
 
 const SCOPES = {
   search: "find and show products",
@@ -22,15 +21,10 @@ export function keysPart() {
   const editor = place();
   const refresh = () => attempt(status, async () => {
     const keys = await call("/v1/keys");
-    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: only this computer can use the service. As soon as one exists, every program and page needs a key, including the store page (setting service.page_key). So first create one with the scope admin for yourself." }));
-    fill(editor, formOf(!keys.length, created));
+    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: anyone may search and record events. As soon as one exists, every program needs a key; this page stays open to you." }));
+    fill(editor, formOf(created));
   });
   const created = async (answer) => {
-    // If no key was required so far, this page needs the first one for its next request.
-    if (!tab.read("admin-key", "")) {
-      tab.write("admin-key", answer.key);
-      useKey(answer.key);
-    }
     const text = el("code", { class: "secret", tabindex: "0", text: answer.key });
     const copy = async () => {
       await navigator.clipboard.writeText(answer.key);
@@ -69,15 +63,15 @@ function endOf({ expires }) {
   return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `expired ${moment(expires)}` });
 }
 
-function formOf(isFirst, created) {
+function formOf(created) {
   const status = place();
   const fields = {
-    name: field("Name", { required: true, maxlength: 100, placeholder: "web shop", value: isFirst ? "admin" : "" }),
+    name: field("Name", { required: true, maxlength: 100, placeholder: "web shop" }),
     expires: momentField("Until"),
     requests_per_minute: field("Requests a minute", { type: "number", min: 1, placeholder: "default" }),
     filters: field("Only products with", { placeholder: "brand = Bosch", wide: true }),
   };
-  const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, isFirst ? scope === "admin" : ["search", "events"].includes(scope))]);
+  const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, ["search", "events"].includes(scope))]);
   const group = el("fieldset", { class: "action scopes" }, el("legend", { text: "Scopes" }), scopes.map(([, { element }]) => element));
   fields.scopes = { input: scopes[0][1].input, element: group };
   const save = (event) => {

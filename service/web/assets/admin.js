@@ -77,7 +77,7 @@ function askKey(message = "") {
   };
   fill(tabs);
   menu.hidden = true;
-  fill(view, ...head("Key", "Create one with: shelfwise keys create INDEX admin --scope admin. It is stored only in this tab."),
+  fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed when it started, or enter a key, which is stored only in this tab. Create one with: shelfwise keys create INDEX admin --scope admin."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use this key" })));
   key.input.focus();
@@ -103,7 +103,10 @@ async function open() {
     paths = (await call("/v1/openapi.json")).paths;
     await call("/v1/versions"); // fails without the scope admin
   } catch (error) {
-    if (error.status === 401 || error.status === 403) return askKey(key ? error.message : "");
+    if (error.status === 401 || error.status === 403) {
+      if (error.status === 401) tab.write("admin-key", ""); // the cookie may still be valid
+      return askKey(key || error.code === "other_page" ? error.message : "");
+    }
     return fill(view, el("p", { class: "notice faults", role: "alert", text: error.message }));
   }
   return show();

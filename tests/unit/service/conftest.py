@@ -44,7 +44,7 @@ def live(root: Path) -> Iterator[SearchEngine]:
 
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
-    """A client on this machine, which needs no key."""
+    """The owner's client, which needs no key."""
     from service.app import create_app
     from service.settings import ServiceSettings
     from tests.services import local_client

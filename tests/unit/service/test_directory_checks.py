@@ -21,7 +21,7 @@ from service.curation.rules import Match, Pin, Rule, RuleStore, When
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.experiments.experiment import Experiment, Variant
 from service.experiments.store import ExperimentStore
-from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.http.auth import KEYS_FILE, TOKEN_FILE, AdminToken, KeyFile, Scope
 from service.http.tasks import TaskQueue
 from service.instantsearch.index_store import ProtocolStore
 from tests.rankers import REPORT, SPEC, building
@@ -42,6 +42,7 @@ FILES = (
     "events/events.sqlite",
     "events/keys.json",
     "experiments.sqlite",
+    "admin.token",
     "keys.json",
     "popular_queries.json",
     "popularity.json",
@@ -62,6 +63,7 @@ FILES = (
 )
 OPTIONAL_FILES = (
     KEYS_FILE,
+    TOKEN_FILE,
     "rankers/CURRENT",
     "training/towers-1/seal.json",
     *(name for name in FILES if name.endswith(".sqlite")),
@@ -80,6 +82,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
     TaskQueue(root).add("learn", {})
     add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    AdminToken(root).ensure()
     ranker_store(root).publish(building(), SPEC, REPORT)
     clicks = (Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}") for number in range(6))
     refresh_tables(root, clicks)

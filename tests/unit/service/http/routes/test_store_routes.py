@@ -233,10 +233,8 @@ def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
 def test_key_is_created_listed_and_withdrawn(store: SearchEngine, keys: KeyFile) -> None:
     with local_client(create_app(store, ServiceSettings(keys=keys.path))) as client:
         assert client.get("/v1/keys").json() == []
-        refused = client.post("/v1/keys", json={"name": "web", "scopes": ["search"]})
-        assert (refused.status_code, refused.json()["error"]["field"]) == (400, "scopes")
         first = client.post("/v1/keys", json={"name": "me", "scopes": ["admin"]}).json()
-        assert client.get("/v1/keys").status_code == 401
+        assert client.get("/v1/keys", headers={"Cookie": ""}).status_code == 401
         client.headers["X-API-Key"] = first["key"]
         body = {"name": "web", "scopes": ["search"], "filters": "price < 100", "expires": "2100-01-01T00:00:00Z"}
         web = client.post("/v1/keys", json=body).json()
