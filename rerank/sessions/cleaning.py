@@ -195,8 +195,9 @@ def shows_answer() -> pl.Expr:
 
 def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.DataFrame:
     """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: from before all of
-    these events), and whether it has impressions, including rejected ones."""
-    columns = ("query_id", "product_id", "kind", "time")
+    these events), and whether it has impressions, including rejected ones; and to clicks the position of the product on
+    the answer, if they have none."""
+    columns = ("query_id", "product_id", "kind", "time", "position")
     tables = [events.select(*columns, _earlier=pl.lit(False))]
     if earlier is not None:
         tables.append(earlier.select(*columns, _earlier=pl.lit(True)))
@@ -206,9 +207,14 @@ def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.Data
     since = pl.when(~pl.col("_earlier").any()).then(pl.col("time").min())
     known = pl.lit(True)
     answers = all_answers.group_by("query_id").agg(_known_answer=known, _answered=since, _shows=is_shown.any())
-    shown = all_answers.filter(is_shown).group_by("query_id", "product_id").agg(_known_place=known, _shown=since)
+    by_product = all_answers.filter(is_shown).group_by("query_id", "product_id")
+    shown = by_product.agg(_known_place=known, _shown=since, _position=pl.col("position").min())
     joined = events.join(answers, on="query_id", how="left").join(shown, on=["query_id", "product_id"], how="left")
-    return joined.with_columns(pl.col("_shows").fill_null(False), _has_answers=pl.lit(not all_answers.is_empty()))
+    # Public senders give no position.
+    position = pl.when(pl.col("kind") == "click").then(pl.coalesce("position", "_position")).otherwise("position")
+    return joined.with_columns(
+        position.alias("position"), pl.col("_shows").fill_null(False), _has_answers=pl.lit(not all_answers.is_empty())
+    )
 
 
 CLEAN_SCHEMA = pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32()), ("need", pl.UInt32())])

@@ -23,7 +23,7 @@ from retrieval.events.store import EVENT_SCHEMA, DayState, EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.files import atomic_folder, read_seal, seal_folder, sealed_problem
 
-RECIPE = 2
+RECIPE = 3
 """Increased when cleaning changes, so that cached files of an older program are not used."""
 AFTER_WINDOW = "after the window"
 """The reject reason of events whose corrected time is after the end of the window."""

@@ -93,7 +93,7 @@ class SearchEngine:
     ) -> None:
         self._store = store
         self._connection = connection
-        self._recorder = Recorder(store.root, settings)
+        self.recorder = Recorder(store.root, settings)
         self._popularity = follow_popularity(store.root)
         self._ranker = ServedRanker(store.root, settings, self._popularity)
         self._tower = ServedUserTower(store.root)
@@ -222,7 +222,7 @@ class SearchEngine:
             *self.switches.notices,
             *self._suggester.notices,
             *self._version.notices,
-            *self._recorder.notices,
+            *self.recorder.notices,
             *((self._unanswered,) if self._unanswered else ()),
         )
 
@@ -591,15 +591,15 @@ class SearchEngine:
         written now: send it again.
         """
         self._check_open()
-        result = self._recorder.record(events)
+        result = self.recorder.record(events)
         if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
-            self._sponsored.charge(self.snapshot, self._recorder.stored(clicks))
+            self._sponsored.charge(self.snapshot, self.recorder.stored(clicks))
         return result
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         """The pseudonyms of a shopper under every key, to find or erase the events."""
         self._check_open()
-        return self._recorder.pseudonyms_of(shopper)
+        return self.recorder.pseudonyms_of(shopper)
 
     def change(self, changes: Sequence[Change], *, filters: str = "") -> AppliedChanges:
         """Applies upserts, deletes and patches in order, durably, all or none; raises like those methods.
@@ -644,7 +644,7 @@ class SearchEngine:
         self._version.close()
         self._sponsored.flush()
         self._rules.exposure.write()
-        self._recorder.close()
+        self.recorder.close()
         self._ranker.close()
         self._connection.close()
 

@@ -40,6 +40,8 @@ class RecordResult:
 
     stored: int
     repeated: int
+    ignored: tuple[str, ...] = ()
+    """Fields that the sender may not set."""
 
 
 class EventLog:

@@ -3,15 +3,21 @@ another version may store it elsewhere."""
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
+
 from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from retrieval.errors import ShelfwiseError
-from retrieval.records import Event
+from retrieval.records import Event, EventKind, Page
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE, RELATIONS_FILE
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NUMBER_BYTES = 8
 _SETTLED_SECONDS = 1.0
 """Seconds within which two writes of a file may have the same modification time."""
 
@@ -144,6 +151,33 @@ class Recorder:
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
         return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
+
+    def answer_id(self, query: str, page: Page) -> str:
+        """A new query id, by which `is_answer` recognises the list of an answer; any other one where no events can be
+        recorded."""
+        number = secrets.token_hex(_NUMBER_BYTES)
+        hits = enumerate((hit.product.id for hit in page.hits), (page.page - 1) * page.size + 1)
+        try:
+            return number + self._mark(number, query, page.total if query.strip() else None, hits)
+        except ShelfwiseError:
+            return uuid.uuid4().hex
+
+    def is_answer(self, query_id: str, events: Sequence[Event]) -> bool:
+        """Whether events are the query (if it has a text) and the impressions of an answer with an `answer_id`."""
+        number, mark = query_id[: 2 * _NUMBER_BYTES], query_id[2 * _NUMBER_BYTES :].partition("~")[0]
+        impressions = [each for each in events if each.kind is EventKind.IMPRESSION]
+        queries = [each for each in events if each.kind is EventKind.QUERY]
+        text = events[0].query
+        is_about_product = any(each.product_id for each in queries)
+        if not mark or len(queries) > 1 or is_about_product or any(each.query != text for each in events):
+            return False
+        hits = sorted((each.position or 0, each.product_id) for each in impressions)
+        total = queries[0].results if queries else None
+        return hmac.compare_digest(mark.encode("utf-8", "replace"), self._mark(number, text, total, hits).encode())
+
+    def _mark(self, number: str, query: str, total: int | None, hits: Iterable[tuple[int, str]]) -> str:
+        content = msgspec.json.encode(("answer", number, query, total, list(hits)))
+        return urlsafe_b64encode(self._opened().intake.pseudonyms.key(content.decode())).decode().rstrip("=")
 
     def _opened(self) -> EventLog:
         # Not needed by an engine that only searches.

@@ -287,7 +287,9 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
     else:
         page, mark = _interleave(engine, search, draft)
         marks += [mark] if mark else []
-    return MarkedPage(page, sign_query_id(uuid.uuid4().hex, marks, running.key))
+    is_named = search.shopper or search.session
+    query_id = uuid.uuid4().hex if is_named else engine.recorder.answer_id(search.request.text, page)
+    return MarkedPage(page, sign_query_id(query_id, marks, running.key))
 
 
 def _explorer(running: StoredExperiments, search: ShopperSearch) -> str:

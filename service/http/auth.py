@@ -45,12 +45,17 @@ class Scope(StrEnum):
 
     SEARCH = "search"
     EVENTS = "events"
+    SERVER = "server"
+    """Events as the store's own server recorded them: with lists, positions, past times and addresses of shoppers."""
     WRITE = "write"
     METRICS = "metrics"
     ADVERTISER = "advertiser"
     """Reads the ledger of the advertiser with the name of the key."""
     ADMIN = "admin"
     """Allows everything."""
+
+
+_TRUSTED = frozenset({Scope.SERVER, Scope.WRITE, Scope.ADMIN})
 
 
 class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,14 +100,14 @@ class Permit(msgspec.Struct, frozen=True):
     name: str = ""
     """Label of the key."""
 
-    @property
-    def is_public(self) -> bool:
-        """Whether shoppers may have the key: it has no scope of a store's own programs, or none is needed."""
-        return not self.id or self.scopes.isdisjoint({Scope.WRITE, Scope.ADMIN})
-
     def sees(self, *names: str) -> bool:
         """Whether the key may use the index with these names."""
         return all(any(matches_index(each, name) for name in names for each in group) for group in self.indexes)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether shoppers may have the key, so that what it says about lists and times is not believed."""
+        return self.scopes.isdisjoint(_TRUSTED)
 
     def allows(self, scope: Scope, rights: Collection[str] = ()) -> bool:
         """Whether the key has the scope; a key with InstantSearch rights needs one of `rights` instead."""

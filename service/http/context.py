@@ -32,7 +32,7 @@ from service.experiments.store import ServedExperiments
 from service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.fields import ReturnedFields
-from service.http.impressions import ImpressionRecorder
+from service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 from service.http.request import EXTENSION, INDEX
@@ -224,9 +224,15 @@ class ServiceContext:
         ids = {each.product_id for each in events if each.product_id}
         if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
             raise unknown_product(self.engine.snapshot, min(hidden))
-        if permit.is_public:
-            events = [replace(each, address=CURRENT_CLIENT.get().address) for each in events]
-        return self.engine.record(*events)
+        if not permit.is_public:
+            return self.engine.record(*trusted_events(events))
+        public = public_events(events, counted_address(permit), datetime.now(UTC), self.engine.recorder.is_answer)
+        return replace(self.engine.record(*public.events), ignored=public.ignored)
+
+
+def counted_address(permit: Permit) -> str:
+    """The network address whose allowance the events of this request use; empty for a trusted sender."""
+    return CURRENT_CLIENT.get().address if permit.is_public else ""
 
 
 FindIndex = Callable[[str], "ServiceContext"]

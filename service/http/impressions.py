@@ -1,16 +1,21 @@
-"""Recording of searches and impressions, in the background of the responses.
+"""Recording of searches and impressions, in the background of the responses; and the events that public keys may send.
 
 A click with a query id refers to the impressions of that search.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 
 from retrieval.errors import EventError, ShelfwiseError
+from retrieval.events.stored import SKEW
 from retrieval.records import Event, EventKind, Page
+from service.http.errors import RequestError
 
 _SECONDS = 0.25
 _MOST_WAITING = 20_000
@@ -63,14 +68,15 @@ class ImpressionRecorder:
         session: str = "",
         positions: Sequence[int] = (),
         product_id: str = "",
+        address: str = "",
     ) -> None:
         """Adds a search: its query, and an impression of each hit at its position, by default that on the page. Shopper
         and session are ids of the store; if both are empty, nothing is recorded. `product_id` is the product on whose
-        page a question was asked."""
+        page a question was asked, `address` is the network address that the search counts for."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
         self._count(page, positions)
-        events = _events(query_id, text, page, (shopper, session), positions, product_id)
+        events = _events(query_id, text, page, (shopper, session, address), positions, product_id)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -114,10 +120,10 @@ class ImpressionRecorder:
 
 
 def _events(
-    query_id: str, text: str, page: Page, names: tuple[str, str], positions: Sequence[int], page_of: str
+    query_id: str, text: str, page: Page, names: tuple[str, str, str], positions: Sequence[int], page_of: str
 ) -> list[Event]:
     now = datetime.now(UTC)
-    shopper, session = names
+    shopper, session, address = names
     first = (page.page - 1) * page.size + 1
     positions = positions or range(first, first + len(page.hits))
 
@@ -133,6 +139,7 @@ def _events(
             time=now,
             event_id=f"{query_id}-{name}",
             results=page.total if kind is EventKind.QUERY else None,
+            address=address,
         )
 
     impressions = [
@@ -140,3 +147,69 @@ def _events(
     ]
     # Browsing has no query text, so there is no query event; its impressions suffice.
     return [event(EventKind.QUERY, "query", page_of), *impressions] if text.strip() else impressions
+
+
+@dataclass(frozen=True, slots=True)
+class PublicEvents:
+    """The events of a public sender as they are recorded, and the names of the fields that were ignored."""
+
+    events: tuple[Event, ...]
+    ignored: tuple[str, ...]
+
+
+LIST_KINDS = (EventKind.QUERY, EventKind.IMPRESSION)
+_UNTRUSTED = ("query", "position", "results", "time")
+
+
+def public_events(
+    events: Sequence[Event], address: str, now: datetime, is_answer: Callable[[str, Sequence[Event]], bool]
+) -> PublicEvents:
+    """The events of a sender whose word on lists and times is not taken, from a network address.
+
+    An act keeps its query id, by which the recorded list is found; what it says about the list is ignored. A list is
+    accepted only as the service gave it (`Recorder.is_answer`): its query and impressions in one request, with the ids
+    that the service would have chosen. A time is kept within the tolerance of clocks, and is otherwise that of arrival.
+    Raises RequestError (403) for any other list.
+    """
+    lists: dict[str, list[Event]] = {}
+    for each in events:
+        if each.kind in LIST_KINDS:
+            lists.setdefault(each.query_id, []).append(each)
+    for query_id, own in lists.items():
+        if not is_answer(query_id, own):
+            raise RequestError(403, _list_message(own[0].kind), field="events.kind")
+    accepted = tuple(_public_event(each, address, now) for each in events)
+    pairs = list(zip(events, accepted, strict=True))
+    return PublicEvents(
+        accepted, tuple(name for name in _UNTRUSTED if any(getattr(a, name) != getattr(b, name) for a, b in pairs))
+    )
+
+
+def _public_event(event: Event, address: str, now: datetime) -> Event:
+    time, event_id = event.time, event.event_id
+    if isinstance(time, datetime) and time.utcoffset() is not None and abs(time - now) > SKEW:
+        # Without an id, an event that is sent again must not differ by its time of arrival.
+        time, event_id = None, event_id or blake2b(repr(event).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    if event.kind in LIST_KINDS:
+        event_id = f"{event.query_id}-{event.position or 'query'}"
+        return replace(event, event_id=event_id, time=time, address=address)
+    return replace(event, query="", position=None, results=None, event_id=event_id, time=time, address=address)
+
+
+def _list_message(kind: EventKind) -> str:
+    return (
+        f"a public key may send events of kind {kind} only as the service gave the answer, all of its hits in one "
+        f"request: give the search a shopper or a session, then the service records its list; or use a key with the "
+        f"scope server"
+    )
+
+
+def trusted_events(events: Sequence[Event]) -> Sequence[Event]:
+    """The events of the store's own server; raises RequestError (400) for an address of a shopper that is none."""
+    for address in {each.address for each in events} - {""}:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            message = f"{address[:60]!r} is not the IP address of a shopper, such as 192.0.2.7; leave it out"
+            raise RequestError(400, message, field="events.address") from None
+    return events

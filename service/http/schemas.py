@@ -601,6 +601,8 @@ class EventsResponse:
     """Number of new events."""
     repeated: int
     """Number of events that were already stored."""
+    ignored: tuple[str, ...]
+    """Fields that this key may not set; the service has recorded them itself."""
 
 
 @dataclass(frozen=True, slots=True)

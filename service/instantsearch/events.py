@@ -23,13 +23,15 @@ _KINDS = {"click", "view", "conversion"}
 T = TypeVar("T")
 
 
-def parse_events(payload: JsonObject, *, is_private: bool) -> list[Event]:
+def parse_events(payload: JsonObject, *, is_private: bool, is_public: bool) -> list[Event]:
     """The events of a request; raises QueryError or EventError for invalid ones.
 
-    Events of filters, of lists that were only viewed, and of the libraries themselves are ignored. Private events are
-    stored without shopper and session.
+    Events of filters, of lists that were only viewed, and of the libraries themselves are ignored; of a public sender
+    also impressions, since the search has recorded them. Private events are stored without shopper and session.
     """
     found = [event for each in objects(payload, "events", MOST_EVENTS) for event in _parse_event(each)]
+    if is_public:
+        found = [each for each in found if each.kind is not EventKind.IMPRESSION]
     if not is_private:
         return found
     return [replace(event, shopper="", session="") for event in found if event.query_id]

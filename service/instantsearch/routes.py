@@ -13,7 +13,7 @@ from retrieval.records import Page
 from service.engine.request import MAX_SIZE
 from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Indexes, ServiceContext, SharedParts
+from service.http.context import Indexes, ServiceContext, SharedParts, counted_address
 from service.http.limits import check_batch_hits, search_cost
 from service.http.openapi import batch_response, struct_response
 from service.http.schemas import json_response
@@ -76,7 +76,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
         if not is_private:
-            context.impressions.record_page(query_id, text, page, shopper=shopper)
+            context.impressions.record_page(query_id, text, page, shopper=shopper, address=counted_address(permit))
 
     def run_experiments(search: ShopperSearch) -> MarkedPage:
         return answer_search(context.engine, running, search)
@@ -237,7 +237,10 @@ async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -
         groups.setdefault(text(each, "index", most=MOST_NAME), []).append(each)
     contexts = indexes.by_name(groups)
     found = [
-        (contexts[name], parse_events({"events": group}, is_private=_is_private(request)))
+        (
+            contexts[name],
+            parse_events({"events": group}, is_private=_is_private(request), is_public=indexes.permit.is_public),
+        )
         for name, group in groups.items()
     ]
     for context, parsed in found:

@@ -58,4 +58,4 @@ def record(context: Contextual, permit: MayRecord, body: EventsBody, privacy: Pr
     browser that requests privacy (Sec-GPC: 1) are stored without shopper and session."""
     events = [replace(each, shopper="", session="") for each in body.events] if privacy == "1" else body.events
     result = context.record(permit, events)
-    return EventsResponse(result.stored, result.repeated)
+    return EventsResponse(result.stored, result.repeated, result.ignored)

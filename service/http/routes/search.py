@@ -22,7 +22,15 @@ from service.engine.search import parse_sort
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Contextual, Indexes, MaySearch, MaySearchAny, ServiceContext, WorkerRouter
+from service.http.context import (
+    Contextual,
+    Indexes,
+    MaySearch,
+    MaySearchAny,
+    ServiceContext,
+    WorkerRouter,
+    counted_address,
+)
 from service.http.errors import RequestError
 from service.http.fields import ReturnedFields
 from service.http.limits import check_batch_hits, search_cost
@@ -112,7 +120,7 @@ async def multi_search(
     found = await threads.run_all(works)
 
     def respond() -> Response:
-        parts = [_Part(*each) for each in zip(contexts, searches, found, strict=True)]
+        parts = [_Part(permit, *each) for each in zip(contexts, searches, found, strict=True)]
         if merge:
             return json_response(_merge(parts, merge, is_private=is_private))
         for each in parts:
@@ -126,6 +134,7 @@ async def multi_search(
 class _Part:
     """One of several searches, and its result."""
 
+    permit: Permit
     context: ServiceContext
     body: IndexSearchBody
     found: tuple[SearchResponse, Page]
@@ -147,6 +156,7 @@ class _Part:
                 shopper=self.body.shopper,
                 session=self.body.session,
                 positions=positions,
+                address=counted_address(self.permit),
             )
 
 
@@ -248,7 +258,14 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     """Searches within the filters of a permit, and records the search unless it is private."""
     response, page = _find(context, permit, body, is_private=is_private)
     if not is_private:
-        context.impressions.record_page(response.query_id, body.text, page, shopper=body.shopper, session=body.session)
+        context.impressions.record_page(
+            response.query_id,
+            body.text,
+            page,
+            shopper=body.shopper,
+            session=body.session,
+            address=counted_address(permit),
+        )
     return response
 
 
@@ -379,7 +396,13 @@ def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: Pr
     if privacy != "1" and found.status is not AnswerStatus.NO_QUESTION:
         page = Page((), int(found.status is AnswerStatus.ANSWERED), 1, 0)
         context.impressions.record_page(
-            query_id, body.q, page, shopper=body.shopper, session=body.session, product_id=body.product_id
+            query_id,
+            body.q,
+            page,
+            shopper=body.shopper,
+            session=body.session,
+            product_id=body.product_id,
+            address=counted_address(permit),
         )
     return AnswerResponse(**{each.name: getattr(found, each.name) for each in fields(found)}, query_id=query_id)
 

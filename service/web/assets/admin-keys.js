@@ -8,6 +8,7 @@ import { el, fill } from "./dom.js";
 const SCOPES = {
   search: "find and show products",
   events: "record what shoppers do",
+  server: "record events as this store's own server has logged them: with lists, positions, past times and addresses",
   write: "change products and prices",
   metrics: "read the metrics of the service",
   advertiser: "read the ledger of the advertiser with the name of the key",

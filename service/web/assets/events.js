@@ -54,16 +54,15 @@ export function noteShown(answer) {
   if (!mayRemember() || recorded.has(answer.query_id) || answer.query.length > MOST_QUERY) return;
   recorded.add(answer.query_id);
   const { query_id, query } = answer;
-  if (query.trim()) push({ kind: "query", query_id, query, results: answer.total, event_id: `${query_id}-query` });
-  answer.hits.forEach((hit, index) => {
-    const position = (answer.page - 1) * answer.size + index + 1;
-    const event_id = `${query_id}-${position}`;
-    push({ kind: "impression", product_id: hit.product.id, query_id, query, position, event_id });
-  });
+  const first = (answer.page - 1) * answer.size + 1;
+  const shown = answer.hits.map((hit, index) => ({ kind: "impression", product_id: hit.product.id, query_id, query, position: first + index }));
+  if (query.trim()) shown.unshift({ kind: "query", query_id, query, results: answer.total });
+  push(...shown);
 }
 
-function push(event) {
-  waiting.push({ ...event, ...names(), time: timestamp() });
+/** Adds events that are sent in one request: the server accepts only a whole answer. */
+function push(...events) {
+  waiting.push(events.map((event) => ({ ...event, ...names(), time: timestamp() })));
   waiting = waiting.slice(-MOST_WAITING);
   if (!timer) timer = setTimeout(send, SOON_MS);
 }
@@ -73,9 +72,10 @@ async function send() {
   timer = 0;
   if (!mayRemember()) waiting = [];
   if (!waiting.length) return;
-  const batch = waiting.splice(0, AT_ONCE);
+  const isAct = waiting.slice(0, AT_ONCE).map((each) => each.length === 1);
+  const batch = waiting.splice(0, isAct[0] ? isAct.concat(false).indexOf(false) : 1);
   try {
-    await call("/v1/events", { method: "POST", body: { events: batch }, keepalive: true });
+    await call("/v1/events", { method: "POST", body: { events: batch.flat() }, keepalive: true });
     tries = 0;
   } catch (error) {
     // Events sent again are counted once; events that the server rejects are dropped.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from retrieval.errors import EventError, StoreError
 from retrieval.events import elasticsearch
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import EVENT_SCHEMA, export_events
+from retrieval.events.store import export_events
 from retrieval.events.stored import DAY_MS, MAX_POSITION, MAX_QUERY, SKEW, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event, EventKind
 from tests.event_stores import any_events, event
@@ -153,7 +153,8 @@ def test_export_writes_one_file_per_month(store: SqliteEvents, tmp_path: Path) -
     assert [path.name for path in paths] == list(exported.files)
     assert exported.bytes == sum(path.stat().st_size for path in paths)
     read = pl.concat(map(pl.read_parquet, paths))
-    assert read.cast(EVENT_SCHEMA).equals(pl.concat(store.read(0, 1 << 20)))
+    stored = pl.concat(store.read(0, 1 << 20)).drop("address")
+    assert read.cast(stored.schema).equals(stored)
 
 
 def test_invalid_export_folder_is_a_store_error(store: SqliteEvents, tmp_path: Path) -> None:

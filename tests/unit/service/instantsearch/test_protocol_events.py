@@ -24,8 +24,8 @@ CLICK: JsonObject = {
 }
 
 
-def made(*payload: JsonObject, is_private: bool = False) -> list[Event]:
-    return parse_events({"events": list(payload)}, is_private=is_private)
+def made(*payload: JsonObject, is_private: bool = False, is_public: bool = False) -> list[Event]:
+    return parse_events({"events": list(payload)}, is_private=is_private, is_public=is_public)
 
 
 def test_click_has_the_position_of_each_hit() -> None:
@@ -122,4 +122,4 @@ def test_request_size_is_limited() -> None:
     with pytest.raises(QueryError):
         made(*[CLICK] * 1_001)
     with pytest.raises(QueryError):
-        parse_events({"events": "x"}, is_private=False)
+        parse_events({"events": "x"}, is_private=False, is_public=False)
