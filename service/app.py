@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -235,7 +236,7 @@ def _open_indexes(
             source,
             lambda path: context_of(SearchEngine.open(path, settings=settings)),
             settings.service.default_index,
-            lambda path: _make_index(path, indexes, settings.service),
+            IndexMaker(lambda: indexes.opened, settings.service),
             settings.service.indexes,
         )
         indexes.follow()
@@ -243,19 +244,35 @@ def _open_indexes(
     return IndexRegistry.of_one(context_of(source, is_only=True))
 
 
-def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: ServiceSettings) -> None:
-    """Creates an index without products, with the encoder of the settings or of the default index."""
-    from indexer.build import create_index  # not needed by a service before that
+@dataclass(frozen=True, slots=True)
+class IndexMaker:
+    """Creates indexes without products, with the encoder of the settings or of the default index."""
 
-    engines = [each.engine for each in sorted(indexes.opened, key=lambda each: each.name != settings.default_index)]
-    by_default = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
-    name = resolve_model_name(settings.encoder) if settings.encoder else by_default
-    # From the directory of a serving index: a shared encoder may belong to an index that no longer exists.
-    folders = (
-        Store(each.root).encoders / each.manifest.encoder for each in engines if each.manifest.encoder_name == name
-    )
-    folder = next(folders, None)
-    create_index(path, LazyEncoder(folder) if folder else open_encoder(name, cache=cache_folder()), name)
+    opened: Callable[[], Sequence[ServiceContext]]
+    settings: ServiceSettings
+
+    @property
+    def label(self) -> str:
+        """Name of the program's version and of the encoder."""
+        return f"{version('shelfwise')}-{self._encoder()[0]}"
+
+    def _encoder(self) -> tuple[str, Path | None]:
+        """Name of the encoder, and its folder in the directory of a serving index: the folder of a shared encoder may
+        belong to an index that no longer exists."""
+        opened = sorted(self.opened(), key=lambda each: each.name != self.settings.default_index)
+        engines = [each.engine for each in opened]
+        by_default = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
+        name = resolve_model_name(self.settings.encoder) if self.settings.encoder else by_default
+        known = (
+            Store(each.root).encoders / each.manifest.encoder for each in engines if each.manifest.encoder_name == name
+        )
+        return name, next(known, None)
+
+    def __call__(self, path: Path) -> None:
+        from indexer.build import create_index  # not needed by a service before that
+
+        name, folder = self._encoder()
+        create_index(path, LazyEncoder(folder) if folder else open_encoder(name, cache=cache_folder()), name)
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:

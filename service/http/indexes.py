@@ -19,7 +19,7 @@ import structlog
 from filelock import FileLock
 
 from retrieval.errors import SettingError, ShelfwiseError
-from retrieval.store.files import SealedFile
+from retrieval.store.files import SealedFile, sync
 from retrieval.store.manifest import CURRENT
 from service.events.hot_reload import ReloadedFile
 
@@ -51,6 +51,16 @@ class ServedIndex(Protocol):
     def notices(self) -> tuple[str, ...]: ...
 
     def close(self) -> None: ...
+
+
+class MakeIndex(Protocol):
+    """Creates indexes without products."""
+
+    @property
+    def label(self) -> str:
+        """Name of the program and the encoder of these indexes."""
+
+    def __call__(self, path: Path) -> None: ...
 
 
 T = TypeVar("T", bound=ServedIndex)
@@ -151,7 +161,7 @@ class IndexRegistry(Generic[T]):
         root: Path,
         open_index: Callable[[Path], T],
         default: str = "",
-        make_index: Callable[[Path], None] | None = None,
+        make_index: MakeIndex | None = None,
         most: int = 0,
     ) -> None:
         """`open_index` opens an index directory or raises ShelfwiseError. `default` is the index for requests without a
@@ -172,6 +182,7 @@ class IndexRegistry(Generic[T]):
         self._refreshing = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._preparing: threading.Thread | None = None
 
     @classmethod
     def of_one(cls, index: T) -> IndexRegistry[T]:
@@ -188,6 +199,7 @@ class IndexRegistry(Generic[T]):
     def follow(self) -> None:
         """Starts to follow the directory in a thread."""
         self.refresh()
+        self._prepare()
         self._thread = threading.Thread(target=self._run, name="indexes", daemon=True)
         self._thread.start()
 
@@ -225,6 +237,9 @@ class IndexRegistry(Generic[T]):
     @contextmanager
     def use(self, name: str = "") -> Iterator[T]:
         """An index that stays open during the context. Raises UnknownIndexError or IndexUnavailableError."""
+        is_new = self.root and name not in self._entries and _NAME.fullmatch(name)
+        if is_new and self.root and (self.root / name / CURRENT).is_file():
+            self.refresh()  # another process has just created it
         with self._lock:
             resolved = self.resolve(name)
             entry = self._entries[resolved]
@@ -253,15 +268,33 @@ class IndexRegistry(Generic[T]):
                 raise SettingError(
                     f"there are {len(present)} indexes, as many as service.indexes allows; {name} is not created"
                 )
-            scratch = self.root / f".{name}.new"
-            shutil.rmtree(scratch, ignore_errors=True)
-            self._make(scratch)
             try:
-                scratch.rename(self.root / name)
+                self._spare(self.root, self._make).rename(self.root / name)
+                sync(self.root)
             except OSError as error:
-                shutil.rmtree(scratch)
                 raise SettingError(f"{name} cannot be the name of an index: {error.strerror}") from error
         self.refresh()
+        self._preparing = threading.Thread(target=self._prepare, name="spare-index", daemon=True)
+        self._preparing.start()
+
+    def _prepare(self) -> None:
+        """Makes the spare that the next write to a new index renames, so that it need not wait."""
+        if self.root is None or self._make is None or not self._most:
+            return
+        try:
+            with self._making, FileLock(self.root / _MAKING_FILE):
+                self._spare(self.root, self._make)
+        except Exception:  # a write to a new index reports it
+            _log.warning("no spare index", exc_info=True)
+
+    def _spare(self, root: Path, make: MakeIndex) -> Path:
+        """An index without products, made now if there is none."""
+        spare = root / f".{re.sub(r'[^A-Za-z0-9.-]+', '-', make.label)}.spare"
+        if not (spare / CURRENT).is_file():
+            for each in root.glob(".*.spare"):  # incomplete, or of another encoder
+                shutil.rmtree(each)
+            make(spare)
+        return spare
 
     def refresh(self) -> None:
         """Opens the indexes that appeared, and closes those that disappeared and are not in use."""
@@ -280,8 +313,8 @@ class IndexRegistry(Generic[T]):
     def close(self) -> None:
         """Closes all indexes."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in filter(None, (self._thread, self._preparing)):
+            thread.join()
         with self._refreshing:
             for name in self.names:
                 self._replace(name, None)

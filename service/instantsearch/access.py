@@ -33,7 +33,6 @@ from service.http.context import (
     identify,
 )
 from service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
-from service.http.health import is_shown_by_all
 from service.http.indexes import UnknownIndexError
 from service.http.openapi import error_responses, struct_response
 from service.http.request import PREFIX
@@ -52,8 +51,6 @@ _KEY_PATHS = f"{PREFIX}keys"
 _SECRET = re.compile(r'((?:apiKey|[uU]serToken)"?\s*[:=]\s*"?)[^"&]+')
 """Pattern of keys and shoppers' tokens, which are not logged."""
 _SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
-_OPENING_SECONDS, _OPENING_LOOK_SECONDS = 1.5, 0.05
-"""Seconds to wait for other workers to open a new index, and between checks; clients expect a response within 2 s."""
 MOST_ITEMS = 1_000
 """Maximum number of rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
@@ -257,9 +254,6 @@ def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> Servic
         if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE, ("addObject",))):
             raise
         indexes.registry.create(name)
-        until = time.monotonic() + _OPENING_SECONDS
-        while not is_shown_by_all(indexes.shared.group, name) and time.monotonic() < until:
-            time.sleep(_OPENING_LOOK_SECONDS)
         return find_index(indexes, name)
 
 

@@ -419,6 +419,24 @@ def test_an_index_is_created_after_removal_of_the_index_with_its_encoder(
         assert [each["objectID"] for each in found["hits"]] == ["a1"]
 
 
+def test_the_first_write_to_a_new_index_only_renames_the_spare(
+    demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it took longer than the two seconds that clients wait."""
+    shutil.copytree(demo_index, tmp_path / "shop")
+    with local_client(create_app(tmp_path, ServiceSettings(keys=tmp_path / KEYS_FILE))) as calling:
+        (spare,) = tmp_path.glob(".*.spare")
+        inode, weights = spare.stat().st_ino, next((spare / "encoders").rglob("model.weights"))
+        assert weights.stat().st_nlink == 2, "the encoder is shared"
+        made: list[Path] = []
+        monkeypatch.setattr("indexer.build.create_index", lambda path, *_: made.append(path))
+        key = sent(add_key(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
+        assert calling.post("/1/indexes/fresh", json={"name": "Drill"}, headers=key).status_code == 200
+        assert (tmp_path / "fresh").stat().st_ino == inode
+        calling.app.state.indexes.close()  # type: ignore[attr-defined]
+        assert [each.suffix for each in made] == [".spare"], "the next one is made afterwards"
+
+
 def test_no_more_indexes_are_made_than_the_setting_allows(stores: Path, keys: KeyFile, whole: dict[str, str]) -> None:
     for most, status in ((2, 400), (0, 404)):
         with local_client(create_app(stores, ServiceSettings(keys=keys.path, indexes=most))) as calling:
