@@ -350,6 +350,8 @@ class SponsoredHit:
     """The cost of a click to the advertiser."""
     ratio: float = 1.0
     """The rate of clicks on it per examined impression for such queries, relative to other products."""
+    query: str = ""
+    """The text of its search, or the id of the product beside which it is shown."""
 
 
 @dataclass(frozen=True, slots=True)

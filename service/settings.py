@@ -142,6 +142,8 @@ class SponsoredSettings(SettingsTable):
     """maximum number of sponsored hits of a page"""
     reserve: float = Field(default=0.05, ge=0, le=10_000)
     """minimum price of a click, in the store's currency"""
+    address_clicks: int = Field(default=5, ge=1, le=1_000_000)
+    """maximum number of clicks of one address that are charged to a campaign on a day (UTC)"""
     floor: float = Field(default=1.0, ge=-10, le=20)
     """minimum relevance of an advertised product: its similarity to the query in standard deviations above that of
     unrelated products"""

@@ -593,7 +593,7 @@ class SearchEngine:
         self._check_open()
         result = self.recorder.record(events)
         if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
-            self._sponsored.charge(self.snapshot, self.recorder.stored(clicks))
+            self._sponsored.charge(self.snapshot, self._loaded_settings.sponsored, self.recorder.stored(clicks))
         return result
 
     def pseudonyms_of(self, shopper: str) -> list[str]:

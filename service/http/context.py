@@ -38,6 +38,7 @@ from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThrea
 from service.http.request import EXTENSION, INDEX
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
+from service.sponsored.placement import SHOPPER_ADDRESS
 from service.worker_group import WorkerGroup
 
 if TYPE_CHECKING:
@@ -354,12 +355,14 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     has_cookie = shared.token.is_among(each.partition("=")[2].strip() for each in cookies)
     client = Client.of(key, request.client.host if request.client else "")
     CURRENT_CLIENT.set(client)
+    SHOPPER_ADDRESS.set(client.address)
     shared.rates.count_address(client.address)
     if scope is Scope.WRITE:
         request.scope[EXTENSION]()
     if has_cookie:
         _check_own_page(request)
     if has_cookie or shared.token.is_among([key]):
+        SHOPPER_ADDRESS.set("")
         return _OWNER
     if is_open:
         return _PUBLIC
@@ -367,6 +370,7 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     if permit is None:
         raise _unknown_key(shared, key)
     shared.rates.count_key(permit.id, permit.requests_per_minute)
+    SHOPPER_ADDRESS.set(counted_address(permit))
     return permit
 
 

@@ -34,6 +34,11 @@ REPEAT_TIME = timedelta(hours=24)
 """Time during which a shopper, or a session, is charged only once for a campaign."""
 MOST_CHARGED = 20
 """Maximum number of clicks of one shopper, over all campaigns, that are charged within `REPEAT_TIME`."""
+ADDRESS_CLICKS = 5
+"""Default maximum number of clicks of one address that are charged to a campaign on a day (UTC)."""
+BURST_CLICKS = 4
+"""Number of chargeable clicks of one address for one query within `BURST_TIME` that suspends charging for both."""
+BURST_TIME = timedelta(minutes=1)
 _NONCE_BYTES = 12
 _MOST_ANSWER = 64
 
@@ -52,11 +57,18 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
     """Bucket of `ClickRates`."""
     shown: int
     """Time in microseconds since 1970."""
+    query: int = 0
+    """Hash of the query, or of the id of the product beside which it is shown."""
 
 
-def product_hash(product_id: str) -> int:
-    """The hash of a product's id in an offer."""
-    return xxhash.xxh3_64_intdigest(product_id.encode("utf-8", "surrogatepass"))
+def text_hash(text: str) -> int:
+    """The hash, of 63 bits, of a product's id or of a query in an offer."""
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) >> 1
+
+
+def query_subject(query: int) -> str:
+    """The name of a query, by its hash, among the subjects that are withheld from an address; no campaign has it."""
+    return f"query:{query}"
 
 
 def seal_offer(offer: Offer, query_id: str, key: bytes) -> str:
@@ -98,6 +110,10 @@ class ChargeReason(StrEnum):
     """The hit of this answer was charged before, or the campaign was charged to this shopper within `REPEAT_TIME`."""
     TOO_MANY = "too many"
     """The shopper was charged `MOST_CHARGED` times within `REPEAT_TIME`."""
+    ADDRESS = "address"
+    """The campaign was charged for as many clicks of this address on this day as the setting allows."""
+    BURST = "burst"
+    """The address had `BURST_CLICKS` chargeable clicks for this query within `BURST_TIME`, earlier on this day."""
     ANONYMOUS = "anonymous"
     """Neither a shopper nor a session is known, so repetitions and fraud could not be found."""
     EXPIRED = "expired"
@@ -169,6 +185,8 @@ class Spending:
     rates: ClickRates = NO_CLICKS
     examination: tuple[float, ...] = EXAMINATION
     """Examination of each place, relative to the first."""
+    withheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The campaigns and queries (by `query_subject`) whose clicks from an address are not charged, by its pseudonym."""
 
     def room(self, campaign: Campaign, now: datetime) -> int:
         """The amount that a campaign may spend at a time, in millionths."""
@@ -191,13 +209,17 @@ _TABLES = """
 CREATE TABLE entries (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, answer TEXT NOT NULL, place INTEGER NOT NULL, campaign TEXT NOT NULL,
     advertiser TEXT NOT NULL, product TEXT NOT NULL, price INTEGER NOT NULL, amount INTEGER NOT NULL,
-    reason TEXT NOT NULL, refunds INTEGER UNIQUE, bucket INTEGER NOT NULL, chain BLOB NOT NULL, key BLOB UNIQUE,
-    shopper TEXT NOT NULL, session TEXT NOT NULL
+    reason TEXT NOT NULL, refunds INTEGER UNIQUE, bucket INTEGER NOT NULL, query INTEGER NOT NULL,
+    address TEXT NOT NULL, chain BLOB NOT NULL, key BLOB UNIQUE, shopper TEXT NOT NULL, session TEXT NOT NULL
 );
 CREATE UNIQUE INDEX one_charge ON entries (answer, place) WHERE amount > 0;
 CREATE INDEX entries_by_advertiser ON entries (advertiser, id);
 CREATE INDEX charges_by_shopper ON entries (shopper, time) WHERE amount > 0 AND shopper <> '';
 CREATE INDEX charges_by_session ON entries (session, time) WHERE amount > 0 AND session <> '';
+CREATE INDEX counted_by_address ON entries (address) WHERE address <> '' AND reason IN ('charged', 'budget');
+CREATE TABLE withheld (
+    address TEXT NOT NULL, subject TEXT NOT NULL, time INTEGER NOT NULL, PRIMARY KEY (address, subject)
+) WITHOUT ROWID;
 CREATE TABLE days (
     day INTEGER NOT NULL, campaign TEXT NOT NULL, advertiser TEXT NOT NULL, shown INTEGER NOT NULL,
     clicks INTEGER NOT NULL, charged INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (day, campaign)
@@ -205,7 +227,9 @@ CREATE TABLE days (
 CREATE TABLE places (place INTEGER PRIMARY KEY, examination REAL NOT NULL);
 CREATE TABLE rates (bucket INTEGER PRIMARY KEY, looks REAL NOT NULL, clicks INTEGER NOT NULL);
 """
-_CONTENT = "id, time, answer, place, campaign, advertiser, product, price, amount, reason, refunds, bucket"
+_CONTENT = (
+    "id, time, answer, place, campaign, advertiser, product, price, amount, reason, refunds, bucket, query, address"
+)
 _SHOWN = "id, time, campaign, advertiser, product, place, price, amount, reason, refunds"
 _ADD_DAY = """
 INSERT INTO days VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, campaign) DO UPDATE SET shown = shown + excluded.shown,
@@ -220,8 +244,12 @@ SELECT count(*), coalesce(max(campaign = :campaign), 0) FROM entries WHERE amoun
 SELECT id FROM entries WHERE amount > 0 AND shopper = :shopper AND shopper <> '' AND time > :since UNION
 SELECT id FROM entries WHERE amount > 0 AND session = :session AND session <> '' AND time > :since)
 """
+_OF_ADDRESS = """
+SELECT coalesce(sum(campaign = :campaign), 0), coalesce(sum(query = :query AND time > :since), 0) FROM entries
+WHERE address = :address AND address <> '' AND reason IN ('charged', 'budget')
+"""
 _COUNTED = (ChargeReason.CHARGED, ChargeReason.BUDGET)
-"""Clicks that count towards click rates."""
+"""Clicks that count towards click rates, and towards the limits of an address."""
 
 
 class Ledger:
@@ -231,7 +259,7 @@ class Ledger:
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / LEDGER_FILE
-        self._file = SqliteFile(self.path, Layout("charges", 0x53574C45, 1, _TABLES), private=True)
+        self._file = SqliteFile(self.path, Layout("charges", 0x53574C45, 2, _TABLES), private=True)
         self._clock = clock
 
     def add_shown(self, shown: Mapping[Offer, int]) -> None:
@@ -249,18 +277,38 @@ class Ledger:
             cursor.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", enumerate(examination, 1))
 
     def charge(
-        self, clicks: Sequence[StoredEvent], campaigns: Mapping[str, Campaign], key: bytes
+        self,
+        clicks: Sequence[StoredEvent],
+        campaigns: Mapping[str, Campaign],
+        key: bytes,
+        address_clicks: int = ADDRESS_CLICKS,
     ) -> list[ChargeReason | None]:
-        """Enters clicks on sponsored hits, and charges those that are chargeable; returns the result of each. None
-        stands for an event that was entered before, and for an offer that this store did not create."""
+        """Enters clicks on sponsored hits, and charges those that are chargeable, of one address at most
+        `address_clicks` to a campaign on a day; returns the result of each. None stands for an event that was entered
+        before, and for an offer that this store did not create."""
         opened = [open_offer(click.query_id, key) for click in clicks]
         if not any(opened):
             return [None] * len(clicks)
         with self._file.writing() as cursor:
-            return [
-                self._enter(cursor, click, *offer, campaigns.get(offer[1].campaign)) if offer else None
-                for click, offer in zip(clicks, opened, strict=True)
-            ]
+            results: list[ChargeReason | None] = []
+            for click, offer in zip(clicks, opened, strict=True):
+                reason = self._enter(cursor, click, *offer, campaigns.get(offer[1].campaign)) if offer else None
+                if offer and click.address and reason in _COUNTED:
+                    self._limit(cursor, click.address, offer[1], address_clicks)
+                results.append(reason)
+        return results
+
+    def _limit(self, cursor: sqlite3.Cursor, address: str, offer: Offer, address_clicks: int) -> None:
+        """Withholds the campaign of a counted click from its address, or its query, if a limit is reached."""
+        now = self._clock()
+        names = {"address": address, "campaign": offer.campaign, "query": offer.query}
+        names["since"] = to_microseconds(now - BURST_TIME)
+        of_campaign, of_query = cursor.execute(_OF_ADDRESS, names).fetchone()
+        reached = {offer.campaign: of_campaign >= address_clicks, query_subject(offer.query): of_query >= BURST_CLICKS}
+        rows = [(address, subject, to_microseconds(now)) for subject, is_reached in reached.items() if is_reached]
+        cursor.executemany("INSERT OR IGNORE INTO withheld VALUES (?, ?, ?)", rows)
+        if rows:  # on the next day, the address has another pseudonym
+            cursor.execute("DELETE FROM withheld WHERE time < ?", (to_microseconds(now - 2 * REPEAT_TIME),))
 
     def _enter(
         self, cursor: sqlite3.Cursor, click: StoredEvent, answer: str, offer: Offer, campaign: Campaign | None
@@ -274,7 +322,8 @@ class Ledger:
         is_new = not cursor.execute(seen, (answer, offer.place, ChargeReason.BUDGET)).fetchone()
         amount = offer.price if reason is ChargeReason.CHARGED else 0
         entry = (answer, offer.place, offer.campaign, offer.advertiser, click.product_id, offer.price, amount, reason)
-        _append(cursor, now, (*entry, None, offer.bucket), (click.key, click.shopper, click.session))
+        content = (*entry, None, offer.bucket, offer.query, click.address)
+        _append(cursor, now, content, (click.key, click.shopper, click.session))
         day = (day_of(now), offer.campaign, offer.advertiser, 0, 1, int(amount > 0), amount)
         cursor.execute(_ADD_DAY, day)
         cursor.execute(_ADD_RATE, (offer.bucket, 0.0, int(is_new and reason in _COUNTED)))
@@ -289,7 +338,7 @@ class Ledger:
         campaign: Campaign | None,
         now: datetime,
     ) -> ChargeReason:
-        if product_hash(click.product_id) != offer.product:
+        if text_hash(click.product_id) != offer.product:
             return ChargeReason.OTHER_PRODUCT
         if not (click.shopper or click.session):
             return ChargeReason.ANONYMOUS
@@ -305,6 +354,11 @@ class Ledger:
             return ChargeReason.TOO_MANY
         if campaign is None:
             return ChargeReason.NO_CAMPAIGN
+        withheld = "SELECT 1 FROM withheld WHERE address = ? AND subject = ?"
+        if cursor.execute(withheld, (click.address, offer.campaign)).fetchone():
+            return ChargeReason.ADDRESS
+        if cursor.execute(withheld, (click.address, query_subject(offer.query))).fetchone():
+            return ChargeReason.BURST
         spent = "SELECT coalesce(sum(amount), 0), coalesce(sum(CASE day WHEN ? THEN amount END), 0) FROM days"
         total, today = cursor.execute(f"{spent} WHERE campaign = ?", (day_of(now), campaign.id)).fetchone()
         has_room = offer.price <= campaign.room(total, today, now, paced=False)
@@ -330,9 +384,11 @@ class Ledger:
                 again = cursor.execute("SELECT 1 FROM entries WHERE refunds = ?", (number,)).fetchone()
                 if found is None or again or found[8] <= 0:
                     continue
-                _, time, answer, place, campaign, advertiser, product, price, amount, _, _, bucket = found
+                _, time, answer, place, campaign, advertiser, product, price, amount, _, _, bucket, query, address = (
+                    found
+                )
                 entry = (answer, place, campaign, advertiser, product, price, -amount, ChargeReason.FRAUD)
-                _append(cursor, self._clock(), (*entry, number, bucket), (None, "", ""))
+                _append(cursor, self._clock(), (*entry, number, bucket, query, address), (None, "", ""))
                 cursor.execute(_ADD_DAY, (day_of(_moment(time)), campaign, advertiser, 0, 0, -1, -amount))
                 cursor.execute(_ADD_RATE, (bucket, 0.0, -1))
                 done += 1
@@ -370,7 +426,10 @@ class Ledger:
             for bucket, seen, clicked in cursor.execute("SELECT bucket, looks, clicks FROM rates").fetchall():
                 looks[bucket], clicks[bucket] = seen, clicked
             examination = _examination(cursor)
-        return Spending(total, by_day, ClickRates(looks, clicks), examination)
+            withheld: dict[str, frozenset[str]] = {}
+            for address, subject in cursor.execute("SELECT address, subject FROM withheld").fetchall():
+                withheld[address] = withheld.get(address, frozenset()) | {subject}
+        return Spending(total, by_day, ClickRates(looks, clicks), examination, withheld)
 
     def entries(
         self, advertiser: str = "", *, campaign: str = "", after: int = 0, limit: int = 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property, partial
@@ -19,10 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.memory import QueryMemory, product_hashes
+from retrieval.errors import StoreError
+from retrieval.events.addresses import AddressPseudonyms
 from retrieval.events.stored import SPONSORED_MARK, StoredEvent
 from retrieval.index.keyword import Rows
 from retrieval.index.vectors import NearestRows
 from retrieval.records import SponsoredHit
+from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.text.product_types import type_synonyms
 from service.curation.document_store import DelayedCounts, day_of, to_microseconds, wall_clock
 from service.engine.candidates import ResolvedRequest
@@ -33,8 +37,10 @@ from service.events.hot_reload import ReloadedFile
 from service.settings import SponsoredSettings
 from service.sponsored.auction import Award, Bid, award_places, bucket_of
 from service.sponsored.campaign import LOWEST_FLOOR, MICROS, Campaign, CampaignChange, CampaignStore, to_micros
-from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, product_hash, seal_offer
+from service.sponsored.ledger import NO_SPENDING, Ledger, Offer, Spending, query_subject, seal_offer, text_hash
 
+SHOPPER_ADDRESS: ContextVar[str] = ContextVar("shopper address", default="")
+"""The address or network of the shopper of the current request; empty if a program of the store sends it."""
 _HEAD = 10
 """Number of first hits whose agreement with the named type an advertised product must have."""
 _LEAST_AGREEMENT = 0.5
@@ -126,6 +132,7 @@ class SponsoredPlacement:
             "the spending of campaigns is outdated",
             keeps_value=True,
         )
+        self._addresses = AddressPseudonyms(root / EVENTS_FOLDER)
         self._memory = memory
         self._clock = clock
         self._key = b""
@@ -208,18 +215,31 @@ class SponsoredPlacement:
         is_target: Callable[[Campaign], bool],
         seed: str,
     ) -> tuple[SponsoredHit, ...]:
-        """The winners among the products found, with campaigns that run, can pay for a click and have the target."""
+        """The winners among the products found, with campaigns that run, can pay for a click and have the target. None
+        whose click could not be charged because of the shopper's address: a free click would be worth an attack."""
         now, spending = self._clock(), self._spending.value
+        withheld = self._withheld(spending, now)
+        if query_subject(text_hash(seed)) in withheld:
+            return ()
         of_product = self._served.compiled(snapshot).of_product
         chances = spending.rates.probabilities(ratios)
         bids, of_bid = [], []
         for at, product in enumerate(found.ids):
             for each in of_product.get(product, ()):
-                if each.runs(now) and spending.room(each, now) >= to_micros(each.bid) and is_target(each):
+                can_pay = each.runs(now) and spending.room(each, now) >= to_micros(each.bid)
+                if can_pay and each.id not in withheld and is_target(each):
                     bids.append(Bid(each.id, each.advertiser, each.bid, float(chances[at])))
                     of_bid.append(at)
         awards = award_places(bids, settings.places, settings.reserve, seed, spending.examination)
-        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each) for each in awards)
+        return tuple(self._hit(snapshot, found, ratios, bids, of_bid, each, seed) for each in awards)
+
+    def _withheld(self, spending: Spending, now: datetime) -> frozenset[str]:
+        """The campaigns and queries without sponsored hits for the address of the current request."""
+        address = SHOPPER_ADDRESS.get() if spending.withheld else ""
+        try:
+            return spending.withheld.get(self._addresses.of(address, now), frozenset())
+        except StoreError:  # a replica that cannot write the salt of a new day, on which no click has been charged yet
+            return frozenset()
 
     @staticmethod
     def _hit(
@@ -229,6 +249,7 @@ class SponsoredPlacement:
         bids: Sequence[Bid],
         of_bid: Sequence[int],
         award: Award,
+        seed: str,
     ) -> SponsoredHit:
         bid, at = bids[award.bid], of_bid[award.bid]
         return SponsoredHit(
@@ -239,6 +260,7 @@ class SponsoredPlacement:
             float(found.relevance[at]),
             award.price / MICROS,
             float(ratios[at]),
+            seed,
         )
 
     def issue(self, query_id: str, hits: Sequence[SponsoredHit]) -> tuple[str, ...]:
@@ -252,26 +274,28 @@ class SponsoredPlacement:
             Offer(
                 hit.campaign,
                 hit.advertiser,
-                product_hash(hit.product.id),
+                text_hash(hit.product.id),
                 hit.place,
                 to_micros(hit.price),
                 bucket_of(hit.ratio),
                 now,
+                text_hash(hit.query),
             )
             for hit in hits
         ]
         day = now - now % _DAY_MICROS
         for each in offers:
-            self._shown.add(msgspec.structs.replace(each, product=0, price=0, shown=day), 1)
+            self._shown.add(msgspec.structs.replace(each, product=0, price=0, shown=day, query=0), 1)
         return tuple(seal_offer(each, query_id, self._key) for each in offers)
 
-    def charge(self, snapshot: Snapshot, clicks: Sequence[StoredEvent]) -> None:
+    def charge(self, snapshot: Snapshot, settings: SponsoredSettings, clicks: Sequence[StoredEvent]) -> None:
         """Charges the clicks on sponsored hits among some events. Raises StoreError if nothing can be written."""
         self._key = self._key or (self.store.ensure_key() if self.store.path.exists() else b"")
         if self._key:
             self.flush()  # so that a click is never stored before its impression
             self._served.reload_if_changed(snapshot)
-            self.ledger.charge(clicks, self._served.compiled(snapshot).by_id, self._key)
+            campaigns = self._served.compiled(snapshot).by_id
+            self.ledger.charge(clicks, campaigns, self._key, settings.address_clicks)
             self._spending.reload_if_changed()
 
     def flush(self) -> None:

@@ -87,6 +87,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "sponsored.enabled": ("true", "yes", True, "2", "perhaps"),
     "sponsored.places": ("3", "3", 3, "5", "many"),
     "sponsored.reserve": ("0.1", "0.1", 0.1, "-1", "little"),
+    "sponsored.address_clicks": ("9", "9", 9, "0", "many"),
     "sponsored.floor": ("1.5", "1.5", 1.5, "21", "high"),
     "sponsored.search_floor": ("2.0", "2.0", 2.0, "21", "high"),
     "store.name": ('"Nordlys"', "Nordlys", "Nordlys", "5", "x" * 81),

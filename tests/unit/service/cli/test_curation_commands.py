@@ -22,7 +22,7 @@ from service.curation.document_store import to_microseconds
 from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import SynonymKind
 from service.sponsored.campaign import CampaignStore
-from service.sponsored.ledger import Ledger, Offer, product_hash, seal_offer
+from service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from tests.learning_stores import record_searches
 from tests.unit.service.cli.commands import document, run, shown
 
@@ -351,7 +351,7 @@ def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
     store = CampaignStore(root)
     key, campaigns = store.ensure_key(), {each.id: each for each in store.read().documents}
     now = to_microseconds(datetime.now(UTC))
-    offer = Offer("drills", "acme", product_hash("d000017"), 1, 250_000, 6, now)
+    offer = Offer("drills", "acme", text_hash("d000017"), 1, 250_000, 6, now)
     clicks = [
         StoredEvent(
             name, "click", now, now, "k1~ann", "", seal_offer(offer, "q1", key), "", "d000017", None, None, None, None

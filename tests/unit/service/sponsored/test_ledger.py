@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -20,6 +23,9 @@ from service.curation.document_store import to_microseconds
 from service.sponsored.auction import NO_CLICKS
 from service.sponsored.campaign import Campaign
 from service.sponsored.ledger import (
+    ADDRESS_CLICKS,
+    BURST_CLICKS,
+    BURST_TIME,
     CLICK_TIME,
     MOST_CHARGED,
     REPEAT_TIME,
@@ -27,8 +33,9 @@ from service.sponsored.ledger import (
     Ledger,
     Offer,
     open_offer,
-    product_hash,
+    query_subject,
     seal_offer,
+    text_hash,
 )
 
 KEY = bytes(range(32))
@@ -54,8 +61,10 @@ def ledger(tmp_path: Path, clock: Clock) -> Ledger:
     return Ledger(tmp_path, clock=clock)
 
 
-def offer(campaign: str = "drills", product: str = "p1", shown: datetime = NOW, price: int = 300_000) -> Offer:
-    return Offer(campaign, "acme", product_hash(product), 1, price, 6, to_microseconds(shown))
+def offer(
+    campaign: str = "drills", product: str = "p1", shown: datetime = NOW, price: int = 300_000, query: int = 0
+) -> Offer:
+    return Offer(campaign, "acme", text_hash(product), 1, price, 6, to_microseconds(shown), query)
 
 
 def click(
@@ -149,6 +158,71 @@ def test_one_shopper_is_charged_so_often_at_most(ledger: Ledger) -> None:
     assert found == [ChargeReason.CHARGED] * MOST_CHARGED + [ChargeReason.TOO_MANY]
 
 
+def of_address(address: str, number: int, query: int | None = None, campaign: str = "free") -> StoredEvent:
+    """A click by a new session on its own answer."""
+    made = offer(campaign, "p3", query=number if query is None else query)
+    return click(made, f"{address} {number} {campaign}", "p3", "", f"k1~{address} {number}")._replace(address=address)
+
+
+def test_a_campaign_is_charged_only_some_clicks_of_an_address_on_a_day(ledger: Ledger) -> None:
+    found = charge(ledger, *(of_address("a", number) for number in range(300)))
+    assert found == [ChargeReason.CHARGED] * ADDRESS_CLICKS + [ChargeReason.ADDRESS] * (300 - ADDRESS_CLICKS)
+    assert charge(ledger, of_address("b", 1), of_address("a", 1, campaign="drills")) == [ChargeReason.CHARGED] * 2
+    assert charge(ledger, *(of_address("", number, 7) for number in range(20))) == [ChargeReason.CHARGED] * 20
+    spending = ledger.spending()
+    assert spending.withheld == {"a": {"free"}}
+    # Neither the click rates nor a refund give the address more.
+    before = spending.rates.rates
+    ledger.refund([1, 2, 3])
+    assert charge(ledger, of_address("a", 301)) == [ChargeReason.ADDRESS]
+    assert ledger.spending().rates.rates.sum() < before.sum()
+    ledger.check()
+
+
+def test_a_burst_suspends_an_address_and_query_only(ledger: Ledger, clock: Clock) -> None:
+    campaigns = {name: Campaign(name, name, ("p3",), 0.5) for name in ("one", "two", "free")}
+
+    def charged(*clicks: StoredEvent) -> list[ChargeReason | None]:
+        return ledger.charge(clicks, campaigns, KEY)
+
+    paced = []
+    for number in range(BURST_CLICKS):
+        paced += charged(of_address("slow", number, 7))
+        clock.now += BURST_TIME / 2
+    assert paced == [ChargeReason.CHARGED] * BURST_CLICKS
+    assert charged(*(of_address("a", number, 7) for number in range(BURST_CLICKS))) == paced
+    clock.now += timedelta(minutes=20)
+    assert charged(of_address("a", 50, 7), of_address("a", 51, 7, "one")) == [ChargeReason.BURST] * 2
+    assert charged(of_address("a", 52, 8, "one"), of_address("b", 53, 7)) == [ChargeReason.CHARGED] * 2
+    assert ledger.spending().withheld == {"a": {query_subject(7)}}
+
+
+def test_unpaid_clicks_of_an_address_raise_no_click_rate(ledger: Ledger) -> None:
+    """Otherwise an advertiser without a budget would click its own campaign up."""
+    charge(ledger, *(of_address(f"{number}", number, campaign="drills") for number in range(3)))
+    found = charge(ledger, *(of_address("a", number, campaign="drills") for number in range(50)))
+    assert found == [ChargeReason.BUDGET] * ADDRESS_CLICKS + [ChargeReason.ADDRESS] * (50 - ADDRESS_CLICKS)
+    before = ledger.spending().rates.rates
+    charge(ledger, *(of_address("a", number, campaign="drills") for number in range(50, 100)))
+    np.testing.assert_array_equal(ledger.spending().rates.rates, before)
+
+
+def _charge_in_process(root: Path, process: int) -> list[str]:
+    ledger = Ledger(root, clock=lambda: NOW)
+    return [
+        str(reason)
+        for number in range(20)
+        for reason in ledger.charge([of_address("a", 100 * process + number)], CAMPAIGNS, KEY)
+    ]
+
+
+def test_processes_share_the_limit_of_an_address(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as processes:
+        found = Counter(chain.from_iterable(processes.map(_charge_in_process, [tmp_path] * 3, range(3))))
+    assert found == {"charged": ADDRESS_CLICKS, "address": 60 - ADDRESS_CLICKS}
+    Ledger(tmp_path).check()
+
+
 def test_processes_that_charge_at_once_charge_once(tmp_path: Path) -> None:
     clicks = [click(offer("free", "p3"), product="p3", shopper=f"k1~{number}") for number in range(16)]
 
@@ -209,7 +283,12 @@ def test_erasing_a_shopper_keeps_the_charge(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["UPDATE entries SET amount = 900000 WHERE id = 1", "DELETE FROM entries WHERE id = 2"]
+    "damage",
+    [
+        "UPDATE entries SET amount = 900000 WHERE id = 1",
+        "UPDATE entries SET address = 'b' WHERE id = 1",
+        "DELETE FROM entries WHERE id = 2",
+    ],
 )
 def test_an_entry_that_was_changed_or_removed_is_found(ledger: Ledger, damage: str) -> None:
     charge(ledger, *(click(offer(), f"q{number}", shopper=f"k1~{number}") for number in range(3)))

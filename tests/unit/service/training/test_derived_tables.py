@@ -13,7 +13,7 @@ from retrieval.events.stored import StoredEvent
 from service.curation.document_store import to_microseconds
 from service.sponsored.auction import EXAMINATION
 from service.sponsored.campaign import Campaign
-from service.sponsored.ledger import Ledger, Offer, product_hash, seal_offer
+from service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from service.training.derived_tables import last_full_day, refund_fraud, set_place_examination
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ def test_clicks_in_sessions_of_bots_are_refunded(tmp_path: Path) -> None:
     """A click belongs to the latest session of its shopper, or of its session id, that began before it."""
     ledger, key = Ledger(tmp_path, clock=lambda: NOON), bytes(32)
     campaign = Campaign("drills", "acme", ("p1",), 0.5)
-    offer = Offer("drills", "acme", product_hash("p1"), 1, 300_000, 6, to_microseconds(NOON))
+    offer = Offer("drills", "acme", text_hash("p1"), 1, 300_000, 6, to_microseconds(NOON))
     who = [("bot", "s1"), ("ann", "s2"), ("", "s3"), ("bob", "s4"), ("unknown", "s5")]
     clicks = [
         StoredEvent(
@@ -78,7 +78,7 @@ def test_examination_of_sponsored_places_is_that_of_the_click_model(tmp_path: Pa
     assert ledger.spending().examination == EXAMINATION
     set_place_examination(ledger, lists(4_000))
     assert ledger.spending().examination[:3] == pytest.approx((1, 1 / 2, 1 / 3), abs=0.06)
-    offer = Offer("drills", "acme", product_hash("p1"), 2, 0, 6, to_microseconds(NOON))
+    offer = Offer("drills", "acme", text_hash("p1"), 2, 0, 6, to_microseconds(NOON))
     before = ledger.spending().rates.rates
     ledger.add_shown({offer: 1_000})
     assert (ledger.spending().rates.rates < before).all()
