@@ -23,13 +23,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from indexer.feeds.values import NOT_FINITE, digits, wrong_type
 from retrieval.errors import FeedError, suggest_names
 from retrieval.filters.ast import PLACES
 from retrieval.records import AttributeValue, Product
-from retrieval.updates.validation import EXACT
+from retrieval.updates.validation import EXACT, decode_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +126,8 @@ def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
     """The content of a TOML or JSON file, detected by its first character. Raises FeedError with the `place`."""
     try:
         content = read()
-        return msgspec.json.decode(content) if content.lstrip().startswith("{") else tomllib.loads(content)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        return decode_json(content) if content.lstrip().startswith("{") else tomllib.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
         raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
 
 

@@ -14,6 +14,8 @@ from numbers import Real
 from types import NoneType
 from typing import Any
 
+import msgspec
+
 from retrieval.errors import ChangeError, close_names
 from retrieval.records import AttributeValue, Availability, Place, Product, Variant, is_local
 
@@ -23,6 +25,36 @@ MAX_ID_BYTES = 512
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 EXACT = 2**53
 """The largest integer up to which all integers are exact as floats."""
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def decode_json(content: str | bytes) -> object:
+    """The value of a JSON document from a client. Of equal names in an object, the last counts.
+
+    Raises ValueError with the problem, to be put after the name of the document: it is not UTF-8 or not JSON, which has
+    no NaN, or it is nested too deep, or an integer needs more than 64 bits.
+    """
+    try:
+        document = content.encode() if isinstance(content, str) else content
+        value: object = msgspec.json.decode(document)
+    except UnicodeError:
+        raise ValueError("is not valid UTF-8") from None
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    except msgspec.MsgspecError as error:
+        reason = "a text has half of a surrogate pair" if _SURROGATE.search(document) else error
+        raise ValueError(f"is not valid JSON: {reason}") from None
+    waiting = [("", value)] if _LONG_NUMBER.search(document) else []
+    while waiting:
+        place, each = waiting.pop()
+        if isinstance(each, int) and not -(2**63) <= each < 2**63:
+            raise ValueError(f"has an integer of more than 64 bits{place and ' at '}{place.lstrip('.')}")
+        inner = each.items() if isinstance(each, dict) else enumerate(each) if isinstance(each, list) else ()
+        waiting += [(f"{place}.{name}", member) for name, member in inner]
+    return value
 
 
 def id_problem(product_id: str) -> str:

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from indexer.cleaning.text import clean_text, join_lines
 from retrieval.errors import FaqError
 from retrieval.events.privacy import Masker
 from retrieval.text.analysis import HAN
+from retrieval.updates.validation import decode_json
 from service.answers.facts import sentences_of
 from service.answers.faq import MOST_ANSWER, MOST_QUESTION, FaqEntry, entry_id, validate_entry
 
@@ -111,9 +110,9 @@ def _json(line: str) -> object:
     if len(line) > _LONGEST_LINE:
         return FaqError(f"has {len(line):,} characters, at most {_LONGEST_LINE:,} are allowed")
     try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return FaqError(f"is not a JSON object: {error}")
+        return decode_json(line)
+    except ValueError as error:
+        return FaqError(str(error))
 
 
 def _table(text: str) -> Iterator[tuple[int, object]]:

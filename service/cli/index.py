@@ -17,6 +17,7 @@ from retrieval.html_report import printable, size_text
 from retrieval.records import Product
 from retrieval.store.diff import ProductList, VersionDiff, compare_versions
 from retrieval.store.versions import Store, Surplus
+from retrieval.updates.validation import decode_json
 from service.cli import output
 from service.cli.options import FeedFormat, Feeds, Index, command
 from service.cli.output import (
@@ -368,7 +369,6 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
 def _parse_literal(value: str) -> object:
     """Parses 18 as a number, true as a boolean, "18" in quotes as text; anything that is not JSON is text, too."""
     try:
-        found: object = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return decode_json(value)
+    except ValueError:
         return value
-    return found

@@ -21,6 +21,7 @@ import msgspec
 
 from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
 from retrieval.store.files import file_stamp, sync
+from retrieval.updates.validation import decode_json
 
 LONGEST_WHO = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -86,11 +87,11 @@ def read_document(path: Path, most_bytes: int, error: Callable[..., InputError])
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
-        return tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
+        return tomllib.loads(content.decode()) if kind == "TOML" else decode_json(content)
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
-    except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
-        raise error(f"{path} is not valid {kind}: {problem}") from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} {problem}" if kind == "JSON" else f"{path} is not valid TOML: {problem}") from problem
 
 
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have

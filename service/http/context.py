@@ -30,7 +30,7 @@ from service.engine.spelling import Suggestions, VisibleCatalog
 from service.experiments import assignment
 from service.experiments.store import ServedExperiments
 from service.http.auth import AdminToken, KeyFile, Permit, Scope, combine_filters
-from service.http.errors import RequestError
+from service.http.errors import JsonRoute, RequestError
 from service.http.fields import ReturnedFields
 from service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
@@ -329,7 +329,7 @@ class WorkerRouter(APIRouter):
     """
 
     def __init__(self, *, writes: bool = False, **options: Any) -> None:  # noqa: ANN401 - as FastAPI
-        super().__init__(**options)
+        super().__init__(**{"route_class": JsonRoute, **options})
         self._writes = writes
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from retrieval import errors
+from retrieval.updates.validation import decode_json
 from service.http.request import REQUEST_ID, is_protocol_path, request_id
 
 _log = structlog.get_logger("shelfwise.http")
@@ -139,6 +141,23 @@ def error_response(error: RequestError, identity: str, *, in_protocol: bool = Fa
     return Response(content, error.status, headers, "application/json")
 
 
+class JsonRoute(APIRoute):
+    """A route whose JSON body is decoded by `decode_json`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def respond(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return respond
+
+
+class _JsonRequest(Request):
+    async def json(self) -> object:
+        return decode_json(await self.body())
+
+
 def handle_errors(app: FastAPI) -> None:
     """Installs one handler for every error of an application."""
 
@@ -164,8 +183,8 @@ def to_request_error(error: Exception) -> RequestError:
             return error
         case RequestValidationError():
             return _from_validation_error(error)
-        case HTTPException() if isinstance(error.__cause__, UnicodeDecodeError):
-            return RequestError(400, "the body is not valid UTF-8", field="body")
+        case HTTPException() if isinstance(error.__cause__, ValueError):
+            return RequestError(400, f"the body {error.__cause__}", field="body")
         case HTTPException():
             return RequestError(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():
@@ -191,9 +210,6 @@ def _server_error(status: int, code: str, retry_after: int = 0) -> RequestError:
 
 def _from_validation_error(error: RequestValidationError) -> RequestError:
     found = error.errors()
-    if found[0]["type"] == "json_invalid":
-        message = f"the body is not valid JSON: {found[0].get('ctx', {}).get('error', found[0]['msg'])}"
-        return RequestError(400, message, field="body")
     is_missing = found[0]["type"] == "missing"
     if tuple(found[0]["loc"]) == ("body",) and (is_missing or isinstance(found[0].get("input"), bytes)):
         what = "is missing" if is_missing else "was not read as JSON"

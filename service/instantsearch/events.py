@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -117,7 +116,7 @@ def _time(value: object) -> datetime | None:
     """The time of a timestamp in milliseconds since 1970."""
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise EventError("bad timestamp", "timestamp must be milliseconds since 1970")
     try:
         return datetime.fromtimestamp(value / 1_000, UTC)

@@ -19,6 +19,7 @@ from retrieval.filters.places import Area, Box, Circle, Polygon, coordinates, di
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page, Place, Product
 from retrieval.text.highlight import Marks
+from retrieval.updates.validation import decode_json
 from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import MarkedPage, ShopperSearch
@@ -153,9 +154,9 @@ def parse_form(text: bytes) -> JsonObject:
 def parse_json(text: str | bytes, name: str) -> object:
     """The decoded JSON; raises QueryError, which names it."""
     try:
-        return cast(object, msgspec.json.decode(text))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise QueryError(f"{name} is not valid JSON: {error}") from None
+        return decode_json(text)
+    except ValueError as error:
+        raise QueryError(f"{name} {error}") from None
 
 
 def merge_params(payload: JsonObject) -> JsonObject:

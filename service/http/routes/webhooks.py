@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import Depends, Header, Request
 from pydantic import SecretStr
 
@@ -28,6 +27,7 @@ from retrieval.errors import RowError, UnknownFieldError
 from retrieval.events.addresses import address_group
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Upsert, validate_change
+from retrieval.updates.validation import decode_json
 from service.engine.live import CurrentProducts
 from service.http.auth import Permit
 from service.http.context import Contextual, ServiceContext, WorkerRouter
@@ -142,9 +142,9 @@ def _check_topic(header: str, topic: str, known: Sequence[str]) -> None:
 
 def _decode(body: bytes) -> Mapping[str, Any]:
     try:
-        sent = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RequestError(400, f"the body is not valid JSON: {error}", field="body") from None
+        sent = decode_json(body)
+    except ValueError as error:
+        raise RequestError(400, f"the body {error}", field="body") from None
     if not isinstance(sent, dict) or not isinstance(sent.get("id"), int):
         raise RequestError(400, "the body must be a product object with its number as id", field="id")
     for name in _LISTS:

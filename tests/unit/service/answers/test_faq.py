@@ -59,7 +59,7 @@ def test_tables_and_manuals_are_read(tmp_path: Path) -> None:
         ("faq.jsonl", "", "has no valid entry"),
         ("faq.jsonl", "{}", "line 1: answer is missing"),
         ("faq.jsonl", '{"answer": "' + "a" * 5_000 + '"}', "answer has 5,000 characters, at most 4,000"),
-        ("faq.jsonl", "[" * 100_000, "line 1: is not a JSON object"),
+        ("faq.jsonl", "[" * 100_000, "line 1: is nested too deep"),
         ("faq.exe", "x", "must end in .jsonl, .csv"),
         ("faq.csv", "question;answer\nOne?;Yes\n", "the columns are 'question;answer'; one must be answer"),
         ("faq.csv", 'question,answer\nOne?,"Yes\nTwo?,No\n', "line 2: is not valid CSV"),

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from retrieval.errors import StoreDamagedError
-from service.http.errors import RequestError, handle_errors
+from service.http.errors import JsonRoute, RequestError, handle_errors
 from service.http.limits import Client, WorkerThreads
 from service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.request import EXTENSION
@@ -24,6 +24,7 @@ from service.http.request import EXTENSION
 
 def application(seconds: float = 5.0) -> TestClient:
     app = FastAPI()
+    app.router.route_class = JsonRoute
     handle_errors(app)
 
     @app.post("/echo")

@@ -132,7 +132,7 @@ def test_relevance_settings_are_previewed_saved_applied_and_restored(client: Tes
             assert answer.status_code == 400
             assert (answer.json()["error"]["code"], answer.json()["error"]["field"]) == ("bad_relevance", field)
     half = client.put("/v1/relevance", content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
-    assert (half.status_code, half.json()["error"]["field"]) == (400, "?")
+    assert (half.status_code, half.json()["error"]["field"]) == (400, "body")
 
 
 def test_suggestions_mark_the_completed_part(client: TestClient) -> None:
