@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from rerank.click_models.simulation import (
+from tests.unit.rerank.click_models.click_simulation import (
     BrowsingShopper,
     Conditions,
     DependentShopper,

@@ -25,7 +25,13 @@ from rerank.click_models.labels import (
 )
 from rerank.click_models.models import MODELS, ProductRate
 from rerank.click_models.priors import prior_strength, rank_prior
-from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
+from tests.unit.rerank.click_models.click_simulation import (
+    Conditions,
+    PositionShopper,
+    falling_examination,
+    graded_store,
+    simulate,
+)
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
 
 DEPTH = 6

@@ -11,8 +11,8 @@ from rerank.click_models.base import ClickModel, FitOptions, PairPrior
 from rerank.click_models.click_log import ClickLog, Floats, held_out
 from rerank.click_models.evaluation import compare, evaluate
 from rerank.click_models.models import BASELINES, MODELS, DependentClick, SimplifiedDBN, UserBrowsing, last_click
-from rerank.click_models.simulation import falling_gamma
 from retrieval.errors import InputError
+from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 
 ALL = {**MODELS, **BASELINES}

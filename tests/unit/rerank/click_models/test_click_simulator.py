@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rerank.click_models.click_log import NOTHING, click_log
-from rerank.click_models.simulation import (
+from retrieval.errors import InputError
+from tests.unit.rerank.click_models.click_simulation import (
     BrowsingShopper,
     Conditions,
     DependentShopper,
@@ -22,7 +23,6 @@ from rerank.click_models.simulation import (
     graded_store,
     simulate,
 )
-from retrieval.errors import InputError
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
 
 GRADES = {"drill": {"p1": 3.0, "p2": 0.0, "p3": 1.0}, "saw": {"p1": 0.0, "p4": 2.0}}

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from rerank.click_models.click_log import NOTHING, ClickLog, Floats, Ints
-from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
 from rerank.evaluation.off_policy import (
     CDR,
     CIPS,
@@ -22,6 +21,13 @@ from rerank.evaluation.off_policy import (
     logged_searches,
 )
 from retrieval.errors import InputError
+from tests.unit.rerank.click_models.click_simulation import (
+    Conditions,
+    PositionShopper,
+    falling_examination,
+    graded_store,
+    simulate,
+)
 
 DEPTH, PRODUCTS, QUERIES = 5, 8, 30
 EXAMINATION = falling_examination(1.0, DEPTH)

@@ -12,10 +12,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import NOTHING
-from rerank.click_models.simulation import Conditions, PositionShopper, SimulatedStore, falling_examination, simulate
 from rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.evaluation import ndcg
+from tests.unit.rerank.click_models.click_simulation import (
+    Conditions,
+    PositionShopper,
+    SimulatedStore,
+    falling_examination,
+    simulate,
+)
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
 from tests.unit.rerank.training.teacher_lists import teacher_data
 

@@ -17,7 +17,6 @@ import polars as pl
 import pytest
 import torch
 
-from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
 from rerank.model_store import WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
@@ -53,6 +52,13 @@ from service.training.ranker_from_clicks import (
 from tests.learning_stores import QUICK
 from tests.progress import KilledError, StoppedProgress
 from tests.rankers import REPORT
+from tests.unit.rerank.click_models.click_simulation import (
+    Conditions,
+    PositionShopper,
+    falling_examination,
+    graded_store,
+    simulate,
+)
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
 from tests.unit.service.training.tasteful_shoppers import SimulatedClicks, simulate_clicks
 
