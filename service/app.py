@@ -167,6 +167,7 @@ def create_app(
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address, group),
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
+        settings.page_key if settings.pages else "",
         settings.feed_bytes,
         settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
@@ -183,7 +184,6 @@ def create_app(
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
     routers = [*_ROUTERS, docs.router]
     if settings.pages:
-        app.state.page_key = settings.page_key
         app.state.look = pages.read_look(sourced.settings.store)
         routers.append(pages.router)
     # Unchanged: `include_router` would build each route, with the schemas of its parameters, a second time.

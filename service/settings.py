@@ -265,8 +265,8 @@ class ServiceSettings(SettingsTable):
     pages: bool = True
     """whether the store page and the admin page are served"""
     page_key: str = Field(default="", json_schema_extra={"is_secret": True})
-    """key that the store page sends if the service has keys; every visitor can read it, so give it only the scopes
-    search and events"""
+    """key that the store page sends instead of its own if the service has keys; every visitor can read it, so it may
+    have only the scopes search and events"""
     shopify_secret: SecretStr = SecretStr("")
     """secret that Shopify signs webhooks with"""
     woocommerce_secret: SecretStr = SecretStr("")

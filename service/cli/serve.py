@@ -195,26 +195,21 @@ def create_key(
     _key_file(index, settings).add(stored)
     say("The key is only shown once, since the file stores its hash:", to=output.err)
     say(key)
-    for line in _next_steps(index, stored.scopes, settings):
+    for line in _next_steps(stored.scopes, settings):
         say(line, to=output.err)
 
 
-def _next_steps(index: Path, scopes: Collection[Scope], settings: Path | None) -> Iterator[str]:
+def _next_steps(scopes: Collection[Scope], settings: Path | None) -> Iterator[str]:
     """The effects of a new key, and how to use it; KEY is a placeholder for it."""
     from service.http.auth import Scope
     from service.settings import load_settings
 
     service = load_settings(settings).service
-    address = f"http://{service.host}:{service.port}"
-    yield "Every request now needs a key, even from this machine and from the store page."
+    address = _address_of(service)
+    page = "; the store page has its own" if service.pages and not service.page_key else ""
+    yield f"Every request now needs a key{page}."
     if not {Scope.SEARCH, Scope.ADMIN}.isdisjoint(scopes):
         yield f"Search with this key:   curl -H 'Authorization: Bearer KEY' '{address}/v1/search?q=drill'"
-    if service.pages and not service.page_key:
-        if set(scopes) == {Scope.SEARCH, Scope.EVENTS}:
-            serve_page = f"SHELFWISE_SERVICE__PAGE_KEY=KEY shelfwise serve {index}"
-            yield f"Let the store page send it (visitors can read it):  {serve_page}"
-        else:
-            yield f"Create a key for the store page:  shelfwise keys create {index} page --scope search,events"
     if service.pages and Scope.ADMIN in scopes:
         yield f"The admin page prompts for it:  {address}/admin"
 
@@ -223,11 +218,8 @@ def _next_steps(index: Path, scopes: Collection[Scope], settings: Path | None) -
 def list_keys(index: Index, settings: SettingsFile = None) -> None:
     """List the keys with their scopes, without their secrets."""
     keys = list(_key_file(index, settings).keys().values())
-    # Leaves out what identifies a key.
-    document = [
-        {name: value for name, value in msgspec.to_builtins(key).items() if name not in ("sha256", "public")}
-        for key in keys
-    ]
+    left = ("sha256", "public", "page_key")  # what identifies a key
+    document = [{name: value for name, value in msgspec.to_builtins(key).items() if name not in left} for key in keys]
     emit(keys, _show_keys, document=document)
 
 
@@ -251,7 +243,7 @@ def withdraw_key(
 ) -> None:
     """Withdraw a key and all keys narrowed from it. A running service notices within a second."""
     removed = _key_file(index, settings).withdraw(identity)
-    say(f"{removed.name} ({removed.id}) is withdrawn.")
+    say(f"{removed.name} ({removed.id}) is withdrawn.{' The store page has a new key.' if removed.page_key else ''}")
 
 
 @command("keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt", json=False)

@@ -13,7 +13,6 @@ import hmac
 import re
 import secrets
 import threading
-import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -34,7 +33,6 @@ KEYS_FILE = "keys.json"
 """Name in the index directory, unless the settings name another file."""
 MOST_CHARACTERS = 4_096
 """Maximum length of a key in a request."""
-_CHECK_SECONDS = 0.5
 _PREFIX, _SIGNED_PREFIX = "sw_", "sws_"
 _SECRET_BYTES = 32
 _MOST_PATTERN = 200
@@ -78,6 +76,8 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Patterns of the index names that it may use, where "*" matches any characters; empty for all indexes."""
     withdrawn: datetime | None = None
     """Time at which the key was withdrawn; it can be restored."""
+    page_key: str = ""
+    """The key itself, if it is the store page's own, which every visitor gets; empty for other keys."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -145,7 +145,6 @@ class KeyFile:
         self.path = path
         self._keys: dict[str, StoredKey] = {}
         self._stamp: tuple[int, int, int] | None = None
-        self._checked = -_CHECK_SECONDS
         self._reading = threading.Lock()
 
     @property
@@ -156,35 +155,36 @@ class KeyFile:
     def keys(self) -> dict[str, StoredKey]:
         """The keys in the file by id; raises StoreDamagedError if it cannot be decoded."""
         with self._reading:
-            now = time.monotonic()
-            if now - self._checked >= _CHECK_SECONDS:
-                self._checked = now
-                self._reload_if_changed()
+            stamp = file_stamp(self.path)
+            if stamp != self._stamp:
+                self._keys = {name: key for name, key in _read(self.path).items() if not key.withdrawn}
+                self._stamp = stamp
             return self._keys
 
     def permit(self, key: str, now: datetime) -> Permit | None:
-        """The permit of a key; None if it is not valid. Finds a key at once that another process has just created."""
-        permit = verify_key(key, self.keys(), now)
-        if permit is None and file_stamp(self.path) != self._stamp:
-            self._checked = -_CHECK_SECONDS
-            permit = verify_key(key, self.keys(), now)
-        return permit
+        """The permit of a key; None if it is not valid."""
+        return verify_key(key, self.keys(), now)
+
+    def page_key(self) -> str:
+        """The store page's own key, which exists if any key does; else empty."""
+        own = [each for each in self.keys().values() if each.page_key]
+        return max(own, key=lambda each: each.created).page_key if own else ""
 
     def add(self, key: StoredKey) -> None:
-        """Adds a key durably."""
+        """Adds a key durably, with the first one that of the store page."""
         with self._lock():
             self._write({**_read(self.path), key.id: key})
 
     def withdraw(self, identity: str, *, keeps_admin: bool = False) -> StoredKey:
-        """Withdraws a key and all keys signed by it; raises SettingError for an unknown id, and with `keeps_admin`
-        RequestError (409) for the last key with the scope admin, without which nobody could create another one over
-        HTTP."""
+        """Withdraws a key and all keys signed by it; the store page gets another one for its own. Raises SettingError
+        for an unknown id, and with `keeps_admin` RequestError (409) for the last key with the scope admin, without
+        which nobody could create another one over HTTP."""
         with self._lock():
             known = _read(self.path)
             if identity not in known or known[identity].withdrawn:
                 raise SettingError(f"there is no key {identity}; shelfwise keys list shows all keys")
             removed = known.pop(identity)
-            if keeps_admin and not any(_administers(each) for each in known.values()):
+            if keeps_admin and _administers(removed) and not any(map(_administers, known.values())):
                 # FastAPI, which the commands for keys do without.
                 from service.http.errors import RequestError
 
@@ -207,18 +207,15 @@ class KeyFile:
             self._write(known)
         return known[identity]
 
-    def _reload_if_changed(self) -> None:
-        stamp = file_stamp(self.path)
-        if stamp != self._stamp:
-            self._keys = {name: key for name, key in _read(self.path).items() if not key.withdrawn}
-            self._stamp = stamp
-
     def _lock(self) -> FileLock:
         return FileLock(self.path.with_suffix(".lock"))
 
     def _write(self, keys: dict[str, StoredKey]) -> None:
-        _KEYS.write(self.path, list(keys.values()), datetime.now(UTC), private=True)
-        self._checked = -_CHECK_SECONDS
+        now = datetime.now(UTC)
+        if not any(each.page_key and not each.withdrawn for each in keys.values()):
+            key, stored = new_key("store page", (Scope.SEARCH, Scope.EVENTS), now=now)
+            keys = {**keys, stored.id: msgspec.structs.replace(stored, page_key=key)}
+        _KEYS.write(self.path, list(keys.values()), now, private=True)
 
 
 TOKEN_FILE = "admin.token"  # noqa: S105 - not the token

@@ -18,7 +18,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.errors import FilterError, StoreDamagedError, UnknownFieldError
 from retrieval.filters.parser import parse_filter
 from retrieval.records import Event, Page, PastAct, Product
 from retrieval.updates.changes import Change
@@ -51,6 +51,7 @@ _MOST_NAMES = 20
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
 _PUBLIC = Permit("", frozenset({Scope.SEARCH, Scope.EVENTS}))
 """The permit of a request without a key, as long as no key exists."""
+_PUBLIC_RIGHTS = frozenset({"search", "browse", "listIndexes", "recommendation"})
 _OWNER = Permit("token", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="An API key, created by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients without bearer tokens.")
@@ -66,6 +67,8 @@ class SharedParts:
     threads: WorkerThreads
     writer: WorkerThreads
     """One thread for live changes."""
+    page_setting: str = ""
+    """Key of the store page by the settings, instead of its own."""
     upload_bytes: int = 0
     """Maximum size of an uploaded feed, in bytes."""
     upload_pause: float = 0.0
@@ -86,6 +89,29 @@ class SharedParts:
         """Whether requests wait in all workers; a worker with free capacity would receive the new ones."""
         self.share_pressure()
         return bool(self.pressed.all())
+
+    def page_key(self) -> str:
+        """The key that the store page sends; empty if there are no keys, or if visitors may not have it."""
+        has_key = self.keys.exists and not self.page_problem()
+        return (self.page_setting or self.keys.page_key()) if has_key else ""
+
+    def page_problem(self) -> str:
+        """The reason why the store page cannot search, for the owner; empty if it can."""
+        if not (self.page_setting and self.keys.exists):
+            return ""
+        try:
+            permit = self.keys.permit(self.page_setting, datetime.now(UTC))
+        except StoreDamagedError as error:
+            return str(error)
+        if permit is None:
+            reason = "unknown, withdrawn or expired"
+        elif not (permit.scopes <= _PUBLIC.scopes and permit.rights <= _PUBLIC_RIGHTS):
+            reason = "one that may do more than search and record events, and every visitor would get it"
+        elif Scope.SEARCH not in permit.scopes:
+            reason = "without the scope search"
+        else:
+            return ""
+        return f"the store page cannot search: service.page_key is {reason}; remove it, and the page uses its own key"
 
     def charge(self, permit: Permit, cost: int) -> None:
         """Counts the rest of a request's cost, in searches, against its key and its address with this key;

@@ -79,9 +79,10 @@ def readiness_error(app: FastAPI) -> RequestError | None:
 
 
 def service_notices(app: FastAPI) -> tuple[str, ...]:
-    """Problems that do not stop searches, of all indexes."""
+    """Problems that do not stop searches, of all indexes and of the store page."""
+    shared: SharedParts = app.state.shared
     notices: tuple[str, ...] = app.state.indexes.notices
-    return notices
+    return (*notices, *filter(None, [shared.page_problem()]))
 
 
 async def follow_notices(app: FastAPI) -> None:

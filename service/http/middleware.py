@@ -403,4 +403,4 @@ def _decompress(body: bytes, most: int, hold: Hold) -> bytes:
 
 
 def _too_large(most: int) -> RequestError:
-    return RequestError(413, f"the body may have at most {most:,} bytes (service.body_bytes); send less", field="body")
+    return RequestError(413, f"the body may have at most {most:,} bytes; send less", field="body")

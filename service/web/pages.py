@@ -77,26 +77,25 @@ async def admin(request: Request) -> Response:
 
 @router.get("/assets/store.json")
 async def facts(context: Contextual, request: Request) -> Response:
-    """Facts about this store for the store page; with several indexes, only if the page key may search this one."""
-    _check_page_key(context, request)
+    """Facts about this store for the store page; with several indexes, only if its key may search this one."""
+    key = _page_key(context, request)
     snapshot = context.engine.snapshot
     state = request.app.state
     hidden = context.engine.relevance.served.hidden
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products, hidden)
     look: StoreLook = state.look
     return tagged_response(
-        request, StoreFacts(state.page_key, facets, sorts, look.facts, look.pictures, context.engine.has_pictures)
+        request, StoreFacts(key, facets, sorts, look.facts, look.pictures, context.engine.has_pictures)
     )
 
 
-def _check_page_key(context: ServiceContext, request: Request) -> None:
-    keys, is_one = context.shared.keys, request.app.state.indexes.root is None
-    if is_one or not keys.exists:
-        return
-    permit = keys.permit(request.app.state.page_key, datetime.now(UTC))
-    if permit is None or not permit.sees(context.name, context.called):
-        message = f"service.page_key may not search the index {context.called or context.name!r}"
-        raise RequestError(404, message, field="service.page_key")
+def _page_key(context: ServiceContext, request: Request) -> str:
+    shared = context.shared
+    key = shared.page_key()
+    permit = shared.keys.permit(key, datetime.now(UTC)) if key else None
+    if permit and request.app.state.indexes.root and not permit.sees(context.name, context.called):
+        raise RequestError(404, "there is no store page at this address")
+    return key
 
 
 @router.get("/assets/logo")

@@ -357,3 +357,47 @@ def test_api_key_is_requested_and_stored_for_the_tab_only(
         visit.page.reload()
         visit.page.get_by_role("heading", name="Search, explained").wait_for()
         visit.faults = [each for each in visit.faults if "status of 40" not in each]
+
+
+def test_store_page_goes_on_working_when_keys_are_created_and_withdrawn(
+    browser: Browser, store: SearchEngine, tmp_path: Path
+) -> None:
+    """Regression: the first key took the store page offline, and shoppers read the name of a setting."""
+    keys = KeyFile(tmp_path / "keys.json")
+    with (
+        served(store, ServiceSettings(keys=keys.path)) as url,
+        visiting(browser, url, is_owner=False) as shopper,
+        visiting(browser, url) as owner,
+    ):
+        shopper.page.goto("/?q=drill")
+        shopper.results("“drill”")
+        owner.page.on("dialog", lambda dialog: dialog.accept())
+        owner.page.goto("/admin#keys")
+        owner.page.get_by_text("There are no keys: anyone may search").wait_for()
+        owner.page.get_by_role("textbox", name="Name").fill("erp")
+        owner.page.get_by_role("button", name="Create the key").click()
+        owner.page.get_by_role("heading", name="The key erp").wait_for()
+        for query, change in (("tent", None), ("lamp", "Withdraw store page")):
+            if change:
+                owner.page.get_by_role("button", name=change).click()
+                owner.page.get_by_text("store page is withdrawn").wait_for()
+            shopper.page.locator("#search input[name=q]").fill(query)  # on the page that was open before
+            shopper.page.keyboard.press("Enter")
+            shopper.results(f"“{query}”")
+            assert serious_faults(owner.page) == []
+        shopper.page.reload()
+        shopper.results("“lamp”")
+        shopper.faults = [each for each in shopper.faults if "status of 401" not in each]
+
+
+@pytest.mark.parametrize(("locale", "text"), [("en-US", "cannot be searched at the moment"), ("zh-CN", "请稍后再试")])
+def test_shopper_reads_no_name_of_a_setting(
+    browser: Browser, store: SearchEngine, tmp_path: Path, locale: str, text: str
+) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    settings = ServiceSettings(keys=keys.path, page_key=add_key(keys, Scope.ADMIN))
+    with served(store, settings) as url, visiting(browser, url, is_owner=False, locale=locale) as visit:
+        visit.page.goto("/?q=drill")
+        visit.page.get_by_role("alert").filter(has_text=text).wait_for()
+        assert not re.search(r"service\.|key", visit.page.locator("main").inner_text())
+        visit.faults = [each for each in visit.faults if "status of 401" not in each]

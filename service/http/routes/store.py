@@ -345,6 +345,8 @@ class KeyResponse:
     expires: datetime | None
     current: bool
     """Whether the request was sent with this key."""
+    of_page: bool
+    """Whether it is the store page's own key; withdrawing it gives the page another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +365,8 @@ def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
 
 @key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
 def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) -> Response:
-    """The service accepts the key at once. From the first one on, each request needs a key."""
+    """The service accepts the key at once. From the first one on, each request needs a key; the store
+    page gets its own."""
     now = datetime.now(UTC)
     if body.expires is not None and body.expires <= now:
         raise RequestError(400, "expires is in the past; give a future time", field="expires")
@@ -392,8 +395,9 @@ def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = P
 
 
 def _key_facts(stored: StoredKey, current: str) -> dict[str, Any]:
-    names = (each.name for each in fields(KeyResponse) if each.name != "current")
-    return {name: getattr(stored, name) for name in names} | {"current": stored.id == current}
+    names = (each.name for each in fields(KeyResponse) if each.name not in ("current", "of_page"))
+    own = {"current": stored.id == current, "of_page": bool(stored.page_key)}
+    return {name: getattr(stored, name) for name in names} | own
 
 
 @task_router.get("/tasks", response_model=list[Task], summary="The last tasks")

@@ -22,7 +22,7 @@ export function keysPart() {
   const editor = place();
   const refresh = () => attempt(status, async () => {
     const keys = await call("/v1/keys");
-    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: anyone may search and record events. As soon as one exists, every program needs a key; this page stays open to you." }));
+    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There are no keys: anyone may search and record events. As soon as one exists, every program needs a key. The store page gets its own, and this page stays open to you." }));
     fill(editor, formOf(created));
   });
   const created = async (answer) => {
@@ -37,7 +37,8 @@ export function keysPart() {
       el("div", { class: "buttons" }, navigator.clipboard ? button("Copy", copy, "primary") : null, button("Done", () => fill(made), "primary plain"))));
     made.querySelector("h2").focus();
   };
-  const withdraw = (key) => sure(`Withdraw the key ${key.name}? Programs that use it, or a key narrowed from it, stop working at once.${key.current ? " This page uses it, too." : ""}`)
+  const warning = (key) => (key.of_page ? "The store page gets a new one." : `Programs that use it, or a key narrowed from it, stop working at once.${key.current ? " This page uses it, too." : ""}`);
+  const withdraw = (key) => sure(`Withdraw the key ${key.name}? ${warning(key)}`)
     && attempt(status, async () => {
       await call(`/v1/keys/${encodeURIComponent(key.id)}`, { method: "DELETE" });
       announce(`${key.name} is withdrawn`);

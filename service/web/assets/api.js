@@ -5,10 +5,12 @@ import { hearTime } from "./clock.js";
 
 const MOST_KEPT_ALIVE = 60_000;
 let key = "";
+let renew = async () => key;
 
-/** The key that requests carry; empty for none. */
-export function useKey(given) {
-  key = given;
+/** The key that requests carry, empty for none; `renewal` gets another one when it is refused. */
+export function useKey(text, renewal = renew) {
+  key = text;
+  renew = renewal;
 }
 
 /** An error response of the server. */
@@ -30,7 +32,8 @@ function pathOf(path) {
 /** The JSON of a response; raises Refusal, or TypeError if the server cannot be reached. */
 export async function call(path, { method = "GET", body, file, signal, keepalive = false } = {}) {
   const headers = {};
-  if (key) headers["X-API-Key"] = key;
+  const sent = key;
+  if (sent) headers["X-API-Key"] = sent;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (file) headers["Content-Type"] = "application/octet-stream";
   const content = body === undefined ? file : JSON.stringify(body);
@@ -41,6 +44,11 @@ export async function call(path, { method = "GET", body, file, signal, keepalive
   if (path.startsWith("/v1/")) hearTime(answer, began);
   const text = await answer.text();
   if (answer.ok) return answer.headers.get("content-type")?.startsWith("application/json") ? JSON.parse(text) : text;
+  if (answer.status === 401) {
+    // The store's first key, or a new one, came after this page was opened.
+    if (key === sent) key = await renew();
+    if (key !== sent) return call(path, { method, body, file, signal, keepalive });
+  }
   let fault = {};
   try {
     fault = JSON.parse(text).error;

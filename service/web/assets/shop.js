@@ -203,7 +203,7 @@ async function open() {
   document.querySelector(".home-link").classList.toggle("with-logo", shop.facts.look.has_logo);
   translate();
   tellBasket();
-  useKey(shop.facts.key);
+  useKey(shop.facts.key, async () => (await api.facts()).key);
   usePictures(shop.facts.pictures);
   box = searchBox(document.getElementById("search"), on);
   followLinks();

@@ -89,7 +89,7 @@ export const ENGLISH = {
   "try popular": "Popular products",
   "out of reach": "The store cannot be reached. Check the connection and try again.",
   "refused": "This cannot be shown: {message}",
-  "needs key": "This store requires an API key. Its operator can set service.page_key.",
+  "needs key": "This store cannot be searched at the moment. Please try again later.",
   "retry": "Try again",
   "rating": "{rating} of 5 stars, {count} ratings",
   "rating.one": "{rating} of 5 stars, 1 rating",

@@ -84,7 +84,7 @@ export const CHINESE = {
   "try popular": "大家喜欢",
   "out of reach": "连接不上商店，请检查网络后重试。",
   "refused": "无法显示：{message}",
-  "needs key": "这个商店需要密钥才能访问。管理员可以设置 service.page_key。",
+  "needs key": "暂时无法搜索本店，请稍后再试。",
   "retry": "重试",
   "rating": "{rating} 星（满分 5 星），{count} 人评价",
   "no price": "价格待询",

@@ -11,8 +11,10 @@ from fastapi.testclient import TestClient
 from retrieval.errors import SettingError
 from service.app import create_app
 from service.engine.engine import SearchEngine
+from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
 from service.web.pages import contrast, look_style, page_files, read_look
+from tests.services import add_key
 
 LOCAL = "http://localhost"
 _ENTRY = re.compile(r'^  "([^"]+)": "((?:[^"\\]|\\.)*)",$', re.MULTILINE)
@@ -57,9 +59,55 @@ def test_page_receives_the_configuration_of_the_store(client: TestClient, store:
     assert facts["key"] == ""
 
 
-def test_page_receives_the_public_key_and_pages_can_be_disabled(store: SearchEngine) -> None:
-    with TestClient(create_app(store, ServiceSettings(page_key="public")), LOCAL) as client:
-        assert client.get("/assets/store.json").json()["key"] == "public"
+def facts_key(client: TestClient) -> str:
+    key: str = client.get("/assets/store.json").json()["key"]
+    return key
+
+
+def test_first_key_gives_the_store_page_its_own(store: SearchEngine, keys: KeyFile) -> None:
+    """Regression: with the first key, visitors of the store page read the name of a setting."""
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path)), LOCAL) as client:
+        assert facts_key(client) == ""
+        add_key(keys, Scope.WRITE)
+        (own,) = (each for each in keys.keys().values() if each.page_key)
+        before = {"X-API-Key": facts_key(client)}
+        assert before["X-API-Key"] == own.page_key == KeyFile(keys.path).page_key()
+        assert client.get("/v1/search", headers=before).status_code == 200
+        click = {"kind": "click", "product_id": "d000001", "session": "s"}
+        assert client.post("/v1/events", json={"events": [click]}, headers=before).status_code == 200
+        assert client.get("/v1/settings", headers=before).status_code == 403
+        keys.withdraw(own.id)
+        assert client.get("/v1/search", headers=before).status_code == 401
+        assert client.get("/v1/search", headers={"X-API-Key": facts_key(client)}).status_code == 200
+        keys.restore(own.id)
+        assert len([each for each in keys.keys().values() if each.page_key]) == 2
+        assert client.get("/v1/search", headers={"X-API-Key": facts_key(client)}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("scopes", "problem"),
+    [
+        ((Scope.SEARCH,), ""),
+        ((Scope.SEARCH, Scope.EVENTS), ""),
+        ((Scope.EVENTS,), "without the scope search"),
+        ((Scope.SEARCH, Scope.WRITE), "every visitor would get it"),
+        ((Scope.ADMIN,), "every visitor would get it"),
+        (None, "unknown, withdrawn or expired"),
+    ],
+)
+def test_owner_reads_why_the_key_of_the_settings_is_not_used(
+    store: SearchEngine, keys: KeyFile, scopes: tuple[Scope, ...] | None, problem: str
+) -> None:
+    add_key(keys, Scope.METRICS)
+    key = add_key(keys, *scopes) if scopes else "sw_nosuch"
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path, page_key=key)), LOCAL) as client:
+        assert facts_key(client) == ("" if problem else key)
+        notices = [each for each in client.get("/health/ready").json()["notices"] if "store page" in each]
+    assert len(notices) == bool(problem)
+    assert all(problem in each and "service.page_key" in each for each in notices)
+
+
+def test_pages_can_be_disabled(store: SearchEngine) -> None:
     with TestClient(create_app(store, ServiceSettings(pages=False)), LOCAL) as client:
         assert [client.get(path).status_code for path in ("/", "/admin", "/assets/shop.js")] == [404, 404, 404]
 

@@ -239,8 +239,9 @@ def test_key_is_created_listed_and_withdrawn(store: SearchEngine, keys: KeyFile)
         body = {"name": "web", "scopes": ["search"], "filters": "price < 100", "expires": "2100-01-01T00:00:00Z"}
         web = client.post("/v1/keys", json=body).json()
         found = client.get("/v1/keys")
-        assert [(each["name"], each["current"]) for each in found.json()] == [("me", True), ("web", False)]
-        assert found.json()[1] == {name: value for name, value in web.items() if name != "key"}
+        facts = [(each["name"], each["current"], each["of_page"]) for each in found.json()]
+        assert facts == [("me", True, False), ("store page", False, True), ("web", False, False)]
+        assert found.json()[2] == {name: value for name, value in web.items() if name != "key"}
         assert all(each not in found.text for each in (first["key"], "sha256", "public"))
         assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 200
         assert client.get("/v1/keys", headers={"X-API-Key": web["key"]}).status_code == 403
