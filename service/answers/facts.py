@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,55 +47,15 @@ _CORE: Mapping[str, str] = {
     "mpn": "mpn model part",
 }
 """Fields that every product has, with the words by which questions ask for them."""
-_UNITS = frozenset(
-    [
-        "in",
-        "ft",
-        "yd",
-        "mm",
-        "cm",
-        "m",
-        "km",
-        "gal",
-        "qt",
-        "pt",
-        "oz",
-        "lb",
-        "kg",
-        "g",
-        "mg",
-        "l",
-        "ml",
-        "cl",
-        "v",
-        "kv",
-        "w",
-        "kw",
-        "wh",
-        "kwh",
-        "mah",
-        "ah",
-        "a",
-        "ma",
-        "hz",
-        "khz",
-        "mhz",
-        "ghz",
-        "kb",
-        "mb",
-        "gb",
-        "tb",
-        "mp",
-        "psi",
-        "rpm",
-        "lm",
-        "db",
-        "ga",
-        "deg",
-    ]
-)
-_UNIT_NAMES = {"lm": "lumens"}
+_SPELLED_UNITS = """
+in ft yd mm cm m km gal qt pt oz lb kg g mg l ml cl V kV W kW Wh kWh mAh Ah A mA Hz kHz MHz GHz KB MB GB TB MP psi rpm
+dB ga deg
+"""
+_UNITS = {unit.lower(): unit for unit in _SPELLED_UNITS.split()} | {"lm": "lumens"}
+"""Units that end the name of a field, as they are displayed."""
 _FLUID = re.compile("capacity|volume")
+_UNIT_OF = re.compile("_units?$")
+"""End of the name of an attribute that is the unit of another: "weight_unit"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +75,7 @@ class FieldName:
 def read_name(name: str) -> FieldName:
     """The words of a field's name: "operating_temperature" and "batteryLife" have two."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [word for word in re.split(r"[\s_.:/()-]+", spaced) if word]
+    words = [word for word in re.split(r"[\s_.:/()\[\]（）-]+", spaced) if word]
     unit = words[-1].lower() if len(words) > 1 and words[-1].lower() in _UNITS else ""
     words = words[:-1] if unit else words
     label = " ".join(words)
@@ -153,7 +114,7 @@ class Fact:
     def quantity(self) -> tuple[str, float] | None:
         """The base unit and the number; None if the value has no unit."""
         unit = self.field.unit
-        if isinstance(self.value, float | int) and not isinstance(self.value, bool):
+        if _is_number(self.value):
             spelled = "fl oz" if unit == "oz" and _FLUID.search(self.field.name) else unit
             return parse_quantity(f"{self.value:.12g} {spelled}") if unit else None
         return parse_quantity(self.value.strip()) if isinstance(self.value, str) else None
@@ -184,29 +145,37 @@ def _facts(product: Product) -> Iterator[Fact]:
     for kind, values in product.identifiers.items():
         if values:
             yield _fact(kind, ", ".join(values))
-    names = set()
-    for name, value in product.attributes.items():
-        names.add(name)
-        yield _fact(name, value)
+    yield from _attribute_facts(product.attributes)
     options: dict[str, dict[str, None]] = defaultdict(dict)
     for variant in product.variants:
         for name, option in variant.options.items():
             options[name].setdefault(option)
     for name, values_of in options.items():
-        if name not in names:
+        if name not in product.attributes:
             yield _fact(name, tuple(values_of))
 
 
-def _fact(name: str, value: AttributeValue, shown: str = "") -> Fact:
+def _attribute_facts(attributes: Mapping[str, AttributeValue]) -> Iterator[Fact]:
+    units = {_UNIT_OF.sub("", name): unit for name, unit in attributes.items() if _UNIT_OF.search(name)}
+    for name, value in attributes.items():
+        if not (_UNIT_OF.search(name) and _is_number(attributes.get(_UNIT_OF.sub("", name)))):
+            yield _fact(name, value, unit=str(units.get(name, "")))
+
+
+def _is_number(value: AttributeValue | None) -> TypeGuard[float | int]:
+    return isinstance(value, float | int) and not isinstance(value, bool)
+
+
+def _fact(name: str, value: AttributeValue, shown: str = "", unit: str = "") -> Fact:
+    """A field with its value; `unit` is that of a number whose field's name has none."""
     field = read_name(name)
+    if unit and not field.unit and _is_number(value):
+        field = replace(field, unit=unit.lower())
     if not shown:
         if isinstance(value, bool):
             shown = "yes" if value else "no"
         elif isinstance(value, float | int):
-            unit = _UNIT_NAMES.get(
-                field.unit, field.unit.upper() if field.unit in ("v", "w", "a", "gb", "tb", "mb") else field.unit
-            )
-            shown = f"{value:.12g} {'mAh' if unit == 'mah' else unit}".rstrip()
+            shown = f"{value:.12g} {_UNITS.get(field.unit, unit)}".rstrip()
         else:
             shown = ", ".join(value) if isinstance(value, tuple) else value
             # Some exports write line breaks as two characters.
@@ -370,7 +339,7 @@ def compare(bound: Bound, fact: Fact) -> bool | None:
     """Whether a fact is within a bound; None if they cannot be compared."""
     quantity = fact.quantity
     if quantity is None:
-        is_number = isinstance(fact.value, float | int) and not isinstance(fact.value, bool) and not fact.field.unit
+        is_number = _is_number(fact.value) and not fact.field.unit
         if bound.unit or not (is_number and fact.field.name in ("price", "rating", "count")):
             return None
         quantity = "", float(fact.value)  # type: ignore[arg-type]  # a number by the line above

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from indexer.build import RebuildOptions, rebuild
 from retrieval.records import Availability, Product, RelationKind, Variant
 from service.curation.relations import RelationCorrection
 from service.demo.catalog import make_catalog
@@ -29,6 +30,7 @@ from service.web.pages import page_files
 from tests import pictured_store
 from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
 from tests.catalogs import ids
+from tests.conftest import ENCODER
 from tests.machine import build_once, within
 from tests.services import recorded_events
 
@@ -705,6 +707,43 @@ def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: s
     assert len(set(usual.values())) > 80
     assert usual["drill_bits"] != usual["cordless_drill"] != usual["tool_battery"]
     assert usual["zh_headphones"] == usual["headphones"]
+
+
+def test_a_notebook_is_drawn_as_paper_only_if_its_category_says_so(browser: Browser, address: str) -> None:
+    paths = [["Office", "Paper"], ["Computers", "Notebooks"], ["电脑办公", "笔记本"], []]
+    titles = ["Ruled Notebook", "Aspire Notebook 15", "轻薄笔记本", "Aspire Notebook 15"]
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        paper, *others, laptop, parcel = visit.page.evaluate(
+            """async (products) => {
+                const { drawingOf } = await import("/assets/drawings.js");
+                return products.map((each) => drawingOf(each)[1]);
+            }""",
+            [
+                *({"title": title, "category": path} for title, path in zip(titles, paths, strict=True)),
+                {"title": "Laptop", "category": []},
+                {"title": "Xyzzy", "category": []},
+            ],
+        )
+    assert others == [laptop, laptop, parcel]
+    assert paper not in others
+
+
+@pytest.mark.parametrize(("price", "text"), [("", ""), (', "price": 5', "Price on request")])
+def test_only_a_store_with_prices_shows_price_on_request(
+    browser: Browser, tmp_path: Path, cache: Path, price: str, text: str
+) -> None:
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text(f'{{"id": "1", "title": "Cordless drill"}}\n{{"id": "2", "title": "Toothbrush"{price}}}\n')
+    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    settings = Settings(backend="embedded")
+    with (
+        SearchEngine.open(tmp_path / "index", settings=settings) as engine,
+        served(engine) as url,
+        visiting(browser, url) as visit,
+    ):
+        visit.page.goto("/?q=drill")
+        expect(visit.page.locator('[data-product="1"] .price')).to_have_text(text)
 
 
 def test_a_question_is_answered_above_the_hits_and_the_next_keeps_its_product(

@@ -105,7 +105,7 @@ const DRAWINGS = [
   ["power strip|插线板", "h", "M50 32q14 0 10 22", "m", box(4, 20, 50, 24, 7), "w", circle(15, 32, 6) + circle(30, 32, 6) + circle(44, 32, 6), "k", "M13 30h1.500v4H13zM16 30h1.500v4H16zM28 30h1.500v4H28zM31 30h1.500v4H31zM42 30h1.500v4H42zM45 30h1.500v4H45z"],
   ["rice cooker|电饭煲", "k", box(26, 12, 12, 8, 3), "m", box(7, 19, 50, 38, 14), "d", "M7 30h50v3H7z", "w", box(25, 39, 14, 10, 3)],
   ["pole|登山杖", "g", "M30 16h4v44h-4z", "m", box(27, 4, 10, 20, 5), "k", box(24, 50, 16, 4, 2), "h", "M34 8q14 8 3 18"],
-  ["laptop|computer|notebook pc|笔记本电脑", "k", box(12, 10, 40, 30, 3), "l", "M15 13h34v24H15z", "m", "M6 42h52l4 10H2z"],
+  ["laptop|computer|notebook pc|notebook computer|笔记本电脑|电脑", "k", box(12, 10, 40, 30, 3), "l", "M15 13h34v24H15z", "m", "M6 42h52l4 10H2z"],
   ["monitor|display|television|tv|显示器|电视", "k", box(5, 9, 54, 36, 3), "l", "M9 13h46v28H9z", "m", "M28 45h8v7h10v4H18v-4h10z"],
   ["phone|smartphone|手机", "k", box(18, 4, 28, 56, 6), "l", "M21 10h22v42H21z", "m", "M21 31h22v21H21z"],
   ["printer|打印机", "w", "M18 6h28v18H18z", "m", box(7, 22, 50, 24, 5), "w", "M16 38h32v20H16z", "t", "M22 45h20M22 51h14"],
@@ -113,24 +113,44 @@ const DRAWINGS = [
 ];
 const PARCEL = ["n", box(9, 15, 46, 41, 3), "y", "M27 15h10v41H27z", "t", "M9 28h46"];
 
+/**
+ * Words that name things of several trades, or a trade, with what the category must say to consent to the drawing: a
+ * notebook is of paper only in stationery.
+ */
+const CONSENTS = new Map([
+  ["notebook|笔记本|office|pen", /^(?!.*(computer|laptop|notebook pc|electronic|电脑|数码)).*(office|paper|station|school|writing|desk|办公|文具)/],
+  ["blade|disc|tool|case", /tool|hardware|五金|工具/],
+  ["board|pan|filter|container|lid|kitchen", /kitchen|cook|bak|food|coffee|dining|厨|锅/],
+  ["top|clothing|lace|glove", /cloth|apparel|fashion|shoe|wear|garment|服|鞋/],
+  ["pad|outdoor|camping|pole|cover", /outdoor|camp|sport|hik|bik|furniture|sofa|户外|运动|登山/],
+  ["cream|beauty", /beaut|skin|cosmetic|health|care|美妆|护/],
+  ["food|pet|tower", /pet|dog|cat\b|cats|animal|宠|猫|狗/],
+  ["brick|car|truck|game|toy|bear", /toy|game|kid|child|bab|玩具/],
+  ["pot|garden|feeder|nozzle", /garden|plant|bird|lawn|water|园|花/],
+  ["electronics|audio", /electronic|audio|数码/],
+  ["furniture|shelf", /furniture|home|storage|家/],
+].flatMap(([words, consent]) => words.split("|").map((word) => [word, consent])));
+
 const WORDS = DRAWINGS.flatMap(([words, ...parts]) => words.split("|").map((word) => ({ word, parts, find: finder(word) })));
 /** The end of the head of a title's noun phrase. */
 const REST = /[,(（，]| - | (?:for|with|by|in|of) /i;
 
 /** The drawing for a product, by the type that its title names last, else by its category, else a parcel. */
 export function drawingOf({ title, category }) {
+  const path = category.join(" > ").toLowerCase();
   for (const text of [title.split(REST)[0], title, ...category.toReversed()]) {
-    const found = named(text.slice(0, 200));
+    const found = named(text.slice(0, 200), path);
     if (found) return found;
   }
   return PARCEL;
 }
 
-/** The drawing of the word that ends last in a text; of several, the longest. */
-function named(text) {
+/** The drawing of the word that ends last in a text and that the category consents to; of several, the longest. */
+function named(text, path) {
   let best = null;
   let end = 0;
   for (const { word, parts, find } of WORDS) {
+    if (CONSENTS.get(word)?.test(path) === false) continue;
     find.lastIndex = 0;
     for (const match of text.matchAll(find)) {
       const at = match.index + match[0].length;

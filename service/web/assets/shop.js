@@ -198,7 +198,7 @@ async function open() {
     translate();
     return fill(main, errorNotice(error, () => location.reload()));
   }
-  useLook(shop.facts.look);
+  useLook(shop.facts.look, shop.facts.sorts.includes("price"));
   document.getElementById("language").hidden = !isChoice();
   document.querySelector(".home-link").classList.toggle("with-logo", shop.facts.look.has_logo);
   translate();

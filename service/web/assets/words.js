@@ -7,7 +7,9 @@ import { ENGLISH } from "./words-en.js";
 const WORDS = { en: ENGLISH, zh: CHINESE };
 const LOCALES = { en: "en", zh: "zh-CN" };
 /** Units as suffixes of field names, with their spelling. */
-const UNITS = Object.fromEntries(["kg", "g", "lb", "oz", "m", "cm", "mm", "in", "ft", "l", "ml", "qt", "W", "V", "A", "Ah", "mAh"]
+const UNITS = Object.fromEntries(["kg", "g", "mg", "lb", "oz", "km", "m", "cm", "mm",
+  "in", "ft", "yd", "l", "ml", "cl", "qt", "pt", "gal", "W", "kW", "Wh", "kWh", "V", "kV", "A", "mA", "Ah", "mAh", "Hz", "kHz", "MHz",
+  "GHz", "KB", "MB", "GB", "TB", "MP", "psi", "rpm", "lm", "dB"]
   .map((unit) => [unit.toLowerCase(), unit]));
 
 function preferred() {
@@ -20,10 +22,12 @@ let now = preferred();
 /** Texts of the store that replace those of the page, by language. */
 let own = {};
 let isFixed = false;
+let hasPrices = true;
 
-/** Sets the texts of a store, and its language if that is fixed. */
-export function useLook({ texts, language: only }) {
+/** Sets the texts of a store, its language if that is fixed, and whether any of its products has a price. */
+export function useLook({ texts, language: only }, isPriced) {
   own = texts;
+  hasPrices = isPriced;
   isFixed = only in WORDS;
   if (isFixed) now = only;
 }
@@ -61,9 +65,10 @@ export function number(value) {
   return value.toLocaleString(LOCALES[now]);
 }
 
-/** A price with its currency, formatted for the language; only the number if the currency is unknown. */
+/** A price with its currency, formatted for the language; only the number if the currency is unknown. Empty for no price
+ * in a store without prices. */
 export function money(price, currency) {
-  if (price === null || price === undefined) return t("no price");
+  if (price === null || price === undefined) return hasPrices ? t("no price") : "";
   const style = currency ? { style: "currency", currency } : { minimumFractionDigits: 2 };
   try {
     return price.toLocaleString(LOCALES[now], style);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.records import Availability, Product, Variant
+from retrieval.records import AttributeValue, Availability, Product, Variant
 from service.answers.facts import contradictions, facts_of, match_fact, read_name, sentences_of
 from service.answers.questions import parse_question
 
@@ -39,6 +39,21 @@ def test_names_are_read_as_words_with_their_unit() -> None:
     assert (read_name("package_weight_kg").label, read_name("package_weight_kg").unit) == ("Package weight", "kg")
     assert read_name("batteryLife").terms == {"batteri", "life"}
     assert "color" in read_name("颜色").terms
+
+
+def test_facts_show_the_unit_of_a_field_or_of_its_own_attribute() -> None:
+    attributes: dict[str, AttributeValue] = {
+        "weight": 1.2,
+        "weight_unit": "kg",
+        "clock_ghz": 2.4,
+        "重量（g）": 3.0,
+        "ports": 4.0,
+        "bus_unit": "MHz",
+    }
+    facts = facts_of(Product("1", "Radio", attributes=attributes))
+    texts = ["Weight: 1.2 kg", "Clock: 2.4 GHz", "重量: 3 g", "Ports: 4", "Bus unit: MHz"]
+    assert [fact.text for fact in facts] == texts
+    assert facts[0].quantity == ("g", 1200)
 
 
 @pytest.mark.parametrize(
