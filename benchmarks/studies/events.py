@@ -1,4 +1,5 @@
-"""Speed of the event pipeline: imports, single durable writes, refreshes of the derived tables."""
+"""Speed of the event pipeline: imports, single durable writes, refreshes of the derived tables; and what a night of
+forged events moves."""
 
 from __future__ import annotations
 
@@ -7,14 +8,16 @@ import json
 import multiprocessing
 import queue
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,20 +29,33 @@ import polars as pl
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.quality import Run, ndcg, run_stage
 from benchmarks.studies import run_study
-from benchmarks.tables import figure_table
+from benchmarks.studies.fraud import HONEST, labelled_log
+from benchmarks.tables import difference_cells, figure_table
+from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
 from indexer.feeds.io import iterate_lines, open_source
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.sessions.cleaning import RejectReason
 from rerank.sessions.refresh import RefreshResult, refresh
 from rerank.sessions.tables import open_derived
 from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import EventStore
+from retrieval.events.store import EventStore, event_table
 from retrieval.events.stored import DAY_MS, StoredEvent
+from retrieval.judgments import Judgments, read_judgments
+from retrieval.progress import Progress
 from retrieval.records import EventKind
 from retrieval.store.files import file_bytes
 from service.cli.options import command
-from service.cli.output import emit, show_table
+from service.cli.output import TerminalProgress, emit, show_table
+from service.demo.generator import write_demo_store
+from service.engine.engine import SearchEngine
+from service.events.event_log import EventLog, stored_events
+from service.events.signals import read_popularity
+from service.settings import Settings, cache_folder
+from service.training.derived_tables import DerivedTablesManager
 
 _DAY = 20_000
 _DAYS = 30
@@ -444,5 +460,236 @@ def refresh_tables(
         emit(measure_event_refresh(Path(folder), events), show_event_refresh)
 
 
+# Forged events: the ranks of some products before and after a night of events from some addresses, and what the
+# allowance of addresses costs honest shoppers.
+
+_TARGETS, _DEPTH, _CLOSE = 5, 20, 0.01
+"""The number of products to raise, the hits of a forged search, and the largest difference of a target's score from
+that of the hit above it."""
+_FORGED, _TRUE, _ACTS = "forged lists", "true lists", "acts without lists"
+_CARRIERS, _BEHIND = 10, 0.3
+"""The number of addresses that many shoppers share, and the share of shoppers behind them."""
+_SETTINGS = Settings(backend="embedded")
+Attack = tuple[str, float, int]
+"""The kind of a night, its events as a share of the log's, and the number of addresses; 0 for events that are believed
+and have no address, as all were before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgedNight:
+    """The rank of one target in the search that it aims at, and by popularity."""
+
+    seed: int
+    kind: str
+    events: int
+    addresses: int
+    query: str
+    before: int
+    after: int
+    popularity_before: int
+    popularity_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class HonestLearning:
+    """nDCG@10 of the judged queries after the events of honest shoppers; `change` is against events without addresses,
+    with a 95% interval."""
+
+    seed: int
+    addresses: str
+    surplus: int
+    ndcg: float
+    change: Difference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ForgedStore:
+    """A demo store whose honest events, each shopper at an address of its own, are counted in `root`."""
+
+    root: Path
+    log: pl.DataFrame
+    targets: Mapping[str, str]
+    """Product by query."""
+    lists: Mapping[str, list[str]]
+    """The hits of each of these queries."""
+    seed: int
+
+    @property
+    def now(self) -> datetime:
+        last: datetime = self.log["time"].max()  # type: ignore[assignment]
+        return last
+
+    def night(self, kind: str, events: int, addresses: int, query: str) -> pl.DataFrame:
+        """A night of sessions, each with a new shopper, that click the target of a query; with 0 addresses as it was
+        stored before, otherwise as the service accepts it."""
+        chance = np.random.default_rng(self.seed)
+        target, shown = self.targets[query], self.lists[query]
+        first = int(self.now.timestamp() * 1_000) // DAY_MS * DAY_MS
+        rows: list[tuple[object, ...]] = []
+        while len(rows) < events:
+            number = len(rows)
+            hits = [each for each in shown if each != target][: _DEPTH // 2]
+            hits.insert(int(chance.integers(3)), target)
+            listed = shown if kind == _TRUE else [] if kind == _ACTS or addresses else hits
+            who = f"forger-{number}"
+            at = first + int(chance.integers(6 * 3_600_000))
+            address = f"forged-{number % addresses}" if addresses else ""
+            answer = f"{who}-q" if kind != _ACTS else ""
+            acts = ("click", "cart", "purchase") if kind == _ACTS else ("click",)
+
+            def row(act: str, product: str, later: int, position: int | None = None, text: str = "") -> None:
+                key = blake2b(f"{query}/{len(rows)}".encode(), digest_size=16).digest()
+                time = at + later  # noqa: B023
+                names = (who, who, answer, text)  # noqa: B023
+                rows.append((key, act, time, time, *names, product, position, None, None, None, address))  # noqa: B023
+
+            for position, product in enumerate(listed, 1):
+                row("impression", product, 0, position, query)
+            for later, act in enumerate(acts, 1):
+                row(act, target, int(later * chance.lognormal(np.log(12_000), 0.6)))
+        return event_table(rows)
+
+    def ranks(self, root: Path) -> Mapping[str, tuple[int, int]]:
+        """The rank of each target by its query and by popularity."""
+        scores = read_popularity(root).shares
+        order = {product: rank for rank, product in enumerate(sorted(scores, key=lambda each: -scores[each]), 1)}
+        found = run_stage_of(root, list(self.targets))
+        return {
+            query: (
+                found[query].index(target) + 1 if target in found[query] else 999,
+                order.get(target, len(order) + 1),
+            )
+            for query, target in self.targets.items()
+        }
+
+
+def run_stage_of(root: Path, queries: Sequence[str]) -> Run:
+    """The hits of each query in the order that serves."""
+    with SearchEngine.open(root, settings=_SETTINGS) as engine:
+        return run_stage(engine, queries, "ranked")
+
+
+def _counted(root: Path, events: pl.DataFrame, now: datetime) -> RefreshResult:
+    """Adds events to an index and refreshes its tables."""
+    with EventLog.open(root, _SETTINGS) as log:
+        for part in events.iter_slices(5_000):
+            log.store.append(stored_events(part))
+        return DerivedTablesManager(root, log, _SETTINGS.events, clock=lambda: now).refresh()
+
+
+def _targets(root: Path, log: pl.DataFrame) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """For some frequent queries a product at one of ranks 4 to 12 that is close to the one above it; and the hits."""
+    queries = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
+    frequent = queries.sort("query_id", "query", descending=[True, False])["query"].to_list()[:200]
+    targets: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
+    with SearchEngine.open(root, settings=_SETTINGS) as engine:
+        for query in frequent[::4]:
+            hits = engine.search(query, size=_DEPTH, correct=False, rules=False).hits
+            close = [rank for rank in range(3, min(12, len(hits))) if hits[rank - 1].score - hits[rank].score < _CLOSE]
+            if close and hits[close[-1]].product.id not in targets.values():
+                targets[query], lists[query] = hits[close[-1]].product.id, [hit.product.id for hit in hits]
+            if len(targets) == _TARGETS:
+                break
+    return targets, lists
+
+
+def measure_forged(
+    seeds: Sequence[int], attacks: Sequence[Attack], progress: Progress
+) -> Iterator[ForgedNight | HonestLearning]:
+    """Builds a demo store for each seed and measures honest learning, and each attack on each target in a night of its
+    own."""
+    for seed in seeds:
+        with TemporaryDirectory() as folder:
+            files = write_demo_store(Path(folder) / "demo", seed=seed, products=2000, sessions=10_000)
+            options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
+            rebuild(Path(folder) / "plain", options, progress)
+            log = labelled_log(files).filter(pl.col("scheme") == HONEST).drop("scheme")
+            keys = [blake2b(each, digest_size=16).digest() for each in log["key"].to_list()]
+            log = log.with_columns(key=pl.Series(keys, dtype=pl.Binary), received="time")
+            yield from _honest(Path(folder), log, read_judgments(files.judgments_test), seed)
+            root = Path(folder) / "apart"
+            store = _ForgedStore(root, log, *_targets(root, log), seed)
+            before = store.ranks(root)
+            for kind, share, addresses in attacks:
+                for query in store.targets:
+                    attacked = Path(shutil.copytree(root, Path(folder) / "attacked"))
+                    night = store.night(kind, round(share * len(log)), addresses, query)
+                    _counted(attacked, night, store.now)
+                    after = store.ranks(attacked)[query]
+                    shutil.rmtree(attacked)
+                    ranks = (before[query][0], after[0], before[query][1], after[1])
+                    yield ForgedNight(seed, kind, len(night), addresses, query, *ranks)
+
+
+def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) -> Iterator[HonestLearning]:
+    day = pl.col("time").dt.date().cast(pl.String)
+    draw = pl.col("shopper").hash(seed)
+    apart = pl.format("{}/{}", "shopper", day)
+    carrier = pl.format("carrier-{}/{}", draw // 1_000 % _CARRIERS, day)
+    addresses = {
+        "none": pl.lit(""),
+        "apart": apart,
+        "carriers": pl.when(draw % 1_000 < 1_000 * _BEHIND).then(carrier).otherwise(apart),
+    }
+    last: datetime = log["time"].max()  # type: ignore[assignment]
+    values: dict[str, NDArray[np.float64]] = {}
+    for name, address in addresses.items():
+        root = Path(shutil.copytree(folder / "plain", folder / name))
+        refreshed = _counted(root, log.with_columns(address=address), last)
+        run = run_stage_of(root, list(judgments.grades))
+        values[name] = np.array([ndcg(run[query], grades, judgments) for query, grades in judgments.grades.items()])
+        change = paired_bootstrap(values[name], values["none"], seed=7)
+        surplus = refreshed.rejected.get(RejectReason.SURPLUS, 0)
+        yield HonestLearning(seed, name, surplus, float(values[name].mean()), change)
+
+
+def show_forged(measured: Sequence[ForgedNight | HonestLearning]) -> None:
+    """A table of honest learning by seed, and one of the nights: the mean and the most that a target rises."""
+    table = figure_table(["addresses", "surplus events", "nDCG@10", "change", "low", "high"], "honest shoppers")
+    for each in measured:
+        if isinstance(each, HonestLearning):
+            cells = f"{each.surplus:,}", f"{each.ndcg:.4f}", *difference_cells(each.change)
+            table.add_row(f"{each.seed} {each.addresses}", *cells)
+    show_table(table)
+    nights = [each for each in measured if isinstance(each, ForgedNight)]
+    columns = ["night", "events", "addresses", "targets", "rises", "most", "rises by popularity", "most"]
+    table = figure_table(columns, "places that a target rises")
+    for name in dict.fromkeys((each.kind, each.addresses, each.events > _FEW) for each in nights):
+        group = [each for each in nights if (each.kind, each.addresses, each.events > _FEW) == name]
+        rises = [each.before - each.after for each in group]
+        popular = [each.popularity_before - each.popularity_after for each in group]
+        figures = f"{np.mean(rises):.1f}", f"{max(rises)}", f"{np.mean(popular):.0f}", f"{max(popular)}"
+        events = f"{np.mean([each.events for each in group]):,.0f}"
+        table.add_row(name[0], events, str(name[1] or "not counted"), str(len(group)), *figures)
+    show_table(table)
+
+
+_FEW = 5_000
+"""Nights with more events are shown apart."""
+
+
+@command("events forged --seeds 1 --addresses 0,1")
+def forged(
+    seeds: Annotated[str, typer.Option(help="Seeds of the demo stores.")] = "1,2,3",
+    addresses: Annotated[
+        str, typer.Option(help="Numbers of addresses; 0: believed, without addresses.")
+    ] = "0,1,10,100",
+    kinds: Annotated[str, typer.Option(help="Kinds of nights.")] = ",".join((_FORGED, _TRUE, _ACTS)),
+    shares: Annotated[str, typer.Option(help="Shares of the log; a tenth of a day is 0.0024.")] = "0.0024,0.1",
+) -> None:
+    """Forge events of a night in demo stores, from some addresses, and count the places that products rise; and measure
+    what the allowance of addresses costs honest shoppers."""
+    attacks = [
+        (kind, float(share), int(number))
+        for kind in kinds.split(",")
+        for share in shares.split(",")
+        for number in addresses.split(",")
+    ]
+    with TerminalProgress() as progress:
+        measured = list(measure_forged([int(seed) for seed in seeds.split(",")], attacks, progress))
+    emit(measured, show_forged)
+
+
 if __name__ == "__main__":
-    run_study(import_log, writes, refresh_tables)
+    run_study(import_log, writes, refresh_tables, forged)

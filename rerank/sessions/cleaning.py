@@ -86,6 +86,8 @@ class RejectReason(StrEnum):
     """An act on a product that the answer did not show."""
     OUT_OF_ORDER = "out of order"
     """An act before its answer."""
+    SURPLUS = "above the allowance of its address"
+    """One address brought more in a day than a household does; see `find_surplus`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def shows_answer() -> pl.Expr:
 
 def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.DataFrame:
     """Adds whether the answer, and this product on it, is known (null: it is not), since when (null: from before all of
-    these events), and whether it has impressions, including rejected ones; and to clicks the position of the product on
+    these events), and whether it has impressions, including rejected ones; and to acts the position of the product on
     the answer, if they have none."""
     columns = ("query_id", "product_id", "kind", "time", "position")
     tables = [events.select(*columns, _earlier=pl.lit(False))]
@@ -211,7 +213,7 @@ def _with_answers(events: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.Data
     shown = by_product.agg(_known_place=known, _shown=since, _position=pl.col("position").min())
     joined = events.join(answers, on="query_id", how="left").join(shown, on=["query_id", "product_id"], how="left")
     # Public senders give no position.
-    position = pl.when(pl.col("kind") == "click").then(pl.coalesce("position", "_position")).otherwise("position")
+    position = pl.coalesce("position", pl.when(~pl.col("kind").is_in(_ANSWER_KINDS)).then("_position"))
     return joined.with_columns(
         position.alias("position"), pl.col("_shows").fill_null(False), _has_answers=pl.lit(not all_answers.is_empty())
     )
@@ -227,6 +229,67 @@ REJECTED_SCHEMA = pl.Schema(
 
 
 @dataclass(frozen=True, slots=True)
+class AllowanceOptions:
+    """What counts of the events of one address and day: acts of one shopper on each product, and answers of one shopper
+    to each query."""
+
+    acts: int = 1
+    """Acts of one kind on one product."""
+    answers: int = 4
+    """Answers to one query."""
+    total: int = 100
+    """Acts and answers: three times as many as the busiest shopper of a day has in the demo stores of seeds 101 and
+    102."""
+
+
+def find_surplus(events: pl.DataFrame, options: AllowanceOptions | None = None) -> pl.DataFrame:
+    """The events above the allowance of their address, of valid ones with `session_number`: key and detail.
+
+    An address has one allowance for all shoppers and sessions that it names, since names cost nothing. Events without
+    an address are those of trusted senders, and have none. The allowance is used by one session after another, in an
+    order that no sender knows, so that a flood does not displace those who come after it. A surplus answer loses its
+    query and impressions with its acts; other surplus acts are lost one by one.
+    """
+    options = options or AllowanceOptions()
+    limited = events.filter(pl.col("address") != "").sort(ORDER)
+    if limited.is_empty():
+        return pl.DataFrame(schema={"key": events.schema["key"], "detail": pl.String})
+    # Keys are keyed hashes, and so in a random order.
+    limited = limited.with_columns(_draw=pl.col("key").first().over("session_number")).sort("_draw", *ORDER)
+    limited = limited.with_columns(
+        _who=pl.coalesce(pl.when(pl.col(name) != "").then(name) for name in ("shopper", "session", "query_id")),
+        _query=pl.col("query").str.to_lowercase(),
+        _is_new=shows_answer() & pl.struct("address", "query_id").is_first_distinct(),
+    )
+    answers = limited.filter("_is_new").filter(pl.col("_query") != "")
+    many = answers.filter(_follows("address", "_query", most=options.answers) | _is_of_other("address", "_query"))
+    of_answer = limited.join(many, on=["address", "query_id"], how="semi").filter(pl.col("query_id") != "")
+    rest = limited.join(of_answer, on="key", how="anti", maintain_order="left")
+    is_act = ~pl.col("kind").is_in(_ANSWER_KINDS)
+    product = ("address", "product_id")
+    is_repeated = _follows(*product, "kind", "_who", most=options.acts) | _is_of_other(*product)
+    repeated = rest.filter(is_act).filter(is_repeated)
+    rest = rest.join(repeated, on="key", how="anti", maintain_order="left")
+    beyond = rest.filter((is_act | pl.col("_is_new")).cum_sum().over("address") > options.total)
+    found = (
+        (of_answer, f"another shopper for this query, or more than {options.answers} answers"),
+        (repeated, f"another shopper for this product, or more than {options.acts} of this kind"),
+        (beyond, f"more than {options.total} acts and answers"),
+    )
+    return pl.concat([table.select("key", detail=pl.lit(detail)) for table, detail in found])
+
+
+def _follows(*columns: str, most: int) -> pl.Expr:
+    """Whether a row follows `most` rows with the same values."""
+    return pl.int_range(1, pl.len() + 1).over(columns) > most
+
+
+def _is_of_other(*columns: str) -> pl.Expr:
+    """Whether a row is of another shopper than the first one with the same values."""
+    return pl.col("_who") != pl.col("_who").first().over(columns)
+
+
+@dataclass(frozen=True, slots=True)
 class CleaningOptions:
     """The options of each cleaning step."""
 
@@ -234,6 +297,7 @@ class CleaningOptions:
     sessions: SessionOptions = field(default_factory=SessionOptions)
     faults: FaultOptions = field(default_factory=FaultOptions)
     needs: NeedOptions = field(default_factory=NeedOptions)
+    allowance: AllowanceOptions = field(default_factory=AllowanceOptions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,6 +327,13 @@ def clean(
     timed = correct_clocks(events.select(EVENT_SCHEMA.names()), options.clocks)
     sessions = sessionize(timed, options.sessions)
     judged = find_faults(sessions, products, options.faults, earlier=earlier)
+    surplus = find_surplus(judged.filter(pl.col("reason").is_null()), options.allowance)
+    if not surplus.is_empty():
+        above = surplus.select("key", _above="detail")
+        judged = judged.join(above, on="key", how="left", maintain_order="left").with_columns(
+            reason=pl.when(pl.col("_above").is_null()).then("reason").otherwise(pl.lit(str(RejectReason.SURPLUS))),
+            detail=pl.coalesce("_above", "detail"),
+        )
     sound = judged.filter(pl.col("reason").is_null()).select(sessions.columns)
     rejected = judged.filter(pl.col("reason").is_not_null()).sort("time", "key")
     cleaned = add_needs(sound, options.needs).select(pl.col(name).cast(kind) for name, kind in CLEAN_SCHEMA.items())

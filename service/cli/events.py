@@ -16,6 +16,7 @@ from typer import Argument, Option
 from indexer.events.importer import ImportOptions, ImportReport, import_events
 from indexer.events.mapping import EventMapping, load_event_mapping
 from indexer.rejects import remove_unfinished
+from rerank.sessions.cleaning import RejectReason
 from rerank.sessions.refresh import RefreshResult
 from retrieval.errors import FeedError, SettingError, StoreError
 from retrieval.events.privacy import Pseudonyms, utc_now
@@ -259,12 +260,16 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
             ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
             ("refunds", f"{tables.refunds:,} charged clicks on sponsored hits are fraud" if tables.refunds else ""),
             ("rejected", counts_text(done.rejected) or "none"),
+            ("", _SHARED_ADDRESS if done.rejected.get(RejectReason.SURPLUS, 0) > done.events / 10 else ""),
             ("clocks", f"{done.corrected:,} events with corrected times" if done.corrected else ""),
             ("tables", counts_text(done.tables)),
             ("labels", _weights_text(tables.label_weights())),
             ("seconds", f"{done.seconds:.1f}"),
         )
     )
+
+
+_SHARED_ADDRESS = "many events come from few addresses; behind a proxy, name it in service.trusted_proxies"
 
 
 def _later_text(days: int) -> str:

@@ -163,13 +163,14 @@ class Recorder:
             return uuid.uuid4().hex
 
     def is_answer(self, query_id: str, events: Sequence[Event]) -> bool:
-        """Whether events are the query (if it has a text) and the impressions of an answer with an `answer_id`."""
+        """Whether events are the query (if it has a text) and the impressions of an answer with an `answer_id`. Only
+        the query needs the text."""
         number, mark = query_id[: 2 * _NUMBER_BYTES], query_id[2 * _NUMBER_BYTES :].partition("~")[0]
         impressions = [each for each in events if each.kind is EventKind.IMPRESSION]
         queries = [each for each in events if each.kind is EventKind.QUERY]
-        text = events[0].query
+        text = queries[0].query if queries else ""
         is_about_product = any(each.product_id for each in queries)
-        if not mark or len(queries) > 1 or is_about_product or any(each.query != text for each in events):
+        if not mark or len(queries) > 1 or is_about_product or any(each.query not in ("", text) for each in events):
             return False
         hits = sorted((each.position or 0, each.product_id) for each in impressions)
         total = queries[0].results if queries else None

@@ -175,24 +175,25 @@ def public_events(
     for each in events:
         if each.kind in LIST_KINDS:
             lists.setdefault(each.query_id, []).append(each)
+    texts = {query_id: max(each.query for each in own) for query_id, own in lists.items()}
     for query_id, own in lists.items():
         if not is_answer(query_id, own):
             raise RequestError(403, _list_message(own[0].kind), field="events.kind")
-    accepted = tuple(_public_event(each, address, now) for each in events)
-    pairs = list(zip(events, accepted, strict=True))
-    return PublicEvents(
-        accepted, tuple(name for name in _UNTRUSTED if any(getattr(a, name) != getattr(b, name) for a, b in pairs))
-    )
+    accepted = tuple(_public_event(each, address, now, texts.get(each.query_id, "")) for each in events)
+    pairs = [(name, *pair) for name in _UNTRUSTED for pair in zip(events, accepted, strict=True)]
+    changed = (name for name, sent, kept in pairs if getattr(sent, name) not in (getattr(kept, name), ""))
+    return PublicEvents(accepted, tuple(dict.fromkeys(changed)))
 
 
-def _public_event(event: Event, address: str, now: datetime) -> Event:
+def _public_event(event: Event, address: str, now: datetime, text: str) -> Event:
+    """The event as it is recorded; `text` is the query of its answer, if the request has it."""
     time, event_id = event.time, event.event_id
     if isinstance(time, datetime) and time.utcoffset() is not None and abs(time - now) > SKEW:
         # Without an id, an event that is sent again must not differ by its time of arrival.
         time, event_id = None, event_id or blake2b(repr(event).encode("utf-8", "replace"), digest_size=16).hexdigest()
     if event.kind in LIST_KINDS:
         event_id = f"{event.query_id}-{event.position or 'query'}"
-        return replace(event, event_id=event_id, time=time, address=address)
+        return replace(event, query=text, event_id=event_id, time=time, address=address)
     return replace(event, query="", position=None, results=None, event_id=event_id, time=time, address=address)
 
 

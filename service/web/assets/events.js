@@ -55,7 +55,7 @@ export function noteShown(answer) {
   recorded.add(answer.query_id);
   const { query_id, query } = answer;
   const first = (answer.page - 1) * answer.size + 1;
-  const shown = answer.hits.map((hit, index) => ({ kind: "impression", product_id: hit.product.id, query_id, query, position: first + index }));
+  const shown = answer.hits.map((hit, index) => ({ kind: "impression", product_id: hit.product.id, query_id, position: first + index }));
   if (query.trim()) shown.unshift({ kind: "query", query_id, query, results: answer.total });
   push(...shown);
 }

@@ -215,3 +215,53 @@ def test_rejection_reasons_include_the_values() -> None:
     events = [*shown(0, "ab", **ANSWER), event(5, product_id="c", **ANSWER), event(-60, product_id="a", **ANSWER)]
     details = in_order(find_faults(sessionize(log(events)), None), "detail")
     assert details == [None, None, "q did not show c", "60.0 s before it was shown"]
+
+
+def surplus(table: pl.DataFrame) -> dict[str, int]:
+    """The number of surplus events by kind."""
+    rejected = clean(table, None).rejected.filter(pl.col("reason") == str(RejectReason.SURPLUS))
+    return dict(rejected.group_by(pl.col("kind").cast(pl.String)).len().iter_rows())
+
+
+def test_address_counts_once_for_each_product_whatever_names_it_uses() -> None:
+    times = enumerate((address, kind) for address in ("home", "cafe", "") for kind in ("click", "cart", "purchase") * 3)
+    acts = [(60 * number, kind, address) for number, (address, kind) in times]
+    new = [event(at, kind, product_id="a", session=f"s{at}", address=address) for at, kind, address in acts]
+    assert sum(surplus(log(new)).values()) == 16
+    same = [event(at, kind, product_id="a", shopper=f"u{address}", address=address) for at, kind, address in acts]
+    assert surplus(log(same)) == {"click": 4, "cart": 4, "purchase": 4}
+
+
+def test_address_has_few_answers_of_one_shopper_to_a_query_and_loses_the_others_whole() -> None:
+    def answer(number: int, text: str, product: str, shopper: str) -> list[dict[str, Any]]:
+        names = {"session": f"{shopper}{number}", "shopper": shopper, "query_id": f"q{number}", "address": "home"}
+        click = event(100 * number + 5, product_id=product, **names)
+        return [*shown(100 * number, "abcdef", query=text, **names), click]
+
+    own = [answer(number, text, "abcdef"[number], "u") for number, text in enumerate(["drill", "Drill"] * 3)]
+    saw = answer(7, "saw", "a", "u")
+    cleaned = clean(log([*sum(own, saw), *answer(8, "saw", "f", "v"), *answer(9, "drill", "f", "v")]), None).events
+    lists = cleaned.filter(pl.col("kind") == "impression").unique("query_id")
+    whose = lists.group_by(pl.col("query").str.to_lowercase()).agg(pl.col("shopper").n_unique(), pl.len())
+    assert dict(whose.select("query", "shopper").iter_rows()) == {"drill": 1, "saw": 1}
+    assert 1 <= lists.filter(pl.col("query") == "saw").height <= 1 and lists.height in (2, 5)
+    # No click is left on an answer that was rejected.
+    assert set(cleaned.filter(pl.col("kind") == "click")["query_id"]) <= set(lists["query_id"])
+
+
+def test_address_has_a_largest_number_of_acts_and_answers() -> None:
+    acts = [event(number, product_id=f"p{number}", session="s", address="home") for number in range(150)]
+    assert surplus(log(acts)) == {"click": 50}
+
+
+def test_surplus_does_not_depend_on_the_names_or_the_order_of_arrival() -> None:
+    acts = [event(number * 2_000, product_id="a", session=f"s{number}", address="carrier") for number in range(8)]
+    first, second = (clean(log(acts).sample(fraction=1, shuffle=True, seed=seed), None) for seed in (1, 2))
+    assert first.rejected.sort("key").equals(second.rejected.sort("key"))
+    assert first.events.height == 1
+
+
+def test_click_without_a_position_has_that_of_the_recorded_list() -> None:
+    click = event(5, product_id="b", session="s", query_id="q", address="home")
+    cleaned = clean(log([*shown(0, "ab", **ANSWER, address="home"), click]), None)
+    assert cleaned.events.filter(pl.col("kind") == "click")["position"].to_list() == [2]

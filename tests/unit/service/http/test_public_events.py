@@ -110,6 +110,7 @@ def test_public_key_records_an_answer_only_as_it_was(
         assert sent(service, public, *lie).status_code == 403
     assert sent(service, public, *true).json() == {"stored": 4, "repeated": 0, "ignored": []}
     again = [{**each, "session": "other", "event_id": str(number)} for number, each in enumerate(true)]
+    again[1:] = [{**each, "query": ""} for each in again[1:]]
     assert sent(service, public, *again).json()["repeated"] == 4
     assert stored(store, "looked")["position"].to_list() == [None, 4, 5, 6]
 
