@@ -178,6 +178,8 @@ def create_key(
     filters: KeyFilter = "",
     indexes: KeyIndexes = None,
     requests_per_minute: Annotated[int | None, Option(help="By default as set.", min=1)] = None,
+    *,
+    secured: Annotated[bool, Option("--secured", help="Parent of secured API keys; stored encrypted, too.")] = False,
     settings: SettingsFile = None,
 ) -> None:
     """Create a key and print it once. A running service accepts it at once."""
@@ -192,8 +194,11 @@ def create_key(
         requests_per_minute=requests_per_minute,
         indexes=tuple(indexes or ()),
     )
-    _key_file(index, settings).add(stored)
-    say("The key is only shown once, since the file stores its hash:", to=output.err)
+    keys = _key_file(index, settings)
+    stored = keys.as_parent(key, stored) if secured else stored
+    keys.add(stored)
+    kept = "its hash, and the key encrypted: it may be the parent of secured API keys" if secured else "its hash"
+    say(f"The key is only shown once, since the file stores {kept}:", to=output.err)
     say(key)
     for line in _next_steps(stored.scopes, settings):
         say(line, to=output.err)
@@ -218,7 +223,7 @@ def _next_steps(scopes: Collection[Scope], settings: Path | None) -> Iterator[st
 def list_keys(index: Index, settings: SettingsFile = None) -> None:
     """List the keys with their scopes, without their secrets."""
     keys = list(_key_file(index, settings).keys().values())
-    left = ("sha256", "public", "page_key")  # what identifies a key
+    left = ("sha256", "public", "page_key", "verifier")  # what identifies a key
     document = [{name: value for name, value in msgspec.to_builtins(key).items() if name not in left} for key in keys]
     emit(keys, _show_keys, document=document)
 
@@ -230,7 +235,8 @@ def _show_keys(keys: list[StoredKey]) -> None:
     table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
     for key in keys:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
-        scopes, indexes = ", ".join(key.rights or key.scopes), ", ".join(key.indexes) or "all"
+        rights = [*(key.rights or key.scopes), *(("parent of secured keys",) if key.secured else ())]
+        scopes, indexes = ", ".join(rights), ", ".join(key.indexes) or "all"
         table.add_row(key.id, key.name, scopes, f"{key.created:%Y-%m-%d}", ends, indexes, key.filters)
     show_table(table)
 

@@ -2,7 +2,8 @@
 
 A key is `sw_ID_SECRET`. The file stores the SHA-256 of the key, which suffices for a secret of 256 bits, and the
 Ed25519 public key derived from the secret. The owner of a key can sign narrower keys (a filter, fewer scopes, an
-expiry) without the server; the file alone does not allow anyone to sign a key.
+expiry) without the server; the file alone does not allow anyone to sign a key. Only parents of secured API keys, which
+may search and send events, are stored encrypted, with a key in a file beside it: an HMAC cannot be checked by a hash.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import hmac
 import re
 import secrets
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from cryptography.exceptions import InvalidSignature
+from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from filelock import FileLock
 
@@ -29,10 +34,13 @@ from retrieval.filters.ast import And, format_filter
 from retrieval.filters.parser import parse_filter
 from retrieval.store.files import SealedFile, file_stamp, text_seal, write_durably
 
+_log = structlog.get_logger("shelfwise.keys")
 KEYS_FILE = "keys.json"
 """Name in the index directory, unless the settings name another file."""
 MOST_CHARACTERS = 4_096
 """Maximum length of a key in a request."""
+MAX_PARENTS = 100
+"""Maximum number of parents of secured API keys, each of which is compared with the signature of such a key."""
 _PREFIX, _SIGNED_PREFIX = "sw_", "sws_"
 _SECRET_BYTES = 32
 _MOST_PATTERN = 200
@@ -74,10 +82,17 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `acl` of a key created through the InstantSearch protocol, which replaces scopes there."""
     indexes: tuple[str, ...] = ()
     """Patterns of the index names that it may use, where "*" matches any characters; empty for all indexes."""
+    verifier: str = ""
+    """The key, encrypted, if it may be the parent of secured API keys: their signature is an HMAC with it."""
     withdrawn: datetime | None = None
     """Time at which the key was withdrawn; it can be restored."""
     page_key: str = ""
     """The key itself, if it is the store page's own, which every visitor gets; empty for other keys."""
+
+    @property
+    def secured(self) -> bool:
+        """Whether it may be the parent of secured API keys."""
+        return bool(self.verifier)
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -99,6 +114,8 @@ class Permit(msgspec.Struct, frozen=True):
 
     name: str = ""
     """Label of the key."""
+    parameters: Mapping[str, str] | None = None
+    """Search parameters that a secured API key forces; None for other keys."""
 
     def sees(self, *names: str) -> bool:
         """Whether the key may use the index with these names."""
@@ -143,7 +160,11 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._secret = path.with_suffix(".secret")
+        """The key that encrypts verifiers."""
         self._keys: dict[str, StoredKey] = {}
+        self._parents: Sequence[tuple[StoredKey, bytes]] = ()
+        """The parents of secured API keys, with their keys."""
         self._stamp: tuple[int, int, int] | None = None
         self._reading = threading.Lock()
 
@@ -158,17 +179,34 @@ class KeyFile:
             stamp = file_stamp(self.path)
             if stamp != self._stamp:
                 self._keys = {name: key for name, key in _read(self.path).items() if not key.withdrawn}
+                self._parents = tuple(self._decrypted())
                 self._stamp = stamp
             return self._keys
 
-    def permit(self, key: str, now: datetime) -> Permit | None:
-        """The permit of a key; None if it is not valid."""
-        return verify_key(key, self.keys(), now)
+    def permit(self, key: str, now: datetime, address: str = "") -> Permit | None:
+        """The permit of a key that a network address sent; None if it is not valid."""
+        return verify_key(key, self.keys(), now) or _verify_secured(key, self._parents, now, address)
 
     def page_key(self) -> str:
         """The store page's own key, which exists if any key does; else empty."""
         own = [each for each in self.keys().values() if each.page_key]
         return max(own, key=lambda each: each.created).page_key if own else ""
+
+    def as_parent(self, key: str, stored: StoredKey) -> StoredKey:
+        """The entry of a new key that may be the parent of secured API keys. Raises SettingError if it may do more than
+        search and send events, or if there are `MAX_PARENTS`."""
+        if not {Scope.SEARCH, Scope.EVENTS}.issuperset(stored.scopes) or stored.rights not in ((), ("search",)):
+            raise SettingError("the parent of secured API keys may have the scopes search and events only")
+        with self._lock():
+            if sum(each.secured and not each.withdrawn for each in _read(self.path).values()) >= MAX_PARENTS:
+                raise SettingError(f"there are {MAX_PARENTS} parents of secured API keys; withdraw one of them first")
+            if not self._secret.exists():
+                write_durably(self._secret, Fernet.generate_key(), private=True)
+        try:
+            verifier = Fernet(self._secret.read_bytes()).encrypt(key.encode()).decode()
+        except ValueError as error:
+            raise SettingError(f"{self._secret} holds no encryption key; restore it from a backup") from error
+        return msgspec.structs.replace(stored, verifier=verifier)
 
     def add(self, key: StoredKey) -> None:
         """Adds a key durably, with the first one that of the store page."""
@@ -206,6 +244,15 @@ class KeyFile:
             known[identity] = msgspec.structs.replace(found, withdrawn=None)
             self._write(known)
         return known[identity]
+
+    def _decrypted(self) -> Iterator[tuple[StoredKey, bytes]]:
+        for each in filter(lambda key: key.secured, self._keys.values()):
+            try:
+                yield each, Fernet(self._secret.read_bytes()).decrypt(each.verifier)
+            except (OSError, ValueError, InvalidToken):
+                # The key itself stays valid.
+                _log.warning("secured keys are refused: restore the file of their encryption key", file=self._secret)
+                return
 
     def _lock(self) -> FileLock:
         return FileLock(self.path.with_suffix(".lock"))
@@ -396,6 +443,53 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     filters = _filters(found.filters, restriction.filters)
     indexes = _groups(found.indexes, restriction.indexes)
     return Permit(found.id, scopes, filters, found.requests_per_minute, rights, indexes, found.name)
+
+
+def _verify_secured(key: str, parents: Iterable[tuple[StoredKey, bytes]], now: datetime, address: str) -> Permit | None:
+    """The permit of a key that `generateSecuredApiKey` made: the HMAC-SHA256 of its parameters with its parent in
+    hexadecimal, and the parameters, in base64."""
+    if len(key) > MOST_CHARACTERS:
+        return None
+    try:
+        content = base64.b64decode(key, validate=True)
+        signature, signed = content[:64], content[64:]
+        digests = [(each, hmac.digest(parent, signed, "sha256").hex().encode()) for each, parent in parents]
+        found = [each for each, digest in digests if hmac.compare_digest(digest, signature)]
+        pairs = parse_qsl(signed.decode(), keep_blank_values=True, strict_parsing=bool(signed), max_num_fields=100)
+        forced = dict(pairs)
+        ends, sources = float(forced.pop("validUntil", "inf")), forced.pop("restrictSources", None)
+        indexes = _listed(forced.pop("restrictIndices", None))
+        networks = [ip_network(each, strict=False) for each in _listed(sources)]
+        is_there = sources is None or any(ip_address(address) in each for each in networks)
+    except ValueError:
+        return None
+    # A restriction that this version does not know must not be ignored.
+    unknown = [name for name in forced if name.startswith("restrict") and name != "restrictSearchableAttributes"]
+    is_valid = len(pairs) == len(dict(pairs)) and not unknown and is_there and now.timestamp() < ends
+    if not found or found[0].is_expired(now) or not is_valid:
+        return None
+    parent = found[0]
+    return Permit(
+        parent.id,
+        frozenset(parent.scopes),
+        _filters(parent.filters),
+        parent.requests_per_minute,
+        frozenset({"search"}),
+        _groups(parent.indexes, indexes),
+        parent.name,
+        forced,
+    )
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """The values of a list that is separated by commas or JSON, as the versions of the client send it; raises
+    ValueError for an empty one."""
+    if text is None:
+        return ()
+    values = msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else tuple(text.split(","))
+    if not values or not all(values):
+        raise ValueError
+    return values
 
 
 def _filters(*expressions: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from service.http.fields import ReturnedFields
 from service.http.impressions import ImpressionRecorder, public_events, trusted_events
 from service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
-from service.http.request import EXTENSION, INDEX
+from service.http.request import EXTENSION, INDEX, PREFIX
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
 from service.sponsored.placement import SHOPPER_ADDRESS
@@ -379,7 +379,8 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     # Where no key is needed, the cookie has no effect: the store page shows its owner what it shows a shopper.
     cookies = () if key or is_open else request.headers.get("cookie", "").split(";")
     has_cookie = shared.token.is_among(each.partition("=")[2].strip() for each in cookies)
-    client = Client.of(key, request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    client = Client.of(key, address)
     CURRENT_CLIENT.set(client)
     SHOPPER_ADDRESS.set(client.address)
     shared.rates.count_address(client.address)
@@ -392,9 +393,14 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
         return _OWNER
     if is_open:
         return _PUBLIC
-    permit = shared.keys.permit(key, datetime.now(UTC)) if key else None
+    permit = shared.keys.permit(key, datetime.now(UTC), address) if key else None
     if permit is None:
         raise _unknown_key(shared, key)
+    if permit.parameters is not None and not request.url.path.startswith(PREFIX):
+        message = (
+            "secured API keys are for the InstantSearch protocol; shelfwise keys narrow makes keys for other paths"
+        )
+        raise RequestError(403, message)
     shared.rates.count_key(permit.id, permit.requests_per_minute)
     SHOPPER_ADDRESS.set(counted_address(permit))
     return permit

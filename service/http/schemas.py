@@ -408,6 +408,7 @@ class KeyBody(RequestBody):
     filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
     indexes: list[Name] = Field([], max_length=100, description="Index names, * for any characters; by default all.")
     requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as in the settings.")
+    secured: bool = Field(False, description="May be the parent of secured API keys; then it is also stored encrypted.")
 
 
 class RebuildBody(RequestBody):

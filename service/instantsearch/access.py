@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import msgspec
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from retrieval.errors import QueryError
 from service.http.auth import Permit, Scope
@@ -37,8 +37,18 @@ from service.http.indexes import UnknownIndexError
 from service.http.openapi import error_responses, struct_response
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
-from service.instantsearch.request import SORTED_INDEX, JsonObject, is_suggestions_index, parse_body, parse_json, text
+from service.instantsearch.request import (
+    FILTERING,
+    SORTED_INDEX,
+    JsonObject,
+    is_suggestions_index,
+    parse_body,
+    parse_json,
+    parse_refinements,
+    text,
+)
 from service.worker_group import WorkerGroup
 
 _MOST_LOGGED = 1_000
@@ -285,7 +295,18 @@ def permit_of(
 
     A key created through the protocol needs one of `rights`, other keys need the scope.
     """
-    return authorize(context, request, _key_of(request, payload), scope, rights)
+    return narrowed(context, authorize(context, request, _key_of(request, payload), scope, rights))
+
+
+def narrowed(context: ServiceContext, permit: Permit) -> Permit:
+    """A permit for an index, with the filters that a secured API key forces as those of a narrowed key."""
+    if not permit.parameters:
+        return permit
+    refinements = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
+        parse_refinements(permit.parameters)
+    )
+    others = {name: value for name, value in permit.parameters.items() if name not in FILTERING}
+    return structs.replace(permit, filters=(*permit.filters, refinements), parameters=others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from service.instantsearch.settings import read_settings, write_settings
 _MOST_SHOWN = 1_000
 _DEFAULT_SHOWN = 20
 
+_NO_PARENT = "no parent of secured API keys: these have the acl search alone, and the word secured in the description"
 T = TypeVar("T")
 Key = Annotated[str, Path(max_length=4_096, description="A key, or `sw_ID` as in lists.")]
 Replaces = Annotated[bool, Query(alias="clearExistingRules", description="Whether to delete all other rules.")]
@@ -70,6 +71,8 @@ class KeyResult(Struct, frozen=True, omit_defaults=True):
     created: str = field(name="createdAt", default="")
     updated: str = field(name="updatedAt", default="")
     deleted: str = field(name="deletedAt", default="")
+    message: str = ""
+    """Whether the key may be the parent of secured API keys."""
 
 
 class KeyList(Struct, frozen=True):
@@ -243,8 +246,9 @@ def keys(indexes: Indexes, _permit: MayAdministerKeys) -> KeyList:
 @router.post("/keys", summary="Create a key", openapi_extra=BODY)
 def make_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload) -> KeyResult:
     """The key is sent only in this response."""
-    key = add_key(indexes.shared.keys, payload, _only_name(indexes), datetime.now(UTC))
-    return KeyResult(key, created=now_text())
+    key, stored = add_key(indexes.shared.keys, payload, _only_name(indexes), datetime.now(UTC))
+    message = "may be the parent of secured API keys, so it is also stored encrypted" if stored.secured else _NO_PARENT
+    return KeyResult(key, created=now_text(), message=message if "search" in stored.rights else "")
 
 
 @router.get("/keys/{key}", summary="One key")

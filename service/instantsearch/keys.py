@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -39,13 +40,19 @@ _LIMITS = ("maxHitsPerQuery", "maxQueriesPerIPPerHour", "queryParameters", "refe
 _MOST_SECONDS = 100 * 365 * 86_400
 
 
-def add_key(keys: KeyFile, payload: JsonObject, known_index: str, now: datetime) -> str:
+PARENT = re.compile(r"\bsecured\b", re.IGNORECASE)
+"""Word in the description of a key that may be the parent of secured API keys."""
+
+
+def add_key(keys: KeyFile, payload: JsonObject, known_index: str, now: datetime) -> tuple[str, StoredKey]:
     """Creates a key and returns it. Raises QueryError or SettingError, which name the field."""
     rights, indexes, expires = _parse(payload, known_index, now)
     name = text(payload, "description") or "InstantSearch"
     key, stored = new_key(name, _scopes_of(rights), now=now, expires=expires, rights=rights, indexes=indexes)
+    if rights == ("search",) and PARENT.search(name):
+        stored = keys.as_parent(key, stored)
     keys.add(stored)
-    return key
+    return key, stored
 
 
 def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, now: datetime) -> None:
@@ -58,6 +65,8 @@ def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, n
     name = text(payload, "description") or stored.name
     check_patterns(indexes)
     changed = {"name": name, "scopes": _scopes_of(rights), "rights": rights, "indexes": indexes, "expires": expires}
+    if rights != ("search",):
+        changed["verifier"] = ""  # ends its secured keys
     keys.add(structs.replace(stored, **changed))
 
 

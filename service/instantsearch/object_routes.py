@@ -45,12 +45,11 @@ from service.instantsearch.access import (
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.objects import Write, WritePlan, object_id, parse_writes
-from service.instantsearch.request import MOST_NAME, merge_params, names, parse_refinements, text
+from service.instantsearch.request import FILTERING, MOST_NAME, merge_params, names, parse_refinements, text
 
 MOVE = "move"
 """Kind of the task that replaces all products with those of a temporary index."""
 _SCOPES = ("settings", "synonyms", "rules")
-_FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "insideBoundingBox", "insidePolygon"})
 _SHOWN_SECONDS = 1.0
 _PENDING = (TaskState.WAITING, TaskState.RUNNING)
 
@@ -154,15 +153,15 @@ def save(context: Writable, permit: MayAdd, payload: Payload, index: Index) -> W
 def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """Deletes all products that pass the filters, of which at least one is required."""
     payload = merge_params(payload)
-    if strange := sorted(set(payload) - _FILTERS):
-        raise QueryError(f"{strange[0]} cannot select objects to delete; use {', '.join(sorted(_FILTERS))}")
+    if strange := sorted(set(payload) - FILTERING):
+        raise QueryError(f"{strange[0]} cannot select objects to delete; use {', '.join(sorted(FILTERING))}")
     # Only now are the attributes of objects that were just saved known.
     context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
     expression = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
         parse_refinements(payload)
     )
     if not expression:
-        raise QueryError(f"deleteBy needs one of {', '.join(sorted(_FILTERS))}; clearObjects deletes all objects")
+        raise QueryError(f"deleteBy needs one of {', '.join(sorted(FILTERING))}; clearObjects deletes all objects")
     if stored.is_temporary(index):
         raise QueryError("a temporary index cannot be filtered; delete its objects by their objectID")
     check_writable(context, index)

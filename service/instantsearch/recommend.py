@@ -112,7 +112,7 @@ class Recommender:
         more = {} if payload.get("queryParameters") is None else payload["queryParameters"]
         if not isinstance(more, dict):
             raise QueryError("queryParameters must be an object")
-        parameters = parse_search(more)
+        parameters = parse_search({**more, **self._hooks.forced})
         trees = [self._filters.tree(parameters.refinements)]
         if model == "trending-items" and facet and value:
             trees.append(self._filters.equal(facet, value))

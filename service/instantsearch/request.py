@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -40,6 +40,8 @@ _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippe
 _MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText", "getRankingInfo")
 _RULES = ("enableRules", "ruleContexts", "optionalFilters")
 _GROUPING = ("distinct", "attributeForDistinct")
+FILTERING = frozenset(("facetFilters", "numericFilters", "tagFilters", "filters", "insideBoundingBox", "insidePolygon"))
+"""The parameters that leave out records."""
 PLACING = ("aroundLatLng", "aroundRadius", "aroundPrecision", "insideBoundingBox", "insidePolygon")
 _RECORDING = ("clickAnalytics", "analytics", "userToken")
 COUNTING = frozenset(
@@ -126,6 +128,8 @@ class Hooks:
     """Settings of the index or replica."""
     hidden: Collection[str] = ()
     """The fields hidden from the request's key."""
+    forced: JsonObject = field(default_factory=dict)
+    """Parameters of a secured API key, which replace those of searches."""
 
 
 def parse_body(body: bytes) -> JsonObject:

@@ -27,6 +27,7 @@ from service.instantsearch.access import (
     Payload,
     ProtocolRouter,
     named_indexes,
+    narrowed,
     permit_of,
 )
 from service.instantsearch.events import MOST_EVENTS, parse_events
@@ -70,7 +71,7 @@ MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 
 def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
     """The hooks of a request with this permit, on the index or a replica of it."""
-    is_private = _is_private(request)
+    is_private, permit = _is_private(request), narrowed(context, permit)
     running = context.experiments.running()
     explores = context.engine.exploration > 0
 
@@ -91,6 +92,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str
         show=partial(context.shown, permit),
         settings=context.companion(ProtocolStore).settings.of(index),
         hidden=context.hidden_from(permit),
+        forced=permit.parameters or {},
     )
 
 
@@ -233,8 +235,10 @@ def record(context: Contextual, batch: Batch, request: Request, index: Index, ob
 async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -> Response:
     """Stores all events of an index or none; they are durable when the response is sent."""
     groups: dict[str, list[JsonObject]] = {}
+    token = (indexes.permit.parameters or {}).get("userToken")
+    forced = {"userToken": token, "authenticatedUserToken": None} if token else {}
     for each in objects(payload, "events", MOST_EVENTS):
-        groups.setdefault(text(each, "index", most=MOST_NAME), []).append(each)
+        groups.setdefault(text(each, "index", most=MOST_NAME), []).append({**each, **forced})
     contexts = indexes.by_name(groups)
     found = [
         (
@@ -245,7 +249,7 @@ async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -
     ]
     for context, parsed in found:
         if parsed:
-            await indexes.shared.threads.run(partial(context.record, indexes.permit, parsed))
+            await indexes.shared.threads.run(partial(context.record, narrowed(context, indexes.permit), parsed))
     return json_response(EventsAcknowledgement())
 
 

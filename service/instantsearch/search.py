@@ -45,6 +45,7 @@ from service.instantsearch.request import (
     integer,
     is_suggestions_index,
     merge_params,
+    names,
     parse_search,
     parse_sort,
     text,
@@ -139,7 +140,7 @@ class SearchBatch:
     def search(self, payload: JsonObject, index: str) -> SearchResult:
         """A page of records, with facet counts."""
         started = time.perf_counter()
-        payload = merge_params(payload)
+        payload = {**merge_params(payload), **self._hooks.forced}
         search = parse_search({**self._settings.defaults, **payload})
         if is_suggestions_index(index):
             hits = suggestion_records(self._hooks.suggest, search)
@@ -177,7 +178,7 @@ class SearchBatch:
     def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
         """The values of a facet that match the typed words, counted over the hits of a search."""
         started = time.perf_counter()
-        payload = merge_params(payload)
+        payload = {**merge_params(payload), **self._hooks.forced}
         typed = text(payload, "facetQuery", most=MOST_NAME)
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
         search = parse_search({**self._settings.defaults, **payload})
@@ -189,6 +190,7 @@ class SearchBatch:
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
         product = self._engine.product(product_id, filters=self._hooks.narrow(""))
+        wanted = names(self._hooks.forced, "attributesToRetrieve", wanted)
         return select_attributes(product_record(self._hooks.show(product)), wanted)
 
     def browse(self, payload: JsonObject) -> BrowseResult:

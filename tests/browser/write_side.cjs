@@ -221,11 +221,19 @@ async function newer() {
   await call('search by the settings', () =>
     client.searchSingleIndex({ indexName, searchParams: { query: 'stock pot', facets: ['*'] } }),
   );
+  await call('search a replica', async () => {
+    await client.setSettings({ indexName, indexSettings: { replicas: ['cheapest'] } });
+    await client.setSettings({ indexName: 'cheapest', indexSettings: { ranking: ['asc(price)', 'typo', 'custom'], hitsPerPage: 3 } });
+    const found = await client.searchSingleIndex({ indexName: 'cheapest', searchParams: { distinct: false } });
+    const listed = (await client.listIndices()).items.map((each) => [each.name, each.primary]);
+    return { prices: found.hits.map((each) => each.price), listed };
+  });
+  await call('saveObject to a replica', () => client.saveObject({ indexName: 'cheapest', body: kettle }));
   await call('setSettings of a wrong type', () =>
     client.setSettings({ indexName, indexSettings: { hitsPerPage: 'many' } }),
   );
   await call('setSettings back', async () => {
-    const indexSettings = { distinct: null, hitsPerPage: null, customRanking: null, searchableAttributes: null };
+    const indexSettings = { distinct: null, hitsPerPage: null, customRanking: null, searchableAttributes: null, replicas: [] };
     await client.setSettings({ indexName, indexSettings: { ...indexSettings, typoTolerance: true } });
     return client.getSettings({ indexName });
   });
@@ -358,6 +366,19 @@ async function newer() {
     await client.waitForApiKey({ key: made, operation: 'add' });
     return { ...response, acl: (await client.getApiKey({ key: made })).acl, browsed: (await till.browse({ indexName })).nbHits };
   });
+  await call('generateSecuredApiKey', async () => {
+    const parent = await client.addApiKey({ acl: ['search'], description: 'secured' });
+    const restrictions = {
+      filters: 'brand:Torvald',
+      restrictIndices: ['products*'],
+      validUntil: Math.round(Date.now() / 1000) + 3600,
+      searchParams: { hitsPerPage: 2 },
+    };
+    const secured = client.generateSecuredApiKey({ parentApiKey: parent.key, restrictions });
+    const shopper = algoliasearch('shop', secured, { hosts, timeouts });
+    const { results } = await shopper.search({ requests: [{ indexName, query: '', hitsPerPage: 50, facets: ['brand'] }] });
+    return { message: parent.message, brands: Object.keys(results[0].facets.brand), count: results[0].hits.length };
+  });
   await call('restoreApiKey of an unknown one', () => client.restoreApiKey({ key: 'sw_ghost' }));
 
   // Dictionaries
@@ -462,6 +483,15 @@ async function older() {
   );
   await call('searchSynonyms', () => index.searchSynonyms('sofa'));
   await call('clearSynonyms', () => index.clearSynonyms().wait());
+  await call('generateSecuredApiKey', async () => {
+    const { key: parent } = await client.addApiKey(['search'], { description: 'secured' }).wait();
+    const restrictions = { restrictIndices: [indexName, 'other'], hitsPerPage: 1 };
+    const shopper = algoliasearch('shop', client.generateSecuredApiKey(parent, restrictions), {
+      hosts: [{ url: `${host}:${port}`, protocol: 'http' }],
+      timeouts: patience,
+    });
+    return (await shopper.initIndex(indexName).search('', { hitsPerPage: 20 })).hits.length;
+  });
   await call('addApiKey', () => client.addApiKey(['search'], { description: 'page' }).wait());
   const made = (answers.addApiKey.value ?? {}).key;
   await call('updateApiKey', () => client.updateApiKey(made, { acl: ['browse', 'search'] }).wait());

@@ -207,7 +207,7 @@ def test_settings_are_applied_or_named(newer: Answers) -> None:
         assert named in message
     settings = value(newer, "getSettings")
     assert settings["searchableAttributes"] == ["name", "brand,categories", "size.label"]
-    assert settings["customRanking"] == ["desc(rating)", "asc(price)"]
+    assert settings["customRanking"] == ["desc(rating)", "asc(price)", "desc(nosuch)"]
     assert (settings["typoTolerance"], settings["distinct"], settings["hitsPerPage"]) == (False, True, 7)
     assert settings["unretrievableAttributes"] == ["cost"]
     assert settings["attributesForFaceting"] == ["searchable(brand)", "filterOnly(stock)"]
@@ -265,6 +265,20 @@ def test_keys_have_the_rights_of_their_acl(newer: Answers) -> None:
     listed = value(newer, "listApiKeys")["keys"]
     assert key["value"].startswith(f"{listed[-1]['value']}_")
     assert "seeUnretrievableAttributes" in listed[0]["acl"]
+
+
+def test_a_secured_key_of_the_client_forces_its_restrictions(newer: Answers, older: Answers) -> None:
+    found = value(newer, "generateSecuredApiKey")
+    assert (found["brands"], found["count"]) == (["Torvald"], 2)
+    assert "parent of secured API keys" in found["message"]
+    assert value(older, "generateSecuredApiKey") == 1
+
+
+def test_a_replica_has_an_order_of_its_own(newer: Answers) -> None:
+    found = value(newer, "search a replica")
+    assert (len(found["prices"]), found["prices"]) == (3, sorted(found["prices"]))
+    assert found["listed"] == [["products", None], ["cheapest", "products"]]
+    assert newer["saveObject to a replica"]["status"] == 403
 
 
 def test_withdrawn_key_is_restored(newer: Answers) -> None:

@@ -343,6 +343,8 @@ class KeyResponse:
     requests_per_minute: int | None
     created: datetime
     expires: datetime | None
+    secured: bool
+    """Whether it may be the parent of secured API keys of the InstantSearch protocol."""
     current: bool
     """Whether the request was sent with this key."""
     of_page: bool
@@ -382,6 +384,7 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
         requests_per_minute=body.requests_per_minute,
         indexes=tuple(dict.fromkeys(body.indexes)),
     )
+    stored = indexes.shared.keys.as_parent(key, stored) if body.secured else stored
     indexes.shared.keys.add(stored)
     return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
 
