@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import xxhash
 from fastapi import APIRouter, Request, Response
@@ -15,8 +17,9 @@ from fastapi import APIRouter, Request, Response
 from retrieval.errors import SettingError
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from service.curation.relevance import is_hidden
-from service.http.context import Contextual, ServiceContext, SharedParts
+from service.http.context import Contextual, Indexes, RequestIndexes, ServiceContext, SharedParts
 from service.http.errors import RequestError
+from service.http.indexes import UnknownIndexError
 from service.http.limits import Client
 from service.http.schemas import matches_tag, tagged_response
 from service.settings import PictureSource, StoreSettings
@@ -52,9 +55,23 @@ _LEAST_SHARE = 0.05
 
 
 @router.get("/")
-async def store(request: Request) -> Response:
-    """The store page."""
+async def store(request: Request, indexes: Indexes) -> Response:
+    """The store page; a list of the stores if there are several and the request names none."""
+    try:
+        indexes.registry.resolve(indexes.name)
+    except UnknownIndexError:
+        if not indexes.name:
+            return send_file(request, _list_of_stores(indexes))
     return send_file(request, page_files()["store.html"])
+
+
+def _list_of_stores(indexes: RequestIndexes) -> PageFile:
+    """A page with links to the stores that the store page may show."""
+    names = (each for each in indexes.registry.names if _has_page(indexes.shared, each))
+    shown = [(escape(each), f"/stores/{quote(each, safe='')}") for each in names]
+    cells = '<td><a href="{1}/">{0}</a></td><td><a href="{1}/admin" aria-label="Admin page of {0}">admin page</a></td>'
+    rows = "".join(f"<tr>{cells.format(*each)}</tr>" for each in shown) or "<tr><td>There are none to show.</td></tr>"
+    return _file(page_files()["stores.html"].content.replace(b"{stores}", rows.encode()), _TYPES[".html"])
 
 
 @router.get("/admin")
@@ -89,13 +106,17 @@ async def facts(context: Contextual, request: Request) -> Response:
     )
 
 
-def _page_key(context: ServiceContext, request: Request) -> str:
-    shared = context.shared
+def _has_page(shared: SharedParts, *names: str) -> bool:
+    """Whether the store page may show the index of several with this name, or with one of these names."""
     key = shared.page_key()
     permit = shared.keys.permit(key, datetime.now(UTC)) if key else None
-    if permit and request.app.state.indexes.root and not permit.sees(context.name, context.called):
+    return permit is None or permit.sees(*names)
+
+
+def _page_key(context: ServiceContext, request: Request) -> str:
+    if request.app.state.indexes.root and not _has_page(context.shared, context.name, context.called):
         raise RequestError(404, "there is no store page at this address")
-    return key
+    return context.shared.page_key()
 
 
 @router.get("/assets/logo")

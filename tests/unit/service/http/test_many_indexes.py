@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -264,6 +265,18 @@ def test_the_page_shows_a_store_only_for_its_key(stores: Path, keys: KeyFile) ->
     with local_client(app) as calling:
         statuses = [calling.get(f"/stores/{name}/assets/store.json").status_code for name in ("shop-a", "shop-b")]
     assert statuses == [200, 404]
+
+
+def test_the_start_page_links_the_stores_that_shoppers_may_see(stores: Path, keys: KeyFile) -> None:
+    page_key = add_key(keys, Scope.SEARCH, indexes=("shop-a",))
+    for settings, links in ((ServiceSettings(), 4), (ServiceSettings(keys=keys.path, page_key=page_key), 2)):
+        with local_client(create_app(stores, settings)) as calling:
+            found = calling.get("/")
+            assert found.headers["content-type"].startswith("text/html")
+            paths = re.findall('href="(/stores/[^"]+)"', found.text)
+            assert paths[:2] == ["/stores/shop-a/", "/stores/shop-a/admin"]
+            assert len(paths) == links
+            assert all("Stores" not in calling.get(path).text for path in paths)
 
 
 def test_an_index_that_cannot_be_opened_does_not_affect_others(
