@@ -392,7 +392,8 @@ class Rebuild:
             return f"{feeds}: no rows in it; nothing was published"
         self._rejects.flush()
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
-        return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejects.path}"
+        message = f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in "
+        return "; ".join(filter(None, (f"{message}{self._rejects.path}", self._pipeline.notes.remarks)))
 
     def _open_encoder(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
         """Opens an encoder; returns it with its name and the reason for it."""

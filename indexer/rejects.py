@@ -51,6 +51,12 @@ class ReasonCounts:
         """Counts a dropped value under its field and reason."""
         self.add(f"{note.field}: {note.reason}", RejectExample(printable(note.file), note.line, note.detail))
 
+    @property
+    def remarks(self) -> str:
+        """The remarks on whole feeds, for a message."""
+        found = (f"{reason}; {each.detail}" for reason, kept in self.examples.items() for each in kept if not each.line)
+        return "; ".join(found)
+
     def merge(self, later: ReasonCounts) -> None:
         """Adds counts that were made later."""
         self.counts.update(later.counts)

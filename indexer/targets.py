@@ -349,7 +349,7 @@ def check_publish(read: int, rejected: int, products: int, served: int | None) -
         share = rejected / read
         raise PublishRefusedError(
             f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
-            "published: repair the feed (the rows are in rejected.jsonl), or publish anyway with --force"
+            "published: repair the feed, or publish anyway with --force"
         )
     if served is not None and products < (1 - MOST_LOST) * served:
         share = 1 - products / served

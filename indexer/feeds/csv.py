@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from indexer.feeds.base import Feed, FeedFormat, FeedNote, Record, RejectedRow, 
 from indexer.feeds.io import MAX_LINE, FeedSource, detect_encoding, iterate_lines
 from indexer.feeds.json import TOO_LONG
 from indexer.feeds.mapping import FeedMapping
-from retrieval.errors import FeedError, RowError, close_names
+from retrieval.errors import FeedError, RowError
 
 DELIMITERS = ",;\t|"
 NOT_UTF_8 = "not UTF-8"
@@ -240,7 +239,6 @@ class TableReader:
             return False
 
 
-_NEEDED = ("id", "title")
 _ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
 
@@ -314,23 +312,6 @@ def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: 
     missing = [name for name in required if name not in set(names)]
     if missing:
         raise FeedError(f"{feed} {', '.join(map(repr, missing))}; {cure}")
-
-
-def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
-    """Raises FeedError if no column can be a product's id, or none its title; the message names both."""
-    present = {*names, *(name.partition(".")[0] for name in names)}
-    missing, flags = [], []
-    for target in _NEEDED:
-        rule = mapping.rules[target]
-        sources = [source.name for source in rule.sources]
-        if rule.value is None and not any(name in present or name.partition(".")[0] in present for name in sources):
-            close = next(filter(None, (close_names(name, names) for name in (*sources, target))), ("COLUMN",))
-            origin = "mapped" if target in mapping.user_fields else "known"
-            missing.append(f"no column is the {target} ({origin}: {', '.join(sources)})")
-            flags.append(f"--map {shlex.quote(f'{target}={close[0]}')}")
-    if missing:
-        cure = f"name {'it' if len(missing) == 1 else 'them'} with {' '.join(flags)}"
-        raise FeedError(f"{path}: {', and '.join(missing)}; its columns are {', '.join(names[:20])}; {cure}")
 
 
 def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, str]:

@@ -9,19 +9,21 @@ the break: a broken file must never look like a small catalog.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
-from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, ignore
-from indexer.feeds.csv import CSV_FORMAT, check_product_columns, first_line, open_table
+from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, Row, ignore
+from indexer.feeds.csv import CSV_FORMAT, first_line, open_table
 from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML
 from indexer.feeds.io import open_sources
 from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrap_rejected
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import PARQUET
+from indexer.feeds.proposals import check_columns, map_flag, propose_columns
 from indexer.feeds.row_parser import FieldNames, RowReader
 from indexer.feeds.shopify import SHOPIFY
 from indexer.feeds.variants import add_variants
@@ -55,8 +57,45 @@ def read_records(
     """
     named = get_format(format) if format else None
     for source in open_sources(paths, advance):
-        feed = Feed(source, mapping or FeedMapping(), note, check_product_columns)
-        yield from (named or detect_format(feed)).read(feed)
+        feed = Feed(source, mapping or FeedMapping(), note)
+        known = named or detect_format(feed)
+        records = known.read(feed)
+        yield from records if known.rules or known is REJECTED else _with_proposals(feed, known, records)
+
+
+_SAMPLE = 200
+"""Records from whose values unmapped columns are proposed."""
+
+
+def _with_proposals(
+    feed: Feed, known: FeedFormat, records: Iterator[Record | RejectedRow]
+) -> Iterator[Record | RejectedRow]:
+    """The records of a feed whose fields may have any names. A table without an id or a title raises FeedError, with
+    the columns that look like them; `feed.note` receives the other proposals."""
+    first: list[Record | RejectedRow] = []
+    failure = None
+    try:
+        first.extend(itertools.islice(records, _SAMPLE))
+    except FeedError as error:
+        failure = error  # raised after the records before it
+    rows = list(_decoded(known, first))
+    proposals = dict(propose_columns(rows, feed.mapping))
+    if known in (CSV_FORMAT, PARQUET) and rows:
+        check_columns(feed.source.path, list(rows[0]), feed.mapping, proposals)
+    for field, name in proposals.items():
+        advice = f"{name} looks like it: {map_flag(field, name)}"
+        feed.note(FeedNote(feed.source.path, 0, field, "no column is mapped", advice))
+    yield from first
+    if failure is not None:
+        raise failure
+    yield from records
+
+
+def _decoded(known: FeedFormat, records: Iterable[Record | RejectedRow]) -> Iterator[Row]:
+    for record in records:
+        with suppress(RowError):
+            if isinstance(record, Record):
+                yield known.rows(record.row)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Exit, Option
@@ -21,8 +23,9 @@ from indexer.pictures import PictureOptions
 from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.findings import Example
 from indexer.quality.page import html
-from indexer.quality.report import Finding, QualityReport
+from indexer.quality.report import Finding, QualityReport, ReasonCount
 from indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from indexer.rejects import REJECTED_FILE
 from indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from indexer.targets import MoveReport, ReencodeReport, reencode
 from indexer.targets import move as run_move
@@ -30,9 +33,9 @@ from rerank.ranker.spec import ranker_store
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import open_encoder
-from retrieval.errors import SettingError
+from retrieval.errors import PublishRefusedError, SettingError
 from retrieval.html_report import printable, share_text
-from retrieval.store.manifest import QUALITY_PAGE
+from retrieval.store.manifest import QUALITY_FILE, QUALITY_PAGE
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from service.cli import output
@@ -226,7 +229,11 @@ def rebuild(
         ray=ray,
     )
     with TerminalProgress() as progress:
-        report = run_rebuild(index, options, progress)
+        try:
+            report = run_rebuild(index, options, progress)
+        except PublishRefusedError:
+            _show_rows(_read_quality(index), index / REJECTED_FILE, output.err)
+            raise
     emit(report, show_rebuild, index)
 
 
@@ -278,7 +285,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("products", f"{report.products:,} of {report.read:,} rows read"),
             ("changes", f"{changes_text(changes)} since {changes.previous_version}" if changes else ""),
             ("live changes", f"{report.live:,} take precedence over the feed" if report.live else ""),
-            ("rejected", counts_text(report.rejected) or "none"),
+            ("rejected", f"{sum(report.rejected.values()):,}" if report.rejected else "none"),
             ("values dropped", counts_text(report.noted)),
             ("cleaned", counts_text(report.cleaned)),
             ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
@@ -296,8 +303,13 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
         say((report.version, "bold"), " is published and serves.")
     else:
         say("Nothing changed since ", (report.version, "bold"), ", which still serves.")
+    _show_rows(_read_quality(index), index / REJECTED_FILE)
     if report.token_states and not ranker_store(index).names():
         say(f"To rank better: shelfwise train ranker {index} --from-catalog")
+
+
+def _read_quality(index: Path) -> QualityReport:
+    return msgspec.json.decode((index / QUALITY_FILE).read_bytes(), type=QualityReport)
 
 
 def _pictures_text(report: RebuildReport) -> str:
@@ -349,7 +361,7 @@ def check(
         report = check_feeds(options, rejected, progress, workers=workers)
     if page is not None:
         page.write_text(html(report), "utf-8")
-    emit(report, show_quality)
+    emit(report, show_quality, rejected)
     if report.read and not report.products:
         raise Exit(1)
 
@@ -370,17 +382,38 @@ _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "d
 _MOST_COUNTS = 8
 
 
-def show_quality(report: QualityReport) -> None:
+def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
     """Prints a report with scores, findings with an example each, and counts, at least 80 columns wide."""
     show_table(_scores(report), "")
     if report.findings:
         show_table(_findings(report.findings))
     else:
         say("No rule found a problem." if report.products else "There is no product to check.")
-    rejected, noted = ({name: each.count for name, each in part.items()} for part in (report.rejected, report.noted))
-    for label, counts in (("rejected", rejected), ("dropped", noted), ("cleaned", report.cleaned)):
+    noted = {name: each.count for name, each in report.noted.items() if not _is_remark(each)}
+    for label, counts in (("dropped", noted), ("cleaned", report.cleaned)):
         if counts:
             say(_counts_line(label, counts))
+    _show_rows(report, rejected)
+
+
+def _show_rows(report: QualityReport, rejected: Path | None, to: Console | None = None) -> None:
+    """Prints each reason for rejected rows with an example, the file with these rows, and remarks on whole feeds."""
+    for reason, each in list(report.rejected.items())[:_MOST_COUNTS]:
+        first = next(iter(each.examples), None)
+        place = f", such as {Path(first.file).name}:{first.line} {first.title}".rstrip() if first else ""
+        say(f"rejected: {count_text(each.count, 'row')}: {printable(reason + place)}", to=to)
+    if report.rejected and rejected:
+        say(f"The rejected rows are in {rejected}: repair them there and add that file to the feeds.", to=to)
+    elif report.rejected:
+        say("To write the rejected rows to a file: --rejected FILE", to=to)
+    for name, each in report.noted.items():
+        for remark in each.examples if _is_remark(each) else ():
+            say(f"{Path(remark.file).name}: {printable(f'{name}; {remark.title}')}", to=to)
+
+
+def _is_remark(noted: ReasonCount) -> bool:
+    """Whether the notes are about whole feeds, not about values."""
+    return any(not each.line for each in noted.examples)
 
 
 def _scores(report: QualityReport) -> Table:

@@ -35,17 +35,17 @@ def test_columns_of_any_name_are_mapped() -> None:
 def test_table_without_an_id_column_suggests_a_mapping() -> None:
     assert read(FEEDS / "maschinen.csv", flags=["title=Product Name"]).error == (
         f"{FEEDS / 'maschinen.csv'}: no column is the id (known: id, product_id, sku, asin); its columns are Artikel, "
-        "Product Name, Preis, Marke, Lager; name it with --map id=COLUMN"
+        "Product Name, Preis, Marke, Lager; name it with --map id=Artikel --map price=Preis"
     )
     assert read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Product_Name"]).error.endswith(
-        "name it with --map 'title=Product Name'"
+        "name it with --map 'title=Product Name' --map price=Preis"
     )
 
 
 def test_table_without_an_id_and_a_title_names_both_at_once(tmp_path: Path) -> None:
     assert read_bytes(tmp_path, b"StockCode,description\nA1,Lantern\n").error.endswith(
         ": no column is the id (known: id, product_id, sku, asin), and no column is the title (known: title, name); "
-        "its columns are StockCode, description; name them with --map id=COLUMN --map title=COLUMN"
+        "its columns are StockCode, description; name them with --map id=StockCode --map title=COLUMN"
     )
 
 

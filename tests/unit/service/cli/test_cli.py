@@ -117,7 +117,7 @@ def built(program: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
 def assert_refused(done: Done, *words: str) -> None:
     """Asserts exit code 1, a one-line error with these words, and no traceback."""
     assert (done.code, done.out) == (1, ""), done.err
-    (line,) = [line for line in done.err.strip().splitlines() if not line.startswith("✓")]
+    (line,) = [line for line in done.err.strip().splitlines() if not line.startswith(("✓", "rejected", "The rejected"))]
     assert line.startswith("error: ")
     for word in words:
         assert word in line
@@ -283,6 +283,8 @@ class TestErrors:
     def test_publish_guard_error_has_counts(self, run: Run, built: Built, tmp_path: Path) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
+        assert f"rejected: 1 row: no title, such as {built.feed.name}:5\n" in done.err
+        assert f"The rejected rows are in {built.index / 'rejected.jsonl'}: repair" in done.err
         done = run("rebuild", built.index, write_feed(tmp_path / "half.jsonl", CATALOG[:2]), "--encoder", ENCODER)
         assert_refused(done, "2 products, but the serving version has 4: 50.0% would be lost, more than 20%", "--force")
 

@@ -47,7 +47,7 @@ def test_findings_are_grouped_by_measure_with_an_example() -> None:
     assert text.count("shop.jsonl:42 p1: A very [red]long[/]") == len(failures)
     severities = [line.split()[0] for line in lines if line.startswith(("error ", "warning ", "info "))]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
-    assert "rejected: no id 1,234" in text
+    assert "rejected: 1,234 rows: no id" in text
     assert "dropped: rating: outside 0 to 5 2" in text
     assert "cleaned: markup 3" in text
 
