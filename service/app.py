@@ -467,4 +467,5 @@ def configure_logs(worker: int | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=render))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "faiss.loader"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -70,11 +70,11 @@ def demo(
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):
             show_table(Rule(Text.assemble((query, "bold"), f"  ({label})"), align="left"))
-            show_page(engine.search(query, size=5), explain=True)
+            show_page(engine.search(query, size=5))
         query = "gift for a gardener"
         show_table(Rule(Text.assemble((query, "bold"), "  (with a filter and facets)"), align="left"))
         filtered = engine.search(query, size=5, filters="price < 30 AND availability = in_stock", facets=["category"])
-        show_page(filtered, explain=True)
+        show_page(filtered)
     say(_next_steps(folder, files))
     if serve:
         serve_command(folder / "index")
@@ -105,7 +105,8 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
     by_looks = f'search {index} "striped t-shirt"' if files.looks_dev.exists() else ""
     commands = (
         ("search by looks", by_looks),
-        ("search it", f'search {index} "12v drill" --filter "price < 150" --facet brand --explain'),
+        ("search it", f'search {index} "12v drill" --filter "price < 150" --facet brand'),
+        ("see the scores", f'search {index} "12v drill" --explain'),
         ("check its feed", f"check {files.products} --html report.html"),
         ("change a price", f"index patch {index} d000001 price=9.99"),
         ("measure it", f"evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),

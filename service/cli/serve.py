@@ -112,10 +112,11 @@ def _show_served(
     show_notices(notices)
     address = _address_of(wanted)
     by = f" by {wanted.workers} worker processes" if wanted.workers > 1 else ""
+    pages = f"; store page{'s' if names else ''}: {address}/" if wanted.pages else ""
     if names:
-        say(f"{', '.join(names)}{by}: the API is documented at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
+        api = f"the API is documented at {address}/docs, as /v1/indexes/NAME/..."
+        say(f"{', '.join(names)}{by}; {api}{pages}", to=output.err)
     else:
-        pages = f"; store page: {address}/" if wanted.pages else ""
         say(f"{products:,} products of {version}{by}; the API is documented at {address}/docs{pages}", to=output.err)
     say(admin, to=output.err)
 
