@@ -24,6 +24,7 @@ from service.reports.event_sections import LEAST_RISE
 
 MOST_DAYS = 366
 _DEFAULT_DAYS = 30
+_MIN_HALF = 7
 _MOST_ROWS = 20
 _PRIOR = 5.0
 """Pseudo-count added to both counts of searches when a rise is computed."""
@@ -101,8 +102,9 @@ class Analytics:
     first_before: date
     last_before: date
     tables_first: date
-    """First day of the derived tables; earlier days cannot be compared."""
+    """First day with events in the derived tables; earlier days cannot be compared."""
     tables_last: date
+    """Last day with events."""
     made: datetime
     """Time of the last refresh of the derived tables."""
     least_shoppers: int
@@ -128,13 +130,17 @@ class Analytics:
 def analytics(
     index: Path, find: Callable[[str], Product | None], first: date | None = None, last: date | None = None
 ) -> Analytics:
-    """Analytics of a range of days, by default the last thirty of the tables; `find` looks a product up in the catalog.
+    """Analytics of a range of days, by default the last thirty with events, or the last half of 14 to 59 days, which is
+    compared with the other half; `find` looks a product up in the catalog.
 
     Raises InputError for an empty or too long range, StoreMissingError if there are no derived tables.
     """
     derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
-    last = last or derived.window.last.date()
-    first = first or last - timedelta(days=_DEFAULT_DAYS - 1)
+    tables_first, tables_last = derived.sessions.select(pl.min("day").alias("first"), pl.max("day")).row(0)
+    tables_first, tables_last = tables_first or derived.window.first.date(), tables_last or derived.window.last.date()
+    last = last or tables_last
+    half = ((tables_last - tables_first).days + 1) // 2
+    first = first or last - timedelta(days=(min(half, _DEFAULT_DAYS) if half >= _MIN_HALF else _DEFAULT_DAYS) - 1)
     count = (last - first).days + 1
     if not 1 <= count <= MOST_DAYS:
         raise InputError(f"from is {first}, to is {last}; a range has 1 to {MOST_DAYS} days")
@@ -157,8 +163,8 @@ def analytics(
         last=last,
         first_before=begin,
         last_before=first - timedelta(days=1),
-        tables_first=derived.window.first.date(),
-        tables_last=derived.window.last.date(),
+        tables_first=tables_first,
+        tables_last=tables_last,
         made=derived.made,
         least_shoppers=least,
         currency=currency,

@@ -51,7 +51,8 @@ function partsOf(found) {
   const { now, before, days, currency } = found;
   const money = moneyOf(currency);
   const share = (of) => (row) => (row.searches ? of(row) / row.searches : null);
-  const isCompared = found.first_before >= found.tables_first;
+  const short = shortOf(found);
+  const named = (...names) => names.filter((name) => name !== "before" || !short);
   const rate = (name) => [share((row) => row[name])(now), share((row) => row[name])(before)];
   const tiles = [
     ["searches", now.searches, before.searches, number], ["without results", ...rate("empty"), percent], ["without clicks", ...rate("unclicked"), percent],
@@ -60,19 +61,28 @@ function partsOf(found) {
     ["sessions of bots", now.bot_sessions, before.bot_sessions, number],
   ];
   return [
-    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `; the tables have no days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is at today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
-    el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: changeOf(value, earlier, write) })))),
+    el("p", { class: "hint", text: `${found.first} to ${found.last}, ${short ? `not compared with ${found.first_before} to ${found.last_before}: events of ${short} are in the tables` : `compared with ${found.first_before} to ${found.last_before}`}. Tables of ${moment(found.made)}. Revenue is at today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
+    el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: short || changeOf(value, earlier, write) })))),
     days.length > 1 ? el("div", { class: "charts" },
       chart("Searches a day", "searches", days, [["searches", (row) => row.searches], ["without results", (row) => row.empty], ["without clicks", (row) => row.unclicked]], number),
       chart("Clicks and purchases", "share of the searches", days, [["with a click", share((row) => row.clicked)], ["that led to a purchase", share((row) => row.bought)]], percent),
       chart("Revenue a day", currency || "revenue", days, [["all", (row) => row.revenue], ["by search", (row) => row.search_revenue]], money)) : null,
-    el("div", { class: "halves" }, queriesOf("Most searched", found.top, ["before", "shoppers", "clicked", "bought"], money),
+    el("div", { class: "halves" }, queriesOf("Most searched", found.top, named("before", "shoppers", "clicked", "bought"), money),
       queriesOf("Searches without results", found.empty, ["empty", "shoppers"], money),
       queriesOf("Searches without clicks", found.unclicked, ["unclicked", "shoppers", "clicked"], money),
-      queriesOf("Rising", found.rising, ["before", "shoppers", "clicked"], money),
+      short ? null : queriesOf("Rising", found.rising, ["before", "shoppers", "clicked"], money),
       queriesOf("Revenue by query", found.earning, ["revenue", "bought", "shoppers"], money),
       productsOf(found.products, money)),
   ];
+}
+
+/** The days of the range or of the one before it that the tables cover, as "11 of 30 days", if they do not cover both. */
+function shortOf({ first, last, first_before: firstBefore, last_before: lastBefore, tables_first: from, tables_last: to }) {
+  const days = (start, end) => Math.max(0, Math.round((new Date(end) - new Date(start)) / DAY_MS) + 1);
+  const covered = (start, end) => days(start > from ? start : from, end < to ? end : to);
+  const all = days(first, last);
+  const [now, before] = [covered(first, last), covered(firstBefore, lastBefore)];
+  return now < all ? `${now} of ${all} days` : before < all ? `${before} of ${all} days before` : "";
 }
 
 const COLUMNS = {

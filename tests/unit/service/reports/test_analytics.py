@@ -106,6 +106,17 @@ def test_days_without_events_are_there(index: Path) -> None:
     assert found(index, 366).now.searches == 20
 
 
+def test_by_default_both_halves_of_the_days_with_events_are_compared(tmp_path: Path) -> None:
+    folder, now = tmp_path / EVENTS_FOLDER / DERIVED_FOLDER, datetime(2026, 3, 30, 23, tzinfo=UTC)
+    first, options = datetime(2026, 3, 10, 12, tzinfo=UTC), DeriveOptions(days=90, least_shoppers=1)
+    events = [each for day in range(20) for each in search(f"u{day}", first + timedelta(days=day), "lamp", ["lamp"])]
+    refresh(MemoryEvents(events), folder, None, options, now=now, steps=Steps(tables=(POPULARITY, QUERIES, DAILY)))
+    report = analytics(tmp_path, CATALOG.get)
+    assert (report.first_before, report.first, report.last) == tuple(date(2026, 3, day) for day in (10, 20, 29))
+    assert (report.tables_first, report.tables_last) == (date(2026, 3, 10), date(2026, 3, 29))
+    assert (report.now.searches, report.before.searches) == (10, 10)
+
+
 @pytest.mark.parametrize("days", [0, -3, 367])
 def test_invalid_range_is_refused(index: Path, days: int) -> None:
     with pytest.raises(InputError, match="a range has 1 to 366 days"):
