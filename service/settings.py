@@ -229,7 +229,7 @@ class ServiceSettings(SettingsTable):
     cors_origins: str | tuple[str, ...] = _address_field(())
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
-    """addresses of proxies whose X-Forwarded-For header is trusted"""
+    """addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted"""
     workers: int = Field(default=1, ge=1, le=256)
     """worker processes of shelfwise serve; each uses little more than one core"""
     threads: int | None = Field(default=None, ge=1, le=1_000)

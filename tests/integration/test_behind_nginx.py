@@ -25,7 +25,7 @@ http {{
   access_log {folder}/access.log;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
   scgi_temp_path {folder};
-  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{upstream}; }} }}
+  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{upstream}; {more} }} }}
 }}
 """
 _ATTACKS: tuple[tuple[str, str, object], ...] = (
@@ -45,15 +45,15 @@ _FORGED = f"swt_{'a' * 64}{text_seal('a' * 64)}"
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int) -> Iterator[str]:
-    """The address of an nginx in front of a port of this machine, with its defaults."""
+def nginx(folder: Path, upstream: int, more: str = "") -> Iterator[str]:
+    """The address of an nginx in front of a port of this machine, with its defaults and `more` directives."""
     program = program_or_skip("nginx", "nginx")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     folder.mkdir()
     file = folder / "nginx.conf"
-    file.write_text(_CONFIGURATION.format(folder=folder, port=port, upstream=upstream))
+    file.write_text(_CONFIGURATION.format(folder=folder, port=port, upstream=upstream, more=more))
     process = subprocess.Popen([program, "-e", f"{folder}/error.log", "-c", str(file)])  # noqa: S603
 
     def is_open() -> bool:
@@ -109,7 +109,7 @@ def test_a_proxy_that_adds_no_header_lets_nobody_administer(outside: str, header
         assert searched.json()["nbHits"] > 0
 
 
-def test_the_printed_link_lets_its_owner_in(running: Service, outside: str) -> None:
+def test_the_printed_link_lets_its_owner_in(running: Service, outside: str, tmp_path: Path) -> None:
     token, log = running.token, running.log.read_text()
     assert f"{running.address}/admin?token={token}\n" in log
     assert stat.S_IMODE((running.index / TOKEN_FILE).stat().st_mode) == 0o600
@@ -126,5 +126,10 @@ def test_the_printed_link_lets_its_owner_in(running: Service, outside: str) -> N
         assert owner.delete(f"{outside}/v1/products/nosuch", headers={"Origin": outside}).status_code == 403
         bearer = {"Authorization": f"Bearer {token}"}
         assert httpx2.delete(f"{outside}/v1/products/nosuch", headers=bearer, verify=TLS).status_code == 200
+    with nginx(tmp_path / "nginx", running.port, "proxy_set_header Host $http_host;") as whole:
+        for origin, status in ((whole, 200), (outside, 403)):
+            headers = {"Origin": origin, "Cookie": f"shelfwise={token}"}
+            answer = httpx2.delete(f"{whole}/v1/products/nosuch", headers=headers, verify=TLS)
+            assert answer.status_code == status
     answered = running.log.read_text()[len(log) :]
     assert '"route": "/admin"' in answered and token not in answered

@@ -77,7 +77,7 @@ function askKey(message = "") {
   };
   fill(tabs);
   menu.hidden = true;
-  fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed when it started, or enter a key, which is stored only in this tab. Create one with: shelfwise keys create INDEX admin --scope admin."),
+  fill(view, ...head("This page needs a key", "Open the link that shelfwise serve printed at its start. Or enter a key (shelfwise keys create INDEX admin --scope admin) or the token in INDEX/admin.token; it is stored only in this tab."),
     message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use this key" })));
   key.input.focus();

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -243,6 +244,8 @@ def test_without_keys_only_what_a_shopper_needs_is_open(store: SearchEngine, hea
     before = store.live_sequence
     found = statuses_of_operations(TestClient(app, "http://search.example", client=("127.0.0.1", 50_000)), headers)
     assert len(found) > 120
+    hidden = {each.path for each in app.routes if isinstance(each, APIRoute) and not each.include_in_schema}
+    assert {each for each in hidden if each.startswith(("/v1/", "/1/"))} == {"/v1/openapi.json", "/v1/settings"}
     signed = {name for name in found if "/webhooks/" in name}
     assert {name for name, status in found.items() if status != 401} - signed == OPEN
     assert store.live_sequence == before
