@@ -1,22 +1,32 @@
-"""Sponsored placement at any bid: irrelevant sponsored hits, changes of organic results, and gains of untrue bids."""
+"""Sponsored placement at any bid: irrelevant sponsored hits, changes of organic results, and gains of untrue bids; and
+clicks that are charged, of fraud with made-up sessions and of honest shoppers who share addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
+from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.judgments import Judgments
 from retrieval.progress import Progress
-from retrieval.records import Page
+from retrieval.records import EventKind, Page
+from service.curation.document_store import to_microseconds
+from service.demo.catalog import make_catalog
+from service.demo.queries import make_queries
+from service.demo.shoppers import simulate, stock_shelf
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings, SponsoredSettings
 from service.sponsored.auction import EXAMINATION, Award, Bid, award_places
 from service.sponsored.campaign import MICROS, Campaign
+from service.sponsored.ledger import ADDRESS_CLICKS, ChargeReason, Ledger, Offer, seal_offer, text_hash
 
 _ADVERTISERS = 40
 _PLACES = 3
@@ -50,6 +60,10 @@ class SponsoredReport:
     gains: dict[int, float]
     """The largest gain of an untrue bid over 1,000 auctions by the number of places, in the currency of bids; prices
     are rounded to millionths, so smaller gains do not count."""
+    attacks: dict[str, tuple[int, int]]
+    """Charged clicks of each attack, without and with the limits of addresses."""
+    honest: dict[str, dict[str, float]]
+    """Share of the honest clicks that remain charged, by store, then by the limit and the seeds of the shoppers."""
 
 
 def measure_sponsored(index: Path, judgments: Judgments, rounds: int, progress: Progress) -> SponsoredReport:
@@ -77,7 +91,12 @@ def measure_sponsored(index: Path, judgments: Judgments, rounds: int, progress: 
         progress.end(f"{counts['sponsored']:,} sponsored hits")
     searches = rounds * len(judgments.grades)
     gains = {places: largest_gain(places, 1_000) for places in (1, _PLACES)}
-    return SponsoredReport(len(judgments.grades), searches, **counts, gains=gains)
+    attacks = {
+        name: (charged_clicks(clicks, has_limits=False), charged_clicks(clicks, has_limits=True))
+        for name, clicks in ATTACKS.items()
+    }
+    honest = honest_shares(progress)
+    return SponsoredReport(len(judgments.grades), searches, **counts, gains=gains, attacks=attacks, honest=honest)
 
 
 _FACETS = ("brand", "category")
@@ -140,3 +159,120 @@ def _gain(awards: Sequence[Award], bids: Sequence[Bid], own: int, worth: float) 
         if each.bid == own:
             return EXAMINATION[each.place - 1] * bids[own].probability * (worth - each.price / MICROS)
     return 0.0
+
+
+# Charged clicks: the ledger alone, at the times and from the addresses of simulated clicks.
+
+SEEDS, CHECK_SEEDS = (1, 2, 3), (11, 12, 13, 14, 15)
+"""Seeds of the shoppers on which the limits were chosen, and on which they are checked."""
+_START = datetime(2026, 12, 1, tzinfo=UTC)
+_CAMPAIGNS = 40
+_TOGETHER = 15
+
+
+class Click(NamedTuple):
+    """A click on a sponsored hit; each has an answer of its own."""
+
+    time: datetime
+    address: str
+    session: str
+    campaign: str
+    query: str
+
+
+def attack_clicks(addresses: int, seconds: float, queries: int, days: int = 1, clicks: int = 300) -> list[Click]:
+    """Clicks on one campaign with a new session each, evenly over some seconds of each day."""
+    pause = timedelta(seconds=seconds / clicks)
+    return [
+        Click(_START + timedelta(days=day) + at * pause, f"{at % addresses}", f"{day} {at}", "c0", f"{at % queries}")
+        for day in range(days)
+        for at in range(clicks)
+    ]
+
+
+_DAY_SECONDS = 86_000.0
+ATTACKS = {
+    "300 in 32 s, one query, 1 address": attack_clicks(1, 32, 1),
+    "300 in 32 s, 50 queries, 1 address": attack_clicks(1, 32, 50),
+    "300 in 32 s, 50 queries, 10 addresses": attack_clicks(10, 32, 50),
+    "300 in 32 s, 50 queries, 100 addresses": attack_clicks(100, 32, 50),
+    "300 over a day, 1 address": attack_clicks(1, _DAY_SECONDS, 50),
+    "300 over a day, 10 addresses": attack_clicks(10, _DAY_SECONDS, 50),
+    "300 over a day, 100 addresses": attack_clicks(100, _DAY_SECONDS, 50),
+    "5 a day for ten days, 1 address": attack_clicks(1, _DAY_SECONDS, 50, days=10, clicks=5),
+}
+STORES = {"71 sessions a day": (3_000, 7), "1,430 sessions a day": (60_000, 1)}
+"""Sessions of six weeks, and the days that are charged."""
+SHARES = (0.0, 0.3)
+"""Shares of the shoppers who are behind ten addresses."""
+LIMITS = (2, 3, ADDRESS_CLICKS, 10)
+
+
+def charged_clicks(clicks: Sequence[Click], *, has_limits: bool, limit: int = ADDRESS_CLICKS) -> int:
+    """The number of charged clicks; those within some seconds are one transaction."""
+    key, clock = bytes(32), _START
+    campaigns = {f"c{at}": Campaign(f"c{at}", f"a{at}", ("p",), 1.0) for at in range(_CAMPAIGNS)}
+    charged = 0
+    with TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder), clock=lambda: clock)
+        for _, together in groupby(enumerate(clicks), lambda each: (each[1].time - _START).seconds // _TOGETHER):
+            stored = []
+            for number, click in together:
+                clock = click.time
+                name = f"{number}"
+                shown = to_microseconds(clock)
+                offer = Offer(click.campaign, "a", text_hash("p"), 1, 1, 6, shown, text_hash(click.query))
+                # The pseudonym of an address changes each day.
+                address = f"{click.address} {click.time:%d}" if has_limits else ""
+                sealed = seal_offer(offer, name, key)
+                ids = ("", click.session, sealed, "", "p")
+                stored.append(StoredEvent(name.encode(), "click", 0, 0, *ids, None, None, None, None, address))
+            found = ledger.charge(stored, campaigns, key, limit)
+            charged += found.count(ChargeReason.CHARGED)
+    return charged
+
+
+def honest_clicks(seed: int, sessions: int, days: int) -> list[Click]:
+    """Some days of simulated shoppers, in which each click on a hit is one on a sponsored hit."""
+    catalog = make_catalog(seed, 2_000)
+    traffic = simulate(catalog, stock_shelf(catalog, make_queries(catalog, seed), seed), seed, sessions)
+    return [
+        Click(
+            _START + timedelta(milliseconds=action.ms),
+            action.results.shopper,
+            action.results.shopper,
+            f"c{action.results.products[action.position - 1] % _CAMPAIGNS}",
+            action.results.query,
+        )
+        for action in sorted(traffic.actions, key=lambda each: each.ms)
+        if action.kind is EventKind.CLICK and action.results.query and action.ms < days * DAY_MS
+    ]
+
+
+def _behind(click: Click, share: float) -> Click:
+    """The click, from one of ten addresses if the shopper is of the share behind them."""
+    shopper = text_hash(click.address)
+    return click._replace(address=f"{shopper % 10}") if shopper // 10 % 100 < 100 * share else click
+
+
+def honest_shares(progress: Progress) -> dict[str, dict[str, float]]:
+    """The shares of `SponsoredReport.honest`, by store and share of shoppers behind ten addresses."""
+    seeds, found = (*SEEDS, *CHECK_SEEDS), {}
+    columns: dict[str, tuple[Sequence[int], int]] = {f"limit {limit}": (SEEDS, limit) for limit in LIMITS}
+    columns[f"limit {ADDRESS_CLICKS}, other seeds"] = (CHECK_SEEDS, ADDRESS_CLICKS)
+    progress.begin("charge", len(STORES) * len(seeds), "logs")
+    for name, (sessions, days) in STORES.items():
+        logs = {}
+        for seed in seeds:
+            logs[seed] = honest_clicks(seed, sessions, days)
+            progress.advance(1)
+        plain = {seed: charged_clicks(log, has_limits=False) for seed, log in logs.items()}
+        for share in SHARES:
+            behind = {seed: [_behind(click, share) for click in log] for seed, log in logs.items()}
+            found[f"{name}, {share:.0%} of shoppers behind ten addresses"] = {
+                column: sum(charged_clicks(behind[seed], has_limits=True, limit=limit) for seed in of)
+                / sum(plain[seed] for seed in of)
+                for column, (of, limit) in columns.items()
+            }
+    progress.end("")
+    return found

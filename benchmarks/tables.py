@@ -245,6 +245,15 @@ def show_sponsored(report: SponsoredReport) -> None:
             *((f"gain, {count} place{'s' * (count > 1)}", f"{gain:g}") for count, gain in report.gains.items()),
         )
     )
+    fraud = figure_table(["", "without limits", "with limits of addresses"], "charged of the clicks of an attack")
+    for name, counts in report.attacks.items():
+        fraud.add_row(name, *map(str, counts))
+    show_table(fraud)
+    columns = next(iter(report.honest.values()))
+    honest = figure_table(["", *columns], "honest clicks that remain charged")
+    for name, shares in report.honest.items():
+        honest.add_row(name, *(f"{share:.1%}" for share in shares.values()))
+    show_table(honest)
 
 
 def show_complaints(report: ComplaintReport) -> None:

@@ -269,7 +269,7 @@ def report_campaigns(
     campaign: CampaignOption = "",
     days: Annotated[int, Option(help="Number of days.", min=1)] = 30,
 ) -> None:
-    """Show sponsored impressions, clicks, charges and amounts by campaign and day, newest first."""
+    """Show sponsored impressions, clicks, charges, amounts and clicks not charged by campaign and day, newest first."""
     check_index(index)
     emit(Ledger(index).days(advertiser, campaign=campaign, days=days), _show_days)
 
@@ -311,10 +311,11 @@ def _show_days(days: Sequence[CampaignDay]) -> None:
         say("No sponsored hit was shown or clicked in these days.")
         return
     counts = ("shown", "clicks", "charged", "amount")
-    table = plain_table("day", "campaign", *counts, right=counts)
+    table = plain_table("day", "campaign", *counts, "not charged", right=counts)
     for each in days:
         shown, clicks, charged = (f"{count:,}" for count in (each.shown, each.clicks, each.charged))
-        table.add_row(each.day, each.campaign, shown, clicks, charged, f"{each.amount:.2f}")
+        others = ", ".join(f"{reason} {count:,}" for reason, count in each.uncharged.items())
+        table.add_row(each.day, each.campaign, shown, clicks, charged, f"{each.amount:.2f}", others)
     show_table(table)
 
 

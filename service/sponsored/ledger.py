@@ -162,6 +162,8 @@ class CampaignDay:
     charged: int
     amount: float
     """Charged amount minus refunds."""
+    uncharged: Mapping[str, int]
+    """Number of clicks that were not charged, or were refunded, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,10 @@ CREATE TABLE days (
     day INTEGER NOT NULL, campaign TEXT NOT NULL, advertiser TEXT NOT NULL, shown INTEGER NOT NULL,
     clicks INTEGER NOT NULL, charged INTEGER NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (day, campaign)
 ) WITHOUT ROWID;
+CREATE TABLE uncharged (
+    day INTEGER NOT NULL, campaign TEXT NOT NULL, reason TEXT NOT NULL, clicks INTEGER NOT NULL,
+    PRIMARY KEY (day, campaign, reason)
+) WITHOUT ROWID;
 CREATE TABLE places (place INTEGER PRIMARY KEY, examination REAL NOT NULL);
 CREATE TABLE rates (bucket INTEGER PRIMARY KEY, looks REAL NOT NULL, clicks INTEGER NOT NULL);
 """
@@ -234,6 +240,9 @@ _SHOWN = "id, time, campaign, advertiser, product, place, price, amount, reason,
 _ADD_DAY = """
 INSERT INTO days VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, campaign) DO UPDATE SET shown = shown + excluded.shown,
 clicks = clicks + excluded.clicks, charged = charged + excluded.charged, amount = amount + excluded.amount
+"""
+_ADD_UNCHARGED = """
+INSERT INTO uncharged VALUES (?, ?, ?, 1) ON CONFLICT (day, campaign, reason) DO UPDATE SET clicks = clicks + 1
 """
 _ADD_RATE = """
 INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT (bucket) DO UPDATE SET looks = looks + excluded.looks,
@@ -326,6 +335,8 @@ class Ledger:
         _append(cursor, now, content, (click.key, click.shopper, click.session))
         day = (day_of(now), offer.campaign, offer.advertiser, 0, 1, int(amount > 0), amount)
         cursor.execute(_ADD_DAY, day)
+        if reason is not ChargeReason.CHARGED:
+            cursor.execute(_ADD_UNCHARGED, (day_of(now), offer.campaign, reason))
         cursor.execute(_ADD_RATE, (offer.bucket, 0.0, int(is_new and reason in _COUNTED)))
         return reason
 
@@ -389,7 +400,9 @@ class Ledger:
                 )
                 entry = (answer, place, campaign, advertiser, product, price, -amount, ChargeReason.FRAUD)
                 _append(cursor, self._clock(), (*entry, number, bucket, query, address), (None, "", ""))
-                cursor.execute(_ADD_DAY, (day_of(_moment(time)), campaign, advertiser, 0, 0, -1, -amount))
+                day = day_of(_moment(time))
+                cursor.execute(_ADD_DAY, (day, campaign, advertiser, 0, 0, -1, -amount))
+                cursor.execute(_ADD_UNCHARGED, (day, campaign, ChargeReason.FRAUD))
                 cursor.execute(_ADD_RATE, (bucket, 0.0, -1))
                 done += 1
         return done
@@ -455,8 +468,20 @@ class Ledger:
         query = f"SELECT {columns} FROM days WHERE day >= ? {which} ORDER BY day DESC, campaign"  # noqa: S608  # our own words
         with self._file.reading() as cursor:
             rows = cursor.execute(query, (first, *values)).fetchall() if cursor else []
+            others: dict[tuple[int, str], dict[str, int]] = {}
+            each_reason = "SELECT * FROM uncharged WHERE day >= ?"
+            for day, name, reason, count in cursor.execute(each_reason, (first,)) if cursor else ():
+                others.setdefault((day, name), {})[reason] = count
         return [
-            CampaignDay(f"{EPOCH + timedelta(days=day):%Y-%m-%d}", name, shown, clicks, charged, amount / MICROS)
+            CampaignDay(
+                f"{EPOCH + timedelta(days=day):%Y-%m-%d}",
+                name,
+                shown,
+                clicks,
+                charged,
+                amount / MICROS,
+                others.get((day, name), {}),
+            )
             for day, name, shown, clicks, charged, amount in rows
         ]
 

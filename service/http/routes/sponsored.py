@@ -132,7 +132,7 @@ def campaign_report(
     campaign: CampaignId = "",
     days: Annotated[int, Query(ge=1, le=3_660)] = 30,
 ) -> CampaignReportResponse:
-    """Sponsored hits shown, clicks, charges and amounts of the last days."""
+    """Sponsored hits shown, clicks, charges, amounts and clicks not charged, by reason, of the last days."""
     whose = _advertiser_of(permit, advertiser)
     return CampaignReportResponse(tuple(context.engine.campaigns.ledger.days(whose, campaign=campaign, days=days)))
 

@@ -73,6 +73,7 @@ function logOf(campaign, days, entries, close) {
       ["clicks", ({ clicks }) => number(clicks), true],
       ["charged", ({ charged }) => number(charged), true],
       ["amount", ({ amount }) => number(amount, 2), true],
+      ["not charged", ({ uncharged }) => Object.entries(uncharged).map(([reason, count]) => `${reason} ${number(count)}`).join(", ")],
     ], days) : el("p", { text: "No sponsored hits were shown in the last 30 days." }),
     entries.length ? table("Clicks", [
       ["entry", ({ id }) => number(id), true],

@@ -368,4 +368,7 @@ def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
     ]
     assert [each["id"] for each in document("sponsored", "log", root, "--after", "1", "--limit", "1")] == [2]
     assert document("sponsored", "log", root, "--advertiser", "rival") == []
-    assert shown("sponsored", "report", root).splitlines()[1].split()[1:] == ["drills", "0", "2", "0", "0.00"]
+    assert shown("sponsored", "report", root).splitlines()[1].split(maxsplit=6)[1:] == [
+        *("drills", "0", "2", "0", "0.00"),
+        "fraud 1, repeated 1",
+    ]

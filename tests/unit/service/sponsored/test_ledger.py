@@ -171,6 +171,9 @@ def test_a_campaign_is_charged_only_some_clicks_of_an_address_on_a_day(ledger: L
     assert charge(ledger, *(of_address("", number, 7) for number in range(20))) == [ChargeReason.CHARGED] * 20
     spending = ledger.spending()
     assert spending.withheld == {"a": {"free"}}
+    today = {each.campaign: each for each in ledger.days()}
+    assert (today["free"].charged, today["free"].uncharged) == (ADDRESS_CLICKS + 21, {"address": 300 - ADDRESS_CLICKS})
+    assert (today["drills"].charged, today["drills"].uncharged) == (1, {})
     # Neither the click rates nor a refund give the address more.
     before = spending.rates.rates
     ledger.refund([1, 2, 3])
@@ -246,7 +249,9 @@ def test_fraud_is_refunded_once_and_gives_the_budget_back(ledger: Ledger, clock:
     refund = ledger.entries()[-1]
     assert (refund.amount, refund.reason, refund.refunds) == (-0.3, "fraud", 2)
     # The refund reduces the day of the click.
-    assert [(day.day, day.clicks, day.charged, day.amount) for day in ledger.days()] == [("2026-11-30", 3, 2, 0.6)]
+    assert [(day.day, day.clicks, day.charged, day.amount, day.uncharged) for day in ledger.days()] == [
+        ("2026-11-30", 3, 2, 0.6, {"fraud": 1})
+    ]
     ledger.check()
 
 

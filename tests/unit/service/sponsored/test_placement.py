@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +21,8 @@ from service.curation.rules import Boost, Bury, Hide, Rule
 from service.engine.engine import SearchEngine
 from service.settings import Settings, SponsoredSettings
 from service.sponsored.campaign import Campaign
-from service.sponsored.placement import campaign_states, is_sponsored_click, spent_amounts
+from service.sponsored.ledger import ADDRESS_CLICKS
+from service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, is_sponsored_click, spent_amounts
 
 QUERY = "cordless drill"
 FACETS = ("brand", "category")
@@ -225,6 +230,72 @@ def test_a_click_is_charged_through_the_engine_until_the_budget_is_spent(engine:
     assert spent_amounts(engine.campaigns.get("a"), engine.campaigns.spending, datetime.now(UTC)) == (spent, spent)
     assert {day.campaign: day.shown for day in ledger.days()}["a"] == charged
     ledger.check()
+
+
+@dataclass
+class Visitors:
+    """Shoppers of an engine; each has an address, and a session of its own for each search."""
+
+    engine: SearchEngine
+    count: int = 0
+
+    def offers(self, address: str, query: str = QUERY) -> dict[str, Event]:
+        """The click on each sponsored hit of a search, by campaign."""
+        self.count += 1
+        reset = SHOPPER_ADDRESS.set(address)
+        page = self.engine.search(query, sponsored=True)
+        SHOPPER_ADDRESS.reset(reset)
+        ids = self.engine.campaigns.issue(f"answer{self.count}", page.sponsored)
+        return {
+            hit.campaign: Event(
+                EventKind.CLICK, hit.product.id, query_id, session=f"s{self.count}", address=address, event_id=query_id
+            )
+            for hit, query_id in zip(page.sponsored, ids, strict=True)
+        }
+
+    def click(self, event: Event) -> str:
+        """The reason of the ledger for a click."""
+        self.engine.record(event)
+        return self.engine.campaigns.ledger.entries(after=self.entries - 1)[0].reason
+
+    @property
+    def entries(self) -> int:
+        return sum(day.clicks for day in self.engine.campaigns.ledger.days())
+
+
+def test_an_advertiser_gets_no_free_showings_by_attacking_its_own_campaign(root: Path) -> None:
+    """Only clicks from the attacked address are not charged, and that address does not see the campaign any more."""
+    queries = (QUERY, "drill cordless", "cordless drills", "the cordless drill")
+    outcomes = []
+    for number, is_attacked in enumerate((False, True)):
+        store = Path(shutil.copytree(root, root.parent / f"store{number}"))
+        with SearchEngine.open(store, settings=settings(), follow=False) as engine:
+            own, other = products_of(engine)[:2]
+            engine.campaigns.put([campaign("own", own, daily_budget=4.0, pacing="fast"), campaign("b", other, bid=0.3)])
+            visitors = Visitors(engine)
+            # The offers are collected before the first click, since the limit stops showings after it.
+            offers = (visitors.offers("a", query) for query in queries for _ in range(20 * is_attacked))
+            attack = [each["own"] for each in offers if "own" in each]
+            assert len(attack) >= 20 * is_attacked * len(queries) / 2
+            reasons = Counter(map(visitors.click, attack))
+            assert reasons["charged"] <= ADDRESS_CLICKS
+            for query in queries * is_attacked:
+                assert "own" not in visitors.offers("a", query)
+            honest = [visitors.offers(f"h{at}")["own"] for at in range(4)]
+            assert {*map(visitors.click, honest)} == {"charged"}, "as before the attack"
+            seen = 0
+            while event := visitors.offers(f"more{seen}").get("own"):
+                assert visitors.click(event) == "charged"
+                seen += 1
+            with closing(sqlite3.connect(engine.campaigns.ledger.path)) as connection:
+                counted = connection.execute("SELECT sum(clicks) FROM rates").fetchone()[0]
+            assert counted == sum(day.charged for day in engine.campaigns.ledger.days())
+            outcomes.append((seen, engine.campaigns.spending.total["own"]))
+    (plain_seen, plain_spent), (seen, spent) = outcomes
+    assert seen <= plain_seen
+    assert abs(spent - plain_spent) <= 500_000, (
+        "the budget pays for the same number of clicks, some of them the attack's"
+    )
 
 
 def test_a_product_of_another_advertiser_is_refused(engine: SearchEngine) -> None:
