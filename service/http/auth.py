@@ -301,10 +301,10 @@ class AdminToken:
         return token
 
     def is_among(self, texts: Iterable[str]) -> bool:
-        """Whether one of the texts is the token."""
+        """Whether one of the texts is the token, and no other user of the machine can read its file."""
         candidates = [each for each in texts if _TOKEN.fullmatch(each)]
         try:
-            token = self.read() if candidates else ""
+            token = self.read() if candidates and self._is_private() else ""
         except (OSError, StoreDamagedError):
             return False
         return any(hmac.compare_digest(each, token) for each in candidates)

@@ -21,6 +21,7 @@ from retrieval.records import Product
 from service.cli.main import COMMANDS, GROUPS, app, main
 from service.cli.rebuild import parse_duration, parse_size
 from service.cli.serve import limit_malloc_arenas
+from service.http.auth import KEYS_FILE, KeyFile
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.service.cli.commands import Done
@@ -366,6 +367,7 @@ def test_malloc_arenas_are_limited_with_glibc() -> None:
 def test_new_key_comes_with_the_next_commands(tmp_path: Path, scope: str, steps: list[str]) -> None:
     done = CliRunner().invoke(app, ["keys", "create", str(tmp_path), "one", "--scope", scope])
     assert done.stdout.startswith("sw_")
+    assert KeyFile(tmp_path / KEYS_FILE).page_key().startswith("sw_")
     first, needs, *lines = done.stderr.replace(str(tmp_path), "INDEX").splitlines()
     assert "only shown once" in first
     assert needs == "Every request now needs a key; the store page has its own."

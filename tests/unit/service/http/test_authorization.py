@@ -349,6 +349,7 @@ def test_token_is_created_once_for_its_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert AdminToken(tmp_path).ensure() == token
     path.chmod(0o644)  # others may have read it
+    assert not AdminToken(tmp_path).is_among([token])
     again = AdminToken(tmp_path).ensure()
     assert again != token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
