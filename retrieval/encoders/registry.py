@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from retrieval.encoders.folder import (
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.memory import require_memory
-from retrieval.store.files import atomic_folder, file_bytes
+from retrieval.store.files import atomic_folder, file_bytes, link_or_copy
 
 if TYPE_CHECKING:
     from retrieval.encoders.onnx import OnnxEncoder
@@ -137,13 +136,6 @@ def _resident_bytes(spec: EncoderSpec, folder: Path) -> int:
     return 20_000_000 + weights // 3 if is_exported else 300_000_000 + weights
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 _SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
 _SHARING = threading.Lock()
 
@@ -172,7 +164,7 @@ class LazyEncoder(StoredEncoder):
     def save(self, folder: Path) -> None:
         """Stores links to its files, which are never changed, or copies where the file system has no links."""
         with atomic_folder(folder) as scratch:
-            shutil.copytree(self._folder, scratch, dirs_exist_ok=True, copy_function=_link)
+            shutil.copytree(self._folder, scratch, dirs_exist_ok=True, copy_function=link_or_copy)
 
     @cached_property
     def _loaded(self) -> _Stored:

@@ -132,6 +132,14 @@ class FileEntry(msgspec.Struct, frozen=True):
     xxh3: str
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """Links a file that is never changed, or copies it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def checksum(path: Path) -> str:
     """The XXH3 checksum of a file (128 bits, hexadecimal)."""
     digest = xxhash.xxh3_128()

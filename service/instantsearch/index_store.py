@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
+from retrieval.store.files import link_or_copy, sync
+from retrieval.store.manifest import CURRENT, MARKER
 from retrieval.store.products import product_from_json, product_to_json
+from retrieval.store.versions import Store
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.curation.document_store import Layout, SqliteFile
 from service.events.hot_reload import ReloadedFile
 from service.instantsearch.objects import Write, WritePlan
@@ -153,6 +160,34 @@ class ProtocolStore:
             query = "SELECT line FROM products WHERE name = ? ORDER BY id"
             rows = cursor.execute(query, (name,)).fetchall() if cursor else []
         return [product_from_json(line) for (line,) in rows]
+
+
+_DOCUMENTS = ("rules", "synonyms", "relevance", "relations", "answers", "protocol")
+"""Files of documents that belong to a copy of an index."""
+
+
+def copy_index(source: Path, target: Path) -> None:
+    """Copies the products, settings, rules, synonyms and rankers of an index, without events, tasks, keys and replicas;
+    files that are never changed are linked. Raises StoreLockedError during a rebuild."""
+    store = Store(source)
+    with store.lock("copy"):
+        for folder in (store.version_folder(store.current()), store.encoders, source / "rankers"):
+            if folder.is_dir():
+                shutil.copytree(folder, target / folder.relative_to(source), copy_function=link_or_copy)
+        # A second copy of the same file: both have the same end, while another process appends to the original ones.
+        for name, original in ((MARKER, MARKER), (CURRENT, CURRENT), (JOURNAL, JOURNAL), (COPY, JOURNAL)):
+            if (source / original).is_file():
+                shutil.copyfile(source / original, target / name)
+        for each in (source / f"{name}.sqlite" for name in _DOCUMENTS):
+            if each.is_file():
+                with closing(sqlite3.connect(each)) as stored, closing(sqlite3.connect(target / each.name)) as copy:
+                    stored.backup(copy)
+    protocol = ProtocolStore(target)
+    for name in protocol.temporary():
+        protocol.delete_temporary(name)
+    protocol.change_settings(lambda known: msgspec.structs.replace(known, name="", replicas=(), views={}))
+    for path in (*target.rglob("*"), target):
+        sync(path)
 
 
 def _decoded(document: str) -> IndexSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -43,9 +44,17 @@ from service.instantsearch.access import (
     find_index,
 )
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from service.instantsearch.index_store import ProtocolStore
+from service.instantsearch.index_store import ProtocolStore, copy_index
 from service.instantsearch.objects import Write, WritePlan, object_id, parse_writes
-from service.instantsearch.request import FILTERING, MOST_NAME, merge_params, names, parse_refinements, text
+from service.instantsearch.request import (
+    FILTERING,
+    MOST_NAME,
+    ViewSettings,
+    merge_params,
+    names,
+    parse_refinements,
+    text,
+)
 
 MOVE = "move"
 """Kind of the task that replaces all products with those of a temporary index."""
@@ -181,33 +190,71 @@ def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
 def operation(
     indexes: Indexes, context: Writable, permit: MayAdd, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
-    """Copying the settings creates a temporary index; when it is moved back, its products replace all others. A move of
-    the index itself changes its name; with several indexes, it gives it an alias."""
+    """Without a `scope`, a directory of indexes gets a copy, or the index another name, in place of any index with that
+    name. Copying the settings to a new name creates a temporary index; moving that back replaces all products."""
     kind, destination = text(payload, "operation"), text(payload, "destination", most=MOST_NAME)
     if kind not in ("copy", "move") or not destination:
         raise QueryError("operation must be copy or move, and destination the name of an index")
-    task = published_task(context)
+    task, scope, registry = published_task(context), names(payload, "scope"), indexes.registry
     for name in (index, destination):
         _check_owner(stored, permit, name)
-    if kind == "copy":
-        if destination in indexes.registry.names:
-            message = f"destination {destination[:100]!r} is an index; a copy creates a temporary index"
-            raise RequestError(400, message, field="destination")
-        _begin_temporary(context, permit, index, destination, names(payload, "scope"))
-    elif stored.is_temporary(index):
+    if stored.is_temporary(index) and kind == "move":
         _check_same(indexes, context, destination)
         check_writable(context, destination)
         arguments = {"index": index, "filters": combine_filters(permit.filters)}
         task = 2 * context.tasks.add(MOVE, arguments).number + 1
         stored.adopt_name(destination)
-    else:
+    elif kind == "copy" and scope and destination not in registry.names:
+        _begin_temporary(context, permit, index, destination, scope)
+    elif kind == "move" and registry.root is None:
         check_right(permit, Scope.ADMIN, ("editSettings",))
         check_index(context, index)
-        if indexes.registry.root is not None:
-            indexes.set_alias(permit, destination, context.name)
-            return WriteResult(task, updated=now_text())
         stored.change_settings(lambda known: structs.replace(known, name=destination))
+    elif kind == "copy" and scope:
+        _check_scope(scope)
+        target = indexes.admitted(permit, destination, Scope.ADMIN, ("editSettings",))
+        _copy_documents(context, target, scope, permit.id)
+    else:
+        _check_whole(context, permit, index)
+        if not permit.sees(destination):
+            raise RequestError(403, f"this key is not for the index {destination[:100]!r}", code="other_index")
+        if kind == "copy":
+            registry.create(destination, partial(copy_index, context.engine.root))
+        elif destination in (registry.aliases.all() if registry.aliases else ()):
+            indexes.set_alias(permit, destination, context.name)
+        elif destination != context.name:
+            registry.move(context.name, destination)
     return WriteResult(task, updated=now_text())
+
+
+def _check_whole(context: ServiceContext, permit: Permit, index: str) -> None:
+    """Raises RequestError unless a key may delete and copy an index as a whole, under its own name."""
+    check_right(permit, Scope.WRITE, ("deleteIndex",))
+    if permit.filters:
+        raise RequestError(403, "this concerns all products of an index: it needs a key without a filter")
+    if index != context.name:
+        raise RequestError(400, f"{index[:100]!r} is another name of the index {context.name!r}: use that one")
+    if views := context.companion(ProtocolStore).settings.replicas:
+        raise RequestError(409, f"{index[:100]!r} has the replicas {', '.join(views)}: remove them from replicas first")
+
+
+def _check_scope(scope: tuple[str, ...]) -> None:
+    if not scope or not set(scope) <= set(_SCOPES):
+        message = f"a copy with objects needs its own directory; scope can be some of {', '.join(_SCOPES)}"
+        raise RequestError(400, message, field="scope")
+
+
+def _copy_documents(source: ServiceContext, target: ServiceContext, scope: tuple[str, ...], who: str) -> None:
+    """Replaces the settings, rules or synonyms of an index by those of another."""
+    if "settings" in scope:
+        target.engine.relevance.put(source.engine.relevance.get(), who=who)
+        settings = source.companion(ProtocolStore).settings
+        own = {name: getattr(settings, name) for name in ViewSettings.__struct_fields__}
+        target.companion(ProtocolStore).change_settings(lambda known: structs.replace(known, **own))
+    for name in {*scope} & {"rules", "synonyms"}:
+        documents, editor = getattr(source.engine, name).list(), getattr(target.engine, name)
+        gone = {each.id for each in editor.list()} - {each.id for each in documents}
+        editor.put(documents, gone=sorted(gone), who=who)
 
 
 def _check_same(indexes: RequestIndexes, context: ServiceContext, destination: str) -> None:
@@ -230,9 +277,7 @@ def _begin_temporary(
 ) -> None:
     stored = context.companion(ProtocolStore)
     check_writable(context, index)
-    if not scope or not set(scope) <= set(_SCOPES):
-        message = f"a copy with objects needs its own directory; scope can be some of {', '.join(_SCOPES)}"
-        raise RequestError(400, message, field="scope")
+    _check_scope(scope)
     if destination in (index, context.name, context.protocol_name()):
         raise RequestError(400, f"destination {destination[:100]!r} is the index itself", field="destination")
     stored.adopt_name(index)
@@ -299,13 +344,20 @@ def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDesc
 
 
 @router.delete("/indexes/{index}", summary="Delete an index")
-def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
-    """Deletes a temporary index, if it exists."""
+def delete_index(indexes: Indexes, context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+    """Deletes an index of a directory with its settings and events, or a temporary index, if it exists."""
     _check_owner(stored, permit, index)
-    if not stored.is_temporary(index) and index in (context.called, context.name, context.protocol_name()):
-        raise RequestError(400, "an index is deleted with its directory; clearObjects deletes its objects")
-    stored.delete_temporary(index)
-    return WriteResult(published_task(context), deleted=now_text())
+    task = published_task(context)
+    if primary := stored.settings.of(index).primary:
+        raise RequestError(403, f"{index[:100]!r} is a replica: remove it from the replicas of {primary!r} first")
+    if stored.is_temporary(index):
+        stored.delete_temporary(index)
+    elif indexes.registry.root is not None:
+        _check_whole(context, permit, index)
+        indexes.registry.delete(context.name)
+    elif index in (context.called, context.name, context.protocol_name()):
+        raise RequestError(400, "the only index of a service is deleted with its directory; clearObjects empties it")
+    return WriteResult(task, deleted=now_text())
 
 
 @router.post("/indexes/{index}/{object_id:path}/partial", summary="Change attributes", openapi_extra=BODY)

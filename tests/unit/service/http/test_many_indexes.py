@@ -360,13 +360,108 @@ def test_an_alias_that_cannot_be_set_is_refused(
     client.delete("/v1/aliases/my-a", headers=of_a)
 
 
-def test_a_move_of_an_index_in_the_protocol_gives_it_an_alias(client: TestClient, whole: dict[str, str]) -> None:
-    path, body = "/1/indexes/shop-b/operation", {"operation": "move", "destination": "moved"}
-    assert client.post(path, json=body, headers=whole).status_code == 200
-    assert client.get("/v1/aliases/moved", headers=whole).json() == {"index": "shop-b"}
-    occupied = client.post(path, json={**body, "destination": "shop-a"}, headers=whole)
-    assert occupied.status_code == 400
-    client.delete("/v1/aliases/moved", headers=whole)
+def operation(client: TestClient, key: dict[str, str], index: str, kind: str, to: str, **more: object) -> int:
+    body = {"operation": kind, "destination": to, **more}
+    return client.post(f"/1/indexes/{index}/operation", json=body, headers=key).status_code
+
+
+def found(client: TestClient, key: dict[str, str], index: str, query: str = "anvil") -> list[str]:
+    answer = client.post(f"/1/indexes/{index}/query", json={"query": query}, headers=key)
+    return [each["objectID"] for each in answer.json()["hits"]] if answer.status_code == 200 else ["none"]
+
+
+def add_anvil(client: TestClient, key: dict[str, str], index: str) -> None:
+    client.put(f"/1/indexes/{index}/anvil", json={"name": "Anvil of iron"}, headers=key)
+    with client.app.state.indexes.use(index) as context:  # type: ignore[attr-defined]
+        assert context.engine.wait_for(context.engine.last_sequence, 60)
+
+
+def test_an_index_is_copied_whole_and_goes_its_own_way(client: TestClient, whole: dict[str, str], stores: Path) -> None:
+    add_anvil(client, whole, "shop-b")
+    synonym = {"objectID": "s", "type": "synonym", "synonyms": ["anvil", "ambos"]}
+    client.put("/1/indexes/shop-b/synonyms/s", json=synonym, headers=whole)
+    client.put("/1/indexes/shop-b/settings", json={"hitsPerPage": 7, "customRanking": ["asc(price)"]}, headers=whole)
+    client.put("/1/indexes/shop-b/settings", json={"replicas": ["b-cheap"]}, headers=whole)
+    assert operation(client, whole, "shop-b", "copy", "copied") == 409, "it has a replica"
+    client.put("/1/indexes/shop-b/settings", json={"replicas": []}, headers=whole)
+    assert operation(client, whole, "shop-b", "copy", "copied") == 200
+    client.delete("/1/indexes/shop-b/anvil", headers=whole)
+    client.post("/1/indexes/shop-b/synonyms/clear", headers=whole)
+    assert "anvil" in found(client, whole, "copied", "ambos")
+    assert client.get("/1/indexes/copied/settings", headers=whole).json()["customRanking"] == ["asc(price)"]
+    assert not (stores / "copied/events").exists()
+    assert operation(client, whole, "shop-b", "copy", "copied", scope=["synonyms"]) == 200
+    assert client.post("/1/indexes/copied/synonyms/search", json={}, headers=whole).json()["nbHits"] == 0
+    reset = {"hitsPerPage": None, "customRanking": None}
+    client.put("/1/indexes/shop-b/settings", json=reset, headers=whole)
+    assert operation(client, whole, "shop-b", "copy", "copied", scope=["settings"]) == 200
+    assert client.get("/1/indexes/copied/settings", headers=whole).json()["hitsPerPage"] == 20
+    assert operation(client, whole, "shop-b", "copy", "copied") == 200
+    assert "anvil" not in found(client, whole, "copied"), "replaced as a whole"
+    assert client.delete("/1/indexes/copied", headers=whole).status_code == 200
+
+
+def test_a_moved_index_replaces_that_of_its_new_name(client: TestClient, whole: dict[str, str], stores: Path) -> None:
+    """As in a pipeline that fills a new index and then moves it over the old one, every night."""
+    for night in range(3):
+        client.put("/1/indexes/next/settings", json={"hitsPerPage": night + 1}, headers=whole)
+        add_anvil(client, whole, "next")
+        assert operation(client, whole, "next", "move", "today") == 200
+        settings = client.get("/1/indexes/today/settings", headers=whole).json()
+        assert settings["hitsPerPage"] == night + 1
+        assert found(client, whole, "today") == ["anvil"]
+        assert client.get("/1/indexes/next/settings", headers=whole).status_code == 404
+    assert client.put("/v1/aliases/now", json={"index": "shop-a"}, headers=whole).status_code == 200
+    assert operation(client, whole, "today", "move", "now") == 200
+    assert client.get("/v1/aliases/now", headers=whole).json() == {"index": "today"}
+    client.delete("/v1/aliases/now", headers=whole)
+    assert client.delete("/1/indexes/today", headers=whole).status_code == 200
+    assert found(client, whole, "today") == ["none"]
+    assert sorted(each.name for each in stores.iterdir() if each.is_dir() and each.suffix != ".spare") == [
+        "shop-a",
+        "shop-b",
+    ]
+
+
+def test_an_index_is_changed_as_a_whole_only_by_its_name_and_an_unlimited_key(
+    client: TestClient, keys: KeyFile, whole: dict[str, str], of_a: dict[str, str]
+) -> None:
+    narrow = sent(add_key(keys, Scope.SEARCH, Scope.WRITE, filters="price < 100"))
+    reader = sent(add_key(keys, Scope.SEARCH))
+    assert client.delete("/1/indexes/shop-b", headers=narrow).status_code == 403
+    assert client.delete("/1/indexes/shop-b", headers=reader).status_code == 403
+    assert client.delete("/1/indexes/shop-b", headers=of_a).status_code == 403
+    assert client.delete("/1/indexes/shop-b_price_desc", headers=whole).status_code == 400
+    assert operation(client, narrow, "shop-b", "copy", "mine") == 403
+    assert operation(client, of_a, "shop-a", "copy", "shop-b") == 403
+    assert operation(client, of_a, "shop-a", "move", "other") == 403
+    assert operation(client, whole, "shop-a", "copy", "../x") == 400
+    assert operation(client, whole, "shop-a", "move", ".x") == 400
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_replacement_that_is_killed_half_way_leaves_the_old_index(
+    demo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    for name in ("old", "new"):
+        shutil.copytree(demo_index, tmp_path / name)
+    settings = ServiceSettings(keys=tmp_path / KEYS_FILE)
+    inodes = {name: (tmp_path / name).stat().st_ino for name in ("old", "new")}
+    with local_client(create_app(tmp_path, settings)) as calling:
+        registry, rename, count = calling.app.state.indexes, Path.rename, iter(range(1, 9))  # type: ignore[attr-defined]
+
+        def killed(path: Path, target: Path) -> Path:
+            if next(count) == step:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.move("new", "old")
+        monkeypatch.undo()
+    with local_client(create_app(tmp_path, settings)) as calling:
+        calling.app.state.indexes.refresh()  # type: ignore[attr-defined]
+        assert {name: (tmp_path / name).stat().st_ino for name in calling.app.state.indexes.names} == inodes  # type: ignore[attr-defined]
 
 
 def test_a_temporary_index_is_moved_over_its_own_index_only(client: TestClient, whole: dict[str, str]) -> None:
