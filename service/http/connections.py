@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ipaddress
+import re
 import socket
 import struct
 import uuid
@@ -20,6 +21,7 @@ from typing import Any
 import h11
 import numpy as np
 import structlog
+from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -43,6 +45,7 @@ _YIELD_SECONDS = 0.002
 _RETRY_SECONDS = 1.0
 """Seconds until a process without free file descriptors accepts connections again."""
 _MOST_ADDRESSES = 1 << 12
+_LENIENT_LINE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,18 @@ class ConnectionLimiter:
         return any(parsed in network for network in self._proxies)
 
 
+class _StrictBuffer(ReceiveBuffer):
+    """Bytes that were received. Unlike h11's, it refuses lines that end with a bare LF, and folded lines: a proxy may
+    read them otherwise (RFC 9112, sections 2.2 and 5.2)."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """The lines up to the first blank one."""
+        end = blank_line_regex.search(self._data, self._multiple_lines_search)
+        if self._data.startswith(b"\n") or (end and _LENIENT_LINE.search(self._data, 0, end.end())):
+            raise h11.LocalProtocolError("a line is folded, or does not end with CR LF")
+        return super().maybe_extract_lines()
+
+
 class LimitedProtocol(H11Protocol):
     """One connection, closed when its client exceeds a limit."""
 
@@ -131,6 +146,7 @@ class LimitedProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.conn._receive_buffer = _StrictBuffer()
         self._limiter = limiter
         self._address = ""
         self._refusals: EarlyRefusals | None = None

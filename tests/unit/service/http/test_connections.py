@@ -187,7 +187,26 @@ def test_slowly_read_response_is_complete(served: Served) -> None:
             time.sleep(0.001)
 
 
-@pytest.mark.parametrize("head", [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x16\x03\x01 no HTTP\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
+        b"GET /small HTTP/1.1\nHost: a\n\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\n\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\nX: 1\nY: 2\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\nX: 1\rY: 2\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\n\tX: 1\r\n\r\n",
+        b"GET /small HTTP/1.1\r\n Host: a\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET /small HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na",
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\na",
+        b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+    ],
+)
 def test_invalid_http_is_refused_in_the_error_format(served: Served, head: bytes) -> None:
     with served.connected() as client:
         client.sendall(head)
