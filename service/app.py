@@ -137,7 +137,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         # In the background, so that no search waits for it.
-        threading.Thread(target=load_questions, name="load-questions", daemon=True).start()
+        threading.Thread(target=_load_questions, name="load-questions", daemon=True).start()
         following = [asyncio.create_task(health.follow_notices(app))]
         if group.count > 1:
             following.append(asyncio.create_task(news.share()))
@@ -191,6 +191,13 @@ def create_app(
     handle_errors(app)
     _add_middleware(app, settings, tracing)
     return app
+
+
+def _load_questions() -> None:
+    try:
+        load_questions()
+    except (OSError, ImportError) as error:  # no free file descriptors: the first question tries again
+        structlog.get_logger("shelfwise.answers").warning("questions not loaded", error=str(error))
 
 
 def _open_indexes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -189,6 +190,8 @@ def to_request_error(error: Exception) -> RequestError:
             return RequestError(error.status_code, str(error.detail), allow=(error.headers or {}).get("Allow", ""))
         case errors.ShelfwiseError():
             return _from_shelfwise_error(error)
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return RequestError(503, "this server has no free file descriptors; try again later", retry_after=5)
         case _:
             return _server_error(500, "internal")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from service.answers import questions
 from service.curation.relevance import Relevance
 from service.engine.engine import SearchEngine
 from service.mcp import _warm_up, catalog_server
+from tests.services import PROGRAM
 
 TOOLS = ("search", "facets", "product", "similar", "related", "recommend", "answer")
 
@@ -133,3 +136,19 @@ def test_products_are_without_hidden_fields(live: SearchEngine) -> None:
         assert (await answer_of(client, "product", id=hit["id"]))["description"] == ""
 
     with_client(catalog_server(live), use)
+
+
+def test_a_line_that_is_no_message_gets_an_error(demo_index: Path) -> None:
+    ping = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
+    lines = (b"junk", b'{"jsonrpc": "2.0", "id": 7}', b"[1]", b"[" * 5_000, ping, b"")
+    command = (*PROGRAM, "mcp", str(demo_index))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"\n".join(lines))
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in lines[1:]]
+        process.stdin.close()
+        assert process.wait(60) == 0
+    found = {(each["id"], each.get("error", {}).get("code")) for each in answers}
+    assert found == {(None, -32700), (None, -32600), (1, None)}
