@@ -349,11 +349,11 @@ def check_publish(read: int, rejected: int, products: int, served: int | None) -
         share = rejected / read
         raise PublishRefusedError(
             f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
-            "published: repair the feed, or publish anyway with --force"
+            "published: repair the feed, or publish anyway (--force)"
         )
     if served is not None and products < (1 - MOST_LOST) * served:
         share = 1 - products / served
         raise PublishRefusedError(
             f"the feed has {products:,} products, but the serving version has {served:,}: {share:.1%} would be lost, "
-            f"more than {MOST_LOST:.0%}; nothing was published: check the feed, or publish anyway with --force"
+            f"more than {MOST_LOST:.0%}; nothing was published: check the feed, or publish anyway (--force)"
         )

@@ -296,6 +296,8 @@ def _check(rule: Rule) -> None:
     check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
     _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     _check_when(place, rule.when)
+    if not rule.actions:
+        raise RuleError(f"{place}actions: there is none; add one, such as a pin", field="actions")
     _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
     for number, action in enumerate(rule.actions):
         _check_action(f"{place}actions[{number}].", action)

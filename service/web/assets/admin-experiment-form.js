@@ -74,7 +74,7 @@ function variantsOf(values, rankers) {
     value: () => shown.map((each) => each.value()),
     /** The field of this name in the variant at index `at`, else in the first variant where it is filled. */
     faulty(name, at) {
-      if (at !== undefined) return shown[at]?.fields[name] || shown[at]?.fields.stage;
+      if (at !== undefined) return shown[at]?.fields[name] || shown[at]?.whole;
       const there = shown.map(({ fields }) => fields[name]).filter(Boolean);
       return there.find(({ input }) => input.value) || there[0] || (name === "variants" ? more : undefined);
     },
@@ -93,11 +93,13 @@ function variantOf({ name, weight, options = {}, ...others }, rankers, remove) {
   const legend = el("legend");
   const gone = button("Remove", remove);
   const fields = { ...own, ...chosen };
+  const element = el("fieldset", { class: "action" }, legend, Object.values(fields).map((each) => each.element), gone);
   return {
     legend,
     gone,
     fields,
-    element: el("fieldset", { class: "action" }, legend, Object.values(fields).map(({ element }) => element), gone),
+    element,
+    whole: { element, input: chosen.stage.input },
     value() {
       const values = { ...without(options, Object.keys(chosen)), ...given(chosen, []) };
       if (values.rules) values.rules = values.rules === "true";

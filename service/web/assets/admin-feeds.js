@@ -85,14 +85,23 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
     announce("The upload is deleted");
     await refresh();
   }), "primary plain");
+  let isFeed = false; // once it is published, whether or not the rebuild succeeded
   const checked = (done) => {
     if (done.state !== "done") return fill(shown, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}. Upload the feed again.` }), el("div", { class: "buttons" }, discard));
     const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog; products of feeds that are not selected are removed");
     const publish = button("Publish", () => sure(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
-      await rebuilt(await call(`${path}/publish`, { method: "POST", body: others.value() }), shown, refresh);
+      const body = others.value();
+      const task = await (isFeed ? call("/v1/rebuild", { method: "POST", body: { ...body, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
+      isFeed = true;
+      try {
+        await rebuilt(task, shown, refresh);
+      } catch (error) {
+        checked(done); // to publish it anyway
+        throw error;
+      }
     }), "primary");
     return fill(shown, qualityOf(done.result, file.name),
-      others.element, el("div", { class: "buttons" }, publish, discard));
+      others.element, el("div", { class: "buttons" }, publish, isFeed ? null : discard));
   };
   if (!task) checked({ state: "lost" });
   else attempt(status, async () => checked(await follow(task.id, shown)));
@@ -104,7 +113,7 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
 function choiceOf(feeds, last, legend) {
   const read = namesOf(last);
   const boxes = feeds.map(({ name }) => [name, check(name, read.has(name))]);
-  const force = check("Publish even if many products would be lost", false);
+  const force = check("Publish anyway, even if many rows are rejected or products lost", false);
   return {
     element: el("div", {}, boxes.length ? el("fieldset", { class: "action scopes" }, el("legend", { text: legend }), boxes.map(([, { element }]) => element)) : null, force.element),
     value: () => ({ feeds: boxes.filter(([, { input }]) => input.checked).map(([name]) => name), force: force.input.checked }),

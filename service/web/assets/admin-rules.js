@@ -65,7 +65,9 @@ function editorOf(rule, saved, close) {
   const tryIt = (event) => {
     event.preventDefault();
     attempt(status, async () => {
-      const body = { q: query.input.value, put: [form.value()], size: 20 };
+      const changed = form.value();
+      query.input.value ||= changed.when?.query || "";
+      const body = { q: query.input.value, put: [changed], size: 20 };
       fill(preview, previewOf(await call("/v1/rules/preview", { method: "POST", body })));
     });
   };

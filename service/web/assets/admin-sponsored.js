@@ -2,10 +2,11 @@
 
 import { call, withParameters } from "./api.js";
 import { attempt, button, check, field, head, historyOf, listPart, moment, momentField, number, place, showFault, sure, switchButton, table } from "./admin-ui.js";
+import { productPicker } from "./admin-product-picker.js";
 import { el, fill } from "./dom.js";
 
 const TAGS = { running: "tag in_stock", waiting: "tag preorder", spent: "tag out_of_stock" };
-const LISTS = ["products", "queries", "types"];
+const LISTS = ["queries", "types"];
 
 export function sponsoredPart() {
   const { status, list, below, show, close, done } = listPart(() => refresh());
@@ -93,7 +94,7 @@ function editorOf(campaign, saved, close) {
   const figure = (name, label, props = {}) => text(name, label, { type: "number", step: "any", min: 0, ...props });
   const fields = Object.fromEntries([
     text("id", "Id", { maxlength: 32, placeholder: "from the name or a query", readonly: Boolean(campaign.id) }), text("advertiser", "Advertiser", { required: true }), text("name", "Name"),
-    lines("products", "Product ids, one a line"), lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
+    ["products", productPicker("Products", campaign.products)], lines("queries", "Queries, one a line"), lines("types", "Product types, one a line"),
     figure("bid", "Bid per click", { required: true }), figure("daily_budget", "Daily budget"), figure("budget", "Total budget"),
     figure("floor", "Relevance floor", { min: -10 }),
     ["pacing", field("Pacing", { value: campaign.pacing || "even" }, [["even", "even over the day"], ["fast", "as fast as clicks come"]])],
@@ -105,7 +106,7 @@ function editorOf(campaign, saved, close) {
     event.preventDefault();
     Object.values(fields).forEach((each) => showFault(each, ""));
     return attempt(status, async () => {
-      const given = Object.entries(fields).map(([name, { input }]) => [name, valueOf(name, input)]).filter(([, value]) => value !== undefined);
+      const given = Object.entries(fields).map(([name, part]) => [name, part.value ? part.value() : valueOf(name, part.input)]).filter(([, value]) => value !== undefined);
       const made = { ...Object.fromEntries(given), starts: starts.value(), ends: ends.value(), enabled: enabled.input.checked, product_floors: campaign.product_floors };
       try {
         await call("/v1/campaigns", { method: "PUT", body: { campaigns: [made] } });
@@ -118,9 +119,11 @@ function editorOf(campaign, saved, close) {
       await saved("The campaign is saved");
     });
   };
+  const line = (...names) => el("div", { class: "line" }, names.map((name) => fields[name].element));
   const title = campaign.id ? `Campaign ${campaign.id}` : "New campaign";
   return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: title }),
-    el("form", { class: "rule", onsubmit: save, novalidate: true }, Object.values(fields).map(({ element }) => element), starts.element, ends.element, enabled.element, status,
+    el("form", { class: "rule", onsubmit: save, novalidate: true }, line("id", "name", "advertiser"), fields.products.element, line("queries", "types"), line("bid", "daily_budget", "budget", "floor", "pacing"),
+      el("div", { class: "line" }, starts.element, ends.element, enabled.element), status,
       el("div", { class: "buttons" }, el("button", { class: "primary", text: "Save" }), button("Close", close, "primary plain"))));
 }
 

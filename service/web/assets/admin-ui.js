@@ -100,7 +100,7 @@ export async function attempt(place, work) {
     return done;
   } catch (error) {
     over();
-    const message = error.field && !error.message.startsWith(error.field) ? `${error.field}: ${error.message}` : error.message;
+    const message = error.field && !error.message.includes(error.field) ? `${error.field}: ${error.message}` : error.message;
     fill(place, el("p", { class: "notice faults", role: "alert", text: message }));
     return undefined;
   }

@@ -171,7 +171,7 @@ def test_valid_rule_is_unchanged() -> None:
         ({"priority": 10**7}, "priority: is 10,000,000"),
         ({"priority": True}, "priority: Expected `int`"),
         ({"enabled": "yes"}, "enabled: Expected `bool`"),
-        ({"actions": ()}, "actions: their number: is 0"),
+        ({"actions": ()}, "actions: there is none; add one"),
         ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
         ({"actions": (Exposure("price < 10", 0.1),) * 2}, "two have the kind exposure and the same filters"),
