@@ -77,15 +77,15 @@ class Ledger:
         if not self._agrees(product, status, body):
             self.stale += 1
 
-    def lost_changes(self, address: str) -> int:
-        """The number of products in the service at `address` that differ from the acknowledged changes."""
-        with httpx2.Client(base_url=address, timeout=30.0) as client:
+    def lost_changes(self, server: Server) -> int:
+        """The number of products of a service that differ from the acknowledged changes."""
+        with httpx2.Client(base_url=server.address, timeout=30.0) as client:
             return sum(not self._agrees(each, *_read(client, each)) for each in self.products)
 
-    def lost_events(self, address: str) -> int:
+    def lost_events(self, server: Server) -> int:
         """Sends all events again; those that are then stored as new had been lost."""
         lost = 0
-        with httpx2.Client(base_url=address, timeout=120.0) as client:
+        with httpx2.Client(base_url=server.address, headers=server.headers, timeout=120.0) as client:
             for first in range(0, len(self.events), _RESENT):
                 events = self.events[first : first + _RESENT]
                 answer = client.post("/v1/events", json={"events": events}).raise_for_status().json()
@@ -396,7 +396,7 @@ def soak(
         asyncio.run(load.run(minutes * 60, swap_minutes * 60, advance))
         server.kill()
     with serve_index(index, settings) as server:
-        lost_changes, lost_events = load.ledger.lost_changes(server.address), load.ledger.lost_events(server.address)
+        lost_changes, lost_events = load.ledger.lost_changes(server), load.ledger.lost_events(server)
     statuses = sum((Counter(each.statuses) for each in load.slices), Counter[str]())
     return SoakReport(
         len(rows),

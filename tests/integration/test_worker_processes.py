@@ -164,8 +164,8 @@ def test_a_rule_a_key_and_an_event_of_one_worker_are_those_of_the_other(
     hit = answer["hits"][0]["product"]["id"]
     asked = {"query_id": answer["query_id"], "query": "drill", "shopper": "u1"}
     click = {"event_id": "e1", "kind": "click", "product_id": hit, **asked}
-    assert two.post("/v1/events", json={"events": [click]}).json() == {"stored": 1, "repeated": 0}
-    assert one.post("/v1/events", json={"events": [click]}).json() == {"stored": 0, "repeated": 1}
+    assert two.post("/v1/events", json={"events": [click]}).json() == {"stored": 1, "repeated": 0, "ignored": []}
+    assert one.post("/v1/events", json={"events": [click]}).json() == {"stored": 0, "repeated": 1, "ignored": []}
     kinds = {row["kind"] for row in events_of_query(root, answer["query_id"], wanted=3, seconds=20)}
     assert kinds >= {"query", "impression", "click"}
 
