@@ -19,57 +19,22 @@ if TYPE_CHECKING:
     from service.http.otlp import RequestSpan
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_WITHOUT_EFFECT = frozenset(
-    [
-        "advancedSyntaxFeatures",
-        "allowTyposOnNumericTokens",
-        "alternativesAsExact",
-        "analyticsTags",
-        "aroundLatLng",
-        "aroundLatLngViaIP",
-        "aroundPrecision",
-        "aroundRadius",
-        "attributeCriteriaComputedByMinProximity",
-        "customRanking",
-        "decompoundQuery",
-        "disableExactOnAttributes",
-        "disableTypoToleranceOnAttributes",
-        "enableABTest",
-        "enablePersonalization",
-        "enableReRanking",
-        "exactOnSingleWordQuery",
-        "explain",
-        "facetingAfterDistinct",
-        "ignorePlurals",
-        "insideBoundingBox",
-        "insidePolygon",
-        "keepDiacriticsOnCharacters",
-        "minProximity",
-        "minWordSizefor1Typo",
-        "minWordSizefor2Typos",
-        "minimumAroundRadius",
-        "mode",
-        "naturalLanguages",
-        "optionalWords",
-        "percentileComputation",
-        "personalizationImpact",
-        "queryLanguages",
-        "ranking",
-        "relevancyStrictness",
-        "removeStopWords",
-        "removeWordsIfNoResults",
-        "renderingContent",
-        "replaceSynonymsInHighlight",
-        "responseFields",
-        "restrictHighlightAndSnippetArrays",
-        "semanticSearch",
-        "similarQuery",
-        "sortFacetValuesBy",
-        "sumOrFiltersScores",
-        "synonyms",
-    ]
+WITHOUT_EFFECT = frozenset(
+    """
+    advancedSyntaxFeatures allowCompressionOfIntegerArray allowTyposOnNumericTokens alternativesAsExact analyticsTags
+    aroundLatLngViaIP attributeCriteriaComputedBy attributeCriteriaComputedByMinProximity attributesForFaceting
+    attributesToTransliterate camelCaseAttributes customNormalization customRanking decompoundQuery
+    decompoundedAttributes disableExactOnAttributes disablePrefixOnAttributes disableTypoToleranceOnAttributes
+    disableTypoToleranceOnWords enableABTest enablePersonalization enableReRanking exactOnSingleWordQuery explain
+    facetingAfterDistinct ignorePlurals indexLanguages keepDiacriticsOnCharacters minProximity minWordSizefor1Typo
+    minWordSizefor2Typos minimumAroundRadius mode naturalLanguages numericAttributesForFiltering optionalWords
+    paginationLimitedTo percentileComputation personalizationImpact queryLanguages ranking reRankingApplyFilter
+    relevancyStrictness removeStopWords removeWordsIfNoResults renderingContent replaceSynonymsInHighlight replicas
+    responseFields restrictHighlightAndSnippetArrays searchableAttributes semanticSearch separatorsToIndex
+    similarQuery sortFacetValuesBy sumOrFiltersScores synonyms unretrievableAttributes userData
+    """.split()  # noqa: SIM905 - with a line for each name it would be a page
 )
-"""Protocol parameters without effect that are counted by name."""
+"""Parameters and settings of the protocol without effect, which are counted by name."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 REQUESTS = Counter("shelfwise_http_requests", "HTTP requests", ["route", "method", "status"])
@@ -103,7 +68,7 @@ def record_search(page: Page) -> None:
 def record_ignored(parameters: Iterable[str]) -> None:
     """Counts parameters without effect by name; names outside the protocol are counted together."""
     for name in parameters:
-        IGNORED.labels(name if name in _WITHOUT_EFFECT else "other").inc()
+        IGNORED.labels(name if name in WITHOUT_EFFECT else "other").inc()
 
 
 def record_request(scope: Scope, status: int, seconds: float) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType, structs
 
 from rerank.sessions.tables import DERIVED, open_derived
 from retrieval.errors import QueryError, StoreMissingError, UnknownProductError
@@ -29,7 +29,16 @@ from service.engine.recommend import GOES_WITH, RELATED_KINDS
 from service.events.event_log import DERIVED_FOLDER
 from service.events.hot_reload import ReloadedFile, follow_popularity
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
+from service.instantsearch.request import (
+    Hooks,
+    JsonObject,
+    ProtocolSearch,
+    integer,
+    named_as_ignored,
+    number,
+    parse_search,
+    text,
+)
 from service.instantsearch.response import (
     RecommendResult,
     Record,
@@ -59,6 +68,7 @@ class _RecommendRequest:
     threshold: float
     parameters: ProtocolSearch
     filters: Filter | None
+    ignored: list[str] | UnsetType
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,8 @@ class Recommender:
                 sponsored = found.sponsored
         kept = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
         offers = self._sponsored(sponsored, request) or UNSET
-        return RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET, sponsored=offers)
+        result = RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET, sponsored=offers)
+        return structs.replace(result, ignored_parameters=request.ignored)
 
     def _sponsored(self, hits: Sequence[SponsoredHit], request: _RecommendRequest) -> list[Record]:
         """The records of sponsored hits, each with the id for charging a click on it."""
@@ -124,6 +135,7 @@ class Recommender:
             number(payload, "threshold", 0.0, 0.0, 100.0),
             parameters,
             _all(trees),
+            named_as_ignored(self._hooks, {**more, "fallbackParameters": payload.get("fallbackParameters") or None}),
         )
 
     def _products(self, request: _RecommendRequest) -> _ScoredProducts:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.places import Area, Box, Circle, Polygon, coordinates, distances, place_problem
@@ -495,10 +496,12 @@ def _coordinates(name: str, values: Sequence[object]) -> tuple[float, ...]:
     return found
 
 
-def ignored_parameters(payload: JsonObject) -> list[str]:
-    """The names of parameters that have no effect, at most 20 of them."""
+def named_as_ignored(hooks: Hooks, payload: JsonObject) -> list[str] | UnsetType:
+    """The names of parameters that have no effect, at most 20 of them, for the response and the metric."""
     unknown = (name[:MOST_NAME] for name, value in payload.items() if value is not None)
-    return sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MOST_IGNORED]
+    ignored = sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MOST_IGNORED]
+    hooks.on_ignored(ignored)
+    return ignored or UNSET
 
 
 def _parse_distinct(payload: JsonObject) -> int:

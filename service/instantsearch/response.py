@@ -198,6 +198,8 @@ class BrowseResult(Struct, frozen=True, rename="camel"):
     processing_time_ms: int = field(name="processingTimeMS")
     cursor: str | UnsetType = UNSET
     """Cursor for the next request; absent after the last record."""
+    ignored_parameters: list[str] | UnsetType = UNSET
+    """The parameters of the request that have no effect."""
 
 
 class FacetHit(Struct, frozen=True):
@@ -214,6 +216,8 @@ class FacetResult(Struct, frozen=True, rename="camel"):
     facet_hits: list[FacetHit]
     processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_facets_count: bool = True
+    ignored_parameters: list[str] | UnsetType = UNSET
+    """The parameters of the request that have no effect."""
 
 
 class RecommendResult(Struct, frozen=True, rename="camel"):
@@ -228,6 +232,8 @@ class RecommendResult(Struct, frozen=True, rename="camel"):
     """A note on what is recommended instead, for lack of data."""
     sponsored: list[Record] | UnsetType = UNSET
     """Sponsored hits shown with similar products, as in a search."""
+    ignored_parameters: list[str] | UnsetType = UNSET
+    """The parameters of the request that have no effect."""
 
 
 class BatchResults(Struct, frozen=True):

@@ -41,10 +41,10 @@ from service.instantsearch.request import (
     Hooks,
     JsonObject,
     ProtocolSearch,
-    ignored_parameters,
     integer,
     is_suggestions_index,
     merge_params,
+    named_as_ignored,
     names,
     parse_search,
     parse_sort,
@@ -166,9 +166,7 @@ class SearchBatch:
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
         result = _result(payload, index, search, page, records, facets, started)
-        if ignored := ignored_parameters(payload):
-            self._hooks.on_ignored(ignored)
-            result = structs.replace(result, ignored_parameters=ignored)
+        result = structs.replace(result, ignored_parameters=named_as_ignored(self._hooks, payload))
         if page.nearest:
             result = structs.replace(result, nearest=self._records(page.nearest, page, search))
         if page.sponsored:
@@ -185,7 +183,7 @@ class SearchBatch:
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         wanted = self._request(search, facets, size=0)
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
-        return FacetResult(found, elapsed_ms(started))
+        return FacetResult(found, elapsed_ms(started), ignored_parameters=named_as_ignored(self._hooks, payload))
 
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or is not visible to the key."""
@@ -221,6 +219,7 @@ class SearchBatch:
             _encode_parameters(cursor.parameters),
             elapsed_ms(started),
             rest.text if has_more else UNSET,
+            named_as_ignored(self._hooks, cursor.parameters),
         )
 
     def _browsed_record(self, product_id: str, wanted: tuple[str, ...]) -> Record | None:

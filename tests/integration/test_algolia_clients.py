@@ -15,6 +15,8 @@ import pytest
 
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.http.telemetry import WITHOUT_EFFECT
+from service.instantsearch.request import COUNTING
 from service.settings import Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules, node_program
@@ -78,6 +80,17 @@ def test_each_documented_method_is_called(newer: Answers) -> None:
     assert len(set(whole)) == len(whole) >= 45
     failed = [name for name in whole if name not in _OF_CLIENT and "value" not in newer.get(name, {})]
     assert not failed
+
+
+def test_every_parameter_of_the_client_is_supported_or_named(newer: Answers, cache: Path) -> None:
+    assert newer
+    types = (node_modules(cache) / "@algolia/client-search/dist/node.d.ts").read_text("utf-8")
+    found = set()
+    for kind in ("BaseSearchParamsWithoutQuery", "BaseIndexSettings", "IndexSettingsAsSearchParams"):
+        found |= set(re.findall(r"^    (\w+)\??:", types.partition(f"type {kind} = {{")[2].partition("\n};")[0], re.M))
+    assert len(found) > 90
+    # A parameter of searches among facet values, and not a setting.
+    assert found - {"maxFacetHits"} <= COUNTING | WITHOUT_EFFECT
 
 
 def test_saved_object_is_read_back(newer: Answers) -> None:

