@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -28,6 +29,7 @@ from retrieval.events.addresses import address_group
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Upsert, validate_change
 from retrieval.updates.validation import decode_json
+from service.curation.document_store import Layout, SqliteFile, to_microseconds, wall_clock
 from service.engine.live import CurrentProducts
 from service.http.auth import Permit
 from service.http.context import Contextual, ServiceContext, WorkerRouter
@@ -46,6 +48,15 @@ _LISTS = ("options", "variants", "images", "categories", "brands", "attributes")
 _EVERYTHING = Permit("", frozenset())
 _SHOWN_SECONDS = 4.0
 """Seconds to wait until searches show a change; Shopify waits five seconds for a response."""
+
+_FILE = "webhooks.sqlite"
+_DELETIONS = Layout(
+    "deletions", 0x53575748, 1, "CREATE TABLE deleted (product TEXT PRIMARY KEY, time INTEGER NOT NULL) WITHOUT ROWID;"
+)
+"""The products that a webhook deleted, with the time of the deletion in microseconds."""
+_DELETED = "INSERT INTO deleted VALUES (?, ?) ON CONFLICT (product) DO UPDATE SET time = max(time, excluded.time)"
+_MAX_AGE = timedelta(days=7)
+"""The age of a message that may still add a product; vendors repeat theirs for some hours."""
 
 _BODY = {"content": {"application/json": {"schema": {"type": "object", "required": ["id"]}}}, "required": True}
 
@@ -83,7 +94,9 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
     sent = _decode(body)
     # Products are found by their Shopify number, which becomes a field once searches show a product that has one.
     context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
+    name = f"shopify {sent['id']}"
     if x_shopify_topic == "products/delete":
+        _note_deletion(context, name, sent)
         return _edit(context, lambda current: _deletes(current, sent["id"]))
     rows = rows_of_shopify_object(sent)
     product = _read("shopify", rows)
@@ -91,8 +104,10 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
 
     def plan(current: CurrentProducts) -> Sequence[Change]:
         known = current.find(product.id)
-        if _is_outdated(product, known):
+        if _is_outdated(context, name, product, known):
             return ()
+        if is_hidden:
+            _note_deletion(context, name, {}, product.updated)
         # Its handle may have changed.
         others = [each for each in _deletes(current, sent["id"]) if is_hidden or each.id != product.id]
         return [*others, *([Delete(product.id)] if is_hidden else [_upsert(context, product, known)])]
@@ -108,7 +123,9 @@ def woocommerce(context: Contextual, body: WooCommerceBody, x_wc_webhook_topic: 
         return ChangesResponse(0, 0)
     _check_topic("X-WC-Webhook-Topic", x_wc_webhook_topic, _WOOCOMMERCE)
     sent = _decode(body)
+    name = f"woocommerce {sent['id']}"
     if x_wc_webhook_topic == "product.deleted":
+        _note_deletion(context, name, sent)
         return _edit(context, lambda _: [Delete(str(sent["id"]))])
     if sent.get("type") == "variation":
         return ChangesResponse(0, 0)
@@ -117,9 +134,10 @@ def woocommerce(context: Contextual, body: WooCommerceBody, x_wc_webhook_topic: 
 
     def plan(current: CurrentProducts) -> Sequence[Change]:
         known = current.find(product.id)
-        if _is_outdated(product, known):
+        if _is_outdated(context, name, product, known):
             return ()
         if is_woocommerce_product_hidden(row):
+            _note_deletion(context, name, {}, product.updated)
             return [Delete(product.id)]
         return [_upsert(context, _with_feed_values(product, known), known)]
 
@@ -156,9 +174,11 @@ def _decode(body: bytes) -> Mapping[str, Any]:
 def _read(vendor: str, rows: Sequence[Mapping[str, object]]) -> Product:
     try:
         filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
-        return RecordReader(FeedMapping()).read_product(Record(f"webhook of {vendor}", 1, vendor, filled))
+        product = RecordReader(FeedMapping()).read_product(Record(f"webhook of {vendor}", 1, vendor, filled))
     except RowError as error:
         raise RequestError(400, f"the product is rejected: {error}", field="body") from None
+    # A time in the future would make all later messages outdated.
+    return replace(product, updated=min(product.updated, wall_clock())) if product.updated else product
 
 
 def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
@@ -169,9 +189,28 @@ def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
         return []
 
 
-def _is_outdated(product: Product, known: Product | None) -> bool:
-    """Whether a late or repeated message is older than the present product."""
-    return bool(known and known.updated and product.updated and product.updated < known.updated)
+def _note_deletion(context: ServiceContext, name: str, sent: Mapping[str, Any], time: datetime | None = None) -> None:
+    """Stores the time of a deletion, by default now. Raises RequestError for the message of a product: its topic is not
+    signed."""
+    if {"title", "name"} & sent.keys():
+        raise RequestError(400, "this is no deletion: it has the fields of a product", field="body")
+    now = wall_clock()
+    with SqliteFile(context.engine.root / _FILE, _DELETIONS, private=True).writing() as cursor:
+        cursor.execute("DELETE FROM deleted WHERE time < ?", (to_microseconds(now - 2 * _MAX_AGE),))
+        cursor.execute(_DELETED, (name, to_microseconds(time or now)))
+
+
+def _is_outdated(context: ServiceContext, name: str, product: Product, known: Product | None) -> bool:
+    """Whether a late or repeated message is older than the present product, or than its deletion."""
+    now = wall_clock()
+    if known is not None:
+        return bool(known.updated and product.updated and product.updated < known.updated <= now)
+    if product.updated and product.updated < now - _MAX_AGE:
+        return True
+    with SqliteFile(context.engine.root / _FILE, _DELETIONS).reading() as cursor:
+        query = "SELECT time FROM deleted WHERE product = ?"
+        (deleted,) = (cursor.execute(query, (name,)).fetchone() if cursor else None) or (None,)
+    return deleted is not None and (product.updated is None or to_microseconds(product.updated) <= deleted)
 
 
 def _upsert(context: ServiceContext, product: Product, known: Product | None) -> Change:

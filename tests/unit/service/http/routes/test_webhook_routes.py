@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +22,11 @@ from tests.services import local_client
 
 SECRET = "hush"
 
+
+def ago(**time: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time)).isoformat(timespec="milliseconds")
+
+
 # The examples of both vendors' documentation, reduced to fields that products use.
 SHIRT: dict[str, Any] = {
     "admin_graphql_api_id": "gid://shopify/Product/788032119674292922",
@@ -31,7 +37,7 @@ SHIRT: dict[str, Any] = {
     "product_type": "Shirts",
     "published_at": "2021-12-31T19:00:00-05:00",
     "title": "Example T-Shirt",
-    "updated_at": "2021-12-31T19:00:00-05:00",
+    "updated_at": ago(days=3),
     "vendor": "Acme",
     "status": "active",
     "tags": "example, mens, t-shirt",
@@ -68,7 +74,7 @@ PREMIUM: dict[str, Any] = {
     "name": "Premium Quality",
     "slug": "premium-quality-19",
     "date_created_gmt": "2017-03-23T20:01:14",
-    "date_modified_gmt": "2017-03-23T20:01:14",
+    "date_modified_gmt": ago(days=3)[:19],
     "type": "simple",
     "status": "publish",
     "catalog_visibility": "visible",
@@ -151,7 +157,7 @@ def test_shopify_creates_updates_and_deletes_a_product(receiver: TestClient) -> 
     assert found["identifiers"]["sku"] == ["example-shirt-s", "example-shirt-m"]
     assert [each["availability"] for each in found["variants"]] == ["in_stock", "out_of_stock"]
     assert found["images"] == ["https://shop.example/shirt.png"]
-    later = {**SHIRT, "title": "Example Tee", "handle": "example-tee", "updated_at": "2022-01-02T00:00:00Z"}
+    later = {**SHIRT, "title": "Example Tee", "handle": "example-tee", "updated_at": ago(days=2)}
     assert shopify(receiver, "products/update", later).status_code == 200
     assert product(receiver, "example-tee")["title"] == "Example Tee"
     assert not is_there(receiver, "example-t-shirt"), "the product has another handle now"
@@ -160,13 +166,46 @@ def test_shopify_creates_updates_and_deletes_a_product(receiver: TestClient) -> 
 
 
 def test_a_repeated_or_older_message_changes_nothing(receiver: TestClient) -> None:
-    new = {**SHIRT, "id": 5, "handle": "kept", "updated_at": "2024-05-02T10:00:00Z"}
+    new = {**SHIRT, "id": 5, "handle": "kept", "updated_at": ago(hours=2)}
     shopify(receiver, "products/create", new)
     assert shopify(receiver, "products/update", new).json()["products"] == 0
-    old = {**new, "title": "An older title", "updated_at": "2024-05-01T10:00:00Z"}
+    old = {**new, "title": "An older title", "updated_at": ago(hours=3)}
     assert shopify(receiver, "products/update", old).json()["products"] == 0
     assert product(receiver, "kept")["title"] == "Example T-Shirt"
     assert shopify(receiver, "products/delete", {"id": 404}).json()["products"] == 0
+
+
+def test_a_replayed_message_brings_no_deleted_product_back(receiver: TestClient) -> None:
+    new = {**SHIRT, "id": 50, "handle": "replayed", "updated_at": ago(minutes=2)}
+    shopify(receiver, "products/create", new)
+    shopify(receiver, "products/delete", {"id": 50})
+    for topic in ("products/create", "products/update"):
+        assert shopify(receiver, topic, new).json()["products"] == 0
+        assert shopify(receiver, topic, {**new, "id": 51, "updated_at": ago(days=8)}).json()["products"] == 0
+    woo = {**PREMIUM, "id": 796, "date_modified_gmt": ago(minutes=2)[:19]}
+    woocommerce(receiver, "product.created", woo)
+    woocommerce(receiver, "product.updated", {**woo, "status": "draft", "date_modified_gmt": ago(minutes=1)[:19]})
+    assert woocommerce(receiver, "product.updated", woo).json()["products"] == 0
+    assert not is_there(receiver, "replayed")
+    assert not is_there(receiver, "796")
+    restored = {**woo, "date_modified_gmt": ago(seconds=0)[:19]}
+    assert woocommerce(receiver, "product.restored", restored).json()["products"] == 1
+
+
+def test_a_signed_product_with_the_topic_of_a_deletion_deletes_nothing(receiver: TestClient) -> None:
+    new = {**SHIRT, "id": 52, "handle": "stays", "updated_at": ago(minutes=2)}
+    shopify(receiver, "products/create", new)
+    answer = shopify(receiver, "products/delete", new)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "body")
+    assert is_there(receiver, "stays")
+
+
+def test_a_message_from_the_future_does_not_block_later_ones(receiver: TestClient) -> None:
+    future = {**SHIRT, "id": 53, "handle": "future", "updated_at": "9999-12-31T00:00:00Z"}
+    assert shopify(receiver, "products/create", future).json()["products"] == 1
+    later = {**future, "title": "A later title", "updated_at": ago(seconds=-1)}
+    assert shopify(receiver, "products/update", later).json()["products"] == 1
+    assert product(receiver, "future")["title"] == "A later title"
 
 
 def test_a_product_that_is_no_longer_for_sale_is_removed(receiver: TestClient) -> None:
@@ -184,12 +223,7 @@ def test_woocommerce_creates_updates_and_deletes_a_product(receiver: TestClient)
     assert (found["title"], found["price"], found["availability"]) == ("Premium Quality", 21.99, "in_stock")
     assert found["attributes"]["Color"] == ["Black", "Green, dark"]
     assert found["rating"] is None
-    sold_out = {
-        **PREMIUM,
-        "stock_status": "outofstock",
-        "sale_price": "9.99",
-        "date_modified_gmt": "2018-01-01T00:00:00",
-    }
+    sold_out = {**PREMIUM, "stock_status": "outofstock", "sale_price": "9.99", "date_modified_gmt": ago(days=2)[:19]}
     assert woocommerce(receiver, "product.updated", sold_out).json()["products"] == 1
     found = product(receiver, "794")
     assert (found["availability"], found["price"]) == ("out_of_stock", 9.99)
