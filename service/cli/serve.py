@@ -128,7 +128,8 @@ def _address_of(service: ServiceSettings) -> str:
 
 
 def _admin_address(index: Path, service: ServiceSettings) -> str:
-    """The message with the address of the admin page; with the token while there are no keys, since logs are kept."""
+    """The message that says how to administer the service; with the token while there are no keys, since logs are
+    kept."""
     from service.http.auth import KEYS_FILE, AdminToken, KeyFile
 
     token = AdminToken(index)
@@ -136,7 +137,9 @@ def _admin_address(index: Path, service: ServiceSettings) -> str:
     try:
         secret = token.ensure()
     except OSError as error:
-        return f"Admin page: {address}, with a key only: {token.path} cannot be used ({error.strerror})"
+        return f"Only a key allows administration: {token.path} cannot be used ({error.strerror})"
+    if not service.pages:
+        return f"A key or the token in {token.path} allows administration."
     if KeyFile(service.keys or index / KEYS_FILE).exists:
         return f"Admin page: {address}, with a key or the token in {token.path}"
     return f"Admin page, with a link only for you: {address}?token={secret}"
