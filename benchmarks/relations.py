@@ -14,7 +14,7 @@ import gzip
 import itertools
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,6 +44,7 @@ from service.cli.main import run
 from service.cli.options import Index
 from service.cli.output import emit, say
 from service.demo.grammar import GRAMMARS
+from service.engine.engine import SearchEngine
 from service.engine.recommend import similar_products
 from service.engine.snapshot import serving_snapshot
 from service.events.event_log import DERIVED_FOLDER
@@ -106,6 +107,31 @@ def demo_pairs(root: Path, catalog: RelationCatalog, truth: Path) -> tuple[Ints,
             found.append((row_of[one], row_of[other], a == b, part))
     rows, others, same, parts = zip(*found, strict=True)
     return np.array(rows), np.array(others), np.array(same), list(parts)
+
+
+def goes_with_figures(root: Path, truth: Path) -> list[str]:
+    """Precision of the first eight products that go with each product: related types by the truth, another root
+    category, another voltage, and batteries of another brand."""
+    known = msgspec.json.decode(truth.read_bytes(), type=_Truth).products
+    related = {kind.key: {*kind.related} for grammar in GRAMMARS for kind in grammar.types}
+    counts: Counter[str] = Counter()
+    with SearchEngine.open(root) as engine:
+        for name in sorted(known):
+            product = engine.product(name)
+            for hit in engine.relations.of(name, size=8).hits:
+                one, two = known[name].type, known[hit.product.id].type
+                volts = [each.attributes.get("voltage_v") for each in (product, hit.product)]
+                is_battery = "battery" in one or "battery" in two
+                counts += Counter(
+                    products=1,
+                    related=two in related[one] or one in related[two],
+                    another_root=product.category[:1] != hit.product.category[:1],
+                    with_voltages=None not in volts,
+                    another_voltage=None not in volts and volts[0] != volts[1],
+                    batteries=is_battery,
+                    another_brand=is_battery and product.brand != hit.product.brand,
+                )
+    return [f"goes with: {count:,} {label.replace('_', ' ')}" for label, count in counts.items()]
 
 
 def purchase_pairs(
@@ -248,6 +274,8 @@ def relations(
         given = [[decoder.decode(line) for line in gzip.decompress(path.read_bytes()).splitlines()] for path in lines]
         for name, same_head in (("next or nearest of its kind", True), ("next or nearest", False)):
             cases[name] = purchase_pairs(index, catalog, given, same_head=same_head)
+    if truth:
+        emit(goes_with_figures(index, truth), _show_lines)
     figures = [each for name, case in cases.items() for each in measure(catalog, name, *case)]
     emit(figures, _show)
 

@@ -220,7 +220,11 @@ class CatalogTools:
         """Recommend products for a shopper by past views, carts and purchases, oldest first; without a history, the
         most popular products."""
         history = [each.to_past_act() for each in given.history]
-        options: Mapping[str, Any] = {"filters": given.filters, "include_seen": given.include_seen}
+        options: Mapping[str, Any] = {
+            "filters": given.filters,
+            "include_seen": given.include_seen,
+            "language": given.language,
+        }
         return self._list(self._engine.recommend(history, size=given.size, **options))
 
     def answer(self, given: AnswerArguments) -> Answer:

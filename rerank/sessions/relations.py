@@ -250,7 +250,7 @@ class _Work:
         wants = self.acts.filter(pl.col("kind").is_in(_WANTS))
         pairs = pl.concat([_pairs(wants, _SESSION), _pairs(wants.filter(pl.col("kind") == "purchase"), (WHO,))])
         table = pairs.group_by("row", "other").agg(shoppers=pl.col(WHO).n_unique(), later=pl.col("later").mean())
-        table = self._in_one_language(self._beyond_chance(table, wants, wants))
+        table = self._in_one_trade(self._in_one_language(self._beyond_chance(table, wants, wants)))
         alike = self._alike(table)
         table = table.with_columns(alike=alike).filter(pl.col("alike") < _ALIKE)
         main, accessory = self._accessories(table)
@@ -292,7 +292,7 @@ class _Work:
         acts = self.acts.group_by(*_SESSION, "row").agg(pl.col("time").max())
         acts = acts.filter(pl.len().over(_SESSION) <= _LARGEST_VISIT)
         pairs = wants.join(acts.rename({"row": "other", "time": "then"}), on=_SESSION)
-        pairs = self._in_one_language(pairs.filter(pl.col("row") != pl.col("other")))
+        pairs = self._in_one_trade(self._in_one_language(pairs.filter(pl.col("row") != pl.col("other"))))
         pairs = pairs.with_columns(alike=self._alike(pairs)).filter(pl.col("alike") < _ALIKE)
         names = self._names()
         typed = pairs.join(names, on="row").join(names.rename({"row": "other", "name": "to"}), on=["other", "level"])
@@ -332,6 +332,23 @@ class _Work:
         languages = pl.Series(self.catalog.languages, dtype=pl.String)
         one, other = (languages.gather(table[side]) for side in ("row", "other"))
         return table.filter((one == other) | (one == "") | (other == ""))
+
+    def _in_one_trade(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Removes pairs of two root categories, unless more visits have products of both than by chance: a query with a
+        word of two trades brings a few shoppers to both."""
+        roots = pl.Series([name.partition(CATEGORY_SEPARATOR)[0] for name in self.catalog.categories], dtype=pl.String)
+        visits = self.acts.select(*_SESSION, root=roots.gather(self.acts["row"])).unique()
+        visited = visits.group_by("root").len("visits")
+        both = visits.join(visits.rename({"root": "to"}), on=_SESSION).group_by("root", "to").len("both")
+        both = both.join(visited, on="root").join(visited.rename({"root": "to", "visits": "of_to"}), on="to")
+        total = self.acts.select(_SESSION).n_unique()
+        supported = both.filter(pl.col("both") * total > pl.col("visits") * pl.col("of_to")).select("root", "to")
+        pairs = table.with_columns(root=roots.gather(table["row"]), to=roots.gather(table["other"]))
+        related = pairs.join(supported, on=["root", "to"], how="semi")
+        same = pairs.join(supported, on=["root", "to"], how="anti").filter(
+            (pl.col("root") == pl.col("to")) | (pl.col("root") == "") | (pl.col("to") == "")
+        )
+        return pl.concat([related, same]).select(table.columns)
 
     def _names(self) -> pl.DataFrame:
         """Rows with the names of their types and categories, by level."""

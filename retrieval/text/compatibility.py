@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from retrieval.records import Product, RelationEvidence, RelationKind
 from retrieval.text import units
-from retrieval.text.analysis import fold
+from retrieval.text.analysis import fold, word_term
 
 _FITS_FIELD = re.compile(
     r"compatib|(?:^|[_ ])fits?(?:$|[_ ])|suitable[_ ]for|works[_ ]with|for[_ ]models?|适用|兼容|适配"
@@ -148,3 +148,40 @@ def _keys_in(text: str, *, is_listed: bool = False) -> tuple[str, ...]:
         }
         keys |= {key for key in windows if _is_model(key)}
     return tuple(sorted(keys, key=lambda key: (-len(key), key)))
+
+
+@dataclass(frozen=True, slots=True)
+class TypedProduct:
+    """A product with the name of its type, as `ProductTypes.name_of` returns it."""
+
+    product: Product
+    type: str
+
+
+def are_compatible(one: TypedProduct, other: TypedProduct) -> bool:
+    """Whether two products may belong together: two with a rated voltage only if brand and voltage are the same, and a
+    powered part that is named after the other, such as a drill battery, only if it is of the same brand."""
+    volts, other_volts = _volts(one.product), _volts(other.product)
+    if volts and other_volts and not volts & other_volts:
+        return False
+    if not one.product.brand or not other.product.brand or one.product.brand == other.product.brand:
+        return True
+    if volts and other_volts:
+        return False
+    return not ((volts and _is_part_of(one, other)) or (other_volts and _is_part_of(other, one)))
+
+
+def _volts(product: Product) -> set[float]:
+    """The rated voltages of a product, by attributes such as "voltage_v"."""
+    return {
+        float(value)
+        for name, value in product.attributes.items()
+        if isinstance(value, float | int) and (name.endswith("_v") or "voltage" in name or "电压" in name)
+    }
+
+
+def _is_part_of(part: TypedProduct, whole: TypedProduct) -> bool:
+    """Whether the type of a part ("power tool battery") is named after the type or category of another product."""
+    *modifiers, head = part.type.split() or [""]
+    words = {*whole.type.split(), *(word_term(word) for word in fold(" ".join(whole.product.category)).split())}
+    return head not in words and not words.isdisjoint(modifiers)

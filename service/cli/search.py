@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from rich.padding import Padding
 from rich.table import Table
@@ -210,13 +210,17 @@ def recommend(
         bool | None,
         Option("--include-seen/--hide-seen", help="Products of the history; by default as set by recommend.seen."),
     ] = None,
+    language: Annotated[
+        str, Option(help="Language of the page, such as en; products in others are last.", metavar="CODE")
+    ] = "",
     settings: SettingsFile = None,
 ) -> None:
     """Recommend products to a shopper: by the latest acts of the history, or the most popular ones."""
     past = parse_history(history)
     with open_engine(index, settings) as engine:
         show_notices(unknown_products_warning(engine.snapshot, past))
-        emit(engine.recommend(past, size=size, filters=filters, include_seen=include_seen), show_page)
+        options: dict[str, Any] = {"include_seen": include_seen, "language": language}
+        emit(engine.recommend(past, size=size, filters=filters, **options), show_page)
 
 
 @command('query answer store "How long is it?" --product d000275')

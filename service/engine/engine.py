@@ -47,12 +47,13 @@ from service.engine.recommend import (
     EngineRelations,
     PopularProducts,
     ServedRelations,
+    filled,
     products_by_looks,
     recommend_by_history,
     similar_products,
 )
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
-from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of, siblings_of
+from service.engine.search import MatchingIds, Search, StoreLanguages, condition_of, ordered_ids, row_of, siblings_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
@@ -99,6 +100,7 @@ class SearchEngine:
         self._tower = ServedUserTower(store.root)
         self._expansions = ServedExpansions(store.root)
         self._popular = PopularProducts(self._popularity)
+        self._languages = StoreLanguages()
         self._relations = ServedRelations(store.root)
         self._settings = settings
         self._has_models = models
@@ -404,13 +406,20 @@ class SearchEngine:
         return self._answer(answer)
 
     def recommend(
-        self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "", include_seen: bool | None = None
+        self,
+        history: Sequence[PastAct] = (),
+        *,
+        size: int = 10,
+        filters: str = "",
+        include_seen: bool | None = None,
+        language: str = "",
     ) -> Page:
         """Recommendations for a shopper with this history, oldest first: by the user tower, if one serves; otherwise
         the products nearest to the last ones, or the most popular of their categories if training found that better.
         Without a usable history, the most popular products; browsing fills the page. The store's rules apply.
 
-        Products of the history are left out, unless `include_seen` is True; its default is the setting
+        Products in another language than `language` (ISO 639-1), by default that of the history, only fill the
+        page. Products of the history are left out, unless `include_seen` is True; its default is the setting
         `recommend.seen`. Raises QueryError, FilterError or UnknownFieldError for an invalid argument.
         """
         past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
@@ -419,32 +428,31 @@ class SearchEngine:
         self._check_open()
         seen = self._shows_seen if include_seen is None else include_seen
 
-        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
-            page: Page | None = None
-            if past and (tower or self._tower.fallback == "near"):
-                page = recommend_by_history(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
-                if page.hits:
-                    return page
-            popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
-            if popular.hits or page:
-                return replace(popular, degraded=page.degraded if page else lost)
-            return recommend_by_history(snapshot, past, size, filters, lost, rules, include_seen=seen)
+        def recommended(where: str) -> Page:
+            page = self._answer(partial(self._recommended, past, size, where, seen))
+            if len(page.hits) == size:
+                return page
+            browsed = self.search("", size=min(size + len(page.hits) + len(past), MAX_SIZE), filters=where)
+            return filled(page, browsed, () if seen else past)
 
-        page = self._answer(answer)
-        if len(page.hits) == size:
-            return page
-        return self._filled(page, () if seen else past, filters)
+        own = self._languages.narrow(self.snapshot, past, language, filters)
+        page = recommended(own)
+        return page if own == filters or len(page.hits) == size else filled(page, recommended(filters), ())
 
-    def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
-        """The page, filled up with the first browsed products that are not hidden."""
-        present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
-        browsed = self.search("", size=min(page.size + len(present), MAX_SIZE), filters=filters)
-        others = [hit for hit in browsed.hits if hit.product.id not in present]
-        hits = (*page.hits, *others[: page.size - len(page.hits)])
-        degraded = tuple(dict.fromkeys((*page.degraded, *browsed.degraded)))
-        rules = tuple(dict.fromkeys((*page.rules, *browsed.rules)))
-        return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
+    def _recommended(
+        self, past: Sequence[PastAct], size: int, filters: str, seen: bool, snapshot: Snapshot, lost: tuple[str, ...]
+    ) -> Page:
+        rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
+        is_near = bool(past) and bool(tower or self._tower.fallback == "near")
+        if is_near:
+            page = recommend_by_history(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+            if page.hits:
+                return page
+            lost = page.degraded
+        popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
+        if popular.hits or is_near:
+            return replace(popular, degraded=lost)
+        return recommend_by_history(snapshot, past, size, filters, lost, rules, include_seen=seen)
 
     @property
     def user_tower(self) -> str:

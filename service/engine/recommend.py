@@ -20,12 +20,24 @@ from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.user_tower.histories import MOST_COUNTED, ONE_CHOICE, Floats, Histories, Ints, TextPlaces, newest_products
 from retrieval.errors import ModelError, QueryError
 from retrieval.filters.ast import In
-from retrieval.filters.conditions import Condition
+from retrieval.filters.conditions import Condition, all_of
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.grouping import VARIANTS
 from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows
-from retrieval.records import Hit, Page, PastAct, Product, RelatedHit, Relation, RelationKind, SponsoredHit, StageScore
+from retrieval.records import (
+    Hit,
+    Page,
+    PastAct,
+    Product,
+    RelatedHit,
+    Relation,
+    RelationEvidence,
+    RelationKind,
+    SponsoredHit,
+    StageScore,
+)
+from retrieval.text.compatibility import TypedProduct, are_compatible
 from service.curation.document_store import MOST_HISTORY
 from service.curation.relations import RelationChange, RelationCorrection, RelationStore, corrected, removed_from
 from service.curation.rule_matching import NOTHING, CompiledRules
@@ -33,7 +45,7 @@ from service.engine.editors import follow_documents
 from service.engine.models import OpenedUserTower
 from service.engine.request import SearchRequest
 from service.engine.reranking import by_time
-from service.engine.search import condition_of, nearest_to, row_of
+from service.engine.search import condition_of, language_filter, nearest_to, row_of
 from service.engine.snapshot import PICTURES, Snapshot
 from service.events.hot_reload import ReloadedFile, follow_relations
 from service.events.signals import NO_RELATIONS, Popularity, Relations
@@ -297,6 +309,20 @@ class PopularProducts:
         return ids
 
 
+def filled(page: Page, others: Page, hidden: Sequence[PastAct]) -> Page:
+    """A page, filled up with the first products of another that it lacks and that are not in `hidden` acts."""
+    present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
+    more = [hit for hit in others.hits if hit.product.id not in present]
+    hits = (*page.hits, *more[: page.size - len(page.hits)])
+    degraded = tuple(dict.fromkeys((*page.degraded, *others.degraded)))
+    rules = tuple(dict.fromkeys((*page.rules, *others.rules)))
+    return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
+
+
+def _is_foreign(one: Product, other: Product) -> bool:
+    return bool(one.language and other.language) and one.language != other.language
+
+
 # Products similar to a product: near to it by their texts, or viewed by the same shoppers.
 #
 # Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
@@ -349,7 +375,13 @@ def similar_products(
     others = ((other, cosine) for other, cosine in near if other not in hidden)
     texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
     viewed = _viewed(snapshot, product_id, row, where, coviews)
-    if further := sorted(viewed.keys() - texts.keys() - hidden):
+    own, products = snapshot.products[row], snapshot.products
+    own_rows = set[int]()
+    if any(_is_foreign(own, products[other]) for other in texts):
+        same = snapshot.catalog.compile(language_filter(own.language))
+        found = nearest_to(snapshot, vector, size + 1 + len(left_out), all_of(where, (same,)), is_lost=bool(lost))
+        own_rows = {*found.rows.tolist()}
+    if further := sorted((viewed.keys() | own_rows) - texts.keys() - hidden):
         cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
         texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
     # Deviations above the background, rescaled to the cosine; the order is the same.
@@ -360,7 +392,7 @@ def similar_products(
         if coview := viewed.get(other):
             stages[COVIEWS], score = coview, score + worth * coview.score
         hits.append((score, other, stages))
-    best = sorted(hits, key=lambda each: (-each[0], each[1]))[:size]
+    best = sorted(hits, key=lambda each: (_is_foreign(own, products[each[1]]), -each[0], each[1]))[:size]
     shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
     page = Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
     if sponsor is None or not best or lost:
@@ -424,8 +456,8 @@ RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
 }
 """The kinds that can be requested, with the kinds of relations that each includes."""
 _OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
-_MOST_TYPES, _MOST_OF_TYPE = 8, 4
-"""Maximum numbers of related types of a product, and of products of each type."""
+_MOST_TYPES, _MOST_OF_TYPE, _MOST_READ = 8, 4, 200
+"""Maximum numbers of related types of a product, of products of each type, and of products read for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,12 +495,15 @@ def related_products(
     found: dict[int, Relation] = {}
     for name, relation in known.relations:
         other = snapshot.products.row_of(name) if relation.kind in kinds else None
-        if other is not None and other != row and (other not in found or relation.strength > found[other].strength):
+        if other is None or other == row or (other in found and relation.strength <= found[other].strength):
+            continue
+        if relation.evidence is not RelationEvidence.SHOPPERS or _is_compatible(snapshot, row, other):
             found[other] = relation
     allowed = _allowed(snapshot, np.array(sorted(found), np.int64), where)
     vector, rows = snapshot.vectors.vector(row), np.array(allowed, np.int64)
     cosines = dict(zip(allowed, snapshot.vectors.similarity(vector, rows).tolist(), strict=True)) if allowed else {}
-    ordered = sorted(allowed, key=lambda other: (-found[other].strength, -cosines[other], other))
+    foreign = {other for other in allowed if _is_foreign(snapshot.products[row], snapshot.products[other])}
+    ordered = sorted(allowed, key=lambda other: (other in foreign, -found[other].strength, -cosines[other], other))
     chosen = _one_of_each(snapshot, row, ordered)[:size]
     if len(chosen) < size and kinds & _OF_TYPES:
         by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, known.everything, is_lost=bool(lost))
@@ -533,8 +568,16 @@ def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition |
     if not len(rows):
         return []
     cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
-    nearest = rows[np.lexsort((rows, -cosines))].tolist()
-    return _one_of_each(snapshot, row, nearest[: 8 * _MOST_OF_TYPE])[:_MOST_OF_TYPE]
+    nearest = rows[np.lexsort((rows, -cosines))][:_MOST_READ].tolist()
+    fitting = [other for other in nearest if other != row and _is_compatible(snapshot, row, other)]
+    root = snapshot.products[row].category[:1]
+    in_trade = [other for other in fitting if snapshot.products[other].category[:1] == root]
+    return _one_of_each(snapshot, row, in_trade or fitting)[:_MOST_OF_TYPE]
+
+
+def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
+    one, two = (TypedProduct(snapshot.products[each], snapshot.types.name_of(each)) for each in (row, other))
+    return are_compatible(one, two)
 
 
 Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]

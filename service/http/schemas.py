@@ -236,6 +236,11 @@ class RecommendBody(RequestBody):
     include_seen: bool | None = Field(
         None, description="Whether products of the history may be recommended; by default as set."
     )
+    language: str = Field(
+        "",
+        pattern="^([a-z]{2})?$",
+        description="Language of the page (ISO 639-1); products in others are last. By default that of the history.",
+    )
     fields: FieldNames = _FIELDS
 
 

@@ -35,6 +35,7 @@ from service.instantsearch.request import (
     ProtocolSearch,
     integer,
     named_as_ignored,
+    names,
     number,
     parse_search,
     text,
@@ -69,6 +70,8 @@ class _RecommendRequest:
     parameters: ProtocolSearch
     filters: Filter | None
     ignored: list[str] | UnsetType
+    language: str = ""
+    """Language of the page: the first of `queryLanguages`, for trending products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,10 @@ class Recommender:
         if not isinstance(more, dict):
             raise QueryError("queryParameters must be an object")
         parameters = parse_search({**more, **self._hooks.forced})
+        language = ""
+        if model == "trending-items":
+            language = next(iter(names(more, "queryLanguages")), "")[:2]
+            more = {name: value for name, value in more.items() if name != "queryLanguages"}
         trees = [self._filters.tree(parameters.refinements)]
         if model == "trending-items" and facet and value:
             trees.append(self._filters.equal(facet, value))
@@ -136,6 +143,7 @@ class Recommender:
             parameters,
             _all(trees),
             named_as_ignored(self._hooks, {**more, "fallbackParameters": payload.get("fallbackParameters") or None}),
+            language,
         )
 
     def _products(self, request: _RecommendRequest) -> _ScoredProducts:
@@ -185,6 +193,15 @@ class Recommender:
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits], sponsored=page.sponsored)
 
     def _trending(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
+        """Trending products, first those in the language of the page or without one."""
+        if not request.language:
+            return self._popular(request, size)
+        found = self._popular(request, _CANDIDATES)
+        own = [each for each in found.products if each[0].language in ("", request.language)]
+        others = [each for each in found.products if each[0].language not in ("", request.language)]
+        return replace(found, products=[*own, *others][:size])
+
+    def _popular(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
         popular = self._statistics.popularity()
         best = sorted(popular.items(), key=lambda each: (-each[1], each[0]))[:_CANDIDATES]
         found = self._filter_scored(dict(best), request)

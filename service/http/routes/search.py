@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query, Request, Response
 
@@ -417,6 +417,7 @@ def recommend(
     returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
     history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
-    page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
+    options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
+    page = context.engine.recommend(history, size=body.size, filters=filters, **options)
     page = context.shown_page(permit, page)
     return RecommendResponse(product_hits(page.hits, returned), page.degraded, page.version)

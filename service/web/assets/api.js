@@ -117,5 +117,5 @@ export const api = {
   similar: (id, size) => call(withParameters(`${productPath(id)}/similar`, { size, sponsored: true })),
   looksLike: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size, by: "looks" }))).hits,
   related: async (id, kind, size) => (await call(withParameters(`${productPath(id)}/related`, { kind, size }))).hits,
-  recommend: async (history, size) => (await call("/v1/recommend", { method: "POST", body: { history, size } })).hits,
+  recommend: async (history, size, language) => (await call("/v1/recommend", { method: "POST", body: { history, size, language } })).hits,
 };

@@ -46,7 +46,8 @@ function popular(start) {
 async function forYou(shop) {
   if (!history().length) return [];
   try {
-    return (await api.recommend(history(), IN_ROW)).map((hit) => hit.product);
+    const { language } = await shop.start();
+    return (await api.recommend(history(), IN_ROW, language)).map((hit) => hit.product);
   } catch {
     return [];
   }

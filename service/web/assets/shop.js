@@ -61,7 +61,8 @@ function viewOf({ view: name, product }) {
   return name === "search" ? resultsView(shop) : homeView(shop);
 }
 
-/** The categories and the first products, without those in the page's other languages; requested once. */
+/** The categories and the first products, without those in the page's other languages; requested once. The language is
+ * empty if the store has no products in those. */
 function whatThereIs() {
   start ||= firstProducts();
   start.catch(() => (start = null));
@@ -76,7 +77,8 @@ async function firstProducts() {
   const [all, own] = (await both).results;
   const shown = own?.total ? own : all;
   roots = new Set((shown.facets.category?.counts || []).map(({ value }) => value.split(" > ")[0]));
-  return { ...shown, total: all.total };
+  const isMixed = own?.total && own.total < all.total;
+  return { ...shown, total: all.total, language: isMixed ? language() : "" };
 }
 
 /** Whether a category has only products in another language of the page. */

@@ -133,3 +133,14 @@ def test_removed_products_have_no_relations(tmp_path: Path) -> None:
     acts = (("click", "gone"), ("cart", "gone"), ("click", "bits"), ("cart", "bits"))
     assert tables(tmp_path, [*visits(4, *acts), *others()]).relations.is_empty()
     assert tables(tmp_path / "none", visits(4, *BOTH), RelationCatalog.empty()).relations.is_empty()
+
+
+def test_root_categories_need_more_visits_than_by_chance(tmp_path: Path) -> None:
+    products = replace(catalog(), categories=("Tools", "Tools", "Tools", "Home", "Home", "Phones"))
+    both = ("cart", "drill"), ("cart", "lamp")
+    alone = [*visits(20, ("cart", "drill2"), prefix="a"), *visits(20, ("cart", "lamp2"), prefix="b"), *others(40)]
+    few, many = (tables(tmp_path / f"{n}", [*visits(n, *both), *alone], products) for n in (4, 40))
+    goes_with = pl.col("kind").is_in(["complement", "accessory"])
+    assert few.relations.filter(goes_with).is_empty()
+    assert few.relation_types.is_empty()
+    assert not many.relations.filter(goes_with).is_empty()

@@ -42,14 +42,8 @@ def test_names_are_read_as_words_with_their_unit() -> None:
 
 
 def test_facts_show_the_unit_of_a_field_or_of_its_own_attribute() -> None:
-    attributes: dict[str, AttributeValue] = {
-        "weight": 1.2,
-        "weight_unit": "kg",
-        "clock_ghz": 2.4,
-        "重量（g）": 3.0,
-        "ports": 4.0,
-        "bus_unit": "MHz",
-    }
+    numbers: dict[str, AttributeValue] = {"weight": 1.2, "clock_ghz": 2.4, "重量（g）": 3.0, "ports": 4.0}
+    attributes = {**numbers, "weight_unit": "kg", "bus_unit": "MHz"}
     facts = facts_of(Product("1", "Radio", attributes=attributes))
     texts = ["Weight: 1.2 kg", "Clock: 2.4 GHz", "重量: 3 g", "Ports: 4", "Bus unit: MHz"]
     assert [fact.text for fact in facts] == texts

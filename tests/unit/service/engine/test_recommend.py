@@ -28,7 +28,7 @@ from retrieval.errors import (
     UnknownModelError,
     UnknownProductError,
 )
-from retrieval.records import Event, EventKind, PastAct, Relation, RelationEvidence, RelationKind, StageScore
+from retrieval.records import Event, EventKind, PastAct, Product, Relation, RelationEvidence, RelationKind, StageScore
 from retrieval.store.files import SEAL_FILE
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.curation.relations import RelationCorrection
@@ -114,6 +114,17 @@ class TestRelated:
         assert {getattr(hit, "relation", None) for hit in page.hits[1:]} == {types}
         assert ids(live.relations.of(product, kind="fits")) == []
 
+    def test_parts_of_another_brand_or_voltage_do_not_go_with_a_product(self, live: SearchEngine, root: Path) -> None:
+        def tool(name: str, title: str, brand: str, volts: float = 0.0) -> Product:
+            attributes = {"voltage_v": volts} if volts else {}
+            return Product(name, title, brand=brand, category=("Tools",), attributes=attributes)
+
+        battery = "Cordless Drill Battery"
+        parts = tool("own", battery, "Kes", 20), tool("brand", battery, "Tor", 20), tool("volts", battery, "Kes", 12)
+        live.upsert([tool("drill", "Cordless Drill", "Kes", 20), *parts, tool("bit", "Drill Bit Set", "Tor")])
+        write_pairs(live, root, *(("drill", name, BOUGHT) for name in ("brand", "volts", "own", "bit")))
+        assert {*ids(live.relations.of("drill"))} & {"own", "bit", "brand", "volts"} == {"own", "bit"}
+
     def test_similar_products_leave_out_removed_substitutes(self, live: SearchEngine, product: str) -> None:
         first, second, *_ = ids(live.similar(product, size=4))
         correction = RelationCorrection(RelationKind.SUBSTITUTE, product, first, removed=True)
@@ -183,8 +194,10 @@ class TestFusion:
             texts[2]: plain[texts[2]] + 8 * 0.25 * deviation,
         }
         assert {hit.product.id: hit.score for hit in page.hits} == pytest.approx(expected, rel=1e-6)
-        rows = {name: snapshot.products.row_of(name) for name in expected}
-        assert ids(page) == sorted(expected, key=lambda name: (-expected[name], rows[name]))
+        rows = {name: snapshot.products.row_of(name) or 0 for name in expected}
+        own = snapshot.products[ROW].language
+        foreign = {name for name, row in rows.items() if snapshot.products[row].language != own}
+        assert ids(page) == sorted(expected, key=lambda name: (name in foreign, -expected[name], rows[name]))
 
     def test_hits_have_their_score_components(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
         coviews = coviews_of(product, **{texts[300]: 0.5, texts[0]: 0.25})
@@ -240,7 +253,8 @@ class TestServing:
             live.similar(product, coviews="no")  # type: ignore[arg-type]
 
     def test_coviews_obey_filters_rules(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
-        cheap = ids(live.similar(product, size=599, filters="price < 60"))
+        language = live.product(product).language
+        cheap = ids(live.similar(product, size=599, filters=f'price < 60 AND language = "{language}"'))
         dear = next(name for name in texts[200:] if name not in cheap)
         write_relations(root, coviews_of(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
         live.reload_if_changed()
@@ -415,6 +429,20 @@ def test_popular_products_exclude_seen_ones(live: SearchEngine) -> None:
     assert {*shown(live, acts_on(live, *rows), include_seen=True, **asked)} == {*rows}
     unseen = shown(live, acts_on(live, *rows[1:]), **asked)
     assert unseen == rows[:1]
+
+
+def test_products_in_another_language_only_fill_the_page(live: SearchEngine) -> None:
+    languages = [live.snapshot.products[row].language for row in range(len(live.snapshot.products))]
+    english, chinese = ([row for row, each in enumerate(languages) if each == code][:5] for code in ("en", "zh"))
+    mixed = acts_on(live, *english, *chinese)
+    for history, language in ((mixed, "en"), (mixed, "zh"), (acts_on(live, *chinese), "")):
+        assert {languages[row] for row in shown(live, history, size=30, language=language)} == {language or "zh"}
+    pair = ", ".join(live.snapshot.products.id_of(row) for row in (english[0], chinese[0]))
+    assert shown(live, [], language="zh", filters=f"id IN ({pair})") == [chinese[0], english[0]]
+    assert shown(live, mixed, size=20, language="de") == shown(live, mixed, size=20), "the store has none"
+    for invalid in ("EN", "english", 'e"', "中文"):
+        with pytest.raises(QueryError, match="it must be an ISO 639-1 code"):
+            live.recommend(language=invalid)
 
 
 def test_acts_on_a_product_after_half_an_hour_count_again(live: SearchEngine) -> None:

@@ -273,7 +273,7 @@ def test_similar_products_have_their_cosine_as_score(store: SearchEngine) -> Non
 
 def test_coviews_count_for_related_products_only(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
-    texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
+    texts = [hit.product.id for hit in store.similar(product.id, size=30, filters='language = "en"').hits]
     write_relations(store.root, Relations.of_pairs([(product.id, texts[25], 0.9, None)]), NOW)
     store.reload_if_changed()
     params = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
@@ -308,7 +308,8 @@ def test_bought_together_scores_are_cosines_of_buyers(store: SearchEngine) -> No
 def test_corrections_of_the_store_come_first_or_take_away(store: SearchEngine) -> None:
     statistics = PurchaseStatistics(store.root)
     first, bought, added = (hit.product.id for hit in store.search("lamp", size=3).hits)
-    far, near = (store.similar(first, size=30).hits[place].product.id for place in (25, 0))
+    english = store.similar(first, size=30, filters='language = "en"').hits
+    far, near = (english[place].product.id for place in (25, 0))
     table = pl.DataFrame([("purchase", first, bought, 0.25, 1)], orient="row", schema=PURCHASES)
     publish(
         store.root / EVENTS_FOLDER / DERIVED_FOLDER, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW
@@ -353,6 +354,11 @@ def test_trending_products_are_first_with_their_share(store: SearchEngine) -> No
     # A key that cannot see a product does not learn that it is popular.
     kept = recommender(store, f'id != "{second.id}"').answer({"model": "trending-items"}).hits
     assert [hit["objectID"] for hit in kept] == [third.id, first.id]
+    chinese = store.search("", size=1, filters='language = "zh"').hits[0].product.id
+    write_popularity(store.root, {second.id: 8.0, third.id: 4.0, chinese: 1.0}, NOW)
+    trending = {"model": "trending-items", "queryParameters": {"queryLanguages": ["zh"]}}
+    found = recommender(store).answer(trending)
+    assert [hit["objectID"] for hit in found.hits] == [chinese, second.id, third.id]
 
 
 @pytest.mark.parametrize(
