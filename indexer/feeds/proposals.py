@@ -20,7 +20,9 @@ from retrieval.errors import FeedError, RowError, close_names
 PROPOSABLE = ("id", "title", "price")
 _REQUIRED = ("id", "title")
 _MIN_FILLED = 0.9
-"""Least share of rows with a value, and of the values that have the form of the field."""
+"""Least share of rows with a title."""
+_MIN_AMOUNTS = 0.7
+"""Least share of amounts among the values of a price column; others are "on request"."""
 _MIN_DECIMALS = 0.5
 """Least share of prices with two decimals or a currency."""
 _MIN_VARIED = 0.6
@@ -132,7 +134,7 @@ def _price_score(values: Sequence[str]) -> float | None:
         with suppress(RowError):
             amounts.append(price("price", each)[0])
     exact = sum(bool(_EXACT.search(each)) for each in filled)
-    fits = len(amounts) >= max(1, _MIN_FILLED * len(filled)) and exact >= _MIN_DECIMALS * len(filled)
+    fits = len(amounts) >= max(1, _MIN_AMOUNTS * len(filled)) and exact >= _MIN_DECIMALS * len(filled)
     return sum(amounts) / len(amounts) if fits else None
 
 

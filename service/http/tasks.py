@@ -227,15 +227,15 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
 def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
     """The command-line arguments of a task; raises InputError for an unknown kind or feed."""
     index = str(root)
+    maps = [part for each in arguments.get("map", ()) for part in ("--map", each)]
     match kind:
         case "rebuild":
             flags = ["--force"] if arguments.get("force") else []
-            maps = [part for each in arguments.get("map", ()) for part in ("--map", each)]
             paths = map(str, feed_paths(arguments["feeds"], feeds))
             return ["rebuild", index, *paths, *maps, *flags, "--json"]
         case "check":
             (path,) = feed_paths([f"{UPLOADS}/{arguments['upload']}"], feeds)
-            return ["check", str(path), "--json"]
+            return ["check", str(path), *maps, "--json"]
         case "refresh":
             return ["events", "refresh", index, "--json"]
         case "learn":

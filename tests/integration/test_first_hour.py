@@ -17,12 +17,13 @@ from tests.services import service
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
 
-FEED = """id;title;brand;price;color
+FEED = """Artikelnummer;Bezeichnung;brand;Preis;color
 L1;Aurora Desk Lamp with Dimmer;Lumo;39,90 €;black
 L2;Aurora Floor Lamp with Dimmer;Lumo;89,00 €;white
 L3;Zephyr Bedside Lamp;Nordlys;24,50 €;white
 L4;Zephyr Reading Lamp with Clip;Nordlys;on request;black
 """
+COLUMNS = "id=Artikelnummer, title=Bezeichnung, price=Preis"
 REBUILD_MS = 180_000
 
 
@@ -152,6 +153,10 @@ def publish_feed(owner: Owner, feed: Path) -> None:
     owner.press("Switch uploads on")
     owner.field("File").set_input_files(feed)
     owner.press("Upload and check")
+    owner.page.get_by_role("alert").filter(has_text="no column is the id").wait_for(timeout=REBUILD_MS)
+    expect(owner.field("Columns of the file, as field=column")).to_have_value(COLUMNS)
+    owner.look("feed-columns")
+    owner.press("Check again")
     owner.page.get_by_role("button", name="Publish", exact=True).wait_for(timeout=REBUILD_MS)
     expect(owner.page.get_by_role("region", name="Rejected rows of lamps.csv")).to_contain_text("broken price")
     owner.look("feed-checked")

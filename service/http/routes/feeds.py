@@ -16,13 +16,14 @@ import msgspec
 from fastapi import Path as PathParameter
 from fastapi import Request, Response
 from filelock import FileLock, Timeout
+from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from retrieval.errors import InputError, StoreMissingError
 from retrieval.store.files import atomic_file, scratch_path
 from service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
-from service.http.schemas import RESPONSES, PublishBody, json_response
+from service.http.schemas import RESPONSES, Name, PublishBody, RequestBody, json_response
 from service.http.tasks import FEEDS_OFF, UPLOADS, Task, TaskState, feed_paths
 
 router = WorkerRouter(prefix="/v1", tags=["feeds"], responses=RESPONSES)
@@ -224,6 +225,19 @@ async def upload(context: Contextual, _permit: MayAdminister, request: Request, 
     return json_response(UploadState(stored, check), 201)
 
 
+class CheckBody(RequestBody):
+    """Columns of a feed for fields of products."""
+
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+
+
+@router.post("/feeds/uploads/{name}/check", status_code=202, response_model=Task, summary="Check an upload again")
+def check_upload(context: Contextual, _permit: MayAdminister, name: UploadName, body: CheckBody) -> Response:
+    """Checks an upload with columns mapped to fields; publishing it maps them in the same way by default."""
+    arguments = _check_arguments(_folder_of(context).upload(name))
+    return json_response(context.tasks.add("check", {**arguments, **body.model_dump(exclude_defaults=True)}), 202)
+
+
 @router.post("/feeds/uploads/{name}/publish", status_code=202, response_model=Task, summary="Publish an upload")
 def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body: PublishBody) -> Response:
     """Makes a checked upload the feed of its name, and rebuilds the index from it and other feeds."""
@@ -234,7 +248,8 @@ def publish(context: Contextual, _permit: MayAdminister, name: UploadName, body:
     others = [each for each in body.feeds if each != name]
     feed_paths(others, context.tasks.feeds)
     _folder_of(context).publish(name)
-    arguments = {"feeds": [name, *others], **body.model_dump(exclude_defaults=True, exclude={"feeds"})}
+    mapped = {"map": check.arguments["map"]} if "map" in check.arguments else {}
+    arguments = {"feeds": [name, *others], **mapped, **body.model_dump(exclude_defaults=True, exclude={"feeds"})}
     return json_response(context.tasks.add("rebuild", arguments), 202)
 
 
@@ -264,7 +279,7 @@ def _check_arguments(upload: FeedFile) -> dict[str, Any]:
 
 def _check_of(context: ServiceContext, upload: FeedFile) -> Task | None:
     """The last check of exactly this content."""
-    wanted = _check_arguments(upload)
+    wanted = _check_arguments(upload).items()
     return next(
-        (each for each in context.tasks.queue.list() if each.kind == "check" and each.arguments == wanted), None
+        (each for each in context.tasks.queue.list() if each.kind == "check" and wanted <= each.arguments.items()), None
     )

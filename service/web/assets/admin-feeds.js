@@ -87,11 +87,13 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
   }), "primary plain");
   let isFeed = false; // once it is published, whether or not the rebuild succeeded
   const checked = (done) => {
-    if (done.state !== "done") return fill(shown, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}. Upload the feed again.` }), el("div", { class: "buttons" }, discard));
+    const { map = [] } = done.arguments || {};
+    const columns = columnsOf(done, map, async (body) => checked(await follow((await call(`${path}/check`, { method: "POST", body })).id, shown)), status);
+    if (done.state !== "done") return fill(shown, el("div", { class: "rule" }, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}.` }), columns, el("div", { class: "buttons" }, discard)));
     const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog; products of feeds that are not selected are removed");
     const publish = button("Publish", () => sure(`Build the index from ${file.name} and serve it?`) && attempt(status, async () => {
       const body = others.value();
-      const task = await (isFeed ? call("/v1/rebuild", { method: "POST", body: { ...body, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
+      const task = await (isFeed ? call("/v1/rebuild", { method: "POST", body: { ...body, map, feeds: [file.name, ...body.feeds] } }) : call(`${path}/publish`, { method: "POST", body }));
       isFeed = true;
       try {
         await rebuilt(task, shown, refresh);
@@ -100,13 +102,26 @@ function pendingOf({ file, check: task }, { feeds }, last, refresh) {
         throw error;
       }
     }), "primary");
-    return fill(shown, qualityOf(done.result, file.name),
+    return fill(shown, qualityOf(done.result, file.name), columns,
       others.element, el("div", { class: "buttons" }, publish, isFeed ? null : discard));
   };
   if (!task) checked({ state: "lost" });
   else attempt(status, async () => checked(await follow(task.id, shown)));
   return el("section", { "aria-label": `Upload ${file.name}` }, el("h2", { text: `${file.name}, not published yet` }),
     el("p", { class: "hint", text: `${bytes(file.bytes)}, uploaded ${moment(file.modified)}` }), shown, status);
+}
+
+/** A form to check an upload with columns for the fields of products; the columns that the check proposed are filled in. */
+function columnsOf({ state, error, result }, map, again, status) {
+  const found = JSON.stringify([error, result?.noted]).matchAll(/--map ('[^']+'|[^\s=]+=[^\s;"]+)/g);
+  const proposed = [...new Set([...found].map(([, each]) => each.replaceAll("'", "")))].filter((each) => !each.endsWith("=COLUMN"));
+  if (state === "done" && !proposed.length && !map.length) return null;
+  const columns = field("Columns of the file, as field=column", { value: [...map, ...proposed].join(", "), placeholder: "title=Bezeichnung, price=Preis", wide: true });
+  const start = (event) => {
+    event.preventDefault();
+    return attempt(status, () => again({ map: columns.input.value.split(",").map((each) => each.trim()).filter(Boolean) }));
+  };
+  return el("form", { class: "line", onsubmit: start }, columns.element, el("button", { class: "small", text: "Check again" }));
 }
 
 /** A form to select the feeds of a rebuild; those of the last one are selected. */

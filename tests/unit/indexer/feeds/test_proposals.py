@@ -63,6 +63,11 @@ def test_other_numbers_are_no_prices(values: list[str]) -> None:
     assert proposed([{"id": at, "title": "x", "x": value} for at, value in enumerate(values)]) == {}
 
 
+def test_a_price_on_request_is_no_title() -> None:
+    rows = [*GERMAN, {**GERMAN[0], "Artikelnummer": "A-9", "Preis": "auf Anfrage"}]
+    assert proposed(rows) == {"id": "Artikelnummer", "title": "Bezeichnung", "price": "Preis"}
+
+
 def test_no_rows_have_no_proposals() -> None:
     assert proposed([]) == {}
 

@@ -78,6 +78,7 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
         "POST /v1/versions/rollback",
         "POST /v1/models/rollback",
         "GET /v1/reports/events",
+        "POST /v1/feeds/uploads/{name}/check",
         "POST /v1/feeds/uploads/{name}/publish",
         "DELETE /v1/feeds/uploads/{name}",
         "GET /v1/reports/analytics",

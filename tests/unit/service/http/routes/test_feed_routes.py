@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -59,6 +60,25 @@ def test_upload_is_checked_and_published_on_request(calling: TestClient, folder:
     assert published.json()["arguments"] == {"feeds": ["lamps.csv"]}
     calling.post(f"/v1/tasks/{published.json()['id']}/cancel")
     assert ((folder / "lamps.csv").read_bytes(), calling.get("/v1/feeds").json()["uploads"]) == (FEED, [])
+
+
+def test_columns_are_mapped_in_the_check_and_so_in_the_publication(calling: TestClient) -> None:
+    def check(task: dict[str, Any]) -> dict[str, Any]:
+        assert within(60, lambda: calling.get(f"/v1/tasks/{task['id']}").json()["state"] not in ("waiting", "running"))
+        ended: dict[str, Any] = calling.get(f"/v1/tasks/{task['id']}").json()
+        return ended
+
+    feed = b"Nummer;Name;Preis\na1;Lamp one;19,90\na2;Lamp two;29,90\n"
+    uploaded = calling.put("/v1/feeds/uploads/lampen.csv", content=feed).json()
+    assert "--map id=Nummer" in check(uploaded["check"])["error"]
+    assert calling.post("/v1/feeds/uploads/nosuch.csv/check", json={}).status_code == 404
+    again = calling.post("/v1/feeds/uploads/lampen.csv/check", json={"map": ["id=Nummer"]})
+    ended = check(again.json())
+    assert (again.status_code, ended["state"], ended["result"]["products"]) == (202, "done", 2)
+    assert "--map price=Preis" in ended["result"]["noted"]["price: no column is mapped"]["examples"][0]["title"]
+    published = calling.post("/v1/feeds/uploads/lampen.csv/publish", json={}).json()
+    assert published["arguments"] == {"feeds": ["lampen.csv"], "map": ["id=Nummer"]}
+    calling.post(f"/v1/tasks/{published['id']}/cancel")
 
 
 def test_changed_upload_is_published_after_its_own_check(calling: TestClient, folder: Path) -> None:
