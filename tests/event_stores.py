@@ -88,4 +88,4 @@ def any_events(
     kinds = st.sampled_from([kind.value for kind in EventKind])
     numbers = (_NUMBERS, _NUMBERS, st.none() | st.floats(0, 5), _NUMBERS)
     texts = (shoppers, sessions, _TEXTS, _TEXTS, _TEXTS)
-    return st.builds(StoredEvent, keys, kinds, times, st.integers(at(1), at(2)), *texts, *numbers)
+    return st.builds(StoredEvent, keys, kinds, times, st.integers(at(1), at(2)), *texts, *numbers, _TEXTS)

@@ -492,8 +492,8 @@ class ForgedNight:
 
 @dataclass(frozen=True, slots=True)
 class HonestLearning:
-    """nDCG@10 of the judged queries after the events of honest shoppers; `change` is against events without addresses,
-    with a 95% interval."""
+    """nDCG@10 of the judged queries after the events of honest shoppers, or without events; `change` is against events
+    without addresses, with a 95% interval."""
 
     seed: int
     addresses: str
@@ -531,9 +531,9 @@ class _ForgedStore:
             hits = [each for each in shown if each != target][: _DEPTH // 2]
             hits.insert(int(chance.integers(3)), target)
             listed = shown if kind == _TRUE else [] if kind == _ACTS or addresses else hits
-            who = f"forger-{number}"
+            who = f"{target}-{number}"
             at = first + int(chance.integers(6 * 3_600_000))
-            address = f"forged-{number % addresses}" if addresses else ""
+            address = f"{target}-{number % addresses}" if addresses else ""
             answer = f"{who}-q" if kind != _ACTS else ""
             acts = ("click", "cart", "purchase") if kind == _ACTS else ("click",)
 
@@ -597,8 +597,8 @@ def _targets(root: Path, log: pl.DataFrame) -> tuple[dict[str, str], dict[str, l
 def measure_forged(
     seeds: Sequence[int], attacks: Sequence[Attack], progress: Progress
 ) -> Iterator[ForgedNight | HonestLearning]:
-    """Builds a demo store for each seed and measures honest learning, and each attack on each target in a night of its
-    own."""
+    """Builds a demo store for each seed and measures honest learning, and each attack: a night on which each target has
+    a forger of its own."""
     for seed in seeds:
         with TemporaryDirectory() as folder:
             files = write_demo_store(Path(folder) / "demo", seed=seed, products=2000, sessions=10_000)
@@ -612,14 +612,17 @@ def measure_forged(
             store = _ForgedStore(root, log, *_targets(root, log), seed)
             before = store.ranks(root)
             for kind, share, addresses in attacks:
-                for query in store.targets:
-                    attacked = Path(shutil.copytree(root, Path(folder) / "attacked"))
-                    night = store.night(kind, round(share * len(log)), addresses, query)
-                    _counted(attacked, night, store.now)
-                    after = store.ranks(attacked)[query]
-                    shutil.rmtree(attacked)
-                    ranks = (before[query][0], after[0], before[query][1], after[1])
-                    yield ForgedNight(seed, kind, len(night), addresses, query, *ranks)
+                attacked = Path(shutil.copytree(root, Path(folder) / "attacked"))
+                events = round(share * len(log))
+                _counted(attacked, pl.concat(store.night(kind, events, addresses, each) for each in before), store.now)
+                after = store.ranks(attacked)
+                shutil.rmtree(attacked)
+                progress.begin(f"{kind}, {events:,} events, {addresses} addresses", None, "")
+                progress.end(", ".join(f"{before[each][0]} to {after[each][0]}" for each in before))
+                for query, (rank, popular) in before.items():
+                    yield ForgedNight(
+                        seed, kind, events, addresses, query, rank, after[query][0], popular, after[query][1]
+                    )
 
 
 def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) -> Iterator[HonestLearning]:
@@ -629,6 +632,7 @@ def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) ->
     carrier = pl.format("carrier-{}/{}", draw // 1_000 % _CARRIERS, day)
     addresses = {
         "none": pl.lit(""),
+        "no events": None,
         "apart": apart,
         "carriers": pl.when(draw % 1_000 < 1_000 * _BEHIND).then(carrier).otherwise(apart),
     }
@@ -636,7 +640,8 @@ def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) ->
     values: dict[str, NDArray[np.float64]] = {}
     for name, address in addresses.items():
         root = Path(shutil.copytree(folder / "plain", folder / name))
-        refreshed = _counted(root, log.with_columns(address=address), last)
+        events = log.clear() if address is None else log.with_columns(address=address)
+        refreshed = _counted(root, events, last)
         run = run_stage_of(root, list(judgments.grades))
         values[name] = np.array([ndcg(run[query], grades, judgments) for query, grades in judgments.grades.items()])
         change = paired_bootstrap(values[name], values["none"], seed=7)

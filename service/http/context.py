@@ -259,7 +259,8 @@ class ServiceContext:
 
 def counted_address(permit: Permit) -> str:
     """The network address whose allowance the events of this request use; empty for a trusted sender."""
-    return CURRENT_CLIENT.get().address if permit.is_public else ""
+    # The clients of a Unix socket have no address, and share one allowance.
+    return (CURRENT_CLIENT.get().address or "unknown") if permit.is_public else ""
 
 
 FindIndex = Callable[[str], "ServiceContext"]

@@ -18,6 +18,7 @@ import httpx2
 import polars as pl
 import pytest
 
+from rerank.sessions.cleaning import RejectReason
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
@@ -184,7 +185,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
         assert within(60, lambda: recorded(store)["cart"] == 1)
         assert ["query_id" in each for each in sent_events(visit, "cart")] == [False]
     refreshed, derived = tables(store)
-    assert refreshed.rejected == {}
+    assert refreshed.rejected == {RejectReason.SURPLUS: 1}  # the product's page was opened twice
     assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
 
 
