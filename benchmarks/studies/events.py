@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import product
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality import Run, ndcg, run_stage
 from benchmarks.studies import run_study
-from benchmarks.studies.fraud import HONEST, labelled_log
+from benchmarks.studies.fraud import HONEST, labelled_log, let_serve
 from benchmarks.tables import difference_cells, figure_table
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
@@ -50,12 +51,14 @@ from retrieval.records import EventKind
 from retrieval.store.files import file_bytes
 from service.cli.options import command
 from service.cli.output import TerminalProgress, emit, show_table
+from service.cli.train import ClickTrainingOptions
 from service.demo.generator import write_demo_store
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog, stored_events
 from service.events.signals import read_popularity
-from service.settings import Settings, cache_folder
+from service.settings import RankerSettings, Settings, cache_folder
 from service.training.derived_tables import DerivedTablesManager
+from service.training.training_session import fresh_tables, ranker_from_tables
 
 _DAY = 20_000
 _DAYS = 30
@@ -460,39 +463,36 @@ def refresh_tables(
         emit(measure_event_refresh(Path(folder), events), show_event_refresh)
 
 
-# Forged events: the ranks of some products before and after a night of events from some addresses, and what the
-# allowance of addresses costs honest shoppers.
+# Forged events: what a night of them moves, and what the allowance of addresses costs honest shoppers.
 
 _TARGETS, _DEPTH, _CLOSE = 5, 20, 0.01
 """The number of products to raise, the hits of a forged search, and the largest difference of a target's score from
 that of the hit above it."""
+_RAISED = 0.6
+"""The share of answers on which a forger clicks the target: as often as shoppers examine the first positions."""
 _FORGED, _TRUE, _ACTS = "forged lists", "true lists", "acts without lists"
 _CARRIERS, _BEHIND = 10, 0.3
 """The number of addresses that many shoppers share, and the share of shoppers behind them."""
-_SETTINGS = Settings(backend="embedded")
+_SETTINGS = Settings(backend="embedded", ranker=RankerSettings(deadline=60.0))
+"""Other work of the machine must not change the order."""
 Attack = tuple[str, float, int]
-"""The kind of a night, its events as a share of the log's, and the number of addresses; 0 for events that are believed
-and have no address, as all were before."""
+"""The kind of a night, its events as a share of the log's, and the number of addresses; 0 if they are believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForgedNight:
-    """The rank of one target in the search that it aims at, and by popularity."""
+    """The ranks of one target, in the search that the forger aims at and by popularity, before and after a night."""
 
     seed: int
-    kind: str
-    events: int
-    addresses: int
+    attack: Attack
     query: str
-    before: int
-    after: int
-    popularity_before: int
-    popularity_after: int
+    before: tuple[int, int]
+    after: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class HonestLearning:
-    """nDCG@10 of the judged queries after the events of honest shoppers, or without events; `change` is against events
+    """nDCG@10 of the judged queries after learning from honest shoppers, or without events; `change` is against events
     without addresses, with a 95% interval."""
 
     seed: int
@@ -504,63 +504,67 @@ class HonestLearning:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ForgedStore:
-    """A demo store whose honest events, each shopper at an address of its own, are counted in `root`."""
+    """A demo store that has learned from its honest shoppers, each at an address of its own."""
 
-    root: Path
-    log: pl.DataFrame
+    now: datetime
+    """The time of the last event."""
     targets: Mapping[str, str]
     """Product by query."""
     lists: Mapping[str, list[str]]
     """The hits of each of these queries."""
     seed: int
 
-    @property
-    def now(self) -> datetime:
-        last: datetime = self.log["time"].max()  # type: ignore[assignment]
-        return last
-
     def night(self, kind: str, events: int, addresses: int, query: str) -> pl.DataFrame:
-        """A night of sessions, each with a new shopper, that click the target of a query; with 0 addresses as it was
-        stored before, otherwise as the service accepts it."""
+        """A night of sessions of new shoppers, with 0 addresses as it was stored before, else as the service takes it.
+
+        Each session searches for the query of a target and for another one. On three of five answers it clicks the
+        target, otherwise another hit: accounts that click one product only, or each time, are easily detected.
+        """
         chance = np.random.default_rng(self.seed)
-        target, shown = self.targets[query], self.lists[query]
-        first = int(self.now.timestamp() * 1_000) // DAY_MS * DAY_MS
+        first = (int(self.now.timestamp() * 1_000) // DAY_MS - 1) * DAY_MS
         rows: list[tuple[object, ...]] = []
         while len(rows) < events:
-            number = len(rows)
-            hits = [each for each in shown if each != target][: _DEPTH // 2]
-            hits.insert(int(chance.integers(3)), target)
-            listed = shown if kind == _TRUE else [] if kind == _ACTS or addresses else hits
-            who = f"{target}-{number}"
-            at = first + int(chance.integers(6 * 3_600_000))
-            address = f"{target}-{number % addresses}" if addresses else ""
-            answer = f"{who}-q" if kind != _ACTS else ""
-            acts = ("click", "cart", "purchase") if kind == _ACTS else ("click",)
-
-            def row(act: str, product: str, later: int, position: int | None = None, text: str = "") -> None:
-                key = blake2b(f"{query}/{len(rows)}".encode(), digest_size=16).digest()
-                time = at + later  # noqa: B023
-                names = (who, who, answer, text)  # noqa: B023
-                rows.append((key, act, time, time, *names, product, position, None, None, None, address))  # noqa: B023
-
-            for position, product in enumerate(listed, 1):
-                row("impression", product, 0, position, query)
-            for later, act in enumerate(acts, 1):
-                row(act, target, int(later * chance.lognormal(np.log(12_000), 0.6)))
+            who, at = f"{self.targets[query]}-{len(rows)}", first + int(chance.integers(6 * 3_600_000))
+            address = f"{self.targets[query]}-{len(rows) % addresses}" if addresses else ""
+            for text in (query, str(chance.choice([each for each in self.lists if each != query]))):
+                answer, acts = f"{who}-{text}", _session(kind, self.lists[text], self.targets[query], chance)
+                for act, chosen, position in acts:
+                    at += int(chance.lognormal(np.log(12_000), 0.6)) if act != "impression" else 0
+                    key = blake2b(f"{query}/{len(rows)}".encode(), digest_size=16).digest()
+                    is_shown = act == "impression"
+                    if is_shown and addresses and kind == _FORGED:
+                        continue  # refused
+                    names = (who, who, answer if kind != _ACTS else "", text if is_shown else "")
+                    place = position if is_shown else None
+                    rows.append((key, act, at, at, *names, chosen, place, None, None, None, address))
         return event_table(rows)
 
     def ranks(self, root: Path) -> Mapping[str, tuple[int, int]]:
-        """The rank of each target by its query and by popularity."""
-        scores = read_popularity(root).shares
-        order = {product: rank for rank, product in enumerate(sorted(scores, key=lambda each: -scores[each]), 1)}
-        found = run_stage_of(root, list(self.targets))
-        return {
-            query: (
-                found[query].index(target) + 1 if target in found[query] else 999,
-                order.get(target, len(order) + 1),
-            )
-            for query, target in self.targets.items()
-        }
+        """The rank of each target by its query and by popularity; 1,000 if it is not found."""
+        scores, found = read_popularity(root).shares, run_stage_of(root, list(self.targets))
+        popular = sorted(scores, key=lambda each: -scores[each])
+        pairs = ((query, target, found[query]) for query, target in self.targets.items())
+        return {query: (_rank(hits, target), _rank(popular, target)) for query, target, hits in pairs}
+
+
+def _rank(ids: Sequence[str], target: str) -> int:
+    return ids.index(target) + 1 if target in ids else 1_000
+
+
+def _session(
+    kind: str, hits: Sequence[str], target: str, chance: np.random.Generator
+) -> Iterator[tuple[str, str, int | None]]:
+    """The events of one answer: kind, product and position."""
+    shown = list(hits)
+    if kind == _FORGED and target in shown:
+        shown = [each for each in hits if each != target][:2]
+        shown.insert(int(chance.integers(3)), target)
+    if kind != _ACTS:
+        yield from (("impression", each, position) for position, each in enumerate(shown, 1))
+    is_raised = target in shown and chance.random() < _RAISED
+    chosen = target if is_raised else str(chance.choice(shown[:5]))
+    for act in ("click", "cart", "purchase") if kind == _ACTS else ("click",):
+        yield act, chosen, None
 
 
 def run_stage_of(root: Path, queries: Sequence[str]) -> Run:
@@ -607,25 +611,32 @@ def measure_forged(
             log = labelled_log(files).filter(pl.col("scheme") == HONEST).drop("scheme")
             keys = [blake2b(each, digest_size=16).digest() for each in log["key"].to_list()]
             log = log.with_columns(key=pl.Series(keys, dtype=pl.Binary), received="time")
-            yield from _honest(Path(folder), log, read_judgments(files.judgments_test), seed)
+            now: datetime = log["time"].max()  # type: ignore[assignment]
+            yield from _honest(Path(folder), log, read_judgments(files.judgments_test), seed, progress)
             root = Path(folder) / "apart"
-            store = _ForgedStore(root, log, *_targets(root, log), seed)
+            store = _ForgedStore(now, *_targets(root, log), seed)
             before = store.ranks(root)
             for kind, share, addresses in attacks:
                 attacked = Path(shutil.copytree(root, Path(folder) / "attacked"))
-                events = round(share * len(log))
-                _counted(attacked, pl.concat(store.night(kind, events, addresses, each) for each in before), store.now)
+                nights = [store.night(kind, round(share * len(log)), addresses, query) for query in before]
+                _counted(attacked, pl.concat(nights), now)
                 after = store.ranks(attacked)
                 shutil.rmtree(attacked)
-                progress.begin(f"{kind}, {events:,} events, {addresses} addresses", None, "")
-                progress.end(", ".join(f"{before[each][0]} to {after[each][0]}" for each in before))
-                for query, (rank, popular) in before.items():
-                    yield ForgedNight(
-                        seed, kind, events, addresses, query, rank, after[query][0], popular, after[query][1]
-                    )
+                for query, rank in before.items():
+                    yield ForgedNight(seed, (kind, share, addresses), query, rank, after[query])
 
 
-def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) -> Iterator[HonestLearning]:
+def _learn(root: Path, progress: Progress) -> None:
+    """Trains a ranker on the events of an index, and lets it serve in any case: the shipped one reads no events."""
+    with fresh_tables(root, _SETTINGS, progress) as tables:
+        added = ranker_from_tables(tables, ClickTrainingOptions(queries=500, epochs=2).from_clicks(), progress).added
+    if not added.serves:
+        let_serve(root, added)
+
+
+def _honest(
+    folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int, progress: Progress
+) -> Iterator[HonestLearning]:
     day = pl.col("time").dt.date().cast(pl.String)
     draw = pl.col("shopper").hash(seed)
     apart = pl.format("{}/{}", "shopper", day)
@@ -642,6 +653,8 @@ def _honest(folder: Path, log: pl.DataFrame, judgments: Judgments, seed: int) ->
         root = Path(shutil.copytree(folder / "plain", folder / name))
         events = log.clear() if address is None else log.with_columns(address=address)
         refreshed = _counted(root, events, last)
+        if len(events):
+            _learn(root, progress)
         run = run_stage_of(root, list(judgments.grades))
         values[name] = np.array([ndcg(run[query], grades, judgments) for query, grades in judgments.grades.items()])
         change = paired_bootstrap(values[name], values["none"], seed=7)
@@ -660,37 +673,24 @@ def show_forged(measured: Sequence[ForgedNight | HonestLearning]) -> None:
     nights = [each for each in measured if isinstance(each, ForgedNight)]
     columns = ["night", "events", "addresses", "targets", "rises", "most", "rises by popularity", "most"]
     table = figure_table(columns, "places that a target rises")
-    for name in dict.fromkeys((each.kind, each.addresses, each.events > _FEW) for each in nights):
-        group = [each for each in nights if (each.kind, each.addresses, each.events > _FEW) == name]
-        rises = [each.before - each.after for each in group]
-        popular = [each.popularity_before - each.popularity_after for each in group]
-        figures = f"{np.mean(rises):.1f}", f"{max(rises)}", f"{np.mean(popular):.0f}", f"{max(popular)}"
-        events = f"{np.mean([each.events for each in group]):,.0f}"
-        table.add_row(name[0], events, str(name[1] or "not counted"), str(len(group)), *figures)
+    for kind, share, addresses in dict.fromkeys(each.attack for each in nights):
+        group = [each for each in nights if each.attack == (kind, share, addresses)]
+        rises, popular = np.array([np.subtract(each.before, each.after) for each in group]).T
+        figures = f"{rises.mean():.1f}", f"{rises.max()}", f"{popular.mean():.0f}", f"{popular.max()}"
+        table.add_row(kind, f"{share:.2%}", str(addresses or "not counted"), str(len(group)), *figures)
     show_table(table)
-
-
-_FEW = 5_000
-"""Nights with more events are shown apart."""
 
 
 @command("events forged --seeds 1 --addresses 0,1")
 def forged(
     seeds: Annotated[str, typer.Option(help="Seeds of the demo stores.")] = "1,2,3",
-    addresses: Annotated[
-        str, typer.Option(help="Numbers of addresses; 0: believed, without addresses.")
-    ] = "0,1,10,100",
+    addresses: Annotated[str, typer.Option(help="Numbers of addresses; 0: believed.")] = "0,1,10,100",
     kinds: Annotated[str, typer.Option(help="Kinds of nights.")] = ",".join((_FORGED, _TRUE, _ACTS)),
     shares: Annotated[str, typer.Option(help="Shares of the log; a tenth of a day is 0.0024.")] = "0.0024,0.1",
 ) -> None:
-    """Forge events of a night in demo stores, from some addresses, and count the places that products rise; and measure
-    what the allowance of addresses costs honest shoppers."""
-    attacks = [
-        (kind, float(share), int(number))
-        for kind in kinds.split(",")
-        for share in shares.split(",")
-        for number in addresses.split(",")
-    ]
+    """Forge events of a night in demo stores and count the places that products rise; measure the honest learning."""
+    numbers, parts = map(int, addresses.split(",")), map(float, shares.split(","))
+    attacks = list(product(kinds.split(","), parts, numbers))
     with TerminalProgress() as progress:
         measured = list(measure_forged([int(seed) for seed in seeds.split(",")], attacks, progress))
     emit(measured, show_forged)

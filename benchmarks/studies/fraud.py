@@ -689,7 +689,7 @@ class _TrainedStore:
             queries = [*dict.fromkeys((*self.attacked, *(self.judgments.grades if log is self.log else ())))]
             served = _hits(root, queries)
             if not added.serves:
-                _let_serve(root, added)
+                let_serve(root, added)
             trained = served if added.serves else _hits(root, queries)
         return _Night(flagged, added.serves, served, trained, self)
 
@@ -710,7 +710,7 @@ def _written(log: pl.DataFrame) -> pl.DataFrame:
     return log.sort("time", "key").select(key, time, pl.col("kind").cast(pl.String), *names[1:])
 
 
-def _let_serve(root: Path, added: AddedRanker) -> None:
+def let_serve(root: Path, added: AddedRanker) -> None:
     """Adds a ranker that the gate rejected once more, without the gate."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (MODEL_FILE, WEIGHTS_FILE, CURVE_FILE):

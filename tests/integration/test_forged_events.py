@@ -18,11 +18,11 @@ from retrieval.store.manifest import EVENTS_FOLDER
 from service.demo import write_demo_store
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
-from service.settings import Settings
+from service.settings import RankerSettings, Settings
 from service.training.derived_tables import DerivedTablesManager
 from tests.browsers import served
 
-SETTINGS = Settings(backend="embedded")
+SETTINGS = Settings(backend="embedded", ranker=RankerSettings(deadline=60.0))
 QUERY = "drill"
 HOUSEHOLD = 1 + 0.5 + 3 + 5
 """The score by which a click, a view, a cart and a purchase raise a product's popularity."""
