@@ -227,6 +227,20 @@ class TokenFile:
         return self._path.stat().st_size // self._kind.itemsize if self._path.exists() else 0
 
 
+def is_intact_chunk(path: Path) -> bool:
+    """Whether a chunk of `EncodingCheckpoints`, and its tokens, are as they were written."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files}  # an archive has checksums, which this compares
+        if "digest" not in content:
+            return bool(content["keys"].size)
+        chunk = ChunkTokens(int(content["start"][0]), content["lengths"], content["digest"].tobytes())
+        files = (TokenFile(each, int(each.stem.rpartition("-")[2])) for each in path.parent.glob("tokens-*.bin"))
+        return any(each.has(chunk, len(content["keys"])) for each in files)
+    except (OSError, ValueError, KeyError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return False
+
+
 class EncodingCheckpoints:
     """A folder of encoded chunks, from which an interrupted run continues."""
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from indexer.checkpoint import unfinished_problems
 from rerank.model_store import ModelStore
 from rerank.sessions.tables import CACHES, DERIVED, open_derived
 from retrieval.errors import ShelfwiseError, StoreDamagedError, StoreMissingError
@@ -103,6 +104,7 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         for name in models.names():
             yield from _problem(root, models.folder / name, partial(models.open, name))
     yield from _report_problems(store)
+    yield from unfinished_problems(store)
 
 
 def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,114 @@
+"""A flipped byte in any file of an index directory: verification names the file, or the byte has no meaning."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import indexer.checkpoint
+from indexer.checkpoint import BuildCheckpoint
+from indexer.embedding_cache import EncodingCheckpoints
+from rerank.ranker.spec import ranker_store
+from retrieval.progress import NullProgress
+from retrieval.records import Event, EventKind, Product
+from retrieval.store.versions import Store
+from service.cli.verify import store_problems, verify_version
+from service.curation.rules import Match, Pin, Rule, RuleStore, When
+from service.events.event_log import EventLog
+from service.experiments.experiment import Experiment, Variant
+from service.experiments.store import ExperimentStore
+from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.http.tasks import TaskQueue
+from service.instantsearch.index_store import ProtocolStore
+from service.settings import Settings
+from tests.rankers import REPORT, SPEC, building
+from tests.services import add_key
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables
+from tests.versions import publish_products
+
+SEED = 3
+WITHOUT_MEANING = ("events/events.sqlite-shm",)
+"""Files whose content is made again, as are lock files. Of SQLite files, free space and counters have no meaning."""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index directory with every kind of file, an interrupted rebuild, and events in the log of a killed process."""
+    root = tmp_path_factory.mktemp("index")
+    publish_products(root, [Product("1", "cordless drill"), Product("2", "garden hose")])
+    RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
+    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b")), aa_test=True))
+    TaskQueue(root).add("learn", {})
+    add_key(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    ranker_store(root).publish(building(), SPEC, REPORT)
+    refresh_tables(root, (clicked(number) for number in range(6)))
+    ProtocolStore(root).adopt_name("store")
+    interrupt_rebuild(Store(root))
+    if os.fork() == 0:
+        with EventLog.open(root, Settings()) as log:
+            log.record([clicked(number) for number in range(6, 60)])
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    return root
+
+
+def clicked(number: int) -> Event:
+    return Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}")
+
+
+def interrupt_rebuild(store: Store) -> None:
+    least, indexer.checkpoint.LEAST_SECONDS = indexer.checkpoint.LEAST_SECONDS, 0.0
+    checkpoint = BuildCheckpoint(store)
+    store.staging.mkdir()
+    building_folder = checkpoint.begin()
+    (building_folder / "products.bin").write_bytes(bytes(range(250)))
+    checkpoint.keep("read", "feed", {"rows": 2}, {"read": 1.0})
+    indexer.checkpoint.LEAST_SECONDS = least
+    vectors = EncodingCheckpoints(store.staging / "vectors-test", 4)
+    vectors.save(np.arange(32, dtype=np.uint8).reshape(2, 16), np.ones((2, 4), np.float32))
+
+
+def problems(root: Path) -> list[str]:
+    store = Store(root)
+    found = [problem.part for problem in store_problems(store)]
+    for name in store.versions():
+        found += [problem.part for problem in verify_version(store, name, NullProgress()).problems]
+    return found
+
+
+def content(path: Path) -> object:
+    """The content of a file that a flipped byte may leave unchanged."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: arrays[name].tolist() for name in arrays.files}
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.text_factory = bytes
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [(name, connection.execute(f"SELECT * FROM {name.decode()}").fetchall()) for name in names]  # noqa: S608
+
+
+@pytest.mark.parametrize("flips", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_flipped_byte_of_a_file_is_named_or_has_no_meaning(index: Path, tmp_path: Path, flips: int) -> None:
+    assert problems(index) == []
+    dice, silent = random.Random(SEED), []
+    for name in sorted(path.relative_to(index).as_posix() for path in index.rglob("*") if path.is_file()):
+        whole = (index / name).read_bytes()
+        if name in WITHOUT_MEANING or name.endswith("lock") or not whole:
+            continue
+        for number in range(flips):
+            root = Path(shutil.copytree(index, tmp_path / f"{number} {name.replace('/', ' ')[-60:]}"))
+            offset = dice.randrange(len(whole))
+            (root / name).write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x10]) + whole[offset + 1 :])
+            if not problems(root) and content(root / name) != content(index / name):
+                silent.append((name, offset))
+            shutil.rmtree(root)
+    assert silent == []
