@@ -226,7 +226,7 @@ class Stages:
             words = np.sum([np.isin(rows, self._with_all_words((each,), rows)) for each in request.groups], axis=0)
             has_values = request.preferences or request.measures or request.lacking or request.is_cheap
             ordered = self._snapshot.keyword.sort(Selection(rows=np.sort(rows)), by).rows
-            break_ties(ranking, ordered, words, names_type=ranking.is_type_sure and not has_values)
+            break_ties(ranking, ordered, words, has_values=bool(has_values))
 
     def _rerank(
         self,

@@ -140,16 +140,19 @@ def sort_by_merged_score(ranking: Ranking) -> None:
     ranking.merged_rank = np.arange(1, len(ranking.rows) + 1)
 
 
-def break_ties(ranking: Ranking, ordered: Rows, words: NDArray[np.int64], *, names_type: bool) -> None:
+def break_ties(ranking: Ranking, ordered: Rows, words: NDArray[np.int64], *, has_values: bool) -> None:
     """Puts equally relevant candidates into the order of `ordered` (n,), and gives them the score of their best.
 
     Candidates are equally relevant if they have as many of the query's words (`words`, (n,)) and values, are or are not
-    of its type, and their scores are within `_TIED` deviations. If the query only names a type (`names_type`), the
-    products of it with all words are equally relevant at any score.
+    of its type, and their scores are within `_TIED` deviations. If the query names a type and no values, the products
+    of it with all words are equally relevant at any score; without known types, those with all words are.
     """
     found, scores = ranking.evidence, ranking.scores.tolist()
     is_identified, is_of_type = np.isin(ranking.rows, list(ranking.identified)), found.intent > 0
-    is_whole = names_type & is_of_type & (words == words.max(initial=0))
+    # The types of products that were added since the last rebuild are unknown.
+    has_all = is_of_type & (words == words.max(initial=0)) if is_of_type.any() else words == found.words
+    is_plain = (ranking.is_type_sure or not is_of_type.any()) and not has_values
+    is_whole = is_plain & has_all
     limits = np.where(is_whole, np.inf, _TIED * ranking.deviation).tolist()
     classes = zip(*(each.tolist() for each in (is_identified, is_of_type, words, found.preferred)), strict=True)
     ties, best = np.zeros(len(scores), np.int64), dict[object, int]()

@@ -48,6 +48,11 @@ class IndexSettings(ViewSettings, frozen=True):
     views: Mapping[str, ViewSettings] = {}
     """Settings of each replica by name."""
 
+    def renamed(self, name: str) -> IndexSettings:
+        """The settings under another name of the index."""
+        views = {each: msgspec.structs.replace(view, primary=name) for each, view in self.views.items()}
+        return msgspec.structs.replace(self, name=name, views=views)
+
     def view(self, index: str) -> str:
         """The name of a replica; empty for any other name, which is that of the index itself."""
         return index if index in self.views else ""

@@ -209,7 +209,7 @@ def operation(
     elif kind == "move" and registry.root is None:
         check_right(permit, Scope.ADMIN, ("editSettings",))
         check_index(context, index)
-        stored.change_settings(lambda known: structs.replace(known, name=destination))
+        stored.change_settings(lambda known: known.renamed(destination))
     elif kind == "copy" and scope:
         _check_scope(scope)
         target = indexes.admitted(permit, destination, Scope.ADMIN, ("editSettings",))

@@ -128,8 +128,10 @@ def test_a_replica_is_not_written_to_directly(client: TestClient) -> None:
         assert (refused.status_code, "'products'" in refused.json()["message"]) == (403, True)
     assert client.post("/1/indexes/cheap/clear").status_code == client.delete("/1/indexes/cheap").status_code == 403
     assert "not applied to a replica" in set_up(client, "cheap", replicas=["more"])
-    set_up(client, replicas=[])
-    assert [each["name"] for each in client.get("/1/indexes").json()["items"]] == ["products"]
+    client.post(f"{INDEX}/operation", json={"operation": "move", "destination": "renamed"})
+    assert client.get("/1/indexes/cheap/settings").json()["primary"] == "renamed"
+    set_up(client, "renamed", replicas=[])
+    assert [each["name"] for each in client.get("/1/indexes").json()["items"]] == ["renamed"]
 
 
 def test_every_parameter_without_effect_is_documented() -> None:
