@@ -121,7 +121,7 @@ def test_feeds_must_be_in_the_feed_folder(tmp_path: Path) -> None:
     for name in ("../secret.csv", str(tmp_path / "secret.csv"), "link.csv", "nosuch.csv", ".", "a\0b"):
         with pytest.raises(InputError, match="folder of feeds"):
             feed_paths([name], folder)
-    with pytest.raises(InputError, match=r"service\.feeds is not set"):
+    with pytest.raises(InputError, match=r"feeds over HTTP are off"):
         feed_paths(["products.csv"], None)
 
 
