@@ -114,12 +114,12 @@ def check_log(database: Path, log: Path | None = None) -> LogCheck:
         former = header if _is_header(header) else _former_header(file, header)
         if not former:
             return LogCheck({}, (), "all")
-        walk = _Walk(file, pages, former)
+        known = None if log else _known_frames(database, former[16:24])
+        walk = _Walk(file, pages, former, known or 0)
         for frame, following in pairwise(chain(_frames(file, former), [None])):
             if frame:
                 walk.add(frame, following)
     repairs = walk.repairs if former == header else {0: former, **walk.repairs}
-    known = None if log else _known_frames(database, former[16:24])
     return LogCheck(repairs, tuple(sorted(walk.pages)), _loss(walk.committed, known, walk.rest))
 
 
@@ -145,8 +145,8 @@ class _PageFrame(NamedTuple):
 class _Walk:
     """The state of a walk over the frames of a log."""
 
-    def __init__(self, log: BinaryIO, pages: BinaryIO, header: bytes) -> None:
-        self._log, self._database = log, pages
+    def __init__(self, log: BinaryIO, pages: BinaryIO, header: bytes, known: int) -> None:
+        self._log, self._database, self._known = log, pages, known
         self._salts, self._words, self._page_bytes = header[16:24], _words(header), int.from_bytes(header[8:12])
         self._stored = self._actual = _pair(header[24:])
         """The checksum up to here: as stored, and as it follows from the content after the repairs."""
@@ -199,8 +199,8 @@ class _Walk:
                 self.repairs |= {frame.offset: former[:8], frame.offset + _FRAME_HEADER_BYTES: former[8:]}
                 right = (right[0] + difference[0]) & _WORD, (right[1] + difference[1]) & _WORD
                 content = former
-            elif not former and not contents and not is_followed:
-                return b""
+            elif not former and not contents and not (is_followed and self._count < self._known):
+                return b""  # also frames of a process that was killed before it committed, which others overwrote
             elif not former:
                 self.pages.add(page)
         self._actual = right
@@ -228,7 +228,7 @@ def _loss(committed: int, known: int | None, rest: list[bool]) -> str:
     """
     if known is not None and known > committed:
         return f"{known - committed:,} of {known:,} pages"
-    if known == committed or not rest:
+    if known is not None or not rest:
         return ""
     if any(rest[:-1]):
         return f"about {len(rest):,} of {committed + len(rest):,} pages"

@@ -118,6 +118,15 @@ def test_transaction_that_was_not_finished_is_no_damage(database: Path, killed: 
     assert read(database)[0].height == APPENDS * EACH
 
 
+def test_frames_that_were_never_committed_are_not_joined_to_the_log(database: Path, killed: dict[str, bytes]) -> None:
+    """Another process overwrote the first frames of a killed one, whose other frames follow."""
+    with log_path(database).open("ab") as file:
+        file.write(killed["-wal"][-3 * FRAME :])
+    assert check_log(database) == ({}, (), "")
+    database.with_name(f"{EVENTS_FILE}-shm").unlink()
+    assert not check_log(database).repairs
+
+
 @pytest.mark.parametrize("cut", [FRAME, 10 * FRAME, 100])
 def test_truncated_log_is_reported(database: Path, killed: dict[str, bytes], cut: int) -> None:
     os.truncate(log_path(database), len(killed["-wal"]) - cut)
