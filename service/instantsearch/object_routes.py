@@ -210,7 +210,7 @@ def operation(
         check_right(permit, Scope.ADMIN, ("editSettings",))
         check_index(context, index)
         stored.change_settings(lambda known: known.renamed(destination))
-    elif kind == "copy" and scope:
+    elif kind == "copy" and (scope or registry.root is None):
         _check_scope(scope)
         target = indexes.admitted(permit, destination, Scope.ADMIN, ("editSettings",))
         _copy_documents(context, target, scope, permit.id)
@@ -219,7 +219,12 @@ def operation(
         if not permit.sees(destination):
             raise RequestError(403, f"this key is not for the index {destination[:100]!r}", code="other_index")
         if kind == "copy":
-            registry.create(destination, partial(copy_index, context.engine.root))
+
+            def copied(name: str) -> ServiceContext:
+                registry.create(name, partial(copy_index, context.engine.root))
+                return indexes.get(name)
+
+            indexes.choose(destination, copied)
         elif destination in (registry.aliases.all() if registry.aliases else ()):
             indexes.set_alias(permit, destination, context.name)
         elif destination != context.name:
@@ -240,7 +245,7 @@ def _check_whole(context: ServiceContext, permit: Permit, index: str) -> None:
 
 def _check_scope(scope: tuple[str, ...]) -> None:
     if not scope or not set(scope) <= set(_SCOPES):
-        message = f"a copy with objects needs its own directory; scope can be some of {', '.join(_SCOPES)}"
+        message = f"a copy with objects needs a directory of indexes; scope can be some of {', '.join(_SCOPES)}"
         raise RequestError(400, message, field="scope")
 
 
