@@ -98,7 +98,7 @@ def content(path: Path) -> object:
         return [(name, connection.execute(f"SELECT * FROM {name.decode()}").fetchall()) for name in names]  # noqa: S608
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [1])
 def test_flipped_byte_of_a_file_is_named_or_has_no_meaning(index: Path, tmp_path: Path, flips: int) -> None:
     assert problems(index) == []
     dice, silent = random.Random(SEED), []
