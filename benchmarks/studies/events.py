@@ -511,13 +511,13 @@ class _ForgedStore:
     targets: Mapping[str, str]
     """Product by query."""
     lists: Mapping[str, list[str]]
-    """The hits of each of these queries."""
+    """The hits of each of these queries, and of others."""
     seed: int
 
     def night(self, kind: str, events: int, addresses: int, query: str) -> pl.DataFrame:
         """A night of sessions of new shoppers, with 0 addresses as it was stored before, else as the service takes it.
 
-        Each session searches for the query of a target and for another one. On three of five answers it clicks the
+        Each session searches for the query of a target and for one of no target. On three of five answers it clicks the
         target, otherwise another hit: accounts that click one product only, or each time, are easily detected.
         """
         chance = np.random.default_rng(self.seed)
@@ -526,7 +526,7 @@ class _ForgedStore:
         while len(rows) < events:
             who, at = f"{self.targets[query]}-{len(rows)}", first + int(chance.integers(6 * 3_600_000))
             address = f"{self.targets[query]}-{len(rows) % addresses}" if addresses else ""
-            for text in (query, str(chance.choice([each for each in self.lists if each != query]))):
+            for text in (query, str(chance.choice([each for each in self.lists if each not in self.targets]))):
                 answer, acts = f"{who}-{text}", _session(kind, self.lists[text], self.targets[query], chance)
                 for act, chosen, position in acts:
                     at += int(chance.lognormal(np.log(12_000), 0.6)) if act != "impression" else 0
@@ -582,7 +582,7 @@ def _counted(root: Path, events: pl.DataFrame, now: datetime) -> RefreshResult:
 
 
 def _targets(root: Path, log: pl.DataFrame) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """For some frequent queries a product at one of ranks 4 to 12 that is close to the one above it; and the hits."""
+    """For some frequent queries a product at one of ranks 4 to 12 that is close to the one above it; and all hits."""
     queries = log.filter(pl.col("query") != "").group_by("query").agg(pl.col("query_id").n_unique())
     frequent = queries.sort("query_id", "query", descending=[True, False])["query"].to_list()[:200]
     targets: dict[str, str] = {}
@@ -591,10 +591,11 @@ def _targets(root: Path, log: pl.DataFrame) -> tuple[dict[str, str], dict[str, l
         for query in frequent[::4]:
             hits = engine.search(query, size=_DEPTH, correct=False, rules=False).hits
             close = [rank for rank in range(3, min(12, len(hits))) if hits[rank - 1].score - hits[rank].score < _CLOSE]
-            if close and hits[close[-1]].product.id not in targets.values():
-                targets[query], lists[query] = hits[close[-1]].product.id, [hit.product.id for hit in hits]
-            if len(targets) == _TARGETS:
-                break
+            if len(hits) < _DEPTH:
+                continue
+            lists[query] = [hit.product.id for hit in hits]
+            if close and lists[query][close[-1]] not in targets.values() and len(targets) < _TARGETS:
+                targets[query] = lists[query][close[-1]]
     return targets, lists
 
 
