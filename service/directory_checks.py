@@ -17,7 +17,7 @@ from retrieval.events.addresses import AddressPseudonyms
 from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
 from retrieval.events.privacy import Pseudonyms
 from retrieval.events.sqlite import EVENTS_FILE, find_damage
-from retrieval.events.wal import kept_logs, log_problem
+from retrieval.events.wal import damaged_copies, log_problem
 from retrieval.store.files import SEAL_FILE, checksum, read_json, read_seal, sealed_problem
 from retrieval.store.manifest import (
     CURRENT,
@@ -91,7 +91,7 @@ def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
         yield from _problem(
             root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)
         )
-        for log, problem in kept_logs(root / EVENTS_FOLDER / EVENTS_FILE).items():
+        for log, problem in damaged_copies(root / EVENTS_FOLDER / EVENTS_FILE).items():
             yield log.relative_to(root).as_posix(), problem
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))

@@ -27,8 +27,8 @@ from rerank.sessions.partitions import (
 from rerank.sessions.product_tables import scores_before
 from rerank.sessions.query_memory import memory_before
 from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
-from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
+from retrieval.errors import StoreDamagedError, StoreMissingError
+from retrieval.store.files import FileEntry, SealedFile, checksum, file_problem
 
 if TYPE_CHECKING:
     from rerank.sessions.relations import RelationCatalog
@@ -140,7 +140,7 @@ def open_derived(folder: Path) -> DerivedTables:
 
 
 DERIVED = "derived.json"
-SCHEMA = 1
+SCHEMA = 2
 """Increased when the tables change in a way that older programs cannot read."""
 FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
 """Keys of a Parquet file's metadata for its window, as ISO 8601."""
@@ -159,7 +159,6 @@ class TableEntry(msgspec.Struct, frozen=True):
 class DerivedManifest(msgspec.Struct, frozen=True):
     """The contents of a generation of tables."""
 
-    schema: int
     folder: str
     first: datetime
     last: datetime
@@ -170,22 +169,19 @@ class DerivedManifest(msgspec.Struct, frozen=True):
     tables: dict[str, TableEntry]
 
 
+_MANIFESTS = SealedFile(SCHEMA, "refresh the tables", "tables", msgspec.json.Decoder(DerivedManifest))
+_MAX_MANIFEST_BYTES = 1 << 26
+
+
 def read_manifest(folder: Path) -> DerivedManifest:
     """The manifest of the current tables.
 
     Raises StoreMissingError if there are none yet, StoreForeignError for tables of another schema, StoreDamagedError
     for a manifest that cannot be read.
     """
-    path = folder / DERIVED
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=DerivedManifest)
-    except FileNotFoundError as error:
-        raise StoreMissingError(f"{folder} has no derived tables yet; refresh them from the events") from error
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); refresh the tables to compute them again") from error
-    if manifest.schema != SCHEMA:
-        message = f"{path} has schema {manifest.schema}, but this program reads {SCHEMA}; refresh the tables"
-        raise StoreForeignError(message)
+    manifest = _MANIFESTS.read(folder / DERIVED, _MAX_MANIFEST_BYTES)
+    if manifest is None:
+        raise StoreMissingError(f"{folder} has no derived tables yet; refresh them from the events")
     return manifest
 
 
@@ -206,11 +202,8 @@ def publish(
         path = folder / name / f"{table}{SUFFIX}"
         entries[table] = TableEntry(frame.height, FileEntry(path.stat().st_size, checksum(path)))
     rules = msgspec.to_builtins(options)
-    manifest = DerivedManifest(SCHEMA, name, window.first, window.last, made, rules, dict(days), entries)
-    try:
-        write_durably(folder / DERIVED, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    except OSError as error:
-        raise StoreError(f"{folder / DERIVED} cannot be written ({error}); check the disk") from error
+    manifest = DerivedManifest(name, window.first, window.last, made, rules, dict(days), entries)
+    _MANIFESTS.write(folder / DERIVED, manifest, made)
     return manifest
 
 

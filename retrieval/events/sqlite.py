@@ -26,7 +26,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
 from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, check_expected, event_table
 from retrieval.events.stored import DAY_MS, StoredEvent, moment
-from retrieval.events.wal import kept_logs, log_path, repair_log
+from retrieval.events.wal import copy_if_damaged, damaged_copies, log_path
 from retrieval.store.files import sync
 from retrieval.updates.journal import lock_folder
 
@@ -70,13 +70,12 @@ class SqliteEvents:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / EVENTS_FILE
         self._commits = GroupCommit(self._commit)
-        self._repaired = ""
         with self._translate_errors():
             folder.mkdir(parents=True, exist_ok=True)
             if log_path(self.path).exists():
                 # Before SQLite opens it: it would drop the damaged part.
                 with lock_folder(folder, None, "the events"):
-                    self._repaired = repair_log(self.path)
+                    copy_if_damaged(self.path)
             self._connection = self._connect()
             _OPENED[self.path, os.getpid()] += 1
             try:
@@ -87,9 +86,8 @@ class SqliteEvents:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Damage to the write-ahead log that was found at opening, or of which a copy is kept."""
-        kept = (f"{self.path} is damaged: {problem}" for problem in kept_logs(self.path).values())
-        return tuple(filter(None, (self._repaired, *kept)))
+        """Damage to the write-ahead log of which a copy is kept."""
+        return tuple(f"{self.path} is damaged: {problem}" for problem in damaged_copies(self.path).values())
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         self._check_process()
@@ -131,7 +129,7 @@ class SqliteEvents:
         them with zeros."""
         theirs = f"shopper IN ({_marks(shoppers)})"
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
-        for path in kept_logs(self.path):
+        for path in damaged_copies(self.path):
             path.unlink()
         nameless = f"shopper = '' AND session IN ({sessions})"
         # All keys are selected first: SQLite would look for the sessions while it removes the events that name them.
@@ -143,7 +141,7 @@ class SqliteEvents:
             if expected is not None:
                 check_expected(_days(cursor), before_day, expected)
 
-        for path in kept_logs(self.path):
+        for path in damaged_copies(self.path):
             if path.stat().st_mtime * 1_000 < before_day * DAY_MS:
                 path.unlink()
         return self._remove("time < ?", (before_day * DAY_MS,), check)

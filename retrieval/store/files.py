@@ -253,7 +253,7 @@ class _Schema(msgspec.Struct, frozen=True):
 class SealedFile(Generic[T]):
     """A kind of file that is replaced as a whole, of limited size.
 
-    It is a JSON object: "schema", "made", "xxh3" of the bytes that follow, and the content under `field`.
+    It is a JSON object: "schema", "made", "xxh3" of the time and the content, and the content under `field`.
     """
 
     schema: int
@@ -268,7 +268,7 @@ class SealedFile(Generic[T]):
     def write(self, path: Path, content: T, made: datetime, *, private: bool = False) -> None:
         """Replaces the file, like `write_durably`; raises StoreError if it cannot be written."""
         encoded = self.codec.encode(content)
-        header = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(encoded)}
+        header = {"schema": self.schema, "made": made, "xxh3": self._checksum(made, encoded)}
         try:
             content_bytes = self.codec.encode({**header, self.field: msgspec.Raw(encoded)})
             write_durably(path, content_bytes, private=private)
@@ -299,11 +299,16 @@ class SealedFile(Generic[T]):
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"{path} cannot be read ({error}); {self.cure}") from error
-        if xxhash.xxh3_64_hexdigest(encoded) != sealed.xxh3:
+        if self._checksum(sealed.made, encoded) != sealed.xxh3:
             raise StoreDamagedError(f"{path} has another checksum than when it was written; {self.cure}")
         if wrong := problem(decoded):
             raise StoreDamagedError(f"{path} {wrong}; {self.cure}")
         return decoded
+
+    def _checksum(self, made: datetime, encoded: bytes) -> str:
+        digest = xxhash.xxh3_64(self.codec.encode(made))
+        digest.update(encoded)
+        return digest.hexdigest()
 
 
 _PACKED: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, memoryview])

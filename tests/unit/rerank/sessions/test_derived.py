@@ -109,7 +109,6 @@ def test_unreadable_manifest_is_damaged(opened: DerivedTables, tmp_path: Path, c
 
 
 def test_other_schema_is_refused(opened: DerivedTables, tmp_path: Path) -> None:
-    other = msgspec.structs.replace(opened.manifest, schema=SCHEMA + 1)
-    (tmp_path / DERIVED).write_bytes(msgspec.json.encode(other))
+    (tmp_path / DERIVED).write_bytes(msgspec.json.encode({"schema": SCHEMA + 1}))
     with pytest.raises(StoreForeignError, match=f"has schema {SCHEMA + 1}, but this program reads {SCHEMA}"):
         open_derived(tmp_path)
