@@ -55,11 +55,11 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refresh_tables(root, (clicked(number) for number in range(6)))
     ProtocolStore(root).adopt_name("store")
     interrupt_rebuild(Store(root))
-    if os.fork() == 0:
+    if (process := os.fork()) == 0:
         with EventLog.open(root, Settings()) as log:
             log.record([clicked(number) for number in range(6, 60)])
             os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
+    os.waitpid(process, 0)
     return root
 
 

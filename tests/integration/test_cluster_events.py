@@ -81,7 +81,7 @@ class TestIndexLayout:
             f"ubi_keys-{alias}": [],
         }
         for index in found.values():
-            assert index["mappings"]["_meta"] == {"made_by": "shelfwise", "schema": 1, "application": alias}
+            assert index["mappings"]["_meta"] == {"made_by": "shelfwise", "schema": 2, "application": alias}
             assert index["mappings"]["dynamic"] == "strict"
             assert index["settings"]["index"]["translog"]["durability"] == "request"
 

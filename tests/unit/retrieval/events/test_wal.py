@@ -26,14 +26,14 @@ FILES = ("", "-wal", "-shm")
 
 def kill_store(folder: Path, *, checkpoint: bool = False) -> Path:
     """The database of a process that was killed after acknowledged appends; its log has all of them, or a quarter."""
-    if os.fork() == 0:
+    if (process := os.fork()) == 0:
         store = SqliteEvents(folder)
         for number in range(APPENDS):
             store.append([event(EACH * number + each) for each in range(EACH)])
             if checkpoint and number == APPENDS * 3 // 4:
                 store._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
+    os.waitpid(process, 0)
     return folder / EVENTS_FILE
 
 
@@ -140,13 +140,13 @@ def test_frames_of_an_earlier_log_are_no_damage(tmp_path: Path) -> None:
 
 
 def test_log_in_use_is_not_taken_for_damaged(tmp_path: Path) -> None:
-    if os.fork() == 0:
+    if (process := os.fork()) == 0:
         writer = SqliteEvents(tmp_path)
         for number in range(300):
             writer.append([event(number)])
         os._exit(0)
     checks = 0
-    while os.waitpid(-1, os.WNOHANG) == (0, 0):
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
         if log_path(tmp_path / EVENTS_FILE).exists():
             with lock_folder(tmp_path, None):
                 assert not unreadable_part(tmp_path / EVENTS_FILE)
