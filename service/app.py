@@ -172,7 +172,8 @@ def create_app(
         settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
         group,
-        group.array("pressed", (), bool),
+        settings.proxies,
+        pressed=group.array("pressed", (), bool),
     )
     app.state.shared = shared
     sourced = sourced or SourcedSettings.of_service(settings)

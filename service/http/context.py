@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +49,7 @@ _SHOWN_SECONDS = 0.5
 """Seconds that a write through the InstantSearch protocol waits; clients expect the response within two seconds."""
 _MOST_NAMES = 20
 """Maximum number of indexes that an error message lists."""
+_MAX_UNNAMED = 8
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADVERTISER, Scope.ADMIN})
 _PUBLIC = Permit("", frozenset({Scope.SEARCH, Scope.EVENTS}))
 """The permit of a request without a key, as long as no key exists."""
@@ -77,6 +79,10 @@ class SharedParts:
     """Secrets of webhooks, by vendor."""
     group: WorkerGroup = field(default_factory=WorkerGroup)
     """The worker processes of the service."""
+    proxies: tuple[str, ...] = ()
+    """Addresses of the proxies whose forwarded addresses are trusted, by the settings."""
+    unnamed_proxies: set[str] = field(default_factory=set)
+    """Private addresses that forwarded requests though no proxy is trusted, at most `_MAX_UNNAMED`."""
     pressed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, bool))
     """Whether the queue of each worker has been at least half full for a second, shape (workers,)."""
 
@@ -89,6 +95,22 @@ class SharedParts:
         """Whether requests wait in all workers; a worker with free capacity would receive the new ones."""
         self.share_pressure()
         return bool(self.pressed.all())
+
+    def note_proxy(self, request: Request, address: str) -> None:
+        """Notes the address of a proxy that the settings do not name."""
+        if self.proxies or "x-forwarded-for" not in request.headers or len(self.unnamed_proxies) == _MAX_UNNAMED:
+            return
+        with suppress(ValueError):
+            if ip_address(address).is_private:
+                self.unnamed_proxies.add(address)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Problems of the whole service that do not stop searches."""
+        cure = "all its shoppers count as one address: their events, charges and rates are limited together"
+        found = sorted(self.unnamed_proxies)
+        proxies = (f"service.trusted_proxies does not name the proxy at {each}, so {cure}" for each in found)
+        return tuple(filter(None, (self.page_problem(), *proxies)))
 
     def page_key(self) -> str:
         """The key that the store page sends; empty if there are no keys, or if visitors may not have it."""
@@ -381,6 +403,7 @@ def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Sco
     cookies = () if key or is_open else request.headers.get("cookie", "").split(";")
     has_cookie = shared.token.is_among(each.partition("=")[2].strip() for each in cookies)
     address = request.client.host if request.client else ""
+    shared.note_proxy(request, address)
     client = Client.of(key, address)
     CURRENT_CLIENT.set(client)
     SHOPPER_ADDRESS.set(client.address)

@@ -82,7 +82,7 @@ def service_notices(app: FastAPI) -> tuple[str, ...]:
     """Problems that do not stop searches, of all indexes and of the store page."""
     shared: SharedParts = app.state.shared
     notices: tuple[str, ...] = app.state.indexes.notices
-    return (*notices, *filter(None, [shared.page_problem()]))
+    return (*notices, *shared.notices)
 
 
 async def follow_notices(app: FastAPI) -> None:

@@ -109,6 +109,14 @@ def test_a_proxy_that_adds_no_header_lets_nobody_administer(outside: str, header
         assert searched.json()["nbHits"] > 0
 
 
+def test_a_proxy_that_the_settings_do_not_name_is_reported(running: Service, tmp_path: Path) -> None:
+    forwarding = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+    with nginx(tmp_path / "nginx", running.port, forwarding) as address:
+        httpx2.get(f"{address}/v1/search", params={"q": "drill"}, verify=TLS).raise_for_status()
+    ready = httpx2.get(f"{running.address}/health/ready", verify=TLS).text
+    assert "service.trusted_proxies does not name the proxy at 127.0.0.1" in ready
+
+
 def test_the_printed_link_lets_its_owner_in(running: Service, outside: str, tmp_path: Path) -> None:
     token, log = running.token, running.log.read_text()
     assert f"{running.address}/admin?token={token}\n" in log
