@@ -32,7 +32,7 @@ from retrieval.store.manifest import (
 from retrieval.store.versions import Store
 from retrieval.updates.journal import lock_folder
 from service.answers.faq import FaqStore
-from service.curation.document_store import DocumentStore
+from service.curation.document_store import DocumentStore, content_problem
 from service.curation.relations import RelationStore
 from service.curation.relevance import RelevanceStore
 from service.curation.rules import RuleStore
@@ -73,8 +73,8 @@ _RESTORE = "restore it from a backup"
 def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     """Each damaged file that belongs to no version, relative to the directory, with the problem and the remedy.
 
-    SQLite stores no checksums: its files are checked for structure, documents for agreement with their history, charges
-    of sponsored hits for their chain of hashes, and events for their checksums.
+    SQLite stores no checksums: its files are checked for structure and the sum of the hashes of their rows, documents
+    for agreement with their history, charges of sponsored hits for their chain of hashes, events for their checksums.
     """
     root = store.root
     for path in sorted(root.glob("*.sqlite")):
@@ -128,6 +128,7 @@ def _check_sqlite(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            found = content_problem(connection) or found if found == "ok" else found
     except sqlite3.DatabaseError as error:
         found, tables = str(error), 1
     if found != "ok" or not tables:

@@ -96,7 +96,7 @@ def unreadable_part(database: Path, log: Path | None = None) -> str:
     return _loss(committed, None if log else _known_frames(database, salts), rest)
 
 
-class _Frame(NamedTuple):
+class _LogFrame(NamedTuple):
     header: bytes
     own: Sums
     """The part of the checksum that the words of the frame contribute."""
@@ -152,7 +152,7 @@ def _is_header(header: bytes) -> bool:
     return (first, second) == _pair(header[24:])
 
 
-def _frames(log: BinaryIO, header: bytes) -> Iterator[_Frame]:
+def _frames(log: BinaryIO, header: bytes) -> Iterator[_LogFrame]:
     """The whole frames of a log."""
     page = int.from_bytes(header[8:12])
     size = _FRAME_HEADER_BYTES + page
@@ -163,7 +163,7 @@ def _frames(log: BinaryIO, header: bytes) -> Iterator[_Frame]:
         covered = np.hstack([table[:, :8], table[:, _FRAME_HEADER_BYTES:]])
         sums = covered.view(f"{_ORDERS[int.from_bytes(header[:4])]}u4").astype(np.uint32) @ factors
         for row, (first, second) in zip(table, sums.tolist(), strict=True):
-            yield _Frame(row[:_FRAME_HEADER_BYTES].tobytes(), (first, second), power)
+            yield _LogFrame(row[:_FRAME_HEADER_BYTES].tobytes(), (first, second), power)
 
 
 @cache

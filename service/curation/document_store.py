@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+import xxhash
 
 from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
 from retrieval.store.files import file_stamp, sync
@@ -152,8 +153,10 @@ class SqliteFile:
         with self._opened("rwc", _WAIT_SECONDS) as connection:
             cursor = connection.cursor()
             self._prepare(cursor)
+            connection.create_function("row_hash", -1, _row_hash, deterministic=True)
             cursor.execute("BEGIN IMMEDIATE")
             try:
+                _keep_sum(cursor)
                 yield cursor
                 cursor.execute("COMMIT")
             finally:
@@ -202,6 +205,58 @@ class SqliteFile:
         if version != self._layout.version:
             raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
         return True
+
+
+_SUM_TABLE = "content_sum"
+_MODULUS = 1 << 48
+
+
+def _row_hash(*values: str | bytes | float | None) -> int:
+    """XXH3 of a table's name and the values of a row: an integer of 48 bits."""
+    return xxhash.xxh3_64_intdigest(msgspec.msgpack.encode(values)) % _MODULUS
+
+
+def _columns(cursor: sqlite3.Cursor) -> dict[str, list[str]]:
+    """The tables with their columns, except SQLite's own and that of the sum."""
+    rows = cursor.execute(
+        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+    ).fetchall()
+    tables: dict[str, list[str]] = {}
+    for table, column in rows:
+        if table != _SUM_TABLE and not table.startswith("sqlite_"):
+            tables.setdefault(table, []).append(column)
+    return tables
+
+
+def _keep_sum(cursor: sqlite3.Cursor) -> None:
+    """Lets the sum of the hashes of all rows follow each change of this transaction."""
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {_SUM_TABLE} (sum INTEGER NOT NULL)")
+    if not cursor.execute(f"SELECT count(*) FROM {_SUM_TABLE}").fetchone()[0]:  # noqa: S608  # a constant
+        cursor.execute(f"INSERT INTO {_SUM_TABLE} VALUES (?)", (_sum_of_rows(cursor),))  # noqa: S608
+    # REPLACE removes rows, too.
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    for table, columns in _columns(cursor).items():
+        old, new = (f"row_hash('{table}', {', '.join(f'{row}.{each}' for each in columns)})" for row in ("OLD", "NEW"))
+        changes = {"INSERT": new, "DELETE": f"{_MODULUS} - {old}", "UPDATE": f"{_MODULUS} - {old} + {new}"}
+        for change, difference in changes.items():
+            cursor.execute(
+                f"CREATE TEMP TRIGGER {table}_{change} AFTER {change} ON main.{table} BEGIN "  # noqa: S608
+                f"UPDATE {_SUM_TABLE} SET sum = (sum + {difference}) % {_MODULUS}; END"
+            )
+
+
+def _sum_of_rows(cursor: sqlite3.Cursor) -> int:
+    rows = (_row_hash(table, *row) for table in _columns(cursor) for row in cursor.execute(f"SELECT * FROM {table}"))  # noqa: S608
+    return sum(rows) % _MODULUS
+
+
+def content_problem(connection: sqlite3.Connection) -> str:
+    """The damage to the rows of a `SqliteFile`, in which SQLite has no checksums; "" if there is none."""
+    cursor = connection.cursor()
+    (is_kept,) = cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (_SUM_TABLE,)).fetchone()
+    if is_kept and cursor.execute(f"SELECT sum FROM {_SUM_TABLE}").fetchall() != [(_sum_of_rows(cursor),)]:  # noqa: S608
+        return "a value has changed"
+    return ""
 
 
 Key = TypeVar("Key")

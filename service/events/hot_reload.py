@@ -8,7 +8,6 @@ import secrets
 import threading
 import time
 import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,9 +16,17 @@ import msgspec
 
 from rerank.ranker.memory import NO_MEMORY, QueryMemory
 from retrieval.errors import ShelfwiseError
+from retrieval.events.stored import KEY_BYTES
 from retrieval.records import Event, EventKind, Page
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import CURRENT, MEMORY_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE, RELATIONS_FILE
+from retrieval.store.manifest import (
+    CURRENT,
+    EVENTS_FOLDER,
+    MEMORY_FILE,
+    POPULAR_QUERIES_FILE,
+    POPULARITY_FILE,
+    RELATIONS_FILE,
+)
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
 from service.events.signals import (
     NO_POPULARITY,
@@ -137,6 +144,8 @@ class Recorder:
         self._stamp = (0, 0, 0)
         """Stamp of the pointer to the serving version; another version may store events elsewhere."""
         self._is_clustered = False
+        self._secret = secrets.token_bytes(KEY_BYTES)
+        """Signs the answers of this process until the first event creates the keys of the directory."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -158,7 +167,7 @@ class Recorder:
         number = secrets.token_hex(_NUMBER_BYTES)
         hits = enumerate((hit.product.id for hit in page.hits), (page.page - 1) * page.size + 1)
         try:
-            return number + self._mark(number, query, page.total if query.strip() else None, hits)
+            return number + self._marks(number, query, page.total if query.strip() else None, hits)[-1]
         except ShelfwiseError:
             return uuid.uuid4().hex
 
@@ -174,11 +183,17 @@ class Recorder:
             return False
         hits = sorted((each.position or 0, each.product_id) for each in impressions)
         total = queries[0].results if queries else None
-        return hmac.compare_digest(mark.encode("utf-8", "replace"), self._mark(number, text, total, hits).encode())
+        marks = self._marks(number, text, total, hits)
+        return any(hmac.compare_digest(mark.encode("utf-8", "replace"), each.encode()) for each in marks)
 
-    def _mark(self, number: str, query: str, total: int | None, hits: Iterable[tuple[int, str]]) -> str:
+    def _marks(self, number: str, query: str, total: int | None, hits: Iterable[tuple[int, str]]) -> list[str]:
+        """The signatures of an answer: by the secret of this process, and by the keys of the directory, if it has any:
+        a search creates no file."""
         content = msgspec.json.encode(("answer", number, query, total, list(hits)))
-        return urlsafe_b64encode(self._opened().intake.pseudonyms.key(content.decode())).decode().rstrip("=")
+        signatures = [hmac.digest(self._secret, content, "sha256")[:KEY_BYTES]]
+        if (self._root / EVENTS_FOLDER).is_dir():
+            signatures.append(self._opened().intake.pseudonyms.key(content.decode()))
+        return [each.hex() for each in signatures]
 
     def _opened(self) -> EventLog:
         # Not needed by an engine that only searches.

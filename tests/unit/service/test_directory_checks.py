@@ -186,8 +186,9 @@ def test_verification_finds_a_changed_letter_in_a_document(full: Path, column: s
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(statements[column])
-        (problem,) = store_problems(Store(full))
+        sum_of_rows, problem = store_problems(Store(full))
     finally:
         path.write_bytes(whole)
+    assert "a value has changed" in sum_of_rows.what
     assert "the rule 'drills' does not agree with its history" in problem.what
     assert problem.advice == "restore it from a backup"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from retrieval.errors import InputError, RuleError, StoreDamagedError, StoreError, StoreForeignError, SynonymError
 from service.curation import document_store
-from service.curation.document_store import Layout, SqliteFile
+from service.curation.document_store import Layout, SqliteFile, content_problem
 from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, rule_document
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.experiments import ExperimentStore
@@ -234,3 +235,23 @@ def test_a_second_writer_of_a_process_leaves_the_lock_of_the_first(
             pass
         found = subprocess.run([sys.executable, "-c", other, file.path], capture_output=True, text=True, check=False)
     assert "database is locked" in found.stderr
+
+
+def test_sum_of_rows_follows_every_change_and_finds_another_one(tmp_path: Path) -> None:
+    tables = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, t TEXT, r REAL, b BLOB);"
+    file = SqliteFile(tmp_path / "numbers.sqlite", Layout("numbers", 7, 1, tables))
+    changes = (
+        "INSERT INTO numbers VALUES (1, 'a', 1, x'00'), (2, '\u6c34', NULL, NULL), (3, 'c', .1, NULL)",
+        "INSERT OR REPLACE INTO numbers VALUES (1, 'b', '2', x'01')",
+        "INSERT INTO numbers VALUES (2, 'd', 1, 1) ON CONFLICT DO UPDATE SET t = excluded.t",
+        "UPDATE numbers SET n = 9 WHERE n = 3",
+        "DELETE FROM numbers WHERE n = 9",
+    )
+    for change in changes:
+        with file.writing() as cursor:
+            assert cursor.execute(change).rowcount == (3 if change is changes[0] else 1)
+        with closing(sqlite3.connect(file.path)) as connection:
+            assert content_problem(connection) == ""
+    with closing(sqlite3.connect(file.path)) as connection, connection:
+        connection.execute("UPDATE numbers SET t = 'e' WHERE n = 2")
+        assert content_problem(connection) == "a value has changed"

@@ -24,7 +24,7 @@ def test_search_response_equals_the_engine_result(client: TestClient, store: Sea
     assert (found["total"], found["page"], found["size"], found["version"]) == (page.total, 1, 5, page.version)
     assert found["facets"]["brand"]["counts"][0]["count"] == page.facets["brand"].counts[0].count
     assert found["ranges"] == {"price": [asdict(each) for each in page.ranges["price"]]}
-    assert len(found["query_id"]) == 38
+    assert len(found["query_id"]) == 48
 
 
 def test_post_search_equals_get_search_and_accepts_a_history(client: TestClient, store: SearchEngine) -> None:
