@@ -128,7 +128,8 @@ def _check_sqlite(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            found = content_problem(connection) or found if found == "ok" else found
+            if found == "ok":
+                found = content_problem(connection) or found
     except sqlite3.DatabaseError as error:
         found, tables = str(error), 1
     if found != "ok" or not tables:
