@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = "shelfwise"
 PACKAGES = ("retrieval", "rerank", "indexer", "service", "benchmarks")
 SERVICE_LAYERS = (
     ("settings", "worker_group"),
@@ -92,8 +93,8 @@ class Structure:
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
         self.modules: dict[str, Module] = {}
-        for path in (each for package in PACKAGES for each in sorted((root / package).rglob("*.py"))):
-            parts = path.relative_to(root).with_suffix("").parts
+        for path in (each for package in PACKAGES for each in sorted((root / PACKAGE / package).rglob("*.py"))):
+            parts = path.relative_to(root / PACKAGE).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             text = path.read_text("utf-8")
             self.modules[name] = Module(name, path, text, ast.parse(text))
@@ -105,11 +106,13 @@ class Structure:
         """The product modules that a module imports, including function-level imports."""
         for node in module.nodes:
             if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names if alias.name in self.modules)
+                names = (alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names)
+                yield from (name for name in names if name in self.modules)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                module_name = node.module.removeprefix(f"{PACKAGE}.")
                 for alias in node.names:
-                    inner = f"{node.module}.{alias.name}"
-                    name = inner if inner in self.modules else node.module
+                    inner = alias.name if module_name == PACKAGE else f"{module_name}.{alias.name}"
+                    name = inner if inner in self.modules else module_name
                     if name in self.modules:
                         yield name
 
@@ -241,7 +244,7 @@ def figures(root: Path = ROOT) -> list[Figure]:
     many = [
         (_parameters(node), f"{where[module.name]}:{node.lineno} {node.name} ({_parameters(node)})")
         for module, node in structure.functions()
-        if (module.name, node.name) != ("service.engine.engine", "search")
+        if (module.name, node.name) != ("shelfwise.service.engine.engine", "search")
     ]
     spans = [
         (node.end_lineno - node.lineno + 1, f"{where[module.name]}:{node.lineno} {node.name}")

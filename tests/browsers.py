@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings, SourcedSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings, SourcedSettings
 from tests.machine import within
 from tests.servers.skips import program_or_skip
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, Within
-from retrieval.filters.places import Box, Circle, Polygon
-from retrieval.records import Availability, Page, Place, Product
-from retrieval.store.products import product_to_json
+from shelfwise.retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, Within
+from shelfwise.retrieval.filters.places import Box, Circle, Polygon
+from shelfwise.retrieval.records import Availability, Page, Place, Product
+from shelfwise.retrieval.store.products import product_to_json
 
 WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
 BRANDS = ("Bosch", "BOSCH", "Max Pro", "牧田", "")

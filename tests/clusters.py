@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from indexer.targets import move
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.progress import NullProgress
-from retrieval.records import Page, Product
-from service.engine.engine import SearchEngine
-from service.settings import ElasticsearchSettings, Settings
+from shelfwise.indexer.targets import move
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Page, Product
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ElasticsearchSettings, Settings
 from tests.servers.server import Server
 
 

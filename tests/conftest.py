@@ -18,18 +18,18 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
-from indexer.build import RebuildOptions, rebuild
-from indexer.quality import page
-from indexer.quality.report import Finding
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.encoders import onnx, tokenizer, weights
-from retrieval.encoders.folder import folder_fingerprint
-from service.demo import DemoFiles, write_demo_store
-from service.engine import models
-from service.engine.engine import SearchEngine
-from service.engine.models import OpenedRanker
-from service.settings import RankerSettings
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.quality import page
+from shelfwise.indexer.quality.report import Finding
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.encoders import onnx, tokenizer, weights
+from shelfwise.retrieval.encoders.folder import folder_fingerprint
+from shelfwise.service.demo import DemoFiles, write_demo_store
+from shelfwise.service.engine import models
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.models import OpenedRanker
+from shelfwise.service.settings import RankerSettings
 from tests.machine import build_once
 from tests.servers.configuration import Options
 from tests.servers.distribution import VERSION_9
@@ -153,7 +153,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "torch" in sys.modules:
         import torch
 
-        from retrieval.encoders import torch as torch_encoder
+        from shelfwise.retrieval.encoders import torch as torch_encoder
         from tests.exports import projected_once, traced_once, traces_folder
 
         assert session.config.cache is not None
@@ -235,7 +235,7 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
 @pytest.fixture
 def without_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removes the shipped ranker, as for an encoder without one."""
-    monkeypatch.setattr("rerank.ranker.spec.shipped_ranker", lambda _encoding: None)
+    monkeypatch.setattr("shelfwise.rerank.ranker.spec.shipped_ranker", lambda _encoding: None)
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from retrieval.encoders.folder import TOKENIZER_FILE
-from retrieval.encoders.weights import DEFAULT_MODEL, MODULES_FILE, find_model
-from retrieval.errors import EncoderError
-from retrieval.store.files import atomic_folder
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE
+from shelfwise.retrieval.encoders.weights import DEFAULT_MODEL, MODULES_FILE, find_model
+from shelfwise.retrieval.errors import EncoderError
+from shelfwise.retrieval.store.files import atomic_folder
+from shelfwise.service.engine.engine import SearchEngine
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Special tokens, which come first in the vocabulary."""

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.events.elasticsearch import ElasticsearchEvents
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import EventStore
-from retrieval.events.stored import DAY_MS, StoredEvent
-from retrieval.records import EventKind
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.events.elasticsearch import ElasticsearchEvents
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.store import EventStore
+from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent
+from shelfwise.retrieval.records import EventKind
 
 DECEMBER = (date(2026, 12, 1) - date(1970, 1, 1)).days
 """Day number of 1 December 2026, the first day of a month."""

@@ -16,8 +16,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from retrieval.encoders.folder import folder_fingerprint
-from retrieval.encoders.projection import PROJECTION_FILE
+from shelfwise.retrieval.encoders.folder import folder_fingerprint
+from shelfwise.retrieval.encoders.projection import PROJECTION_FILE
 
 Floats = NDArray[np.float32]
 Export = Callable[..., torch.onnx.ONNXProgram | None]
@@ -29,7 +29,7 @@ def traces_folder(cache: Path) -> Path:
     """The folder of traces for the current sources and libraries; folders of other sources are removed."""
     sources = [
         _ROOT / "requirements.lock",
-        *(each for part in ("rerank", "retrieval") for each in _ROOT.glob(f"{part}/**/*.py")),
+        *(each for part in ("rerank", "retrieval") for each in _ROOT.glob(f"shelfwise/{part}/**/*.py")),
     ]
     digest = hashlib.sha256(b"".join(each.read_bytes() for each in sorted(sources))).hexdigest()[:16]
     folder = cache / "traces" / digest

@@ -13,10 +13,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer, brand_key, level_key
-from retrieval.records import Availability, Product
-from retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change
+from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer, brand_key, level_key
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change
 from tests import catalogs
 
 IDS = tuple(f"p{number}" for number in range(7))

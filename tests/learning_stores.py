@@ -9,19 +9,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from indexer.events.importer import import_events
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.refresh import refresh
-from rerank.training.click_training import ClickOptions
-from rerank.training.trainer import LoopOptions
-from retrieval.events.privacy import utc_now
-from retrieval.records import Event, EventKind
-from service.demo import write_demo_store
-from service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
-from service.experiments import ExperimentStore
-from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
-from service.settings import Settings
-from service.training.click_dataset import ClickRankerOptions
+from shelfwise.indexer.events.importer import import_events
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.refresh import refresh
+from shelfwise.rerank.training.click_training import ClickOptions
+from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.retrieval.events.privacy import utc_now
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.service.demo import write_demo_store
+from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
+from shelfwise.service.experiments import ExperimentStore
+from shelfwise.service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
+from shelfwise.service.settings import Settings
+from shelfwise.service.training.click_dataset import ClickRankerOptions
 
 SETTINGS = Settings(backend="embedded")
 _LOOP = LoopOptions(epochs=2, learning_rate=3e-3, warm_up=5)

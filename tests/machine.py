@@ -39,14 +39,14 @@ def full_disk(room: int = 0) -> Iterator[None]:
 def limit_memory(patches: pytest.MonkeyPatch, folder: Path, limit: str) -> None:
     """Makes the program read `limit` from the files of its control groups, which are in a folder."""
     (folder / "limit").write_text(f"{limit}\n")
-    patches.setattr("retrieval.memory._CONTROL_GROUPS", dict.fromkeys(("", "memory"), (folder, "limit")))
+    patches.setattr("shelfwise.retrieval.memory._CONTROL_GROUPS", dict.fromkeys(("", "memory"), (folder, "limit")))
 
 
 # Preloaded only before the first fork of a test process, so every test names the same modules.
 _IMPORTED = (
     "onnx",
-    "retrieval.encoders.onnx",
-    "retrieval.events.sqlite",
+    "shelfwise.retrieval.encoders.onnx",
+    "shelfwise.retrieval.events.sqlite",
     "tests.integration.test_kill",
     "tests.integration.test_ranker_kill",
     "tests.integration.test_rules_kill",

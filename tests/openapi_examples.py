@@ -23,11 +23,11 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.http.openapi import EXAMPLES, operations
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.http.openapi import EXAMPLES, operations
+from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key, local_client
 
 SECRET = SecretStr("secret of the examples")

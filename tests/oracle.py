@@ -9,10 +9,22 @@ import unicodedata
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, Within, value_text
-from retrieval.filters.places import Area, Box, Circle, Polygon
-from retrieval.records import Place, Product
-from retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.filters.ast import (
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Leaf,
+    Not,
+    Or,
+    Value,
+    Within,
+    value_text,
+)
+from shelfwise.retrieval.filters.places import Area, Box, Circle, Polygon
+from shelfwise.retrieval.records import Place, Product
+from shelfwise.retrieval.text.analysis import Analyzer
 
 Stored = str | float | bool | datetime | Place
 Get = Callable[[str], tuple[Stored, ...]]

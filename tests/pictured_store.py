@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.pictures import PictureOptions
-from retrieval.records import Product
-from service.demo.drawings import DOTS, PLAIN, STRIPES, Look, draw, to_webp
-from service.demo.grammar import PICTURE_MODEL
+from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.indexer.pictures import PictureOptions
+from shelfwise.retrieval.records import Product
+from shelfwise.service.demo.drawings import DOTS, PLAIN, STRIPES, Look, draw, to_webp
+from shelfwise.service.demo.grammar import PICTURE_MODEL
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from retrieval.progress import NullProgress
+from shelfwise.retrieval.progress import NullProgress
 
 
 class KilledError(Exception):

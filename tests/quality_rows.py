@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.quality.checks import Inspector
-from indexer.quality.duplicates import DuplicateFinder
-from indexer.quality.findings import DuplicateFindings, Findings, RowLocation
-from indexer.quality.norms import CategoryCensus
-from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity
-from retrieval.records import Product
+from shelfwise.indexer.quality.checks import Inspector
+from shelfwise.indexer.quality.duplicates import DuplicateFinder
+from shelfwise.indexer.quality.findings import DuplicateFindings, Findings, RowLocation
+from shelfwise.indexer.quality.norms import CategoryCensus
+from shelfwise.indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity
+from shelfwise.retrieval.records import Product
 
 NOW = datetime(2025, 1, 6, 12, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
-from rerank.ranker.features import FEATURES
-from rerank.ranker.spec import RankerReport, RankerSpec
-from retrieval.store.files import SEAL_FILE, FileEntry, checksum
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec
+from shelfwise.retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 
 ENCODING = Encoding("encoder-1", DIMENSION)

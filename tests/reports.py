@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 
 import polars as pl
 
-from rerank.click_models.evaluation import HeldOutFit
-from rerank.evaluation.off_policy import ESTIMATORS, OffPolicyEstimate, OutcomeEstimate
-from rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
-from rerank.evaluation.statistics import Difference
-from rerank.ranker.spec import OrderResult
-from rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
-from rerank.sessions.options import Window
-from rerank.training.trainer import Epoch
-from rerank.user_tower.files import MethodResult, UserTowerReport
-from service.events.report_inputs import ReportInputs
-from service.reports.training import (
+from shelfwise.rerank.click_models.evaluation import HeldOutFit
+from shelfwise.rerank.evaluation.off_policy import ESTIMATORS, OffPolicyEstimate, OutcomeEstimate
+from shelfwise.rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
+from shelfwise.rerank.evaluation.statistics import Difference
+from shelfwise.rerank.ranker.spec import OrderResult
+from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
+from shelfwise.rerank.sessions.options import Window
+from shelfwise.rerank.training.trainer import Epoch
+from shelfwise.rerank.user_tower.files import MethodResult, UserTowerReport
+from shelfwise.service.events.report_inputs import ReportInputs
+from shelfwise.service.reports.training import (
     Curve,
     EventCounts,
     Findings,
@@ -34,8 +34,8 @@ from service.reports.training import (
     TextTowers,
     UserTowerResult,
 )
-from service.training.click_dataset import FirstHits
-from service.training.user_tower import NEAR, TOWER
+from shelfwise.service.training.click_dataset import FirstHits
+from shelfwise.service.training.user_tower import NEAR, TOWER
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WINDOW = Window(datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinfo=UTC))

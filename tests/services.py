@@ -22,14 +22,14 @@ import httpx2
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from retrieval.memory import process_memory
-from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
-from service.http.auth import AdminToken, KeyFile, Scope, new_key
-from service.settings import Settings
+from shelfwise.retrieval.memory import process_memory
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.http.auth import AdminToken, KeyFile, Scope, new_key
+from shelfwise.service.settings import Settings
 from tests.machine import within
 
-PROGRAM = (sys.executable, "-c", "from service.cli.main import main; main()")
+PROGRAM = (sys.executable, "-c", "from shelfwise.service.cli.main import main; main()")
 _STARTING_SECONDS = 60
 TLS = ssl.create_default_context()
 """One context for all requests, as loading the certificates takes longer than a request."""

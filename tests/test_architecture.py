@@ -22,11 +22,11 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 116,
-    "lines": 40_920,
+    "modules": 111,
+    "lines": 40_300,
     "lines of code": 29_780,
     "lines of tests": 20_090,
-    "modules with one importer": 2,
+    "modules with one importer": 3,
     "largest module": 90,
 }
 """Allowances of figures for features built since the limits were set: product types, values in queries, the cutoff and

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from service.cli.main import app
-from service.demo import DemoFiles
+from shelfwise.service.cli.main import app
+from shelfwise.service.demo import DemoFiles
 from tests.conftest import ENCODER
 from tests.unit.service.cli import commands
 

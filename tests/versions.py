@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from indexer.embedding_cache import key_array, text_key
-from retrieval.encoders.folder import SPEC_FILE
-from retrieval.filters.schema import FieldCounter
-from retrieval.index.faiss import VectorIndexKind, build_index
-from retrieval.index.tantivy import TantivyBuilder
-from retrieval.index.vectors import Vectors, create_vectors
-from retrieval.records import Product
-from retrieval.store.files import checksum
-from retrieval.store.manifest import (
+from shelfwise.indexer.embedding_cache import key_array, text_key
+from shelfwise.retrieval.encoders.folder import SPEC_FILE
+from shelfwise.retrieval.filters.schema import FieldCounter
+from shelfwise.retrieval.index.faiss import VectorIndexKind, build_index
+from shelfwise.retrieval.index.tantivy import TantivyBuilder
+from shelfwise.retrieval.index.vectors import Vectors, create_vectors
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import checksum
+from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     GROUPS_FILE,
     KEYWORD_FOLDER,
@@ -31,12 +31,12 @@ from retrieval.store.manifest import (
     Manifest,
     write_fields,
 )
-from retrieval.store.products import RECIPE, ProductWriter, encoder_text, keyword_document, product_to_json
-from retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
-from retrieval.store.versions import Store
-from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import ProductTypes
-from retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.store.products import RECIPE, ProductWriter, encoder_text, keyword_document, product_to_json
+from shelfwise.retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.product_types import ProductTypes
+from shelfwise.retrieval.text.synonyms import Synonyms
 
 DIMENSION = 16
 

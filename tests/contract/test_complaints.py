@@ -10,10 +10,18 @@ from types import MappingProxyType
 
 import pytest
 
-from benchmarks.peers.complaints.catalog import catalog
-from benchmarks.peers.complaints.engine import ComplaintError, Listing, NotOfferedError, Shop
-from benchmarks.peers.complaints.shelfwise_engine import ShelfwiseEngine, build_index
-from benchmarks.peers.complaints.suite import FAIL, NOT_OFFERED, PASS, Complaint, complaints, run_case, shared_encoder
+from shelfwise.benchmarks.peers.complaints.catalog import catalog
+from shelfwise.benchmarks.peers.complaints.engine import ComplaintError, Listing, NotOfferedError, Shop
+from shelfwise.benchmarks.peers.complaints.shelfwise_engine import ShelfwiseEngine, build_index
+from shelfwise.benchmarks.peers.complaints.suite import (
+    FAIL,
+    NOT_OFFERED,
+    PASS,
+    Complaint,
+    complaints,
+    run_case,
+    shared_encoder,
+)
 from tests.machine import build_once
 
 

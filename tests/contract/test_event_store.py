@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.errors import StoreError
-from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, EventStore, event_table
-from retrieval.events.stored import StoredEvent
-from retrieval.records import EventKind
+from shelfwise.retrieval.errors import StoreError
+from shelfwise.retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, EventStore, event_table
+from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.records import EventKind
 from tests.event_stores import DECEMBER, Folder, Place, aliased, any_events, at, event
 
 EVER = (-(1 << 24), 1 << 24)  # days before and after all others

@@ -18,18 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import retrieval.elasticsearch.keyword
-import retrieval.index.tantivy
-from retrieval.elasticsearch.bulk_load import WHOLE
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.keyword import ElasticsearchIndex
-from retrieval.elasticsearch.versions import load_keyword
-from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.filters.ast import Filter, In, value_text
-from retrieval.filters.conditions import Condition
-from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import SEARCHED_CORE, FieldCatalog, FieldCounter, extend_catalog, fold_value
-from retrieval.index.keyword import (
+import shelfwise.retrieval.elasticsearch.keyword
+import shelfwise.retrieval.index.tantivy
+from shelfwise.retrieval.elasticsearch.bulk_load import WHOLE
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
+from shelfwise.retrieval.elasticsearch.versions import load_keyword
+from shelfwise.retrieval.errors import FilterError, UnknownFieldError
+from shelfwise.retrieval.filters.ast import Filter, In, value_text
+from shelfwise.retrieval.filters.conditions import Condition
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.filters.schema import SEARCHED_CORE, FieldCatalog, FieldCounter, extend_catalog, fold_value
+from shelfwise.retrieval.index.keyword import (
     EXPANSION_WEIGHT,
     DetailsRequest,
     DocumentChange,
@@ -41,12 +41,12 @@ from retrieval.index.keyword import (
     has_phrase,
     words_within,
 )
-from retrieval.index.keyword_documents import KeywordBuilder
-from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from retrieval.records import Product
-from retrieval.store.products import keyword_document, product_to_json
-from retrieval.text.analysis import Analyzer, Expansion, identifier_key
-from retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.index.keyword_documents import KeywordBuilder
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.products import keyword_document, product_to_json
+from shelfwise.retrieval.text.analysis import Analyzer, Expansion, identifier_key
+from shelfwise.retrieval.text.synonyms import Synonyms
 from tests import catalogs, oracle
 
 ANALYZER = Analyzer()
@@ -136,8 +136,8 @@ def tantivy_extended(products: Sequence[Product]) -> Iterator[Opened]:
     first = [were[-1], *earlier_products(were)]
     before = FieldCatalog(extend_catalog(counted(first), were).fields, counted([*first, *were]).category_roots)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
-        patch.setattr(retrieval.index.tantivy, "MOST_REPLACED", 10)
+        patch.setattr(shelfwise.retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
+        patch.setattr(shelfwise.retrieval.index.tantivy, "MOST_REPLACED", 10)
         builder = TantivyBuilder(Path(folder, "before"), before)
         builder.add(documents(first, before))
         builder = TantivyBuilder(Path(folder, "after"), before, builder.finish())
@@ -351,7 +351,7 @@ class TestKeywordIndex:
     def test_equal_scores_keep_their_order_across_pages_and_segments(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
+        monkeypatch.setattr(shelfwise.retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
         # More than a page of a cluster, or three segments of tantivy with this small heap; the other indexes have
         # several segments with any number.
         products = 12_000 if isinstance(backend, partial) else 20_000 if backend is tantivy else 4_000
@@ -376,7 +376,7 @@ class TestKeywordIndex:
     def test_range_of_a_field_with_more_values_than_the_facet_limit(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in (retrieval.index.tantivy, retrieval.elasticsearch.keyword):
+        for module in (shelfwise.retrieval.index.tantivy, shelfwise.retrieval.elasticsearch.keyword):
             monkeypatch.setattr(module, "_MOST_BUCKETS", 500)
         products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(600))]
         with backend(products) as (index, _):

@@ -15,11 +15,11 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval.elasticsearch.bulk_load import WHOLE
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
-from retrieval.errors import ClusterRefusedError, StoreDamagedError, StoreError
-from retrieval.index.faiss import (
+from shelfwise.retrieval.elasticsearch.bulk_load import WHOLE
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
+from shelfwise.retrieval.errors import ClusterRefusedError, StoreDamagedError, StoreError
+from shelfwise.retrieval.index.faiss import (
     INDEX_FILE,
     FaissIndex,
     PreviousVectors,
@@ -28,7 +28,7 @@ from retrieval.index.faiss import (
     choose_kind,
     gpu_count,
 )
-from retrieval.index.vectors import (
+from shelfwise.retrieval.index.vectors import (
     VECTORS_FILE,
     Rows,
     StoredVectors,
@@ -37,7 +37,7 @@ from retrieval.index.vectors import (
     create_vectors,
     measure_background,
 )
-from retrieval.store.files import load_array
+from shelfwise.retrieval.store.files import load_array
 from tests.machine import limit_memory
 
 COUNT, DIMENSION = 3_000, 32
@@ -173,7 +173,7 @@ class TestVectorIndex:
 def test_extended_index_finds_the_same_as_a_new_one(
     kind: VectorIndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.index.faiss.PROBED_CODES", COUNT // 2)
+    monkeypatch.setattr("shelfwise.retrieval.index.faiss.PROBED_CODES", COUNT // 2)
     random = np.random.default_rng(5)
     vectors, folder = VECTORS, built(tmp_path / "v0", kind)
     for version in range(1, 6):
@@ -214,7 +214,7 @@ def test_equal_vectors_have_equal_scores_in_row_order(tmp_path: Path, count: int
 def test_vectors_in_16_bits_are_exact_as_stored(
     kind: VectorIndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.index.vectors.HALF_FROM", COUNT)
+    monkeypatch.setattr("shelfwise.retrieval.index.vectors.HALF_FROM", COUNT)
     index = FaissIndex(built(tmp_path, kind, np.repeat(VECTORS[: COUNT // 2], 2, axis=0)), gpu=False)
     stored = load_array(tmp_path / VECTORS_FILE)
     assert stored.dtype == np.float16

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings, Settings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.deploy.documents import (
     ALERTS,
     DASHBOARD,

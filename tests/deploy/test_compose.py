@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.app import DRAIN_SECONDS
-from service.cli.main import COMMANDS, load_command
-from service.settings import load_settings, setting_names, variable_name
+from shelfwise.service.app import DRAIN_SECONDS
+from shelfwise.service.cli.main import COMMANDS, load_command
+from shelfwise.service.settings import load_settings, setting_names, variable_name
 from tests.deploy.documents import DEPLOY, ROOT, documents
 from tests.deploy.test_alerts import promtool
 

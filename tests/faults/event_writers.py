@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import EVENT_SCHEMA, event_table
-from retrieval.events.stored import DAY_MS, KEY_BYTES, StoredEvent
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.store import EVENT_SCHEMA, event_table
+from shelfwise.retrieval.events.stored import DAY_MS, KEY_BYTES, StoredEvent
 
 # In each round two processes append to one store, each with two threads, and are killed at a random time. They pass on
 # at once the keys of durable events. The next round's processes begin by repeating the events without a response, as a

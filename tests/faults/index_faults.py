@@ -14,16 +14,16 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from retrieval.encoders.folder import read_spec
-from retrieval.errors import ShelfwiseError
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SEAL
-from retrieval.store.products import encoder_text
-from retrieval.store.versions import Store
-from retrieval.updates.journal_files import COPY, JOURNAL, FrameReader, JournalCopies, beginning
-from service.cli.verify import store_problems, verify_version
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.encoders.folder import read_spec
+from shelfwise.retrieval.errors import ShelfwiseError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SEAL
+from shelfwise.retrieval.store.products import encoder_text
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL, FrameReader, JournalCopies, beginning
+from shelfwise.service.cli.verify import store_problems, verify_version
+from shelfwise.service.engine.engine import SearchEngine
 from tests.faults.processes import (
     KEEP,
     KINDS,
@@ -249,7 +249,12 @@ _PREPARED = ("rebuild", "live changes", "other encoder", "live changes", "rebuil
 _FOLLOW_SECONDS = 10.0
 _REBUILD_SHARE = 0.3
 """Share of the rounds without damage that are followed by a rebuild; other rounds pass on their state to the next."""
-_FOR_PEOPLE = ("retrieval.errors.", "builtins.OSError", "builtins.PermissionError", "builtins.FileNotFoundError")
+_FOR_PEOPLE = (
+    "shelfwise.retrieval.errors.",
+    "builtins.OSError",
+    "builtins.PermissionError",
+    "builtins.FileNotFoundError",
+)
 """Errors whose messages the commands show to users."""
 
 

@@ -24,13 +24,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.encoders.folder import FORMAT, MODEL_FILE, TOKENIZER_FILE, EncoderSpec, identity_of, write_spec
-from retrieval.records import Availability, Product
-from retrieval.store.products import product_to_json
-from retrieval.store.versions import Store
-from service.engine.engine import SearchEngine
-from service.engine.versions import roll_back
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.encoders.folder import FORMAT, MODEL_FILE, TOKENIZER_FILE, EncoderSpec, identity_of, write_spec
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.store.products import product_to_json
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.versions import roll_back
 
 # Minimal real encoders: a graph for ONNX Runtime and a tokenizer, made quickly and without torch.
 
@@ -76,8 +76,8 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
 # from a process that has imported everything and has no threads, so they start in milliseconds.
 
 _LOADED_EARLY = (
-    "indexer.quality.page indexer.quality.rules pointblank matplotlib.figure retrieval.encoders.onnx "
-    "retrieval.index.tantivy retrieval.index.faiss"
+    "shelfwise.indexer.quality.page shelfwise.indexer.quality.rules pointblank matplotlib.figure "
+    "shelfwise.retrieval.encoders.onnx shelfwise.retrieval.index.tantivy shelfwise.retrieval.index.faiss"
 )
 _STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 _LONGEST_SECONDS = 60

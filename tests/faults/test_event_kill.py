@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.faults.event_writers import counted, measure_event_faults, sent_event
 from tests.machine import fork_context
 

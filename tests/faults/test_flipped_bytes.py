@@ -14,22 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import indexer.checkpoint
-from indexer.checkpoint import BuildCheckpoint
-from indexer.embedding_cache import EncodingCheckpoints
-from rerank.ranker.spec import ranker_store
-from retrieval.progress import NullProgress
-from retrieval.records import Event, EventKind, Product
-from retrieval.store.versions import Store
-from service.cli.verify import store_problems, verify_version
-from service.curation.rules import Match, Pin, Rule, RuleStore, When
-from service.events.event_log import EventLog
-from service.experiments.experiment import Experiment, Variant
-from service.experiments.store import ExperimentStore
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.http.tasks import TaskQueue
-from service.instantsearch.index_store import ProtocolStore
-from service.settings import Settings
+import shelfwise.indexer.checkpoint
+from shelfwise.indexer.checkpoint import BuildCheckpoint
+from shelfwise.indexer.embedding_cache import EncodingCheckpoints
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Event, EventKind, Product
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.verify import store_problems, verify_version
+from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.experiments.experiment import Experiment, Variant
+from shelfwise.service.experiments.store import ExperimentStore
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.http.tasks import TaskQueue
+from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.settings import Settings
 from tests.rankers import REPORT, SPEC, building
 from tests.services import add_key
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
@@ -66,13 +66,13 @@ def clicked(number: int) -> Event:
 
 
 def interrupt_rebuild(store: Store) -> None:
-    least, indexer.checkpoint.LEAST_SECONDS = indexer.checkpoint.LEAST_SECONDS, 0.0
+    least, shelfwise.indexer.checkpoint.LEAST_SECONDS = shelfwise.indexer.checkpoint.LEAST_SECONDS, 0.0
     checkpoint = BuildCheckpoint(store)
     store.staging.mkdir()
     building_folder = checkpoint.begin()
     (building_folder / "products.bin").write_bytes(bytes(range(250)))
     checkpoint.keep("read", "feed", {"rows": 2}, {"read": 1.0})
-    indexer.checkpoint.LEAST_SECONDS = least
+    shelfwise.indexer.checkpoint.LEAST_SECONDS = least
     vectors = EncodingCheckpoints(store.staging / "vectors-test", 4)
     vectors.save(np.arange(32, dtype=np.uint8).reshape(2, 16), np.ones((2, 4), np.float32))
 

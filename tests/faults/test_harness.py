@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.store.products import ProductStore
-from retrieval.store.versions import Store
-from retrieval.updates.journal_files import COPY, JOURNAL
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
+from shelfwise.service.engine.engine import SearchEngine
 from tests.faults.index_faults import Life, Tally, UnexpectedStateError, check_index, check_verified, run_faults
 from tests.faults.processes import Call, Processes, Truth, write_encoder
 from tests.versions import reseal, write_products

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.events.event_log import EventLog
-from service.settings import EventsSettings, Settings
-from service.training.derived_tables import DerivedTablesManager
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.settings import EventsSettings, Settings
+from shelfwise.service.training.derived_tables import DerivedTablesManager
 from tests.learning_stores import with_events
 from tests.machine import build_once
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from service.engine.engine import SearchEngine
-from service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
-from service.settings import Settings
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
+from shelfwise.service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
 from tests.learning_stores import record_searches
 

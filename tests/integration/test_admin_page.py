@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from service.curation.relevance import Relevance, Signal, TypoTolerance
-from service.curation.rules import Pin
-from service.engine.engine import SearchEngine
-from service.events.popular_queries import PopularQuery, write_popular_queries
-from service.http.auth import KeyFile, Scope
-from service.settings import ServiceSettings, Settings
+from shelfwise.service.curation.relevance import Relevance, Signal, TypoTolerance
+from shelfwise.service.curation.rules import Pin
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
 from tests.catalogs import ids
 from tests.services import add_key

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.engine.engine import SearchEngine
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.http.telemetry import WITHOUT_EFFECT
-from service.instantsearch.request import COUNTING
-from service.settings import Settings
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.http.telemetry import WITHOUT_EFFECT
+from shelfwise.service.instantsearch.request import COUNTING
+from shelfwise.service.settings import Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules, node_program
 from tests.browsers import served

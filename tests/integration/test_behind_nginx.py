@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from retrieval.store.files import text_seal
-from service.http.auth import TOKEN_FILE
+from shelfwise.retrieval.store.files import text_seal
+from shelfwise.service.http.auth import TOKEN_FILE
 from tests.machine import within
 from tests.servers.skips import program_or_skip
 from tests.services import TLS, Service, service

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.sponsored.ledger import ADDRESS_CLICKS
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.sponsored.ledger import ADDRESS_CLICKS
 from tests.machine import within
 from tests.services import TLS, Service, add_key, service
 

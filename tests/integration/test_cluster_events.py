@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.documents import remove
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.errors import ClusterRefusedError, ClusterUnavailableError
-from retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
-from retrieval.events.store import AppendResult, event_table
-from retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.documents import remove
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.errors import ClusterRefusedError, ClusterUnavailableError
+from shelfwise.retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
+from shelfwise.retrieval.events.store import AppendResult, event_table
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.event_stores import Alias, aliased, at, event
 from tests.machine import within
 from tests.servers.proxy import Mode, Proxy
@@ -154,7 +154,7 @@ class TestErase:
                 raise ClusterUnavailableError("gone")
             return remove(cluster, documents)
 
-        monkeypatch.setattr("retrieval.events.elasticsearch.remove", remove_and_die)
+        monkeypatch.setattr("shelfwise.retrieval.events.elasticsearch.remove", remove_and_die)
         for _ in range(2):
             with pytest.raises(ClusterUnavailableError, match="gone"):
                 store.forget([ANNA])

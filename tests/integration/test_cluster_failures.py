@@ -21,21 +21,21 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from indexer.targets import MoveReport, move
-from retrieval.elasticsearch.client import _REST_SECONDS, Cluster
-from retrieval.elasticsearch.keyword import ElasticsearchIndex
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
-from retrieval.progress import NullProgress
-from retrieval.records import Page, Product
-from retrieval.store.versions import Store
-from retrieval.updates.journal import Journal
-from service.engine.candidates import Stages
-from service.engine.engine import SearchEngine
-from service.engine.live import AppliedChanges
-from service.engine.request import SearchRequest
-from service.engine.search import Search
-from service.settings import ElasticsearchSettings, Settings
+from shelfwise.indexer.targets import MoveReport, move
+from shelfwise.retrieval.elasticsearch.client import _REST_SECONDS, Cluster
+from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Page, Product
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.service.engine.candidates import Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.live import AppliedChanges
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.engine.search import Search
+from shelfwise.service.settings import ElasticsearchSettings, Settings
 from tests.clusters import KETTLE, LAMP, TEAPOT, TEXT, finds, ids, is_whole, moved, removed, settings_for
 from tests.machine import within
 from tests.servers.configuration import Options
@@ -503,7 +503,7 @@ def moved_in_the_end(index: Path, settings: ClusterSettings, progress: Killer) -
 def test_node_killed_during_load_leaves_no_partial_index(
     demo_index: Path, tmp_path: Path, three_nodes: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.elasticsearch.client._BULK_DOCUMENTS", 50)
+    monkeypatch.setattr("shelfwise.retrieval.elasticsearch.client._BULK_DOCUMENTS", 50)
     index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
     settings = settings_for(three_nodes)
     with SearchEngine.open(index, settings=settings) as engine:

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from indexer.targets import move
-from retrieval.elasticsearch.client import Cluster
-from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
-from retrieval.progress import NullProgress
-from retrieval.store.versions import Store
-from retrieval.updates.changes import Patch
-from retrieval.updates.journal import Journal
-from service.engine.engine import SearchEngine
-from service.settings import ElasticsearchSettings, Settings
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.targets import move
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.changes import Patch
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ElasticsearchSettings, Settings
 from tests.clusters import moved, settings_for
 from tests.conftest import ENCODER
 from tests.servers.server import Server

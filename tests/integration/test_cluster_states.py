@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.targets import reencode
-from retrieval.encoders.registry import open_encoder
-from retrieval.index.token_states import STATES_FILES
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import STATES_FOLDER
-from retrieval.store.signals import SIGNALS_FILE
-from retrieval.store.versions import Store
-from service.engine.engine import SearchEngine
-from service.settings import Settings
+from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.indexer.targets import reencode
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.index.token_states import STATES_FILES
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER
+from shelfwise.retrieval.store.signals import SIGNALS_FILE
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import moved, removed, settings_for
 from tests.conftest import ENCODER

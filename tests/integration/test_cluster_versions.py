@@ -24,22 +24,22 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.targets import MoveReport, move
-from retrieval.elasticsearch.client import Cluster, Document
-from retrieval.elasticsearch.versions import index_names
-from retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
-from retrieval.index.keyword import Selection
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.products import ProductStore
-from retrieval.store.versions import Store
-from retrieval.updates.journal import Journal
-from service.cli.main import app
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.engine.search import row_of
-from service.settings import Settings
+from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.indexer.targets import MoveReport, move
+from shelfwise.retrieval.elasticsearch.client import Cluster, Document
+from shelfwise.retrieval.elasticsearch.versions import index_names
+from shelfwise.retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
+from shelfwise.retrieval.index.keyword import Selection
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.service.cli.main import app
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.search import row_of
+from shelfwise.service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import KETTLE, LADLE, removed, settings_for
 from tests.conftest import ENCODER
@@ -647,8 +647,8 @@ class TestCommands:
 
 WORKER = """
 import random, sys
-from retrieval.records import Product
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.records import Product
+from shelfwise.service.engine.engine import SearchEngine
 root, *ids = sys.argv[1:]
 draw = random.Random(7)
 with SearchEngine.open(root) as engine:

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.peers.adapters.elasticsearch import ElasticsearchNode
-from benchmarks.peers.protocol import Catalog, Item, PriceRange
+from shelfwise.benchmarks.peers.adapters.elasticsearch import ElasticsearchNode
+from shelfwise.benchmarks.peers.protocol import Catalog, Item, PriceRange
 from tests.servers.server import Server
 
 ENGLISH = {"a": "Cordless drill", "b": "Drill bits, set of 9", "c": "Garden rake"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.records import Page, Product
-from service.engine.engine import SearchEngine
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.records import Page, Product
+from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
@@ -111,7 +111,7 @@ def test_a_size_that_accessories_have_does_not_hide_the_kind(
     query: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Regression: the nearest products were laptop bags and a "Desktop/Laptop" protector of the size, not notebooks."""
-    monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 20)
+    monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 20)
     others = [title for title in _OTHERS if "Desktop/Laptop" not in title]
     made = [*_NOTEBOOKS, *others, "15.6 in. Protector Desktop/Laptop", "15.6 in. Filter Desktop/Laptop"]
     feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])
@@ -123,8 +123,8 @@ def test_a_size_that_accessories_have_does_not_hide_the_kind(
 def test_products_of_a_type_are_candidates_behind_many_accessories(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 20)
-    monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 20)
+    monkeypatch.setattr("shelfwise.service.engine.candidates.KEYWORD_DEPTH", 20)
+    monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 20)
     mice = [f"Kelda {number} Wireless Ergonomic Mouse with Silent Click, Large, Grey" for number in range(12)]
     made = [f"Mouse Pad for Computer Mouse {number}" for number in range(50)] + mice
     feed = write_feed(tmp_path / "products.jsonl", [Product(f"p{at:03}", title) for at, title in enumerate(made)])

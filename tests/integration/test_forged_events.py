@@ -10,16 +10,16 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from indexer.events.importer import import_events
-from rerank.sessions.cleaning import RejectReason
-from rerank.sessions.refresh import RefreshResult
-from rerank.sessions.tables import open_derived
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.demo import write_demo_store
-from service.engine.engine import SearchEngine
-from service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
-from service.settings import RankerSettings, Settings
-from service.training.derived_tables import DerivedTablesManager
+from shelfwise.indexer.events.importer import import_events
+from shelfwise.rerank.sessions.cleaning import RejectReason
+from shelfwise.rerank.sessions.refresh import RefreshResult
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.demo import write_demo_store
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
+from shelfwise.service.settings import RankerSettings, Settings
+from shelfwise.service.training.derived_tables import DerivedTablesManager
 from tests.browsers import served
 
 SETTINGS = Settings(backend="embedded", ranker=RankerSettings(deadline=60.0))

@@ -12,11 +12,11 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from retrieval.records import EventKind, Hit, Product, RelationKind
-from service.curation.relations import RelationCorrection
-from service.engine.engine import SearchEngine
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.settings import ServiceSettings, Settings
+from shelfwise.retrieval.records import EventKind, Hit, Product, RelationKind
+from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import bundle, node_modules
 from tests.browser.page_server import page_server

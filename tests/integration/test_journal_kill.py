@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreError
-from retrieval.records import Product
-from retrieval.store.files import scratch_path
-from retrieval.updates.changes import Change, Delete, Upsert
-from retrieval.updates.journal import Journal
-from retrieval.updates.journal_files import COPY, JOURNAL
+from shelfwise.retrieval.errors import StoreError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import scratch_path
+from shelfwise.retrieval.updates.changes import Change, Delete, Upsert
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
 
 SEED = 5
 WRITERS = 2

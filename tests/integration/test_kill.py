@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import indexer.checkpoint
-import indexer.embedding
-from indexer.build import RebuildOptions, rebuild
-from retrieval.index.token_states import STATES_FILES
-from retrieval.index.vectors import VECTORS_FILE
-from retrieval.records import Product
-from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
-from retrieval.store.products import ProductStore
-from retrieval.store.versions import Store
-from service.engine.engine import SearchEngine
-from service.settings import RankerSettings, Settings
+import shelfwise.indexer.checkpoint
+import shelfwise.indexer.embedding
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.index.token_states import STATES_FILES
+from shelfwise.retrieval.index.vectors import VECTORS_FILE
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.machine import fork_context
@@ -41,8 +41,8 @@ Answers = list[list[str]]
 
 def run_rebuild(root: Path, feed: Path, cache: Path, fatal_step: int = 0) -> None:
     """Runs a rebuild that kills its process at the `fatal_step`-th change to a folder, from 1."""
-    indexer.embedding.CHUNK = 16
-    indexer.checkpoint.LEAST_SECONDS = 0.0
+    shelfwise.indexer.embedding.CHUNK = 16
+    shelfwise.indexer.checkpoint.LEAST_SECONDS = 0.0
     if fatal_step:
         _die_at(fatal_step)
     rebuild(root, RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", keep=1))

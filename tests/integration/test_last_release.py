@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.settings import Settings
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import Settings
 from tests.conftest import ENCODER
 
 RECORD = Path(__file__).parents[1] / "release.json"

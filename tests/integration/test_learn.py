@@ -15,19 +15,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.model_store import WEIGHTS_FILE
-from rerank.ranker.spec import ranker_store
-from rerank.text_towers.artifacts import read_towers
-from rerank.user_tower.files import USER_TOWERS, user_tower_store
-from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
-from retrieval.progress import NullProgress
-from retrieval.store.files import checksum
-from retrieval.store.lock import hold_lock
-from retrieval.store.versions import Store
-from service.cli.main import app
-from service.events.popular_queries import query_key, read_popular_queries
-from service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
-from service.training.learn import (
+from shelfwise.rerank.model_store import WEIGHTS_FILE
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.rerank.text_towers.artifacts import read_towers
+from shelfwise.rerank.user_tower.files import USER_TOWERS, user_tower_store
+from shelfwise.retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.store.files import checksum
+from shelfwise.retrieval.store.lock import hold_lock
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.main import app
+from shelfwise.service.events.popular_queries import query_key, read_popular_queries
+from shelfwise.service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
+from shelfwise.service.training.learn import (
     LEARNED_FILE,
     PAGE_FILE,
     REPORT_FILE,
@@ -39,10 +39,10 @@ from service.training.learn import (
     stored_days,
     train_encoder,
 )
-from service.training.text_towers import TextTowersRequest
-from service.training.text_towers_promotion import judging
-from service.training.training_session import TRAINING_FOLDER
-from service.training.user_tower import NEAR, TOWER
+from shelfwise.service.training.text_towers import TextTowersRequest
+from shelfwise.service.training.text_towers_promotion import judging
+from shelfwise.service.training.training_session import TRAINING_FOLDER
+from shelfwise.service.training.user_tower import NEAR, TOWER
 from tests.learning_stores import QUICK, SETTINGS, SMALL, record_visits, with_events
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_index
 from tests.unit.rerank.user_tower.small_stores import TINY

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx2
 
-from service.app import create_app
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings
 from tests.services import TLS, add_key, local_client, service
 
 

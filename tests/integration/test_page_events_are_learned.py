@@ -18,17 +18,17 @@ import httpx2
 import polars as pl
 import pytest
 
-from rerank.sessions.cleaning import RejectReason
-from rerank.sessions.refresh import RefreshResult
-from rerank.sessions.tables import DerivedTables, open_derived
-from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
-from retrieval.records import Product, Variant
-from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
-from service.http.auth import TOKEN_FILE
-from service.settings import Settings
-from service.training.derived_tables import DerivedTablesManager
-from service.training.ranker_dataset import candidate_lists
+from shelfwise.rerank.sessions.cleaning import RejectReason
+from shelfwise.rerank.sessions.refresh import RefreshResult
+from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
+from shelfwise.rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
+from shelfwise.retrieval.records import Product, Variant
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.http.auth import TOKEN_FILE
+from shelfwise.service.settings import Settings
+from shelfwise.service.training.derived_tables import DerivedTablesManager
+from shelfwise.service.training.ranker_dataset import candidate_lists
 from tests.browsers import Visit, served, visiting
 from tests.machine import within
 

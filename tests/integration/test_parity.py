@@ -11,24 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import compare, varied_requests
-from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import read_products
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.keyword import ElasticsearchIndex
-from retrieval.elasticsearch.versions import load_keyword
-from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort, SortKey
-from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from retrieval.judgments import read_judgments
-from retrieval.store.products import keyword_document, product_to_json
-from retrieval.text.analysis import Analyzer
-from service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
-from service.curation.synonyms import Synonym, SynonymKind
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.engine.request import SearchRequest
-from service.settings import Settings
+from shelfwise.benchmarks.quality import compare, varied_requests
+from shelfwise.indexer.feeds.mapping import FeedMapping
+from shelfwise.indexer.feeds.reader import read_products
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.keyword import ElasticsearchIndex
+from shelfwise.retrieval.elasticsearch.versions import load_keyword
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter
+from shelfwise.retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort, SortKey
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from shelfwise.retrieval.judgments import read_judgments
+from shelfwise.retrieval.store.products import keyword_document, product_to_json
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.settings import Settings
 from tests.clusters import ids, moved, settings_for
 from tests.servers.server import Server
 

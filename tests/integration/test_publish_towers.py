@@ -13,26 +13,26 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from indexer.build import RebuildOptions, rebuild
-from indexer.targets import ReencodeReport, reencode
-from rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
-from rerank.evaluation.statistics import Difference
-from rerank.text_towers.artifacts import read_towers
-from rerank.text_towers.dataset import JUDGING_SHARE, JudgedQuery, Opinion, is_validation_query, judged_gains
-from rerank.text_towers.options import TextTowerOptions
-from rerank.training.trainer import STATE_FILE
-from retrieval.encoders.registry import open_encoder
-from retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
-from retrieval.index.vectors import VECTORS_FILE
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import VECTORS_FOLDER
-from retrieval.store.versions import Store
-from service.cli.main import app
-from service.engine.engine import SearchEngine
-from service.engine.snapshot import serving_snapshot
-from service.training.text_towers import TextTowersRequest, train_text_towers
-from service.training.text_towers_promotion import MOST_LOST, PrecisionComparison, judging
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.targets import ReencodeReport, reencode
+from shelfwise.rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
+from shelfwise.rerank.evaluation.statistics import Difference
+from shelfwise.rerank.text_towers.artifacts import read_towers
+from shelfwise.rerank.text_towers.dataset import JUDGING_SHARE, JudgedQuery, Opinion, is_validation_query, judged_gains
+from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.training.trainer import STATE_FILE
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
+from shelfwise.retrieval.index.vectors import VECTORS_FILE
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import VECTORS_FOLDER
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.snapshot import serving_snapshot
+from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
+from shelfwise.service.training.text_towers_promotion import MOST_LOST, PrecisionComparison, judging
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress
@@ -233,7 +233,7 @@ def test_run_killed_before_writing_does_not_reuse_other_towers(
     theirs, ours = (root / name if name else None for name in names)
     request = replace(asked(root, cache), options=replace(SHORT, layers=1), out=ours)
     with monkeypatch.context() as killing, pytest.raises(KilledError):
-        killing.setattr("service.training.text_towers.write_towers", killed)
+        killing.setattr("shelfwise.service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
     other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT, out=theirs), NullProgress())
     if ours:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rerank.ranker.spec import ranker_store
-from retrieval.records import Product
-from retrieval.store.lock import HOLDER, LOCK
-from retrieval.store.manifest import CURRENT
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.lock import HOLDER, LOCK
+from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import fork_context
 from tests.rankers import ENCODING, REPORT, SPEC, building
 from tests.versions import publish_products

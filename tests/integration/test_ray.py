@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-import indexer.embedding
-import indexer.pipeline
-import indexer.ray_workers
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.embedding import EncodedChunk
-from indexer.ray_workers import RayWorkers, Shard
-from indexer.workers import Workers
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.errors import RowError, StoreDamagedError, WorkerError
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.versions import Store
-from service.engine.engine import SearchEngine
+import shelfwise.indexer.embedding
+import shelfwise.indexer.pipeline
+import shelfwise.indexer.ray_workers
+from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.indexer.embedding import EncodedChunk
+from shelfwise.indexer.ray_workers import RayWorkers, Shard
+from shelfwise.indexer.workers import Workers
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.errors import RowError, StoreDamagedError, WorkerError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.clusters import ids, is_whole, removed, settings_for
 from tests.conftest import ENCODER
@@ -38,7 +38,7 @@ PRODUCTS = [Product(f"p{place:03}", f"cordless drill {place} volt") for place in
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A cluster whose first node has no processors for workers."""
-    indexer.ray_workers._import_ray()
+    shelfwise.indexer.ray_workers._import_ray()
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -102,7 +102,7 @@ def test_worker_that_is_always_killed_is_an_error(workers: Workers, tmp_path: Pa
     work = Counted(tmp_path, kills=1_000)
     with pytest.raises(WorkerError, match=r"ended 4 times at one batch of Counted; nothing was published"):
         list(workers.map(work, BATCHES))
-    assert work.runs()[7] == indexer.ray_workers.TRIES
+    assert work.runs()[7] == shelfwise.indexer.ray_workers.TRIES
 
 
 class Shop:
@@ -142,9 +142,9 @@ class Shop:
 
 @pytest.fixture
 def shop(nodes: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: ANN401
-    for module, name, size in ((indexer.pipeline, "ROWS", 20), (indexer.pipeline, "PRODUCTS", 40)):
+    for module, name, size in ((shelfwise.indexer.pipeline, "ROWS", 20), (shelfwise.indexer.pipeline, "PRODUCTS", 40)):
         monkeypatch.setattr(module, name, size)
-    monkeypatch.setattr(indexer.embedding, "CHUNK", 16)
+    monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 16)
     return Shop(tmp_path, cache, nodes.address)
 
 
@@ -218,7 +218,7 @@ def test_lost_shard_is_an_error_and_encoded_texts_are_reused(shop: Shop, monkeyp
     with pytest.raises(StoreDamagedError, match=r"shard .*\.parquet cannot be read .* nothing was published"):
         shop.rebuild("remote", shop.address)
     assert not (shop.folder / "remote" / "CURRENT").exists()
-    assert shop.rebuild("remote").encoded == len(PRODUCTS) - 3 * indexer.embedding.CHUNK
+    assert shop.rebuild("remote").encoded == len(PRODUCTS) - 3 * shelfwise.indexer.embedding.CHUNK
 
 
 def test_cluster_without_a_machine_is_an_error_and_what_serves_stays(
@@ -230,7 +230,7 @@ def test_cluster_without_a_machine_is_an_error_and_what_serves_stays(
     serving = shop.fingerprints("local")
     (node,) = nodes.worker_nodes
     write_feed(Path(shop.feeds[0]), (replace(each, title=f"{each.title} red") for each in PRODUCTS[::2]))
-    monkeypatch.setattr(indexer.ray_workers, "LOST_AFTER", 90.0)
+    monkeypatch.setattr(shelfwise.indexer.ray_workers, "LOST_AFTER", 90.0)
     with pytest.raises(WorkerError, match=r"are lost .* run the command again"):
         shop.rebuild("local", shop.address, ActingProgress(lambda: nodes.remove_node(node)))
     assert shop.fingerprints("local") == serving

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.curation.rules import Redirect, Rule, RuleStore
+from shelfwise.service.curation.rules import Redirect, Rule, RuleStore
 from tests.machine import fork_context
 
 SEED = 3

@@ -20,12 +20,12 @@ import httpx2
 import pytest
 import yaml
 
-from indexer.build import RebuildOptions, rebuild
-from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import read_products
-from retrieval.store.versions import Store
-from service.demo import DemoFiles
-from service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.feeds.mapping import FeedMapping
+from shelfwise.indexer.feeds.reader import read_products
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in

@@ -18,15 +18,15 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.records import Availability, Product, RelationKind, Variant
-from service.curation.relations import RelationCorrection
-from service.demo.catalog import make_catalog
-from service.demo.drawings import STRIPES, Look
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
-from service.sponsored.campaign import Campaign
-from service.web.pages import page_files
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.records import Availability, Product, RelationKind, Variant
+from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.demo.catalog import make_catalog
+from shelfwise.service.demo.drawings import STRIPES, Look
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
+from shelfwise.service.sponsored.campaign import Campaign
+from shelfwise.service.web.pages import page_files
 from tests import pictured_store
 from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
 from tests.catalogs import ids

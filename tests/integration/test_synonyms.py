@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.records import Product
-from service.curation.synonyms import Synonym, SynonymKind
-from service.engine.engine import SearchEngine
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.records import Product
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind
+from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.clusters import moved, settings_for
 from tests.conftest import ENCODER

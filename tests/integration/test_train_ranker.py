@@ -18,14 +18,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.model_store import WEIGHTS_FILE
-from rerank.ranker.network import load_network
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import STORES, AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
-from rerank.training.distillation import DistilOptions
-from rerank.training.query_generation import synthetic_queries
-from rerank.training.trainer import Federation, LoopOptions
-from retrieval.errors import (
+from shelfwise.rerank.model_store import WEIGHTS_FILE
+from shelfwise.rerank.ranker.network import load_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import STORES, AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
+from shelfwise.rerank.training.distillation import DistilOptions
+from shelfwise.rerank.training.query_generation import synthetic_queries
+from shelfwise.rerank.training.trainer import Federation, LoopOptions
+from shelfwise.retrieval.errors import (
     JudgmentsError,
     SettingError,
     ShelfwiseError,
@@ -33,13 +33,13 @@ from retrieval.errors import (
     StoreMissingError,
     TrainingError,
 )
-from retrieval.progress import NullProgress
-from retrieval.store.lock import hold_lock
-from retrieval.store.manifest import Manifest
-from service.cli.main import app
-from service.engine.engine import SearchEngine
-from service.training.ranker_dataset import CatalogOptions, best_products
-from service.training.training_session import TRAINING_FOLDER, run_federation, train_from_catalog
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.store.lock import hold_lock
+from shelfwise.retrieval.store.manifest import Manifest
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.training.ranker_dataset import CatalogOptions, best_products
+from shelfwise.service.training.training_session import TRAINING_FOLDER, run_federation, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph

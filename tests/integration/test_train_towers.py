@@ -11,17 +11,23 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from indexer.build import RebuildOptions, rebuild
-from rerank.text_towers.artifacts import read_towers
-from rerank.text_towers.dataset import from_labels
-from rerank.text_towers.options import TextTowerOptions
-from rerank.training.trainer import STATE_FILE
-from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
-from retrieval.progress import NullProgress
-from service.cli.main import app
-from service.engine.engine import SearchEngine
-from service.training.text_towers import TextTowersRequest, train_text_towers
-from service.training.training_session import fresh_tables
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.rerank.text_towers.artifacts import read_towers
+from shelfwise.rerank.text_towers.dataset import from_labels
+from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.training.trainer import STATE_FILE
+from shelfwise.retrieval.errors import (
+    EncoderUnavailableError,
+    JudgmentsError,
+    SettingError,
+    ShelfwiseError,
+    TrainingError,
+)
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
+from shelfwise.service.training.training_session import fresh_tables
 from tests.learning_stores import SETTINGS, with_events
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import judged, make_index, write_judgments

@@ -13,17 +13,17 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rerank.model_store import ModelStore, ServingModel
-from rerank.user_tower.evaluation import split_by_time
-from rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
-from rerank.user_tower.histories import Histories
-from retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
-from retrieval.progress import NullProgress
-from service.cli.main import app
-from service.engine.engine import SearchEngine
-from service.settings import EventsSettings, Settings
-from service.training.training_session import TRAINING_FOLDER
-from service.training.user_tower import (
+from shelfwise.rerank.model_store import ModelStore, ServingModel
+from shelfwise.rerank.user_tower.evaluation import split_by_time
+from shelfwise.rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
+from shelfwise.rerank.user_tower.histories import Histories
+from shelfwise.retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import EventsSettings, Settings
+from shelfwise.service.training.training_session import TRAINING_FOLDER
+from shelfwise.service.training.user_tower import (
     NEAR,
     POPULAR,
     POPULAR_THERE,
@@ -117,7 +117,7 @@ def test_unusable_serving_tower_does_not_block_promotion(root: Path, monkeypatch
     def unreadable(_tower: StoredUserTower) -> ProductTable:
         raise ModelDamagedError("its table is short")
 
-    monkeypatch.setattr("service.training.user_tower.read_table", unreadable)
+    monkeypatch.setattr("shelfwise.service.training.user_tower.read_table", unreadable)
     again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     assert again.name in registry.names()
     assert again.report.against != SERVING

@@ -43,6 +43,21 @@ class Installation:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
+    def first_title_beside_own_packages(self, index: str, query: str) -> str:
+        """The title of the first hit in a program that has packages of common names."""
+        for name in ("service", "retrieval", "benchmarks"):
+            package = self.folder / "program" / name
+            package.mkdir(parents=True, exist_ok=True)
+            (package / "__init__.py").write_text(f"OWN = {name!r}\n")
+        (self.folder / "program" / "shop.py").write_text(
+            "import sys\nimport benchmarks, retrieval, service, shelfwise\n"
+            "assert [each.OWN for each in (benchmarks, retrieval, service)] == ['benchmarks', 'retrieval', 'service']\n"
+            "with shelfwise.SearchEngine.open(sys.argv[1]) as engine:\n"
+            "    print(engine.search(sys.argv[2]).hits[0].product.title)\n"
+        )
+        command = [str(self.program.with_name("python")), "program/shop.py", index, query]
+        return subprocess.check_output(command, cwd=self.folder, text=True).strip()  # noqa: S603
+
 
 def _run(*command: str | Path, **environment: str) -> None:
     subprocess.run(list(map(str, command)), check=True, env={**os.environ, **environment})  # noqa: S603
@@ -64,9 +79,8 @@ def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_the_wheel_has_every_file_of_its_packages(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    folders = ("retrieval", "rerank", "indexer", "service", "benchmarks")
-    listed = subprocess.check_output(["git", "ls-files", *folders], cwd=ROOT, text=True).split()  # noqa: S603, S607 - ours
-    development = ("benchmarks/studies", "benchmarks/cases")
+    listed = subprocess.check_output(["git", "ls-files", "shelfwise"], cwd=ROOT, text=True).split()  # noqa: S607
+    development = ("shelfwise/benchmarks/studies", "shelfwise/benchmarks/cases")
     assert not [each for each in listed if each not in packed and not each.startswith(development)]
 
 
@@ -79,6 +93,7 @@ def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation
     assert "drill" in hits[0]["product"]["title"].lower()
     installation.pip("uninstall", "torch")
     assert json.loads(installation.done("search", "store", "cordless drill", "--json"))["hits"] == hits
+    assert installation.first_title_beside_own_packages("store", "cordless drill") == hits[0]["product"]["title"]
     installation.done("rebuild", "again", "demo-store/products.jsonl.gz")
     refused = installation.run("rebuild", "exact", "demo-store/products.jsonl.gz", "--runtime", "onnx-fp32")
     assert refused.returncode == 1

@@ -17,9 +17,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from retrieval.errors import SettingError
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.supervisor import listen
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.supervisor import listen
 from tests.machine import within
 from tests.services import PROGRAM, TLS, Service, Shoppers, add_key, events_of_query, service
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import measure_http, serve_index
-from benchmarks.tables import show_http
-from retrieval.errors import StoreError
+from shelfwise.benchmarks.load import measure_http, serve_index
+from shelfwise.benchmarks.tables import show_http
+from shelfwise.retrieval.errors import StoreError
 
 
 @pytest.mark.slow

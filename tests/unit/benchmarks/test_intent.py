@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.intent import (
+from shelfwise.benchmarks.intent import (
     HEADER,
     compare_intent,
     engine_with_synonyms,
@@ -14,9 +14,9 @@ from benchmarks.intent import (
     measure_intent,
     read_intent_cases,
 )
-from retrieval.errors import JudgmentsError
-from retrieval.text.synonyms import Synonyms
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.errors import JudgmentsError
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.service.engine.engine import SearchEngine
 
 DEMO_CASES = Path("benchmarks/cases/demo.tsv")
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc, nDCG
 
-from benchmarks.quality import compare_runs, evaluate_stages, measure, ndcg, read_run, write_run
-from retrieval.errors import SettingError
-from retrieval.judgments import Judgments, read_judgments
+from shelfwise.benchmarks.quality import compare_runs, evaluate_stages, measure, ndcg, read_run, write_run
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.judgments import Judgments, read_judgments
 
 Grades = Mapping[str, Mapping[str, float]]
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 import scipy
 
-from benchmarks.relations import RelationStrengths, area, choose_weights, next_products
-from retrieval.errors import InputError
+from shelfwise.benchmarks.relations import RelationStrengths, area, choose_weights, next_products
+from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.sessions.derived_log import NOW
 
 

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.latency import measure_recall
-from benchmarks.scale import RESULTS_FILE, SHARES, ScaleOptions, ScalePoint, fit, measure_scale, write_plots
-from benchmarks.tables import show_scale
-from retrieval.errors import StoreError
-from retrieval.index.vectors import NearestRows, Rows, StoredVectors, Vectors, create_vectors
-from retrieval.progress import NullProgress
+from shelfwise.benchmarks.latency import measure_recall
+from shelfwise.benchmarks.scale import RESULTS_FILE, SHARES, ScaleOptions, ScalePoint, fit, measure_scale, write_plots
+from shelfwise.benchmarks.tables import show_scale
+from shelfwise.retrieval.errors import StoreError
+from shelfwise.retrieval.index.vectors import NearestRows, Rows, StoredVectors, Vectors, create_vectors
+from shelfwise.retrieval.progress import NullProgress
 from tests.encoders import word_table
 
 

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
-from retrieval.encoders.base import Tokens
-from retrieval.encoders.onnx import OnnxEncoder
-from retrieval.errors import EncoderError
-from retrieval.index.token_states import STATES_FILES
-from retrieval.index.vectors import VECTORS_FILE
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
-from retrieval.store.products import ProductStore
-from retrieval.store.versions import Store
-from retrieval.updates.changes import Change
-from retrieval.updates.journal import Journal
+from shelfwise.indexer.build import RebuildOptions, RebuildReport, rebuild
+from shelfwise.retrieval.encoders.base import Tokens
+from shelfwise.retrieval.encoders.onnx import OnnxEncoder
+from shelfwise.retrieval.errors import EncoderError
+from shelfwise.retrieval.index.token_states import STATES_FILES
+from shelfwise.retrieval.index.vectors import VECTORS_FILE
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.changes import Change
+from shelfwise.retrieval.updates.journal import Journal
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 

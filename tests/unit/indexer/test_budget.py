@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import indexer.build
-from indexer.budget import (
+import shelfwise.indexer.build
+from shelfwise.indexer.budget import (
     FEWEST,
     RATES_FILE,
     Budget,
@@ -20,10 +20,10 @@ from indexer.budget import (
     phases_left,
     remember_phases,
 )
-from retrieval.errors import SettingError
-from retrieval.html_report import size_text
-from retrieval.index.faiss import VectorIndexKind, vector_bytes
-from retrieval.records import Product
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.html_report import size_text
+from shelfwise.retrieval.index.faiss import VectorIndexKind, vector_bytes
+from shelfwise.retrieval.records import Product
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Shop
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder
@@ -121,8 +121,10 @@ def test_rates_of_an_earlier_build_replace_those_of_reading(tmp_path: Path) -> N
 def test_a_first_build_takes_a_static_encoder_and_later_ones_change_nothing_silently(
     fresh: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.build, "DEFAULT_MODEL", str(make_encoder(tmp_path / "tiny")))
-    monkeypatch.setattr(indexer.build, "estimate", lambda texts, *_, **__: Estimate(texts, "tiny", 400.0, 40.0))
+    monkeypatch.setattr(shelfwise.indexer.build, "DEFAULT_MODEL", str(make_encoder(tmp_path / "tiny")))
+    monkeypatch.setattr(
+        shelfwise.indexer.build, "estimate", lambda texts, *_, **__: Estimate(texts, "tiny", 400.0, 40.0)
+    )
     progress = StoppedProgress()
     report = fresh.rebuild(PRODUCTS, encoder="", runtime="torch", budget=Budget(60.0), progress=progress)
     assert report.encoder == f"static:{tmp_path / 'tiny'}"

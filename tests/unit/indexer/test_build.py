@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 
-import indexer.build
-import indexer.embedding
-from indexer.embedding_cache import key_array, text_key
-from indexer.feeds.base import RejectedRow
-from indexer.rejects import REJECTED_FILE
-from indexer.targets import check_publish
-from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import load_encoder, open_encoder
-from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
-from retrieval.errors import (
+import shelfwise.indexer.build
+import shelfwise.indexer.embedding
+from shelfwise.indexer.embedding_cache import key_array, text_key
+from shelfwise.indexer.feeds.base import RejectedRow
+from shelfwise.indexer.rejects import REJECTED_FILE
+from shelfwise.indexer.targets import check_publish
+from shelfwise.retrieval.encoders.base import Encoder
+from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
+from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
+from shelfwise.retrieval.errors import (
     EmptyCatalogError,
     EncoderUnavailableError,
     FeedError,
@@ -27,10 +27,10 @@ from retrieval.errors import (
     StoreLockedError,
     StoreMissingError,
 )
-from retrieval.records import Product
-from retrieval.store.manifest import CURRENT, TEXT_KEYS_FILE
-from retrieval.store.products import encoder_text
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import CURRENT, TEXT_KEYS_FILE
+from shelfwise.retrieval.store.products import encoder_text
+from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.progress import StoppedProgress
@@ -170,7 +170,7 @@ def stop_after(texts: int) -> StoppedProgress:
 class TestInterruption:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.embedding, "CHUNK", 4)
+        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 4)
 
     def test_interrupted_encoding_resumes_with_equal_result(self, fresh: Shop, first: Shop) -> None:
         for _ in range(2):
@@ -214,7 +214,7 @@ class TestRepair:
     def test_unchanged_catalog_gets_the_vector_index_that_suits_it(
         self, built: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("retrieval.index.faiss.EXACT_BELOW", len(CATALOG) - 1)
+        monkeypatch.setattr("shelfwise.retrieval.index.faiss.EXACT_BELOW", len(CATALOG) - 1)
         report = built.rebuild(CATALOG)
         assert (report.published, report.encoded, report.index) == (True, 0, "quantised")
         assert report.index_reason.endswith("; it was exact before")
@@ -277,7 +277,7 @@ class TestEncoderChoice:
             opened.append(name)
             raise EncoderUnavailableError("the choice is all that is asked for")
 
-        monkeypatch.setattr(indexer.build, "open_encoder", refuse)
+        monkeypatch.setattr(shelfwise.indexer.build, "open_encoder", refuse)
         made = [Product(f"p{place:03d}", "无线电钻" if place < chinese else "drill") for place in range(200)]
         with pytest.raises(EncoderUnavailableError):
             fresh.rebuild(made, encoder=asked)
@@ -287,7 +287,7 @@ class TestEncoderChoice:
         def usual(_name: str, _runtime: str, cache: Path, **_: object) -> Encoder:
             return open_encoder(ENCODER, "onnx-int8", cache)
 
-        monkeypatch.setattr(indexer.build, "open_encoder", usual)
+        monkeypatch.setattr(shelfwise.indexer.build, "open_encoder", usual)
         made = [Product("1", "无线电钻"), Product("2", "drill")]
         report = fresh.rebuild(made, encoder="")
         assert report.encoder == DEFAULT_CHINESE_MODEL

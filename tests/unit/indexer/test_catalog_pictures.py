@@ -16,17 +16,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from indexer import pictures
-from indexer.build import RebuildReport
-from indexer.pictures import NONE, PictureOptions
-from retrieval.errors import EncoderUnavailableError
-from retrieval.index.faiss import FaissIndex, PreviousVectors, VectorIndexKind, build_index
-from retrieval.pictures import CatalogPictures, PictureCache, PictureFetcher, PictureKeys, Validators, is_public
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import PICTURES_FOLDER
-from service.demo.drawings import DOTS, Look
-from service.demo.grammar import PICTURE_MODEL
+from shelfwise.indexer import pictures
+from shelfwise.indexer.build import RebuildReport
+from shelfwise.indexer.pictures import NONE, PictureOptions
+from shelfwise.retrieval.errors import EncoderUnavailableError
+from shelfwise.retrieval.index.faiss import FaissIndex, PreviousVectors, VectorIndexKind, build_index
+from shelfwise.retrieval.pictures import (
+    CatalogPictures,
+    PictureCache,
+    PictureFetcher,
+    PictureKeys,
+    Validators,
+    is_public,
+)
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import PICTURES_FOLDER
+from shelfwise.service.demo.drawings import DOTS, Look
+from shelfwise.service.demo.grammar import PICTURE_MODEL
 from tests import pictured_store
 from tests.unit.indexer.conftest import Shop
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer import version_writer as making
-from indexer.build import RebuildOptions, rebuild
-from indexer.version_writer import WordsWriter
-from retrieval.errors import StoreDamagedError
-from retrieval.records import Product
-from retrieval.store.manifest import WORDS_FOLDER
-from retrieval.store.products import product_to_json
-from retrieval.store.versions import Store
-from retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, is_current
-from service.demo import DemoFiles
+from shelfwise.indexer import version_writer as making
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.version_writer import WordsWriter
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import WORDS_FOLDER
+from shelfwise.retrieval.store.products import product_to_json
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.vocabulary import ENTRIES_FILE, CatalogWords, is_current
+from shelfwise.service.demo import DemoFiles
 from tests.conftest import ENCODER
 
 

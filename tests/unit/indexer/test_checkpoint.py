@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import indexer.checkpoint
-from retrieval.records import Product
-from retrieval.store.manifest import MANIFEST, SEAL
-from retrieval.text.synonyms import Synonyms
-from retrieval.updates.changes import Patch
-from service.engine.engine import SearchEngine
+import shelfwise.indexer.checkpoint
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import MANIFEST, SEAL
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.updates.changes import Patch
+from shelfwise.service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Shop, damage, replaced
@@ -25,7 +25,7 @@ RULE = "billfold => wallet\n"
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer.checkpoint, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(shelfwise.indexer.checkpoint, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ def _synonyms(folder: Path) -> Path:
 def test_standard_input_and_old_checkpoints_are_of_no_use(
     fresh: Shop, feed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert indexer.checkpoint.feeds_key([str(feed), "-"]) == ""
+    assert shelfwise.indexer.checkpoint.feeds_key([str(feed), "-"]) == ""
     stop(fresh, feed, "publish")
-    monkeypatch.setattr(indexer.checkpoint, "LONGEST", timedelta(0))
+    monkeypatch.setattr(shelfwise.indexer.checkpoint, "LONGEST", timedelta(0))
     assert resume(fresh, feed)[0] == []
 
 
 def test_short_rebuilds_store_no_checkpoint(fresh: Shop, feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer.checkpoint, "LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(shelfwise.indexer.checkpoint, "LEAST_SECONDS", 60.0)
     stop(fresh, feed, "publish")
     assert resume(fresh, feed)[0] == []
 

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-import indexer.embedding
-from retrieval.encoders.registry import open_encoder, store_encoder
-from retrieval.errors import EncoderError
-from retrieval.records import Availability, Product
-from service.engine.engine import SearchEngine
+import shelfwise.indexer.embedding
+from shelfwise.retrieval.encoders.registry import open_encoder, store_encoder
+from shelfwise.retrieval.errors import EncoderError
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.service.engine.engine import SearchEngine
 from tests.conftest import ENCODER
 from tests.unit.indexer.conftest import Encoded, Shop, replaced
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
@@ -105,7 +105,7 @@ def test_an_open_engine_serves_the_old_encoder_until_it_is_refreshed(built: Shop
 class TestInterruptedEncoding:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
+        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
 
     def test_resumed_run_encodes_only_the_rest(self, built: Shop, encoded: Encoded, other_encoder: Path) -> None:
         encoded.most = 6

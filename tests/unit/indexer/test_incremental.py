@@ -14,19 +14,19 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-import retrieval.index.tantivy
-from indexer.cleaning.spelling import SpellingNormalizer
-from indexer.feeds.base import NoteHandler, Record
-from indexer.feeds.reader import RecordReader
-from indexer.incremental import Inspection, UnchangedProducts, UpdateMerge, prune_journal
-from indexer.quality.findings import Findings
-from indexer.quality.norms import Norm, Norms, PriceNorm
-from indexer.rejects import REJECTED_FILE
-from retrieval.errors import EmptyCatalogError, InputError
-from retrieval.index.vectors import VECTORS_FILE
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import (
+import shelfwise.retrieval.index.tantivy
+from shelfwise.indexer.cleaning.spelling import SpellingNormalizer
+from shelfwise.indexer.feeds.base import NoteHandler, Record
+from shelfwise.indexer.feeds.reader import RecordReader
+from shelfwise.indexer.incremental import Inspection, UnchangedProducts, UpdateMerge, prune_journal
+from shelfwise.indexer.quality.findings import Findings
+from shelfwise.indexer.quality.norms import Norm, Norms, PriceNorm
+from shelfwise.indexer.rejects import REJECTED_FILE
+from shelfwise.retrieval.errors import EmptyCatalogError, InputError
+from shelfwise.retrieval.index.vectors import VECTORS_FILE
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import (
     FIELDS_FILE,
     PENDING_UPDATES_FILE,
     QUALITY_FILE,
@@ -35,13 +35,13 @@ from retrieval.store.manifest import (
     VECTORS_FOLDER,
     read_fields,
 )
-from retrieval.store.products import PRODUCTS_FILE, product_from_json, product_to_json
-from retrieval.updates.changes import Delete, Patch, Upsert
-from retrieval.updates.journal import Journal
-from retrieval.updates.three_way_merge import PendingUpdate
-from service.cli.verify import verify_version
-from service.engine.engine import SearchEngine
-from service.engine.versions import roll_back
+from shelfwise.retrieval.store.products import PRODUCTS_FILE, product_from_json, product_to_json
+from shelfwise.retrieval.updates.changes import Delete, Patch, Upsert
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.three_way_merge import PendingUpdate
+from shelfwise.service.cli.verify import verify_version
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.versions import roll_back
 from tests.histories import Expected, Round, histories
 from tests.unit.indexer.conftest import Shop
 
@@ -278,7 +278,7 @@ class TestRebuilds:
             return read_product(reader, record, note)
 
         monkeypatch.setattr(RecordReader, "read_product", counted)
-        monkeypatch.setattr(retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
+        monkeypatch.setattr(shelfwise.retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
         feed = [replaced(DRILL, id=f"p{n:02}", title=f"cordless drill {n}", price=9.0 + n) for n in range(40)]
         other = [replaced(feed[3], price=99.0, title="cordless saw"), *feed[5:], replaced(DRILL, id="p4a")]
         fresh.rebuild(feed)

@@ -11,19 +11,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import indexer.external_sort
-import indexer.pipeline
-from indexer.build import RebuildOptions, rebuild
-from indexer.pipeline import FeedOptions, FeedPipeline, check_feeds
-from indexer.quality.report import QualityReport
-from indexer.rejects import RejectLog
-from indexer.workers import Workers
-from retrieval.errors import EmptyCatalogError, FeedError
-from retrieval.filters.schema import FieldCatalog
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import QUALITY_FILE
-from retrieval.store.products import ProductWriter, product_from_json, product_to_json
+import shelfwise.indexer.external_sort
+import shelfwise.indexer.pipeline
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.pipeline import FeedOptions, FeedPipeline, check_feeds
+from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.indexer.rejects import RejectLog
+from shelfwise.indexer.workers import Workers
+from shelfwise.retrieval.errors import EmptyCatalogError, FeedError
+from shelfwise.retrieval.filters.schema import FieldCatalog
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import QUALITY_FILE
+from shelfwise.retrieval.store.products import ProductWriter, product_from_json, product_to_json
 from tests.conftest import ENCODER
 from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
@@ -120,9 +120,11 @@ def test_batch_size_and_workers_do_not_change_the_result(
     run_bytes: int,
     workers: int,
 ) -> None:
-    monkeypatch.setattr(indexer.pipeline, "ROWS", rows)
-    monkeypatch.setattr(indexer.pipeline, "PRODUCTS", products)
-    monkeypatch.setattr(indexer.external_sort.ExternalSorter.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
+    monkeypatch.setattr(shelfwise.indexer.pipeline, "ROWS", rows)
+    monkeypatch.setattr(shelfwise.indexer.pipeline, "PRODUCTS", products)
+    monkeypatch.setattr(
+        shelfwise.indexer.external_sort.ExternalSorter.__init__, "__kwdefaults__", {"run_bytes": run_bytes}
+    )
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
@@ -149,7 +151,7 @@ def test_first_of_equal_ids_is_kept_across_feeds(tmp_path: Path) -> None:
 def test_truncated_feed_error_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    monkeypatch.setattr(indexer.pipeline, "ROWS", 10)
+    monkeypatch.setattr(shelfwise.indexer.pipeline, "ROWS", 10)
     path = tmp_path / "feed.jsonl.gz"
     lines = [product_to_json(dataclasses.replace(Product("", f"drill {n * 7919}"), id=f"p{n}")) for n in range(9_000)]
     packed = gzip.compress(b"\n".join(lines))

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.embedding import EncodedChunk
-from indexer.pipeline import SortedBatch
-from indexer.ray_workers import Actor, RayWorkers, Shard
-from retrieval.errors import RowError, SettingError, StoreDamagedError, StoreError, WorkerError
+from shelfwise.indexer.embedding import EncodedChunk
+from shelfwise.indexer.pipeline import SortedBatch
+from shelfwise.indexer.ray_workers import Actor, RayWorkers, Shard
+from shelfwise.retrieval.errors import RowError, SettingError, StoreDamagedError, StoreError, WorkerError
 
 BATCH = SortedBatch([7, 8], [b"a", b"b"], [b"{}", b"[]"], ["f", "g"], [1, 2], [True, False], [-1, 3], [b"", b"x"])
 

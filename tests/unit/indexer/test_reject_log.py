@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from indexer.events.masking import mask_text
-from indexer.feeds.base import FeedNote, RejectedRow
-from indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, RejectExample, RejectLog, remove_unfinished
-from retrieval.errors import FeedError, PublishRefusedError, StoreError
-from retrieval.events.privacy import Masker
+from shelfwise.indexer.events.masking import mask_text
+from shelfwise.indexer.feeds.base import FeedNote, RejectedRow
+from shelfwise.indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, RejectExample, RejectLog, remove_unfinished
+from shelfwise.retrieval.errors import FeedError, PublishRefusedError, StoreError
+from shelfwise.retrieval.events.privacy import Masker
 from tests.unit.indexer.conftest import Shop
 from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
@@ -142,7 +142,7 @@ class TestRepairing:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from indexer.rejects import RejectExample, RejectLog
+from shelfwise.indexer.rejects import RejectExample, RejectLog
 log = RejectLog(Path(sys.argv[1]) / "rejected" / "a.jsonl", is_partial=True)
 log.write("bad time", RejectExample("log", 1, ""), {"line": 1})
 os.kill(os.getpid(), signal.SIGKILL)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import indexer.external_sort
-from indexer.external_sort import ExternalSorter
+import shelfwise.indexer.external_sort
+from shelfwise.indexer.external_sort import ExternalSorter
 
 
 def spooled(folder: Path, ids: list[str], run_bytes: int) -> ExternalSorter:
@@ -36,7 +36,7 @@ def test_products_are_sorted_by_id_and_duplicates_reported(
 
 
 def test_many_sorted_runs_are_merged_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer.external_sort, "MOST_RUNS", 4)
+    monkeypatch.setattr(shelfwise.indexer.external_sort, "MOST_RUNS", 4)
     ids = [f"{number * 37 % 101:03d}" for number in range(101)]
     spool = spooled(tmp_path, ids, run_bytes=1)
     assert len(list(tmp_path.iterdir())) <= 5

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from indexer.static_encoder import made_queries, teacher_name
-from retrieval.encoders.base import TableEncoder, unit_rows
-from retrieval.encoders.distillation import _carried_over, _likely_words
-from retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
-from retrieval.encoders.registry import load_encoder, open_encoder
-from retrieval.encoders.static import StaticEncoder
-from retrieval.errors import SettingError
-from retrieval.index.token_states import MOST_TOKENS, STATES_FILE, StoredStates, quantise_tokens
-from retrieval.records import Product
-from retrieval.store.manifest import STATES_FOLDER
-from retrieval.store.products import ProductStore, encoder_text
-from service.engine.versions import has_static_encoder
+from shelfwise.indexer.static_encoder import made_queries, teacher_name
+from shelfwise.retrieval.encoders.base import TableEncoder, unit_rows
+from shelfwise.retrieval.encoders.distillation import _carried_over, _likely_words
+from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
+from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
+from shelfwise.retrieval.encoders.static import StaticEncoder
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.index.token_states import MOST_TOKENS, STATES_FILE, StoredStates, quantise_tokens
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER
+from shelfwise.retrieval.store.products import ProductStore, encoder_text
+from shelfwise.service.engine.versions import has_static_encoder
 from tests.unit.indexer.conftest import Shop
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder
 

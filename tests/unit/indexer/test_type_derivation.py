@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
-from retrieval.records import Product
+from shelfwise.indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
+from shelfwise.retrieval.records import Product
 
 KINDS = ("Hair Dryer", "Frying Pan", "Desk Lamp")
 MODELS = ("Kelda", "Ivara", "Ulver", "Hollis")

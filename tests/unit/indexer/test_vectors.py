@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import indexer.embedding
-from indexer.embedding import copy_to_duplicates, encode_rows, measure_cutoff, missing_rows
-from indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
-from retrieval.encoders.base import Encoder, as_token_encoder
-from retrieval.encoders.onnx import OnnxEncoder
-from retrieval.encoders.registry import load_encoder
-from retrieval.errors import EncoderError, StoreDamagedError
-from retrieval.index.token_states import (
+import shelfwise.indexer.embedding
+from shelfwise.indexer.embedding import copy_to_duplicates, encode_rows, measure_cutoff, missing_rows
+from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
+from shelfwise.retrieval.encoders.base import Encoder, as_token_encoder
+from shelfwise.retrieval.encoders.onnx import OnnxEncoder
+from shelfwise.retrieval.encoders.registry import load_encoder
+from shelfwise.retrieval.errors import EncoderError, StoreDamagedError
+from shelfwise.retrieval.index.token_states import (
     DIMENSION,
     MOST_TOKENS,
     STATES_FILE,
@@ -29,14 +29,14 @@ from retrieval.index.token_states import (
     StoredStates,
     quantise_tokens,
 )
-from retrieval.index.vectors import NO_CUTOFF, Cutoff
-from retrieval.records import Availability, Product
-from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
-from retrieval.store.products import ProductStore, encoder_text
-from retrieval.store.signals import SIGNALS_FILE, StoredSignals
-from retrieval.store.versions import Store
-from service.engine.engine import SearchEngine
-from service.engine.snapshot import serving_snapshot
+from shelfwise.retrieval.index.vectors import NO_CUTOFF, Cutoff
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
+from shelfwise.retrieval.store.products import ProductStore, encoder_text
+from shelfwise.retrieval.store.signals import SIGNALS_FILE, StoredSignals
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.snapshot import serving_snapshot
 from tests.progress import StoppedProgress
 from tests.unit.indexer.conftest import Encoded, Shop, damage, replaced
 from tests.versions import reseal
@@ -195,7 +195,7 @@ class TestMissingRows:
 class TestEncodeRows:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
+        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
 
     def encode(self, texts: Sequence[str], chunks: EncodingCheckpoints, encoder: Recorder) -> list[int]:
         done: list[int] = []
@@ -323,7 +323,7 @@ class TestReuse:
 class TestInterruption:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
+        monkeypatch.setattr(shelfwise.indexer.embedding, "CHUNK", 2)
 
     @pytest.fixture
     def interrupted(self, fresh: Shop, encoded: Encoded) -> Shop:

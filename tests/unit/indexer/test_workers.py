@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.workers import Workers
-from retrieval.errors import RowError, WorkerError
+from shelfwise.indexer.workers import Workers
+from shelfwise.retrieval.errors import RowError, WorkerError
 
 
 def doubled(batch: Sequence[int]) -> list[int]:
@@ -89,7 +89,7 @@ def test_no_worker_is_left_after_early_exit() -> None:
 
 PROGRAM = """
 import sys, time
-from indexer.workers import Workers
+from shelfwise.indexer.workers import Workers
 from tests.unit.indexer.test_workers import process_id
 with Workers(2) as workers:
     print(*set(workers.map(process_id, [[n] for n in range(40)])), flush=True)

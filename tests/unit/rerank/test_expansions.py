@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rerank.expansions import (
+from shelfwise.rerank.expansions import (
     EXPANSION_MODELS,
     ExpansionReport,
     ExpansionSpec,
@@ -17,9 +17,9 @@ from rerank.expansions import (
     serving_expansions,
     write_expansions,
 )
-from retrieval.errors import ModelDamagedError, ModelMismatchError
-from retrieval.records import Product
-from retrieval.text.analysis import NO_EXPANSIONS, Expansion, Expansions
+from shelfwise.retrieval.errors import ModelDamagedError, ModelMismatchError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.text.analysis import NO_EXPANSIONS, Expansion, Expansions
 from tests.versions import publish_products
 
 TABLE: Expansions = {"sofa": (Expansion("couch", 0.5), Expansion("sectional", 0.25))}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Decision, MeasureComparison
-from rerank.evaluation.statistics import Difference
-from rerank.model_card import CARD_FILE, option_values, read_card
-from rerank.ranker.spec import ranker_store
-from rerank.user_tower.files import USER_TOWERS, MethodResult, UserTowerReport
+from shelfwise.rerank.evaluation.promotion import ALL_QUERIES, NDCG, Decision, MeasureComparison
+from shelfwise.rerank.evaluation.statistics import Difference
+from shelfwise.rerank.model_card import CARD_FILE, option_values, read_card
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.rerank.user_tower.files import USER_TOWERS, MethodResult, UserTowerReport
 from tests.rankers import REPORT, SPEC, building
 
 

@@ -15,9 +15,9 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
-from rerank.model_store import MODEL_FILE, surplus, sweep
-from rerank.ranker.spec import KEEP, SPEC_FILE, AddedRanker, RankerStore, ranker_store
-from retrieval.errors import (
+from shelfwise.rerank.model_store import MODEL_FILE, surplus, sweep
+from shelfwise.rerank.ranker.spec import KEEP, SPEC_FILE, AddedRanker, RankerStore, ranker_store
+from shelfwise.retrieval.errors import (
     InputError,
     ModelDamagedError,
     ModelMismatchError,
@@ -27,10 +27,10 @@ from retrieval.errors import (
     StoreMissingError,
     UnknownModelError,
 )
-from retrieval.records import Product
-from retrieval.store.files import write_pointer
-from retrieval.store.lock import hold_lock
-from retrieval.store.manifest import CURRENT
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import write_pointer
+from shelfwise.retrieval.store.lock import hold_lock
+from shelfwise.retrieval.store.manifest import CURRENT
 from tests.machine import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
 from tests.versions import publish_products
@@ -39,7 +39,7 @@ NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
 OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
-from rerank.ranker.spec import ranker_store
+from shelfwise.rerank.ranker.spec import ranker_store
 from tests.rankers import REPORT, SPEC, building
 registry = ranker_store(pathlib.Path(sys.argv[1]), keep=100)
 sys.stdin.read()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import open_encoder
-from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
+from shelfwise.retrieval.encoders.base import Encoder
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

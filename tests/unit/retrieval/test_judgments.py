@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import JudgmentsError
-from retrieval.judgments import read_judgments
+from shelfwise.retrieval.errors import JudgmentsError
+from shelfwise.retrieval.judgments import read_judgments
 
 HEADER = "query\tproduct_id\tgrade\n"
 

@@ -12,15 +12,15 @@ import pytest
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
-    from service.engine.engine import SearchEngine
-    from service.http.auth import KeyFile
+    from shelfwise.service.engine.engine import SearchEngine
+    from shelfwise.service.http.auth import KeyFile
 
 
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """An engine of a copy that the tests of one file may change."""
-    from service.engine.engine import SearchEngine
-    from service.settings import Settings
+    from shelfwise.service.engine.engine import SearchEngine
+    from shelfwise.service.settings import Settings
 
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("http") / "store"))
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
@@ -36,7 +36,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def live(root: Path) -> Iterator[SearchEngine]:
     """An engine of `root` that follows changes."""
-    from service.engine.engine import SearchEngine
+    from shelfwise.service.engine.engine import SearchEngine
 
     with SearchEngine.open(root) as opened:
         yield opened
@@ -45,8 +45,8 @@ def live(root: Path) -> Iterator[SearchEngine]:
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
     """The owner's client, which needs no key."""
-    from service.app import create_app
-    from service.settings import ServiceSettings
+    from shelfwise.service.app import create_app
+    from shelfwise.service.settings import ServiceSettings
     from tests.services import local_client
 
     with local_client(create_app(store, ServiceSettings())) as calling:
@@ -56,6 +56,6 @@ def client(store: SearchEngine) -> Iterator[TestClient]:
 @pytest.fixture
 def keys(tmp_path: Path) -> KeyFile:
     """An empty key file."""
-    from service.http.auth import KEYS_FILE, KeyFile
+    from shelfwise.service.http.auth import KEYS_FILE, KeyFile
 
     return KeyFile(tmp_path / KEYS_FILE)

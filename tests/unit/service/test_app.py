@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.app import create_app, prevent_pauses
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app, prevent_pauses
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
 
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from rerank.ranker.spec import ranker_store
-from retrieval.records import Event, EventKind, Product
-from retrieval.store.files import seal_folder
-from retrieval.store.versions import Store
-from service.cli.verify import store_problems
-from service.curation.relevance import Relevance, RelevanceStore
-from service.curation.rules import Match, Pin, Rule, RuleStore, When
-from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from service.experiments.experiment import Experiment, Variant
-from service.experiments.store import ExperimentStore
-from service.http.auth import KEYS_FILE, TOKEN_FILE, AdminToken, KeyFile, Scope
-from service.http.tasks import TaskQueue
-from service.instantsearch.index_store import ProtocolStore
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.records import Event, EventKind, Product
+from shelfwise.retrieval.store.files import seal_folder
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.verify import store_problems
+from shelfwise.service.curation.relevance import Relevance, RelevanceStore
+from shelfwise.service.curation.rules import Match, Pin, Rule, RuleStore, When
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from shelfwise.service.experiments.experiment import Experiment, Variant
+from shelfwise.service.experiments.store import ExperimentStore
+from shelfwise.service.http.auth import KEYS_FILE, TOKEN_FILE, AdminToken, KeyFile, Scope
+from shelfwise.service.http.tasks import TaskQueue
+from shelfwise.service.instantsearch.index_store import ProtocolStore
 from tests.rankers import REPORT, SPEC, building
 from tests.services import add_key
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables

@@ -17,10 +17,10 @@ from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
-from service.answers import questions
-from service.curation.relevance import Relevance
-from service.engine.engine import SearchEngine
-from service.mcp import _warm_up, catalog_server
+from shelfwise.service.answers import questions
+from shelfwise.service.curation.relevance import Relevance
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.mcp import _warm_up, catalog_server
 from tests.services import PROGRAM
 
 TOOLS = ("search", "facets", "product", "similar", "related", "recommend", "answer")
@@ -49,7 +49,7 @@ async def answer_of(client: Client, tool: str, **arguments: object) -> dict[str,
 
 
 def test_a_client_searches_and_reads_products_over_stdio(demo_index: Path) -> None:
-    program = ["-c", "from service.cli.main import main; main()", "mcp", str(demo_index)]
+    program = ["-c", "from shelfwise.service.cli.main import main; main()", "mcp", str(demo_index)]
     command = StdioServerParameters(command=sys.executable, args=program, env={"HF_HUB_OFFLINE": "1"}, cwd=Path.cwd())
 
     async def shop(client: Client) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from retrieval.elasticsearch.client import Cluster
-from retrieval.errors import SettingError
-from service.settings import (
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.settings import (
     ElasticsearchSettings,
     Settings,
     SourcedSettings,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.http.errors import RequestError
-from service.http.limits import RateLimiter
-from service.worker_group import SharedCounts, WorkerGroup, group_folder
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.limits import RateLimiter
+from shelfwise.service.worker_group import SharedCounts, WorkerGroup, group_folder
 
 
 @pytest.fixture

@@ -11,17 +11,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.intent import read_intent_cases
-from benchmarks.peers import process as processes
-from benchmarks.peers.adapters.elasticsearch import _EnglishAnalyzer, _merged
-from benchmarks.peers.measure import PeersOptions, PeersReport, measure_peers, read_report
-from benchmarks.peers.process import NotOfferedError, PeerProcess, Spec, environment_python, opened, thread_settings
-from benchmarks.peers.protocol import Catalog, Item, PriceRange
-from benchmarks.peers.registry import OURS, PEERS, Peer, choose_peers, find_reranker
-from benchmarks.peers.report import changes, leads, show_peers, write_plots
-from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
-from retrieval.progress import NullProgress
-from service.demo import DemoFiles
+from shelfwise.benchmarks.intent import read_intent_cases
+from shelfwise.benchmarks.peers import process as processes
+from shelfwise.benchmarks.peers.adapters.elasticsearch import _EnglishAnalyzer, _merged
+from shelfwise.benchmarks.peers.measure import PeersOptions, PeersReport, measure_peers, read_report
+from shelfwise.benchmarks.peers.process import (
+    NotOfferedError,
+    PeerProcess,
+    Spec,
+    environment_python,
+    opened,
+    thread_settings,
+)
+from shelfwise.benchmarks.peers.protocol import Catalog, Item, PriceRange
+from shelfwise.benchmarks.peers.registry import OURS, PEERS, Peer, choose_peers, find_reranker
+from shelfwise.benchmarks.peers.report import changes, leads, show_peers, write_plots
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.demo import DemoFiles
 
 TANTIVY = PEERS["tantivy"].spec
 TITLES = {"a": "Cordless drill", "b": "Drill bit set", "c": "Rake - green, for leaves"}
@@ -153,7 +160,7 @@ def report(
         index=demo_index,
         judgments=demo.judgments,
         folder=tmp_path_factory.mktemp("peers"),
-        peers=[PEERS["tantivy"], Peer("nothing", Spec("benchmarks.peers.nothing", "Nothing"), [])],
+        peers=[PEERS["tantivy"], Peer("nothing", Spec("shelfwise.benchmarks.peers.nothing", "Nothing"), [])],
         cache=cache,
         cases=read_intent_cases(Path("benchmarks/cases/demo.tsv"), "report")[:10],
         queries=20,
@@ -232,7 +239,7 @@ def test_processes_end_with_the_one_that_started_them(catalog: Catalog, tmp_path
 
 
 def test_a_spec_of_no_module_ends_with_its_message(catalog: Catalog, tmp_path: Path) -> None:
-    spec = Spec("benchmarks.peers.nothing", "Nothing")
+    spec = Spec("shelfwise.benchmarks.peers.nothing", "Nothing")
     message = r"Nothing ended with status 1: .*ModuleNotFoundError"
     with pytest.raises(StoreError, match=message), opened(spec, catalog, tmp_path / "log"):
         pass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.vectors import (
+from shelfwise.benchmarks.peers.vectors import (
     SERVED,
     LibraryFigures,
     Point,
@@ -18,8 +18,8 @@ from benchmarks.peers.vectors import (
     show_vectors,
     write_vector_plots,
 )
-from retrieval.errors import SettingError
-from retrieval.progress import NullProgress
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.progress import NullProgress
 from tests.unit.service.cli import commands
 
 

@@ -7,12 +7,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.studies.defects import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
-from indexer.pipeline import FeedOptions, check_feeds
-from indexer.quality.report import QualityReport
-from indexer.quality.rules import built_in_rules
-from retrieval.errors import SettingError
-from service.demo.catalog import make_catalog
+from shelfwise.benchmarks.studies.defects import (
+    DEFECT_KINDS,
+    NOW,
+    ROWS_PER_KIND,
+    DefectFeed,
+    Outcome,
+    defects,
+    planted,
+    score,
+)
+from shelfwise.indexer.pipeline import FeedOptions, check_feeds
+from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.indexer.quality.rules import built_in_rules
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.demo.catalog import make_catalog
 from tests.unit.indexer.cleaning.test_cleaning_rules import CLEANING_RULES
 
 

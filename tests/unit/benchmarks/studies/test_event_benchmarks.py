@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.events import measure_event_writes
+from shelfwise.benchmarks.studies.events import measure_event_writes
 
 
 def test_killed_writer_ends_the_measurement(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from benchmarks.studies.fraud import (
+from shelfwise.benchmarks.studies.fraud import (
     ATTACKS,
     HONEST,
     MIXTURES,
@@ -19,7 +19,7 @@ from benchmarks.studies.fraud import (
     measure_fraud,
     short_visits,
 )
-from service.demo.generator import write_demo_store
+from shelfwise.service.demo.generator import write_demo_store
 
 SCHEMES = {"burying", "click_farm", "crawler"}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.studies.rankers import PARTS, GradedOrders, part_of
-from rerank.training.datasets import merged_scores
-from retrieval.judgments import Judgments, read_judgments
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.training.ranker_dataset import candidate_lists
+from shelfwise.benchmarks.studies.rankers import PARTS, GradedOrders, part_of
+from shelfwise.rerank.training.datasets import merged_scores
+from shelfwise.retrieval.judgments import Judgments, read_judgments
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.training.ranker_dataset import candidate_lists
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.studies.soak import SLICES, Ledger, Rates, show_soak, soak, write_edition
-from indexer.build import RebuildOptions
+from shelfwise.benchmarks.studies.soak import SLICES, Ledger, Rates, show_soak, soak, write_edition
+from shelfwise.indexer.build import RebuildOptions
 from tests.conftest import ENCODER
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning import cleaner
-from indexer.cleaning.cleaner import (
+from shelfwise.indexer.cleaning import cleaner
+from shelfwise.indexer.cleaning.cleaner import (
     Cleaner,
     clean_currency,
     clean_identifier,
@@ -19,10 +19,10 @@ from indexer.cleaning.cleaner import (
     digits_only,
     is_broken,
 )
-from indexer.cleaning.measures import parse_quantity
-from indexer.cleaning.text import is_placeholder
-from retrieval.records import Product, Variant
-from retrieval.store.products import product_to_json
+from shelfwise.indexer.cleaning.measures import parse_quantity
+from shelfwise.indexer.cleaning.text import is_placeholder
+from shelfwise.retrieval.records import Product, Variant
+from shelfwise.retrieval.store.products import product_to_json
 
 _DIRTY_LIST = (
     "drill|<b>drill</b>|a &amp; b| two  words |N/A|-|Bo\u200bsch|CafÃ©|A > B|1,5 kg|16GB|<3|A &gt; B|电钻|"

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.spelling import SpellingCensus, SpellingCounter, SpellingNormalizer, brand_key, level_key
-from retrieval.records import Product
+from shelfwise.indexer.cleaning.spelling import (
+    SpellingCensus,
+    SpellingCounter,
+    SpellingNormalizer,
+    brand_key,
+    level_key,
+)
+from shelfwise.retrieval.records import Product
 
 _BRAND_LIST = "Bosch|BOSCH|Bosch GmbH|bosch|Böhm|Bohm|Max Pro|MaxPro||3M|牧田|牧田有限公司"
 BRANDS = _BRAND_LIST.split("|")

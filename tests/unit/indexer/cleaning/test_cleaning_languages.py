@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.cleaning.language import detect
+from shelfwise.indexer.cleaning.language import detect
 
 DATA = Path(__file__).parents[5] / "shared/data"
 

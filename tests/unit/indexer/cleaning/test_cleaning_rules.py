@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from indexer.cleaning.cleaner import Cleaner
-from indexer.cleaning.spelling import SpellingCensus
-from retrieval.records import Product
+from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.indexer.cleaning.spelling import SpellingCensus
+from shelfwise.retrieval.records import Product
 
 DOCS = Path(__file__).parents[4] / "docs/cleaning.md"
 SPELLING_RULES = ("brand-spelling", "category-spelling")

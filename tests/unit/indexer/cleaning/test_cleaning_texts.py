@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.text import (
+from shelfwise.indexer.cleaning.text import (
     all_plain,
     clean_text,
     compose,

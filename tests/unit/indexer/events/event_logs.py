@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.events.importer import ImportOptions, ImportReport, import_events
-from indexer.events.mapping import EventMapping, event_mapping
-from retrieval.errors import FeedError
-from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
-from retrieval.events.sqlite import SqliteEvents
+from shelfwise.indexer.events.importer import ImportOptions, ImportReport, import_events
+from shelfwise.indexer.events.mapping import EventMapping, event_mapping
+from shelfwise.retrieval.errors import FeedError
+from shelfwise.retrieval.events.privacy import EventIntake, Masker, Pseudonyms
+from shelfwise.retrieval.events.sqlite import SqliteEvents
 from tests.progress import StoppedProgress
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)

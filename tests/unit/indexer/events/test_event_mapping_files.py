@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from indexer.events.mapping import (
+from shelfwise.indexer.events.mapping import (
     DEFAULT_FIELDS,
     Condition,
     EventMapping,
@@ -21,8 +21,8 @@ from indexer.events.mapping import (
     load_event_mapping,
     shipped_mappings,
 )
-from retrieval.errors import FeedError
-from retrieval.records import EventKind
+from shelfwise.retrieval.errors import FeedError
+from shelfwise.retrieval.records import EventKind
 from tests.unit.indexer.events.event_logs import Log
 
 WHOLE = """

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.events.mapping import FieldRule, event_mapping
-from indexer.events.row_parser import (
+from shelfwise.indexer.events.mapping import FieldRule, event_mapping
+from shelfwise.indexer.events.row_parser import (
     EventRowParser,
     KeyedIds,
     SkipError,
@@ -21,9 +21,9 @@ from indexer.events.row_parser import (
     time_reader,
     whole_reader,
 )
-from retrieval.errors import EventError
-from retrieval.events.stored import milliseconds
-from retrieval.records import Event, EventKind
+from shelfwise.retrieval.errors import EventError
+from shelfwise.retrieval.events.stored import milliseconds
+from shelfwise.retrieval.records import Event, EventKind
 from tests.unit.indexer.events.event_logs import CLICK, UBI_EVENT, UBI_QUERY
 
 TIME = datetime(2024, 6, 1, 10, tzinfo=UTC)

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.events import importer
-from indexer.events.importer import BatchParser, ImportCounts, ImportOptions, ParsedBatch, import_events
-from indexer.feeds.io import MAX_LINE
-from retrieval.errors import FeedError, StoreError
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import AppendResult
-from retrieval.events.stored import StoredEvent
+from shelfwise.indexer.events import importer
+from shelfwise.indexer.events.importer import BatchParser, ImportCounts, ImportOptions, ParsedBatch, import_events
+from shelfwise.indexer.feeds.io import MAX_LINE
+from shelfwise.retrieval.errors import FeedError, StoreError
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.store import AppendResult
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.unit.indexer.events.event_logs import CLICK, NOW, UBI_EVENT, UBI_QUERY, Log
 
 SECRET = "secret-of-ann"

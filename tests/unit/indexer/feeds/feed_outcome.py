@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from indexer.feeds.base import FeedNote, RejectedRow
-from indexer.feeds.mapping import parse_map_flags
-from indexer.feeds.reader import NumberedProduct, read_products
-from retrieval.errors import FeedError
-from retrieval.records import Product
+from shelfwise.indexer.feeds.base import FeedNote, RejectedRow
+from shelfwise.indexer.feeds.mapping import parse_map_flags
+from shelfwise.indexer.feeds.reader import NumberedProduct, read_products
+from shelfwise.retrieval.errors import FeedError
+from shelfwise.retrieval.records import Product
 
 FEEDS = Path(__file__).parent / "data"
 """Small feeds of each format, written by hand from public descriptions of the formats."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.feeds.io import MAX_LINE
+from shelfwise.indexer.feeds.io import MAX_LINE
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"

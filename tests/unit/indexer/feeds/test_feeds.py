@@ -15,11 +15,11 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from indexer.feeds.base import Record
-from indexer.feeds.io import MAX_LINE
-from indexer.feeds.mapping import FeedMapping, parse_map_flags
-from indexer.feeds.reader import RecordReader, read_records
-from retrieval.records import Availability, Place, Product, Variant
+from shelfwise.indexer.feeds.base import Record
+from shelfwise.indexer.feeds.io import MAX_LINE
+from shelfwise.indexer.feeds.mapping import FeedMapping, parse_map_flags
+from shelfwise.indexer.feeds.reader import RecordReader, read_records
+from shelfwise.retrieval.records import Availability, Place, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.records import Availability, Product
+from shelfwise.retrieval.records import Availability, Product
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 RSS = '<rss xmlns:g="http://base.google.com/ns/1.0"><channel>\n{}</channel></rss>'

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.feeds.mapping import DEFAULT_RULES, FieldSource, MappingRule, load_mapping, parse_map_flags
-from retrieval.errors import FeedError
+from shelfwise.indexer.feeds.mapping import DEFAULT_RULES, FieldSource, MappingRule, load_mapping, parse_map_flags
+from shelfwise.retrieval.errors import FeedError
 
 TOML = """
 title = "product_name"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.records import Product
+from shelfwise.retrieval.records import Product
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes
 
 ROW = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.feeds.base import Row
-from indexer.feeds.mapping import FeedMapping, parse_map_flags
-from indexer.feeds.proposals import propose_columns
+from shelfwise.indexer.feeds.base import Row
+from shelfwise.indexer.feeds.mapping import FeedMapping, parse_map_flags
+from shelfwise.indexer.feeds.proposals import propose_columns
 from tests.unit.indexer.feeds.feed_outcome import read_bytes
 
 GERMAN: list[Row] = [

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.feeds.reader import FORMATS, read_records
+from shelfwise.indexer.feeds.reader import FORMATS, read_records
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, Outcome, read, read_bytes
 
 FORMAT_OF = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.records import Availability, Product, Variant
+from shelfwise.retrieval.records import Availability, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 CDN = "https://cdn.example/"

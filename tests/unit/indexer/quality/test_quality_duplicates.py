@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality import duplicates as module
-from indexer.quality.duplicates import BANDS, band_hashes, shingles
-from indexer.quality.rules import QualityCheck, QualityRule
-from indexer.quality.siblings import jaccard
-from retrieval.records import Product
+from shelfwise.indexer.quality import duplicates as module
+from shelfwise.indexer.quality.duplicates import BANDS, band_hashes, shingles
+from shelfwise.indexer.quality.rules import QualityCheck, QualityRule
+from shelfwise.indexer.quality.siblings import jaccard
+from shelfwise.retrieval.records import Product
 from tests.quality_rows import failing, judged, rule
 
 EXACT = rule("product", QualityCheck.NO_COPIES)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality import norms as module
-from indexer.quality.derived import make_batch, odd_currency, odd_language, odd_price
-from indexer.quality.norms import LEAST_PRODUCTS, CategoryCensus, Norms
-from retrieval.records import Product
+from shelfwise.indexer.quality import norms as module
+from shelfwise.indexer.quality.derived import make_batch, odd_currency, odd_language, odd_price
+from shelfwise.indexer.quality.norms import LEAST_PRODUCTS, CategoryCensus, Norms
+from shelfwise.retrieval.records import Product
 from tests.quality_rows import NOW, detect_by_word
 
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality.findings import Example, shorten
-from indexer.quality.page import html
-from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
-from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
-from retrieval.html_report import share_text
-from retrieval.records import Product
+from shelfwise.indexer.quality.findings import Example, shorten
+from shelfwise.indexer.quality.page import html
+from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
+from shelfwise.indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
+from shelfwise.retrieval.html_report import share_text
+from shelfwise.retrieval.records import Product
 from tests.catalogs import products as catalogs
 from tests.quality_rows import NOW, judged, rule
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.quality.derived import are_broken, identifier, make_batch, stock, variant_fault
-from indexer.quality.norms import Norms
-from indexer.quality.rules import (
+from shelfwise.indexer.quality.derived import are_broken, identifier, make_batch, stock, variant_fault
+from shelfwise.indexer.quality.norms import Norms
+from shelfwise.indexer.quality.rules import (
     BUILT_IN,
     FIELDS,
     Measure,
@@ -25,9 +25,9 @@ from indexer.quality.rules import (
     merge_custom_rules,
     read_field,
 )
-from retrieval.errors import SettingError
-from retrieval.records import Availability, Product, Variant
-from service.demo.catalog import ean13
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.records import Availability, Product, Variant
+from shelfwise.service.demo.catalog import ean13
 from tests.quality_rows import NOW, detect_by_word, failing, rule
 
 DOCS = Path(__file__).parents[4] / "docs" / "quality.md"

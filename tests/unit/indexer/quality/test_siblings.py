@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.quality.rules import QualityCheck
-from retrieval.records import Product
+from shelfwise.indexer.quality.rules import QualityCheck
+from shelfwise.retrieval.records import Product
 from tests.quality_rows import judged, rule
 
 

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints
-from retrieval.errors import InputError
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints
+from shelfwise.retrieval.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

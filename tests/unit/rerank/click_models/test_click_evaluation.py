@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from rerank.click_models.base import FitOptions, PairPrior
-from rerank.click_models.click_log import ClickLog, click_log, held_out
-from rerank.click_models.evaluation import ClickLikelihood, compare, evaluate, evaluate_later
-from rerank.click_models.labels import LabelOptions
-from rerank.click_models.models import BASELINES, PositionRate, ProductRate
-from rerank.training.click_dataset import split_by_time
-from retrieval.errors import InputError
+from shelfwise.rerank.click_models.base import FitOptions, PairPrior
+from shelfwise.rerank.click_models.click_log import ClickLog, click_log, held_out
+from shelfwise.rerank.click_models.evaluation import ClickLikelihood, compare, evaluate, evaluate_later
+from shelfwise.rerank.click_models.labels import LabelOptions
+from shelfwise.rerank.click_models.models import BASELINES, PositionRate, ProductRate
+from shelfwise.rerank.training.click_dataset import split_by_time
+from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 from tests.unit.rerank.training.clicked_shop import shop
 

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from scipy.stats import kendalltau
 
-from rerank.click_models.base import FitOptions
-from rerank.click_models.click_log import ClickLog, outcomes
-from rerank.click_models.labels import (
+from shelfwise.rerank.click_models.base import FitOptions
+from shelfwise.rerank.click_models.click_log import ClickLog, outcomes
+from shelfwise.rerank.click_models.labels import (
     DEFAULT_WEIGHTS,
     LEAST_PURCHASES,
     ClickLabels,
@@ -23,8 +23,8 @@ from rerank.click_models.labels import (
     cross_validate,
     fit_weights,
 )
-from rerank.click_models.models import MODELS, ProductRate
-from rerank.click_models.priors import prior_strength, rank_prior
+from shelfwise.rerank.click_models.models import MODELS, ProductRate
+from shelfwise.rerank.click_models.priors import prior_strength, rank_prior
 from tests.unit.rerank.click_models.click_simulation import (
     Conditions,
     PositionShopper,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out, query_texts
-from retrieval.errors import InputError
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out, query_texts
+from shelfwise.retrieval.errors import InputError
 
 START = datetime(2025, 3, 1)
 Row = tuple[str, str, str, str, int | None, int]

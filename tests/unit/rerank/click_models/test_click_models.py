@@ -7,11 +7,18 @@ import itertools
 import numpy as np
 import pytest
 
-from rerank.click_models.base import ClickModel, FitOptions, PairPrior
-from rerank.click_models.click_log import ClickLog, Floats, held_out
-from rerank.click_models.evaluation import compare, evaluate
-from rerank.click_models.models import BASELINES, MODELS, DependentClick, SimplifiedDBN, UserBrowsing, last_click
-from retrieval.errors import InputError
+from shelfwise.rerank.click_models.base import ClickModel, FitOptions, PairPrior
+from shelfwise.rerank.click_models.click_log import ClickLog, Floats, held_out
+from shelfwise.rerank.click_models.evaluation import compare, evaluate
+from shelfwise.rerank.click_models.models import (
+    BASELINES,
+    MODELS,
+    DependentClick,
+    SimplifiedDBN,
+    UserBrowsing,
+    last_click,
+)
+from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import falling_gamma
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.click_models.click_log import NOTHING, ClickLog, Floats, Ints
-from rerank.evaluation.off_policy import (
+from shelfwise.rerank.click_models.click_log import NOTHING, ClickLog, Floats, Ints
+from shelfwise.rerank.evaluation.off_policy import (
     CDR,
     CIPS,
     ESTIMATORS,
@@ -20,7 +20,7 @@ from rerank.evaluation.off_policy import (
     evaluate_rankings,
     logged_searches,
 )
-from retrieval.errors import InputError
+from shelfwise.retrieval.errors import InputError
 from tests.unit.rerank.click_models.click_simulation import (
     Conditions,
     PositionShopper,

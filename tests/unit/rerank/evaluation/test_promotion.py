@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from rerank.click_models.click_log import Floats
-from rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
-from rerank.evaluation.promotion import (
+from shelfwise.rerank.click_models.click_log import Floats
+from shelfwise.rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
+from shelfwise.rerank.evaluation.promotion import (
     Decision,
     GateRules,
     QueryMeasures,
@@ -22,7 +22,7 @@ from rerank.evaluation.promotion import (
     new_query_slice,
     traffic_slices,
 )
-from retrieval.errors import InputError
+from shelfwise.retrieval.errors import InputError
 
 QUERIES = 200
 RULES = GateRules(resamples=1_000)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from rerank.click_models.click_log import Floats
-from rerank.evaluation.statistics import (
+from shelfwise.rerank.click_models.click_log import Floats
+from shelfwise.rerank.evaluation.statistics import (
     ALPHA,
     Difference,
     RatioSums,
@@ -18,7 +18,7 @@ from rerank.evaluation.statistics import (
     ratio_difference,
     sequence_margin,
 )
-from retrieval.errors import InputError
+from shelfwise.retrieval.errors import InputError
 
 
 def test_interval_is_of_the_mean_difference() -> None:

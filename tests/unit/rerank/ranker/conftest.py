@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rerank.model_store import MODEL_FILE
+from shelfwise.rerank.model_store import MODEL_FILE
 
 if TYPE_CHECKING:
-    from rerank.ranker.network import RankerNetwork
+    from shelfwise.rerank.ranker.network import RankerNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Exported:
 
 @pytest.fixture(scope="session", params=["cross-attention and history", "features head"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    from rerank.ranker.onnx_export import export_network
+    from shelfwise.rerank.ranker.onnx_export import export_network
     from tests.unit.rerank.ranker.random_candidates import network
 
     made = network(1) if request.param.startswith("cross") else network(0, history=0)

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.ranker.features import ACT_KINDS, FEATURES, HAS_STATES, Candidates, History, pad_batch
-from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
-from retrieval.encoders.base import Tokens, unit_rows
-from retrieval.index.token_states import SCALE, ProductTokens
+from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES, HAS_STATES, Candidates, History, pad_batch
+from shelfwise.rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
+from shelfwise.retrieval.encoders.base import Tokens, unit_rows
+from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
 from tests.versions import DIMENSION
 
 STATE_DIMENSION = 8

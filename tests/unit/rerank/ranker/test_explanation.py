@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rerank.ranker.explanation import (
+from shelfwise.rerank.ranker.explanation import (
     Factor,
     QueryWords,
     contributions,
@@ -19,13 +19,13 @@ from rerank.ranker.explanation import (
     select_candidates,
     term_matches,
 )
-from rerank.ranker.features import FEATURES, MERGED, Candidates, History
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import RankerSpec, StoredRanker
-from retrieval.encoders.base import unit_rows
-from retrieval.index.token_states import SCALE, ProductTokens
-from retrieval.records import TermMatch
-from retrieval.text.spans import TokenWords
+from shelfwise.rerank.ranker.features import FEATURES, MERGED, Candidates, History
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
+from shelfwise.retrieval.encoders.base import unit_rows
+from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
+from shelfwise.retrieval.records import TermMatch
+from shelfwise.retrieval.text.spans import TokenWords
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of

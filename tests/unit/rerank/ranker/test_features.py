@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rerank.ranker.features import (
+from shelfwise.rerank.ranker.features import (
     FEATURES,
     MOST_QUERY_TOKENS,
     PADDING,
@@ -20,8 +20,8 @@ from rerank.ranker.features import (
     popularity_feature,
     popularity_share,
 )
-from rerank.ranker.network import Inputs
-from retrieval.store.signals import SignalColumns
+from shelfwise.rerank.ranker.network import Inputs
+from shelfwise.retrieval.store.signals import SignalColumns
 from tests.unit.rerank.ranker.random_candidates import STATE_DIMENSION, candidates
 from tests.versions import DIMENSION
 

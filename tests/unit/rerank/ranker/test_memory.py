@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.ranker.memory import MEMORY, NO_MEMORY, MemoryRows, QueryMemory, Scope, product_hashes
+from shelfwise.rerank.ranker.memory import MEMORY, NO_MEMORY, MemoryRows, QueryMemory, Scope, product_hashes
 
 ROWS = [
     ("all", "", "product", "a", 2.0, 1.0, 0.5, 0.8),

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
-from rerank.ranker.network import RankerNetwork, load_network, save_network
-from retrieval.encoders.base import empty_tokens
-from retrieval.errors import ModelDamagedError, ModelMismatchError
-from retrieval.index.token_states import SCALE, ProductTokens
+from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, Candidates, History
+from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
+from shelfwise.retrieval.encoders.base import empty_tokens
+from shelfwise.retrieval.errors import ModelDamagedError, ModelMismatchError
+from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
 from tests.unit.rerank.ranker.random_candidates import (
     STATE_DIMENSION,
     candidates,

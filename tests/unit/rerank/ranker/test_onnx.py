@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES, MERGED
-from rerank.ranker.network import Inputs, save_network
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
-from retrieval.errors import ModelDamagedError, ModelError
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import FEATURES, MERGED
+from shelfwise.rerank.ranker.network import Inputs, save_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
+from shelfwise.retrieval.errors import ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, some_of

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
-from rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
-from retrieval.encoders.onnx_export import quantise_graph
-from retrieval.errors import InputError, ModelDamagedError, ModelError
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
+from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
+from shelfwise.retrieval.encoders.onnx_export import quantise_graph
+from shelfwise.retrieval.errors import InputError, ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, tensors
 

@@ -10,18 +10,18 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from indexer.build import RebuildOptions, rebuild
-from rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
-from rerank.ranker.features import FIRST_STAGE, SIGNALS
-from rerank.ranker.network import load_network
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
-from retrieval.errors import ModelDamagedError, UnknownModelError
-from retrieval.progress import NullProgress
-from service.cli.main import app
-from service.engine.engine import SearchEngine
-from service.engine.models import encoding_of
-from service.training.text_towers import TextTowersRequest, train_text_towers
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
+from shelfwise.rerank.ranker.features import FIRST_STAGE, SIGNALS
+from shelfwise.rerank.ranker.network import load_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
+from shelfwise.retrieval.errors import ModelDamagedError, UnknownModelError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
 from tests.catalogs import write_feed
 from tests.encoders import word_table
 from tests.learning_stores import SETTINGS
@@ -150,7 +150,9 @@ def test_damaged_shipped_ranker_is_reported_and_merged_order_is_used(
     (copied / "all-MiniLM-L6-v2" / MODEL_FILE).write_bytes(b"nothing")
     with pytest.raises(ModelDamagedError):
         shipped_ranker(MINI, copied)
-    monkeypatch.setattr("rerank.ranker.spec.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
+    monkeypatch.setattr(
+        "shelfwise.rerank.ranker.spec.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied)
+    )
     found = ranker_store(root).serving(MINI)
     assert found.model is None
     assert "results keep the merged order" in found.notices[0]

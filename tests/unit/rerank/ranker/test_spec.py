@@ -15,15 +15,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from rerank.graph_checks import check_graph, check_weights
-from rerank.model_card import CARD_FILE
-from rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
-from rerank.ranker import spec as spec_module
-from rerank.ranker.features import FEATURES
-from rerank.ranker.spec import SPEC_FILE, RankerSpec, misfit, read_report, verify_ranker, write_ranker
-from retrieval.encoders.onnx_export import quantise_graph
-from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
-from retrieval.store.files import SEAL_FILE
+from shelfwise.rerank.graph_checks import check_graph, check_weights
+from shelfwise.rerank.model_card import CARD_FILE
+from shelfwise.rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker import spec as spec_module
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.spec import SPEC_FILE, RankerSpec, misfit, read_report, verify_ranker, write_ranker
+from shelfwise.retrieval.encoders.onnx_export import quantise_graph
+from shelfwise.retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
+from shelfwise.retrieval.store.files import SEAL_FILE
 from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
 
 FILES = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
@@ -208,7 +208,7 @@ class TestEncoderMatch:
 
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
 def test_exported_graph_is_accepted(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
-    from rerank.ranker.onnx_export import export_network
+    from shelfwise.rerank.ranker.onnx_export import export_network
     from tests.unit.rerank.ranker.random_candidates import network
 
     building()(tmp_path)

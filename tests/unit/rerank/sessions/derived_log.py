@@ -11,14 +11,14 @@ from pathlib import Path
 
 import polars as pl
 
-from rerank.sessions.bots import BotOptions
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.partitions import WHO, TableMaker
-from rerank.sessions.refresh import Steps, refresh
-from rerank.sessions.tables import DerivedTables, open_derived
-from retrieval.events.privacy import prefix
-from retrieval.events.store import AppendResult, DayState, event_table
-from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
+from shelfwise.rerank.sessions.bots import BotOptions
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.partitions import WHO, TableMaker
+from shelfwise.rerank.sessions.refresh import Steps, refresh
+from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
+from shelfwise.retrieval.events.privacy import prefix
+from shelfwise.retrieval.events.store import AppendResult, DayState, event_table
+from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY = milliseconds(NOW) // DAY_MS

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from retrieval.events.store import EVENT_SCHEMA
-from retrieval.records import EventKind
+from shelfwise.retrieval.events.store import EVENT_SCHEMA
+from shelfwise.retrieval.records import EventKind
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

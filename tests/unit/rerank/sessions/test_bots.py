@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rerank.sessions.bots import (
+from shelfwise.rerank.sessions.bots import (
     LAST_POSITION,
     TOGETHER,
     BotBaseline,
@@ -29,9 +29,9 @@ from rerank.sessions.bots import (
     sums_by,
     suspect_products,
 )
-from rerank.sessions.cleaning import clean
-from rerank.sessions.crowds import bans
-from retrieval.records import EventKind
+from shelfwise.rerank.sessions.cleaning import clean
+from shelfwise.rerank.sessions.crowds import bans
+from shelfwise.retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, log, shown
 
 RESULTS = 10

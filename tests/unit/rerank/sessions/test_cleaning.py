@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.sessions.cleaning import (
+from shelfwise.rerank.sessions.cleaning import (
     CLEAN_SCHEMA,
     REJECTED_SCHEMA,
     ClockOptions,
@@ -20,9 +20,9 @@ from rerank.sessions.cleaning import (
     correct_clocks,
     find_faults,
 )
-from rerank.sessions.sessionize import sessionize
-from retrieval.events.stored import SPONSORED_MARK
-from retrieval.records import EventKind
+from shelfwise.rerank.sessions.sessionize import sessionize
+from shelfwise.retrieval.events.stored import SPONSORED_MARK
+from shelfwise.retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, shown
 
 ANSWER: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}

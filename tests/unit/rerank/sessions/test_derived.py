@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rerank.sessions.partitions import SUFFIX
-from rerank.sessions.refresh import Steps, refresh
-from rerank.sessions.tables import DERIVED, SCHEMA, DerivedTables, open_derived
-from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
-from retrieval.events.stored import StoredEvent
+from shelfwise.rerank.sessions.partitions import SUFFIX
+from shelfwise.rerank.sessions.refresh import Steps, refresh
+from shelfwise.rerank.sessions.tables import DERIVED, SCHEMA, DerivedTables, open_derived
+from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, flag_nothing, stored
 
 

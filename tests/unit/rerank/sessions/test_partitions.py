@@ -13,12 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, clean
-from rerank.sessions.options import DeriveOptions, Window
-from rerank.sessions.partitions import AFTER_WINDOW, SUFFIX, Context, Day, DayFacts, DayMaker, read_frame, stretches
-from rerank.sessions.sessionize import SessionOptions
-from retrieval.errors import StoreDamagedError
-from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
+from shelfwise.rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, clean
+from shelfwise.rerank.sessions.options import DeriveOptions, Window
+from shelfwise.rerank.sessions.partitions import (
+    AFTER_WINDOW,
+    SUFFIX,
+    Context,
+    Day,
+    DayFacts,
+    DayMaker,
+    read_frame,
+    stretches,
+)
+from shelfwise.rerank.sessions.sessionize import SessionOptions
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from tests.unit.rerank.sessions.derived_log import NOW, TODAY, MemoryEvents, catalog, search, stored
 
 MIDNIGHT = datetime(2026, 11, 19, tzinfo=UTC)
@@ -254,7 +263,7 @@ def test_event_corrected_to_after_the_window_is_rejected(tmp_path: Path, monkeyp
         cleaned = clean(*given, **named)
         return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
 
-    monkeypatch.setattr("rerank.sessions.partitions.clean", a_day_on)
+    monkeypatch.setattr("shelfwise.rerank.sessions.partitions.clean", a_day_on)
     store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
     for _ in range(2):
         days = list(maker(tmp_path, store).days())

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.sessions.decay import exact_sum
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
-from rerank.sessions.relations import RelationCatalog
-from rerank.sessions.tables import open_derived
-from retrieval.errors import StoreMissingError
-from retrieval.events.stored import StoredEvent, milliseconds
-from retrieval.records import Product
-from retrieval.store.versions import Store
+from shelfwise.rerank.sessions.decay import exact_sum
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
+from shelfwise.rerank.sessions.relations import RelationCatalog
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.retrieval.errors import StoreMissingError
+from shelfwise.retrieval.events.stored import StoredEvent, milliseconds
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.versions import Store
 from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
 from tests.versions import publish_products
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.ranker.memory import Scope, memory_key, memory_words
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.query_memory import QUERY_MEMORY
-from rerank.sessions.refresh import RefreshResult, Steps, refresh
-from rerank.sessions.tables import open_derived
-from retrieval.events.stored import StoredEvent
+from shelfwise.rerank.ranker.memory import Scope, memory_key, memory_words
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.query_memory import QUERY_MEMORY
+from shelfwise.rerank.sessions.refresh import RefreshResult, Steps, refresh
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, derived, flag_nothing, search
 
 BEGUN = NOW - timedelta(days=2)

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.query_tables import LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
-from retrieval.events.stored import StoredEvent
+from shelfwise.rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.query_tables import LABELS, PAGE_QUESTIONS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from shelfwise.retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
 
 START = NOW - timedelta(hours=3)

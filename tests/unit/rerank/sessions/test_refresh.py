@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.sessions.options import ActWeights, DeriveOptions
-from rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker, write_folder
-from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
-from rerank.sessions.tables import FIRST, LAST, count_of, open_derived
-from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import SPONSORED_MARK, StoredEvent
-from retrieval.store.lock import hold_lock
+from shelfwise.rerank.sessions.options import ActWeights, DeriveOptions
+from shelfwise.rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker, write_folder
+from shelfwise.rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
+from shelfwise.rerank.sessions.tables import FIRST, LAST, count_of, open_derived
+from shelfwise.retrieval.errors import SettingError, StoreLockedError, StoreMissingError
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.stored import SPONSORED_MARK, StoredEvent
+from shelfwise.retrieval.store.lock import hold_lock
 from tests.unit.rerank.sessions.derived_log import (
     NOW,
     MemoryEvents,
@@ -217,10 +217,10 @@ def test_interrupted_refresh_keeps_the_old_tables(tmp_path: Path) -> None:
 
 KILLED = """
 import os, pathlib, signal, sys
-from rerank.sessions.partitions import TableMaker
-from rerank.sessions.refresh import Steps, refresh
+from shelfwise.rerank.sessions.partitions import TableMaker
+from shelfwise.rerank.sessions.refresh import Steps, refresh
 from tests.unit.rerank.sessions.derived_log import NOW
-from retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.sqlite import SqliteEvents
 folder = pathlib.Path(sys.argv[1])
 kill = TableMaker("late", (), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 refresh(SqliteEvents(folder / "events"), folder / "tables", None, now=NOW, steps=Steps(tables=(kill,)))

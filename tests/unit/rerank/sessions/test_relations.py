@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.refresh import Steps, refresh
-from rerank.sessions.relations import RelationCatalog, relation_maker
-from rerank.sessions.tables import DerivedTables, open_derived
-from retrieval.events.stored import StoredEvent
-from retrieval.index.vectors import Background
-from retrieval.records import RelationEvidence, RelationKind
-from retrieval.text.compatibility import NamedModel
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.refresh import Steps, refresh
+from shelfwise.rerank.sessions.relations import RelationCatalog, relation_maker
+from shelfwise.rerank.sessions.tables import DerivedTables, open_derived
+from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.index.vectors import Background
+from shelfwise.retrieval.records import RelationEvidence, RelationKind
+from shelfwise.retrieval.text.compatibility import NamedModel
 from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, flag_nothing, search
 
 IDS = ("bits", "drill", "drill2", "lamp", "lamp2", "phone")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.sessions.sessionize import SessionOptions, add_needs, same_need, sessionize
-from retrieval.events.store import EVENT_SCHEMA
+from shelfwise.rerank.sessions.sessionize import SessionOptions, add_needs, same_need, sessionize
+from shelfwise.retrieval.events.store import EVENT_SCHEMA
 from tests.unit.rerank.sessions.session_logs import event, in_order, log, shown
 
 MINUTE = 60

@@ -8,7 +8,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from rerank.teacher.teacher import Teacher, open_teacher
+from shelfwise.rerank.teacher.teacher import Teacher, open_teacher
 from tests.machine import shared_folder
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
-from rerank.teacher.cross_encoder import check_obtainable
-from rerank.teacher.teacher import Teacher, open_teacher
-from retrieval.errors import EncoderUnavailableError, SettingError
+from shelfwise.rerank.teacher.cross_encoder import check_obtainable
+from shelfwise.rerank.teacher.teacher import Teacher, open_teacher
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError
 from tests.unit.rerank.teacher.tiny_cross_encoder import changed_config, make_cross_encoder, pairs_of
 
 HOSTILE = ["", " ", "\x00", "\ud800", "🤷" * 500, "a" * 1_000_000, "\u202e\u0301", "[CLS] [SEP] [PAD]", "!" * 50]
@@ -111,7 +111,7 @@ def test_a_length_without_room_for_two_texts_is_refused(tiny: Path, tmp_path: Pa
 
 def test_scoring_through_onnx_imports_no_torch(int8_teacher: Teacher, tiny: Path, teacher_cache: Path) -> None:
     program = (
-        "import sys, pathlib; from rerank.teacher.teacher import open_teacher;"
+        "import sys, pathlib; from shelfwise.rerank.teacher.teacher import open_teacher;"
         f"open_teacher({str(tiny)!r}, 'onnx-int8', pathlib.Path({str(teacher_cache)!r})).score(['a'], ['b']);"
         "print([name for name in ('torch', 'transformers', 'sentence_transformers', 'onnx') if name in sys.modules])"
     )
@@ -205,7 +205,7 @@ def test_offline_error_says_what_to_name(tmp_path: Path) -> None:
 def test_unreachable_hub_is_noticed_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://nowhere.invalid")
-    monkeypatch.setattr("retrieval.encoders.weights.getproxies", dict)
+    monkeypatch.setattr("shelfwise.retrieval.encoders.weights.getproxies", dict)
     with pytest.raises(EncoderUnavailableError, match=r"nowhere\.invalid cannot be reached .*--teacher teacher"):
         check_obtainable("cross-encoder/none", tmp_path)
     check_obtainable(str(tmp_path), tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.text_towers.dataset import (
+from shelfwise.rerank.text_towers.dataset import (
     Augmentation,
     AugmentOptions,
     JudgedQuery,
@@ -24,9 +24,9 @@ from rerank.text_towers.dataset import (
     is_validation_query,
     normalize_query,
 )
-from retrieval.errors import TrainingError
-from retrieval.judgments import Judgments
-from retrieval.records import Product
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.retrieval.judgments import Judgments
+from shelfwise.retrieval.records import Product
 from tests.unit.rerank.text_towers.tiny_towers import COLOURS, judged, row_of, shop
 
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from rerank.text_towers import model
-from rerank.text_towers.model import (
+from shelfwise.rerank.text_towers import model
+from shelfwise.rerank.text_towers.model import (
     ADAPTER_FOLDER,
     SHARES,
     TextTower,
@@ -25,12 +25,12 @@ from rerank.text_towers.model import (
     set_dropout,
     trains_in_bfloat16,
 )
-from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
-from rerank.text_towers.training import average, train_towers
-from rerank.training.trainer import RunState, weights_of
-from retrieval.encoders.weights import ModelSource
-from retrieval.errors import SettingError
+from shelfwise.rerank.text_towers.negatives import NegativeOptions
+from shelfwise.rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
+from shelfwise.rerank.text_towers.training import average, train_towers
+from shelfwise.rerank.training.trainer import RunState, weights_of
+from shelfwise.retrieval.encoders.weights import ModelSource
+from shelfwise.retrieval.errors import SettingError
 from tests.progress import StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from rerank.text_towers.dataset import Rows
-from rerank.text_towers.negatives import (
+from shelfwise.rerank.text_towers.dataset import Rows
+from shelfwise.rerank.text_towers.negatives import (
     NegativeOptions,
     build_pools,
     draw_negatives,
@@ -17,7 +17,7 @@ from rerank.text_towers.negatives import (
     traits_of,
     window,
 )
-from retrieval.records import Product
+from shelfwise.retrieval.records import Product
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, random_retrieval, shop
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers.losses import Examples, LossOptions, TowerLoss
-from rerank.text_towers.model import TextTower, open_text_tower
-from retrieval.encoders.base import unit_rows
-from retrieval.encoders.weights import ModelSource
+from shelfwise.rerank.text_towers.losses import Examples, LossOptions, TowerLoss
+from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
+from shelfwise.retrieval.encoders.base import unit_rows
+from shelfwise.retrieval.encoders.weights import ModelSource
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,14 +11,20 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers import layer_pruning
-from rerank.text_towers.layer_pruning import LayerPruning, LayerPruningOptions, check_layers, keep_layers, prune_layers
-from rerank.text_towers.model import TextTower, open_text_tower
-from rerank.text_towers.validation import PoolEvaluator
-from rerank.training.trainer import LoopOptions
-from retrieval.encoders.weights import ModelSource
-from retrieval.errors import SettingError, TrainingError
-from retrieval.progress import NullProgress, Progress
+from shelfwise.rerank.text_towers import layer_pruning
+from shelfwise.rerank.text_towers.layer_pruning import (
+    LayerPruning,
+    LayerPruningOptions,
+    check_layers,
+    keep_layers,
+    prune_layers,
+)
+from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
+from shelfwise.rerank.text_towers.validation import PoolEvaluator
+from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.retrieval.encoders.weights import ModelSource
+from shelfwise.retrieval.errors import SettingError, TrainingError
+from shelfwise.retrieval.progress import NullProgress, Progress
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers.batches import ExamplePart, build_part
-from rerank.text_towers.dataset import Floats
-from rerank.text_towers.losses import LossOptions, TowerLoss
-from rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
-from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
-from rerank.text_towers.training import train_towers
-from rerank.training.trainer import STATE_FILE, State
-from retrieval.encoders.torch import prompts
-from retrieval.encoders.weights import ModelSource
-from retrieval.errors import SettingError, TrainingError
+from shelfwise.rerank.text_towers.batches import ExamplePart, build_part
+from shelfwise.rerank.text_towers.dataset import Floats
+from shelfwise.rerank.text_towers.losses import LossOptions, TowerLoss
+from shelfwise.rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
+from shelfwise.rerank.text_towers.negatives import NegativeOptions
+from shelfwise.rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
+from shelfwise.rerank.text_towers.training import train_towers
+from shelfwise.rerank.training.trainer import STATE_FILE, State
+from shelfwise.retrieval.encoders.torch import prompts
+from shelfwise.retrieval.encoders.weights import ModelSource
+from shelfwise.retrieval.errors import SettingError, TrainingError
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
@@ -320,7 +320,7 @@ def test_each_side_uses_its_prompt(encoder: ModelSource, tmp_path: Path, monkeyp
         parts.append(build_part(*given))
         return parts[-1]
 
-    monkeypatch.setattr("rerank.text_towers.training.build_part", noted)
+    monkeypatch.setattr("shelfwise.rerank.text_towers.training.build_part", noted)
     tower = open_text_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
     assert trained(tower, tmp_path / "run").improved
     texts = parts[0].texts

@@ -12,11 +12,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertModel
 
-from indexer.build import RebuildOptions, rebuild
-from rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
-from rerank.text_towers.negatives import NegativeOptions
-from rerank.text_towers.options import RetrievedProducts, TextTowerOptions
-from retrieval.records import Product
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
+from shelfwise.rerank.text_towers.negatives import NegativeOptions
+from shelfwise.rerank.text_towers.options import RetrievedProducts, TextTowerOptions
+from shelfwise.retrieval.records import Product
 from tests.catalogs import write_feed
 from tests.encoders import SPECIAL, tiny_bert, tiny_tokenizer
 

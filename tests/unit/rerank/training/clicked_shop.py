@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rerank.click_models.click_log import NOTHING
-from rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
-from rerank.training.datasets import CandidateLists, ListData, merged_scores
-from rerank.training.evaluation import ndcg
+from shelfwise.rerank.click_models.click_log import NOTHING
+from shelfwise.rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
+from shelfwise.rerank.training.datasets import CandidateLists, ListData, merged_scores
+from shelfwise.rerank.training.evaluation import ndcg
 from tests.unit.rerank.click_models.click_simulation import (
     Conditions,
     PositionShopper,

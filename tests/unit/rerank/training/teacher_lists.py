@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
-from rerank.ranker.network import NetworkShape
-from rerank.training.datasets import CandidateLists, ListData
-from retrieval.encoders.base import Tokens, unit_rows
-from retrieval.index.token_states import StatesWriter, StoredStates, quantise_tokens
+from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, MERGED
+from shelfwise.rerank.ranker.network import NetworkShape
+from shelfwise.rerank.training.datasets import CandidateLists, ListData
+from shelfwise.retrieval.encoders.base import Tokens, unit_rows
+from shelfwise.retrieval.index.token_states import StatesWriter, StoredStates, quantise_tokens
 
 STATE_DIMENSION = 8
 PRODUCTS, WITHOUT_STATES = 60, 7  # the last ones have no tokens

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.sessions.partitions import WHO
-from rerank.training.click_dataset import (
+from shelfwise.rerank.sessions.partitions import WHO
+from shelfwise.rerank.training.click_dataset import (
     LEAST_SHOWN,
     click_lists,
     fit_evidence,
@@ -18,8 +18,8 @@ from rerank.training.click_dataset import (
     queries_with_clicks,
     split_by_time,
 )
-from rerank.training.datasets import query_of_fold
-from retrieval.errors import TrainingError
+from shelfwise.rerank.training.datasets import query_of_fold
+from shelfwise.retrieval.errors import TrainingError
 from tests.unit.rerank.training.clicked_shop import DEPTH, Shop, learned_lists, no_lists, row_of, shop
 
 KINDS = pl.col("kind")

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 import torch
 
-from rerank.ranker.network import RankerNetwork
-from rerank.training.click_dataset import click_lists, fit_evidence
-from rerank.training.click_training import (
+from shelfwise.rerank.ranker.network import RankerNetwork
+from shelfwise.rerank.training.click_dataset import click_lists, fit_evidence
+from shelfwise.rerank.training.click_training import (
     ClickMethod,
     ClickOptions,
     PrivacyOptions,
@@ -28,10 +28,10 @@ from rerank.training.click_training import (
     train_on_clicks,
     train_privately,
 )
-from rerank.training.datasets import ListData, full_batches
-from rerank.training.evaluation import scores_of
-from rerank.training.trainer import LoopOptions, State
-from retrieval.errors import TrainingError
+from shelfwise.rerank.training.datasets import ListData, full_batches
+from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.trainer import LoopOptions, State
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, row_of, shop
 from tests.unit.rerank.training.teacher_lists import SHAPE

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.ranker.features import HAS_STATES, MERGED, PADDING
-from rerank.training.datasets import (
+from shelfwise.rerank.ranker.features import HAS_STATES, MERGED, PADDING
+from shelfwise.rerank.training.datasets import (
     CandidateLists,
     ListData,
     drop_states,

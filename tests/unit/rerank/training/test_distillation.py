@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rerank.ranker.features import FEATURES, HAS_STATES, MERGED
-from rerank.ranker.network import EVENTS, RankerNetwork
-from rerank.training import distillation
-from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
-from rerank.training.distillation import (
+from shelfwise.rerank.ranker.features import FEATURES, HAS_STATES, MERGED
+from shelfwise.rerank.ranker.network import EVENTS, RankerNetwork
+from shelfwise.rerank.training import distillation
+from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
+from shelfwise.rerank.training.distillation import (
     GRADING,
     TEACHING,
     DistillationCatalog,
@@ -28,9 +28,9 @@ from rerank.training.distillation import (
     split_lists,
     usual_deviation,
 )
-from rerank.training.evaluation import scores_of
-from rerank.training.trainer import LoopOptions
-from retrieval.errors import TrainingError
+from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 

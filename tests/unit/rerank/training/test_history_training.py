@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rerank.ranker.features import ACT_KINDS, MOST_ACTS
-from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
-from rerank.training.click_training import new_attention, replace_attention, single_displays_loss
-from rerank.training.datasets import full_batches
-from rerank.training.evaluation import scores_of
-from rerank.training.history_training import (
+from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
+from shelfwise.rerank.training.click_training import new_attention, replace_attention, single_displays_loss
+from shelfwise.rerank.training.datasets import full_batches
+from shelfwise.rerank.training.evaluation import scores_of
+from shelfwise.rerank.training.history_training import (
     Acts,
     HistoryData,
     HistoryEvaluation,
@@ -26,8 +26,8 @@ from rerank.training.history_training import (
     split_by_shopper,
     train_history,
 )
-from rerank.training.trainer import LoopOptions
-from retrieval.encoders.base import unit_rows
+from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.retrieval.encoders.base import unit_rows
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerank.evaluation.metrics import ndcg
-from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.ranker.onnx_export import example_inputs
-from rerank.training.click_dataset import ClickBatch
-from rerank.training.click_training import displayed_loss, labelled_loss
-from rerank.training.losses import distillation, list_softmax, propensities, unbiased_gains
+from shelfwise.rerank.evaluation.metrics import ndcg
+from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
+from shelfwise.rerank.ranker.onnx_export import example_inputs
+from shelfwise.rerank.training.click_dataset import ClickBatch
+from shelfwise.rerank.training.click_training import displayed_loss, labelled_loss
+from shelfwise.rerank.training.losses import distillation, list_softmax, propensities, unbiased_gains
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
 _ALL = torch.ones(1, 3, dtype=torch.bool)

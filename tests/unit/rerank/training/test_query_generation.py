@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from rerank.training.query_generation import (
+from shelfwise.rerank.training.query_generation import (
     MAX_WORDS,
     RECIPES,
     TYPO,
@@ -29,10 +29,10 @@ from rerank.training.query_generation import (
     respell,
     synthetic_queries,
 )
-from rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
-from retrieval.errors import TrainingError
-from retrieval.records import Product
-from retrieval.text.analysis import contains_chinese, fold
+from shelfwise.rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.text.analysis import contains_chinese, fold
 
 TOOLS = ("Cordless Drill", "Claw Hammer", "Wall Plate", "Ceiling Fan", "Garden Hose")
 BRANDS = ("Acme", "Nordwerk", "Blue Heron")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc
 from scipy.special import expit, logit
 
-from rerank.ranker.network import RankerNetwork
-from rerank.training.datasets import full_batches
-from rerank.training.evaluation import fit_calibration, ndcg, scores_of
+from shelfwise.rerank.ranker.network import RankerNetwork
+from shelfwise.rerank.training.datasets import full_batches
+from shelfwise.rerank.training.evaluation import fit_calibration, ndcg, scores_of
 from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rerank.training.trainer import (
+from shelfwise.rerank.training.trainer import (
     CHARTS_FOLDER,
     CURVE_FILE,
     KEEP,
@@ -24,7 +24,7 @@ from rerank.training.trainer import (
     tensorboard_curve,
     train,
 )
-from retrieval.errors import TrainingError
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError
 
 _OPTIONS = LoopOptions(epochs=5, learning_rate=0.05, warm_up=2, patience=9)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.user_tower.histories import Histories
-from rerank.user_tower.training import UserTowerOptions
+from shelfwise.rerank.user_tower.histories import Histories
+from shelfwise.rerank.user_tower.training import UserTowerOptions
 
 KINDS, EACH, DIMENSION = 6, 8, 24
 TINY = UserTowerOptions(

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rerank.ranker.features import MOST_ACTS, PADDING
-from rerank.user_tower.evaluation import hide, hit_rate, ndcg, ranks, split_by_time
-from rerank.user_tower.histories import GAPS, Histories, gap_classes, visit_numbers
-from rerank.user_tower.item_neighbours import factorize
-from rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
-from retrieval.errors import InputError
+from shelfwise.rerank.ranker.features import MOST_ACTS, PADDING
+from shelfwise.rerank.user_tower.evaluation import hide, hit_rate, ndcg, ranks, split_by_time
+from shelfwise.rerank.user_tower.histories import GAPS, Histories, gap_classes, visit_numbers
+from shelfwise.rerank.user_tower.item_neighbours import factorize
+from shelfwise.rerank.user_tower.network import HistoryWindowBatches, NegativeSampler
+from shelfwise.retrieval.errors import InputError
 
 
 def test_a_window_ends_with_the_newest_act() -> None:

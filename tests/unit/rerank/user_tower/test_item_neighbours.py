@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerank.user_tower.histories import Histories
-from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, find_neighbours
-from rerank.user_tower.training import fit
-from retrieval.errors import TrainingError
+from shelfwise.rerank.user_tower.histories import Histories
+from shelfwise.rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, find_neighbours
+from shelfwise.rerank.user_tower.training import fit
+from shelfwise.retrieval.errors import TrainingError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 CHOSEN = [[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]]

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from rerank.training.trainer import Epoch
-from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of, split_by_time
-from rerank.user_tower.histories import Histories, TextPlaces, certainty
-from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, WeightedNeighbours, find_neighbours
-from rerank.user_tower.tower import UserTower
-from rerank.user_tower.training import UserTowerOptions, choose_prior, fit
-from retrieval.errors import TrainingError
+from shelfwise.rerank.training.trainer import Epoch
+from shelfwise.rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of, split_by_time
+from shelfwise.rerank.user_tower.histories import Histories, TextPlaces, certainty
+from shelfwise.rerank.user_tower.item_neighbours import (
+    NO_NEIGHBOURS,
+    NeighbourOptions,
+    WeightedNeighbours,
+    find_neighbours,
+)
+from shelfwise.rerank.user_tower.tower import UserTower
+from shelfwise.rerank.user_tower.training import UserTowerOptions, choose_prior, fit
+from shelfwise.retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
@@ -79,7 +84,7 @@ def test_places_by_text_count_where_held_out_acts_are_on_new_products(learned: U
 def test_large_catalogs_are_mixed_only_at_the_top(learned: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
     tower = UserTower(learned.encode, learned.catalog, replace(learned.learned, prior=2.0))
     whole = tower.scores(Histories.of([[1, 9]]))[0]
-    monkeypatch.setattr("rerank.user_tower.tower._DEEPEST", 12)
+    monkeypatch.setattr("shelfwise.rerank.user_tower.tower._DEEPEST", 12)
     found = tower.scores(Histories.of([[1, 9]]))[0]
     assert np.argsort(-found)[:5].tolist() == np.argsort(-whole)[:5].tolist()
 

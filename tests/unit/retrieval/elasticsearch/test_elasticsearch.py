@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.elasticsearch.client import Cluster
-from retrieval.elasticsearch.keyword import number_of, sortable
-from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
-from retrieval.errors import ClusterUnavailableError, SettingError, StoreDamagedError
-from retrieval.index.vectors import VECTORS_FILE, create_vectors
+from shelfwise.retrieval.elasticsearch.client import Cluster
+from shelfwise.retrieval.elasticsearch.keyword import number_of, sortable
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
+from shelfwise.retrieval.errors import ClusterUnavailableError, SettingError, StoreDamagedError
+from shelfwise.retrieval.index.vectors import VECTORS_FILE, create_vectors
 
 URL = ("http://localhost:9200",)
 

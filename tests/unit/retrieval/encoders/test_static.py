@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from retrieval.encoders.base import unit_rows
-from retrieval.encoders.registry import open_encoder
-from retrieval.encoders.static import quantise_rows
-from retrieval.errors import EncoderUnavailableError, SettingError
+from shelfwise.retrieval.encoders.base import unit_rows
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.encoders.static import quantise_rows
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError
 from tests.encoders import word_table
 
 TEXTS = ("Bosch cordless drill 18V with case", "café press 1/2 in", "garden  hose", "无线电钻 18V 红色", "drill " * 300)
@@ -55,7 +55,7 @@ def test_one_text_has_the_vector_that_it_has_among_many(table: Path, cache: Path
 def test_a_table_runs_without_torch(table: Path, cache: Path) -> None:
     open_encoder(str(table), "auto", cache)
     program = (
-        "import sys; from pathlib import Path; from retrieval.encoders.registry import open_encoder;"
+        "import sys; from pathlib import Path; from shelfwise.retrieval.encoders.registry import open_encoder;"
         f"open_encoder({str(table)!r}, 'auto', Path({str(cache)!r})).encode_queries(['drill']);"
         "sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
     )

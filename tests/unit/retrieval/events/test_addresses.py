@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError
-from retrieval.events.addresses import ADDRESS_FILE, AddressPseudonyms, address_group
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.events.addresses import ADDRESS_FILE, AddressPseudonyms, address_group
 
 NOON = datetime(2026, 12, 2, 12, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from stdnum import ean, isbn, luhn
 
-from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.events.privacy import Masker, Pseudonyms, is_region
+from shelfwise.retrieval.errors import StoreDamagedError, StoreError
+from shelfwise.retrieval.events.privacy import Masker, Pseudonyms, is_region
 
 MASKER = Masker()
 

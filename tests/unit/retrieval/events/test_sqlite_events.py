@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
-from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
-from retrieval.updates.journal import lock_folder
+from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from shelfwise.retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
+from shelfwise.retrieval.updates.journal import lock_folder
 from tests.event_stores import DECEMBER, at, event
 
 

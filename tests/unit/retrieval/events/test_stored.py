@@ -15,12 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import EventError, StoreError
-from retrieval.events import elasticsearch
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import export_events
-from retrieval.events.stored import DAY_MS, MAX_POSITION, MAX_QUERY, SKEW, StoredEvent, milliseconds, validate_event
-from retrieval.records import Event, EventKind
+from shelfwise.retrieval.errors import EventError, StoreError
+from shelfwise.retrieval.events import elasticsearch
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.store import export_events
+from shelfwise.retrieval.events.stored import (
+    DAY_MS,
+    MAX_POSITION,
+    MAX_QUERY,
+    SKEW,
+    StoredEvent,
+    milliseconds,
+    validate_event,
+)
+from shelfwise.retrieval.records import Event, EventKind
 from tests.event_stores import any_events, event
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from retrieval.errors import StoreDamagedError
-from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
-from retrieval.events.store import EVENT_SCHEMA
-from retrieval.events.wal import damaged_copies, log_path, log_problem, unreadable_part
-from retrieval.updates.journal import lock_folder
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
+from shelfwise.retrieval.events.store import EVENT_SCHEMA
+from shelfwise.retrieval.events.wal import damaged_copies, log_path, log_problem, unreadable_part
+from shelfwise.retrieval.updates.journal import lock_folder
 from tests.event_stores import event
 
 HEADER, FRAME = 32, 4_120

@@ -9,14 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import retrieval.filters.schema
-from retrieval.errors import FilterError, UnknownFieldError, close_names, suggest_names
-from retrieval.filters import conditions
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, format_filter, leaves, value_text
-from retrieval.filters.conditions import AllOf, AnyOf, HasNumber, HasText, NotThat, NumberWithin, TextIn
-from retrieval.filters.parser import parse_filter, resolve_field
-from retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value, product_columns
-from retrieval.records import Product
+import shelfwise.retrieval.filters.schema
+from shelfwise.retrieval.errors import FilterError, UnknownFieldError, close_names, suggest_names
+from shelfwise.retrieval.filters import conditions
+from shelfwise.retrieval.filters.ast import (
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Value,
+    format_filter,
+    leaves,
+    value_text,
+)
+from shelfwise.retrieval.filters.conditions import AllOf, AnyOf, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from shelfwise.retrieval.filters.parser import parse_filter, resolve_field
+from shelfwise.retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value, product_columns
+from shelfwise.retrieval.records import Product
 from tests import catalogs, oracle
 from tests.oracle import product_values
 
@@ -311,7 +323,7 @@ def counted(products: list[Product]) -> FieldCounter:
 @given(products=catalogs.products(maximum=20), cut=st.integers(0, 20), most=st.integers(1, 4))
 def test_batching_does_not_change_the_fields_of_a_catalog(products: list[Product], cut: int, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval.filters.schema, "_MOST_SHAPES", most)
+        patch.setattr(shelfwise.retrieval.filters.schema, "_MOST_SHAPES", most)
         parts = counted(products[:cut])
         parts.merge(pickle.loads(pickle.dumps(counted(products[cut:]))))
     catalog = parts.catalog()

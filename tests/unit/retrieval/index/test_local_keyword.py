@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.filters.schema import FieldCounter
-from retrieval.index.keyword import DocumentChange
-from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
-from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from retrieval.store.products import keyword_document
-from retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.errors import StoreDamagedError, StoreError
+from shelfwise.retrieval.filters.schema import FieldCounter
+from shelfwise.retrieval.index.keyword import DocumentChange
+from shelfwise.retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from shelfwise.retrieval.store.products import keyword_document
+from shelfwise.retrieval.text.analysis import Analyzer
 from tests.catalogs import numbered
 from tests.machine import full_disk
 

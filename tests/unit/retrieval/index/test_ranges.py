@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import InputError
-from retrieval.index.ranges import quantile_bounds
-from retrieval.records import Facet, FacetCount, RangeCount
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.errors import InputError
+from shelfwise.retrieval.index.ranges import quantile_bounds
+from shelfwise.retrieval.records import Facet, FacetCount, RangeCount
+from shelfwise.service.engine.engine import SearchEngine
 
 PRICES = st.one_of(st.integers(1, 40).map(float), st.floats(0.01, 1e6), st.floats(-1e300, 1e300))
 

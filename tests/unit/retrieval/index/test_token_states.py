@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoders.base import Tokens
-from retrieval.errors import StoreDamagedError
-from retrieval.index.token_states import (
+from shelfwise.retrieval.encoders.base import Tokens
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.index.token_states import (
     DIMENSION,
     FACTS_FILE,
     IDF_FILE,

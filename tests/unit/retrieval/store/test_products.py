@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import StoreDamagedError
-from retrieval.records import Availability, Product, Variant
-from retrieval.store.products import (
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.records import Availability, Product, Variant
+from shelfwise.retrieval.store.products import (
     IDS_FILE,
     OFFSETS_FILE,
     PRODUCTS_FILE,
@@ -22,7 +22,7 @@ from retrieval.store.products import (
     product_from_json,
     product_to_json,
 )
-from retrieval.store.signals import SIGNALS_FILE, SignalsWriter, StoredSignals, signal_row
+from shelfwise.retrieval.store.signals import SIGNALS_FILE, SignalsWriter, StoredSignals, signal_row
 from tests.catalogs import numbered, products
 from tests.versions import write_products
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.encoders.folder import SPEC_FILE
-from retrieval.errors import (
+from shelfwise.retrieval.encoders.folder import SPEC_FILE
+from shelfwise.retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
     StoreLockedError,
     StoreMissingError,
     UnknownVersionError,
 )
-from retrieval.store.files import checksum, scratch_path, text_seal, write_durably
-from retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest
-from retrieval.store.versions import _WORDS_ALONE, Store
+from shelfwise.retrieval.store.files import checksum, scratch_path, text_seal, write_durably
+from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest
+from shelfwise.retrieval.store.versions import _WORDS_ALONE, Store
 
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:

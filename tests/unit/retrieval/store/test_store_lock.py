@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import StoreError, StoreLockedError
-from retrieval.store import lock
-from retrieval.store.lock import HOLDER, LOCK, LockHolder, hold_lock, lock_holder
+from shelfwise.retrieval.errors import StoreError, StoreLockedError
+from shelfwise.retrieval.store import lock
+from shelfwise.retrieval.store.lock import HOLDER, LOCK, LockHolder, hold_lock, lock_holder
 
 PROGRAM = (
-    "import sys, pathlib; from retrieval.store.lock import hold_lock\n"
+    "import sys, pathlib; from shelfwise.retrieval.store.lock import hold_lock\n"
     "with hold_lock(pathlib.Path(sys.argv[1]), 'prune'): print('held', flush=True); sys.stdin.read()"
 )
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import StoreDamagedError, UnknownVersionError
-from retrieval.index.faiss import VectorIndexKind
-from retrieval.records import Availability, Product
-from retrieval.store.diff import ProductList, SettingChange, VersionDiff, _product_changes, compare_versions
-from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_to_json
-from retrieval.store.versions import Store
+from shelfwise.retrieval.errors import StoreDamagedError, UnknownVersionError
+from shelfwise.retrieval.index.faiss import VectorIndexKind
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.store.diff import ProductList, SettingChange, VersionDiff, _product_changes, compare_versions
+from shelfwise.retrieval.store.products import PRODUCTS_FILE, ProductStore, product_to_json
+from shelfwise.retrieval.store.versions import Store
 from tests.catalogs import numbered, products
 from tests.versions import VersionSpec, publish_products, write_products
 

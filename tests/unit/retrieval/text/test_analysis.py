@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.text.analysis import MAX_GROUPS, Analyzer, contains_chinese, identifier_key
-from retrieval.text.synonyms import Synonyms
-from retrieval.text.units import is_measure
+from shelfwise.retrieval.text.analysis import MAX_GROUPS, Analyzer, contains_chinese, identifier_key
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.units import is_measure
 
 ANALYZER = Analyzer()
 LONGEST_TERM = 200

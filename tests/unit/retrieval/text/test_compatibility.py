@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.records import Product, RelationEvidence, RelationKind
-from retrieval.text.compatibility import model_keys, named_models, named_things
+from shelfwise.retrieval.records import Product, RelationEvidence, RelationKind
+from shelfwise.retrieval.text.compatibility import model_keys, named_models, named_things
 
 
 def named_by(product: Product, other: Product) -> list[tuple[str, str]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError
-from retrieval.records import AttributeValue, Product
-from retrieval.text.analysis import fold
-from retrieval.text.named_values import VALUES_FILE, NamedValues, derive_values
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.records import AttributeValue, Product
+from shelfwise.retrieval.text.analysis import fold
+from shelfwise.retrieval.text.named_values import VALUES_FILE, NamedValues, derive_values
 
 
 def product(title: str, brand: str = "", **attributes: AttributeValue) -> Product:

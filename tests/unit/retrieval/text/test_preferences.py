@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.text.preferences import PriceBounds, price_bounds
+from shelfwise.retrieval.text.preferences import PriceBounds, price_bounds
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.errors import StoreDamagedError
-from retrieval.records import Product
-from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import (
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.product_types import (
     NO_TYPES,
     ROWS_FILE,
     ProductTypes,
@@ -20,7 +20,7 @@ from retrieval.text.product_types import (
     type_phrase,
     type_synonyms,
 )
-from retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
     [("cordless", "drill"), ("hammer", "drill"), ("drill", "bit", "set"), ("drill",)],

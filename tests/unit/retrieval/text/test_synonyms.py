@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import SettingError
-from retrieval.text.analysis import Analyzer, TermGroup
-from retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.text.analysis import Analyzer, TermGroup
+from shelfwise.retrieval.text.synonyms import Synonyms
 
 LINES = (
     "# furniture",

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoders.base import TokenSpans
-from retrieval.text.spans import token_words, word_spans
-from retrieval.text.vocabulary import (
+from shelfwise.retrieval.encoders.base import TokenSpans
+from shelfwise.retrieval.text.spans import token_words, word_spans
+from shelfwise.retrieval.text.vocabulary import (
     WordLookup,
     forms,
     index_words,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import ChangeError, StoreDamagedError
-from retrieval.records import Availability, Product, Variant
-from retrieval.updates.changes import (
+from shelfwise.retrieval.errors import ChangeError, StoreDamagedError
+from shelfwise.retrieval.records import Availability, Product, Variant
+from shelfwise.retrieval.updates.changes import (
     MAX_CHANGE_BYTES,
     Change,
     Delete,
@@ -23,7 +23,12 @@ from retrieval.updates.changes import (
     change_to_json,
     validate_change,
 )
-from retrieval.updates.three_way_merge import PendingUpdate, merge_products, read_pending_updates, write_pending_updates
+from shelfwise.retrieval.updates.three_way_merge import (
+    PendingUpdate,
+    merge_products,
+    read_pending_updates,
+    write_pending_updates,
+)
 from tests.catalogs import BRANDS, PATHS, PRICES, attributes, products
 
 DRILL = Product("a1", "Drill", price=99.5)

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreForeignError, StoreLockedError
-from retrieval.records import Product
-from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
-from retrieval.updates.journal import Journal, OutrunError, lock_folder
-from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
+from shelfwise.retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreForeignError, StoreLockedError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
+from shelfwise.retrieval.updates.journal import Journal, OutrunError, lock_folder
+from shelfwise.retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
 
 CHANGES: tuple[Change, ...] = (Upsert(Product("a", "drill", price=9.5)), Patch("a", {"price": 8.0}), Delete("b"))
 
@@ -54,7 +54,7 @@ class TestAppending:
         with pytest.raises(ChangeError, match="product 'a': price is -1"):
             journal.append([*CHANGES, Patch("a", {"price": -1})])
         assert (journal.last(), seqs(journal)) == (0, [])
-        monkeypatch.setattr("retrieval.updates.journal.MAX_CALL_BYTES", 60)
+        monkeypatch.setattr("shelfwise.retrieval.updates.journal.MAX_CALL_BYTES", 60)
         with pytest.raises(ChangeError, match="have more than 60 bytes; use several"):
             journal.append([Delete("a"), Delete("b"), Delete("c")])
         assert journal.append([Delete("a")]) == [1]
@@ -192,9 +192,9 @@ class TestReadOnlyStores:
     READ = """
 import sys
 from pathlib import Path
-from retrieval.errors import StoreError
-from retrieval.updates.journal import Journal
-from retrieval.updates.changes import Delete
+from shelfwise.retrieval.errors import StoreError
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.changes import Delete
 with Journal(Path(sys.argv[1])) as journal:
     try:
         print(journal.last(), [entry.seq for entry in journal.since(0)], journal.changed_stamp() == (0, 0))
@@ -253,7 +253,7 @@ class TestWaiting:
     def test_wait_for_a_slow_writer_is_bounded(
         self, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("retrieval.updates.journal._WAIT_SECONDS", 0.05)
+        monkeypatch.setattr("shelfwise.retrieval.updates.journal._WAIT_SECONDS", 0.05)
         journal.append(CHANGES)
         with (
             lock_folder(tmp_path, 1),
@@ -455,7 +455,7 @@ class TestDamageToBothCopies:
 
     def test_a_journal_of_a_newer_program_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as newer:
-            newer.setattr("retrieval.updates.journal_files.SCHEMA", 2)
+            newer.setattr("shelfwise.retrieval.updates.journal_files.SCHEMA", 2)
             packed = JournalHeader(1, 0).pack()
         (root / JOURNAL).write_bytes(packed)
         with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, but this program reads 1"):

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import ChangeError
-from retrieval.records import Availability, Product, Variant
-from retrieval.store.products import product_from_json, product_to_json
-from retrieval.updates.validation import (
+from shelfwise.retrieval.errors import ChangeError
+from shelfwise.retrieval.records import Availability, Product, Variant
+from shelfwise.retrieval.store.products import product_from_json, product_to_json
+from shelfwise.retrieval.updates.validation import (
     MAX_ID_BYTES,
     apply_patch,
     is_address_name,

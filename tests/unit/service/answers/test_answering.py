@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.errors import QueryError, UnknownProductError
-from retrieval.records import AttributeValue, Product
-from service.answers.answering import AnswerStatus, QuestionSubject
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.errors import QueryError, UnknownProductError
+from shelfwise.retrieval.records import AttributeValue, Product
+from shelfwise.service.answers.answering import AnswerStatus, QuestionSubject
+from shelfwise.service.engine.engine import SearchEngine
 
 
 def products_with(engine: SearchEngine, *names: str) -> Product:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.records import AttributeValue, Availability, Product, Variant
-from service.answers.facts import contradictions, facts_of, match_fact, read_name, sentences_of
-from service.answers.questions import parse_question
+from shelfwise.retrieval.records import AttributeValue, Availability, Product, Variant
+from shelfwise.service.answers.facts import contradictions, facts_of, match_fact, read_name, sentences_of
+from shelfwise.service.answers.questions import parse_question
 
 DRILL = Product(
     "p1",

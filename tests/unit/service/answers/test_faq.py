@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import FaqError
-from retrieval.events.privacy import Masker
-from service.answers.answering import AnswerStatus
-from service.answers.faq import FaqEntry, FaqStore
-from service.answers.faq_files import mask_names, read_faq
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.errors import FaqError
+from shelfwise.retrieval.events.privacy import Masker
+from shelfwise.service.answers.answering import AnswerStatus
+from shelfwise.service.answers.faq import FaqEntry, FaqStore
+from shelfwise.service.answers.faq_files import mask_names, read_faq
+from shelfwise.service.engine.engine import SearchEngine
 
 MASKER = Masker()
 

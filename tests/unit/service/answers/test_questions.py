@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.answers.questions import (
+from shelfwise.service.answers.questions import (
     Bound,
     QuestionKind,
     chinese_label,

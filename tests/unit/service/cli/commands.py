@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from typer.testing import CliRunner
 
-from retrieval.errors import ShelfwiseError
-from service.cli.main import app
+from shelfwise.retrieval.errors import ShelfwiseError
+from shelfwise.service.cli.main import app
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not by COLUMNS: whether an existing console obeys it depends on the terminal of its creation.
-    monkeypatch.setattr("service.cli.output.out", Console(width=200))
+    monkeypatch.setattr("shelfwise.service.cli.output.out", Console(width=200))
 
 
 @pytest.fixture

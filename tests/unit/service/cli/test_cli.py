@@ -16,12 +16,12 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from retrieval.errors import SettingError
-from retrieval.records import Product
-from service.cli.main import COMMANDS, GROUPS, app, main
-from service.cli.rebuild import parse_duration, parse_size
-from service.cli.serve import limit_malloc_arenas
-from service.http.auth import KEYS_FILE, KeyFile
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.records import Product
+from shelfwise.service.cli.main import COMMANDS, GROUPS, app, main
+from shelfwise.service.cli.rebuild import parse_duration, parse_size
+from shelfwise.service.cli.serve import limit_malloc_arenas
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.service.cli.commands import Done
@@ -143,7 +143,7 @@ class TestHelp:
 
     def test_help_imports_no_command_module(self) -> None:
         program = (
-            "import sys\nfrom service.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+            "import sys\nfrom shelfwise.service.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
             "print([name for name in ('numpy', 'polars', 'rich', 'torch') if name in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -356,7 +356,7 @@ def test_malloc_arenas_of_the_environment_are_kept() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to bound")
 def test_malloc_arenas_are_limited_with_glibc() -> None:
     # In a separate process, since the limit lasts until its end.
-    program = "from service.cli.serve import limit_malloc_arenas; assert limit_malloc_arenas({})"
+    program = "from shelfwise.service.cli.serve import limit_malloc_arenas; assert limit_malloc_arenas({})"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import (
+from shelfwise.retrieval.errors import (
     CampaignError,
     ExperimentError,
     RelevanceError,
@@ -17,12 +17,12 @@ from retrieval.errors import (
     StoreMissingError,
     SynonymError,
 )
-from retrieval.events.stored import StoredEvent
-from service.curation.document_store import to_microseconds
-from service.curation.synonym_mining import Example, Proposal, write_proposals
-from service.curation.synonyms import SynonymKind
-from service.sponsored.campaign import CampaignStore
-from service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
+from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.curation.synonym_mining import Example, Proposal, write_proposals
+from shelfwise.service.curation.synonyms import SynonymKind
+from shelfwise.service.sponsored.campaign import CampaignStore
+from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
 from tests.learning_stores import record_searches
 from tests.unit.service.cli.commands import document, run, shown
 
@@ -92,7 +92,7 @@ def test_shown_rule_can_be_saved_again(root: Path, file: Path, tmp_path: Path) -
 def test_exposure_goal_is_listed_with_the_command_that_prints_its_cost(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "fair.toml"
     file.write_text('id = "fair"\nactions = [{ kind = "exposure", filters = "brand = Bosch", at_least = 0.04 }]')
-    command = f"python -m benchmarks.studies.trust exposure {root} judgments.tsv 'brand = Bosch' --floor 0.04"
+    command = f"python -m shelfwise.benchmarks.studies.trust exposure {root} judgments.tsv 'brand = Bosch' --floor 0.04"
     assert command in " ".join(shown("rules", "put", root, file).split())
     listed = " ".join(shown("rules", "list", root).split())
     assert "show brand = Bosch at least 4.00% of attention" in listed

@@ -13,16 +13,16 @@ import msgspec
 import polars as pl
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from rerank.sessions.tables import open_derived
-from retrieval.errors import FeedError, SettingError, StoreError, StoreForeignError, StoreMissingError
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.records import Product
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.engine.engine import SearchEngine
-from service.events.event_log import DERIVED_FOLDER, EventLog
-from service.events.privacy import expire
-from service.settings import Settings
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.retrieval.errors import FeedError, SettingError, StoreError, StoreForeignError, StoreMissingError
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog
+from shelfwise.service.events.privacy import expire
+from shelfwise.service.settings import Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.rerank.sessions.derived_log import shoppers_in

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import (
+from shelfwise.retrieval.errors import (
     ChangeError,
     FeedError,
     StoreDamagedError,
@@ -22,18 +22,18 @@ from retrieval.errors import (
     UnknownProductError,
     UnknownVersionError,
 )
-from retrieval.html_report import size_text
-from retrieval.records import Availability, Product
-from retrieval.store.lock import hold_lock
-from retrieval.store.manifest import CURRENT, MANIFEST, VersionChanges
-from retrieval.store.products import PRODUCTS_FILE
-from retrieval.store.versions import Store
-from retrieval.updates.changes import Delete
-from retrieval.updates.journal import Journal
-from retrieval.updates.validation import apply_patch
-from service.cli.index import parse_values
-from service.engine.engine import SearchEngine
-from service.engine.versions import list_versions
+from shelfwise.retrieval.html_report import size_text
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.retrieval.store.lock import hold_lock
+from shelfwise.retrieval.store.manifest import CURRENT, MANIFEST, VersionChanges
+from shelfwise.retrieval.store.products import PRODUCTS_FILE
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.changes import Delete
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.validation import apply_patch
+from shelfwise.service.cli.index import parse_values
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.versions import list_versions
 from tests.catalogs import write_feed
 from tests.unit.service.cli.commands import document, run
 from tests.versions import VersionSpec, publish_products, reseal
@@ -272,7 +272,7 @@ class TestLock:
     @pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
     def test_write_to_a_locked_index_is_refused_with_the_holder(self, root: Path, command: tuple[str, ...]) -> None:
         program = (
-            "import sys, pathlib; from retrieval.store.versions import Store\n"
+            "import sys, pathlib; from shelfwise.retrieval.store.versions import Store\n"
             "with Store(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
         )
         holder = subprocess.Popen(
@@ -333,7 +333,7 @@ def test_patch_changes_the_named_fields(index: Path) -> None:
 
 def test_patch_of_a_price_loads_no_encoder_and_no_table_library(index: Path) -> None:
     program = (
-        "import sys\nfrom service.cli.main import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "import sys\nfrom shelfwise.service.cli.main import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print([name for name in ('onnxruntime', 'tokenizers', 'rjieba', 'polars', 'scipy') if name in sys.modules])"
     )
     run(

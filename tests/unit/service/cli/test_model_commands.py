@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
-from rerank.model_store import MODEL_FILE
-from rerank.ranker.spec import SPEC_FILE, ranker_store
-from retrieval.errors import StoreMissingError, UnknownModelError
-from retrieval.records import Product
-from retrieval.store.manifest import CURRENT
+from shelfwise.rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.ranker.spec import SPEC_FILE, ranker_store
+from shelfwise.retrieval.errors import StoreMissingError, UnknownModelError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import CURRENT
 from tests.rankers import REPORT, SPEC, building, rewrite
 from tests.unit.service.cli.commands import document, shown
 from tests.versions import publish_products

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.load import HttpReport, Load
-from benchmarks.tables import show_http
-from service.cli.output import TableConsole, plain_table
+from shelfwise.benchmarks.load import HttpReport, Load
+from shelfwise.benchmarks.tables import show_http
+from shelfwise.service.cli.output import TableConsole, plain_table
 
 FIGURES = st.lists(st.floats(-1e9, 1e9).map(lambda number: f"{number:,.4f}"), min_size=1, max_size=12)
 
@@ -53,7 +53,7 @@ def test_columns_that_do_not_fit_follow_below() -> None:
 
 def test_benchmark_shows_all_figures_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     console = TableConsole(file=io.StringIO(), width=80)
-    monkeypatch.setattr("service.cli.output.out", console)
+    monkeypatch.setattr("shelfwise.service.cli.output.out", console)
     statuses = {"200": 1_585, "503": 11_128}
     show_http(
         HttpReport(19_406, 86.0, (Load("searches, twice too many", 171.0, 12_713, statuses, 1787.2, 9.9, 368.2),))

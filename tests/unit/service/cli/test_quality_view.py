@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
-from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
-from indexer.quality.rules import built_in_rules
-from service.cli import output
-from service.cli.rebuild import show_quality
+from shelfwise.indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
+from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
+from shelfwise.indexer.quality.rules import built_in_rules
+from shelfwise.service.cli import output
+from shelfwise.service.cli.rebuild import show_quality
 
 NOW = datetime(2025, 1, 6, tzinfo=UTC)
 

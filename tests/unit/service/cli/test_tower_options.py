@@ -8,11 +8,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from retrieval.errors import SettingError
-from service.cli.options import TowerTrainingOptions, command
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.cli.options import TowerTrainingOptions, command
 
 if TYPE_CHECKING:
-    from rerank.text_towers.options import TextTowerOptions
+    from shelfwise.rerank.text_towers.options import TextTowerOptions
 
 CALLS: list[tuple[str, str, TextTowerOptions]] = []
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.errors import UnknownVersionError
-from retrieval.filters.schema import FieldInfo, FieldKind
-from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, VectorIndexKind
-from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
-from retrieval.index.tantivy import TantivyBuilder
-from retrieval.index.vectors import VECTORS_FILE, Vectors
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import (
+from shelfwise.retrieval.errors import UnknownVersionError
+from shelfwise.retrieval.filters.schema import FieldInfo, FieldKind
+from shelfwise.retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex, VectorIndexKind
+from shelfwise.retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
+from shelfwise.retrieval.index.tantivy import TantivyBuilder
+from shelfwise.retrieval.index.vectors import VECTORS_FILE, Vectors
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
     GROUPS_FILE,
@@ -37,14 +37,21 @@ from retrieval.store.manifest import (
     read_fields,
     write_fields,
 )
-from retrieval.store.products import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, RECIPE, ProductStore, keyword_document
-from retrieval.store.signals import SIGNALS_FILE
-from retrieval.store.versions import Store
-from retrieval.text.analysis import Analyzer
-from retrieval.updates.changes import Delete
-from retrieval.updates.journal import Journal
-from retrieval.updates.journal_files import COPY, JOURNAL
-from service.cli.verify import (
+from shelfwise.retrieval.store.products import (
+    IDS_FILE,
+    OFFSETS_FILE,
+    PRODUCTS_FILE,
+    RECIPE,
+    ProductStore,
+    keyword_document,
+)
+from shelfwise.retrieval.store.signals import SIGNALS_FILE
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.updates.changes import Delete
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
+from shelfwise.service.cli.verify import (
     Problem,
     ProblemTally,
     Verification,

@@ -15,12 +15,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import InputError, RuleError, StoreDamagedError, StoreError, StoreForeignError, SynonymError
-from service.curation import document_store
-from service.curation.document_store import Layout, SqliteFile, content_problem
-from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, rule_document
-from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from service.experiments import ExperimentStore
+from shelfwise.retrieval.errors import (
+    InputError,
+    RuleError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    SynonymError,
+)
+from shelfwise.service.curation import document_store
+from shelfwise.service.curation.document_store import Layout, SqliteFile, content_problem
+from shelfwise.service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, rule_document
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from shelfwise.service.experiments import ExperimentStore
 
 RULES_FILE = "rules.sqlite"
 NOW = datetime(2026, 11, 27, 12, 30, tzinfo=UTC)
@@ -201,7 +208,7 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
     store = SynonymStore(tmp_path)
     store.put([SOFA, replace(SOFA, id="other")])
     assert store.delete(["sofa"]) == 2
-    monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 1)
+    monkeypatch.setattr("shelfwise.service.curation.document_store.MOST_ENTRIES", 1)
     with pytest.raises(SynonymError, match="there would be 2 synonyms, at most 1 are allowed"):
         store.restore(1)
     assert [each.id for each in store.read().documents] == ["other"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.records import ControlledExposure, ExposureGoal, Hit, Page, Product
-from service.curation.exposure import (
+from shelfwise.retrieval.records import ControlledExposure, ExposureGoal, Hit, Page, Product
+from shelfwise.service.curation.exposure import (
     NOT_COUNTED,
     STRONGEST,
     ExposureState,
@@ -20,8 +20,8 @@ from service.curation.exposure import (
     cost_command,
     goals_of,
 )
-from service.curation.rules import Boost, Exposure, Rule
-from service.engine.editors import ServedExposure
+from shelfwise.service.curation.rules import Boost, Exposure, Rule
+from shelfwise.service.engine.editors import ServedExposure
 
 FLOOR = ExposureGoal("floor", "brand = Bosch", at_least=0.25)
 CEILING = ExposureGoal("ceiling", "brand = Bosch", at_most=0.25)
@@ -127,6 +127,6 @@ def test_goals_of_rules_name_the_command_that_prints_their_cost() -> None:
     rule = Rule("own", (Boost("price < 9"), Exposure("brand = Bosch", 0.04), Exposure("price > 90", at_most=0.5)))
     floor, ceiling = goals_of([rule])
     assert (floor, ceiling.share) == (ExposureGoal("own", "brand = Bosch", 0.04), 0.5)
-    shared = "python -m benchmarks.studies.trust exposure store judgments.tsv"
+    shared = "python -m shelfwise.benchmarks.studies.trust exposure store judgments.tsv"
     assert cost_command(Path("store"), floor) == f"{shared} 'brand = Bosch' --floor 0.04"
     assert cost_command(Path("store"), ceiling) == f"{shared} 'price > 90' --ceiling 0.5"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.records import Event
-from retrieval.store.manifest import PROPOSALS_FILE
-from service.curation.synonym_mining import (
+from shelfwise.retrieval.records import Event
+from shelfwise.retrieval.store.manifest import PROPOSALS_FILE
+from shelfwise.service.curation.synonym_mining import (
     Example,
     Proposal,
     align,
@@ -23,8 +23,8 @@ from service.curation.synonym_mining import (
     split,
     write_proposals,
 )
-from service.curation.synonyms import Synonym, SynonymKind
-from service.engine.engine import SearchEngine
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind
+from shelfwise.service.engine.engine import SearchEngine
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables, visit
 
 ENOUGH = 6

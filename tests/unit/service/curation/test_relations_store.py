@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import RelationError
-from retrieval.records import Relation, RelationEvidence, RelationKind
-from service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
+from shelfwise.retrieval.errors import RelationError
+from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
+from shelfwise.service.curation.relations import RelationCorrection, RelationStore, corrected, removed_from
 
 FITS = Relation(RelationKind.FITS, RelationEvidence.ATTRIBUTES, 0.5)
 BOUGHT = Relation(RelationKind.COMPLEMENT, RelationEvidence.SHOPPERS, 0.5, 9)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import RelevanceError
-from service.curation.relevance import (
+from shelfwise.retrieval.errors import RelevanceError
+from shelfwise.service.curation.relevance import (
     DEFAULT_RELEVANCE,
     Relevance,
     RelevanceStore,

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.filters.conditions import Condition, NotThat, TextIn
-from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
-from retrieval.text.analysis import AnalyzedText, Analyzer
-from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
-from service.curation.rules import Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
-from service.engine.reranking import PinnedRow, weave
+from shelfwise.retrieval.filters.conditions import Condition, NotThat, TextIn
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
+from shelfwise.retrieval.text.analysis import AnalyzedText, Analyzer
+from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
+from shelfwise.service.curation.rules import Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
+from shelfwise.service.engine.reranking import PinnedRow, weave
 
 KINDS = {
     "id": FieldKind.TEXT,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import RuleError
-from service.curation.rules import (
+from shelfwise.retrieval.errors import RuleError
+from shelfwise.service.curation.rules import (
     LAST_POSITION,
     LONGEST_FILTER,
     LONGEST_ID,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import SynonymError
-from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.synonyms import (
+from shelfwise.retrieval.errors import SynonymError
+from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.service.curation.synonyms import (
     Synonym,
     SynonymKind,
     SynonymStore,

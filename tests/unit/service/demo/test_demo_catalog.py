@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.records import Availability, Product
-from service.demo.catalog import CATALOG_DAY, Catalog, Dice, ean13, ean13_check_digit, make_catalog, named_rng
-from service.demo.grammar import GRAMMARS, Axis, Grammar
-from service.demo.queries import (
+from shelfwise.retrieval.records import Availability, Product
+from shelfwise.service.demo.catalog import CATALOG_DAY, Catalog, Dice, ean13, ean13_check_digit, make_catalog, named_rng
+from shelfwise.service.demo.grammar import GRAMMARS, Axis, Grammar
+from shelfwise.service.demo.queries import (
     Grader,
     Intent,
     JudgedQuery,

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.records import EventKind, Product
-from service.demo import DemoFiles, write_demo_store
-from service.demo.catalog import Catalog, make_catalog
-from service.demo.queries import make_queries
-from service.demo.shoppers import (
+from shelfwise.retrieval.records import EventKind, Product
+from shelfwise.service.demo import DemoFiles, write_demo_store
+from shelfwise.service.demo.catalog import Catalog, make_catalog
+from shelfwise.service.demo.queries import make_queries
+from shelfwise.service.demo.shoppers import (
     PAGE_SIZE,
     DemoEvent,
     Fraud,
@@ -33,7 +33,7 @@ from service.demo.shoppers import (
     stock_shelf,
     to_events,
 )
-from service.settings import load_settings
+from shelfwise.service.settings import load_settings
 
 SESSIONS = 3000
 
@@ -171,7 +171,10 @@ def test_the_truth_explains_the_clicks(played: DemoRun) -> None:
     assert [examination(1), examination(2)] == [1.0, pytest.approx(1 / 2**0.9)]
 
 
-_MAKE = "import sys; from service.demo import write_demo_store as w; w(sys.argv[1], seed=5, products=400, sessions=200)"
+_MAKE = (
+    "import sys; from shelfwise.service.demo import write_demo_store as w; "
+    "w(sys.argv[1], seed=5, products=400, sessions=200)"
+)
 
 
 @pytest.fixture(scope="module")

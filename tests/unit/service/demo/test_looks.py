@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.demo.catalog import make_catalog
-from service.demo.drawings import COLOURS, DOTS, PLAIN, STRIPES, Look, draw, drawing_of
-from service.demo.grammar import GRAMMARS
-from service.demo.looks import look_of, make_look_queries, picture_of
+from shelfwise.service.demo.catalog import make_catalog
+from shelfwise.service.demo.drawings import COLOURS, DOTS, PLAIN, STRIPES, Look, draw, drawing_of
+from shelfwise.service.demo.grammar import GRAMMARS
+from shelfwise.service.demo.looks import look_of, make_look_queries, picture_of
 
 CATALOG = make_catalog(7, 400)
 LOOKS = {item.product.id: look_of(item, 7) for item in CATALOG.products}

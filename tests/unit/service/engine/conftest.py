@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.engine import reranking
-from service.engine.candidates import Stages
+from shelfwise.service.engine import reranking
+from shelfwise.service.engine.candidates import Stages
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import EVENTS, NetworkShape
-from rerank.ranker.spec import RankerSpec, ranker_store
-from service.engine.snapshot import Snapshot
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.network import EVENTS, NetworkShape
+from shelfwise.rerank.ranker.spec import RankerSpec, ranker_store
+from shelfwise.service.engine.snapshot import Snapshot
 from tests.rankers import REPORT, SPEC, building, linear_graph
 
 

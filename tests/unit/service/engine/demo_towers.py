@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import numpy as np
 
-from rerank.user_tower.files import (
+from shelfwise.rerank.user_tower.files import (
     FallbackMethod,
     StoredUserTower,
     UserTowerReport,
@@ -17,10 +17,10 @@ from rerank.user_tower.files import (
     user_tower_store,
     write_model,
 )
-from rerank.user_tower.histories import Histories
-from rerank.user_tower.tower import UserTower
-from rerank.user_tower.training import fit
-from service.engine.snapshot import Snapshot
+from shelfwise.rerank.user_tower.histories import Histories
+from shelfwise.rerank.user_tower.tower import UserTower
+from shelfwise.rerank.user_tower.training import fit
+from shelfwise.service.engine.snapshot import Snapshot
 from tests.unit.rerank.user_tower.small_stores import TINY
 
 STEP = 7

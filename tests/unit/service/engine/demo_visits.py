@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from retrieval.records import Event, EventKind
-from service.events.event_log import EventLog
-from service.settings import Settings
-from service.training.derived_tables import DerivedTablesManager
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.settings import Settings
+from shelfwise.service.training.derived_tables import DerivedTablesManager
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

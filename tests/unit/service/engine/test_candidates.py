@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerank.ranker.features import FEATURES
-from retrieval.filters.parser import parse_filter
-from retrieval.index.fusion import METHODS
-from retrieval.index.vectors import Cutoff
-from retrieval.single_flight import SingleFlight
-from service.engine.candidates import ResolvedRequest, Stages
-from service.engine.engine import SearchEngine
-from service.engine.live import ChangedSignals
-from service.engine.ranking import Ranking
-from service.engine.reranking import candidate_features
-from service.engine.snapshot import Snapshot
-from service.events.signals import NO_POPULARITY, Popularity
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.index.fusion import METHODS
+from shelfwise.retrieval.index.vectors import Cutoff
+from shelfwise.retrieval.single_flight import SingleFlight
+from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.live import ChangedSignals
+from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.reranking import candidate_features
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.signals import NO_POPULARITY, Popularity
 
 
 def test_concurrent_callers_share_one_result() -> None:

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import service.engine.candidates
-from benchmarks.quality import run_stage
-from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import QueryError, RuleError, SynonymError, UnknownFieldError
-from retrieval.progress import NullProgress
-from retrieval.records import Product, ReasonKind
-from retrieval.store.versions import Store
-from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import TypeNames
-from retrieval.text.synonyms import Synonyms
-from service.cli.verify import verify_version
-from service.curation.rules import (
+import shelfwise.service.engine.candidates
+from shelfwise.benchmarks.quality import run_stage
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.errors import QueryError, RuleError, SynonymError, UnknownFieldError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product, ReasonKind
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.product_types import TypeNames
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.service.cli.verify import verify_version
+from shelfwise.service.curation.rules import (
     Action,
     Boost,
     Bury,
@@ -40,13 +40,13 @@ from service.curation.rules import (
     RuleStore,
     When,
 )
-from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
-from service.demo import DemoFiles
-from service.engine.candidates import Stages
-from service.engine.editors import compile_rules
-from service.engine.engine import SearchEngine
-from service.engine.request import SearchRequest
-from service.engine.search import Search
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.candidates import Stages
+from shelfwise.service.engine.editors import compile_rules
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.engine.search import Search
 from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.machine import within
@@ -317,8 +317,8 @@ def test_pinned_product_that_passes_the_filter_is_the_only_hit(engine: SearchEng
 
 
 def test_pages_continue_after_the_ranked_head(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", 5)
-    monkeypatch.setattr(service.engine.candidates, "DENSE_DEPTH", 5)
+    monkeypatch.setattr(shelfwise.service.engine.candidates, "KEYWORD_DEPTH", 5)
+    monkeypatch.setattr(shelfwise.service.engine.candidates, "DENSE_DEPTH", 5)
     plain = found(engine, "steel")
     assert len(plain) > 20
     rules = one(Pin((plain[-1], plain[2]), 9), Bury(f'id IN ("{plain[0]}", "{plain[-2]}")', 5), when=When())

@@ -15,20 +15,26 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import service.engine.candidates
-import service.engine.engine
-from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import FilterError, QueryError, StoreDamagedError, UnknownFieldError, UnknownProductError
-from retrieval.index.fusion import METHODS
-from retrieval.index.keyword import NO_ROWS, Rows
-from retrieval.records import Page
-from retrieval.store.versions import Store
-from service.demo import DemoFiles
-from service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
-from service.engine.engine import SearchEngine
-from service.engine.request import STAGES, SearchRequest, apply_operators
-from service.engine.snapshot import Connection, open_snapshot
-from service.settings import ServiceSettings, Settings
+import shelfwise.service.engine.candidates
+import shelfwise.service.engine.engine
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.errors import (
+    FilterError,
+    QueryError,
+    StoreDamagedError,
+    UnknownFieldError,
+    UnknownProductError,
+)
+from shelfwise.retrieval.index.fusion import METHODS
+from shelfwise.retrieval.index.keyword import NO_ROWS, Rows
+from shelfwise.retrieval.records import Page
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import STAGES, SearchRequest, apply_operators
+from shelfwise.service.engine.snapshot import Connection, open_snapshot
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
@@ -53,7 +59,7 @@ def test_facet_count_equals_hits_filtered_by_value(engine: SearchEngine, query: 
 @pytest.mark.parametrize("query", [*QUERIES, "steel", "black"])
 @pytest.mark.parametrize("depth", [1_000, 5])
 def test_filter_keeps_the_order(engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    monkeypatch.setattr(shelfwise.service.engine.candidates, "KEYWORD_DEPTH", depth)
     # Without a ranker, whose best 100 candidates differ under a filter.
     everything = engine.search(query, size=600, stage="merged")
     kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
@@ -497,7 +503,7 @@ def test_encodings_of_queries_are_kept(
         encoded.append(EncodedQuery(*parts))
         return encoded[-1]
 
-    monkeypatch.setattr("service.engine.candidates.EncodedQuery", counting)
+    monkeypatch.setattr("shelfwise.service.engine.candidates.EncodedQuery", counting)
     settings = Settings(service=ServiceSettings(query_encodings=kept))
     with SearchEngine.open(demo_index, settings=settings, follow=False) as engine:
         for options in ({}, {"page": 2}, {"filters": "price < 50"}):
@@ -507,7 +513,7 @@ def test_encodings_of_queries_are_kept(
 
 
 def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(shelfwise.service.engine.engine, "_LOOK_SECONDS", 0.01)
     failures: list[Exception] = []
     versions: set[str] = set()
     stop, none = threading.Event(), root / "none.txt"
@@ -550,7 +556,7 @@ def test_unopenable_new_version_keeps_the_old_one(root: Path) -> None:
 
 
 def test_damaged_newer_version_is_reported_and_the_old_one_serves(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(shelfwise.service.engine.engine, "_LOOK_SECONDS", 0.01)
     with SearchEngine.open(root) as engine:
         for path in root.glob("versions/*/manifest.json"):
             path.write_bytes(b"{}")

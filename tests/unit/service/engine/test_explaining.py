@@ -14,21 +14,21 @@ import onnx
 import pytest
 import torch
 
-from rerank.model_store import MODEL_FILE
-from rerank.ranker.explanation import Factor
-from rerank.ranker.features import FEATURES, popularity_feature
-from rerank.ranker.network import RankerNetwork
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import ranker_store
-from retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
-from service.cli.output import out
-from service.cli.search import show_page
-from service.curation.relevance import Relevance, Signal
-from service.engine.engine import DEGRADED, SearchEngine
-from service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
-from service.engine.request import STAGES
-from service.engine.reranking import Reranking
-from service.engine.search import EXPLANATION
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.ranker.explanation import Factor
+from shelfwise.rerank.ranker.features import FEATURES, popularity_feature
+from shelfwise.rerank.ranker.network import RankerNetwork
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
+from shelfwise.service.cli.output import out
+from shelfwise.service.cli.search import show_page
+from shelfwise.service.curation.relevance import Relevance, Signal
+from shelfwise.service.engine.engine import DEGRADED, SearchEngine
+from shelfwise.service.engine.explain import DESCRIPTIONS, OF_PREFERENCES, HitFacts
+from shelfwise.service.engine.request import STAGES
+from shelfwise.service.engine.reranking import Reranking
+from shelfwise.service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import attending_shape, failing, publish, spec_for, weighted_graph
 
@@ -123,7 +123,7 @@ def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -
 def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
-    monkeypatch.setattr("service.engine.models.Reranking", partial(Reranking, depth=5))
+    monkeypatch.setattr("shelfwise.service.engine.models.Reranking", partial(Reranking, depth=5))
     first, second = (explaining.search("steel", size=8, page=page, explain=True) for page in (1, 2))
     assert [hit.explanation is not None for hit in first.hits] == [True] * 5 + [False] * 3
     assert all(hit.explanation is None for page in (*pages, second) for hit in page.hits)

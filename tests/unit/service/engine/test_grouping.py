@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import service.engine.candidates
-from retrieval.errors import QueryError, StoreDamagedError, UnknownFieldError
-from retrieval.filters.ast import value_text
-from retrieval.filters.schema import FieldCounter, fold_value
-from retrieval.index.grouping import VARIANTS, CandidateGroups, ProductGroups, StoredGroups, diversify
-from retrieval.index.keyword import Selection
-from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from retrieval.records import Page, Product
-from retrieval.store.products import keyword_document
-from retrieval.text.analysis import Analyzer
-from service.curation.rules import Pin, Rule
-from service.engine.engine import SearchEngine
+import shelfwise.service.engine.candidates
+from shelfwise.retrieval.errors import QueryError, StoreDamagedError, UnknownFieldError
+from shelfwise.retrieval.filters.ast import value_text
+from shelfwise.retrieval.filters.schema import FieldCounter, fold_value
+from shelfwise.retrieval.index.grouping import VARIANTS, CandidateGroups, ProductGroups, StoredGroups, diversify
+from shelfwise.retrieval.index.keyword import Selection
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from shelfwise.retrieval.records import Page, Product
+from shelfwise.retrieval.store.products import keyword_document
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.service.curation.rules import Pin, Rule
+from shelfwise.service.engine.engine import SearchEngine
 from tests import catalogs
 from tests.catalogs import ids
 
@@ -70,7 +70,7 @@ def test_the_first_of_each_group_is_shown(engine: SearchEngine, query: str, grou
 def test_several_of_each_group_are_shown(
     engine: SearchEngine, query: str, group: str, sort: str, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    monkeypatch.setattr(shelfwise.service.engine.candidates, "KEYWORD_DEPTH", depth)
     first: dict[object, list[str]] = {}
     for product in ids(everything(engine, query, sort=sort)):
         first.setdefault(key_of(engine, group, product), []).append(product)
@@ -101,7 +101,7 @@ def test_invalid_numbers_of_hits_per_group_are_refused(engine: SearchEngine) -> 
 def test_pages_neither_repeat_nor_skip_groups(
     engine: SearchEngine, query: str, depth: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    monkeypatch.setattr(shelfwise.service.engine.candidates, "KEYWORD_DEPTH", depth)
     whole = ids(everything(engine, query, group=VARIANTS))
     pages = [ids(engine.search(query, size=size, page=at, group=VARIANTS)) for at in range(1, 9)]
     assert [product for page in pages for product in page] == whole[: 8 * size]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.errors import QueryError
-from retrieval.index.choices import MOST_VALUES, is_in_title
-from retrieval.records import Choice
-from service.curation.relevance import Relevance
-from service.engine.engine import SearchEngine
+from shelfwise.retrieval.errors import QueryError
+from shelfwise.retrieval.index.choices import MOST_VALUES, is_in_title
+from shelfwise.retrieval.records import Choice
+from shelfwise.service.curation.relevance import Relevance
+from shelfwise.service.engine.engine import SearchEngine
 
 QUERY = "cordless drill"
 

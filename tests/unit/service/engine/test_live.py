@@ -16,15 +16,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import service.engine.live
-from indexer.build import RebuildOptions, rebuild
-from indexer.cleaning.cleaner import Cleaner
-from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.network import RankerNetwork, save_network
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import ranker_store
-from retrieval.encoders.base import as_token_encoder
-from retrieval.errors import (
+import shelfwise.service.engine.live
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.indexer.cleaning.cleaner import Cleaner
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.network import RankerNetwork, save_network
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.encoders.base import as_token_encoder
+from shelfwise.retrieval.errors import (
     ChangeError,
     EncoderError,
     EncoderUnavailableError,
@@ -32,20 +32,20 @@ from retrieval.errors import (
     SettingError,
     UnknownProductError,
 )
-from retrieval.filters.parser import parse_filter
-from retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
-from retrieval.records import AttributeValue, Availability, Product
-from retrieval.store.products import encoder_text
-from retrieval.store.versions import Store
-from retrieval.updates.changes import Patch, apply_change
-from retrieval.updates.journal import Journal
-from retrieval.updates.journal_files import COPY, JOURNAL
-from service.demo import DemoFiles
-from service.engine.candidates import ResolvedRequest, Stages
-from service.engine.engine import SearchEngine
-from service.engine.live import LiveSnapshot, add_measures
-from service.engine.models import ServedRanker
-from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
+from shelfwise.retrieval.records import AttributeValue, Availability, Product
+from shelfwise.retrieval.store.products import encoder_text
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.updates.changes import Patch, apply_change
+from shelfwise.retrieval.updates.journal import Journal
+from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.live import LiveSnapshot, add_measures
+from shelfwise.service.engine.models import ServedRanker
+from shelfwise.service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 from tests import catalogs, oracle
 from tests.catalogs import ids, write_feed
 from tests.conftest import ENCODER
@@ -139,7 +139,7 @@ def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine)
 
 def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: opening was tried once, and the older version served until the next start of the program."""
-    monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(shelfwise.service.engine.live, "_AGAIN_SECONDS", 0.1)
     store = Store(root)
     shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
     reseal(root, "v000002", lambda manifest: msgspec.structs.replace(manifest, version="v000002"))

@@ -14,16 +14,16 @@ import msgspec
 import pytest
 import torch
 
-from rerank.model_store import MODEL_FILE, ModelStore
-from rerank.ranker.network import RankerNetwork
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import RankerStore, ranker_store
-from retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
-from service.engine import models
-from service.engine.engine import SearchEngine
-from service.engine.models import ServedRanker, encoding_of
-from service.engine.reranking import THREADS
-from service.settings import FILE_VARIABLE
+from shelfwise.rerank.model_store import MODEL_FILE, ModelStore
+from shelfwise.rerank.ranker.network import RankerNetwork
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import RankerStore, ranker_store
+from shelfwise.retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
+from shelfwise.service.engine import models
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.models import ServedRanker, encoding_of
+from shelfwise.service.engine.reranking import THREADS
+from shelfwise.service.settings import FILE_VARIABLE
 from tests.machine import within
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import attending_shape, publish, spec_for, weighted_graph

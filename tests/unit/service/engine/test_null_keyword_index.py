@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import ClusterUnavailableError
-from retrieval.filters.ast import Filter
-from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import Selection, Sort, SortKey, has_phrase, words_within
-from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
-from retrieval.records import Product
-from retrieval.store.products import ProductStore, keyword_document, searched_fields
-from retrieval.text.analysis import Analyzer
-from service.engine.snapshot import NullKeywordIndex
+from shelfwise.retrieval.errors import ClusterUnavailableError
+from shelfwise.retrieval.filters.ast import Filter
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter
+from shelfwise.retrieval.index.keyword import Selection, Sort, SortKey, has_phrase, words_within
+from shelfwise.retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.products import ProductStore, keyword_document, searched_fields
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
 from tests.versions import write_products
 

@@ -18,20 +18,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.model_store import MODEL_FILE
-from rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, pad_batch
-from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import StoredRanker
-from retrieval.errors import QueryError
-from retrieval.records import EventKind, Page, PastAct, Product
-from service.cli.main import app
-from service.engine.candidates import ResolvedRequest, Stages
-from service.engine.engine import SearchEngine
-from service.engine.request import parse_history, validate_history
-from service.engine.reranking import UNREAD, Reranker, Reranking, read_history
-from service.engine.snapshot import Snapshot
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, pad_batch
+from shelfwise.rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import StoredRanker
+from shelfwise.retrieval.errors import QueryError
+from shelfwise.retrieval.records import EventKind, Page, PastAct, Product
+from shelfwise.service.cli.main import app
+from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import parse_history, validate_history
+from shelfwise.service.engine.reranking import UNREAD, Reranker, Reranking, read_history
+from shelfwise.service.engine.snapshot import Snapshot
 from tests.rankers import REPORT
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 

@@ -13,20 +13,20 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval.encoders.folder import Vectors
-from retrieval.encoders.pictures import PictureEncoder, load_picture_encoder
-from retrieval.encoders.torch import gpu_ready
-from retrieval.errors import PictureError, QueryError, UnknownProductError
-from retrieval.index.faiss import FaissIndex, gpu_count
-from retrieval.pictures import CATALOG_WIDTH, decode, on_white
-from retrieval.records import ReasonKind
-from retrieval.store.manifest import PICTURES_FOLDER
-from retrieval.store.versions import Store
-from service.app import create_app
-from service.demo.drawings import STRIPES, Look
-from service.engine.engine import SearchEngine
-from service.engine.explain import OF_PICTURE
-from service.settings import PicturesSettings, ServiceSettings, Settings
+from shelfwise.retrieval.encoders.folder import Vectors
+from shelfwise.retrieval.encoders.pictures import PictureEncoder, load_picture_encoder
+from shelfwise.retrieval.encoders.torch import gpu_ready
+from shelfwise.retrieval.errors import PictureError, QueryError, UnknownProductError
+from shelfwise.retrieval.index.faiss import FaissIndex, gpu_count
+from shelfwise.retrieval.pictures import CATALOG_WIDTH, decode, on_white
+from shelfwise.retrieval.records import ReasonKind
+from shelfwise.retrieval.store.manifest import PICTURES_FOLDER
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.app import create_app
+from shelfwise.service.demo.drawings import STRIPES, Look
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.explain import OF_PICTURE
+from shelfwise.service.settings import PicturesSettings, ServiceSettings, Settings
 from tests import pictured_store
 from tests.machine import build_once
 from tests.services import local_client
@@ -69,7 +69,7 @@ def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_pat
 
 def test_text_finds_products_by_their_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With so few products, most titles are similar to most pictures of their kind, so none stands out.
-    monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
     with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
         assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
@@ -92,7 +92,7 @@ def test_text_is_encoded_once_among_pictures(root: Path, monkeypatch: pytest.Mon
 
 
 def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.index.pictures.FLOOR", 0.0)
+    monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
     with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
         page = engine.search("striped t-shirt", size=18, reasons="auto", explain=True)
         first = page.hits[0]

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import ChangeError, FilterError, QueryError, UnknownProductError
-from retrieval.records import Place, Product
-from retrieval.updates.changes import Patch
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope, narrow_key
-from service.instantsearch.search import SearchBatch
-from service.settings import ServiceSettings
+from shelfwise.retrieval.errors import ChangeError, FilterError, QueryError, UnknownProductError
+from shelfwise.retrieval.records import Place, Product
+from shelfwise.retrieval.updates.changes import Patch
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
+from shelfwise.service.instantsearch.search import SearchBatch
+from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import BERLIN, ids
 from tests.oracle import metres_between
 from tests.services import add_key

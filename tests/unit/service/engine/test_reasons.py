@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
-from retrieval.errors import QueryError
-from retrieval.records import Hit, Product, Reason, ReasonKind
-from service.curation.relevance import Relevance, Signal
-from service.curation.rules import Boost, Bury, Pin, Rule
-from service.engine.engine import SearchEngine
-from service.engine.reasons import reason_line
-from service.events.signals import write_memory, write_popularity
+from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
+from shelfwise.retrieval.errors import QueryError
+from shelfwise.retrieval.records import Hit, Product, Reason, ReasonKind
+from shelfwise.service.curation.relevance import Relevance, Signal
+from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.reasons import reason_line
+from shelfwise.service.events.signals import write_memory, write_popularity
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rerank.model_store import MODEL_FILE
-from rerank.sessions.tables import open_derived
-from rerank.user_tower.files import KEEP, SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
-from rerank.user_tower.histories import Histories
-from rerank.user_tower.tower import OnnxEncoder, UserTower
-from retrieval.errors import (
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.rerank.user_tower.files import KEEP, SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
+from shelfwise.rerank.user_tower.histories import Histories
+from shelfwise.rerank.user_tower.tower import OnnxEncoder, UserTower
+from shelfwise.retrieval.errors import (
     ModelDamagedError,
     ModelError,
     ModelMismatchError,
@@ -28,17 +28,33 @@ from retrieval.errors import (
     UnknownModelError,
     UnknownProductError,
 )
-from retrieval.records import Event, EventKind, PastAct, Product, Relation, RelationEvidence, RelationKind, StageScore
-from retrieval.store.files import SEAL_FILE
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.curation.relations import RelationCorrection
-from service.curation.rules import Hide, Rule
-from service.engine.engine import SearchEngine
-from service.engine.recommend import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
-from service.engine.snapshot import Snapshot
-from service.events.event_log import DERIVED_FOLDER
-from service.events.signals import NO_RELATIONS, Relations, read_relations, type_node, write_popularity, write_relations
-from service.settings import RecommendSettings, Settings
+from shelfwise.retrieval.records import (
+    Event,
+    EventKind,
+    PastAct,
+    Product,
+    Relation,
+    RelationEvidence,
+    RelationKind,
+    StageScore,
+)
+from shelfwise.retrieval.store.files import SEAL_FILE
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.curation.rules import Hide, Rule
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.recommend import RELATED_KINDS, TOWER, WEIGHT, _known, similar_products
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.events.signals import (
+    NO_RELATIONS,
+    Relations,
+    read_relations,
+    type_node,
+    write_popularity,
+    write_relations,
+)
+from shelfwise.service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
 from tests.rankers import reseal_ranker
 from tests.unit.service.cli import commands
@@ -339,7 +355,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[in
 def test_places_by_text_are_those_of_the_arrays_with_a_filter_too(
     root: Path, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 5_000)
+    monkeypatch.setattr("shelfwise.service.engine.recommend._LEAST_PROPOSED", 5_000)
     mixing = UserTower(tower.encode, tower.catalog, replace(tower.learned, prior=2.0))
     with SearchEngine.open(root, follow=False) as engine:
         publish(root, engine.snapshot, mixing)
@@ -382,7 +398,7 @@ def test_recommendations_respect_filters_and_rules(live: SearchEngine) -> None:
 def test_selective_filter_finds_its_products(
     live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 3)
+    monkeypatch.setattr("shelfwise.service.engine.recommend._LEAST_PROPOSED", 3)
     products, acts = live.snapshot.products, acts_on(live, 3, 10)
     moments = [act.at.timestamp() for act in acts if act.at]
     scores = tower.scores(Histories.of([[3, 10]], [[1, 1]], [moments]), np.array([time.time()]))[0]
@@ -456,7 +472,7 @@ def test_acts_on_a_product_after_half_an_hour_count_again(live: SearchEngine) ->
 
 
 def test_popular_products_are_scanned_until_enough_match(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engine.recommend._BLOCK", 2)
+    monkeypatch.setattr("shelfwise.service.engine.recommend._BLOCK", 2)
     with SearchEngine.open(root, follow=False) as engine:
         products = engine.snapshot.products
         ids = [products.id_of(row) for row in range(40)]

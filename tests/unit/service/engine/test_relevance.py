@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import QueryError, RelevanceError
-from retrieval.progress import NullProgress
-from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
-from retrieval.store.versions import Store
-from service.cli.verify import verify_version
-from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, Signal, TypoTolerance
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.engine.reranking import SignalOrder
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.errors import QueryError, RelevanceError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.verify import verify_version
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, Signal, TypoTolerance
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.reranking import SignalOrder
 from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.machine import within

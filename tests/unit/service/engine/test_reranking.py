@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 from rich.console import Console
 
-from rerank.model_store import MODEL_FILE
-from rerank.ranker.features import Candidates
-from rerank.ranker.network import RankerNetwork
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import StoredRanker
-from retrieval.encoders.base import Tokens, as_token_encoder
-from retrieval.errors import ModelError, RankerLateError
-from service.cli import output, search
-from service.engine.candidates import ResolvedRequest, Stages
-from service.engine.engine import SearchEngine
-from service.engine.ranking import Ranking, reorder_head, sort_by_merged_score
-from service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
-from service.engine.snapshot import Snapshot
-from service.settings import RankerSettings, Settings
+from shelfwise.rerank.model_store import MODEL_FILE
+from shelfwise.rerank.ranker.features import Candidates
+from shelfwise.rerank.ranker.network import RankerNetwork
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import StoredRanker
+from shelfwise.retrieval.encoders.base import Tokens, as_token_encoder
+from shelfwise.retrieval.errors import ModelError, RankerLateError
+from shelfwise.service.cli import output, search
+from shelfwise.service.engine.candidates import ResolvedRequest, Stages
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.ranking import Ranking, reorder_head, sort_by_merged_score
+from shelfwise.service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.settings import RankerSettings, Settings
 from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
@@ -253,8 +253,8 @@ class TestOrder:
         assert [hit for page in pages for hit in page.hits] == list(whole.hits)
 
     def test_scores_after_the_head_descend(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 5)
-        monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 5)
+        monkeypatch.setattr("shelfwise.service.engine.candidates.KEYWORD_DEPTH", 5)
+        monkeypatch.setattr("shelfwise.service.engine.candidates.DENSE_DEPTH", 5)
         page = ranked.search("steel", size=600)
         scores = [hit.score for hit in page.hits]
         assert scores == sorted(scores, reverse=True)

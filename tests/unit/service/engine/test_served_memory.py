@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rerank.ranker.features import FEATURES
-from rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
-from retrieval.records import Event, EventKind, Product
-from retrieval.store.manifest import MEMORY_FILE
-from service.engine.engine import SearchEngine
-from service.events.signals import read_memory, write_memory
-from service.training.ranker_dataset import candidate_lists
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
+from shelfwise.retrieval.records import Event, EventKind, Product
+from shelfwise.retrieval.store.manifest import MEMORY_FILE
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.signals import read_memory, write_memory
+from shelfwise.service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from rerank.ranker.features import FEATURES
-from rerank.sessions.tables import open_derived
-from retrieval.records import Event, EventKind, Product
-from retrieval.store.manifest import EVENTS_FOLDER, POPULARITY_FILE
-from service.engine.engine import SearchEngine
-from service.events.event_log import DERIVED_FOLDER
-from service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
-from service.training.ranker_dataset import candidate_lists
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.retrieval.records import Event, EventKind, Product
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER, POPULARITY_FILE
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
+from shelfwise.service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
@@ -43,7 +43,7 @@ def order(engine: SearchEngine) -> list[str]:
 
 
 def test_an_engine_loads_no_table_library_and_no_solver() -> None:
-    program = "import sys, service.engine.engine; sys.exit(bool({'polars', 'scipy'} & sys.modules.keys()))"
+    program = "import sys, shelfwise.service.engine.engine; sys.exit(bool({'polars', 'scipy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from indexer.version_writer import WordsWriter
-from retrieval.records import Product
-from retrieval.store.products import product_to_json
-from retrieval.text.vocabulary import CatalogWords, edits_of
-from service.engine.spelling import MOST_WORDS, Correction, TypedText, WordCorrector
+from shelfwise.indexer.version_writer import WordsWriter
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.products import product_to_json
+from shelfwise.retrieval.text.vocabulary import CatalogWords, edits_of
+from shelfwise.service.engine.spelling import MOST_WORDS, Correction, TypedText, WordCorrector
 
 TITLES = {
     "cordless drill": 30,

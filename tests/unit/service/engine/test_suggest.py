@@ -14,19 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import FilterError, QueryError, StoreDamagedError
-from retrieval.records import Event, EventKind, Page, Preference, Product
-from retrieval.store.files import checksum
-from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
-from retrieval.text.analysis import contains_chinese
-from retrieval.text.vocabulary import forms, words_of
-from service.answers.unanswered import unanswered_questions
-from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
-from service.engine.engine import SearchEngine
-from service.engine.spelling import QuerySource, Suggestions, TypedText
-from service.engine.suggest import MOST_SUGGESTIONS
-from service.events.popular_queries import PopularQueries, PopularQuery, read_popular_queries, write_popular_queries
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.errors import FilterError, QueryError, StoreDamagedError
+from shelfwise.retrieval.records import Event, EventKind, Page, Preference, Product
+from shelfwise.retrieval.store.files import checksum
+from shelfwise.retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
+from shelfwise.retrieval.text.analysis import contains_chinese
+from shelfwise.retrieval.text.vocabulary import forms, words_of
+from shelfwise.service.answers.unanswered import unanswered_questions
+from shelfwise.service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.spelling import QuerySource, Suggestions, TypedText
+from shelfwise.service.engine.suggest import MOST_SUGGESTIONS
+from shelfwise.service.events.popular_queries import (
+    PopularQueries,
+    PopularQuery,
+    read_popular_queries,
+    write_popular_queries,
+)
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.unit.service.cli import commands

@@ -12,14 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from retrieval.errors import EventError, QueryError, SettingError, StoreError
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import DAY_MS, StoredEvent
-from retrieval.records import Event, EventKind
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog, MoveResult, RecordResult, move_events, stored_events
-from service.settings import EventsSettings, Settings
+from shelfwise.retrieval.errors import EventError, QueryError, SettingError, StoreError
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import EventLog, MoveResult, RecordResult, move_events, stored_events
+from shelfwise.service.settings import EventsSettings, Settings
 
 CLICK = Event(EventKind.CLICK, "p1", "q1", "cordless drill", "jo@example.com", "s1", 3, event_id="e1")
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.sessions.bots import BotOptions, score_sessions
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.partitions import write_folder
-from rerank.sessions.refresh import Steps, refresh
-from retrieval.errors import StoreDamagedError, StoreMissingError
-from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
-from retrieval.records import EventKind
-from service.events.report_inputs import ReportInputs, read_inputs
-from service.reports.event_sections import Problem
-from service.reports.events import build_report
+from shelfwise.rerank.sessions.bots import BotOptions, score_sessions
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.partitions import write_folder
+from shelfwise.rerank.sessions.refresh import Steps, refresh
+from shelfwise.retrieval.errors import StoreDamagedError, StoreMissingError
+from shelfwise.retrieval.events.sqlite import SqliteEvents
+from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
+from shelfwise.retrieval.records import EventKind
+from shelfwise.service.events.report_inputs import ReportInputs, read_inputs
+from shelfwise.service.reports.event_sections import Problem
+from shelfwise.service.reports.events import build_report
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=3)

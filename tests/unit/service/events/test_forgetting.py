@@ -14,24 +14,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rerank.model_store import WEIGHTS_FILE
-from rerank.ranker.network import RankerNetwork, save_network
-from rerank.ranker.spec import ERASURES, RankerSpec, StoredRanker
-from rerank.sessions.tables import DerivedTables
-from retrieval.progress import NullProgress
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.demo import write_demo_store
-from service.events.event_log import EventLog
-from service.events.popular_queries import read_popular_queries
-from service.events.privacy import erase_pseudonyms, erasures
-from service.events.signals import read_memory, read_popularity, read_relations
-from service.training.click_dataset import ClickTrainingSet, HistoryResult, build_training_set, digest
-from service.training.derived_tables import DerivedTablesManager
-from service.training.expansions import JudgedParts
-from service.training.ranker_from_clicks import new_start, train_network
-from service.training.ranker_promotion import spec_of
-from service.training.training_session import earlier_than_lists, fresh_tables
-from service.training.user_tower import shopper_acts
+from shelfwise.rerank.model_store import WEIGHTS_FILE
+from shelfwise.rerank.ranker.network import RankerNetwork, save_network
+from shelfwise.rerank.ranker.spec import ERASURES, RankerSpec, StoredRanker
+from shelfwise.rerank.sessions.tables import DerivedTables
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.demo import write_demo_store
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.events.popular_queries import read_popular_queries
+from shelfwise.service.events.privacy import erase_pseudonyms, erasures
+from shelfwise.service.events.signals import read_memory, read_popularity, read_relations
+from shelfwise.service.training.click_dataset import ClickTrainingSet, HistoryResult, build_training_set, digest
+from shelfwise.service.training.derived_tables import DerivedTablesManager
+from shelfwise.service.training.expansions import JudgedParts
+from shelfwise.service.training.ranker_from_clicks import new_start, train_network
+from shelfwise.service.training.ranker_promotion import spec_of
+from shelfwise.service.training.training_session import earlier_than_lists, fresh_tables
+from shelfwise.service.training.user_tower import shopper_acts
 from tests.learning_stores import QUICK, SETTINGS, import_log
 from tests.rankers import REPORT
 

@@ -15,17 +15,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.ranker.memory import NO_MEMORY, MemoryRows, QueryMemory
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
-from retrieval.records import Relation, RelationEvidence, RelationKind
-from retrieval.store.files import scratch_path
-from retrieval.store.manifest import RELATIONS_FILE
-from retrieval.store.versions import Store
-from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
-from service.curation.synonyms import SynonymKind
-from service.events.hot_reload import follow_memory, follow_popular_queries, follow_popularity, follow_relations
-from service.events.popular_queries import NO_QUERIES, PopularQuery, read_popular_queries, write_popular_queries
-from service.events.signals import (
+from shelfwise.rerank.ranker.memory import NO_MEMORY, MemoryRows, QueryMemory
+from shelfwise.retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
+from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
+from shelfwise.retrieval.store.files import scratch_path
+from shelfwise.retrieval.store.manifest import RELATIONS_FILE
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.curation.synonym_mining import Proposal, read_proposals, write_proposals
+from shelfwise.service.curation.synonyms import SynonymKind
+from shelfwise.service.events.hot_reload import (
+    follow_memory,
+    follow_popular_queries,
+    follow_popularity,
+    follow_relations,
+)
+from shelfwise.service.events.popular_queries import (
+    NO_QUERIES,
+    PopularQuery,
+    read_popular_queries,
+    write_popular_queries,
+)
+from shelfwise.service.events.signals import (
     MOST_RELATED,
     NO_POPULARITY,
     NO_RELATIONS,
@@ -100,7 +110,7 @@ def test_directory_with_only_popularity_is_an_event_directory(tmp_path: Path, na
 
 
 def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.events.signals.MOST_POPULARITY_BYTES", 20)
+    monkeypatch.setattr("shelfwise.service.events.signals.MOST_POPULARITY_BYTES", 20)
     write_popularity(tmp_path, {"a": 1.0}, MADE)
     with pytest.raises(StoreDamagedError, match="more than 20 bytes"):
         read_popularity(tmp_path)

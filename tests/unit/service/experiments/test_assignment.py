@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from scipy import stats
 
-from rerank.ranker.spec import ranker_store
-from retrieval.errors import ExperimentError, QueryError
-from retrieval.records import Event, EventKind
-from retrieval.updates.validation import MAX_ID_BYTES
-from service.curation.rules import Pin, Rule
-from service.engine.engine import SearchEngine
-from service.engine.request import SearchRequest
-from service.experiments.assignment import (
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.errors import ExperimentError, QueryError
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
+from shelfwise.service.curation.rules import Pin, Rule
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.experiments.assignment import (
     DEEPEST,
     FIRST,
     MOST_TEAMS,
@@ -47,7 +47,7 @@ from service.experiments.assignment import (
     unit_of,
     variant_of,
 )
-from service.experiments.experiment import (
+from shelfwise.service.experiments.experiment import (
     LONGEST_ID,
     LONGEST_VARIANT,
     MOST_AT_ONCE,
@@ -57,8 +57,8 @@ from service.experiments.experiment import (
     Variant,
     VariantOptions,
 )
-from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
-from service.settings import Settings
+from shelfwise.service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
+from shelfwise.service.settings import Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from retrieval.errors import ExperimentError
-from service.experiments.experiment import (
+from shelfwise.retrieval.errors import ExperimentError
+from shelfwise.service.experiments.experiment import (
     Experiment,
     Goal,
     Mode,

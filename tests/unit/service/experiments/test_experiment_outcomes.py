@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.experiments.analysis import (
+from shelfwise.service.experiments.analysis import (
     ExperimentReport,
     Outcome,
     draft_outcomes,
@@ -18,9 +18,9 @@ from service.experiments.analysis import (
     sample_ratio_mismatch,
     split_outcomes,
 )
-from service.experiments.assignment import DraftMark, SplitMark, sign_query_id
-from service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
-from service.experiments.store import StoredExperiment
+from shelfwise.service.experiments.assignment import DraftMark, SplitMark, sign_query_id
+from shelfwise.service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
+from shelfwise.service.experiments.store import StoredExperiment
 from tests.reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
 KEY = b"k" * 32

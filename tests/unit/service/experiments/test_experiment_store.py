@@ -11,9 +11,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
-from service.experiments.experiment import Experiment, Variant, VariantOptions
-from service.experiments.store import ExperimentStore, ServedExperiments
+from shelfwise.retrieval.errors import ExperimentError, StoreDamagedError, StoreForeignError
+from shelfwise.service.experiments.experiment import Experiment, Variant, VariantOptions
+from shelfwise.service.experiments.store import ExperimentStore, ServedExperiments
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rerank.ranker.memory import MemoryRows, QueryMemory
-from retrieval.errors import SettingError
-from retrieval.records import Availability, Hit
-from service.app import create_app
-from service.curation.rules import Bury, Hide, Pin, Rule
-from service.engine.engine import SearchEngine
-from service.engine.request import SearchRequest
-from service.experiments.assignment import ExplorationMark, ShopperSearch, answer_search, read_marks
-from service.experiments.experiment import Experiment, Mode, Variant, VariantOptions
-from service.experiments.exploration import FIRST_RANK, LAST_RANK, Exploration, highest_chances
-from service.experiments.store import ExperimentStore, StoredExperiment, StoredExperiments
-from service.settings import RankerSettings, ServiceSettings, Settings, load_settings
+from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.records import Availability, Hit
+from shelfwise.service.app import create_app
+from shelfwise.service.curation.rules import Bury, Hide, Pin, Rule
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.experiments.assignment import ExplorationMark, ShopperSearch, answer_search, read_marks
+from shelfwise.service.experiments.experiment import Experiment, Mode, Variant, VariantOptions
+from shelfwise.service.experiments.exploration import FIRST_RANK, LAST_RANK, Exploration, highest_chances
+from shelfwise.service.experiments.store import ExperimentStore, StoredExperiment, StoredExperiments
+from shelfwise.service.settings import RankerSettings, ServiceSettings, Settings, load_settings
 from tests.services import events_of_query, local_client
 
 SETTINGS = Settings(backend="embedded", ranker=RankerSettings(exploration=0.2))

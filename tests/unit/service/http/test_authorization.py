@@ -17,13 +17,13 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import FilterError, SettingError, StoreDamagedError
-from retrieval.records import Product
-from retrieval.store.files import text_seal
-from service.app import create_app
-from service.curation.relevance import Relevance
-from service.engine.engine import SearchEngine
-from service.http.auth import (
+from shelfwise.retrieval.errors import FilterError, SettingError, StoreDamagedError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.files import text_seal
+from shelfwise.service.app import create_app
+from shelfwise.service.curation.relevance import Relevance
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import (
     TOKEN_FILE,
     AdminToken,
     KeyFile,
@@ -35,8 +35,8 @@ from service.http.auth import (
     new_key,
     verify_key,
 )
-from service.http.errors import RequestError
-from service.settings import ServiceSettings
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -15,12 +15,12 @@ from http.client import HTTPException, HTTPResponse
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from service.app import DrainingServer, server_config
-from service.http.connections import ConnectionLimiter, ConnectionLimits, refuse_new_connections
-from service.http.errors import handle_errors
-from service.http.limits import WorkerThreads
-from service.http.middleware import EarlyRefusals, RequestLimits, RequestMiddleware
-from service.settings import ServiceSettings
+from shelfwise.service.app import DrainingServer, server_config
+from shelfwise.service.http.connections import ConnectionLimiter, ConnectionLimits, refuse_new_connections
+from shelfwise.service.http.errors import handle_errors
+from shelfwise.service.http.limits import WorkerThreads
+from shelfwise.service.http.middleware import EarlyRefusals, RequestLimits, RequestMiddleware
+from shelfwise.service.settings import ServiceSettings
 from tests.machine import within
 
 GET = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -82,9 +82,9 @@ def application(draining: threading.Event) -> FastAPI:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.connections._LINGER_SECONDS", 0.3)
-    monkeypatch.setattr("service.http.connections._LAST_REQUEST_SECONDS", 0.3)
-    monkeypatch.setattr("service.app._QUEUE_SECONDS", 0.05)
+    monkeypatch.setattr("shelfwise.service.http.connections._LINGER_SECONDS", 0.3)
+    monkeypatch.setattr("shelfwise.service.http.connections._LAST_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("shelfwise.service.app._QUEUE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_an_ipv6_network_is_one_address() -> None:
 
 @pytest.mark.parametrize("served", [replace(BOUNDS, total=1_000, per_address=1_000)], indirect=True)
 def test_stop_resets_no_new_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.app._QUEUE_SECONDS", 0.5)
+    monkeypatch.setattr("shelfwise.service.app._QUEUE_SECONDS", 0.5)
     outcomes: list[str] = []
 
     def connect(pause: float) -> None:
@@ -307,7 +307,7 @@ def test_stop_resets_no_new_connection(served: Served, monkeypatch: pytest.Monke
 def test_stop_answers_what_waiting_connections_send_and_closes_the_others(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.connections._LAST_REQUEST_SECONDS", 2.0)
+    monkeypatch.setattr("shelfwise.service.http.connections._LAST_REQUEST_SECONDS", 2.0)
     with served.connected() as fresh, served.connected() as kept, served.connected() as silent:
         kept.sendall(GET)
         assert status(kept) == 200

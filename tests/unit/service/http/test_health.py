@@ -11,14 +11,14 @@ import structlog
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
-from retrieval.records import Event, Page
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope
-from service.http.health import readiness_error
-from service.http.impressions import ImpressionRecorder
-from service.settings import ServiceSettings
-from service.worker_group import READY, WorkerGroup
+from shelfwise.retrieval.records import Event, Page
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.http.health import readiness_error
+from shelfwise.service.http.impressions import ImpressionRecorder
+from shelfwise.service.settings import ServiceSettings
+from shelfwise.service.worker_group import READY, WorkerGroup
 from tests.machine import within
 from tests.services import add_key, local_client
 
@@ -116,7 +116,7 @@ def test_notices_are_logged_when_they_appear_and_when_they_end(
     store: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A logger keeps the configuration of its first use, possibly by another test.
-    monkeypatch.setattr("service.http.health._log", structlog.get_logger())
+    monkeypatch.setattr("shelfwise.service.http.health._log", structlog.get_logger())
     damaged, about = store.root / "relations.bin", "similar products are found by their texts alone"
     store.reload_if_changed()
     assert not [each for each in store.notices if each.startswith(about)]

@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from retrieval.updates.validation import decode_json
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
+from shelfwise.retrieval.updates.validation import decode_json
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
 from tests.unit.service.http.routes.test_webhook_routes import SECRET, signature
 

@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 
-from service.http import limits as workers_module
-from service.http.auth import Scope, narrow_key, new_key
-from service.http.errors import RequestError
-from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
+from shelfwise.service.http import limits as workers_module
+from shelfwise.service.http.auth import Scope, narrow_key, new_key
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_room_is_checked_as_the_queue_would_give_it(held: threading.Event) -> No
 
 def test_rate_slides_from_minute_to_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 600.0
-    monkeypatch.setattr("service.http.limits.time.time", lambda: now)
+    monkeypatch.setattr("shelfwise.service.http.limits.time.time", lambda: now)
     rates = RateLimiter(10, 10)
     for _ in range(10):
         rates.count_address("a")

@@ -14,12 +14,12 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from retrieval.encoders import registry
-from retrieval.store.manifest import CURRENT
-from service.app import create_app
-from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
-from service.http.indexes import AliasFile
-from service.settings import ServiceSettings
+from shelfwise.retrieval.encoders import registry
+from shelfwise.retrieval.store.manifest import CURRENT
+from shelfwise.service.app import create_app
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from shelfwise.service.http.indexes import AliasFile
+from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key, events_of_query, local_client, recorded_events
 
 _OTHERS = ("/health/", "/docs", "/v1/openapi.json", "/v1/webhooks/")
@@ -534,7 +534,7 @@ def test_the_first_write_to_a_new_index_only_renames_the_spare(
         inode, weights = spare.stat().st_ino, next((spare / "encoders").rglob("model.weights"))
         assert weights.stat().st_nlink == 2, "the encoder is shared"
         made: list[Path] = []
-        monkeypatch.setattr("indexer.build.create_index", lambda path, *_: made.append(path))
+        monkeypatch.setattr("shelfwise.indexer.build.create_index", lambda path, *_: made.append(path))
         key = sent(add_key(calling.app.state.shared.keys, Scope.ADMIN))  # type: ignore[attr-defined]
         assert calling.post("/1/indexes/fresh", json={"name": "Drill"}, headers=key).status_code == 200
         assert (tmp_path / "fresh").stat().st_ino == inode

@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from retrieval.errors import StoreDamagedError
-from service.http.errors import JsonRoute, RequestError, handle_errors
-from service.http.limits import Client, WorkerThreads
-from service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
-from service.http.request import EXTENSION
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.service.http.errors import JsonRoute, RequestError, handle_errors
+from shelfwise.service.http.limits import Client, WorkerThreads
+from shelfwise.service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
+from shelfwise.service.http.request import EXTENSION
 
 
 def application(seconds: float = 5.0) -> TestClient:

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 from fastapi.testclient import TestClient
 
-from service.engine.engine import SearchEngine
-from service.http.openapi import operations, success_of
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.openapi import operations, success_of
 from tests.openapi_examples import described_by, read_examples, replay, service_of
 
 _PERSONAL_OR_LONG = (

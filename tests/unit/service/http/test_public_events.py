@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.events.stored import EPOCH, SKEW
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
-from service.http.auth import KeyFile, Scope
-from service.settings import ServiceSettings, Settings
+from shelfwise.retrieval.events.stored import EPOCH, SKEW
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.services import add_key, local_client
 
 LONG_AGO = "2026-01-01T00:00:00Z"

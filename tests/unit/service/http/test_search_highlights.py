@@ -13,14 +13,14 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.build import RebuildOptions, rebuild
-from retrieval.records import Product
-from retrieval.text.analysis import Analyzer
-from retrieval.text.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
-from service.app import create_app
-from service.curation.synonyms import Synonym, SynonymKind
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
+from shelfwise.service.app import create_app
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.services import local_client

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from retrieval.errors import InputError, TaskFailedError, UnknownTaskError
-from service.http.tasks import (
+from shelfwise.retrieval.errors import InputError, TaskFailedError, UnknownTaskError
+from shelfwise.service.http.tasks import (
     TASKS_FILE,
     RunningTask,
     Task,

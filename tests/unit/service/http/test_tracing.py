@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from retrieval.errors import SettingError
-from service.app import create_app, open_tracing
-from service.engine.engine import SearchEngine
-from service.http.otlp import OpenTelemetry, place_stages
-from service.settings import ServiceSettings
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.app import create_app, open_tracing
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.otlp import OpenTelemetry, place_stages
+from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -102,7 +102,7 @@ def test_unavailable_collector_does_not_block(store: SearchEngine) -> None:
 
 
 def test_missing_tracing_packages_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "service.http.otlp", raising=False)
+    monkeypatch.delitem(sys.modules, "shelfwise.service.http.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingError, match=r"shelfwise\[trace\]"):
         open_tracing("http://127.0.0.1:9/v1/traces")
@@ -110,6 +110,7 @@ def test_missing_tracing_packages_error_names_them(monkeypatch: pytest.MonkeyPat
 
 def test_service_imports_no_tracing_or_training_packages() -> None:
     program = (
-        "import sys, service.app; sys.exit(not {'opentelemetry.sdk', 'scipy.stats', 'sklearn'}.isdisjoint(sys.modules))"
+        "import sys, shelfwise.service.app; "
+        "sys.exit(not {'opentelemetry.sdk', 'scipy.stats', 'sklearn'}.isdisjoint(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

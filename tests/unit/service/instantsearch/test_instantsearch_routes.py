@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.records import EventKind
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope
-from service.settings import ServiceSettings
+from shelfwise.retrieval.records import EventKind
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key, events_of_query, hidden_word
 
 QUERIES = "/1/indexes/*/queries"

@@ -13,23 +13,23 @@ import polars as pl
 import pytest
 from msgspec import UNSET
 
-from rerank.sessions.options import DeriveOptions, Window
-from rerank.sessions.tables import publish
-from retrieval.errors import QueryError, UnknownFieldError
-from retrieval.records import Page, RelationKind
-from retrieval.store.manifest import EVENTS_FOLDER, RELATIONS_FILE
-from service.curation.relations import RelationCorrection
-from service.curation.rules import Data, Match, Rule, When
-from service.engine.candidates import EncodedQuery
-from service.engine.engine import SearchEngine
-from service.engine.spelling import Suggestions
-from service.events.event_log import DERIVED_FOLDER
-from service.events.signals import Relations, write_popularity, write_relations
-from service.experiments.assignment import MarkedPage, ShopperSearch
-from service.http.auth import combine_filters
-from service.instantsearch.recommend import PurchaseStatistics, Recommender
-from service.instantsearch.request import Hooks, JsonObject
-from service.instantsearch.search import SearchBatch
+from shelfwise.rerank.sessions.options import DeriveOptions, Window
+from shelfwise.rerank.sessions.tables import publish
+from shelfwise.retrieval.errors import QueryError, UnknownFieldError
+from shelfwise.retrieval.records import Page, RelationKind
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER, RELATIONS_FILE
+from shelfwise.service.curation.relations import RelationCorrection
+from shelfwise.service.curation.rules import Data, Match, Rule, When
+from shelfwise.service.engine.candidates import EncodedQuery
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.spelling import Suggestions
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.events.signals import Relations, write_popularity, write_relations
+from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch
+from shelfwise.service.http.auth import combine_filters
+from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
+from shelfwise.service.instantsearch.request import Hooks, JsonObject
+from shelfwise.service.instantsearch.search import SearchBatch
 from tests.catalogs import ids
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_text_is_encoded_once_for_all_filters(store: SearchEngine, monkeypatch: 
         encoded.append(EncodedQuery(*parts))
         return encoded[-1]
 
-    monkeypatch.setattr("service.engine.candidates.EncodedQuery", counting)
+    monkeypatch.setattr("shelfwise.service.engine.candidates.EncodedQuery", counting)
     batch = SearchBatch(store, HookRecorder().hooks)
     text = "lamp that no other test asks for"
     for size, color in ((20, "Black"), (0, "Red"), (0, "Green"), (20, "Red")):

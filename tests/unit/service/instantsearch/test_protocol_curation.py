@@ -8,13 +8,25 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import RuleError, SynonymError
-from service.curation.relevance import Relevance, TypoTolerance
-from service.curation.rules import Boost, Bury, Classify, Data, Hide, Match, Pin, Redirect, Restrict, Rule, When
-from service.curation.synonyms import Synonym, SynonymKind
-from service.engine.engine import SearchEngine
-from service.instantsearch.curation import RuleTranslator, parse_synonym, rule_document, synonym_document
-from service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from shelfwise.retrieval.errors import RuleError, SynonymError
+from shelfwise.service.curation.relevance import Relevance, TypoTolerance
+from shelfwise.service.curation.rules import (
+    Boost,
+    Bury,
+    Classify,
+    Data,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    When,
+)
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.instantsearch.curation import RuleTranslator, parse_synonym, rule_document, synonym_document
+from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
 
 INDEX = "/1/indexes/products"
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from retrieval.errors import EventError, QueryError
-from retrieval.records import Event, EventKind
-from service.instantsearch.events import parse_events
-from service.instantsearch.request import JsonObject
+from shelfwise.retrieval.errors import EventError, QueryError
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.service.instantsearch.events import parse_events
+from shelfwise.service.instantsearch.request import JsonObject
 
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CLICK: JsonObject = {

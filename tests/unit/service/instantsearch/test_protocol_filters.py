@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import FilterError, QueryError
-from retrieval.filters.conditions import matches
-from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value, product_columns
-from retrieval.records import Product
-from service.instantsearch.filters import AttributeCatalog, FilterTranslator
-from service.instantsearch.request import JsonObject, Refinements, parse_search
-from service.instantsearch.response import product_record
+from shelfwise.retrieval.errors import FilterError, QueryError
+from shelfwise.retrieval.filters.conditions import matches
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value, product_columns
+from shelfwise.retrieval.records import Product
+from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from shelfwise.service.instantsearch.request import JsonObject, Refinements, parse_search
+from shelfwise.service.instantsearch.response import product_record
 from tests.catalogs import products
 
 NAMES = ("brand", "categories", "hierarchicalCategories.lvl0", "categories.lvl1", "colour", "price", "nosuch", "a.b")

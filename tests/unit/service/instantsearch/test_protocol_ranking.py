@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.telemetry import WITHOUT_EFFECT
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.telemetry import WITHOUT_EFFECT
+from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
 
 DOCUMENT = Path(__file__).parents[4] / "docs/instantsearch.md"

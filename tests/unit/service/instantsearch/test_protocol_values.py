@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import QueryError, UnknownFieldError
-from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
-from service.instantsearch.request import (
+from shelfwise.retrieval.errors import QueryError, UnknownFieldError
+from shelfwise.retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
+from shelfwise.service.instantsearch.request import (
     JsonObject,
     ProtocolSearch,
     RecordView,

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import ChangeError, QueryError
-from retrieval.records import Availability, Place, Product, Variant
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
-from service.http.tasks import TaskQueue, TaskState
-from service.instantsearch.index_store import ProtocolStore
-from service.instantsearch.object_routes import MOVE
-from service.instantsearch.objects import Write, WritePlan, parse_writes, record_product
-from service.instantsearch.response import product_record
-from service.settings import ServiceSettings, Settings
+from shelfwise.retrieval.errors import ChangeError, QueryError
+from shelfwise.retrieval.records import Availability, Place, Product, Variant
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from shelfwise.service.http.tasks import TaskQueue, TaskState
+from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.instantsearch.object_routes import MOVE
+from shelfwise.service.instantsearch.objects import Write, WritePlan, parse_writes, record_product
+from shelfwise.service.instantsearch.response import product_record
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.machine import within
 from tests.services import add_key, local_client
 
@@ -179,7 +179,7 @@ def test_batch_that_cannot_be_read_is_refused_by_place(requests: object, named: 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes writes wait until searches show them, even on a slow machine."""
-    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 60.0)
+    monkeypatch.setattr("shelfwise.service.http.context._SHOWN_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_write_does_not_wait_for_the_encoder(
     served: TestClient, live: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients time out after two seconds, in which a batch of new products may not be encoded."""
-    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr("shelfwise.service.http.context._SHOWN_SECONDS", 0.0)
     lamps = [{"action": "addObject", "body": {"objectID": f"n{at}", "name": "Lamp", "stock": at}} for at in range(3)]
     one_more = {
         "action": "partialUpdateObject",
@@ -314,7 +314,7 @@ def test_abandoned_temporary_indexes_are_deleted(tmp_path: Path, monkeypatch: py
     stored.create_temporary("old")
     stored.write_temporary("old", [Write("addObject", "a", {"name": "A"})])
     assert stored.temporary() == {"old": 1}
-    monkeypatch.setattr("service.instantsearch.index_store.time.time", lambda: 4e9)
+    monkeypatch.setattr("shelfwise.service.instantsearch.index_store.time.time", lambda: 4e9)
     stored.create_temporary("new")
     assert stored.temporary() == {"new": 0}
     assert stored.temporary_products("old") is None

@@ -8,11 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.records import Product, Variant
-from retrieval.text.analysis import Analyzer
-from retrieval.text.highlight import Marks, Matcher
-from service.instantsearch.request import RecordView
-from service.instantsearch.response import Record, highlight, product_record, select_attributes, snippets, view_record
+from shelfwise.retrieval.records import Product, Variant
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.highlight import Marks, Matcher
+from shelfwise.service.instantsearch.request import RecordView
+from shelfwise.service.instantsearch.response import (
+    Record,
+    highlight,
+    product_record,
+    select_attributes,
+    snippets,
+    view_record,
+)
 from tests.catalogs import products
 
 MARKS = Marks("[", "]")

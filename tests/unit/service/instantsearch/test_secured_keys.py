@@ -15,10 +15,10 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key, local_client
 
 INDEX = "/1/indexes/products"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.product_tables import POPULARITY
-from rerank.sessions.query_tables import DAILY, QUERIES
-from rerank.sessions.refresh import Steps, refresh
-from retrieval.errors import InputError, StoreMissingError
-from retrieval.events.stored import StoredEvent
-from retrieval.records import Product
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.events.event_log import DERIVED_FOLDER
-from service.reports.analytics import Analytics, analytics
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.product_tables import POPULARITY
+from shelfwise.rerank.sessions.query_tables import DAILY, QUERIES
+from shelfwise.rerank.sessions.refresh import Steps, refresh
+from shelfwise.retrieval.errors import InputError, StoreMissingError
+from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.events.event_log import DERIVED_FOLDER
+from shelfwise.service.reports.analytics import Analytics, analytics
 from tests.unit.rerank.sessions.derived_log import MemoryEvents, search, stored
 
 LAST = date(2026, 3, 10)

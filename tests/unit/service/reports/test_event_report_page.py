@@ -10,10 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from service.events.report_inputs import RejectedRows, RowExample
-from service.reports.event_page import html, show_report
-from service.reports.event_sections import PositionOptions
-from service.reports.events import EventReport, build_report
+from shelfwise.service.events.report_inputs import RejectedRows, RowExample
+from shelfwise.service.reports.event_page import html, show_report
+from shelfwise.service.reports.event_sections import PositionOptions
+from shelfwise.service.reports.events import EventReport, build_report
 from tests.reports import (
     HOSTILE,
     answer,

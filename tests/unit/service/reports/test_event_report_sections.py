@@ -13,12 +13,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from rerank.evaluation.statistics import Z, wilson
-from retrieval.errors import StoreDamagedError
-from retrieval.records import EventKind
-from service.events.report_inputs import EventExample, RejectedRows, RowExample, summarize_events, summarize_rows
-from service.reports.event_bots import BINS, Subject, fraud_found
-from service.reports.event_sections import (
+from shelfwise.rerank.evaluation.statistics import Z, wilson
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.records import EventKind
+from shelfwise.service.events.report_inputs import (
+    EventExample,
+    RejectedRows,
+    RowExample,
+    summarize_events,
+    summarize_rows,
+)
+from shelfwise.service.reports.event_bots import BINS, Subject, fraud_found
+from shelfwise.service.reports.event_sections import (
     DayCount,
     FunnelStep,
     KindCount,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import ExperimentError, StoreMissingError
-from retrieval.progress import NullProgress
-from retrieval.records import Event, EventKind
-from service.engine.snapshot import serving_snapshot
-from service.experiments.experiment import Experiment, Goal, Variant, VariantOptions
-from service.reports.experiment_plan import ExperimentPlan, plan_experiment
-from service.settings import Settings
-from service.training.ranker_dataset import best_products
+from shelfwise.retrieval.errors import ExperimentError, StoreMissingError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Event, EventKind
+from shelfwise.service.engine.snapshot import serving_snapshot
+from shelfwise.service.experiments.experiment import Experiment, Goal, Variant, VariantOptions
+from shelfwise.service.reports.experiment_plan import ExperimentPlan, plan_experiment
+from shelfwise.service.settings import Settings
+from shelfwise.service.training.ranker_dataset import best_products
 from tests.unit.service.cli.commands import document, shown
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 

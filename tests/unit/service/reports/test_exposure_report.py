@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from retrieval.errors import UnknownFieldError
-from retrieval.records import Product
-from service.reports.exposure import OTHERS, UNKNOWN, ExposureLog, groups_of, measure_exposure, price_bands
+from shelfwise.retrieval.errors import UnknownFieldError
+from shelfwise.retrieval.records import Product
+from shelfwise.service.reports.exposure import OTHERS, UNKNOWN, ExposureLog, groups_of, measure_exposure, price_bands
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 PRODUCTS = [

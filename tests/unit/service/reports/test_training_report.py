@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
-from retrieval.progress import NullProgress
-from service.reports.training import (
+from shelfwise.rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.reports.training import (
     SHOPPERS,
     Curve,
     Findings,
@@ -28,8 +28,8 @@ from service.reports.training import (
     summarize,
     user_tower_summary,
 )
-from service.reports.training_page import html, show_learned
-from service.training.user_tower import NEAR
+from shelfwise.service.reports.training_page import html, show_learned
+from shelfwise.service.training.user_tower import NEAR
 from tests.reports import (
     HOSTILE,
     UNSURE,

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.sponsored import largest_gain
-from service.sponsored.auction import (
+from shelfwise.benchmarks.sponsored import largest_gain
+from shelfwise.service.sponsored.auction import (
     BUCKETS,
     EXAMINATION,
     NO_CLICKS,
@@ -21,7 +21,7 @@ from service.sponsored.auction import (
     bucket_of,
     place_examination,
 )
-from service.sponsored.campaign import MICROS
+from shelfwise.service.sponsored.campaign import MICROS
 
 
 def bid(name: str, amount: float, probability: float = 0.1, advertiser: str = "") -> Bid:

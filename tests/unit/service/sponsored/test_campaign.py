@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from retrieval.errors import CampaignError
-from service.sponsored.campaign import (
+from shelfwise.retrieval.errors import CampaignError
+from shelfwise.service.sponsored.campaign import (
     MICROS,
     Campaign,
     CampaignStore,

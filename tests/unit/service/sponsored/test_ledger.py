@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from retrieval.errors import CampaignError, StoreDamagedError
-from retrieval.events.stored import SPONSORED_MARK, StoredEvent
-from retrieval.updates.validation import MAX_ID_BYTES
-from service.curation.document_store import to_microseconds
-from service.sponsored.auction import NO_CLICKS
-from service.sponsored.campaign import Campaign
-from service.sponsored.ledger import (
+from shelfwise.retrieval.errors import CampaignError, StoreDamagedError
+from shelfwise.retrieval.events.stored import SPONSORED_MARK, StoredEvent
+from shelfwise.retrieval.updates.validation import MAX_ID_BYTES
+from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.sponsored.auction import NO_CLICKS
+from shelfwise.service.sponsored.campaign import Campaign
+from shelfwise.service.sponsored.ledger import (
     ADDRESS_CLICKS,
     BURST_CLICKS,
     BURST_TIME,

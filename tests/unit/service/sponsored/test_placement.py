@@ -15,14 +15,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from retrieval.errors import CampaignError
-from retrieval.records import Availability, Event, EventKind, Page
-from service.curation.rules import Boost, Bury, Hide, Rule
-from service.engine.engine import SearchEngine
-from service.settings import Settings, SponsoredSettings
-from service.sponsored.campaign import Campaign
-from service.sponsored.ledger import ADDRESS_CLICKS
-from service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, is_sponsored_click, spent_amounts
+from shelfwise.retrieval.errors import CampaignError
+from shelfwise.retrieval.records import Availability, Event, EventKind, Page
+from shelfwise.service.curation.rules import Boost, Bury, Hide, Rule
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import Settings, SponsoredSettings
+from shelfwise.service.sponsored.campaign import Campaign
+from shelfwise.service.sponsored.ledger import ADDRESS_CLICKS
+from shelfwise.service.sponsored.placement import SHOPPER_ADDRESS, campaign_states, is_sponsored_click, spent_amounts
 
 QUERY = "cordless drill"
 FACETS = ("brand", "category")

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from service.engine.snapshot import Snapshot
-from service.training.ranker_dataset import candidate_lists
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.training.ranker_dataset import candidate_lists
 
 QUERIES = (
     "cordless drill",
@@ -45,9 +45,9 @@ _ACTED = ("shopper", "product_id", "kind", "time")
 @dataclass(frozen=True, slots=True)
 class SimulatedClicks:
     lists: pl.DataFrame
-    """Lists like `rerank.sessions.tables.DerivedTables.lists`."""
+    """Lists like `shelfwise.rerank.sessions.tables.DerivedTables.lists`."""
     acts: pl.DataFrame
-    """Acts like `rerank.sessions.tables.DerivedTables.acts`."""
+    """Acts like `shelfwise.rerank.sessions.tables.DerivedTables.acts`."""
 
 
 def simulate_clicks(

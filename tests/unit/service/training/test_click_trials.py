@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rerank.click_models.evaluation import ClickLikelihood
-from service.engine.engine import SearchEngine
-from service.training.click_dataset import ClickTrial, TrialOptions, build_trial
-from service.training.ranker_promotion import ClickGate
+from shelfwise.rerank.click_models.evaluation import ClickLikelihood
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.training.click_dataset import ClickTrial, TrialOptions, build_trial
+from shelfwise.service.training.ranker_promotion import ClickGate
 
 CHANCES = np.array([1.0, 0.5, 0.25])
 START = datetime(2026, 5, 1)

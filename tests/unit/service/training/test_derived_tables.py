@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from retrieval.events.stored import StoredEvent
-from service.curation.document_store import to_microseconds
-from service.sponsored.auction import EXAMINATION
-from service.sponsored.campaign import Campaign
-from service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
-from service.training.derived_tables import last_full_day, refund_fraud, set_place_examination
+from shelfwise.retrieval.events.stored import StoredEvent
+from shelfwise.service.curation.document_store import to_microseconds
+from shelfwise.service.sponsored.auction import EXAMINATION
+from shelfwise.service.sponsored.campaign import Campaign
+from shelfwise.service.sponsored.ledger import Ledger, Offer, seal_offer, text_hash
+from shelfwise.service.training.derived_tables import last_full_day, refund_fraud, set_place_examination
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 

@@ -17,24 +17,24 @@ import polars as pl
 import pytest
 import torch
 
-from rerank.model_store import WEIGHTS_FILE
-from rerank.ranker.features import ACT_KINDS, FEATURES
-from rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
-from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
-from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import AddedRanker, ranker_store
-from rerank.training.click_dataset import fold_by_shopper, fold_of
-from rerank.training.click_training import Mixing, train_on_clicks
-from rerank.training.datasets import CandidateLists
-from rerank.training.history_training import HistoryOptions, ShopperDisplays
-from rerank.training.trainer import LoopOptions
-from retrieval.errors import TrainingError
-from retrieval.progress import NullProgress, Progress
-from retrieval.store.versions import Store
-from service.demo import DemoFiles
-from service.engine.snapshot import Connection, Snapshot, open_snapshot
-from service.events.signals import Popularity
-from service.training.click_dataset import (
+from shelfwise.rerank.model_store import WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
+from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, memory_key
+from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, load_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.spec import AddedRanker, ranker_store
+from shelfwise.rerank.training.click_dataset import fold_by_shopper, fold_of
+from shelfwise.rerank.training.click_training import Mixing, train_on_clicks
+from shelfwise.rerank.training.datasets import CandidateLists
+from shelfwise.rerank.training.history_training import HistoryOptions, ShopperDisplays
+from shelfwise.rerank.training.trainer import LoopOptions
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.retrieval.progress import NullProgress, Progress
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
+from shelfwise.service.events.signals import Popularity
+from shelfwise.service.training.click_dataset import (
     ClickRankerOptions,
     ClickTraining,
     Earlier,
@@ -42,7 +42,7 @@ from service.training.click_dataset import (
     TrainedNetwork,
     build_training_set,
 )
-from service.training.ranker_from_clicks import (
+from shelfwise.service.training.ranker_from_clicks import (
     KnownShoppers,
     ShownLists,
     click_ranker,
@@ -111,7 +111,7 @@ def test_naive_training_ends_with_the_parallel_one_and_its_error_is_raised(
             raise TrainingError("the loss became nan in epoch 1")
         return train_on_clicks(*arguments, **options)
 
-    monkeypatch.setattr("service.training.ranker_from_clicks.train_on_clicks", failing)
+    monkeypatch.setattr("shelfwise.service.training.ranker_from_clicks.train_on_clicks", failing)
     watched = StoppedProgress()
     with pytest.raises(TrainingError, match="nan in epoch 1"):
         trained(root, events, progress=watched)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError, StoreForeignError
-from service.training.learn import LEARNED_FILE, LearnRecord, new_events, read_record, write_record
-from service.training.training_session import TRAINING_FOLDER
+from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError
+from shelfwise.service.training.learn import LEARNED_FILE, LearnRecord, new_events, read_record, write_record
+from shelfwise.service.training.training_session import TRAINING_FOLDER
 
 BEFORE = LearnRecord(time=datetime(2026, 10, 2, tzinfo=UTC), days={10: 5, 11: 7}, ranker="ranker-0001", serves=True)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.network import RankerNetwork, load_network, save_network
-from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import ranker_store
-from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError
-from service.engine.engine import SearchEngine
-from service.training.ranker_pruning import measure_agreement
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.errors import InputError, ModelMismatchError, ModelRefusedError
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.teacher_lists import teacher_data
 from tests.unit.service.cli import commands
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.training.ranker_pruning.MEASURING", 30)
-    monkeypatch.setattr("service.training.ranker_pruning.JUDGING", 40)
+    monkeypatch.setattr("shelfwise.service.training.ranker_pruning.MEASURING", 30)
+    monkeypatch.setattr("shelfwise.service.training.ranker_pruning.JUDGING", 40)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) 
 @pytest.mark.slow
 def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=200)
-    monkeypatch.setattr("service.cli.output.out", console)
+    monkeypatch.setattr("shelfwise.service.cli.output.out", console)
     with console.capture() as capture:
         run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
     result = capture.get()

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from indexer.build import RebuildOptions, rebuild
-from rerank.ranker.spec import ERASURES, STORES
-from rerank.text_towers.dataset import (
+from shelfwise.indexer.build import RebuildOptions, rebuild
+from shelfwise.rerank.ranker.spec import ERASURES, STORES
+from shelfwise.rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
     Opinion,
@@ -25,14 +25,14 @@ from rerank.text_towers.dataset import (
     from_reformulations,
     is_validation_query,
 )
-from rerank.text_towers.negatives import NegativeOptions
-from retrieval.encoders.registry import open_encoder
-from retrieval.errors import EncoderUnavailableError, SettingError, TrainingError
-from retrieval.progress import NullProgress
-from retrieval.records import Product
-from retrieval.store.manifest import EVENTS_FOLDER
-from service.engine.snapshot import Snapshot, serving_snapshot
-from service.training.text_towers import (
+from shelfwise.rerank.text_towers.negatives import NegativeOptions
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, TrainingError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
+from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
+from shelfwise.service.training.text_towers import (
     TextTowersRequest,
     build_tower_dataset,
     catalog_queries,
@@ -40,8 +40,8 @@ from service.training.text_towers import (
     train_federated_towers,
     train_text_towers,
 )
-from service.training.text_towers_promotion import judging, without_judges
-from service.training.training_session import fresh_tables
+from shelfwise.service.training.text_towers_promotion import judging, without_judges
+from shelfwise.service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, record_visits
 from tests.progress import StoppedProgress

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rerank.text_towers.losses import LossOptions
-from rerank.text_towers.options import TextTowerOptions
-from rerank.training.trainer import Epoch
-from retrieval.errors import TrainingError
-from retrieval.progress import NullProgress
-from service.training.text_towers_tuning import tuned
+from shelfwise.rerank.text_towers.losses import LossOptions
+from shelfwise.rerank.text_towers.options import TextTowerOptions
+from shelfwise.rerank.training.trainer import Epoch
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.retrieval.progress import NullProgress
+from shelfwise.service.training.text_towers_tuning import tuned
 
 OPTIONS = TextTowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
 

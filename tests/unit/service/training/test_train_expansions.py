@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.studies.rankers import expansions
-from rerank.expansions import expansion_store, serving_expansions
-from retrieval.errors import TrainingError
-from service.engine.engine import SearchEngine
+from shelfwise.benchmarks.studies.rankers import expansions
+from shelfwise.rerank.expansions import expansion_store, serving_expansions
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.service.engine.engine import SearchEngine
 from tests.unit.service.cli import commands
 
 INVENTED = ("florbel", "quandrix", "zelmuth", "brixolam", "vontrake", "ulmequist", "jaspwick", "krendolu")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import SettingError
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope
-from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
-from service.web.pages import contrast, look_style, page_files, read_look
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
+from shelfwise.service.web.pages import contrast, look_style, page_files, read_look
 from tests.services import add_key
 
 LOCAL = "http://localhost"

@@ -20,16 +20,16 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval import pictures
-from retrieval.errors import PictureError
-from retrieval.pictures import PictureCache, is_public, resize
-from service.app import create_app
-from service.curation.relevance import Relevance
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope
-from service.http.errors import RequestError
-from service.settings import ServiceSettings, StoreSettings
-from service.web.pictures import FOLDER, Pictures
+from shelfwise.retrieval import pictures
+from shelfwise.retrieval.errors import PictureError
+from shelfwise.retrieval.pictures import PictureCache, is_public, resize
+from shelfwise.service.app import create_app
+from shelfwise.service.curation.relevance import Relevance
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.settings import ServiceSettings, StoreSettings
+from shelfwise.service.web.pictures import FOLDER, Pictures
 from tests.services import add_key, local_client
 
 _OWN = repeat(["127.0.0.1"])
@@ -277,7 +277,7 @@ def test_wrong_metadata_writes_nothing_to_the_log() -> None:
     # Pillow prints a warning for each tag without a value, whatever the log's format.
     tags = b"".join(tag.to_bytes(2, "little") + b"\1\0\xff\xff\xff\0\x08\0\0\0" for tag in range(1, 100))
     exif = b"Exif\0\0II*\0\x08\0\0\0" + (99).to_bytes(2, "little") + tags + bytes(4)
-    script = "import sys; from retrieval.pictures import resize; resize(sys.stdin.buffer.read(), 160, 'webp')"
+    script = "import sys; from shelfwise.retrieval.pictures import resize; resize(sys.stdin.buffer.read(), 160, 'webp')"
     content = encoded((40, 20), "WEBP", exif=exif)
     done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
     assert done.stderr == b""

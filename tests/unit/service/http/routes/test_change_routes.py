@@ -7,10 +7,10 @@ import threading
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.errors import StoreError
-from retrieval.records import Event, Page
-from service.engine.engine import SearchEngine
-from service.http.impressions import ImpressionRecorder
+from shelfwise.retrieval.errors import StoreError
+from shelfwise.retrieval.records import Event, Page
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.impressions import ImpressionRecorder
 
 
 def test_product_is_upserted_patched_found_and_deleted(client: TestClient) -> None:

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 import pytest
 from fastapi.testclient import TestClient
 
-from rerank.ranker.spec import ranker_store
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.refresh import refresh
-from service.app import create_app
-from service.curation.synonym_mining import Example, Proposal, write_proposals
-from service.curation.synonyms import SynonymKind
-from service.engine.engine import SearchEngine
-from service.events.event_log import DERIVED_FOLDER, EventLog
-from service.events.popular_queries import PopularQuery, write_popular_queries
-from service.http.auth import KeyFile, Scope, narrow_key
-from service.settings import ServiceSettings, Settings
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.rerank.sessions.options import DeriveOptions
+from shelfwise.rerank.sessions.refresh import refresh
+from shelfwise.service.app import create_app
+from shelfwise.service.curation.synonym_mining import Example, Proposal, write_proposals
+from shelfwise.service.curation.synonyms import SynonymKind
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog
+from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
+from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
+from shelfwise.service.settings import ServiceSettings, Settings
 from tests.machine import within
 from tests.services import add_key, hidden_word, recorded_events
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph

@@ -11,13 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 
-from service.app import FEEDS_FOLDER, create_app
-from service.curation.switches import ServedSwitches, SwitchedPart
-from service.engine.engine import SearchEngine
-from service.http.errors import RequestError
-from service.http.routes.feeds import FeedFolder
-from service.http.tasks import UPLOADS, TaskState
-from service.settings import ServiceSettings
+from shelfwise.service.app import FEEDS_FOLDER, create_app
+from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.routes.feeds import FeedFolder
+from shelfwise.service.http.tasks import UPLOADS, TaskState
+from shelfwise.service.settings import ServiceSettings
 from tests.machine import within
 from tests.services import local_client
 

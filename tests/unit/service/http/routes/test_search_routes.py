@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from fastapi.testclient import TestClient
 
-from retrieval.records import EventKind, Relation, RelationEvidence, RelationKind
-from service.engine.engine import SearchEngine
-from service.events.signals import Relations, write_relations
-from service.http.fields import select_fields
+from shelfwise.retrieval.records import EventKind, Relation, RelationEvidence, RelationKind
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.events.signals import Relations, write_relations
+from shelfwise.service.http.fields import select_fields
 from tests.catalogs import ids
 from tests.services import events_of_query
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.demo import DemoFiles
-from service.engine.engine import SearchEngine
-from service.http.auth import KeyFile, Scope
-from service.settings import (
+from shelfwise.service.app import create_app
+from shelfwise.service.demo import DemoFiles
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.http.auth import KeyFile, Scope
+from shelfwise.service.settings import (
     ServiceSettings,
     Settings,
     SettingSource,

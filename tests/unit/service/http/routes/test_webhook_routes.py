@@ -15,9 +15,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import SecretStr
 
-from service.app import create_app
-from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
+from shelfwise.service.app import create_app
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.settings import ServiceSettings
 from tests.services import local_client
 
 SECRET = "hush"
@@ -141,7 +141,7 @@ def test_a_product_is_deleted_that_searches_do_not_show_yet(
     receiver: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The product must be the first: no other has a Shopify number yet, by which it could be found."""
-    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0)
+    monkeypatch.setattr("shelfwise.service.http.context._SHOWN_SECONDS", 0)
     body = json.dumps({**SHIRT, "id": 1, "handle": "brief"}).encode()
     headers = {"X-Shopify-Topic": "products/create", "X-Shopify-Hmac-Sha256": signature(body)}
     assert receiver.post("/v1/webhooks/shopify", content=body, headers=headers).json()["products"] == 1

@@ -1,6 +1,0 @@
-"""Experiments: random assignment of searches to variants, and the analysis of shoppers' behaviour."""
-
-from service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
-from service.experiments.store import ExperimentStore, StoredExperiment
-
-__all__ = ["Experiment", "ExperimentStore", "Goal", "Mode", "StoredExperiment", "Unit", "Variant", "VariantOptions"]

@@ -1,1 +1,0 @@
-"""Training the models of an index from its catalog, its events and `rerank.training`."""

@@ -1,0 +1,219 @@
+"""Intent cases: queries that name a kind of product, and how many of the first hits are of that kind, by stage.
+
+Judgments pooled from one engine count an unjudged product as wrong. A case needs no pool: a pattern says which titles
+are of the kind, over the whole catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
+from shelfwise.retrieval.errors import JudgmentsError
+from shelfwise.retrieval.index.keyword import Rows, Selection
+from shelfwise.retrieval.judgments import read_table
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.search import condition_of
+from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
+
+HEADER = ("query", "good", "accessory", "filter", "part")
+PARTS = ("choose", "report")
+"""Cases that may decide a parameter, and cases that only measure."""
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class IntentCase:
+    """A query, and the titles of the kind that it asks for."""
+
+    query: str
+    good: re.Pattern[str]
+    accessory: re.Pattern[str] | None
+    """Titles of accessories of the kind, if the case has them."""
+    condition: str
+    """A filter that good products must also pass; empty for none."""
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFigures:
+    """The figures of one stage over n cases; intervals are bootstraps over cases."""
+
+    first: Difference
+    """P@1: the share of first hits that are of the kind."""
+    ten: Difference
+    """P at min(10, the number of products of the kind)."""
+    accessories: float
+    """The share of the first ten hits that are accessories."""
+    precisions: Mapping[str, float]
+    """P@10 by query."""
+    failures: Sequence[IntentFailure]
+    """Cases whose first hit is not of the kind, or with fewer than half of the first ten of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFailure:
+    """A case that failed, with the first titles that were shown."""
+
+    query: str
+    precision: float
+    titles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentFigures:
+    """The responses of a store to queries for kinds that it does not sell."""
+
+    cases: int
+    with_hits: int
+    unsaid: int
+    """Queries with hits and without a notice that these are only the nearest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseOutcome:
+    query: str
+    first: float
+    ten: float
+    accessories: float
+    failure: IntentFailure | None
+
+
+def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
+    """Reads intent cases, tab-separated with the header query, good, accessory, filter, part; `part` selects one part.
+
+    `good` and `accessory` are regular expressions that are searched in titles, ignoring case. Raises JudgmentsError
+    with the line of a malformed case, or if there are no cases.
+    """
+    chosen = [case for case in _cases(path) if part in ("", case.part)]
+    if not chosen:
+        raise JudgmentsError(f"{path} has no case{f' of the part {part!r}' if part else ''}")
+    return chosen
+
+
+def _cases(path: Path) -> Iterator[IntentCase]:
+    for number, cells in read_table(path, HEADER):
+        if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1]:
+            raise JudgmentsError(f"{path}, line {number}: expected {', '.join(HEADER)} between tabs")
+        query, good, accessory, condition, part = cells
+        if part not in PARTS:
+            raise JudgmentsError(f"{path}, line {number}: the part is {part!r}, but must be {' or '.join(PARTS)}")
+        try:
+            patterns = re.compile(good, re.IGNORECASE), re.compile(accessory, re.IGNORECASE) if accessory else None
+        except re.error as error:
+            raise JudgmentsError(f"{path}, line {number}: not a regular expression: {error}") from error
+        yield IntentCase(query, *patterns, condition, part)
+
+
+def measure_intent(
+    engine: SearchEngine,
+    cases: Sequence[IntentCase],
+    stages: Sequence[str],
+    advance: Callable[[int], None] = lambda _count: None,
+) -> tuple[Mapping[str, IntentFigures], int]:
+    """Figures by stage, and the number of cases that count: those with a product of the kind in the catalog.
+
+    Raises FilterError for a condition that does not match the catalog.
+    """
+    figures = {}
+    kinds = products_of_kinds(engine.snapshot, cases)
+    for stage in stages:
+
+        def hits(query: str, stage: str = stage) -> list[tuple[str, str]]:
+            page = engine.search(query, size=DEPTH, stage=stage)
+            return [(hit.product.id, hit.product.title) for hit in page.hits]
+
+        figures[stage] = intent_figures(kinds, hits)
+        advance(len(cases) // len(stages))
+    return figures, len(kinds)
+
+
+def measure_absent(engine: SearchEngine, cases: Sequence[IntentCase]) -> AbsentFigures:
+    """Figures of the cases without a product of their kind in the catalog, by the whole search."""
+    present = {case.query for case, _ in products_of_kinds(engine.snapshot, cases)}
+    pages = [engine.search(case.query, size=1) for case in cases if case.query not in present]
+    found = [page for page in pages if page.total]
+    return AbsentFigures(len(pages), len(found), sum(not page.doubtful for page in found))
+
+
+def products_of_kinds(snapshot: Snapshot, cases: Sequence[IntentCase]) -> list[tuple[IntentCase, frozenset[str]]]:
+    """The cases with products of their kind in the catalog, each with their ids. Raises JudgmentsError if no case has
+    any, FilterError for a condition that does not match the catalog."""
+    titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
+    kinds = [(case, good) for case in cases if (good := _good_products(snapshot, case, titles))]
+    if not kinds:
+        raise JudgmentsError("no case has a product of its kind in this index")
+    return kinds
+
+
+def intent_figures(
+    kinds: Sequence[tuple[IntentCase, frozenset[str]]], hits: Callable[[str], Sequence[tuple[str, str]]]
+) -> IntentFigures:
+    """The figures of a ranking; `hits` returns the ids and titles of the first hits of a query."""
+    return _figures([_outcome(case, good, hits(case.query)[:DEPTH]) for case, good in kinds])
+
+
+def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) -> frozenset[str]:
+    rows: Rows = np.array([row for row, title in enumerate(titles) if case.good.search(title)], np.int64)
+    if case.condition:
+        rows = snapshot.keyword.select(Selection(rows=rows, where=condition_of(snapshot, case.condition)))
+    return frozenset(snapshot.products.id_of(row) for row in rows.tolist())
+
+
+def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, str]]) -> _CaseOutcome:
+    is_good = [product in good for product, _ in hits]
+    first, depth = float(is_good[0]) if is_good else 0.0, min(DEPTH, len(good))
+    precision = sum(is_good[:depth]) / depth
+    accessories = sum(bool(case.accessory and case.accessory.search(title)) for _, title in hits) / DEPTH
+    failed = not first or precision < 0.5
+    failure = IntentFailure(case.query, precision, [title for _, title in hits[:3]]) if failed else None
+    return _CaseOutcome(case.query, first, precision, accessories, failure)
+
+
+def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
+    first, ten = (np.array([getattr(each, name) for each in outcomes]) for name in ("first", "ten"))
+    nothing = np.zeros(len(outcomes))
+    return IntentFigures(
+        paired_bootstrap(first, nothing),
+        paired_bootstrap(ten, nothing),
+        float(np.mean([each.accessories for each in outcomes])),
+        {each.query: each.ten for each in outcomes},
+        [each.failure for each in outcomes if each.failure],
+    )
+
+
+@contextmanager
+def engine_with_synonyms(index: Path, added: Synonyms) -> Iterator[SearchEngine]:
+    """An engine of the published version with additional synonyms; raises what `SearchEngine.open` does."""
+    store = Store(index)
+    connection = Connection(store)
+    snapshot = open_snapshot(store, connection)
+    analyzer = Analyzer(Synonyms((*snapshot.analyzer.synonyms.rules, *added.rules)))
+    with SearchEngine(store, replace(snapshot, analyzer=analyzer), connection, follow=False) as engine:
+        yield engine
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymEffect:
+    """The effect of added synonyms on one stage."""
+
+    ten: Difference
+    """The difference in P@10 with them and without."""
+    lower: Sequence[str]
+    """Queries whose P@10 is lower with them."""
+
+
+def compare_intent(added: IntentFigures, without: IntentFigures) -> SynonymEffect:
+    """The effect of synonyms on the same cases."""
+    pairs = [(query, added.precisions[query], before) for query, before in without.precisions.items()]
+    difference = paired_bootstrap(*(np.array(each) for each in list(zip(*pairs, strict=True))[1:]))
+    return SynonymEffect(difference, [query for query, after, before in pairs if after < before])

@@ -1,0 +1,280 @@
+"""Quality of an engine's ranking over judged queries, by stage, and the parity of two backends."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, P, Qrel, R, ScoredDoc
+
+from shelfwise.rerank.evaluation.metrics import ranked_ndcg
+from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.index.fusion import DEFAULT
+from shelfwise.retrieval.judgments import Judgments
+from shelfwise.retrieval.records import Page
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.request import SearchOptions, SearchRequest
+
+# Runs an engine over judged queries, stage by stage, and measures the results.
+
+DEPTH = 100
+
+
+def run_stage(
+    engine: SearchEngine,
+    queries: Sequence[str],
+    stage: str,
+    *,
+    merge: str = DEFAULT,
+    tie_break: str = "",
+    advance: Callable[[int], None] = lambda _: None,
+) -> Run:
+    """The `DEPTH` best product ids of each query; all cores search."""
+
+    def one(query: str) -> list[str]:
+        page = engine.search(
+            query, size=DEPTH, stage=stage, merge=merge, tie_break=tie_break, correct=False, rules=False
+        )
+        advance(1)
+        return [hit.product.id for hit in page.hits]
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        return dict(zip(queries, threads.map(one, queries), strict=True))
+
+
+def evaluate_stages(runs: Mapping[str, Run], judgments: Judgments) -> dict[str, dict[str, float]]:
+    """The measures of each stage."""
+    return {stage: measure(run, judgments) for stage, run in runs.items()}
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """Writes a run in TREC's format: query number, Q0, product id, rank, score, tag.
+
+    A query's number is its place among the judgments' distinct queries, from 1. White space inside an id, which the
+    format does not allow, becomes an underscore. Raises SettingError if the file cannot be written.
+    """
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"run file {path}: cannot be written ({error.strerror}); use another place") from error
+    with file:
+        for number, ranked in enumerate(run.values(), 1):
+            for rank, product in enumerate(ranked, 1):
+                file.write(f"{number} Q0 {'_'.join(product.split())} {rank} {DEPTH + 1 - rank} shelfwise-{tag}\n")
+
+
+def read_run(path: Path, judgments: Judgments) -> Run:
+    """A run written by `write_run` for the queries of these judgments; raises SettingError for other files."""
+    queries = list(judgments.grades)
+    run: dict[str, list[str]] = {query: [] for query in queries}
+    known = {"_".join(product.split()): product for judged in judgments.grades.values() for product in judged}
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            number, _, product, _, _, _ = line.split()
+            run[queries[int(number) - 1]].append(known.get(product, product))
+    except (OSError, ValueError, IndexError) as error:
+        raise SettingError(f"run file {path}: is not a run of these {len(queries):,} queries ({error})") from error
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """The difference between two runs of the same queries."""
+
+    ndcg: Difference
+    """The difference in nDCG@10."""
+    higher: int
+    """The number of queries with a higher nDCG@10."""
+    lower: int
+
+
+def compare_runs(run: Run, other: Run, judgments: Judgments) -> RunChange:
+    """The change from another run."""
+    first, second = (
+        np.array([ndcg(each.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()])
+        for each in (run, other)
+    )
+    higher, lower = first > second + TOLERANCE, first < second - TOLERANCE
+    return RunChange(paired_bootstrap(first, second), int(higher.sum()), int(lower.sum()))
+
+
+# The measures of a ranking. All except nDCG come from ir-measures, whose providers accept only integer grades.
+
+Run = Mapping[str, Sequence[str]]
+"""Product ids by query, best first."""
+Relevance = Callable[[float, float], bool]
+"""Whether a product is relevant, by the best grade of a query and the product's grade."""
+
+
+def ndcg(ranked: Sequence[str], judged: Mapping[str, float], judgments: Judgments, depth: int = 10) -> float:
+    """Normalised discounted cumulated gain of one query (Järvelin & Kekäläinen 2002, section 3).
+
+    The gain is 2^(grade - lowest) - 1 (Burges et al. 2005, section 6), also between integer grades; unjudged products
+    gain 0. A query without any possible gain counts as 0.
+    """
+    found = [judgments.gain(judged[product]) if product in judged else 0.0 for product in ranked[:depth]]
+    return ranked_ndcg(found, map(judgments.gain, judged.values()), depth)
+
+
+def measure(run: Run, judgments: Judgments) -> dict[str, float]:
+    """The mean over all judged queries of each measure.
+
+    `R@100` is computed on the products of a query's top grade, over the queries with one above the file's lowest grade:
+    if nothing is relevant, nothing can be missed. The others are means over all queries, in which products graded above
+    the lowest are relevant.
+    """
+    names = {query: str(place) for place, query in enumerate(judgments.grades, 1)}
+    documents = [
+        ScoredDoc(names[query], product, -float(place))
+        for query, ranked in run.items()
+        for place, product in enumerate(ranked)
+    ]
+    relevant = list(_qrels(judgments.grades, names, lambda _, grade: grade > judgments.lowest))
+    findable = {query: judged for query, judged in judgments.grades.items() if max(judged.values()) > judgments.lowest}
+    top = list(_qrels(findable, names, lambda best, grade: grade == best))
+    rates = ir_measures.calc_aggregate([RR, P @ 10, R @ 10], relevant, documents)
+    recall = ir_measures.calc_aggregate([R @ 100], top, documents)
+    gained = [ndcg(run.get(query, ()), judged, judgments) for query, judged in judgments.grades.items()]
+    precision, found = float(rates[P @ 10]), float(rates[R @ 10])
+    return {
+        "nDCG@10": math.fsum(gained) / len(gained),
+        "R@100": float(recall[R @ 100]) if findable else 0.0,
+        "MRR": float(rates[RR]),
+        "P@10": precision,
+        "R@10": found,
+        "F1@10": 2 * precision * found / (precision + found) if precision + found else 0.0,
+    }
+
+
+def _qrels(
+    grades: Mapping[str, Mapping[str, float]], names: Mapping[str, str], is_relevant: Relevance
+) -> Iterator[Qrel]:
+    for query, judged in grades.items():
+        best = max(judged.values())
+        for product, grade in judged.items():
+            yield Qrel(names[query], product, int(is_relevant(best, grade)))
+
+
+# Whether two engines over one catalog give the same results: hits in the same order, totals and facet counts.
+
+TOLERANCE = 1e-4
+"""The largest allowed difference between two scores of one hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The result of a comparison."""
+
+    searches: int
+    hits: int
+    largest: float
+    """The largest difference between two scores of one hit."""
+    swapped: tuple[str, ...]
+    """A line for each search in which hits with practically equal scores changed places: each backend adds words in
+    single precision in its own order, and two sums of the same words may fall on two sides of a step."""
+    differing: tuple[str, ...]
+    """A line for each search with any other difference."""
+
+
+def compare(
+    one: SearchEngine,
+    other: SearchEngine,
+    searches: Iterable[SearchRequest],
+    advance: Callable[[int], None] = lambda _: None,
+) -> Parity:
+    """Runs every search on both engines."""
+    count, hits, largest = 0, 0, 0.0
+    swapped: list[str] = []
+    differing: list[str] = []
+    for request in searches:
+        ours, theirs = one.search(request), other.search(request)
+        count, hits = count + 1, hits + len(ours.hits)
+        named = f"{request.text!r} {request.filters} {request.sort} {request.stage}"
+        if difference := _difference(ours, theirs):
+            differing.append(f"{named}: {difference}")
+        else:
+            if difference := _swap(ours, theirs):
+                swapped.append(f"{named}: {difference}")
+            apart = np.abs(np.array(_scores(ours)) - np.array(_scores(theirs)))
+            largest = max(largest, float(apart.max(initial=0.0)))
+        advance(1)
+    return Parity(count, hits, largest, tuple(swapped), tuple(differing))
+
+
+def varied_requests(queries: Sequence[str], engine: SearchEngine) -> list[SearchRequest]:
+    """Each query plain, with words only, under filters, with facets, and sorted; then browsing requests."""
+    facets, (chosen, price) = ("brand", "category", "price"), _usual(engine)
+    options: list[SearchOptions] = [
+        {"facets": facets},
+        {"stage": "bm25", "size": 300},
+        {"filters": chosen, "facets": facets},
+        {"filters": f"price < {price} OR NOT price EXISTS", "facets": facets},
+        {"filters": f"NOT ({chosen} AND price >= {price})", "sort": "-price"},
+    ]
+    plain: SearchOptions = {"stage": "merged", "size": 100, "rules": False}
+    made = [_request(text, plain, each) for text in queries for each in options]
+    browsed: list[SearchOptions] = [
+        {"facets": facets, "sort": "price"},
+        {"filters": f"price > {price}", "facets": facets},
+    ]
+    return [*made, *(_request("", plain, each) for each in browsed)]
+
+
+def _request(text: str, plain: SearchOptions, changes: SearchOptions) -> SearchRequest:
+    options = plain.copy()
+    options.update(changes)
+    return SearchRequest(text, **options)
+
+
+def _usual(engine: SearchEngine) -> tuple[str, float]:
+    """A filter by the most frequent category, or brand if there are none, and the median price of a catalog."""
+    facets = engine.search("", size=0, facets=("category", "brand"), rules=False).facets
+    counted = facets["category"] if facets["category"].counts else facets["brand"]
+    chosen = f'{counted.field} = "{counted.counts[0].value}"' if counted.counts else "brand EXISTS"
+    products = engine.snapshot.products
+    prices = [price for row in range(0, len(products), 17) if (price := products[row].price) is not None]
+    return chosen, float(np.median(prices)) if prices else 10.0
+
+
+def _scores(page: Page) -> list[float]:
+    return [hit.score for hit in page.hits]
+
+
+def _difference(ours: Page, theirs: Page) -> str:
+    """The difference, or ""."""
+    if ours.degraded or theirs.degraded:
+        return f"answered without {ours.degraded or theirs.degraded}"
+    if ours.total != theirs.total:
+        return f"{ours.total} hits, {theirs.total} in the other"
+    if len(ours.hits) != len(theirs.hits):
+        return "one page is longer"
+    for place, (hit, match) in enumerate(zip(ours.hits, theirs.hits, strict=True), 1):
+        if abs(hit.score - match.score) > TOLERANCE:
+            return f"at place {place} the score {hit.score:.6f}, in the other {match.score:.6f}"
+        if hit.product.id != match.product.id and not _is_among(match.product.id, ours, match.score):
+            return f"at place {place} {hit.product.id}, in the other {match.product.id}"
+    for name, facet in ours.facets.items():
+        if facet != theirs.facets[name]:
+            return f"the facet {name} differs"
+    return ""
+
+
+def _swap(ours: Page, theirs: Page) -> str:
+    """The first place where hits of nearly equal scores changed places, or ""."""
+    for place, (hit, match) in enumerate(zip(ours.hits, theirs.hits, strict=True), 1):
+        if hit.product.id != match.product.id:
+            return f"at place {place}, scores {hit.score:.7g} and {match.score:.7g}"
+    return ""
+
+
+def _is_among(product_id: str, page: Page, score: float) -> bool:
+    """Whether a product is on a page with practically this score; at the end of a full page it may be the next."""
+    found = [hit.score for hit in page.hits if hit.product.id == product_id]
+    return abs((found[0] if found else page.hits[-1].score) - score) <= TOLERANCE

@@ -1,0 +1,701 @@
+"""Rebuild of an index: feeds are read, indexed, checked and encoded, and a complete version is published."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from shelfwise.indexer.budget import (
+    FEWEST,
+    NO_LIMITS,
+    SAMPLE,
+    Budget,
+    choose_index,
+    choose_static,
+    estimate,
+    phases_left,
+    remember_phases,
+    time_encoder,
+    time_index,
+)
+from shelfwise.indexer.checkpoint import BuildCheckpoint, CatalogRows, IndexedCatalog, feeds_key
+from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, saved_texts, state_columns
+from shelfwise.indexer.embedding_cache import KeyTable
+from shelfwise.indexer.feeds.io import STANDARD_INPUT
+from shelfwise.indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
+from shelfwise.indexer.pictures import NO_CHANGE, CatalogPictureEncoder, PictureOptions
+from shelfwise.indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
+from shelfwise.indexer.quality.report import QualityReport
+from shelfwise.indexer.rejects import REJECTED_FILE, RejectLog
+from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
+from shelfwise.indexer.targets import Target, check_publish, encoder_entries, encoding_fields, open_target, prune
+from shelfwise.indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
+from shelfwise.indexer.version_writer import VersionWriter
+from shelfwise.indexer.workers import Workers, map_products
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.encoders.base import Encoder, TableEncoder
+from shelfwise.retrieval.encoders.registry import load_encoder, open_encoder
+from shelfwise.retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, resolve_model_name
+from shelfwise.retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
+from shelfwise.retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
+from shelfwise.retrieval.index.token_states import DIMENSION
+from shelfwise.retrieval.index.vectors import VECTORS_FILE, rows_now
+from shelfwise.retrieval.memory import require_memory
+from shelfwise.retrieval.progress import NullProgress, Progress
+from shelfwise.retrieval.store.files import checksum, load_array, write_durably
+from shelfwise.retrieval.store.manifest import (
+    GROUPS_FILE,
+    PENDING_UPDATES_FILE,
+    QUALITY_FILE,
+    QUALITY_PAGE,
+    SCHEMA,
+    SYNONYMS_FILE,
+    TEXT_KEYS_FILE,
+    TYPES_FOLDER,
+    VECTORS_FOLDER,
+    WORDS_FOLDER,
+    Manifest,
+    PictureInfo,
+    VersionChanges,
+)
+from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore, encoder_text
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import Analyzer
+from shelfwise.retrieval.text.named_values import MapProducts, ValueCounts, derive_values
+from shelfwise.retrieval.text.synonyms import Synonyms
+from shelfwise.retrieval.text.vocabulary import is_current
+
+CHINESE_SHARE = 0.01
+"""A catalog with this share of Chinese titles gets the multilingual encoder unless one is named."""
+
+_PRODUCT_BYTES = 800
+"""The memory of a rebuild per product, measured with ten million; most of it is used while types are derived."""
+_FEED_FOLDER = "feed"
+_DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildOptions(FeedOptions):
+    """The feeds of a rebuild, and how the version is built."""
+
+    cache: Path
+    """The folder of exported models, shared by rebuilds of any index."""
+    encoder: str = ""
+    """A model's name or folder. Empty keeps the one named for the previous version, or else chooses by the catalog's
+    language. "static" distils a table from that choice, "static:NAME" from the model of this name."""
+    runtime: str = "auto"
+    dimension: int | None = None
+    """The number of columns to which the vectors of a named encoder are cut; None for all."""
+    synonyms: Path | None = None
+    """The file of synonyms; None keeps those of the previous version."""
+    weights: FieldWeights = DEFAULT_WEIGHTS
+    """The weights of the fields in the searchable text."""
+    keep: int = 3
+    """The number of versions to keep, including the new one."""
+    workers: int | None = None
+    """The number of processes that read and check; None means one per core."""
+    ray: str = ""
+    """The address of the Ray cluster whose workers read, check and encode (`shelfwise.indexer.ray_workers`); empty
+    for none."""
+    full: bool = False
+    """Reuse only vectors of the previous version."""
+    force: bool = False
+    """Publish even if many rows were rejected or many products are missing."""
+    budget: Budget = NO_LIMITS
+    """The budget: to meet it, a first build without a named encoder may take a static one; a rebuild that cannot meet
+    it is refused."""
+    cluster: ClusterSettings | None = None
+    """The Elasticsearch cluster for keyword search; None searches in the index directory."""
+    vectors_in_cluster: bool = False
+    pictures: PictureOptions = NO_CHANGE
+    """The model of pictures, and how they are fetched."""
+    state_dimension: int = DIMENSION
+    """Columns of the products' token states, fewer if the encoder has fewer; 0 stores no states."""
+
+
+class RebuildReport(msgspec.Struct, frozen=True):
+    """The result of a rebuild. `published` is False if nothing changed: the previous version still serves."""
+
+    version: str
+    published: bool
+    resumed: list[str]
+    """The phases that an interrupted run had finished."""
+    products: int
+    read: int
+    rejected: dict[str, int]
+    noted: dict[str, int]
+    cleaned: dict[str, int]
+    changes: VersionChanges | None
+    live: int
+    """The number of pending updates in the version."""
+    encoder: str
+    encoder_reason: str
+    encoded: int
+    reused: int
+    index: str
+    """The kind of vector index: exact or quantised."""
+    index_reason: str
+    token_states: int
+    """The number of token states; 0 if the encoder has none, or none were requested."""
+    pictures: PictureInfo | None
+    """The picture model and its pictures; None without one."""
+    findings: dict[str, int]
+    """Findings of the quality report by severity."""
+    bytes: int
+    seconds: dict[str, float]
+
+
+def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = None) -> RebuildReport:
+    """Reads, checks, encodes, indexes and publishes a new version of the index at `root`.
+
+    Only texts that neither an earlier version nor an interrupted run encoded are encoded, and only changed products are
+    analysed. An interrupted build continues after its last finished phase if feeds, settings and program are the same.
+    Raises FeedError for a feed that cannot be read at all, EmptyCatalogError if no product is left,
+    PublishRefusedError if a publish would lose much of the catalog, StoreError or EncoderError. After an error the
+    previous version still serves.
+    """
+    store = Store(root)
+    try:
+        with (
+            store.lock(),
+            closing(open_target(options.cluster, store, vectors=options.vectors_in_cluster)) as target,
+            Workers(options.workers) as workers,
+            _open_ray(options, store) as ray,
+        ):
+            target.check()
+            _clear_leftovers(store)
+            with RejectLog(store.root / REJECTED_FILE) as reject_log:
+                return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers, ray).run()
+    except OSError as error:
+        message = f"{root} cannot be rebuilt ({error}); nothing was published: check the disk and its permissions"
+        raise StoreError(message) from error
+
+
+def _open_ray(options: RebuildOptions, store: Store) -> AbstractContextManager[Workers | None]:
+    if not options.ray:
+        return nullcontext()
+    from shelfwise.indexer.ray_workers import RayWorkers
+
+    if STANDARD_INPUT in options.feeds:
+        raise SettingError("with --ray other processes read the feeds: write standard input to a file, and name that")
+    return RayWorkers(options.ray, options.workers, store.staging.absolute() / _FEED_FOLDER / "shards")
+
+
+def create_index(root: Path, encoder: Encoder, name: str) -> None:
+    """Publishes the first version of an index, without products: live changes add them. `name` is the name of the
+    encoder's model. Raises like `rebuild`."""
+    store = Store(root)
+    with (
+        store.lock(),
+        closing(open_target(None, store, vectors=False)) as target,
+        Workers(1) as workers,
+        RejectLog(store.root / REJECTED_FILE) as reject_log,
+    ):
+        store.staging.mkdir(exist_ok=True)
+        Rebuild(store, target, RebuildOptions((), Path()), NullProgress(), reject_log, workers).run_empty(encoder, name)
+
+
+def _clear_leftovers(store: Store) -> None:
+    """Removes what an interrupted run read, but keeps its checkpoint and its vectors. It also keeps its rejected rows,
+    which may be a feed of this run, unless their file is unreadable."""
+    store.staging.mkdir(exist_ok=True)
+    shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
+    if not os.access(store.root / REJECTED_FILE, os.R_OK):
+        (store.root / REJECTED_FILE).unlink(missing_ok=True)
+
+
+class Rebuild:
+    """One rebuild. Each step is a method."""
+
+    def __init__(
+        self,
+        store: Store,
+        target: Target,
+        options: RebuildOptions,
+        progress: Progress,
+        reject_log: RejectLog,
+        workers: Workers,
+        ray: Workers | None = None,
+    ) -> None:
+        """`ray` are the workers of a cluster, which read, clean and encode in place of `workers`."""
+        self._store = store
+        self._target = target
+        self._options = options
+        self._progress = progress
+        self._rejects = reject_log
+        self._workers = workers
+        self._ray = ray
+        self._seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+        self._index_reason = "as in the previous version"
+        self._now = datetime.now(UTC)
+        feed_folder, passes = store.staging / _FEED_FOLDER, ray or workers
+        self._pipeline = FeedPipeline(options, feed_folder, reject_log, passes, progress, self._now)
+        self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
+        self._previous: PreviousVersion | None = None
+        self._updates = UpdateMerge()
+        self._checkpoint = BuildCheckpoint(store)
+        self._pictures: CatalogPictureEncoder | None = None
+        self._made_pictures: PictureInfo | None = None
+        self._resumed: list[str] = []
+
+    def run(self) -> RebuildReport:
+        # Before a long feed is read, since the model may be missing.
+        teacher = teacher_name(self._options.encoder)
+        named = self._options.encoder if teacher is None else teacher
+        dimension = self._options.dimension if teacher is None else None
+        requested = self._open_encoder(named, "as requested", dimension) if named else None
+        self._previous = open_previous_version(self._store)
+        if self._previous and not self._options.synonyms:
+            self._synonyms = Synonyms.stored(self._previous.folder / SYNONYMS_FILE)
+        self._pictures = CatalogPictureEncoder.open(
+            self._store, self._options.pictures, self._previous, self._options.cache
+        )
+        key = self._key()
+        catalog = self._found("index", key, IndexedCatalog) if key else None
+        usable, chinese = (catalog.usable, catalog.chinese) if catalog else self._read()
+        indexed = f"{usable:,} products are indexed with"
+        require_memory(_PRODUCT_BYTES * usable, indexed, "several smaller indexes")
+        encoder, name, reason = requested or self._choose_encoder(chinese / usable, as_before=teacher is None)
+        self._choose_index(usable, self._options.dimension or encoder.dimension)  # may refuse
+        reuses = teacher is None and self._previous is not None and self._previous.manifest.encoder == encoder.identity
+        if catalog is None:
+            is_static = teacher is not None
+            if not reuses:
+                is_static = self._fit_budget(encoder, name, usable, is_static=is_static)
+            catalog = self._index_catalog(is_static=is_static)
+            self._checkpoint.keep("index", key, catalog, self._seconds)
+        building = self._checkpoint.building
+        if self._resumed:
+            self._rejects.take_over(building / REJECTED_FILE)
+            self._collect_pictures(building)
+        self._check_publish(catalog, building)
+        if catalog.is_static:
+            encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
+        rows, previous = CatalogRows.load(self._checkpoint.rows), self._previous
+        if previous and previous.is_undamaged and self._is_unchanged(previous, building, catalog, encoder):
+            self._target.restore(previous.manifest, previous.folder, self._progress)
+            self._clear_up()
+            return self._report(previous.manifest, name, reason, catalog, EncodingResult(0, previous.manifest.states))
+        if reuses and not self._checkpoint.has_more:
+            self._fit_budget(encoder, name, catalog.products, self._count_changed(rows), building)
+        encoded, kind = self._encode(encoder, building, rows)
+        self._resumable("types", "", bool, lambda: self._derive_types(building, rows))
+        manifest = self._publish(building, catalog, encoder, name, kind, encoded)
+        if previous is None and catalog.products >= FEWEST:
+            remember_phases(self._options.cache, self._seconds, catalog.products)
+        return self._report(manifest, name, reason, catalog, encoded, published=True)
+
+    def _key(self) -> str:
+        """A fingerprint of everything that the indexed catalog depends on; empty if feeds cannot be read again."""
+        options, previous = self._options, self._previous.manifest.version if self._previous else ""
+        chosen = (options.rules, options.weights, options.full, options.encoder, options.dimension, options.budget)
+        made_by = (self._pipeline.made_by, chosen, self._synonyms.text, previous, self._target.place)
+        return feeds_key(options.feeds, made_by)
+
+    def _found(self, phase: str, made_by: str, kind: type[T]) -> T | None:
+        """The result of a phase of the interrupted run, unless it must be repeated."""
+        if not self._checkpoint.has_more:
+            return None
+        self._progress.begin("resume", None, "")
+        found = self._checkpoint.find(phase, made_by, kind)
+        if found is None:
+            why = self._checkpoint.problem or "the interrupted run had other feeds or settings"
+            self._progress.end(f"{phase} is repeated: {why}")
+            return None
+        result, seconds = found
+        self._seconds |= seconds
+        self._resumed.append(phase)
+        self._progress.end(f"{phase} was finished by the interrupted run")
+        return result
+
+    def _resumable(self, phase: str, made_by: str, kind: type[T], work: Callable[[], T]) -> T:
+        found = self._found(phase, made_by, kind)
+        if found is None:
+            found = self._timed(phase, work)
+            self._checkpoint.keep(phase, made_by, found, self._seconds)
+        return found
+
+    def _read(self) -> tuple[int, int]:
+        """Reads the feeds; returns the number of usable rows and the number of Chinese titles among them."""
+        self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
+        self._updates = load_updates(self._store.root, self._previous)
+        if not self._pipeline.usable:
+            raise EmptyCatalogError(self._empty_message())
+        return self._pipeline.usable, self._pipeline.chinese
+
+    def _index_catalog(self, *, is_static: bool = False) -> IndexedCatalog:
+        """Indexes the products that were read into a new folder for the version, and writes the quality report."""
+        building = self._checkpoint.begin()
+        writer = self._timed("index", lambda: self._index(building))
+        quality = self._timed("report", lambda: self._report_quality(building))
+        before = np.array(self._pipeline.rows_before, np.int64)
+        CatalogRows(writer.keys, writer.previous_rows, before).save(self._checkpoint.rows)
+        findings = Counter[str]()
+        for finding in quality.findings:
+            findings[finding.severity] += finding.count
+        return IndexedCatalog(
+            is_static=is_static,
+            usable=self._pipeline.usable,
+            chinese=self._pipeline.chinese,
+            read=self._pipeline.rows,
+            rejected=dict(self._rejects.reasons.counts.most_common()),
+            noted=dict(self._pipeline.notes.counts.most_common()),
+            cleaned=dict(quality.cleaned),
+            findings=dict(findings),
+            products=len(writer),
+            fingerprint=writer.fingerprint,
+            changes=writer.changes,
+            last_merged_change=self._updates.sequence,
+            live=len(self._updates.pending),
+        )
+
+    def _collect_pictures(self, building: Path) -> Mapping[str, int]:
+        """Fetches the pictures of the products; returns the number that cannot be used, by reason."""
+        pictures = self._pictures
+        if pictures is None:
+            return {}
+        return self._timed("pictures", lambda: pictures.collect(ProductStore(building), self._progress)).failed
+
+    def _encode_pictures(self, building: Path) -> PictureInfo | None:
+        """Builds the picture index and returns its description; None without a picture model."""
+        if (pictures := self._pictures) is None:
+            return None
+        before, made_by = self._previous.manifest.version if self._previous else "", pictures.identity
+        work = partial(pictures.encode, building, before, self._progress)
+        return self._resumable("encode pictures", made_by, PictureInfo, work)
+
+    def run_empty(self, encoder: Encoder, name: str) -> None:
+        """Publishes a version without products."""
+        self._pipeline.read()
+        catalog, building = self._index_catalog(), self._checkpoint.building
+        rows = CatalogRows.load(self._checkpoint.rows)
+        encoded, kind = self._encode(encoder, building, rows)
+        self._derive_types(building, rows)
+        self._publish(building, catalog, encoder, name, kind, encoded)
+
+    def _empty_message(self) -> str:
+        feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts
+        if not rejected:
+            return f"{feeds}: no rows in it; nothing was published"
+        self._rejects.flush()
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
+        message = f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in "
+        return "; ".join(filter(None, (f"{message}{self._rejects.path}", self._pipeline.notes.remarks)))
+
+    def _open_encoder(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
+        """Opens an encoder; returns it with its name and the reason for it."""
+        self._progress.begin("load encoder", None, "")
+        encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
+        self._progress.end(f"{name}: {reason}")
+        return encoder, resolve_model_name(name), reason
+
+    def _fit_budget(
+        self,
+        encoder: Encoder,
+        name: str,
+        products: int,
+        changed: int | None = None,
+        building: Path | None = None,
+        *,
+        is_static: bool = False,
+    ) -> bool:
+        """Whether to distil the encoder, because it was requested or because it is needed to encode the texts of
+        `products`, or of the `changed` ones, within the budget.
+
+        Raises SettingError, and removes the folder `building`, if time or memory do not suffice.
+        """
+        options, limits = self._options, self._options.budget
+        dimension, previous = options.dimension or encoder.dimension, self._previous
+        try:
+            kind, _ = self._choose_index(products, dimension)
+            texts = max(0, (products if changed is None else changed) - saved_texts(self._store, encoder))
+            if not texts or (texts < FEWEST and limits.seconds is None):
+                return is_static
+            self._progress.begin("estimate", None, "")
+            sample = (
+                list(map(ProductStore(building).__getitem__, range(min(SAMPLE, products))))
+                if building
+                else self._pipeline.sample(SAMPLE)
+            )
+            a_text = time_encoder(encoder, list(map(encoder_text, sample)), states=options.state_dimension > 0)
+            anew = texts if previous and not options.full else products  # the others are reused
+            others = time.perf_counter() - self._started + phases_left(options.cache, self._seconds, anew)
+            others += 0 if building else time_index(kind, products, dimension)
+            made = estimate(texts, name, a_text, others, is_table=not is_static and isinstance(encoder, TableEncoder))
+            is_free = not options.encoder and previous is None
+            is_static, reason = choose_static(made, limits.seconds, is_static=is_static, is_free=is_free)
+        except SettingError:
+            if building:
+                shutil.rmtree(building)
+            raise
+        self._progress.end(reason)
+        return is_static
+
+    def _choose_index(self, count: int, dimension: int) -> tuple[VectorIndexKind, str]:
+        before = self._previous.manifest.vectors if self._previous else ""
+        return choose_index(count, dimension, self._options.budget.memory, before)
+
+    def _count_changed(self, rows: CatalogRows) -> int:
+        """The number of products whose text differs from that in the previous version."""
+        if self._previous is None:
+            return len(rows.keys)
+        known = KeyTable(load_array(self._previous.folder / TEXT_KEYS_FILE))
+        return int((known.find(rows.keys) < 0).sum())
+
+    def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
+        cache, dimension = self._options.cache, self._options.dimension
+        made = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
+        why = "" if self._options.encoder else ", to keep to the budget"
+        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog{why}"
+
+    def _choose_encoder(self, chinese: float, *, as_before: bool = True) -> tuple[Encoder, str, str]:
+        """The encoder of the previous version; a named one, such as trained towers, is the copy stored with that
+        version. Without a previous version, the encoder that suits the catalog's language: `chinese` is the share of
+        Chinese titles."""
+        previous = self._previous.manifest if self._previous and as_before else None
+        if previous and previous.encoder_name:
+            name, reason = previous.encoder_name, "as for the previous version"
+            if name == DEFAULT_MODEL and chinese >= CHINESE_SHARE:
+                reason += f"; {chinese:.0%} of the titles are Chinese, for which {DEFAULT_CHINESE_MODEL} is better"
+            if self._options.runtime != "auto" or name in _DEFAULTS:
+                is_cut = f"-{previous.dimension}d-" in previous.encoder
+                return self._open_encoder(name, reason, previous.dimension if is_cut else None)
+            self._progress.begin("load encoder", None, "")
+            encoder = load_encoder(self._store.encoders / previous.encoder)
+            self._progress.end(f"{name}: {reason}")
+            return encoder, name, reason
+        if chinese >= CHINESE_SHARE:
+            reason = f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
+            return self._open_encoder(DEFAULT_CHINESE_MODEL, reason)
+        return self._open_encoder(DEFAULT_MODEL, "the default for English catalogs")
+
+    def _index(self, building: Path) -> VersionWriter:
+        self._progress.begin("index", self._pipeline.usable, "products")
+        previous = self._previous
+        possible = self._pipeline.possible_fields(self._updates, previous.catalog if previous else None)
+        weights = self._options.weights
+        reuses_lines = bool(previous and not self._options.full and previous.shares_analysis(possible, weights))
+        options = KeywordLineOptions(possible, reuses_lines, weights)
+        writer = VersionWriter(building, previous, options, self._target.builder, self._pipeline.rows_before)
+        for batch in self._pipeline.publishable_batches(self._updates, previous, options):
+            writer.add(batch)
+            self._progress.advance(len(batch.ids))
+        fields = self._pipeline.published_fields(possible)
+        writer.finish(fields, self._updates.pending)
+        # Not the file's current content: it may have been edited since its rules were read.
+        (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
+        self._progress.end(f"{len(writer):,} products, {len(fields.fields):,} fields")
+        return writer
+
+    def _report_quality(self, building: Path) -> QualityReport:
+        """Writes the report into the index directory, for whoever repairs the feed, and into the version; also writes
+        the product groups that were found with the duplicates."""
+        from shelfwise.indexer.quality.page import html
+
+        failed = self._collect_pictures(building)
+        self._progress.begin("report", None, "")
+        report = self._pipeline.report(ProductStore(building).__getitem__, failed)
+        self._pipeline.save_inspection(building)
+        for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
+            (building / name).write_bytes(content)
+            write_durably(self._store.root / name, content)
+        np.save(building / GROUPS_FILE, self._pipeline.siblings)
+        self._rejects.flush()
+        shutil.copyfile(self._rejects.path, building / REJECTED_FILE)
+        groups = np.count_nonzero(np.bincount(self._pipeline.siblings) > 1)
+        self._progress.end(f"{len(report.findings):,} kinds of finding, {groups:,} groups of variants")
+        return report
+
+    def _check_publish(self, catalog: IndexedCatalog, building: Path) -> None:
+        served = self._previous.manifest.products if self._previous else None
+        feeds, rejected = ", ".join(self._options.feeds), sum(catalog.rejected.values())
+        try:
+            if not catalog.products:
+                message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
+                raise EmptyCatalogError(f"{message}: upsert one, or add another to the feed")
+            if not self._options.force:
+                check_publish(catalog.read, rejected, catalog.products, served)
+        except (EmptyCatalogError, PublishRefusedError):
+            shutil.rmtree(building)
+            raise
+
+    def _is_unchanged(
+        self, previous: PreviousVersion, building: Path, catalog: IndexedCatalog, encoder: Encoder
+    ) -> bool:
+        made = previous.manifest
+        columns = made.states.dimension if made.states else 0
+        made_by = (
+            made.encoder,
+            made.analyzer,
+            made.recipe,
+            made.weights,
+            made.last_merged_change,
+            made.cluster,
+            columns,
+        )
+        recipe = (Analyzer(self._synonyms).identity, RECIPE, self._options.weights)
+        merged, place = catalog.last_merged_change, self._target.place
+        columns = state_columns(encoder, self._options.state_dimension)
+        if (made.catalog, *made_by) != (catalog.fingerprint, encoder.identity, *recipe, merged, place, columns):
+            return False
+        if self._choose_index(catalog.products, encoder.dimension)[0] != made.vectors:
+            return False
+        if bool(self._pictures) != bool(made.pictures):
+            return False
+        if self._pictures and not self._pictures.is_as_before(made, previous.folder):
+            return False
+        # The feed may now contain the live change: then the update is no longer pending.
+        updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
+        are_updates_equal = updates.exists() and checksum(updates) == checksum(others)
+        return are_updates_equal and is_current(previous.folder / WORDS_FOLDER)
+
+    def _encode(self, encoder: Encoder, building: Path, rows: CatalogRows) -> tuple[EncodingResult, str]:
+        """The result, and the kind of the vector index, which is built."""
+        before = self._previous.manifest.version if self._previous else ""
+        columns = state_columns(encoder, self._options.state_dimension)
+
+        def encode() -> EncodingResult:
+            made = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
+            return made.run(building.absolute(), rows.keys, before)
+
+        def index() -> str:
+            return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, rows)).value
+
+        encoded = self._resumable("encode", f"{encoder.identity} {columns}", EncodingResult, encode)
+        kind, self._index_reason = self._choose_index(len(rows.keys), encoder.dimension)
+        return encoded, self._resumable("vectors", kind, str, index)
+
+    def _derive_types(self, building: Path, rows: CatalogRows) -> bool:
+        """Writes the types of the products; True where there are any."""
+        self._progress.begin("types", None, "")
+        over = partial(map_products, building, self._workers)
+        rows_before = rows.before
+        every, changed = range(len(rows_before)), np.flatnonzero(rows_before < 0).tolist()
+        reader, counts, changes = TitleReader(), ValueCounts(), list[tuple[int, MapProducts]]()
+        if (previous := self._previous) and len(changed) < len(every):
+            reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
+            counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
+            gone = np.flatnonzero(rows_now(rows_before, len(previous.products)) < 0).tolist()
+            changes = [(1, partial(over, changed)), (-1, partial(map_products, previous.folder, self._workers, gone))]
+        titles = read_titles(partial(over, changed), changed, reader)
+        types = derive_types(titles, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
+        types.write(building / TYPES_FOLDER)
+        titles.save(building / TYPES_FOLDER)
+        values = derive_values(partial(over, every), counts, changes)
+        values.write(building / TYPES_FOLDER)
+        counts.save(building / TYPES_FOLDER)
+        self._progress.end(f"{len(types.phrases):,} product types, {len(values.by_phrase):,} names of values")
+        return bool(types.phrases)
+
+    def _reusable_vectors(self, encoder: Encoder, rows: CatalogRows) -> PreviousVectors | None:
+        """The previous vectors of products with unchanged text."""
+        if self._previous is None or self._previous.manifest.encoder != encoder.identity:
+            return None
+        keys, before = load_array(self._previous.folder / TEXT_KEYS_FILE), rows.previous
+        is_same = (before >= 0) & (keys[before] == rows.keys).all(axis=1)
+        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, before, -1).astype(np.int64))
+
+    def _manifest(
+        self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
+    ) -> Manifest:
+        store = self._store
+        model = encoder_entries(store, encoder)
+        if self._pictures:
+            model |= encoder_entries(store, self._pictures.encoder)
+        version = store.next_version()
+        files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
+        return Manifest(
+            schema=SCHEMA,
+            version=version,
+            created=self._now.isoformat(timespec="seconds"),
+            products=catalog.products,
+            catalog=catalog.fingerprint,
+            analyzer=Analyzer(self._synonyms).identity,
+            **encoding_fields(encoder, name, building, kind, encoded.states),
+            recipe=RECIPE,
+            weights=self._options.weights,
+            files=files,
+            report={"read": catalog.read, "rejected": catalog.rejected, "noted": catalog.noted},
+            pictures=self._made_pictures,
+            changes=catalog.changes,
+            last_merged_change=catalog.last_merged_change,
+            cluster=self._target.place,
+        )
+
+    def _publish(
+        self, building: Path, catalog: IndexedCatalog, encoder: Encoder, name: str, kind: str, encoded: EncodingResult
+    ) -> Manifest:
+        """Encodes the pictures, publishes the finished version and returns its manifest."""
+        self._made_pictures = self._encode_pictures(building)
+        manifest = self._timed("publish", lambda: self._manifest(building, catalog, encoder, name, kind, encoded))
+        if manifest.cluster:
+            self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
+        self._timed("publish", lambda: self._serve(building, manifest))
+        return manifest
+
+    def _serve(self, building: Path, manifest: Manifest) -> None:
+        self._progress.begin("publish", None, "")
+        self._store.publish(building, manifest)
+        self._target.serve(manifest)
+        pruned = self._clear_up()
+        self._progress.end(f"{manifest.version} serves" + (f", {', '.join(pruned)} removed" if pruned else ""))
+
+    def _clear_up(self) -> list[str]:
+        """Removes everything that is no longer needed, and returns the removed versions."""
+        damaged = self._previous.damaged if self._previous else ()
+        shutil.rmtree(self._store.staging)
+        return prune(self._store, self._target, self._options.keep, damaged)
+
+    def _timed(self, phase: str, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        result = work()
+        self._seconds[phase] = round(self._seconds.get(phase, 0.0) + time.perf_counter() - started, 3)
+        return result
+
+    def _report(
+        self,
+        manifest: Manifest,
+        name: str,
+        reason: str,
+        catalog: IndexedCatalog,
+        encoded: EncodingResult,
+        *,
+        published: bool = False,
+    ) -> RebuildReport:
+        return RebuildReport(
+            version=manifest.version,
+            published=published,
+            resumed=self._resumed,
+            products=manifest.products,
+            read=catalog.read,
+            rejected=catalog.rejected,
+            noted=catalog.noted,
+            cleaned=catalog.cleaned,
+            changes=manifest.changes if published else None,
+            live=catalog.live,
+            encoder=name,
+            encoder_reason=reason,
+            encoded=encoded.texts,
+            reused=manifest.products - encoded.texts,
+            index=manifest.vectors,
+            index_reason=self._index_reason,
+            token_states=manifest.states.tokens if manifest.states else 0,
+            pictures=manifest.pictures,
+            findings=catalog.findings,
+            bytes=sum(entry.bytes for entry in manifest.files.values()),
+            seconds=self._seconds,
+        )

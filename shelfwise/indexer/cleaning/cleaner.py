@@ -1,0 +1,403 @@
+"""Cleaning of batches of products by all rules that need no other product, with counts by rule."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import chain, dropwhile
+from typing import Any
+
+from shelfwise.indexer.cleaning.language import detect
+from shelfwise.indexer.cleaning.measures import parse_quantity
+from shelfwise.indexer.cleaning.text import all_plain, clean_text, drop_invisible, is_placeholder, join_lines
+from shelfwise.indexer.feeds.values import currency_code
+from shelfwise.retrieval.filters.schema import fold_value
+from shelfwise.retrieval.records import AttributeValue, Product, Variant
+from shelfwise.retrieval.updates.validation import is_address_name, is_web_address
+
+_TEXTUAL = frozenset({str, tuple})
+Identifiers = Mapping[str, tuple[str, ...]]
+
+
+def texts_are_plain(product: Product) -> bool:
+    """Whether no text rule would change the product; cheap, and correct for nearly every product."""
+    one_liners = [product.title, *product.category]
+    if product.brand:
+        one_liners.append(product.brand)
+    for codes in product.identifiers.values():
+        one_liners.extend(codes)
+    others = _attribute_texts(product.attributes)
+    if product.description:
+        others.append(product.description)
+    for variant in product.variants:
+        others.extend(variant.options.values())
+        for codes in variant.identifiers.values():
+            one_liners.extend(codes)
+    return all_plain(one_liners, others)
+
+
+def _attribute_texts(attributes: Mapping[str, AttributeValue]) -> list[str]:
+    texts: list[Any] = [value for value in attributes.values() if type(value) in _TEXTUAL]
+    if tuple in map(type, texts):
+        return [text for value in texts for text in (value if isinstance(value, tuple) else (value,))]
+    return texts
+
+
+def clean_texts(product: Product, counts: Counter[str]) -> Product:
+    """The product with all texts cleaned; each value counts once for each rule that changed it.
+
+    A title that would become empty stays as it was; other texts that become empty are removed.
+    """
+    text = _TextCleaner(counts)
+    cleaned = replace(
+        product,
+        title=text.cleaned(product.title, keep=True),
+        description=text.cleaned(product.description, lines=True),
+        brand=text.cleaned(product.brand),
+        category=text.each(product.category),
+        identifiers=text.identifiers(product.identifiers),
+        attributes=text.attributes(product.attributes),
+        variants=tuple(text.variant(variant) for variant in product.variants),
+    )
+    return cleaned if cleaned != product else product
+
+
+class _TextCleaner:
+    """Cleans values and counts the rules that changed them."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def cleaned(self, text: str, *, lines: bool = False, keep: bool = False) -> str:
+        """The cleaned text; with `keep`, a text that would become empty stays as it was."""
+        if not text or (all_plain((), (text,)) if lines else all_plain((text,))):
+            return text
+        changed: set[str] = set()
+        after = clean_text(text, changed, lines=lines)
+        if after == text or (keep and not after):  # one rule may have undone the change of another
+            return text
+        for rule in changed:
+            self._counts[rule] += 1
+        return after
+
+    def each(self, texts: tuple[str, ...], *, lines: bool = False) -> tuple[str, ...]:
+        return tuple(filter(None, (self.cleaned(text, lines=lines) for text in texts)))
+
+    def identifiers(self, identifiers: Identifiers) -> Identifiers:
+        cleaned = {kind: self.each(values) for kind, values in identifiers.items()}
+        return {kind: values for kind, values in cleaned.items() if values}
+
+    def attributes(self, attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+        if all_plain((), _attribute_texts(attributes)):
+            return attributes
+        cleaned = {name: self._attribute(value) for name, value in attributes.items()}
+        return {name: value for name, value in cleaned.items() if value not in ("", ())}
+
+    def _attribute(self, value: AttributeValue) -> AttributeValue:
+        if isinstance(value, str):
+            return self.cleaned(value, lines=True)
+        return self.each(value, lines=True) if isinstance(value, tuple) else value
+
+    def variant(self, variant: Variant) -> Variant:
+        options = {name: self.cleaned(value, lines=True) for name, value in variant.options.items()}
+        return replace(
+            variant,
+            options={name: value for name, value in options.items() if value},
+            identifiers=self.identifiers(variant.identifiers),
+        )
+
+
+_LANGUAGE = re.compile(r"\s*([a-z]{2})(?:[-_][a-z0-9_-]*)?\s*", re.IGNORECASE | re.ASCII)
+
+
+def clean_currency(text: str) -> str:
+    """The ISO 4217 code of a code in any case, or of a symbol of only one currency; else the text as it is."""
+    return currency_code(text.strip()) or text
+
+
+def clean_language(text: str) -> str:
+    """The ISO 639-1 part of a code with or without a region ("EN-us" is "en"); else the text as it is."""
+    found = _LANGUAGE.fullmatch(text)
+    return found[1].lower() if found else text
+
+
+_GOOD = re.compile(r"(?:https?://[^\s/<>\"]+|file:[^\s<>\"]+)\S*", re.IGNORECASE)
+_BLANK = re.compile(r"[ \u00a0]+")
+_BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
+
+
+def is_good_image(address: str) -> bool:
+    """Whether an address needs no cleaning."""
+    return _GOOD.fullmatch(address) is not None
+
+
+def clean_image(address: str, changed: list[str]) -> str:
+    """The address with a scheme and without blanks, or "" if it is not one; adds the rule that changed it."""
+    if is_good_image(address):
+        return address
+    # Browsers, too, drop line breaks inside an address and write a blank as %20.
+    repaired = _BLANK.sub("%20", _BREAKS.sub("", address).strip())
+    if repaired.startswith("//"):
+        repaired = f"https:{repaired}"
+    if not _GOOD.fullmatch(repaired):
+        changed.append("unusable-images")
+        return ""
+    changed.append("image-addresses")
+    return repaired
+
+
+_DIGIT_KINDS = frozenset(
+    {"ean", "gtin", "upc", "isbn", "barcode", "jan", "ean13", "gtin13", "gtin14", "gtin8", "gtin12"}
+)
+_BETWEEN = re.compile(r"[\s\-‐‑‒–—_.'’`´]+")
+_POINT_ZERO = re.compile(r"\.0+$")
+_IDENTIFIER_DIGITS = re.compile(r"[0-9]{6,18}|[0-9]{9}[Xx]", re.ASCII)
+_SPREADSHEET = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+?[0-9]{1,2}", re.ASCII)
+_ALL_ZEROS = re.compile("0{6,}")
+
+
+def is_plain_code(text: str) -> bool:
+    """Whether an identifier has only digits, not all of them zeros: then no rule changes it."""
+    return text.isdigit() and text.isascii() and text.strip("0") != ""
+
+
+def digits_only(text: str) -> str:
+    """A code of digits (an ISBN-10 may end in X) without the separators between them; any other text as it is.
+
+    No check digit is verified and no zero added: a quality rule checks them.
+    """
+    joined = _BETWEEN.sub("", _POINT_ZERO.sub("", unicodedata.normalize("NFKC", text).strip()))
+    return joined.upper() if _IDENTIFIER_DIGITS.fullmatch(joined) else text
+
+
+def is_broken(text: str, kind: str) -> bool:
+    """Whether a spreadsheet wrote a code as a rounded number ("4.00638E+12"), so that its last digits are lost.
+
+    Identifiers other than codes of digits may look like one ("1E10" is a valid SKU), so they need the plus sign.
+    """
+    text = text.lstrip("'’ ")
+    return _SPREADSHEET.fullmatch(text) is not None and (kind.lower() in _DIGIT_KINDS or "+" in text)
+
+
+def clean_identifier(kind: str, text: str, changed: list[str]) -> str:
+    """The identifier after all rules, "" if nothing is left; adds the rule that changed it."""
+    if is_plain_code(text):
+        return text
+    is_digital = kind.lower() in _DIGIT_KINDS
+    if not is_digital and text.isupper() and "+" not in text and not is_placeholder(text):
+        return text  # nearly every SKU and model number
+    if is_placeholder(text) or _ALL_ZEROS.fullmatch(text):
+        changed.append("placeholders")
+        return ""
+    if is_broken(text, kind):
+        changed.append("broken-identifiers")
+        return ""
+    if not is_digital:
+        return text
+    digits = digits_only(text)
+    if digits != text:
+        changed.append("identifier-digits")
+    return "" if _ALL_ZEROS.fullmatch(digits) else digits
+
+
+Path = tuple[str, ...]
+# "/" is not among them: in a list of levels it is part of a name ("Bed/Bath"); a feed's text was split before.
+_MARKS = re.compile("[>›»|]")
+# "Home" is not among them: it is a department as often as a root.
+_ROOT_NAMES = (
+    "root|root category|root catalog|default category|all|all categories|all products|all departments|"
+    "homepage|startseite|alle|alle produkte|alle kategorien|accueil|tous les produits|todos los productos|"
+    "todas las categorías|tutti i prodotti|alle producten|todos os produtos|首页|首頁|全部|全部分类|所有商品|全部商品"
+)
+_ROOTS = frozenset(_ROOT_NAMES.split("|"))
+
+
+def drop_repeats(path: Path) -> Path:
+    """A path without empty levels and without a level that repeats the previous one, ignoring case."""
+    kept: list[str] = []
+    for level in filter(None, path):
+        if not kept or fold_value(kept[-1]) != fold_value(level):
+            kept.append(level)
+    return tuple(kept)
+
+
+def _levels(path: Path) -> Iterable[str]:
+    """The levels of a path, split at separators: ("A > B", "C") is ("A", "B", "C")."""
+    if not any(map(_MARKS.search, path)):
+        return path
+    return (join_lines(drop_invisible(part)) for level in path for part in _MARKS.split(level))
+
+
+_PATH_RULES: tuple[tuple[str, Callable[[Path], Iterable[str]]], ...] = (
+    ("category-levels", _levels),
+    ("placeholders", lambda path: (level for level in path if not level or not is_placeholder(level))),
+    ("category-repeats", drop_repeats),
+    # Levels that mean the whole store.
+    ("category-root", lambda path: dropwhile(lambda level: fold_value(level) in _ROOTS, path)),
+)
+
+
+@lru_cache(maxsize=1 << 14)
+def clean_path(path: Path) -> tuple[Path, frozenset[str]]:
+    """The path after all rules for paths, and the names of the rules that changed it."""
+    changed = set()
+    for name, step in _PATH_RULES:
+        after = tuple(step(path))
+        if after != path:
+            changed.add(name)
+            path = after
+    return path, frozenset(changed)
+
+
+_DIGITS = frozenset("0123456789")
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningResult:
+    """The products in their original order, and the number of values that each rule changed."""
+
+    products: list[Product]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Cleaner:
+    """Applies the cleaning rules (the table in docs/cleaning.md) to products.
+
+    The result depends only on the product itself, and cleaning it again changes nothing. A product that needs no
+    cleaning is returned as the same object.
+    """
+
+    def clean(self, products: Sequence[Product]) -> CleaningResult:
+        """The cleaned products; `counts` has the rules that changed something, ordered by name."""
+        counts: Counter[str] = Counter()
+        cleaned = [clean_product(product, counts) for product in products]
+        return CleaningResult(_add_languages(cleaned, counts), dict(sorted(counts.items())))
+
+
+def clean_product(product: Product, counts: Counter[str]) -> Product:
+    """One product after all rules except the language rule."""
+    if not texts_are_plain(product):
+        product = clean_texts(product, counts)
+    changes: dict[str, object] = {}
+    for name, rule in _FIELD_RULES:
+        before = getattr(product, name)
+        if before and (after := rule(before, counts)) is not before:
+            changes[name] = after
+    return replace(product, **changes) if changes else product  # type: ignore[arg-type]
+
+
+def _add_languages(products: list[Product], counts: Counter[str]) -> list[Product]:
+    """The products; those without a language get the detected one of the title, or else of the description's start."""
+    unknown = [place for place, product in enumerate(products) if not product.language]
+    found = dict(zip(unknown, detect([products[place].title for place in unknown]), strict=True))
+    described = [place for place in unknown if not found[place] and products[place].description]
+    found.update(zip(described, detect([products[place].description for place in described]), strict=True))
+    for place, language in found.items():
+        if language:
+            products[place] = replace(products[place], language=language)
+            counts["language-detected"] += 1
+    return products
+
+
+def _unless_placeholder(text: str, counts: Counter[str]) -> str:
+    if not is_placeholder(text):
+        return text
+    counts["placeholders"] += 1
+    return ""
+
+
+def _category(path: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
+    cleaned, changed = clean_path(path)
+    counts.update(changed)
+    return cleaned if changed else path
+
+
+def _identifiers(identifiers: Identifiers, counts: Counter[str]) -> Identifiers:
+    if all(map(is_plain_code, chain.from_iterable(identifiers.values()))):
+        return identifiers
+    changed: list[str] = []
+    cleaned = {
+        kind: tuple(clean_identifier(kind, text, changed) for text in values) for kind, values in identifiers.items()
+    }
+    if not changed:
+        return identifiers
+    counts.update(changed)
+    kept = {kind: tuple(dict.fromkeys(filter(None, values))) for kind, values in cleaned.items()}
+    return {kind: values for kind, values in kept.items() if values}
+
+
+def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
+    if all(map(is_good_image, images)) and len(images) == len(set(images)):
+        return images
+    changed: list[str] = []
+    cleaned = [address for address in (clean_image(address, changed) for address in images) if address]
+    kept = tuple(dict.fromkeys(cleaned))
+    changed += ["image-addresses"] * (len(cleaned) - len(kept))
+    counts.update(changed)
+    return kept
+
+
+def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
+    """The attributes without addresses to which a link must not lead."""
+    unusable = {
+        name
+        for name, value in attributes.items()
+        if is_address_name(name)
+        and not all(
+            is_web_address(each) for each in (value if isinstance(value, tuple) else (value,)) if type(each) is str
+        )
+    }
+    if not unusable:
+        return attributes
+    counts["unusable-links"] += len(unusable)
+    return {name: value for name, value in attributes.items() if name not in unusable}
+
+
+def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
+    """The attributes with a number added for each text that is one quantity; an existing value of that name stays."""
+    candidates = [name for name, value in attributes.items() if type(value) is str and value[:1] in _DIGITS]
+    if not candidates:
+        return attributes
+    added: dict[str, AttributeValue] = {}
+    for name in candidates:
+        found = parse_quantity(str(attributes[name]))
+        if found and f"{name}_{found[0]}" not in attributes:
+            added[f"{name}_{found[0]}"] = found[1]
+    if not added:
+        return attributes
+    counts["measures"] += len(added)
+    return {**attributes, **added}
+
+
+def _counted(rule: str, before: str, after: str, counts: Counter[str]) -> str:
+    if after == before:
+        return before
+    counts[rule] += 1
+    return after
+
+
+def _variants(variants: tuple[Variant, ...], counts: Counter[str]) -> tuple[Variant, ...]:
+    cleaned = tuple(_variant(variant, counts) for variant in variants)
+    return cleaned if cleaned != variants else variants
+
+
+def _variant(variant: Variant, counts: Counter[str]) -> Variant:
+    images = _images((variant.image,), counts) if variant.image else ()
+    return replace(variant, identifiers=_identifiers(variant.identifiers, counts), image="".join(images))
+
+
+_FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
+    ("description", _unless_placeholder),
+    ("brand", _unless_placeholder),
+    ("category", _category),
+    ("identifiers", _identifiers),
+    ("images", _images),
+    ("attributes", lambda attributes, counts: _add_measures(_links(attributes, counts), counts)),
+    ("currency", lambda text, counts: _counted("currency", text, clean_currency(text), counts)),
+    ("language", lambda text, counts: _counted("language-code", text, clean_language(text), counts)),
+    ("variants", _variants),
+)

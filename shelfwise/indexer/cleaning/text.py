@@ -1,0 +1,249 @@
+"""Cleaning of one text: markup, mojibake, entities, invisible characters, composition and white space. The only file
+that imports selectolax."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Collection
+
+from shelfwise.retrieval.filters.schema import fold_value
+
+_NAME_LIST = """
+a abbr acronym address article aside audio b blockquote body br button caption center cite code col colgroup dd del dfn
+div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input
+ins kbd label legend li link main map mark meta nav noscript object ol optgroup option p param picture pre q s samp
+section select small source span strike strong sub sup svg table tbody td tfoot th thead time tr tt u ul var video wbr
+o:p
+"""
+_BLOCK_LIST = "address article blockquote br center dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p pre section table tr ul"
+_NAMES = frozenset(_NAME_LIST.split())
+_BLOCKS = frozenset(_BLOCK_LIST.split())
+_CELLS = frozenset({"td", "th"})
+_ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?>(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?)"""
+# A single "<" matches too, so that one pass sees all of them.
+_OPENING = re.compile(rf"<(?>(?:/?([a-z][a-z0-9]*+(?>(?::p)?))((?>(?:{_ATTRIBUTE})*))\s*+/?>)?)", re.IGNORECASE)
+_CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?>(?:\s[^<>=]*+=[^<>]*+)?))", re.IGNORECASE)
+_SCRIPT = re.compile(r"<(script|style|template)(?:\s[^<>]*+)?>", re.IGNORECASE)
+_END_OF = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style", "template")}
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+_AMPERSANDS = re.compile(r"&(?>(?:(?:amp|#0{0,5}38|#x0{0,4}26);)+)", re.IGNORECASE)
+
+
+def strip_markup(text: str) -> str:
+    """A text without HTML: blocks and breaks become lines, scripts and comments are removed, entities stay as they are.
+
+    Only tags of HTML count: "<3", "a < b" and "<new>" are text.
+    """
+    if "<" not in text:
+        return text
+    text = _without(text, "<!--", "-->")
+    text = _without_scripts(text.replace("<![CDATA[", "").replace("]]>", "") if "<![CDATA[" in text else text)
+    return _parsed(text) if any(map(_is_tag, _OPENING.finditer(text))) else text
+
+
+def decode_entities(text: str) -> str:
+    """A text with HTML's entities as characters, including those escaped several times.
+
+    Only entities that end with a semicolon count: "AT&T" and "R&D" are text.
+    """
+    if "&" not in text or ";" not in text:
+        return text
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSANDS.sub("&", text))
+
+
+def _parsed(text: str) -> str:
+    from selectolax.lexbor import LexborHTMLParser
+
+    text = _without_cut_off(text)
+    if any(found[1] and found[1].lower() in _BLOCKS for found in _OPENING.finditer(text)):
+        text = text.replace("\n", " ")
+    # The parser must leave each entity as it is.
+    guarded = _OPENING.sub(_guarded, text.replace("&", "&amp;").replace("\x00", ""))
+    body = LexborHTMLParser(f"<body>{guarded}").body
+    return body.text() if body is not None else ""
+
+
+def _is_tag(found: re.Match[str]) -> bool:
+    """Whether a match is a tag of HTML. Tags of one letter need real attributes: "a <b and c> d" is not markup."""
+    name, attributes = found[1], found[2]
+    return name is not None and name.lower() in _NAMES and (len(name) > 1 or not attributes or "=" in attributes)
+
+
+def _guarded(found: re.Match[str]) -> str:
+    """A tag, preceded by the line or blank that it stands for; any other "<" escaped so that it stays."""
+    if not _is_tag(found):
+        return f"&lt;{found[0][1:]}"
+    name = found[1].lower()
+    return f"\n{found[0]}" if name in _BLOCKS else f" {found[0]}" if name in _CELLS else found[0]
+
+
+def _without_cut_off(text: str) -> str:
+    """A text without a tag at its end that the feed's length limit cut in two."""
+    place = text.rfind("<")
+    found = _CUT_OFF.fullmatch(text, place) if place >= 0 else None
+    if found is None or (found[1] and found[1].lower() not in _NAMES):
+        return text
+    return text[:place]
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """A text without the parts between the two marks; a part without an end mark is kept."""
+    kept, place = [], 0
+    while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
+        kept.append(text[place:start])
+        place = stop + len(end)
+    return "".join((*kept, text[place:])) if place else text
+
+
+def _without_scripts(text: str) -> str:
+    kept, place = [], 0
+    while opening := _SCRIPT.search(text, place):
+        closing = _END_OF[opening[1].lower()].search(text, opening.end())
+        if closing is None:
+            break
+        kept.append(text[place : opening.start()])
+        place = closing.end()
+    return "".join((*kept, text[place:])) if place else text
+
+
+# A first byte of UTF-8 and a following one, both read as Windows-1252 or Latin-1; or a control character that results
+# only from reading Windows-1252's quotes and dashes as Latin-1.
+_SUSPECT = re.compile("[\u00c2-\u00f4][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\u0080-\u009f]")
+
+
+def is_suspect(text: str) -> bool:
+    """Whether a text has traces of decoding with the wrong encoding."""
+    return _SUSPECT.search(text) is not None
+
+
+def fix_mojibake(text: str) -> str:
+    """A text as it was before it was decoded with the wrong encoding: "CafÃ©" is "Café".
+
+    Changes only texts that ftfy is certain about: implausible before the change and plausible after it.
+    """
+    if text.isascii() or not is_suspect(text):
+        return text
+    from ftfy import fix_encoding
+    from ftfy.fixes import fix_c1_controls
+
+    return str(fix_c1_controls(fix_encoding(text)))
+
+
+_MOST_ROUNDS = 10
+# Control characters other than white space, soft hyphen, zero-width and direction marks, lone surrogates.
+_INVISIBLE = (
+    "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff"
+)
+# Joiners are used in Persian, Indic and emoji; next to an ASCII letter they are leftovers.
+_MAY_DROP = re.compile(f"[{_INVISIBLE}\u200c\u200d]")
+_DROPPED = re.compile(f"[{_INVISIBLE}]|(?:(?<=[\x20-\x7e])|^)[\u200c\u200d]+|[\u200c\u200d]+(?=[\x20-\x7e]|$)")
+_MARKS = re.compile("[<>&]+")
+Steps = tuple[tuple[str, Callable[[str], str]], ...]
+
+
+def drop_invisible(text: str) -> str:
+    """A text without control, zero-width and direction characters, soft hyphens and lone surrogates."""
+    return _DROPPED.sub("", text) if _MAY_DROP.search(text) else text
+
+
+def compose(text: str) -> str:
+    """A text in Unicode's composed form: a letter and its accent are one character."""
+    return unicodedata.normalize("NFC", text)
+
+
+def join_lines(text: str) -> str:
+    """A text with each run of white space as one space, none at its ends."""
+    return " ".join(text.split())
+
+
+def tidy_lines(text: str) -> str:
+    """A text whose lines have no needless white space; blank lines are removed."""
+    return "\n".join(filter(None, map(join_lines, text.splitlines())))
+
+
+def _steps(spaces: Callable[[str], str]) -> Steps:
+    return (
+        ("mojibake", fix_mojibake),
+        ("markup", strip_markup),
+        ("entities", decode_entities),
+        ("characters", drop_invisible),
+        ("composition", compose),
+        ("spaces", spaces),
+    )
+
+
+_ONE_LINE, _LINES = _steps(join_lines), _steps(tidy_lines)
+
+
+def all_plain(one_liners: Collection[str], others: Collection[str] = ()) -> bool:
+    """Whether no rule would change any of these texts: a fast check, correct for nearly all.
+
+    True is certain; False requires a closer look. An empty text is not plain.
+    """
+    # Joined by blanks, so that a blank or nothing at the edge of a text makes two blanks.
+    joined = f" {' '.join(one_liners)} " if one_liners else " "
+    return _is_plain(f"{joined}{' '.join(others)} " if others else joined) or (
+        bool(others) and _is_plain(joined) and all(map(_has_plain_lines, others))
+    )
+
+
+def _has_plain_lines(text: str) -> bool:
+    return text != "" and all(_is_plain(f" {line} ") for line in text.split("\n"))
+
+
+def _is_plain(padded: str) -> bool:
+    """Whether one line, with a blank before and after it, needs no change.
+
+    Python's non-printable characters include all that a rule drops or treats as white space, and a few more.
+    """
+    if "  " in padded or "<" in padded or not padded.isprintable():
+        return False
+    if "&" in padded and ";" in padded:
+        return False
+    return padded.isascii() or (unicodedata.is_normalized("NFC", padded) and not is_suspect(padded))
+
+
+def clean_text(text: str, changed: set[str], *, lines: bool = False) -> str:
+    """The text after all rules, repeated until none changes it; adds the names of the rules that did to `changed`.
+
+    With `lines` it may have several lines, else it becomes one.
+    """
+    steps = _LINES if lines else _ONE_LINE
+    for _ in range(_MOST_ROUNDS):
+        before = text
+        for name, step in steps:
+            after = step(text)
+            if after != text:
+                changed.add(name)
+                text = after
+        if text == before or (all_plain((), (text,)) if lines else all_plain((text,))):
+            return text
+    # Deeply nested markup is not a description, so its marks are removed instead of being parsed forever.
+    return clean_text(_MARKS.sub(" ", text), changed, lines=lines)
+
+
+_LONGEST = 32
+_WORDS = (
+    "n/a|n.a.|n.a|na|#n/a|none|null|nil|nan|undefined|unknown|not known|unspecified|not specified|"
+    "not available|not applicable|does not apply|doesn't apply|no brand|nobrand|unbranded|tbd|tba|"
+    "to be determined|empty|blank|k.a.|keine angabe|keine angaben|unbekannt|nicht zutreffend|ohne marke|"
+    "keine marke|sans marque|inconnu|inconnue|non applicable|non renseigné|sin marca|desconocido|no aplica|"
+    "no disponible|sem marca|desconhecido|não se aplica|senza marca|sconosciuto|non disponibile|onbekend|"
+    "niet van toepassing|geen merk|nieznany|brak|brak danych|bez marki|okänd|saknas|"
+    "无|無|暂无|暫無|无品牌|没有|未知|不适用|不详|なし|該当なし|不明"
+)
+_LETTER_OR_DIGIT = re.compile("[a-zA-Z0-9]")
+_SAYS_NOTHING = frozenset(_WORDS.split("|"))
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a brand, identifier, category or description only says that it is missing: "N/A", "-", "无"."""
+    if len(text) > _LONGEST:
+        return False
+    if text.isascii():
+        return text.lower() in _SAYS_NOTHING or not (text[:1].isalnum() or _LETTER_OR_DIGIT.search(text))
+    folded = fold_value(text)
+    return folded in _SAYS_NOTHING or not any(map(str.isalnum, folded))

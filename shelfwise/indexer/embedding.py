@@ -1,0 +1,312 @@
+"""Encoding of a catalog's texts to vectors and token states, reusing those of earlier versions and interrupted runs."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, TokenCache, VectorCache, whole_keys
+from shelfwise.indexer.incremental import cache_version_vectors
+from shelfwise.indexer.workers import Workers
+from shelfwise.retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder
+from shelfwise.retrieval.encoders.registry import load_encoder, store_encoder
+from shelfwise.retrieval.index.token_states import (
+    MOST_TOKENS,
+    StatesWriter,
+    TokenRuns,
+    TokenStatesInfo,
+    quantise_tokens,
+)
+from shelfwise.retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, StoredArray, Vectors, create_vectors
+from shelfwise.retrieval.progress import Progress
+from shelfwise.retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
+from shelfwise.retrieval.store.products import ProductStore, encoder_text
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.analysis import chinese_words, contains_chinese, fold
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingResult:
+    """The number of encoded texts, and the description of the token states, if there are any."""
+
+    texts: int
+    states: TokenStatesInfo | None
+
+
+def state_columns(encoder: Encoder, wanted: int) -> int:
+    """Columns of the token states in versions of an encoder, at most `wanted`; 0 if it has none."""
+    token_encoder = as_token_encoder(encoder) if wanted else None
+    return min(wanted, token_encoder.state_dimension) if token_encoder else 0
+
+
+def saved_texts(store: Store, encoder: Encoder) -> int:
+    """The most texts whose vectors an interrupted run may have saved."""
+    return CHUNK * len(list(_checkpoints_folder(store, encoder).glob("chunk-*.npz")))
+
+
+def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
+    return store.staging / f"vectors-{encoder.identity}"
+
+
+class CatalogEncoder:
+    """Encodes the texts of one catalog with one encoder."""
+
+    def __init__(
+        self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress, workers: Workers | None = None
+    ) -> None:
+        """`state_dimension` is the result of `state_columns`; `workers`, if given, run a network."""
+        self._store = store
+        self._encoder = encoder
+        self._states = state_dimension
+        self._progress = progress
+        self._workers = workers
+
+    def run(self, building: Path, keys: Keys, previous: str) -> EncodingResult:
+        """Writes vectors, text keys and states into the version in `building`, which already has its products.
+
+        `keys` (n, 16) are the keys of its texts; `previous` names the version whose vectors are used first.
+        """
+        if isinstance(self._encoder, TableEncoder) and self._states:
+            return self._encode_by_table(self._encoder, building, keys, previous)
+        cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
+        cache_version_vectors(self._store, self._encoder.identity, cache, previous, self._states)
+        folder = _checkpoints_folder(self._store, self._encoder)
+        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
+        checkpoints.load(cache)
+        rows = missing_rows(keys, cache)
+        self._progress.begin("encode", len(rows), "products")
+        vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
+        is_cached = cache.contains(keys)
+        cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
+        if self._workers is None:
+            text_of = _text_of(ProductStore(building))
+            encoded = encode_rows(rows, keys, text_of, self._encoder, checkpoints, self._progress.advance)
+        else:
+            encoded = self._encode_by_workers(self._workers, rows, keys, building, checkpoints)
+        for chunk, made in encoded:
+            vectors[chunk] = made
+        copy_to_duplicates(keys, rows, vectors)
+        np.save(building / TEXT_KEYS_FILE, keys)
+        checkpoints.add_saved_tokens(cache)
+        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
+        return self._result(len(rows), len(keys) - len(rows), states)
+
+    def _encode_by_table(self, encoder: TableEncoder, building: Path, keys: Keys, previous: str) -> EncodingResult:
+        """Encodes in the order of rows, in this process: a table is faster than the disk or a transfer."""
+        tokens = TokenCache()
+        cache = VectorCache(encoder.dimension, tokens)
+        cache_version_vectors(self._store, encoder.identity, cache, previous, self._states)
+        is_cached, missing = cache.contains(keys), len(missing_rows(keys, cache))
+        self._progress.begin("encode", len(keys) - int(is_cached.sum()), "products")
+        vectors = create_vectors(building / VECTORS_FOLDER, len(keys), encoder.dimension)
+        np.save(building / TEXT_KEYS_FILE, keys)
+        folder, shared = building / STATES_FOLDER, encoder.token_states()
+        writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary, shared=shared)
+        text_of = _text_of(ProductStore(building))
+        for start in range(0, len(keys), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            known, new = (start + np.flatnonzero(each) for each in (is_cached[chunk], ~is_cached[chunk]))
+            texts = [text_of(row) for row in new.tolist()]
+            cache.fill(keys[known], known, vectors)
+            vectors[new] = encoder.encode_products(texts)
+            made = [np.array(ids[:MOST_TOKENS], np.int32) for ids in encoder.product_token_ids(texts)]
+            by_row = dict(zip([*known.tolist(), *new.tolist()], [*tokens.ids(keys[known]), *made], strict=True))
+            ids = [by_row[row] for row in sorted(by_row)]
+            writer.add(np.concatenate(ids), None, np.array(list(map(len, ids)), np.int32))
+            self._progress.advance(len(texts))
+        return self._result(missing, len(keys) - missing, writer.finish())
+
+    def _result(self, encoded: int, reused: int, states: TokenStatesInfo | None) -> EncodingResult:
+        states_text = f"{states.tokens:,} token states" if states else "no token states"
+        self._progress.end(f"{encoded:,} texts encoded, {reused:,} vectors reused, {states_text}")
+        return EncodingResult(encoded, states)
+
+    def _encode_by_workers(
+        self, workers: Workers, rows: Rows, keys: Keys, building: Path, checkpoints: EncodingCheckpoints
+    ) -> Iterator[tuple[Rows, Vectors]]:
+        encoder = store_encoder(self._encoder, self._store.staging / f"encoder-{self._encoder.identity}")
+        chunks = list(chunks_by_length(rows, _text_of(ProductStore(building))))
+        work = ChunkEncoder(encoder, building, checkpoints.state_dimension)
+        for chunk, encoded in zip(chunks, workers.map(work, chunks), strict=True):
+            vectors, tokens = encoded.arrays(checkpoints.state_dimension)
+            checkpoints.save(keys[chunk], vectors, tokens)
+            self._progress.advance(len(chunk))
+            yield chunk, vectors
+
+    def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
+        encoder = as_token_encoder(self._encoder) if self._states else None
+        if encoder is None or tokens is None:
+            return None
+        writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary)
+        tokens.write(keys, writer)
+        return writer.finish()
+
+
+CHUNK = 1_024
+"""Texts that are saved together: an interrupted run loses less than one chunk. Memory never holds all texts."""
+_COPIED_ROWS = 16_384
+
+
+def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
+    """The rows of `keys` (n, 16) whose texts must be encoded: the first of each text without a vector, ascending."""
+    missing = np.flatnonzero(~cache.contains(keys))
+    _, first = np.unique(whole_keys(keys[missing]), return_index=True)
+    return np.asarray(missing[np.sort(first)], dtype=np.int64)
+
+
+def encode_rows(
+    rows: Rows,
+    keys: Keys,
+    text_of: Callable[[int], str],
+    encoder: Encoder,
+    checkpoints: EncodingCheckpoints,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[Rows, Vectors]]:
+    """Encodes the texts of `rows` (m,) of `keys` (n, 16); yields each chunk once it is saved."""
+    for chunk in chunks_by_length(rows, text_of):
+        texts = [text_of(row) for row in chunk.tolist()]
+        vectors, tokens = encode_texts(texts, encoder, checkpoints.state_dimension, advance)
+        checkpoints.save(keys[chunk], vectors, tokens)
+        yield chunk, vectors
+
+
+def _text_of(products: ProductStore) -> Callable[[int], str]:
+    return lambda row: encoder_text(products[row])
+
+
+def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows]:
+    """The `rows` (m,) in chunks of texts of similar length: the longest text determines the cost of a batch."""
+    lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
+    ordered = rows[np.argsort(lengths, kind="stable")]
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]
+
+
+def encode_texts(
+    texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None] | None = None
+) -> tuple[Vectors, TokenRuns | None]:
+    """The vectors of product texts (n, dimension), and their tokens if states have columns."""
+    token_encoder = as_token_encoder(encoder) if state_dimension else None
+    if token_encoder is None:
+        return encoder.encode_products(texts, advance), None
+    vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
+    return vectors, quantise_tokens(tokens, state_dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """Vectors and tokens of texts. Each list has one item per text; token lists may be empty."""
+
+    vectors: list[NDArray[np.float32]]
+    token_ids: list[NDArray[np.int32]]
+    states: list[NDArray[np.int8]]
+    """The states of each text's tokens, concatenated."""
+
+    def arrays(self, state_dimension: int) -> tuple[Vectors, TokenRuns | None]:
+        """The result in the form of `encode_texts`."""
+        vectors = np.stack(self.vectors).astype(np.float32, copy=False)
+        if not self.token_ids:
+            return vectors, None
+        lengths = np.array(list(map(len, self.token_ids)), np.int32)
+        states = np.concatenate(self.states).reshape(-1, state_dimension)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        return vectors, TokenRuns(np.concatenate(self.token_ids), states, starts, lengths)
+
+
+class ChunkEncoder:
+    """Encodes the texts of rows of the version in `building`; runs in a worker, which holds the encoder."""
+
+    def __init__(self, encoder: Path, building: Path, state_dimension: int) -> None:
+        self._folder = encoder
+        self._building = building
+        self._states = state_dimension
+
+    def __call__(self, rows: Rows) -> EncodedChunk:
+        texts = list(map(self._text_of, rows.tolist()))
+        vectors, tokens = encode_texts(texts, self._encoder, self._states)
+        if tokens is None:
+            return EncodedChunk(list(vectors), [], [])
+        ends = tokens.starts[1:]
+        return EncodedChunk(
+            list(vectors), np.split(tokens.ids, ends), [part.ravel() for part in np.split(tokens.states, ends)]
+        )
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(self._folder)
+
+    @cached_property
+    def _text_of(self) -> Callable[[int], str]:
+        return _text_of(ProductStore(self._building))
+
+
+def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
+    """Copies the vectors at `rows` (m,), which have distinct keys, to the other rows of `into` with the same keys."""
+    if not len(rows):
+        return
+    table = KeyTable(keys[rows])
+    for start in range(0, len(keys), _COPIED_ROWS):
+        places = table.find(keys[start : start + _COPIED_ROWS])
+        others = np.flatnonzero(places >= 0)
+        into[start + others] = into[rows[places[others]]]
+
+
+_FEWEST_FOR_CUTOFF = 200
+_CUTOFF_QUERIES = 300
+_KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
+"""Quantiles: the cutoff may lose 1% of the queries made from the catalog, and removes 95% of the meaningless ones."""
+_MOST_KNOWN_LOST = 0.2
+"""The largest share of catalog queries that the cutoff may lose to remove the meaningless ones: beyond it, random
+letters are as near to products as real words are, as with a table's rare pieces, and the cutoff ignores them."""
+
+
+def measure_cutoff(encoder: Encoder, title_of: Callable[[int], str], vectors: StoredArray, seed: int = 0) -> Cutoff:
+    """The cutoff of an encoder over a catalog's unit vectors (n, dimension); `title_of` returns the title of a row.
+
+    Two samples of the cosine with the nearest product determine it: pairs of neighbouring words from titles, for which
+    the catalog has products, and random letters, for which it has none. Raises EncoderError.
+    """
+    if len(vectors) < _FEWEST_FOR_CUTOFF:
+        return NO_CUTOFF
+    dice = random.Random(seed)  # noqa: S311 - the same queries each time
+    titles = map(title_of, dice.sample(range(len(vectors)), min(len(vectors), _CUTOFF_QUERIES)))
+    known = list(filter(None, (_neighbours(title, dice) for title in titles)))
+    unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
+    highest = _highest_cosines(vectors, encoder.encode_queries(unknown + known))
+    letters = float(np.quantile(highest[: len(unknown)], _UNKNOWN_LEFT))
+    if not known:
+        return Cutoff(-1.0, letters)
+    least, most = np.quantile(highest[len(unknown) :], (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
+    return Cutoff(least, letters if least <= letters <= most else least)
+
+
+def _neighbours(title: str, dice: random.Random) -> str:
+    words = [word for word in fold(title).split() if len(word) > 2]
+    joint = " "
+    if contains_chinese(title):
+        words, joint = [word for word in chinese_words(title) if len(word) > 1], ""
+    if len(words) < 2:
+        return ""
+    start = dice.randrange(len(words) - 1)
+    return joint.join(words[start : start + 2])
+
+
+def _letters(dice: random.Random) -> str:
+    words = dice.choice((1, 1, 2))
+    return " ".join("".join(dice.choices(string.ascii_lowercase, k=dice.randint(4, 9))) for _ in range(words))
+
+
+def _highest_cosines(vectors: StoredArray, queries: Vectors) -> NDArray[np.float32]:
+    """The cosine of each query (q, dimension) with its nearest vector (q,)."""
+    highest = np.full(len(queries), -1.0, np.float32)
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        part = np.asarray(vectors[start : start + CHUNK_ROWS], np.float32)
+        np.maximum(highest, (part @ queries.T).max(axis=0), out=highest)
+    return highest

@@ -1,0 +1,239 @@
+"""Pictures of a catalog in a rebuild: fetched, encoded if they are new, and indexed in addition to the texts."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+from PIL import Image
+
+from shelfwise.indexer.embedding import copy_to_duplicates, missing_rows
+from shelfwise.indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, VectorCache, key_array
+from shelfwise.indexer.incremental import PreviousVersion
+from shelfwise.retrieval.encoders.weights import resolve_model_name
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.index.faiss import PreviousVectors, build_index
+from shelfwise.retrieval.index.pictures import KEYS_FILE, ROWS_FILE
+from shelfwise.retrieval.index.vectors import (
+    DEFAULT_BACKGROUND,
+    VECTORS_FILE,
+    Background,
+    Rows,
+    StoredArray,
+    create_vectors,
+)
+from shelfwise.retrieval.pictures import (
+    CATALOG_FOLDER,
+    CatalogPictures,
+    PictureCache,
+    PictureFetcher,
+    catalog_name,
+    on_white,
+)
+from shelfwise.retrieval.progress import Progress
+from shelfwise.retrieval.records import images_of
+from shelfwise.retrieval.store.files import load_array
+from shelfwise.retrieval.store.manifest import PICTURES_FOLDER, Manifest, PictureInfo
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+
+if TYPE_CHECKING:
+    from shelfwise.retrieval.encoders.pictures import PictureEncoder
+
+NONE = "none"
+"""The model name that leaves pictures out."""
+_TOGETHER = 256
+"""The number of pictures that are in memory at once."""
+_BACKGROUND_SAMPLE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOptions:
+    """The model of pictures, and how they are fetched."""
+
+    model: str = ""
+    """A model's name or folder; empty keeps that of the previous version, and `NONE` leaves pictures out."""
+    folder: Path | None = None
+    """The folder from which pictures that are named by a file may be read; None for none."""
+    cache_bytes: int = 2_000_000_000
+    """The total size of the small pictures in the index directory."""
+    parallel: int = 16
+    """The number of pictures that are fetched at once."""
+    per_host: int = 4
+    """The number of pictures that are fetched at once from one host."""
+    make_fetcher: Callable[[int, int], PictureFetcher] = PictureFetcher
+
+
+NO_CHANGE = PictureOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedPictures:
+    """The pictures of a catalog: small, and in the cache."""
+
+    rows: Rows
+    """The products with a picture, ascending (m,)."""
+    keys: Keys
+    """The fingerprint of each picture (m, 16)."""
+    addresses: Sequence[str]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """The number of pictures that cannot be used, by reason."""
+    old: int = 0
+    """The number of pictures whose server does not respond; their copy of an earlier rebuild is used."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for catalogs with the same pictures."""
+        return xxhash.xxh3_64_hexdigest(self.rows.tobytes() + self.keys.tobytes())
+
+    def are_those_of(self, version: Path) -> bool:
+        """Whether a published version has the same pictures."""
+        try:
+            rows, keys = (load_array(version / PICTURES_FOLDER / name) for name in (ROWS_FILE, KEYS_FILE))
+            return np.array_equal(rows, self.rows) and np.array_equal(keys, self.keys)
+        except StoreDamagedError:
+            return False
+
+
+class CatalogPictureEncoder:
+    """Collects and encodes the pictures of one rebuild. A product's picture is the first one that it names."""
+
+    def __init__(self, store: Store, encoder: PictureEncoder, name: str, options: PictureOptions) -> None:
+        self._store = store
+        self.encoder = encoder
+        self._name = name
+        self._options = options
+        self._cache = PictureCache(store.root / CATALOG_FOLDER, options.cache_bytes, keeps_used=True)
+        self._collected = CollectedPictures(np.empty(0, np.int64), key_array(b""), ())
+
+    @classmethod
+    def open(
+        cls, store: Store, options: PictureOptions, previous: PreviousVersion | None, cache: Path
+    ) -> CatalogPictureEncoder | None:
+        """The encoder of the named model or of the previous version; None if there is none. Raises EncoderError."""
+        before = previous.manifest.pictures if previous else None
+        if options.model == NONE or not (options.model or before):
+            return None
+        # Imports torch, which a rebuild without pictures does not need.
+        from shelfwise.retrieval.encoders.pictures import load_picture_encoder, open_picture_encoder
+
+        if options.model:
+            encoder, name = open_picture_encoder(options.model, cache), resolve_model_name(options.model)
+        elif before:
+            encoder, name = load_picture_encoder(store.encoders / before.encoder), before.encoder_name
+        return cls(store, encoder, name, options)
+
+    def is_as_before(self, manifest: Manifest, version: Path) -> bool:
+        """Whether a version has the pictures that were collected, by this encoder."""
+        info = manifest.pictures
+        return info is not None and info.encoder == self.encoder.identity and self._collected.are_those_of(version)
+
+    @property
+    def identity(self) -> str:
+        """The identity of the encoder and of the collected pictures."""
+        return f"{self.encoder.identity} {self._collected.fingerprint}"
+
+    def collect(self, products: ProductStore, progress: Progress) -> CollectedPictures:
+        """Fetches the pictures that are not in the cache."""
+        named = [(row, images[0]) for row in range(len(products)) if (images := images_of(products[row]))]
+        distinct = [*dict.fromkeys(address for _, address in named)]
+        progress.begin("pictures", len(distinct), "pictures")
+        chosen = self._options
+        make_fetcher = partial(chosen.make_fetcher, chosen.parallel, chosen.per_host)
+        pictures = CatalogPictures(self._cache, chosen.folder, make_fetcher, chosen.parallel)
+        found = pictures.keys(distinct, progress.advance)
+        usable = [(row, address) for row, address in named if address in found.keys]
+        summary = f"{len(found.keys):,} pictures of {len(usable):,} products, {found.failed.total():,} cannot be used"
+        progress.end(summary + (f", {found.old:,} are old: their servers do not respond" if found.old else ""))
+        rows = np.array([row for row, _ in usable], np.int64)
+        addresses = [address for _, address in usable]
+        keys = key_array([found.keys[each] for each in addresses])
+        self._collected = CollectedPictures(rows, keys, addresses, _by_count(found.failed), found.old)
+        return self._collected
+
+    def encode(self, building: Path, previous: str, progress: Progress) -> PictureInfo:
+        """Writes the vectors of the collected pictures, and their index, into the version in `building`; `previous`
+        names the version whose vectors are used first."""
+        collected = self._collected
+        folder, dimension, keys = building / PICTURES_FOLDER, self.encoder.dimension, collected.keys
+        cache = VectorCache(dimension)
+        checkpoints = EncodingCheckpoints(self._store.staging / f"pictures-{self.encoder.identity}", dimension)
+        checkpoints.load(cache)
+        before = self._add_versions(cache, previous, keys)
+        rows = missing_rows(keys, cache)
+        progress.begin("encode pictures", len(rows), "pictures")
+        vectors = create_vectors(folder, len(keys), dimension)
+        is_cached = cache.contains(keys)
+        cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
+        for chunk in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
+            made = self.encoder.encode_pictures([*self._pictures(collected, chunk)])
+            checkpoints.save(keys[chunk], made)
+            vectors[chunk] = made
+            progress.advance(len(chunk))
+        copy_to_duplicates(keys, rows, vectors)
+        np.save(folder / ROWS_FILE, collected.rows)
+        np.save(folder / KEYS_FILE, keys)
+        kind = build_index(folder, before=before)
+        progress.end(f"{len(rows):,} pictures encoded, {len(keys) - len(rows):,} vectors reused")
+        return PictureInfo(
+            self.encoder.identity,
+            self._name,
+            dimension,
+            len(keys),
+            kind.value,
+            self._background(ProductStore(building), collected.rows, vectors),
+            collected.failed,
+            collected.old,
+        )
+
+    def _add_versions(self, cache: VectorCache, first: str, keys: Keys) -> PreviousVectors | None:
+        """Adds the vectors of every version with this encoder, as `shelfwise.indexer.incremental` does for texts.
+        Returns those of the first version that has any, for an index of the pictures with these fingerprints (n,
+        16)."""
+        before = None
+        names = sorted(self._store.versions(), key=lambda name: (name == first, name), reverse=True)
+        for name in names:
+            try:
+                info = self._store.manifest(name).pictures
+                if info and info.encoder == self.encoder.identity:
+                    folder = self._store.version_folder(name) / PICTURES_FOLDER
+                    known, vectors = load_array(folder / KEYS_FILE), load_array(folder / VECTORS_FILE, mapped=True)
+                    cache.add(known, vectors)
+                    if before is None and len(known):
+                        before = PreviousVectors(folder, KeyTable(known).find(keys))
+            except StoreDamagedError:
+                continue
+        return before
+
+    def _pictures(self, collected: CollectedPictures, places: Rows) -> Iterator[Image.Image]:
+        """The small pictures at some places."""
+        folder = self._store.root / CATALOG_FOLDER
+        for place in places.tolist():
+            path = folder / catalog_name(collected.addresses[place])
+            content = path.read_bytes() if path.is_file() else b""
+            if xxhash.xxh3_128_digest(content) != collected.keys[place].tobytes():
+                raise StoreDamagedError(f"{path} changed while it was encoded; run the rebuild again")
+            with Image.open(io.BytesIO(content)) as picture:
+                yield on_white(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+
+    def _background(self, products: ProductStore, rows: Rows, vectors: StoredArray) -> Background:
+        """The cosine of titles with pictures of other products."""
+        if len(rows) < 2:
+            return DEFAULT_BACKGROUND
+        chosen = sorted(random.Random(0).sample(range(len(rows)), min(len(rows), _BACKGROUND_SAMPLE)))  # noqa: S311
+        titles = self.encoder.encode_queries([products[row].title for row in rows[chosen].tolist()])
+        cosines = titles @ np.asarray(vectors[chosen], np.float32).T
+        others = cosines[~np.eye(len(chosen), dtype=bool)]
+        return Background(float(others.mean()), max(float(others.std()), 1e-3))
+
+
+def _by_count(failed: Counter[str]) -> dict[str, int]:
+    return dict(sorted(failed.items(), key=lambda each: (-each[1], each[0])))

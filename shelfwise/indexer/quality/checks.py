@@ -1,0 +1,236 @@
+"""Inspection of batches of products by rules, in any process and order; the results merge."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pointblank as pb
+import polars as pl
+from numpy.typing import NDArray
+
+from shelfwise.indexer.quality.derived import Detect, ProductBatch, make_batch
+from shelfwise.indexer.quality.duplicates import Signatures, signatures
+from shelfwise.indexer.quality.findings import (
+    AGES,
+    COMPLETENESS_FIELDS,
+    MOST_EXAMPLES,
+    NO_DATE,
+    PRICE_STEPS,
+    Example,
+    Failures,
+    Findings,
+    RowLocation,
+    shorten,
+)
+from shelfwise.indexer.quality.norms import Norms
+from shelfwise.indexer.quality.rules import (
+    ACROSS_ROWS,
+    DAY,
+    FIELDS,
+    FieldKind,
+    QualityCheck,
+    QualityRule,
+    base_frame,
+    column_of,
+    other_column,
+    rule_frame,
+)
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.records import Product
+
+_YEAR_MOST = 253_402_300_800.0
+"""The year 10000, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionResult:
+    """Findings of one batch, and the signatures of its rows for a DuplicateFinder."""
+
+    findings: Findings
+    signatures: Signatures
+
+
+class Inspector:
+    """Inspects products by rules, the norms of their catalog and the time. Picklable if `detect` is."""
+
+    def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime, detect: Detect) -> None:
+        self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
+        self._across = tuple(rule for rule in rules if rule.check in ACROSS_ROWS)
+        self._norms = norms
+        self._now = now
+        self._detect = detect
+
+    def inspect(
+        self, products: Sequence[Product], places: Sequence[RowLocation], rows: NDArray[np.int64]
+    ) -> InspectionResult:
+        """Inspects a batch; `rows` (n,) are the positions of its products in order of id.
+
+        Raises SettingError for a rule that cannot be evaluated.
+        """
+        guessed = [place.has_detected_language for place in places]
+        batch = make_batch(products, guessed, self._norms, self._now, self._detect)
+        base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
+        findings = _counts(base, self._now)
+        if products:
+            self._check_rules(batch, rule_frame(base, self._rules), places, rows, findings)
+        return InspectionResult(findings, signatures(batch, self._across, rows))
+
+    def _check_rules(
+        self,
+        batch: ProductBatch,
+        frame: pl.DataFrame,
+        places: Sequence[RowLocation],
+        rows: NDArray[np.int64],
+        findings: Findings,
+    ) -> None:
+        for rule, failing in failing_rows(frame, self._rules):
+            findings.failing[rule.name] = [rows[failing].astype(np.int32)]
+            # The products with the smallest ids, which need not come first in a batch of a test.
+            chosen: list[int] = failing.tolist()
+            if len(chosen) < 100:
+                chosen.sort(key=lambda row: batch.products[row].id)
+            values = [(row, _value(frame, rule, row)) for row in chosen[:MOST_EXAMPLES]]
+            examples = [_example(batch.products[row], places[row], value) for row, value in values]
+            findings.failures[rule.name] = Failures(len(failing), examples)
+
+
+def _example(product: Product, place: RowLocation, value: str) -> Example:
+    shown = "" if value == product.title else shorten(value)
+    return Example(product.id, shorten(product.title), place.file, place.line, shown)
+
+
+def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
+    """The value that failed, for display."""
+    if rule.check is QualityCheck.NOT_NULL:
+        return ""
+    value = _spelled(rule.field, frame[rule.name][row])
+    if not rule.other or rule.op == "!=":
+        return value
+    return f"{value}; {rule.other.replace('_', ' ')} is {_spelled(rule.other, frame[other_column(rule)][row])}"
+
+
+def _spelled(field: str, value: object) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    if field in FIELDS and FIELDS[field].kind is FieldKind.TIME:
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}" if 0 <= value < _YEAR_MOST else f"{value:.0f}"
+    return f"{value:,.2f}".removesuffix(".00")
+
+
+_ROW = "_row_num_"
+"""The column with pointblank's numbers of the rows of an extract, from 1."""
+
+
+def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[tuple[QualityRule, NDArray[np.int64]]]:
+    """Each rule that rows fail, with their positions in the frame, ascending.
+
+    Each rule is one step of pointblank. A step costs a millisecond for any number of rows, so frames of many thousand
+    rows are cheapest.
+
+    Raises SettingError for a rule that the library cannot evaluate over the frame.
+    """
+    for rule in rules:
+        nulls = frame[rule.name].null_count()
+        # Most rules do not apply to most batches, and each step costs time.
+        can_fail = nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < frame.height
+        if can_fail and len(rows := _failing(frame, rule)):
+            yield rule, rows
+
+
+def _failing(frame: pl.DataFrame, rule: QualityRule) -> NDArray[np.int64]:
+    columns = [rule.name, other_column(rule)] if rule.other else [rule.name]
+    # A frame of only these columns: the library copies the frame's schema many times per step.
+    validation = _declare(pb.Validate(frame.select(columns)), rule)
+    validation = validation.interrogate(collect_tbl_checked=False, extract_limit=frame.height)
+    if validation.validation_info[0].eval_error:
+        raise SettingError(f"rule {rule.name}: {rule.check.value} cannot be evaluated on {rule.field}; change it")
+    extract = validation.get_data_extracts(i=1, frame=True)
+    if extract is None:
+        return np.empty(0, dtype=np.int64)
+    rows: NDArray[np.int64] = extract[_ROW].to_numpy().astype(np.int64) - 1
+    return rows
+
+
+def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
+    column = rule.name
+    match rule.check:
+        case QualityCheck.NOT_NULL:
+            return validation.col_vals_not_null(column)
+        case QualityCheck.NULL | QualityCheck.NOT_REGEX:  # the frame has the matches of not_regex
+            return validation.col_vals_null(column)
+        case QualityCheck.BETWEEN:
+            low, high = map(float, rule.values)
+            return validation.col_vals_between(column, low, high, na_pass=True)
+        case QualityCheck.IN_SET:
+            return validation.col_vals_in_set(column, [*rule.values, None])
+        case QualityCheck.NOT_IN_SET:
+            return validation.col_vals_not_in_set(column, list(rule.values), na_pass=True)
+        case QualityCheck.REGEX:
+            return validation.col_vals_regex(column, rule.pattern, na_pass=True)
+        case QualityCheck.COMPARE:
+            return _declare_comparison(validation, rule)
+        case _:
+            raise ValueError(f"{rule.check} cannot be evaluated on a single batch")
+
+
+_STEPS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
+
+
+def _declare_comparison(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
+    value = pb.col(other_column(rule)) if rule.other else rule.values[0]
+    step: Callable[..., pb.Validate] = getattr(validation, f"col_vals_{_STEPS[rule.op]}")
+    return step(rule.name, value, na_pass=True)
+
+
+def column(field: str) -> str:
+    """The column of a field in the base frame."""
+    return column_of(field, FIELDS[field].kind)
+
+
+def count_products(products: Sequence[Product], now: datetime) -> Findings:
+    """The counts of products, without failures."""
+    batch = make_batch(products, [False] * len(products), Norms({}), now, lambda titles: [""] * len(titles))
+    return _counts(base_frame(batch, (), COMPLETENESS_FIELDS), now)
+
+
+def _counts(base: pl.DataFrame, now: datetime) -> Findings:
+    return Findings(
+        products=base.height,
+        filled=Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS}),
+        ages=ages(base, now),
+        prices=price_bins(base),
+        languages=languages(base),
+    )
+
+
+def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
+    """The number of products by the time since their last update."""
+    days = (now.timestamp() - base[column("updated")]) / DAY
+    found = Counter({NO_DATE: days.null_count()})
+    before = -math.inf
+    for label, most in AGES.items():
+        found[label] = int(((days > before) & (days <= most)).sum())
+        before = most
+    return +found
+
+
+def price_bins(base: pl.DataFrame) -> dict[str, Counter[int]]:
+    """Number of products in each quarter of a decade of price, by currency."""
+    place = (pl.col(column("price")).log10() * PRICE_STEPS).floor().cast(pl.Int64).alias("place")
+    currency = pl.col(column("currency")).fill_null("").alias("currency")
+    counted = base.filter(pl.col(column("price")) > 0).group_by(currency, place).len()
+    found: dict[str, Counter[int]] = {}
+    for name, bin_, count in counted.sort("currency", "place").iter_rows():
+        found.setdefault(name, Counter())[bin_] = count
+    return found
+
+
+def languages(base: pl.DataFrame) -> Counter[str]:
+    """The number of products by language."""
+    counted = base.group_by(pl.col(column("language")).fill_null("")).len().sort(column("language"))
+    return Counter(dict(counted.iter_rows()))

@@ -1,0 +1,359 @@
+"""Targets of a rebuild: a version's indexes among its own files, or in an Elasticsearch cluster; and republishing the
+serving version, without its feed, with another encoder or in another backend."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shelfwise.indexer.budget import choose_index
+from shelfwise.indexer.embedding import CatalogEncoder, EncodingResult, measure_cutoff, state_columns
+from shelfwise.indexer.incremental import prune_journal
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.encoders.base import Encoder
+from shelfwise.retrieval.encoders.folder import origin_of
+from shelfwise.retrieval.encoders.registry import store_encoder
+from shelfwise.retrieval.encoders.weights import resolve_model_name
+from shelfwise.retrieval.errors import PublishRefusedError, StoreError
+from shelfwise.retrieval.index.faiss import build_index
+from shelfwise.retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
+from shelfwise.retrieval.index.tantivy import TantivyBuilder
+from shelfwise.retrieval.index.token_states import DIMENSION, TokenStatesInfo
+from shelfwise.retrieval.index.vectors import VECTORS_FILE, measure_background
+from shelfwise.retrieval.progress import Progress
+from shelfwise.retrieval.store.files import FileEntry, load_array
+from shelfwise.retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    MANIFEST,
+    SEAL,
+    STATES_FOLDER,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    ClusterLocation,
+    Manifest,
+    VersionChanges,
+    read_fields,
+)
+from shelfwise.retrieval.store.products import RECIPE, ProductStore
+from shelfwise.retrieval.store.versions import Store
+
+
+class Target:
+    """The location of the indexes; this one keeps them among the version's own files.
+
+    All methods except the constructor raise ClusterError if a cluster cannot be used.
+    """
+
+    builder: type[KeywordBuilder] = TantivyBuilder
+    place: ClusterLocation | None = None
+
+    def check(self) -> None:
+        """Raises ClusterError if the target cannot be used; called before long work."""
+
+    def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
+        """Makes those indexes of a version that are not among its own files, before it is published."""
+
+    def serve(self, manifest: Manifest) -> None:
+        """Makes a version the serving one after it is published."""
+
+    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:  # noqa: ARG002
+        """Makes the indexes again that a published version has lost; returns whether there were any."""
+        return False
+
+    def prune(self) -> list[str]:
+        """Removes the indexes of versions that are gone; returns their names."""
+        return []
+
+    def close(self) -> None:
+        """Closes the connections."""
+
+
+def open_target(cluster: ClusterSettings | None, store: Store, *, vectors: bool) -> Target:
+    """The target of the given cluster, or of the version's own files."""
+    return Target() if cluster is None else ClusterTarget(cluster, store, vectors=vectors)
+
+
+class ClusterTarget(Target):
+    """Target in an Elasticsearch cluster, with or without vectors; it can be filled again from the version's files."""
+
+    builder = KeywordBuilder
+
+    def __init__(self, settings: ClusterSettings, store: Store, *, vectors: bool = False) -> None:
+        from shelfwise.retrieval.elasticsearch.client import Cluster
+        from shelfwise.retrieval.elasticsearch.versions import ClusterVersions
+
+        self._place = ClusterLocation(settings.alias, store.identity(), vectors)
+        self.place = self._place
+        self._store = store
+        self._cluster = Cluster(settings)
+        self._versions = ClusterVersions(self._cluster, store)
+        self._places = self._versions.locations() | {self._place}
+
+    def check(self) -> None:
+        """Raises ClusterError unless the cluster can be used, and the alias is unused or this store's."""
+        self._versions.check_usable(self._place)
+
+    def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
+        progress.begin("load", manifest.products, "products")
+        self._versions.fill(manifest, folder, progress.advance)
+        progress.end(f"{manifest.products:,} products in Elasticsearch, counted")
+
+    def serve(self, manifest: Manifest) -> None:
+        self._versions.serve(manifest)
+
+    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:
+        is_lost = not self._versions.is_whole(manifest)
+        if is_lost:
+            self.fill(manifest, folder, progress)
+            self._store.reopen()  # engines apply its live changes to the new index
+        self.serve(manifest)
+        return is_lost
+
+    def prune(self) -> list[str]:
+        return self._versions.prune(self._places)
+
+    def close(self) -> None:
+        self._cluster.close()
+
+
+AcceptVectors = Callable[[Path], bool]
+"""Whether a version with the vectors in this folder may replace the serving one."""
+
+
+class ReencodeReport(msgspec.Struct, frozen=True):
+    """Result of a re-encoding. `published` is False if the serving version has these vectors already, or they were not
+    accepted."""
+
+    version: str
+    published: bool
+    products: int
+    encoder: str
+    encoded: int
+    """The number of encoded texts; the others had a vector of this encoder."""
+    seconds: float
+
+
+def reencode(
+    root: Path,
+    encoder: Encoder,
+    name: str,
+    progress: Progress,
+    *,
+    cluster: ClusterSettings | None = None,
+    accepts: AcceptVectors = lambda _: True,
+    keep: int = 3,
+) -> ReencodeReport:
+    """Encodes the products of the serving version with another encoder, of this name, and publishes them as the next
+    version if `accepts` agrees; it is called while no other process can publish.
+
+    `cluster` is the version's cluster, if any. Texts that an interrupted run has encoded are not encoded again. Raises
+    StoreMissingError if nothing is published, StoreError for a version of a program that made other texts,
+    EncoderError or ClusterError. After an error the previous version still serves.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.lock("re-encoding"):
+        previous = store.find_serving().manifest
+        place = previous.cluster
+        if previous.recipe != RECIPE:
+            cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
+            raise StoreError(f"{previous.version} was built by a program that made other product texts; {cure}")
+        in_cluster = cluster if place else None
+        with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
+            target.check()
+            manifest, texts = previous, 0
+            if previous.encoder != encoder.identity:
+                manifest, texts = _publish_reencoded(store, target, previous, encoder, name, progress, accepts, keep)
+    seconds = round(time.perf_counter() - started, 3)
+    return ReencodeReport(manifest.version, manifest is not previous, previous.products, name, texts, seconds)
+
+
+def _publish_reencoded(
+    store: Store,
+    target: Target,
+    previous: Manifest,
+    encoder: Encoder,
+    name: str,
+    progress: Progress,
+    accepts: AcceptVectors,
+    keep: int,
+) -> tuple[Manifest, int]:
+    """The manifest of the version that serves in the end, and the number of encoded texts."""
+    store.staging.mkdir(exist_ok=True)
+    building, folder = store.create_build_folder(), store.version_folder(previous.version)
+    progress.begin("copy", None, "")
+    copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
+    progress.end(f"files that do not depend on the encoder, from {previous.version}")
+    columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
+    keys = load_array(folder / TEXT_KEYS_FILE)
+    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
+    wanted, _ = choose_index(previous.products, encoder.dimension, None, previous.vectors)
+    kind = build_index(building / VECTORS_FOLDER, wanted).value
+    if not accepts(building / VECTORS_FOLDER):
+        shutil.rmtree(building)
+        return previous, made.texts
+    progress.begin("publish", None, "")
+    manifest = msgspec.structs.replace(
+        next_manifest(store, previous, building, encoder_entries(store, encoder)),
+        **encoding_fields(encoder, resolve_model_name(name), building, kind, made.states),
+    )
+    if manifest.cluster:
+        target.fill(manifest, building, progress)
+    publish(store, target, manifest, building, keep)
+    shutil.rmtree(store.staging)
+    progress.end(f"{manifest.version} serves")
+    return manifest, made.texts
+
+
+def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
+    """Copies the files of a version, except the files and folders in `without`, which are created again.
+
+    Copies, not links: damage to one version then leaves the other intact.
+    """
+    left = {*without, MANIFEST, SEAL}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and inside.parts[0] not in left:
+            (building / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, building / inside)
+
+
+def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of the files in `building` and of the `shared` ones: the same products as a new version."""
+    name = store.next_version()
+    if previous.pictures:
+        prefix = f"{store.encoders.name}/{previous.pictures.encoder}/"
+        shared = {path: each for path, each in previous.files.items() if path.startswith(prefix)} | dict(shared)
+    return msgspec.structs.replace(
+        previous,
+        version=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=store.checksum_files(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
+        changes=VersionChanges(previous.version),
+    )
+
+
+def encoding_fields(
+    encoder: Encoder, name: str, building: Path, kind: str, states: TokenStatesInfo | None
+) -> dict[str, Any]:
+    """The fields of a manifest that describe the encoder of this name, its vectors (of a `kind`) and its states."""
+    vectors, products = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True), ProductStore(building)
+    return {
+        "encoder": encoder.identity,
+        "encoder_name": name,
+        "encoder_origin": origin_of(encoder),
+        "dimension": encoder.dimension,
+        "vectors": kind,
+        "background": measure_background(vectors),
+        "cutoff": measure_cutoff(encoder, lambda row: products[row].title, vectors),
+        "states": states,
+    }
+
+
+def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
+    """Stores an encoder with the versions, unless an intact copy is there; returns the checksums of its files."""
+    store.drop_doubtful_encoder(encoder.identity)
+    model = store_encoder(encoder, store.encoders / encoder.identity)
+    return store.checksum_files(model, model.relative_to(store.root))
+
+
+def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
+    """Publishes a complete version, and removes what is no longer needed."""
+    store.publish(building, manifest)
+    target.serve(manifest)
+    prune(store, target, keep)
+
+
+def prune(store: Store, target: Target, keep: int, damaged: Collection[str] = ()) -> list[str]:
+    """Removes what is no longer needed except `keep` versions, and returns the removed versions."""
+    pruned = store.prune(keep, damaged=damaged)
+    target.prune()
+    prune_journal(store.root, store.last_merged_changes())
+    return pruned
+
+
+class MoveReport(msgspec.Struct, frozen=True):
+    """Result of a move. `published` is False if the serving version was already in the backend."""
+
+    version: str
+    published: bool
+    restored: bool
+    """Whether the cluster had lost some of its indexes, which were made again."""
+    products: int
+    backend: str
+    seconds: float
+
+
+def move(
+    root: Path, cluster: ClusterSettings | None, progress: Progress, *, vectors: bool = False, keep: int = 3
+) -> MoveReport:
+    """Publishes the serving version again, with its indexes in a cluster, or, without one, among its own files.
+
+    Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError if
+    nothing is published, ClusterError if the cluster cannot be used; the previous version still serves.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.lock("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
+        target.check()
+        manifest, published, restored = _publish_moved(store, target, progress, keep)
+    backend = "elasticsearch" if cluster else "embedded"
+    seconds = round(time.perf_counter() - started, 3)
+    return MoveReport(manifest.version, published, restored, manifest.products, backend, seconds)
+
+
+def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
+    previous = store.find_serving().manifest
+    folder = store.version_folder(previous.version)
+    if previous.cluster == target.place:
+        return previous, False, target.restore(previous, folder, progress)
+    building = store.create_build_folder()
+    progress.begin("copy", None, "")
+    copy_files(folder, building, {KEYWORD_FOLDER})
+    # The keyword index is made again from its lines.
+    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
+    for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
+        builder.add_line(row, line)
+    builder.finish()
+    progress.end(f"from {folder.name}, {LINES_FILE} and all")
+    prefix = store.version_folder(previous.version).relative_to(store.root).as_posix()
+    encoder = {path: entry for path, entry in previous.files.items() if not path.startswith(f"{prefix}/")}
+    manifest = msgspec.structs.replace(next_manifest(store, previous, building, encoder), cluster=target.place)
+    target.fill(manifest, building, progress)
+    publish(store, target, manifest, building, keep)
+    return manifest, True, False
+
+
+MOST_REJECTED = 0.05
+"""The largest share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
+MOST_LOST = 0.20
+"""The largest share by which the number of products may fall below that of the serving version."""
+
+
+def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:
+    """Raises PublishRefusedError, with both numbers, if a publish would lose more than it may.
+
+    `read` and `rejected` count rows; `products` and `served` count products of the new and of the serving version.
+    """
+    if rejected > MOST_REJECTED * read:
+        share = rejected / read
+        raise PublishRefusedError(
+            f"{rejected:,} of {read:,} rows ({share:.1%}) were rejected, more than {MOST_REJECTED:.0%}; nothing was "
+            "published: repair the feed, or publish anyway (--force)"
+        )
+    if served is not None and products < (1 - MOST_LOST) * served:
+        share = 1 - products / served
+        raise PublishRefusedError(
+            f"the feed has {products:,} products, but the serving version has {served:,}: {share:.1%} would be lost, "
+            f"more than {MOST_LOST:.0%}; nothing was published: check the feed, or publish anyway (--force)"
+        )

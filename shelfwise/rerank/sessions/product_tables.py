@@ -1,0 +1,289 @@
+"""Derived tables of products: popularity, neighbours, next products and shoppers' sequences."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import scipy  # loads each submodule at its first use: a service starts without them
+
+from shelfwise.rerank.sessions.decay import (
+    ACT_COUNTS,
+    ACT_PARTIAL,
+    COUNT_PARTIAL,
+    VIEWS,
+    add_trend,
+    day_decay,
+    decay_at,
+    exact_sum,
+)
+from shelfwise.rerank.sessions.options import ActWeights, Window
+from shelfwise.rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker, shopper_is_known
+from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+
+_COUNTS = ("impressions", "clicks", "consultations", "carts", "purchases")
+
+
+def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
+    """One row a product, by category and rank; products with too few shoppers are left out.
+
+    Ranks count the remaining products from 1 within each category (the whole path).
+    """
+    options = context.options
+    daily = read(COUNT_PARTIAL)
+    counts = daily.group_by("product_id").agg(pl.col(_COUNTS).sum())
+    shoppers = read(ACT_PARTIAL).group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
+    scores = add_trend(daily, "product_id", weighted(options.weights), context.window, options)
+    table = counts.join(shoppers, on="product_id").join(scores, on="product_id")
+    table = add_category(table.filter(pl.col("shoppers") >= options.least_shoppers), context.products)
+    ranked = table.sort("category", "score", "product_id", descending=[False, True, False])
+    rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("category")
+    return ranked.select("product_id", "category", *_COUNTS, "shoppers", "score", "trend", rank=rank)
+
+
+def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
+    """product_id and score of `popularity` as of `end`, a time within its window: only rows of `ACT_PARTIAL` from
+    before `end` count, so that training on later events does not use them."""
+    options = context.options
+    before = acts.filter(pl.col("time") < end)
+    daily = before.group_by("product_id", "day").agg(**ACT_COUNTS)
+    window = Window(context.window.first, end - timedelta(milliseconds=1))
+    amount = weighted(options.weights) * day_decay(window, options.half_life)
+    scores = daily.group_by("product_id").agg(score=exact_sum(amount))
+    shoppers = before.group_by("product_id").agg(shoppers=pl.col(WHO).n_unique())
+    known = scores.join(shoppers, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
+    return known.select("product_id", "score").sort("product_id")
+
+
+def weighted(weights: ActWeights) -> pl.Expr:
+    """The sum of a row's counts, weighted by kind."""
+    return (
+        weights.click * pl.col("clicks")
+        + weights.consultation * pl.col("consultations")
+        + weights.cart * pl.col("carts")
+        + weights.purchase * pl.col("purchases")
+    )
+
+
+def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataFrame:
+    """The table with the `category` of its `product_id`; empty if it is not known."""
+    if products is None:
+        return table.with_columns(category=pl.lit(""))
+    categories = products.select("product_id", "category").unique("product_id", keep="first")
+    joined = table.join(categories, on="product_id", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("category").fill_null(""))
+
+
+POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
+
+
+_CANDIDATES = 6
+"""Candidates per neighbour, since some have too few shoppers."""
+_ROWS = 1_000
+"""The number of products for which common shoppers are counted at once; bounds the memory."""
+_SCHEMA = pl.Schema(
+    {
+        "kind": pl.String(),
+        "product_id": pl.String(),
+        "neighbour_id": pl.String(),
+        "similarity": pl.Float32(),
+        "shoppers": pl.UInt32(),
+        "rank": pl.UInt32(),
+    }
+)
+
+
+def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
+    """One row a pair, by kind ("view" or "purchase"), product and rank (from 1).
+
+    The similarity is the cosine between products over shoppers (Sarwar et al. 2001, Item-Based Collaborative Filtering
+    Recommendation Algorithms, section 3.1), shrunk by the number of common shoppers (Bell & Koren 2007, Improved
+    Neighborhood-based Collaborative Filtering, section 3), in `shoppers`. Pairs with too few are left out.
+    """
+    acts = read(ACT_PARTIAL)
+    kinds = {"view": VIEWS, "purchase": ("purchase",)}
+    tables = [_of_kind(kind, acts.filter(pl.col("kind").is_in(which)), context) for kind, which in kinds.items()]
+    return pl.concat(tables)
+
+
+def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
+    least = context.options.least_shoppers
+    # Only the last act of a shopper on a product counts.
+    latest = day_decay(context.window, context.options.half_life).max()
+    cells = acts.group_by(WHO, "product_id").agg(value=latest)
+    # A pair cannot have more shoppers than either of its products.
+    cells = cells.filter(pl.len().over("product_id") >= least).sort(WHO, "product_id")
+    if cells.is_empty():
+        return pl.DataFrame(schema=_SCHEMA)
+    ids = cells["product_id"].unique().sort()
+    return _ranked(kind, _pairs(_matrix(cells, ids), ids, context), context)
+
+
+def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
+    """Values (shoppers, products), with products ordered by id."""
+    columns = ids.to_frame().with_row_index("_column")
+    rows = (cells[WHO].rank("dense") - 1).to_numpy()
+    places = cells.join(columns, on="product_id", how="left", maintain_order="left")["_column"].to_numpy()
+    shape = (int(rows.max()) + 1, len(ids))
+    return scipy.sparse.csr_matrix((cells["value"].to_numpy(), (rows, places)), shape=shape)
+
+
+def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame:
+    from implicit.nearest_neighbours import ItemItemRecommender, normalize
+
+    model = ItemItemRecommender(K=1 + _CANDIDATES * context.options.neighbours, num_threads=1)
+    # The products of unit columns are cosines. CosineRecommender does the same, but warns about its own format.
+    model.fit(normalize(matrix.T).T.tocsr(), show_progress=False)
+    found = model.similarity.tocoo()
+    apart = found.row != found.col
+    row, column, cosine = found.row[apart], found.col[apart], found.data[apart]
+    return pl.DataFrame(
+        {
+            "product_id": ids.gather(row),
+            "neighbour_id": ids.gather(column),
+            "cosine": cosine,
+            "shoppers": _shoppers_in_common(matrix, row, column),
+        },
+        schema_overrides={"shoppers": pl.UInt32},
+    )
+
+
+def _shoppers_in_common(matrix: scipy.sparse.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The number of common shoppers of each pair of products (rows, columns), (pairs,)."""
+    did = matrix.copy()
+    did.data = np.ones_like(did.data)
+    of_products = did.T.tocsr()
+    counts = np.zeros(len(row), np.uint32)
+    for start in range(0, of_products.shape[0], _ROWS):
+        here = np.flatnonzero((row >= start) & (row < start + _ROWS))
+        if len(here):
+            common = (of_products[start : start + _ROWS] @ did).tocsr()
+            counts[here] = np.asarray(common[row[here] - start, column[here]]).ravel()
+    return counts
+
+
+def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
+    options = context.options
+    supported = pairs.filter(pl.col("shoppers") >= options.least_shoppers)
+    similarity = pl.col("cosine") * pl.col("shoppers") / (pl.col("shoppers") + options.shrinkage)
+    scored = supported.with_columns(kind=pl.lit(kind), similarity=similarity.cast(pl.Float32))
+    ordered = scored.sort("product_id", "similarity", "neighbour_id", descending=[False, True, False])
+    ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("product_id"))
+    return ranked.filter(pl.col("rank") <= options.neighbours).select(_SCHEMA.names()).cast(_SCHEMA)
+
+
+NEIGHBOURS = TableMaker("neighbours", (ACT_PARTIAL,), neighbours)
+
+
+_LARGEST_BASKET = 50
+"""Larger baskets are left out: they have many pairs and little information."""
+
+
+def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
+    """One row a pair, by kind ("view" or "purchase"), product and rank; pairs with too few shoppers are left out.
+
+    `probability` is the pair's share of the weight of all pairs of its product, including rare ones. A pair weighs less
+    the longer its pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain
+    over the acts of each shopper. Purchases of a session are one basket, followed by that of the shopper's next session
+    with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
+    """
+    options = context.options
+    acts = read(ACT_PARTIAL)
+    views, purchases = _views(acts), _baskets(acts)
+    return pl.concat(
+        [
+            _ranked_next("view", views, options.next_view_half_life, context),
+            _ranked_next("purchase", purchases, options.next_purchase_half_life, context),
+        ]
+    )
+
+
+def _views(acts: pl.DataFrame) -> pl.DataFrame:
+    """Each view with the next view of another product: who, product_id, next_id, pause."""
+    views = acts.filter(pl.col("kind").is_in(VIEWS)).sort(WHO, "time", "product_id")
+    # A click and the page view that it led to are one view.
+    is_again = (pl.col("product_id") == pl.col("product_id").shift(1)).over(WHO).fill_null(False)
+    looks = views.filter(~is_again)
+    following = [pl.col("product_id").shift(-1).over(WHO).alias("next_id"), pl.col("time").shift(-1).over(WHO)]
+    paired = looks.select(WHO, "product_id", *following, began="time")
+    return paired.filter(pl.col("next_id").is_not_null()).select(*_PAIR, pause=pl.col("time") - pl.col("began"))
+
+
+def _baskets(acts: pl.DataFrame) -> pl.DataFrame:
+    """Each product of a basket with each other one of the shopper's next basket: who, product_id, next_id, pause."""
+    bought = acts.filter(pl.col("kind") == "purchase")
+    items = bought.group_by(WHO, "day", "session_number", "product_id").agg(pl.col("time").min())
+    began = pl.col("time").min().over(WHO, "day", "session_number")
+    items = items.with_columns(began=began, size=pl.len().over(WHO, "day", "session_number"))
+    items = items.filter(pl.col("size") <= _LARGEST_BASKET)
+    numbered = items.with_columns(
+        basket=pl.struct("began", "day", "session_number").rank("dense").over(WHO).cast(pl.Int64)
+    )
+    following = numbered.select(WHO, pl.col("basket") - 1, next_id="product_id", then="began")
+    pairs = numbered.join(following, on=[WHO, "basket"]).filter(pl.col("product_id") != pl.col("next_id"))
+    return pairs.select(*_PAIR, pause=pl.col("then") - pl.col("began"))
+
+
+_PAIR = (WHO, "product_id", "next_id")
+
+
+def _ranked_next(kind: str, pairs: pl.DataFrame, half_life: timedelta, context: Context) -> pl.DataFrame:
+    options = context.options
+    pause = pl.col("pause").dt.total_milliseconds()
+    weight = exact_sum(decay_at(pause, half_life / timedelta(milliseconds=1)))
+    table = pairs.group_by("product_id", "next_id").agg(
+        count=pl.len().cast(pl.UInt32), shoppers=pl.col(WHO).n_unique().cast(pl.UInt32), weight=weight
+    )
+    whole = pairs.group_by("product_id").agg(whole=weight)
+    # If all pauses are very long, all weights are close to 0.
+    share = pl.when(pl.col("whole") > 0).then(pl.col("weight") / pl.col("whole")).otherwise(0.0)
+    frequent = table.join(whole, on="product_id").filter(pl.col("shoppers") >= options.least_shoppers)
+    scored = frequent.with_columns(kind=pl.lit(kind), probability=share)
+    ordered = scored.sort("product_id", "probability", "count", "next_id", descending=[False, True, True, False])
+    ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("product_id"))
+    ranked = ranked.filter(pl.col("rank") <= options.neighbours)
+    return ranked.select("kind", "product_id", "next_id", "count", "shoppers", "weight", "probability", "rank")
+
+
+NEXT_PRODUCTS = TableMaker("next_products", (ACT_PARTIAL,), next_products)
+
+
+def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
+    """The last acts of each known shopper, for the user tower: one row an act, by shopper and time, oldest first. `age`
+    counts back from 1, the shopper's last act."""
+    acts = read(ACT_PARTIAL).filter(shopper_is_known())
+    ordered = acts.sort("shopper", "time", "product_id", "kind")
+    aged = ordered.with_columns(age=pl.int_range(pl.len(), 0, -1, dtype=pl.UInt32).over("shopper"))
+    return aged.filter(pl.col("age") <= context.options.sequence).select("shopper", "age", "product_id", "kind", "time")
+
+
+SEQUENCES = TableMaker("sequences", (ACT_PARTIAL,), sequences)
+
+
+_PRODUCTS_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String(),
+        "category": pl.String(),
+        "created": pl.Datetime("ms", "UTC"),
+        "brand": pl.String(),
+        "price": pl.Float64(),
+    }
+)
+
+
+def product_table(store: Store) -> pl.DataFrame:
+    """The products of the serving version, by id: product_id, category (path), brand, and created and price (null if
+    not known).
+
+    Raises StoreMissingError if nothing is published, StoreDamagedError if the version cannot be read.
+    """
+    products = ProductStore(store.version_folder(store.current()))
+    rows = []
+    for row in range(len(products)):
+        product = products[row]
+        path = CATEGORY_SEPARATOR.join(product.category)
+        rows.append((product.id, path, product.created, product.brand, product.price))
+    return pl.DataFrame(rows, schema=_PRODUCTS_SCHEMA, orient="row")

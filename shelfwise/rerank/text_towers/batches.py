@@ -1,0 +1,152 @@
+"""Training examples of text towers: columns of texts and the tensors that the loss looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from shelfwise.rerank.text_towers.dataset import Augmentation, Floats, Rows, TowerDataset
+from shelfwise.rerank.text_towers.losses import Examples
+from shelfwise.rerank.text_towers.model import TextTower
+from shelfwise.rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
+from shelfwise.rerank.text_towers.options import CatalogProducts, Score, TextTowerTask
+from shelfwise.retrieval.store.files import atomic_file
+from shelfwise.retrieval.store.products import encoder_text
+from shelfwise.retrieval.text.analysis import fold
+
+LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExamplePart:
+    """Examples of some steps, in training order."""
+
+    texts: Dataset
+    examples: Examples
+
+
+def positives(made: TowerDataset, size: int) -> torch.Tensor:
+    """All positives as query * `size` + row, (m,), ascending."""
+    keys = made.query_of * size + made.rows
+    return torch.from_numpy(np.sort(keys[made.is_positive]))
+
+
+def build_part(
+    made: TowerDataset,
+    pairs: Rows,
+    negatives: Rows,
+    products: CatalogProducts,
+    tower: TextTower,
+    augmentation: Augmentation,
+    score: Score | None,
+) -> ExamplePart:
+    """Builds the examples of `pairs` (n,) with their `negatives` (n, k), with teacher scores if there is a teacher."""
+    rows = np.column_stack([made.rows[pairs], negatives])
+    known, place = np.unique(rows, return_inverse=True)
+    place = place.reshape(rows.shape)
+    read = [products[row] for row in known.tolist()]
+    texts = [encoder_text(product) for product in read]
+    queries = [made.queries[number] for number in made.query_of[pairs].tolist()]
+    titles = np.array([_key(fold(product.title)) for product in read], np.int64)[place]
+    examples = Examples(
+        torch.from_numpy(made.query_of[pairs]),
+        torch.from_numpy(rows),
+        torch.from_numpy(titles),
+        torch.from_numpy(made.weights[pairs]),
+        torch.from_numpy(_log_q(place, len(known))),
+        None if score is None else torch.from_numpy(_teacher_scores(queries, texts, place, score)),
+    )
+    ready = [tower.ready_product(text) for text in texts]
+    answers = list(zip(queries, place[:, 0].tolist(), strict=True))
+    columns: dict[str, list[str] | list[int]] = {
+        "query": [tower.ready_query(augmentation.query(query, read[at])) for query, at in answers],
+        "positive": [
+            ready[at]
+            if (seen := augmentation.positive(query, read[at])) is read[at]
+            else tower.ready_product(encoder_text(seen))
+            for query, at in answers
+        ],
+    }
+    for column in range(1, rows.shape[1]):
+        columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
+    columns[LABEL] = list(range(len(pairs)))
+    return ExamplePart(Dataset.from_dict(columns), examples)
+
+
+def _log_q(place: NDArray[np.int64], count: int) -> Floats:
+    often = np.bincount(place.reshape(-1), minlength=count)
+    return np.asarray(np.log(often / often.sum()), np.float32)[place]
+
+
+def _teacher_scores(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
+    repeated = [query for query, row in zip(queries, place, strict=True) for _ in row]
+    scores = score(repeated, [texts[at] for at in place.reshape(-1).tolist()])
+    return np.asarray(scores, np.float32).reshape(place.shape)
+
+
+def _key(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "replace")) >> 1
+
+
+# Negatives are mined in rounds: first from the index, then with the current weights. Each round's ranking is stored,
+# because a resumed run has other weights than the round began with.
+
+
+class Mining:
+    """Provides the negative pools; caches the last round."""
+
+    def __init__(self, task: TextTowerTask) -> None:
+        self._task = task
+        self._made, self._options, found = task.made, task.options, task.found
+        first, last = self._options.negatives.first, self._options.negatives.last
+        numbers = self._made.training.tolist()
+        self._words = [window(found.words[number], first, last) for number in numbers]
+        self._vectors = [window(found.vectors[number], first, last) for number in numbers]
+        self._last: tuple[int, NegativePools] | None = None
+
+    def pools(self, part: int, parts: int) -> NegativePools:
+        """Pools of the round of a part; raises TrainingError if the stored ranking is damaged."""
+        number = part * min(self._options.rounds, parts) // parts
+        if self._last is None or self._last[0] != number:
+            vectors = self._ranked(number) if number else self._vectors
+            self._last = number, build_pools(self._made, [self._words, vectors], self._task.found.near_misses)
+        return self._last[1]
+
+    def _ranked(self, number: int) -> list[Rows]:
+        path = self._task.folder / f"negatives-{number}.npy"
+        if path.exists():
+            return list(self._read(path))
+        ranked = np.stack(self._ranked_now(number))
+        with atomic_file(path, durable=False) as file:
+            np.save(file, ranked)
+        return list(ranked)
+
+    def _ranked_now(self, number: int) -> list[Rows]:
+        tower, products, progress = self._task.tower, self._task.products, self._task.progress
+        size, options = len(products), self._options.negatives
+        rng = np.random.default_rng([self._options.seed, 4, number])
+        rows = np.sort(rng.choice(size, min(size, options.pool), replace=False))
+        share = len(rows) / size
+        progress.begin("mining", len(rows), "products")
+        vectors = tower.encode_products([encoder_text(products[row]) for row in rows.tolist()], progress.advance)
+        queries = tower.encode_queries([self._made.queries[at] for at in self._made.training.tolist()])
+        first, last = max(1, round(options.first * share)), max(1, round(options.last * share))
+        ranked = [window(each, first, last) for each in nearest(queries, vectors, rows, last)]
+        progress.end(f"ranks {first} to {last} of {len(rows):,} products, by the present weights")
+        return ranked
+
+    def _read(self, path: Path) -> Rows:
+        try:
+            ranked = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            ranked = np.empty((0, 0), np.int64)
+        if ranked.dtype != np.int64 or ranked.ndim != 2 or len(ranked) != len(self._made.training):
+            raise self._task.damaged(path)
+        return np.asarray(ranked)

@@ -1,0 +1,173 @@
+"""The documents of a keyword index, in a compressed file from which every backend is filled.
+
+The next version copies the lines of unchanged products, so their texts are not analysed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import msgspec
+import zstandard
+
+from shelfwise.retrieval.errors import StoreDamagedError
+from shelfwise.retrieval.filters.schema import FieldCatalog
+from shelfwise.retrieval.index.keyword import KeywordDocument
+
+LINES_FILE = "lines.zst"
+_LEVEL = 1
+_LENGTH_BYTES = 4
+_BLOCK_BYTES = 1 << 17
+
+
+class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
+    """A document without its row; its fields are ordered by slot."""
+
+    fields: tuple[tuple[str, int, str], ...]
+    """The searched fields: tag, weight, and terms separated by blanks. A field that requests cannot name has no tag."""
+    identifiers: tuple[str, ...]
+    numbers: tuple[tuple[int, float], ...]
+    texts: str
+    """JSON: the texts of each field, folded."""
+    shown: str
+    """JSON: the display texts of each field."""
+    places: tuple[tuple[float, float], ...] = ()
+    """Latitude and longitude of each place."""
+
+    @property
+    def repeated(self) -> list[str]:
+        """Each field repeated by its weight. Backends leave a gap between these values of one field, so that no phrase
+        extends over two of them."""
+        return [terms for _, weight, terms in self.fields for _ in range(weight)]
+
+    @property
+    def tagged(self) -> str:
+        """The terms of each field after its tag, as in `FieldCatalog.tagged_terms`, separated by blanks."""
+        tagged = " ".join([f"{tag}:{terms.replace(' ', f' {tag}:')}" for tag, _, terms in self.fields if tag])
+        return " ".join(dict.fromkeys(tagged.split(" ")))
+
+
+def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
+    """The line of a document, without fields that are missing from the catalog."""
+    fields, made = catalog.fields, document.columns
+    searched = ((catalog.tag_of(each.name), each.weight, " ".join(each.terms)) for each in document.fields)
+    numbers = ((fields[name].slot, number) for name, each in made.numbers.items() if name in fields for number in each)
+    return KeywordLine(
+        tuple(searched),
+        tuple(document.identifiers),
+        tuple(numbers),
+        _by_slot(made.texts, catalog),
+        _by_slot(made.display, catalog),
+        tuple((each.lat, each.lng) for each in made.places),
+    )
+
+
+def _by_slot(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
+    placed = {f"t{catalog.fields[name].slot}": each for name, each in texts.items() if name in catalog.fields}
+    return msgspec.json.encode(placed).decode() if placed else ""
+
+
+class KeywordBuilder:
+    """Writes the lines of a version's keyword index into an empty folder, ordered by row.
+
+    `before` is the folder of an index with the same fields, slots and analysis, to copy unchanged products from.
+    """
+
+    def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._catalog = catalog
+        self._lines = LineWriter(folder)
+        self._before = enumerate(read_lines(before)) if before else iter(())
+
+    def add(self, documents: Iterable[KeywordDocument]) -> None:
+        """Adds documents."""
+        for document in documents:
+            self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
+
+    def add_line(self, row: int, encoded: bytes) -> None:
+        """Adds an encoded line, made by `encode_line(keyword_line(...))`."""
+        self._index(row, encoded)
+        self._lines.write(encoded)
+
+    def _index(self, row: int, encoded: bytes) -> None:
+        """A hook for local backends."""
+
+    def _index_as_before(self, row: int, row_before: int, encoded: bytes) -> None:  # noqa: ARG002
+        """A hook for local backends that reuse their data of a row of the earlier index."""
+        self._index(row, encoded)
+
+    def add_as_before(self, row: int, row_before: int) -> None:
+        """Copies the line of a row of the earlier index; these rows must be ascending."""
+        for place, line in self._before:
+            if place == row_before:
+                self._index_as_before(row, row_before, line)
+                return self._lines.write(line)
+        raise StoreDamagedError(f"the previous keyword index has no row {row_before}; rebuild the index")
+
+    def finish(self) -> Path:
+        """Closes the files and returns the folder."""
+        self._lines.close()
+        return self._folder
+
+
+class LineWriter:
+    """Writes encoded lines in sequence."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / LINES_FILE).open("wb")
+        self._packed: BinaryIO = zstandard.ZstdCompressor(_LEVEL).stream_writer(self._file, closefd=False)
+
+    def write(self, line: bytes) -> None:
+        self._packed.write(len(line).to_bytes(_LENGTH_BYTES, "little") + line)
+
+    def close(self) -> None:
+        self._packed.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_lines(folder: Path) -> Iterator[bytes]:
+    """The encoded lines of a version's keyword index, ordered by row; raises StoreDamagedError."""
+    path = folder / LINES_FILE
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            for chunk in _unpacked(file):
+                unread = rest + chunk
+                start = 0
+                while line := _line_at(unread, start):
+                    yield line
+                    start += _LENGTH_BYTES + len(line)
+                rest = unread[start:]
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
+    if rest:
+        raise StoreDamagedError(f"{path} is truncated; rebuild the index")
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    # Not zstandard's stream reader, which accepts a truncated file as complete.
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while block := file.read(_BLOCK_BYTES):
+        yield frame.decompress(block)
+    if not frame.eof or frame.unused_data:
+        raise EOFError("the compressed data does not end with its end mark")
+
+
+def _line_at(unread: bytes, start: int) -> bytes:
+    """The line at `start`, or an empty one while it is incomplete; no line is empty."""
+    begin = start + _LENGTH_BYTES
+    end = begin + int.from_bytes(unread[start:begin], "little")
+    return unread[begin:end] if end <= len(unread) else b""
+
+
+encode_line = msgspec.msgpack.Encoder().encode
+decode_line = msgspec.msgpack.Decoder(KeywordLine).decode

@@ -1,0 +1,550 @@
+"""Pictures of products: fetched from other servers or read from a folder, decoded within limits, and cached on disk.
+
+All addresses of a host must be public, and the connection uses an address that was checked, also after a redirect. So a
+name that later resolves to another address leads nowhere else. A server that is busy or does not respond is not
+contacted for a while; then it is asked only whether a picture has changed (RFC 9110, sections 10.2.3, 13.1 and 15.6.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ipaddress
+import math
+import os
+import socket
+import stat
+import tempfile
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import httpx2
+import msgspec
+import xxhash
+from PIL import Image, ImageOps
+
+from shelfwise.retrieval.errors import PictureError, PictureUnavailableError
+from shelfwise.retrieval.records import is_local
+
+_PORTS = (80, 443)
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_MOST_ADDRESS = 2_000
+_MOST_REDIRECTS = 3
+_FETCH_SECONDS = 10.0
+"""The time limit for fetching a picture, including redirects."""
+_CONNECT_SECONDS = 4.0
+MOST_BYTES = 10_000_000
+MOST_PIXELS = 40_000_000
+"""The most pixels of a picture: it takes four bytes per pixel while it is made smaller."""
+_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "application/octet-stream"})
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+"""AVIF is missing because its decoder would use all processors, SVG because it is a drawing program that may name other
+files."""
+_KNOWN = "JPEG, PNG, WebP or GIF"
+_START_OF_SCAN, MOST_SCANS = b"\xff\xda", 100
+"""The marker of a scan of a JPEG, and how many it may have. Each is a pass over all pixels, which takes some
+milliseconds and may be 50 bytes long; encoders make 10 of a progressive picture."""
+_QUALITY = 80
+_FRESH_SECONDS = 7 * 86_400.0
+_FAILED_SECONDS = 600.0
+"""The time after which a failed picture, or a host that does not respond, is tried again."""
+_MOST_FAILURES = 8
+"""The number of successive requests without a response after which a host gets none for a while."""
+PATIENCE = 60.0
+"""The seconds that a rebuild waits for a host that requests it; a longer wait fails."""
+_WAIT_SECONDS, _MOST_WAITS = 5.0, 3
+"""The pause of a busy host that gives no time, and the number of times that a picture waits for its host."""
+_MOST_VALIDATOR = 500
+_VALIDATORS = ".http"
+"""The suffix of the file next to a cached picture that has its server's validators."""
+_FAILURE = b"!"
+"""The first byte of a cached failure, followed by its message; no picture begins with it."""
+_CHECKED_SHARE = 0.05
+"""The share of the cache that is written before its size is measured again."""
+
+# Pillow warns of large pictures, which are refused before they are decoded, and of each wrong tag, of 65,535 in a file.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+T = TypeVar("T")
+Resolve = Callable[[str, int], Sequence[str]]
+Allow = Callable[[str, int], bool]
+
+
+def resolve_host(host: str, port: int) -> Sequence[str]:
+    """All addresses of a host."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def is_public(address: str, port: int) -> bool:
+    """Whether an address is on the public internet and the port is one of web servers. An IPv6 address that contains an
+    IPv4 address, which may be internal, is not public."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address) and (found not in _GLOBAL_UNICAST or found.sixtofour):
+        return False
+    return port in _PORTS and found.is_global and not found.is_multicast
+
+
+class Validators(msgspec.Struct, frozen=True):
+    """A server's validators of a picture (RFC 9110, section 8.8), with which it can be asked for changes."""
+
+    address: str
+    """The address of the picture after redirects; the validators do not apply to other addresses."""
+    tag: str = ""
+    modified: str = ""
+    copy: str = ""
+    """The fingerprint of the small picture made from it."""
+
+    @classmethod
+    def of(cls, address: str, headers: httpx2.Headers) -> Validators:
+        """The validators of a response."""
+        texts = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
+        return cls(
+            address,
+            *(each if each.isascii() and each.isprintable() and len(each) <= _MOST_VALIDATOR else "" for each in texts),
+        )
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The headers of a request that returns the picture only if it has changed."""
+        named = {"If-None-Match": self.tag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(slots=True)
+class _Host:
+    slots: asyncio.Semaphore
+    ready: float = 0.0
+    """The time, in the event loop's clock, from which it gets requests."""
+    failures: int = 0
+    """The number of successive requests without a response."""
+
+
+class PictureFetcher:
+    """Fetches pictures, with limits on how many at once in total and per host. A picture waits at most `patience`
+    seconds for a host that requests a pause."""
+
+    def __init__(
+        self,
+        parallel: int,
+        per_host: int,
+        resolve: Resolve = resolve_host,
+        allows: Allow = is_public,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._resolve = resolve
+        self._allows = allows
+        self._parallel = parallel
+        self._patience = patience
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="picture-hosts")
+        self._slots = asyncio.Semaphore(parallel)
+        self._hosts: defaultdict[str, _Host] = defaultdict(lambda: _Host(asyncio.Semaphore(per_host)))
+
+    @cached_property
+    def _transport(self) -> httpx2.AsyncHTTPTransport:
+        """Created on first use, since it loads the certificates."""
+        limits = httpx2.Limits(max_connections=self._parallel, max_keepalive_connections=0)
+        return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+
+    async def fetch(self, address: str, known: Validators | None = None) -> tuple[bytes, Validators] | None:
+        """The content of a picture's file and its validators; None if it has not changed since `known`.
+
+        Raises PictureError, or PictureUnavailableError if the server does not respond at present.
+        """
+        host, waits = self._hosts[(urlsplit(address).hostname or "") if address.isprintable() else ""], 0
+        async with host.slots:
+            while True:
+                await self._wait_for(host)
+                try:
+                    async with self._slots:
+                        found = await self._fetch(address, known)
+                except PictureUnavailableError as error:
+                    self._note_failure(host, error)
+                    if error.wait is None or waits == _MOST_WAITS:
+                        raise
+                    waits += 1
+                except PictureError:
+                    host.failures = 0
+                    raise
+                else:
+                    host.failures = 0
+                    return found
+
+    async def _wait_for(self, host: _Host) -> None:
+        """Waits until a host may get a request; raises PictureUnavailableError if that takes too long."""
+        now = asyncio.get_running_loop().time
+        while (wait := host.ready - now()) > 0:
+            if wait > self._patience:
+                raise PictureUnavailableError("its server did not respond before, or asked to wait")
+            await asyncio.sleep(wait)
+
+    @staticmethod
+    def _note_failure(host: _Host, error: PictureUnavailableError) -> None:
+        now = asyncio.get_running_loop().time()
+        host.failures += now >= host.ready  # concurrent requests fail for the same reason and count once
+        wait = _FAILED_SECONDS if host.failures >= _MOST_FAILURES else error.wait or 0.0
+        host.ready = max(host.ready, now + wait)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if "_transport" in self.__dict__:
+            await self._transport.aclose()
+
+    async def _fetch(self, address: str, known: Validators | None) -> tuple[bytes, Validators] | None:
+        try:
+            async with asyncio.timeout(_FETCH_SECONDS):
+                for _ in range(_MOST_REDIRECTS + 1):
+                    conditions = known.conditions if known and known.address == address else {}
+                    response = await self._request(httpx2.URL(address), conditions)
+                    try:
+                        if conditions and response.status_code == httpx2.codes.NOT_MODIFIED:
+                            return None
+                        if not response.has_redirect_location:
+                            return await _read(response), Validators.of(address, response.headers)
+                        address = str(httpx2.URL(address).join(response.headers["Location"]))
+                    finally:
+                        await response.aclose()
+        except TimeoutError:
+            raise PictureUnavailableError("its server is too slow") from None
+        except socket.gaierror as error:
+            raise PictureUnavailableError("the name of its server is not known") from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise PictureUnavailableError("its server does not respond like a web server") from error
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise PictureError("its address is not a web address") from error
+        raise PictureError("its server redirects too often")
+
+    async def _request(self, url: httpx2.URL, conditions: Mapping[str, str]) -> httpx2.Response:
+        """The head of a response, from an address that was checked."""
+        if url.scheme not in ("http", "https") or url.userinfo or not url.host or len(str(url)) > _MOST_ADDRESS:
+            raise PictureError("its address is not a web address")
+        host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._resolve, host, port))
+        if not found or not all(self._allows(each, port) for each in found):
+            raise PictureError("its address is not public")
+        headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
+        timeouts = dict.fromkeys(("read", "write", "pool"), _FETCH_SECONDS) | {"connect": _CONNECT_SECONDS}
+        request = httpx2.Request(
+            "GET",
+            url.copy_with(host=found[0]),
+            headers={**headers, **conditions, "User-Agent": "Shelfwise", "Connection": "close"},
+            extensions={"sni_hostname": host, "timeout": timeouts},
+        )
+        return await self._transport.handle_async_request(request)
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    kind, status = response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), response.status_code
+    wait = _requested_wait(response.headers.get("Retry-After", ""))
+    if status == httpx2.codes.TOO_MANY_REQUESTS or (status == httpx2.codes.SERVICE_UNAVAILABLE and wait is not None):
+        raise PictureUnavailableError("its server asks to wait", _WAIT_SECONDS if wait is None else wait)
+    if status != httpx2.codes.OK:
+        kind_of_error = PictureUnavailableError if httpx2.codes.is_server_error(status) else PictureError
+        raise kind_of_error(f"its server responds with the status {status}")
+    if kind not in _TYPES:
+        raise PictureError(f"its server sends {kind[:60]!r}; it can be {_KNOWN}")
+    content = bytearray()
+    async for part in response.aiter_raw():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise _too_long()
+    return bytes(content)
+
+
+def _requested_wait(text: str) -> float | None:
+    """The seconds that a server asks to wait (`Retry-After`), as a number or a date; None if it gives no time."""
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # not a date, or one without a zone
+        return None
+
+
+def _too_long() -> PictureError:
+    return PictureError(f"it has more than {MOST_BYTES:,} bytes")
+
+
+def _too_large() -> PictureError:
+    return PictureError(f"it has more than {MOST_PIXELS:,} pixels")
+
+
+def local_path(address: str, folder: Path | None) -> Path:
+    """The file of a local address, inside the folder of pictures; raises PictureError."""
+    if folder is None:
+        raise PictureError("it is a file, and no folder of pictures is set")
+    parts = urlsplit(address)
+    path, root = (folder / unquote(parts.path)).resolve(), folder.resolve()
+    if parts.netloc or not path.is_relative_to(root):
+        raise PictureError("it is a file outside the folder of pictures")
+    return path
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a picture's file; raises PictureError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PictureError("it is not a file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else ""
+        raise PictureError(f"its file cannot be read ({reason or error})") from error
+    if len(content) > MOST_BYTES:
+        raise _too_long()
+    return content
+
+
+def decode(content: bytes, width: int) -> Image.Image:
+    """A picture within a square of `width` pixels, RGB or RGBA, upright and without metadata; for an animation, its
+    first frame. Raises PictureError for more than MOST_BYTES, MOST_PIXELS or MOST_SCANS, and for anything that is not a
+    picture."""
+    if len(content) > MOST_BYTES:
+        raise _too_long()
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as original:
+            if original.width * original.height > MOST_PIXELS:
+                raise _too_large()
+            if original.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > MOST_SCANS:
+                raise PictureError(f"it has more than {MOST_SCANS} scans, each a pass over all of its pixels")
+            original.draft("RGB", (width, width))
+            small: Image.Image = original.convert("RGBA" if original.has_transparency_data else "RGB")
+        small.thumbnail((width, width))
+        small = ImageOps.exif_transpose(small)
+        small.info.clear()
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
+    except Exception as error:  # Pillow's readers raise errors of many types
+        raise PictureError(f"it is not {_KNOWN}, or it is damaged") from error
+    return small
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, with transparent parts in white."""
+    if picture.mode != "RGBA":
+        return picture
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
+def resize(content: bytes, width: int, kind: str) -> bytes:
+    """A picture within a square of `width` pixels as `webp` or `jpeg`; raises PictureError."""
+    small, output = decode(content, width), io.BytesIO()
+    (on_white(small) if kind == "jpeg" else small).save(output, kind, quality=_QUALITY)
+    return output.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class _OldPicture:
+    """A small picture that must be checked for changes before its use; empty if there is none."""
+
+    content: bytes = b""
+    validators: Validators | None = None
+    """The validators that its server sent; None without any."""
+
+
+class PictureCache:
+    """Files of small pictures; the least recently used are removed first. Processes may share a folder.
+
+    With `keeps_used`, files that this object read or wrote stay, whatever their size: a rebuild needs all of its own.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, *, keeps_used: bool = False) -> None:
+        self._folder = folder
+        self._most = most_bytes
+        self._used_since = time.time() if keeps_used else math.inf
+        self._unmeasured = most_bytes
+        """Bytes written since the size was measured."""
+
+    def read(self, name: str, since: float = 0.0) -> bytes | None:
+        """A picture that is new enough, and not older than `since`, in seconds since 1970; None if there is none.
+        Raises PictureError for one that failed."""
+        path = self._folder / name
+        try:
+            content = path.read_bytes()
+            written = path.stat().st_mtime
+            os.utime(path, (time.time(), written))
+        except OSError:
+            return None
+        most = _FAILED_SECONDS if content.startswith(_FAILURE) else _FRESH_SECONDS
+        if written < since or time.time() - written >= most:
+            return None
+        if content.startswith(_FAILURE):
+            raise PictureError(content.removeprefix(_FAILURE).decode())
+        return content
+
+    def write_failure(self, name: str, error: PictureError) -> None:
+        """Stores the failure of a picture, for some minutes."""
+        self.write(name, _FAILURE + str(error).encode())
+
+    def read_old(self, name: str) -> _OldPicture:
+        """A picture of any age; empty if there is none or it failed."""
+        content = b""
+        try:
+            content = (self._folder / name).read_bytes()
+            if content.startswith(_FAILURE):
+                return _OldPicture()
+            validators = msgspec.json.decode((self._folder / f"{name}{_VALIDATORS}").read_bytes(), type=Validators)
+        except (OSError, ValueError):
+            return _OldPicture(content)
+        # Another process may have written one of the two files in the meantime.
+        return _OldPicture(content, validators if validators.copy == xxhash.xxh3_128_hexdigest(content) else None)
+
+    def postpone(self, name: str) -> None:
+        """Allows the use of an old picture for some more minutes."""
+        now = time.time()
+        with suppress(OSError):
+            os.utime(self._folder / name, (now, now - _FRESH_SECONDS + _FAILED_SECONDS))
+
+    def write(self, name: str, content: bytes, validators: Validators | None = None) -> None:
+        """Adds a file with its validators. A full or unwritable disk is not an error: the picture is then fetched
+        again."""
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            self._write(name, content)
+            if validators and validators.conditions:
+                noted = msgspec.structs.replace(validators, copy=xxhash.xxh3_128_hexdigest(content))
+                self._write(f"{name}{_VALIDATORS}", msgspec.json.encode(noted))
+            if self._unmeasured > _CHECKED_SHARE * self._most:
+                self._unmeasured = 0
+                self._prune()
+
+    def _write(self, name: str, content: bytes) -> None:
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(self._folder / name)
+        self._unmeasured += len(content)
+
+    def _prune(self) -> None:
+        sizes, used = Counter[str](), defaultdict[str, float](float)
+        for entry in os.scandir(self._folder):
+            with suppress(FileNotFoundError):  # another process may have removed it
+                name, known = entry.name.removesuffix(_VALIDATORS), entry.stat()
+                sizes[name] += known.st_size
+                used[name] = max(used[name], known.st_atime)
+        surplus = sizes.total() - self._most
+        for name in sorted(sizes, key=lambda each: used[each]):
+            if surplus <= 0 or used[name] >= self._used_since:
+                return
+            for path in (self._folder / name, self._folder / f"{name}{_VALIDATORS}"):
+                path.unlink(missing_ok=True)
+            surplus -= sizes[name]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPictures:
+    """Pictures of other servers, made small and cached. Threads read and write files, and decode."""
+
+    cache: PictureCache
+    fetcher: PictureFetcher
+    files: ThreadPoolExecutor
+    decoder: ThreadPoolExecutor
+
+    async def refresh(self, name: str, address: str, width: int, kind: str) -> tuple[bytes, bool]:
+        """The small picture of an address that is not in the cache under this name, or only an old one; and whether it
+        is an old one whose server does not respond. Raises PictureError, which is stored in the cache."""
+        run = asyncio.get_running_loop().run_in_executor
+        old = await run(self.files, partial(self.cache.read_old, name))
+        try:
+            found = await self.fetcher.fetch(address, old.validators)
+            small, validators = old.content, old.validators
+            if found is not None:
+                small, validators = await run(self.decoder, partial(resize, found[0], width, kind)), found[1]
+        except PictureError as error:
+            if old.content and isinstance(error, PictureUnavailableError):
+                await run(self.files, partial(self.cache.postpone, name))
+                return old.content, True
+            await run(self.files, partial(self.cache.write_failure, name, error))
+            raise
+        await run(self.files, partial(self.cache.write, name, small, validators))
+        return small, False
+
+
+CATALOG_FOLDER, CATALOG_WIDTH = "picture_cache", 320
+"""The folder in an index directory with the pictures encoded by rebuilds, and the pixels of their longer side."""
+
+
+def catalog_name(address: str) -> str:
+    """The name of a catalog's picture in that folder."""
+    return f"{xxhash.xxh3_128_hexdigest(address.encode('utf-8', 'surrogatepass'))}.webp"
+
+
+@dataclass(slots=True)
+class PictureKeys:
+    """The pictures of a catalog by fingerprint."""
+
+    keys: dict[str, bytes] = field(default_factory=dict)
+    """The fingerprint of each small picture (16 bytes), by its address."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """The number of pictures that cannot be used, by reason."""
+    old: int = 0
+    """The number of pictures whose server does not respond; their copy of an earlier rebuild is used."""
+
+
+class CatalogPictures:
+    """The pictures of a catalog, made small once: fetched, or read from a folder. Pictures that an interrupted run has
+    fetched are not fetched again."""
+
+    def __init__(
+        self, cache: PictureCache, folder: Path | None, make_fetcher: Callable[[], PictureFetcher], parallel: int
+    ) -> None:
+        self._cache = cache
+        self._folder = folder
+        self._make_fetcher = make_fetcher
+        self._parallel = parallel
+
+    def keys(self, addresses: Sequence[str], advance: Callable[[int], None]) -> PictureKeys:
+        """The fingerprints of the pictures at some addresses."""
+        return asyncio.run(self._keys(addresses, advance))
+
+    async def _keys(self, addresses: Sequence[str], advance: Callable[[int], None]) -> PictureKeys:
+        found, waiting, fetcher = PictureKeys(), iter(addresses), self._make_fetcher()
+        with ThreadPoolExecutor(min(self._parallel, os.cpu_count() or 1), thread_name_prefix="picture-decoder") as own:
+            pictures = SmallPictures(self._cache, fetcher, own, own)
+
+            async def work() -> None:
+                for address in waiting:
+                    try:
+                        small, is_old = await self._small(address, pictures)
+                        found.keys[address] = xxhash.xxh3_128_digest(small)
+                        found.old += is_old
+                    except PictureError as error:
+                        found.failed[str(error)] += 1
+                    advance(1)
+
+            try:
+                await asyncio.gather(*(work() for _ in range(self._parallel)))
+            finally:
+                await fetcher.close()
+        return found
+
+    async def _small(self, address: str, pictures: SmallPictures) -> tuple[bytes, bool]:
+        """The small picture of an address, and whether its server does not respond; raises PictureError."""
+        run, name = asyncio.get_running_loop().run_in_executor, catalog_name(address)
+        if is_local(address):
+            return await run(pictures.decoder, partial(self._local, address, name)), False
+        small = await run(pictures.files, partial(self._cache.read, name))
+        return (small, False) if small is not None else await pictures.refresh(name, address, CATALOG_WIDTH, "webp")
+
+    def _local(self, address: str, name: str) -> bytes:
+        path = local_path(address, self._folder)
+        changed = path.stat().st_mtime if path.is_file() else 0.0
+        with suppress(PictureError):
+            small = self._cache.read(name, changed)
+            if small is not None:
+                return small
+        small = resize(read_file(path), CATALOG_WIDTH, "webp")
+        self._cache.write(name, small)
+        return small

@@ -1,0 +1,438 @@
+"""The published index: a directory of immutable versions and one pointer, replaced atomically.
+
+STORE/
+  shelfwise.json            marks this directory as an index, with its schema: retrieval/store/manifest.py
+  CURRENT                   the name of the serving version, with a checksum
+  identity                  id of the directory in a cluster that it shares
+  lock, lock.json           the lock of the writer, and its holder
+  encoders/IDENTITY/        exported models, shared by the versions that they made
+  versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
+  live.log, live.log.copy   the journal of live changes: retrieval/updates/journal.py
+  events/                   shoppers' events, and tables derived from them: service/events/event_log.py
+  rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
+  picture_cache/            small pictures that rebuilds encoded: retrieval/pictures.py
+  rejected.jsonl            rows that the last rebuild rejected
+  quality.json, .html       its quality report
+  staging/                  checkpoints of an interrupted rebuild
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from shelfwise.retrieval.encoders.folder import SPEC_FILE
+from shelfwise.retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError, UnknownVersionError
+from shelfwise.retrieval.store.files import (
+    FileEntry,
+    checksum,
+    file_problem,
+    read_pointer,
+    scratch_path,
+    sync,
+    write_durably,
+    write_pointer,
+)
+from shelfwise.retrieval.store.lock import hold_lock
+from shelfwise.retrieval.store.manifest import (
+    CURRENT,
+    EVENTS_FOLDER,
+    MANIFEST,
+    MARKER,
+    MEMORY_FILE,
+    POPULAR_QUERIES_FILE,
+    POPULARITY_FILE,
+    PROPOSALS_FILE,
+    RELATIONS_FILE,
+    SCHEMA,
+    SEAL,
+    VERSION_NAME,
+    Manifest,
+    marker_content,
+    read_marker,
+)
+
+_REPAIR_MARKER = (
+    'write {"schema": 1} into it if the versions in this directory are yours, or rebuild into a new directory'
+)
+_WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
+IDENTITY = "identity"
+_MOST_NAMED = 3
+"""Indexes in a directory that an error names."""
+_UNFINISHED = ".building-"
+_GOING = ".removed-"
+_OF_EVENTS = (POPULARITY_FILE, RELATIONS_FILE, MEMORY_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """The items that pruning removes: versions, oldest first, encoders used only by them, and the bytes of both."""
+
+    versions: tuple[str, ...]
+    encoders: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServingVersion:
+    """The version to serve, with notices of versions that were skipped."""
+
+    manifest: Manifest
+    notices: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Versions that were skipped because of damage."""
+    encoder_problem: str = ""
+    """The damage of its stored encoder, if everything else is intact."""
+    pictures_problem: str = ""
+    """The damage of its stored picture encoder, if everything else is intact."""
+
+
+class Store:
+    """An index directory. Nothing is created before `lock` is entered."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / "staging"
+        self.encoders = root / "encoders"
+
+    def version_folder(self, name: str) -> Path:
+        return self.root / "versions" / name
+
+    def versions(self) -> list[str]:
+        """The names of all versions, oldest first."""
+        try:
+            names = [entry.name for entry in (self.root / "versions").iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+
+    def check_known(self, name: str) -> None:
+        """Raises UnknownVersionError, which lists the versions, for an unknown name."""
+        self.check_ours()
+        if name not in (names := self.versions()):
+            there = f"it holds {', '.join(names)}" if names else "it holds none"
+            raise UnknownVersionError(f"{self.root} has no version {name!r}; {there}")
+
+    def size(self, name: str) -> int:
+        """The size of a version's own files in bytes, without its encoder."""
+        return _folder_size(self.version_folder(name))
+
+    def encoders_size(self) -> int:
+        """The size of all stored encoders in bytes."""
+        return _folder_size(self.encoders)
+
+    def current(self) -> str:
+        """The name of the serving version.
+
+        Raises StoreMissingError if nothing is published, StoreForeignError if the directory is not an index.
+        """
+        self.check_ours()
+        path = self.root / CURRENT
+        try:
+            return read_pointer(path, VERSION_NAME)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not self.versions():
+                message = f"{self.root} has no published version yet; run: shelfwise rebuild {self.root} FEED"
+                raise StoreMissingError(message) from error
+            raise StoreDamagedError(f"{path} names no version ({error})") from error
+
+    def check_ours(self) -> None:
+        """Raises StoreMissingError or StoreForeignError unless the directory is a store of this schema."""
+        self.marker_problem()
+
+    def marker_problem(self) -> str:
+        """The damage of a marker that the versions make up for; empty for an intact one. Raises like `check_ours`."""
+        if not self.root.is_dir():
+            if self.root.exists():
+                raise StoreMissingError(f"{self.root} is not a directory; choose another path for the index")
+            raise StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
+        path = self.root / MARKER
+        try:
+            schema = read_marker(path)
+        except (OSError, ValueError) as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            if {manifest.schema for manifest in self.manifests()} == {SCHEMA}:
+                what = "is missing" if is_missing else f"cannot be read ({error})"
+                return f"{path} {what}; its content follows from the versions, and a rebuild writes it again"
+            raise (
+                self._unmarked()
+                if is_missing
+                else StoreForeignError(f"{path} cannot be read ({error}); {_REPAIR_MARKER}")
+            ) from error
+        if schema != SCHEMA:
+            message = f"{self.root} has schema {schema}, but this program reads {SCHEMA}; rebuild into a new directory"
+            raise StoreForeignError(message)
+        return ""
+
+    def _unmarked(self) -> StoreForeignError | StoreMissingError:
+        """The error for a directory without a marker and without versions of this schema."""
+        if self.versions():
+            return StoreForeignError(f"{self.root / MARKER} is missing although there are versions; {_REPAIR_MARKER}")
+        # A rebuild that was killed while it created the index leaves a marker that is not in place yet. Events, and
+        # what is derived from them, may come before the first rebuild.
+        ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
+        names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
+        if names - {EVENTS_FOLDER, *_OF_EVENTS}:
+            inside = " or ".join(str(path.parent) for path in sorted(self.root.glob(f"*/{MARKER}"))[:_MOST_NAMED])
+            advice = f"did you mean {inside}?" if inside else "choose another directory"
+            return StoreForeignError(f"{self.root} is not an index (no {MARKER}); {advice}")
+        what = "has events but no index yet" if names else "is empty"
+        return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a version; raises StoreDamagedError if it cannot be read."""
+        path = self.version_folder(name) / MANIFEST
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            is_sealed = path.with_name(SEAL).read_bytes().strip() == checksum(path).encode()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"version {name} is damaged: {path} cannot be read ({error})") from error
+        if not is_sealed:
+            raise StoreDamagedError(f"version {name} is damaged: {path} has another checksum than {SEAL} says")
+        return manifest
+
+    def verify(self, name: str) -> Manifest:
+        """The manifest of a version whose files all exist with their checksums; else raises StoreDamagedError."""
+        manifest, *problems = self._verified(name)
+        if any(problems):
+            raise StoreDamagedError("; ".join(filter(None, problems)))
+        return manifest
+
+    def _verified(self, name: str) -> tuple[Manifest, str, str]:
+        """The manifest of a version whose own files are intact, and the damage of both of its encoders."""
+        manifest, lost_encoder, lost_pictures = self.manifest(name), "", ""
+        for relative, path, entry in self.listed_files(name, manifest):
+            problem = file_problem(path, entry)
+            if not problem:
+                continue
+            message = f"version {name} is damaged: {relative} {problem}"
+            if not path.is_relative_to(self.encoders):
+                raise StoreDamagedError(message)
+            if path.is_relative_to(self.encoders / manifest.encoder):
+                lost_encoder = lost_encoder or message
+            else:
+                lost_pictures = lost_pictures or message
+        return manifest, lost_encoder, lost_pictures
+
+    def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
+        """The files of a version: name in the manifest, path, expected length and checksum.
+
+        Raises StoreDamagedError for a manifest of another version, or an impossible one.
+        """
+        if manifest.version != name:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
+        if f"{self.encoders.name}/{manifest.encoder}/{SPEC_FILE}" not in manifest.files or "/" in manifest.encoder:
+            raise StoreDamagedError(f"version {name} is damaged: its manifest lists no files of its encoder")
+        return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
+
+    def serving(self) -> tuple[Manifest, tuple[str, ...]]:
+        """The manifest and notices of `find_serving`."""
+        found = self.find_serving()
+        return found.manifest, found.notices
+
+    def find_serving(self) -> ServingVersion:
+        """The version to serve, verified: the current one, else the newest intact one, else one with a damaged encoder.
+
+        Raises StoreDamagedError if there is none.
+        """
+        notices = [problem] if (problem := self.marker_problem()) else []
+        damaged: list[str] = []
+        without_encoder = None
+        for name in self._in_order(notices):
+            try:
+                manifest, lost_encoder, lost_pictures = self._verified(name)
+            except StoreDamagedError as error:
+                notices.append(str(error))
+                damaged.append(name)
+                continue
+            if lost_pictures:
+                notices.append(f"{lost_pictures}; pictures are not searched until a rebuild stores their encoder again")
+            if not lost_encoder:
+                return ServingVersion(manifest, tuple(notices), tuple(damaged), pictures_problem=lost_pictures)
+            notices.append(lost_encoder)
+            messages = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
+            given = manifest, messages, tuple(damaged), lost_encoder, lost_pictures
+            without_encoder = without_encoder or ServingVersion(*given)
+        if without_encoder:
+            return without_encoder
+        raise StoreDamagedError("; ".join(notices) + "; no intact version is left: rebuild the index")
+
+    def _in_order(self, notices: list[str]) -> list[str]:
+        """The current version, if the pointer names one, then the others, newest first."""
+        try:
+            first = [self.current()]
+        except StoreDamagedError as error:
+            notices.append(str(error))
+            first = []
+        return first + [name for name in reversed(self.versions()) if name not in first]
+
+    def _inside(self, name: str, relative: str) -> Path:
+        """The path of a listed file; a manifest cannot name files outside its store."""
+        path = self.root / relative
+        if ".." in Path(relative).parts or Path(relative).is_absolute():
+            raise StoreDamagedError(f"version {name} is damaged: its manifest lists {relative}, outside the store")
+        return path
+
+    @contextmanager
+    def lock(self, purpose: str = "rebuild") -> Iterator[None]:
+        """Makes the directory a store and holds its lock for a purpose.
+
+        Raises StoreLockedError if another process holds it, StoreForeignError for a foreign directory,
+        StoreMissingError if it cannot be created.
+        """
+        try:
+            is_marked = not self.marker_problem()
+        except StoreMissingError:
+            if self.root.exists() and not self.root.is_dir():
+                raise
+            is_marked = False
+        if not is_marked:
+            self._make_ours()
+        with hold_lock(self.root, purpose):
+            yield
+
+    def _make_ours(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_durably(self.root / MARKER, marker_content())
+        except OSError as error:
+            message = f"{self.root} cannot be created ({error.strerror}); use a directory that you may write to"
+            raise StoreMissingError(message) from error
+
+    @property
+    def build_folder(self) -> Path:
+        """The folder in which the next version is built."""
+        return self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
+
+    def create_build_folder(self) -> Path:
+        """The build folder, emptied."""
+        self._sweep()
+        folder = self.build_folder
+        folder.mkdir(parents=True)
+        return folder
+
+    def next_version(self) -> str:
+        names = self.versions()
+        return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
+
+    def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
+        """Syncs all files below `folder`; returns their entries, with names relative to the store under `prefix`."""
+        entries = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                sync(path)
+                entries[(prefix / path.relative_to(folder)).as_posix()] = FileEntry(path.stat().st_size, checksum(path))
+        for path in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
+            sync(path)
+        return entries
+
+    def publish(self, building: Path, manifest: Manifest) -> None:
+        """Publishes a finished folder as the serving version. After a crash, the old or the new version serves."""
+        write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
+        folder = self.version_folder(manifest.version)
+        building.rename(folder)
+        sync(folder.parent)
+        write_pointer(self.root / CURRENT, manifest.version)
+
+    def identity(self) -> str:
+        """The random id of the directory in a cluster that it shares with others.
+
+        It persists over interrupted rebuilds and the versions in the cluster. The caller holds the lock.
+        """
+        path = self.root / IDENTITY
+        kept = path.read_text("ascii", "replace").strip() if path.exists() else ""
+        kept = kept if re.fullmatch(r"[0-9a-f]{32}", kept) else ""
+        known = next((manifest.cluster.store for manifest in self.manifests() if manifest.cluster), kept) or uuid4().hex
+        if known != kept:
+            write_durably(path, f"{known}\n".encode())
+        return known
+
+    def reopen(self) -> None:
+        """Makes engines reopen the serving version."""
+        with suppress(FileNotFoundError):
+            os.utime(self.root / CURRENT)
+
+    def rollback(self, name: str) -> Manifest:
+        """Makes another version serve, after verifying it.
+
+        Raises UnknownVersionError or StoreDamagedError; the pointer then stays as it is.
+        """
+        self.check_known(name)
+        manifest = self.verify(name)
+        write_pointer(self.root / CURRENT, name)
+        return manifest
+
+    def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:
+        """Removes what `surplus` lists and leftovers of interrupted rebuilds; returns the removed versions."""
+        self._sweep()
+        surplus = self.surplus(keep, spare, damaged)
+        for name in surplus.versions:
+            # Renamed first, so that a crash does not leave a partial version under a version's name.
+            going = self.version_folder(_GOING + name)
+            self.version_folder(name).rename(going)
+            shutil.rmtree(going)
+        for name in surplus.encoders:
+            shutil.rmtree(self.encoders / name)
+        return list(surplus.versions)
+
+    def surplus(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> Surplus:
+        """All versions except the `keep` newest, the serving one and those in `spare`; and unused encoders.
+
+        Versions known to be `damaged` are included, and do not count among those to keep.
+        """
+        names = self.versions()
+        whole = [name for name in names if name not in damaged]
+        spared = {self.current(), *spare, *(whole[-keep:] if keep > 0 else ())}
+        versions = tuple(name for name in names if name not in spared)
+        kept = [manifest for manifest in self.manifests() if manifest.version not in versions]
+        used = {manifest.encoder for manifest in kept} | {each.pictures.encoder for each in kept if each.pictures}
+        stored = sorted(self.encoders.iterdir()) if self.encoders.is_dir() else []
+        encoders = tuple(folder.name for folder in stored if folder.name not in used)
+        freed = [self.version_folder(name) for name in versions] + [self.encoders / name for name in encoders]
+        return Surplus(versions, encoders, sum(map(_folder_size, freed)))
+
+    def drop_doubtful_encoder(self, identity: str) -> None:
+        """Removes a stored encoder unless all its files match a manifest; a rebuild then stores it again."""
+        folder = self.encoders / identity
+        prefix = f"{folder.relative_to(self.root).as_posix()}/"
+        for manifest in self.manifests():
+            listed = {path: entry for path, entry in manifest.files.items() if path.startswith(prefix)}
+            if listed and not any(file_problem(self.root / path, entry) for path, entry in listed.items()):
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def last_merged_changes(self) -> list[int]:
+        """The last merged change of each version; empty if a manifest cannot be read."""
+        manifests = list(self.manifests())
+        return [each.last_merged_change for each in manifests] if len(manifests) == len(self.versions()) else []
+
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests that can be read, oldest first."""
+        for name in self.versions():
+            with suppress(StoreDamagedError):
+                yield self.manifest(name)
+
+    def _sweep(self) -> None:
+        """Removes the remains of interrupted rebuilds and prunings."""
+        for pattern in (_UNFINISHED, _GOING):
+            for leftover in (self.root / "versions").glob(f"{pattern}*"):
+                shutil.rmtree(leftover)
+
+
+def _folder_size(folder: Path) -> int:
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            # A rebuild may be removing this folder at the same time.
+            with suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size

@@ -1,0 +1,358 @@
+"""Shoppers' events: `events import`, `refresh`, `report`, `export`, `forget`, `expire`, `rotate-key`, `move`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+from rich.text import Text
+from typer import Argument, Option
+
+from shelfwise.indexer.events.importer import ImportOptions, ImportReport, import_events
+from shelfwise.indexer.events.mapping import EventMapping, load_event_mapping
+from shelfwise.indexer.rejects import remove_unfinished
+from shelfwise.rerank.sessions.cleaning import RejectReason
+from shelfwise.rerank.sessions.refresh import RefreshResult
+from shelfwise.retrieval.errors import FeedError, SettingError, StoreError
+from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
+from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
+from shelfwise.retrieval.events.stored import DAY_MS, moment
+from shelfwise.retrieval.html_report import printable
+from shelfwise.retrieval.store.files import write_durably
+from shelfwise.service.cli import output
+from shelfwise.service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
+from shelfwise.service.cli.output import (
+    TerminalProgress,
+    count_text,
+    counts_text,
+    emit,
+    plain_table,
+    say,
+    show_notices,
+    show_pairs,
+    show_table,
+)
+from shelfwise.service.events.event_log import (
+    REJECTS_FOLDER,
+    EventLog,
+    MoveResult,
+    is_in_cluster,
+    move_events,
+    open_store,
+    other_stores,
+    rejects_path,
+)
+from shelfwise.service.events.privacy import ErasureReport, ExpiryReport, erase_pseudonyms
+from shelfwise.service.events.privacy import expire as run_expire
+from shelfwise.service.reports.event_page import html, show_report
+from shelfwise.service.reports.events import stored_report
+from shelfwise.service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
+from shelfwise.service.settings import Settings, load_settings
+from shelfwise.service.sponsored.ledger import Ledger
+from shelfwise.service.training.derived_tables import DerivedTablesManager
+
+
+@command("events import store log.jsonl.gz --mapping ubi.toml")
+def import_logs(
+    index: Index,
+    logs: Annotated[
+        list[str],
+        Argument(
+            help="Logs as UBI JSON, JSON lines, CSV or Parquet; plain, gzip or zstd; - for standard input.",
+            metavar="LOG",
+        ),
+    ],
+    mapping: Annotated[str, Option(help="Mapping file for the log's columns, or retrotech, online_retail.")] = "",
+    log_format: Annotated[str, Option("--format", help="Format of the logs; detected by default.")] = "",
+    workers: Workers = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Import the events of logs into the event store. Run again, it imports only new events."""
+    fields = load_event_mapping(mapping) if mapping else EventMapping()
+    options = ImportOptions(fields, log_format, workers=workers)
+    with EventLog.open(index, load_settings(settings), make=True) as log, TerminalProgress() as progress:
+        remove_unfinished(log.folder / REJECTS_FOLDER)
+        rejects = rejects_path(log.folder, utc_now())
+        report = import_events(logs, log.store, log.intake, options, rejected=rejects, progress=progress)
+    emit(report, _show_import, rejects)
+    if report.failure:
+        raise FeedError(report.failure)
+
+
+@command("events refresh store")
+def refresh(
+    index: Index,
+    days: Annotated[int | None, Option(help="Days that the tables cover; by default 180.", min=1, max=36_500)] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Clean new events, detect bots, and update the derived tables."""
+    loaded = load_settings(settings)
+    with _upkeep(index, loaded) as (log, others, tables):
+        left = sum(store.count() for store in others)
+        if left:
+            show_notices((f"{left:,} events are in the other event store; to move them here: shelfwise events move",))
+        kept_days = loaded.events.retention_days
+        removed = run_expire(log, kept_days, others).events if kept_days is not None else 0
+        if removed:
+            show_notices((f"{removed:,} events were removed: older than events.retention_days, {kept_days}",))
+        done = tables.refresh(days, purge=removed > 0)
+    emit(done, _show_refresh, tables)
+
+
+@command("events report store --html report.html")
+def report(index: Index, page: HtmlFile = None) -> None:
+    """Report shoppers' behaviour: funnel, clicks by position, queries, products, fraud, rejected rows."""
+    found = stored_report(index)
+    if page:
+        try:
+            write_durably(page, html(found).encode())
+        except OSError as error:
+            raise StoreError(f"{page} cannot be written ({error.strerror}); check its folder") from error
+    emit(found, show_report, output.out)
+
+
+@command("events exposure store --by brand")
+def exposure(
+    index: Index, by: Annotated[str, Option(help=f"{', '.join(BY)}, or a field, such as attributes.seller.")] = "brand"
+) -> None:
+    """Show how impressions, clicks and revenue are shared among groups of products, compared with merit by clicks."""
+    emit(exposure_report(index, by), show_exposure)
+
+
+@command("events export store --out events-parquet")
+def export(
+    index: Index,
+    folder: Annotated[Path, Option("--out", help="Folder of the files.")] = Path("events-export"),
+    settings: SettingsFile = None,
+) -> None:
+    """Write all events as Parquet, one file per month, with pseudonyms of shoppers."""
+    with EventLog.open(index, load_settings(settings), make=False) as log, TerminalProgress() as progress:
+        progress.begin("export", log.store.count(), "events")
+        exported = export_events(log.store, folder, progress.advance)
+        progress.end(f"{sum(exported.files.values()):,} events, {exported.bytes / 1e6:,.1f} MB")
+    emit(exported, _show_export, folder)
+
+
+@command("events forget store u1042")
+def forget(
+    index: Index,
+    shopper: Annotated[str, Argument(help="Id of the shopper in the store's events.", metavar="USER")] = "",
+    pseudonyms: Annotated[
+        list[str] | None, Option("--pseudonym", help="A pseudonym of the shopper, instead of the id. Repeatable.")
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Erase a shopper from the event store and from every derived table, and verify that nothing is left."""
+    if bool(shopper) == bool(pseudonyms):
+        raise typer.BadParameter("name the shopper", param_hint="USER")
+    with _upkeep(index, load_settings(settings)) as (log, others, tables):
+        names = pseudonyms or log.intake.pseudonyms.all_pseudonyms(shopper)
+        ledger = Ledger(index)
+        ledger.forget(names)
+        done = erase_pseudonyms(
+            log, names, tables.purge, lambda some: tables.rows_of(some) + ledger.holds(some), others
+        )
+    emit(done, _show_erasure)
+    if not done.is_complete:
+        raise typer.Exit(1)
+
+
+@command("events expire store --days 400")
+def expire(
+    index: Index,
+    days: Annotated[
+        int | None, Option(help="Maximum age of events; by default events.retention_days.", min=1, max=36_500)
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Remove events older than a number of days, the data derived from them, and keys that are no longer needed."""
+    loaded = load_settings(settings)
+    days = days or loaded.events.retention_days
+    if days is None:
+        raise SettingError("set the maximum age of events, with --days or the setting events.retention_days")
+    with _upkeep(index, loaded) as (log, others, tables):
+        done = run_expire(log, days, others)
+        if done.events:
+            tables.purge()
+    emit(done, _show_expiry)
+
+
+@command("events rotate-key store", json=False)
+def rotate_key(index: Index, settings: SettingsFile = None) -> None:
+    """Create a new key for pseudonyms, so that a shopper's future events are not linked to earlier ones."""
+    with EventLog.open(index, load_settings(settings), make=False) as log:
+        _show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
+
+
+@command("events move store --to elasticsearch")
+def move(
+    index: Index,
+    target: Annotated[Backend, Option("--to", help="Where the events are stored from then on.")],
+    settings: SettingsFile = None,
+) -> None:
+    """Move all events between this machine and the cluster. No process may record events meanwhile."""
+    loaded = load_settings(settings)
+    is_clustered = target == "elasticsearch"
+    if is_in_cluster(index, loaded) != is_clustered:
+        raise SettingError(
+            f"events must be stored where the index is searched, which is not {target}; first run "
+            f"shelfwise rebuild {index} --backend {target}"
+        )
+    with (
+        closing(open_store(index, loaded, is_clustered=not is_clustered)) as source,
+        closing(open_store(index, loaded, is_clustered=is_clustered)) as moved_to,
+        TerminalProgress() as progress,
+    ):
+        progress.begin("move", source.count(), "events")
+        moved = move_events(source, moved_to, progress.advance)
+        progress.end(f"{moved.moved:,} events")
+    emit(moved, _show_move, target)
+
+
+@contextmanager
+def _upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[EventStore, ...], DerivedTablesManager]]:
+    """The events of an index, other stores that may have some, and their tables, with progress on the terminal."""
+    with (
+        EventLog.open(index, settings, make=False) as log,
+        other_stores(index, settings) as others,
+        TerminalProgress() as progress,
+    ):
+        yield log, others, DerivedTablesManager(index, log, settings.events, progress=progress)
+
+
+def _show_import(report: ImportReport, rejects: Path) -> None:
+    span = f"{report.first:%Y-%m-%d %H:%M} to {report.last:%Y-%m-%d %H:%M} UTC" if report.first and report.last else ""
+    different = {"products": report.products, "shoppers": report.shoppers, "sessions": report.sessions}
+    pairs: list[tuple[str, str | Text]] = [
+        ("rows", f"{report.rows:,} in {report.seconds:.1f} s, {report.rows_per_second:,.0f} a second"),
+        ("events", f"{report.added:,} new, {report.repeated:,} already there"),
+        ("kinds", counts_text(report.events)),
+        ("time", span),
+        ("different", ", ".join(f"{name}: {_many(count)}" for name, count in different.items())),
+        ("excluded", counts_text(report.skipped)),
+        ("rejected", f"{report.rejected_count:,}{f', see {rejects}' if report.rejected_count else ''}"),
+    ]
+    for reason, each in report.rejected.items():
+        pairs.append(("", f"{each.count:,} x {reason}"))
+        for example in each.examples[:2]:
+            text = printable(f"  {Path(example.file).name} line {example.line:,}: {example.detail}")
+            pairs.append(("", Text(text, style="dim", overflow="ellipsis")))
+    show_pairs((*pairs, *(("note", note) for note in report.notes)))
+
+
+def _many(count: int | None) -> str:
+    return "very many" if count is None else f"{count:,}"
+
+
+def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
+    window = done.window
+    show_pairs(
+        (
+            ("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC"),
+            ("later", _later_text(tables.later_days)),
+            ("days", f"{done.days_made:,} cleaned, {done.days_kept:,} unchanged"),
+            ("events", f"{done.events:,} in {done.sessions:,} sessions"),
+            ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
+            ("refunds", f"{tables.refunds:,} charged clicks on sponsored hits are fraud" if tables.refunds else ""),
+            ("rejected", counts_text(done.rejected) or "none"),
+            ("", _SHARED_ADDRESS if done.rejected.get(RejectReason.SURPLUS, 0) > done.events / 10 else ""),
+            ("clocks", f"{done.corrected:,} events with corrected times" if done.corrected else ""),
+            ("tables", counts_text(done.tables)),
+            ("labels", _weights_text(tables.label_weights())),
+            ("seconds", f"{done.seconds:.1f}"),
+        )
+    )
+
+
+_SHARED_ADDRESS = "many events come from few addresses; behind a proxy, name it in service.trusted_proxies"
+
+
+def _later_text(days: int) -> str:
+    return f"{days:,} later days with events are too few for another window" if days else ""
+
+
+def _weights_text(weights: pl.DataFrame) -> str:
+    """The weights as shares of their sum."""
+    values, purchases = weights["weight"].to_list(), weights["purchases"][0]
+    total = sum(values) or 1.0
+    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in zip(weights["signal"], values, strict=True))
+    if weights["fitted"].all():
+        return f"{shares}: fitted to {purchases:,} later purchases"
+    return f"{shares}: a convention; {purchases:,} later purchases are too few to fit them"
+
+
+def show_exposure(report: ExposureReport) -> None:
+    """Prints a line for each group, and the measures over all groups."""
+    heads = ("shown", "clicks", "revenue", "exposure", "merit", "ratio", "95%")
+    table = plain_table(report.by, *heads, right=heads)
+    for each in report.groups:
+        table.add_row(printable(each.group), *_exposure_cells(each))
+    show_table(table)
+    show_pairs(
+        (
+            ("window", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}, {report.lists:,} lists"),
+            ("distance", f"{report.distance:.4f} between the groups' shares and those by merit (AWRF, 0 to 1)"),
+            ("Gini", f"{report.gini_groups:.3f} over groups, {report.gini_products:.3f} over the products shown"),
+            ("expected", "loss {:.4f}, disparity {:.4f}, relevance {:.4f}".format(*astuple(report.expected))),
+            ("examination", ", ".join(f"{each:.2f}" for each in report.examination[:10])),
+        )
+    )
+
+
+def _exposure_cells(row: GroupRow) -> list[str]:
+    ratio, interval = row.ratio, ""
+    if ratio.lower is not None and ratio.upper is not None:
+        interval = f"{ratio.lower:.2f} to {ratio.upper:.2f}"
+    counts = f"{row.impressions:,}", f"{row.clicks:,}", f"{row.revenue:,.0f}"
+    return [*counts, f"{row.exposure:.1%}", f"{row.target:.1%}", f"{ratio.value:.2f}", interval]
+
+
+def _show_export(exported: EventExport, folder: Path) -> None:
+    if exported.files:
+        show_pairs((str(folder / name), f"{count:,} events") for name, count in exported.files.items())
+    else:
+        say("There are no events to export.")
+
+
+def _show_erasure(done: ErasureReport) -> None:
+    found = ", ".join(done.found_in) if done.found_in else "not in any of them"
+    left = f"{count_text(done.remaining_events, 'event')}, {count_text(done.remaining_rows, 'value')} in tables"
+    show_pairs(
+        (
+            ("removed", f"{count_text(done.events, 'event')}, {count_text(done.rejected_rows, 'rejected row')}"),
+            ("left", left),
+            ("searched", f"{done.files:,} files after the removal; the shopper was {found}"),
+        )
+    )
+    if not done.events:
+        say("No events of this shopper were found; check that the id is spelled as in the log.")
+    if done.is_complete:
+        say("No data of this shopper is left.", style="green")
+    else:
+        say("Some data is left; stop the processes that use these events, and try again.", style="bold red")
+
+
+def _show_expiry(done: ExpiryReport) -> None:
+    show_pairs(
+        (
+            ("removed", f"{done.events:,} events from before {moment(done.before_day * DAY_MS):%Y-%m-%d}"),
+            ("", f"{done.reject_files:,} files of rejected rows" if done.reject_files else ""),
+            ("keys", f"{', '.join(done.keys)}: no pseudonym uses them any more" if done.keys else ""),
+        )
+    )
+
+
+def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
+    *old, _ = pseudonyms.names
+    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until the events under older keys are removed"
+    say(f"New pseudonyms use the key {name}{kept}. Back up {pseudonyms.path}.")
+
+
+def _show_move(moved: MoveResult, target: str) -> None:
+    already = f", {moved.repeated:,} were already there" if moved.repeated else ""
+    say(f"{moved.moved:,} events were moved to {target}{already}.")

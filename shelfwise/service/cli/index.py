@@ -1,0 +1,381 @@
+"""Versions and live changes of an index: `index versions`, `compare`, `rollback`, `prune`, `verify`, `upsert`..."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.text import Text
+from typer import Argument, Option
+
+from shelfwise.retrieval.errors import ChangeError, FeedError, UnknownVersionError
+from shelfwise.retrieval.html_report import printable, size_text
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.diff import ProductList, VersionDiff, compare_versions
+from shelfwise.retrieval.store.versions import Store, Surplus
+from shelfwise.retrieval.updates.validation import decode_json
+from shelfwise.service.cli import output
+from shelfwise.service.cli.options import FeedFormat, Feeds, Index, command
+from shelfwise.service.cli.output import (
+    TerminalProgress,
+    changes_text,
+    count_text,
+    emit,
+    plain_table,
+    say,
+    show_notices,
+    show_pairs,
+    show_table,
+    time_text,
+)
+from shelfwise.service.cli.search import open_engine
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.snapshot import cluster_versions
+from shelfwise.service.engine.versions import (
+    Rollback,
+    VersionInfo,
+    current_name,
+    list_versions,
+    roll_back,
+    versions_before,
+)
+
+if TYPE_CHECKING:
+    from shelfwise.indexer.feeds.base import RejectedRow
+    from shelfwise.service.cli.verify import Problem, Verification
+
+Before = Annotated[str, Argument(help="The earlier version; by default the one before AFTER.", metavar="BEFORE")]
+After = Annotated[str, Argument(help="The later version; by default the serving one.", metavar="AFTER")]
+
+
+@command("index versions store")
+def versions(index: Index) -> None:
+    """List the versions of an index with their content and changes, and mark the serving one."""
+    store = Store(index)
+    emit(list_versions(store), _show_versions, store)
+
+
+@command("index compare store v000003 v000005")
+def compare(
+    index: Index,
+    before: Before = "",
+    after: After = "",
+    examples: Annotated[int, Option(help="Example ids of each kind of change.", min=0)] = 5,
+) -> None:
+    """Show what changed between two versions: products, fields, settings, encoder, rows of the feed."""
+    store = Store(index)
+    after = after or store.current()
+    if not before:
+        store.check_known(after)
+        older = versions_before(store, after)
+        if not older:
+            raise UnknownVersionError(f"{index} has no version before {after} to compare it with; name two versions")
+        before = older[-1]
+    emit(compare_versions(store, before, after, examples=examples), _show_diff)
+
+
+@command("index rollback store v000003")
+def rollback(
+    index: Index,
+    version: Annotated[
+        str, Argument(help="By default the newest complete one before the serving one.", metavar="VERSION")
+    ] = "",
+) -> None:
+    """Make an earlier version serve again. Open engines reload it by themselves."""
+    store = Store(index)
+    store.check_ours()
+    with store.lock("rollback"), cluster_versions(store) as cluster:
+        done = roll_back(store, version, cluster)
+    emit(done, _show_rollback, f"shelfwise index rollback {index}")
+
+
+@command("index prune store --keep 2 --dry-run")
+def prune(
+    index: Index,
+    keep: Annotated[int, Option(help="Number of the newest versions to keep.", min=1)],
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what would be removed, and remove nothing.")] = False,
+) -> None:
+    """Remove old versions, unused encoders and live changes that all versions contain. The serving version is kept."""
+    from shelfwise.indexer.incremental import prune_journal
+
+    store = Store(index)
+    # If the current version is damaged, another one serves and is kept, too.
+    spare = (store.serving()[0].version,)
+    if dry_run:
+        surplus = store.surplus(keep, spare)
+    else:
+        with store.lock("prune"), cluster_versions(store) as cluster:
+            surplus = store.surplus(keep, spare)
+            locations = cluster.locations() if cluster else set()
+            store.prune(keep, spare)
+            if cluster:
+                cluster.prune(locations)
+            prune_journal(store.root, store.last_merged_changes())
+    document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
+    emit(surplus, _show_pruned, dry_run, document=document)
+
+
+@command("index verify store --all")
+def verify(
+    index: Index,
+    version: Annotated[str, Option(help="By default the serving one.")] = "",
+    every: Annotated[bool, Option("--all", help="Verify every version.")] = False,
+    encode: Annotated[
+        bool, Option("--encode", help="Also encode a sample of the products again, which loads the encoder.")
+    ] = False,
+) -> None:
+    """Verify all checksums, and that records, terms and vectors agree. Exit code 1 if there is a problem."""
+    from shelfwise.service.cli.verify import store_problems, verify_version
+
+    store = Store(index)
+    store.check_ours()
+    problems = store_problems(store)
+    current = current_name(store)
+    names = [version] if version else [current] if current in store.versions() else store.versions()[-1:]
+    if every:
+        names = store.versions()
+    with TerminalProgress() as progress, cluster_versions(store, must=False) as cluster:
+        results = [verify_version(store, name, progress, encode=encode, cluster=cluster) for name in names]
+    emit(results, _show_verification, problems, document={"problems": problems, "versions": results})
+    if problems or any(result.problems for result in results):
+        raise typer.Exit(1)
+
+
+_MOST_FIELDS = 12
+
+
+def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
+    right = ("products", "size")
+    table = plain_table("", "version", "created", "products", "changes", "encoder", "size", right=right)
+    for info in reversed(listed):
+        table.add_row(*_version_row(info))
+    show_table(table)
+    for info in reversed(listed):
+        if info.problem:
+            say(f"{info.version} is damaged: {printable(info.problem)}", style="red")
+    own = sum(info.bytes for info in listed)
+    say(f"{count_text(len(listed), 'version')} of {size_text(own)}, encoders {size_text(store.encoders_size())}")
+
+
+def _version_row(info: VersionInfo) -> tuple[str | Text, ...]:
+    mark = Text("▶", style="bold green") if info.serves else ""
+    if not info.created:
+        return mark, info.version, Text("damaged", style="red"), "", "", "", size_text(info.bytes)
+    encoder, size = Text(printable(info.encoder_name)), size_text(info.bytes)
+    changes = changes_text(info.changes)
+    return mark, info.version, time_text(info.created), f"{info.products:,}", changes, encoder, size
+
+
+def _show_diff(found: VersionDiff) -> None:
+    one, other, products, fields = found.before, found.after, found.products, found.fields
+    say((one.version, "bold"), " → ", (other.version, "bold"))
+    if found.is_empty:
+        say("Both versions give the same results.")
+    by_field = [f"{name} {count:,}" for name, count in products.fields.items()]
+    more = ", ..." if len(by_field) > _MOST_FIELDS else ""
+    show_pairs(
+        (
+            ("products", _counts(one.products, other.products)),
+            ("rows read", _counts(one.rows_read, other.rows_read)),
+            ("rejected", _counts(one.rows_rejected, other.rows_rejected)),
+            ("added", _changes(products.added)),
+            ("removed", _changes(products.removed)),
+            ("changed", _changes(products.changed)),
+            ("", f"in {', '.join(by_field[:_MOST_FIELDS])}{more}" if by_field else ""),
+            ("new fields", ", ".join(fields.added)),
+            ("removed fields", ", ".join(fields.removed)),
+            *(("field", f"{name}: {before} → {after}") for name, (before, after) in fields.retyped.items()),
+            *((each.name, f"{each.before} → {each.after}") for each in found.settings),
+        )
+    )
+
+
+def _counts(before: int, after: int) -> str:
+    return f"{before:,} → {after:,} ({after - before:+,})" if before != after else f"{before:,}"
+
+
+def _changes(changes: ProductList) -> str:
+    more = ", ..." if changes.count > len(changes.examples) else ""
+    return f"{changes.count:,}" + (f": {', '.join(changes.examples)}{more}" if changes.examples else "")
+
+
+def _show_rollback(done: Rollback, undo: str) -> None:
+    show_notices(done.passed_over)
+    if done.version == done.previous_version:
+        say((done.version, "bold"), " already serves.")
+        return
+    say((done.version, "bold"), f" serves: {done.products:,} products, made {time_text(done.created)}.")
+    if done.previous_version:
+        say(f"{done.previous_version} is kept; to go back to it: {undo} {done.previous_version}")
+
+
+def _show_pruned(surplus: Surplus, dry_run: bool) -> None:
+    parts = [", ".join(surplus.versions)] if surplus.versions else []
+    if surplus.encoders:
+        parts.append(f"{count_text(len(surplus.encoders), 'encoder')} ({', '.join(surplus.encoders)})")
+    if parts:
+        say(f"{' and '.join(parts)} {'would be removed' if dry_run else 'removed'}: {size_text(surplus.bytes)}")
+    else:
+        say("Nothing to remove.")
+
+
+def _show_verification(results: Sequence[Verification], problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        _show_problem(problem)
+    for result in results:
+        state = count_text(len(result.problems), "problem") if result.problems else "whole"
+        size = f" ({result.products:,} products, {result.files:,} files, {size_text(result.bytes)})"
+        say((result.version, "bold"), " ", (state, "red" if result.problems else "green"), size)
+        for problem in result.problems:
+            _show_problem(problem)
+        for skipped in result.skipped:
+            say(("not checked: ", "yellow"), printable(skipped), to=output.err)
+
+
+def _show_problem(problem: Problem) -> None:
+    say((f"  {printable(problem.part)}: ", "bold"), printable(problem.what))
+    say(f"    {printable(problem.advice)}", style="dim")
+
+
+# Live changes, which need no rebuild.
+
+_BATCH = 1_000
+_MOST_SHOWN = 10
+
+
+class ChangeReport(msgspec.Struct, frozen=True):
+    """Result of live changes: the number of the last change, and the number of added or changed products."""
+
+    sequence: int = 0
+    products: int = 0
+
+
+class UpsertReport(ChangeReport, frozen=True):
+    """A `ChangeReport` of a feed, with its rejected rows by reason."""
+
+    rejected: dict[str, int] = {}
+
+
+@command("index upsert store new-products.jsonl")
+def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
+    """Add or replace the products of a feed at once, without a rebuild."""
+    from shelfwise.indexer.feeds.reader import read_products
+
+    rejected: Counter[str] = Counter()
+    examples: list[str] = []
+
+    def reject(row: RejectedRow) -> None:
+        rejected[row.reason] += 1
+        if len(examples) < _MOST_SHOWN:
+            examples.append(f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")
+
+    fields = feed.fields()
+    with open_engine(index, models=False) as engine:
+        rows = read_products(feeds, fields, reject, format=feed.format)
+        read, done = _upsert(engine, (row.product for row in rows))
+    if rejected and not read:
+        raise FeedError(f"no row is valid; nothing was changed; {'; '.join(examples)}")
+    more = rejected.total() - len(examples)
+    show_notices((*examples, f"and {more:,} more rows") if more else examples)
+    emit(UpsertReport(done.sequence, done.products, dict(rejected)), _show_change, "added or replaced")
+
+
+@command("index delete store 3920564 3920565")
+def delete(index: Index, ids: Annotated[list[str], Argument(help="Ids of products.", metavar="ID")]) -> None:
+    """Remove products at once. Unknown ids are ignored."""
+    with open_engine(index, models=False) as engine:
+        changed = engine.delete(ids)
+    emit(ChangeReport(changed.sequence, changed.products), _show_change, "deleted")
+
+
+@command("index patch store 3920564 price=9.99 availability=in_stock attributes.colour=red expires=")
+def patch(
+    index: Index,
+    product: Annotated[str, Argument(help="Id of the product.", metavar="ID")],
+    values: Annotated[list[str], Argument(help="New values; an empty value clears the field.", metavar="FIELD=VALUE")],
+) -> None:
+    """Change fields of a product at once, such as its price, its availability or an attribute."""
+    parsed = parse_values(product, values)
+    with open_engine(index, models=False) as engine:
+        changed = engine.patch(product, **parsed)
+    emit(ChangeReport(changed.sequence, changed.products), _show_change, "changed")
+
+
+def _upsert(engine: SearchEngine, products: Iterator[Product]) -> tuple[int, ChangeReport]:
+    """Upserts products in batches, each of which is atomic; returns the number of products read, and the result."""
+    read, done = 0, ChangeReport()
+    while batch := _clean(islice(products, _BATCH)):
+        changed = engine.upsert(batch)
+        read += len(batch)
+        done = ChangeReport(max(done.sequence, changed.sequence), done.products + changed.products)
+    return read, done
+
+
+def _clean(products: Iterable[Product]) -> list[Product]:
+    """Cleans products like a rebuild, so that the next rebuild finds the feed's products equal to them."""
+    from shelfwise.indexer.cleaning.cleaner import Cleaner
+
+    return list(Cleaner().clean(list(products)).products)
+
+
+def _show_change(report: ChangeReport, done: str) -> None:
+    say(f"{count_text(report.products, 'product')} {done}.")
+
+
+# The values of a patch as typed in a terminal: FIELD=VALUE, parsed by the field's type.
+
+_NUMBERS = ("price", "rating", "rating_count")
+_REPEATABLE = ("images", "identifiers.", "attributes.")
+_STRUCTURED = ("identifiers", "attributes", "variants", "places")
+
+
+def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
+    """The value of each field, for `shelfwise.retrieval.updates.validation.validate_patch` to check.
+
+    An empty value clears the field. A category's levels are separated by `>`. Several images, values of one kind of
+    identifier or of one attribute are given by repeating the field. Whole mappings, variants and places are JSON.
+
+    Raises ChangeError for arguments that are not FIELD=VALUE, and for a second value of a field that has one.
+    """
+    given: dict[str, list[str]] = {}
+    for each in typed:
+        name, equals, value = each.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ChangeError(f"product {product_id!r}: {each!r} is not FIELD=VALUE, such as price=9.99", product_id)
+        given.setdefault(name, []).append(value)
+    return {name: _parse_value(product_id, name, values) for name, values in given.items()}
+
+
+def _parse_value(product_id: str, name: str, values: list[str]) -> object:
+    value = values[0]
+    if len(values) > 1:
+        if not name.startswith(_REPEATABLE):
+            raise ChangeError(
+                f"product {product_id!r}: {name} can have one value, {len(values)} were given", product_id, name
+            )
+        return values
+    if not value:
+        return None
+    if name in _NUMBERS:
+        try:
+            return float(value)
+        except ValueError:
+            return value  # validation then rejects it as the field's value
+    if name == "category":
+        return [level.strip() for level in value.split(">")]
+    if name == "images" or name.startswith("identifiers."):
+        return [value]
+    return _parse_literal(value) if name in _STRUCTURED or name.startswith("attributes.") else value
+
+
+def _parse_literal(value: str) -> object:
+    """Parses 18 as a number, true as a boolean, "18" in quotes as text; anything that is not JSON is text, too."""
+    try:
+        return decode_json(value)
+    except ValueError:
+        return value

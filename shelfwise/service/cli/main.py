@@ -1,0 +1,381 @@
+"""The `shelfwise` program: a command group that imports a command's module when it runs or prints its help."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from shelfwise.retrieval.errors import ShelfwiseError, close_names
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context, HelpFormatter  # typer does not export them
+
+
+class Entry(NamedTuple):
+    """A command: its function as "module:function", and its line of help."""
+
+    target: str
+    help: str
+
+
+class Group(NamedTuple):
+    """A group of commands by name, and its line of help."""
+
+    help: str
+    commands: Mapping[str, Entry]
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "rebuild": Entry("shelfwise.service.cli.rebuild:rebuild", "Build an index from feeds, and publish it."),
+    "search": Entry("shelfwise.service.cli.search:search", "Search an index."),
+    "serve": Entry("shelfwise.service.cli.serve:serve", "Serve an index over HTTP."),
+    "mcp": Entry("shelfwise.service.cli.serve:mcp", "Let an AI assistant search an index over MCP."),
+    "learn": Entry(
+        "shelfwise.service.cli.train:learn", "Train all models on shoppers' events, and publish the better ones."
+    ),
+    "check": Entry("shelfwise.service.cli.rebuild:check", "Report the data quality of feeds."),
+    "demo": Entry("shelfwise.service.cli.demo:demo", "Generate a demo store, build its index and search it."),
+    "evaluate": Entry("shelfwise.benchmarks.commands:evaluate", "Measure the ranking against judgments."),
+}
+GROUPS: Mapping[str, Group] = {
+    "index": Group(
+        "Versions of an index, and changes without a rebuild.",
+        {
+            "versions": Entry("shelfwise.service.cli.index:versions", "List the versions of an index."),
+            "compare": Entry("shelfwise.service.cli.index:compare", "Show what changed between two versions."),
+            "rollback": Entry("shelfwise.service.cli.index:rollback", "Make an earlier version serve again."),
+            "prune": Entry("shelfwise.service.cli.index:prune", "Remove old versions."),
+            "verify": Entry("shelfwise.service.cli.index:verify", "Verify the integrity of an index."),
+            "upsert": Entry("shelfwise.service.cli.index:upsert", "Add or replace products at once."),
+            "patch": Entry("shelfwise.service.cli.index:patch", "Change some fields of a product at once."),
+            "delete": Entry("shelfwise.service.cli.index:delete", "Remove products at once."),
+        },
+    ),
+    "query": Group(
+        "Suggestions, similar and related products, answers.",
+        {
+            "answer": Entry("shelfwise.service.cli.search:answer", "Answer a question from the store's own texts."),
+            "suggest": Entry("shelfwise.service.cli.search:suggest", "Complete what a shopper has typed so far."),
+            "similar": Entry("shelfwise.service.cli.search:similar", "Show the products most similar to a product."),
+            "related": Entry("shelfwise.service.cli.search:related", "Show complements and substitutes of a product."),
+            "picture": Entry("shelfwise.service.cli.search:picture", "Show the products most similar to a picture."),
+            "recommend": Entry("shelfwise.service.cli.search:recommend", "Recommend products to a shopper."),
+        },
+    ),
+    "answers": Group(
+        "Answer texts, and questions without an answer.",
+        {
+            "import": Entry("shelfwise.service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
+            "list": Entry("shelfwise.service.cli.search:list_texts", "List the texts."),
+            "delete": Entry("shelfwise.service.cli.search:delete_texts", "Delete texts."),
+            "encode": Entry("shelfwise.service.cli.search:encode_texts", "Encode texts that lack a vector."),
+            "unanswered": Entry("shelfwise.service.cli.search:unanswered", "List questions without an answer."),
+        },
+    ),
+    "rules": Group(
+        "Merchandising rules: pins, boosts, filters, redirects.",
+        {
+            "list": Entry("shelfwise.service.cli.rules:list_rules", "List the rules."),
+            "show": Entry("shelfwise.service.cli.rules:show", "Print a rule as JSON."),
+            "put": Entry("shelfwise.service.cli.rules:put", "Add or replace the rules of a file."),
+            "delete": Entry("shelfwise.service.cli.rules:delete", "Delete rules."),
+            "history": Entry("shelfwise.service.cli.rules:history", "Show who changed what."),
+            "restore": Entry("shelfwise.service.cli.rules:restore", "Restore all rules of a revision."),
+            "preview": Entry("shelfwise.service.cli.rules:preview", "Preview the effect of a change on a search."),
+        },
+    ),
+    "synonyms": Group(
+        "Synonyms, and proposals for them from shoppers' queries.",
+        {
+            "list": Entry("shelfwise.service.cli.synonyms:list_synonyms", "List the synonyms."),
+            "put": Entry("shelfwise.service.cli.synonyms:put", "Add or replace a synonym."),
+            "delete": Entry("shelfwise.service.cli.synonyms:delete", "Delete synonyms."),
+            "history": Entry("shelfwise.service.cli.synonyms:history", "Show who changed what."),
+            "import": Entry("shelfwise.service.cli.synonyms:import_lines", "Add the synonyms of a text file."),
+            "export": Entry("shelfwise.service.cli.synonyms:export", "Print the synonyms as a text file."),
+            "proposals": Entry("shelfwise.service.cli.synonyms:proposals", "Show the proposals with their evidence."),
+            "accept": Entry("shelfwise.service.cli.synonyms:accept", "Accept a proposal as a synonym."),
+            "decline": Entry("shelfwise.service.cli.synonyms:decline", "Never propose a synonym again."),
+        },
+    ),
+    "relations": Group(
+        "Relations of products: complements, accessories, substitutes.",
+        {
+            "refresh": Entry(
+                "shelfwise.service.cli.synonyms:refresh_relations", "Update the relations of all products."
+            ),
+            "show": Entry("shelfwise.service.cli.synonyms:show_relations", "Show the relations of a product."),
+            "add": Entry("shelfwise.service.cli.synonyms:add_relation", "Add a relation between two products."),
+            "remove": Entry(
+                "shelfwise.service.cli.synonyms:remove_relation", "Remove a relation, also from later refreshes."
+            ),
+            "withdraw": Entry(
+                "shelfwise.service.cli.synonyms:withdraw_relation", "Withdraw a correction of a relation."
+            ),
+            "history": Entry("shelfwise.service.cli.synonyms:relation_history", "Show who changed what."),
+        },
+    ),
+    "relevance": Group(
+        "Relevance settings: candidate limits, typo tolerance, signals.",
+        {
+            "show": Entry("shelfwise.service.cli.relevance:show", "Print the settings as JSON."),
+            "put": Entry("shelfwise.service.cli.relevance:put", "Replace the settings with those of a file."),
+            "history": Entry("shelfwise.service.cli.relevance:history", "Show who changed what."),
+            "restore": Entry("shelfwise.service.cli.relevance:restore", "Restore the settings of a revision."),
+            "preview": Entry(
+                "shelfwise.service.cli.relevance:preview", "Preview the effect of other settings on a search."
+            ),
+        },
+    ),
+    "sponsored": Group(
+        "Sponsored placement: campaigns, and the ledger of clicks.",
+        {
+            "list": Entry("shelfwise.service.cli.rules:list_campaigns", "List the campaigns and what each has spent."),
+            "put": Entry("shelfwise.service.cli.rules:put_campaigns", "Add or replace the campaigns of a file."),
+            "delete": Entry("shelfwise.service.cli.rules:delete_campaigns", "Delete campaigns."),
+            "history": Entry("shelfwise.service.cli.rules:campaign_history", "Show who changed what."),
+            "restore": Entry("shelfwise.service.cli.rules:restore_campaigns", "Restore all campaigns of a revision."),
+            "log": Entry("shelfwise.service.cli.rules:show_ledger", "Show the result of each click."),
+            "report": Entry(
+                "shelfwise.service.cli.rules:report_campaigns", "Report impressions, clicks and charges by day."
+            ),
+        },
+    ),
+    "experiments": Group(
+        "A/B tests and interleaving of rankings.",
+        {
+            "list": Entry("shelfwise.service.cli.experiments:list_experiments", "List the experiments."),
+            "plan": Entry(
+                "shelfwise.service.cli.experiments:plan", "Estimate an experiment from the log, before it runs."
+            ),
+            "put": Entry("shelfwise.service.cli.experiments:put", "Add an experiment from a file."),
+            "stop": Entry("shelfwise.service.cli.experiments:stop", "End an experiment."),
+            "report": Entry("shelfwise.service.cli.experiments:report", "Report the results of an experiment."),
+        },
+    ),
+    "events": Group(
+        "Shoppers' events: import, tables, report, privacy.",
+        {
+            "import": Entry("shelfwise.service.cli.events:import_logs", "Import event logs."),
+            "refresh": Entry("shelfwise.service.cli.events:refresh", "Update the derived tables."),
+            "report": Entry("shelfwise.service.cli.events:report", "Report funnel, clicks, queries and fraud."),
+            "exposure": Entry("shelfwise.service.cli.events:exposure", "Show how exposure is shared among groups."),
+            "export": Entry("shelfwise.service.cli.events:export", "Write all events as Parquet."),
+            "forget": Entry("shelfwise.service.cli.events:forget", "Erase all data of a shopper."),
+            "expire": Entry("shelfwise.service.cli.events:expire", "Remove events older than a number of days."),
+            "rotate-key": Entry("shelfwise.service.cli.events:rotate_key", "Create a new key for pseudonyms."),
+            "move": Entry("shelfwise.service.cli.events:move", "Move events to or from the cluster."),
+        },
+    ),
+    "models": Group(
+        "Trained rankers and user towers: list, compare, roll back.",
+        {
+            "list": Entry("shelfwise.service.cli.models:list_models", "List the rankers and user towers."),
+            "show": Entry("shelfwise.service.cli.models:show", "Show a model and its evaluation."),
+            "compare": Entry("shelfwise.service.cli.models:compare", "Compare the measures of two rankers."),
+            "rollback": Entry("shelfwise.service.cli.models:rollback", "Make an earlier model serve again."),
+            "off": Entry("shelfwise.service.cli.models:off", "Switch rankers off."),
+            "prune": Entry("shelfwise.service.cli.models:prune", "Create a smaller ranker from a stored one."),
+        },
+    ),
+    "train": Group(
+        "Train a ranker, the encoder or a user tower.",
+        {
+            "ranker": Entry("shelfwise.service.cli.train:ranker", "Train the ranker on clicks or on the catalog."),
+            "towers": Entry("shelfwise.service.cli.train:towers", "Fine-tune the encoder on judgments or clicks."),
+            "users": Entry("shelfwise.service.cli.train:users", "Train the user tower for recommendations."),
+            "expansions": Entry(
+                "shelfwise.service.cli.train:expansions", "Learn which product words match which query words."
+            ),
+            "default": Entry("shelfwise.service.cli.train:default", "Train one ranker for stores without a ranker."),
+        },
+    ),
+    "aliases": Group(
+        "Other names of the indexes of a directory.",
+        {
+            "set": Entry("shelfwise.service.cli.serve:set_alias", "Set an alias of an index."),
+            "list": Entry("shelfwise.service.cli.serve:list_aliases", "List the aliases."),
+            "delete": Entry("shelfwise.service.cli.serve:delete_alias", "Delete an alias."),
+        },
+    ),
+    "keys": Group(
+        "API keys of the HTTP service.",
+        {
+            "create": Entry("shelfwise.service.cli.serve:create_key", "Create a key and print it once."),
+            "list": Entry("shelfwise.service.cli.serve:list_keys", "List the keys with their scopes."),
+            "withdraw": Entry("shelfwise.service.cli.serve:withdraw_key", "Withdraw a key."),
+            "narrow": Entry("shelfwise.service.cli.serve:narrow", "Derive a narrower key from a key."),
+        },
+    ),
+    "bench": Group(
+        "Benchmarks on your own index.",
+        {
+            "latency": Entry("shelfwise.benchmarks.commands:latency", "Latency and throughput of searches."),
+            "recall": Entry("shelfwise.benchmarks.commands:recall", "Recall of the vector index against a full scan."),
+            "quality": Entry(
+                "shelfwise.benchmarks.commands:quality", "Ranking quality of merging methods on judged sets."
+            ),
+            "intent": Entry(
+                "shelfwise.benchmarks.commands:intent", "Whether queries that name a kind of product find it."
+            ),
+            "answers": Entry("shelfwise.benchmarks.commands:answers", "Correctness of answers to questions."),
+            "throughput": Entry(
+                "shelfwise.benchmarks.commands:throughput", "Text analysis and all runtimes of the encoder."
+            ),
+            "backends": Entry(
+                "shelfwise.benchmarks.commands:backends", "The same index embedded and in Elasticsearch."
+            ),
+            "sponsored": Entry("shelfwise.benchmarks.commands:sponsored", "Sponsored placement at low and high bids."),
+            "complaints": Entry(
+                "shelfwise.benchmarks.commands:complaints", "Users' complaints as cases for several programs."
+            ),
+            "http": Entry("shelfwise.benchmarks.commands:http", "The HTTP service at a fixed rate and overloaded."),
+            "freshness": Entry(
+                "shelfwise.benchmarks.commands:freshness", "Time from a live change to a search that finds it."
+            ),
+            "incremental": Entry(
+                "shelfwise.benchmarks.commands:incremental", "A rebuild after a few products changed."
+            ),
+            "scale": Entry(
+                "shelfwise.benchmarks.commands:scale", "Measures by catalog size, extrapolated to larger ones."
+            ),
+            "peers": Entry(
+                "shelfwise.benchmarks.commands:peers", "Other search programs on the same products and queries."
+            ),
+            "vectors": Entry("shelfwise.benchmarks.commands:vectors", "Vector libraries: recall against time."),
+        },
+    ),
+}
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class OptionalValues(TyperCommand):
+    """A command with options whose value may be omitted, which typer does not support."""
+
+    values_without: Mapping[str, str] = {}
+    """The value of each such option when it is given without one."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        completed: list[str] = []
+        for argument, following in zip(args, [*args[1:], "-"], strict=False):
+            completed.append(argument)
+            if argument in self.values_without and following.startswith("-"):
+                completed.append(self.values_without[argument])
+        return super().parse_args(ctx, completed)
+
+
+def load_command(name: str, entry: Entry) -> Command:
+    """Imports a command's module, and creates the command from its function."""
+    module, _, function = entry.target.partition(":")
+    run = getattr(import_module(module), function)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    kind = type(name, (OptionalValues,), {"values_without": run.values_without})
+    app.command(name, cls=kind, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
+    return typer.main.get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """A group that takes its help from the tables above, and imports its commands one at a time."""
+
+    entries: Mapping[str, Entry | Group] = {**COMMANDS, **GROUPS}
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - typer's signature
+        return list(self.entries)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return None
+        if isinstance(entry, Group):
+            group = LazyGroup(
+                name=cmd_name, help=entry.help, no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP
+            )
+            group.entries = entry.commands
+            return group
+        return load_command(cmd_name, entry)
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """The command that the arguments name; the error for an unknown one names similar ones, also of groups."""
+        name = args[0]
+        if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
+            groups = {group: each for group, each in self.entries.items() if isinstance(each, Group)}
+            paths = [*self.entries, *(f"{group} {each}" for group, of in groups.items() for each in of.commands)]
+            close = close_names(name, paths, typed=lambda path: path.rpartition(" ")[2])
+            advice = "; did you mean " + " or ".join(f"{ctx.command_path} {path}" for path in close) + "?"
+            ctx.fail(f"No such command '{name}'" + (advice if close else "."))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        path = ctx.command_path
+        formatter.write(f"{self.help} Usage: {path} COMMAND [ARGS]...\n")
+        for title, kind in ((f"Commands (help on one: {path} COMMAND -h)", Entry), ("Groups", Group)):
+            rows = [(name, entry.help) for name, entry in self.entries.items() if isinstance(entry, kind)]
+            if rows:
+                formatter.write_heading(title)
+                with formatter.indentation():
+                    formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    name="shelfwise",
+    cls=LazyGroup,
+    help="Product search for web stores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=_HELP,
+)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"shelfwise {version('shelfwise')}")
+        raise typer.Exit
+
+
+@app.callback()  # it also makes typer create a group for an app without commands of its own
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Product search for web stores."""
+
+
+def main() -> None:
+    """Runs the program. Exit codes: 0 success, 1 refusal or failure, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A character that the terminal cannot show is escaped, so that a title cannot make a command fail.
+            stream.reconfigure(errors="backslashreplace")
+    run(app)
+
+
+def run(program: typer.Typer) -> None:
+    """Runs an app. An error of the program is printed in one line, and the exit code is 1.
+
+    The same holds if torch is missing, since environments that only serve do without it.
+    """
+    try:
+        program()
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from shelfwise.service.cli.output import show_error
+
+        show_error("this needs torch, which is not installed; the README says how to install it without CUDA")
+        sys.exit(1)
+    except (ShelfwiseError, OSError) as error:
+        from shelfwise.service.cli.output import show_error
+
+        show_error(str(error))
+        sys.exit(1)

@@ -1,0 +1,455 @@
+"""Commands that read feeds: `rebuild` and `check`."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer import Argument, Exit, Option
+
+from shelfwise.indexer.budget import NO_LIMITS, Budget
+from shelfwise.indexer.build import RebuildOptions, RebuildReport
+from shelfwise.indexer.build import rebuild as run_rebuild
+from shelfwise.indexer.pictures import PictureOptions
+from shelfwise.indexer.pipeline import FeedOptions, check_feeds
+from shelfwise.indexer.quality.findings import Example
+from shelfwise.indexer.quality.page import html
+from shelfwise.indexer.quality.report import Finding, QualityReport, ReasonCount
+from shelfwise.indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from shelfwise.indexer.rejects import REJECTED_FILE
+from shelfwise.indexer.static_encoder import STATIC, distil_encoder, teacher_name
+from shelfwise.indexer.targets import MoveReport, ReencodeReport, reencode
+from shelfwise.indexer.targets import move as run_move
+from shelfwise.rerank.ranker.spec import ranker_store
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.encoders.base import Encoder
+from shelfwise.retrieval.encoders.registry import open_encoder
+from shelfwise.retrieval.errors import PublishRefusedError, SettingError
+from shelfwise.retrieval.html_report import printable, share_text
+from shelfwise.retrieval.store.manifest import QUALITY_FILE, QUALITY_PAGE
+from shelfwise.retrieval.store.products import ProductStore
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli import output
+from shelfwise.service.cli.options import (
+    Backend,
+    FeedFormat,
+    Feeds,
+    HtmlFile,
+    Index,
+    Runtime,
+    SettingsFile,
+    VectorsBackend,
+    Workers,
+    command,
+)
+from shelfwise.service.cli.output import (
+    TerminalProgress,
+    changes_text,
+    count_text,
+    counts_text,
+    emit,
+    plain_table,
+    say,
+    show_pairs,
+    show_table,
+)
+from shelfwise.service.curation.relevance import RelevanceStore
+from shelfwise.service.engine.versions import cluster_of, current_manifest
+from shelfwise.service.settings import cache_folder, load_settings
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?) ?h)? ?(?:(\d+(?:\.\d+)?) ?min)? ?(?:(\d+(?:\.\d+)?) ?s)?")
+
+
+def parse_duration(option: str, text: str) -> float:
+    """The seconds of a duration such as 90s, 10min or 1h 30min; raises SettingError, which names the option."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    hours, minutes, seconds = (float(each or 0) for each in found.groups()) if found else (0.0, 0.0, 0.0)
+    if not (total := 3_600 * hours + 60 * minutes + seconds):
+        raise SettingError(f"{option} {text!r} is not a duration; use 90s, 10min or 1h30min")
+    return total
+
+
+def parse_size(option: str, text: str) -> int:
+    """The bytes of a size such as 512MB or 2GiB; raises SettingError, which names the option."""
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except (ValidationError, OverflowError):
+        size = 0
+    if not size:
+        raise SettingError(f"{option} {text!r} is not a size; use 512MB, 2GB or 2GiB")
+    return size
+
+
+RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with your own quality rules.")]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """Options for the backend, the encoder, and how much of an index is built."""
+
+    backend: Annotated[
+        Backend | None, Option(help="Backend of keyword search; by default as set, or that of the index.")
+    ] = None
+    vectors: Annotated[
+        VectorsBackend | None, Option(help="Backend of vector search; by default as set, or that of the index.")
+    ] = None
+    encoder: Annotated[
+        str,
+        Option(
+            help="Name or folder of a model; by default the one named before, or chosen by the catalog. "
+            "Without a feed, the serving version is encoded. static distils one on this catalog, static:NAME from "
+            "that model: it encodes a hundred times as fast."
+        ),
+    ] = ""
+    runtime: Runtime = "auto"
+    dimension: Annotated[
+        int | None,
+        Option(help="Cut vectors of --encoder to their first columns; suits models trained with --matryoshka.", min=1),
+    ] = None
+    budget: Annotated[
+        str,
+        Option(
+            help="Maximum duration of the rebuild: 90s, 10min, 1h30min. A first build without --encoder uses a "
+            "static one if the default would take longer; an impossible limit is refused before encoding starts."
+        ),
+    ] = ""
+    memory: Annotated[
+        str,
+        Option(
+            help="Memory of the serving machine, half of it for the vector index, such as 2GB: determines the "
+            "kind of index. By default that of this machine, or the present kind."
+        ),
+    ] = ""
+    pictures: Annotated[
+        str,
+        Option(
+            help="Name or folder of a CLIP-like model, such as clip-ViT-B-32, that encodes the products' pictures; "
+            "later rebuilds keep it, none leaves pictures out.",
+            metavar="MODEL",
+        ),
+    ] = ""
+    full: Annotated[
+        bool, Option("--full", help="Also read, check and index unchanged products; their vectors stay.")
+    ] = False
+    settings: SettingsFile = None
+
+    def picture_options(self) -> PictureOptions:
+        """The picture model by the option or the settings, and how pictures are fetched."""
+        chosen = load_settings(self.settings).pictures
+        model = self.pictures or chosen.model
+        return PictureOptions(model, chosen.folder, chosen.cache_bytes, chosen.parallel, chosen.per_host)
+
+    def limits(self) -> Budget:
+        """The limits; raises SettingError for an invalid duration or size."""
+        seconds = parse_duration("--budget", self.budget) if self.budget else None
+        return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
+
+
+@command("rebuild store products.jsonl.gz", values_without={"--ray": "local"})
+def rebuild(
+    index: Index,
+    where: BackendOptions,
+    feed: FeedFormat,
+    feeds: Annotated[
+        list[str] | None,
+        Argument(
+            help="Feeds as exported by a shop, plain, gzip or zstd; - for standard input. "
+            "Without one, the serving version is moved to the backend, or encoded with the encoder.",
+            metavar="FEED",
+        ),
+    ] = None,
+    *,
+    rules: RulesFile = None,
+    synonyms: Annotated[
+        Path | None, Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'. Later rebuilds keep them.")
+    ] = None,
+    keep: Annotated[int, Option(help="Number of versions to keep, including the new one.", min=1)] = 3,
+    force: Annotated[bool, Option("--force", help="Publish even if much of the catalog would be lost.")] = False,
+    workers: Workers = None,
+    ray: Annotated[
+        str,
+        Option(
+            "--ray",
+            help="Read, check and encode on a Ray cluster: HOST:PORT, or auto for the one of this machine; without an "
+            "address one is started here, as in: rebuild store FEED --ray --workers 2. Feeds and index must have the "
+            "same paths on all machines.",
+            metavar="[ADDRESS]",
+        ),
+    ] = "",
+) -> None:
+    """Read, check, encode, index and publish a catalog. Only changed products are encoded again."""
+    if where.dimension and not where.encoder:
+        raise SettingError("--dimension cuts the vectors of an encoder: name it with --encoder, even the serving one")
+    limits = where.limits()
+    if limits != NO_LIMITS and not feeds:
+        raise SettingError("--budget and --memory need a rebuild from a feed: name a feed")
+    if ray and not feeds:
+        raise SettingError("--ray needs a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
+    if where.pictures and not feeds:
+        raise SettingError("--pictures needs a rebuild from a feed: name a feed")
+    if where.encoder and not feeds:
+        if where.backend or where.vectors:
+            raise SettingError("without a feed, --encoder cannot be combined with --backend or --vectors: run twice")
+        _reencode(index, where, keep)
+        return
+    cluster, vectors_in_cluster = _cluster(index, where)
+    if not feeds:
+        with TerminalProgress() as progress:
+            moved = run_move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
+        emit(moved, _show_move)
+        return
+    options = RebuildOptions(
+        feeds=tuple(feeds),
+        cache=cache_folder(),
+        mapping=feed.fields(),
+        encoder=where.encoder,
+        runtime=where.runtime,
+        dimension=where.dimension,
+        synonyms=synonyms,
+        weights=RelevanceStore(index).current().fields,
+        keep=keep,
+        format=feed.format,
+        rules=_rules(rules),
+        workers=workers,
+        full=where.full,
+        force=force,
+        budget=limits,
+        cluster=cluster,
+        vectors_in_cluster=vectors_in_cluster,
+        pictures=where.picture_options(),
+        ray=ray,
+    )
+    with TerminalProgress() as progress:
+        try:
+            report = run_rebuild(index, options, progress)
+        except PublishRefusedError:
+            _show_rows(_read_quality(index), index / REJECTED_FILE, output.err)
+            raise
+    emit(report, show_rebuild, index)
+
+
+def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
+    cluster = cluster_of(index, load_settings(where.settings))
+    with TerminalProgress() as progress:
+        encoder, name = _named_encoder(index, where, progress)
+        report = reencode(index, encoder, name, progress, cluster=cluster, keep=keep)
+    emit(report, _show_reencoding)
+
+
+def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgress) -> tuple[Encoder, str]:
+    """The encoder that the options name, and its name."""
+    teacher = teacher_name(where.encoder)
+    if teacher is None:
+        return open_encoder(where.encoder, where.runtime, cache_folder(), dimension=where.dimension), where.encoder
+    store = Store(index)
+    serving = store.find_serving().manifest
+    name = teacher or teacher_name(serving.encoder_name) or serving.encoder_name
+    opened = open_encoder(name, where.runtime, cache_folder())
+    products = ProductStore(store.version_folder(serving.version))
+    made = distil_encoder(opened, name, products, cache_folder(), progress, dimension=where.dimension)
+    return made, f"{STATIC}:{name}"
+
+
+def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:
+    """The cluster of keyword search, if any, and whether it also searches vectors: by the options, the settings, or the
+    serving version."""
+    settings = load_settings(where.settings)
+    serving = current_manifest(Store(index))
+    place = serving.cluster if serving else None
+    is_clustered = (where.backend or settings.backend or (place and "elasticsearch")) == "elasticsearch"
+    has_vectors = place and place.vectors and "elasticsearch"
+    vectors = where.vectors or settings.vectors
+    if is_clustered:
+        return settings.cluster, (vectors or has_vectors) == "elasticsearch"
+    if vectors == "elasticsearch":
+        raise SettingError("vectors can be in Elasticsearch only if words are: set backend to elasticsearch")
+    return None, False
+
+
+def show_rebuild(report: RebuildReport, index: Path) -> None:
+    """Prints the summary of a rebuild."""
+    changes = report.changes
+    findings = ", ".join(count_text(count, severity) for severity, count in report.findings.items())
+    seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())
+    show_pairs(
+        (
+            ("products", f"{report.products:,} of {report.read:,} rows read"),
+            ("changes", f"{changes_text(changes)} since {changes.previous_version}" if changes else ""),
+            ("live changes", f"{report.live:,} take precedence over the feed" if report.live else ""),
+            ("rejected", f"{sum(report.rejected.values()):,}" if report.rejected else "none"),
+            ("values dropped", counts_text(report.noted)),
+            ("cleaned", counts_text(report.cleaned)),
+            ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
+            ("encoder", f"{report.encoder}: {report.encoder_reason}"),
+            ("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused"),
+            ("pictures", _pictures_text(report)),
+            ("vector index", f"{report.index}: {report.index_reason}"),
+            ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
+            ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
+            ("resumed", f"an interrupted run had finished {', '.join(report.resumed)}" if report.resumed else ""),
+            ("size", f"{report.bytes / 1e6:,.1f} MB"),
+        )
+    )
+    if report.published:
+        say((report.version, "bold"), " is published and serves.")
+    else:
+        say("Nothing changed since ", (report.version, "bold"), ", which still serves.")
+    _show_rows(_read_quality(index), index / REJECTED_FILE)
+    if report.token_states and not ranker_store(index).names():
+        say(f"To rank better: shelfwise train ranker {index} --from-catalog")
+
+
+def _read_quality(index: Path) -> QualityReport:
+    return msgspec.json.decode((index / QUALITY_FILE).read_bytes(), type=QualityReport)
+
+
+def _pictures_text(report: RebuildReport) -> str:
+    if not (info := report.pictures):
+        return ""
+    failed = f"; unusable: {counts_text(dict(info.failed))}" if info.failed else ""
+    old = f"; {info.old:,} older copies: their servers do not respond" if info.old else ""
+    return f"{count_text(info.pictures, 'product')} with a picture, by {info.encoder_name}{failed}{old}"
+
+
+def _show_move(report: MoveReport) -> None:
+    where = "in the index directory" if report.backend == "embedded" else "in Elasticsearch"
+    version = (report.version, "bold")
+    if report.published:
+        say(version, f" is published and serves: {report.products:,} products, {where}.")
+    elif report.restored:
+        say(version, " still serves; its lost parts in the cluster were restored.")
+    else:
+        say(version, f" still serves: it is already {where}.")
+
+
+def _show_reencoding(report: ReencodeReport) -> None:
+    version = (report.version, "bold")
+    if not report.published:
+        say(version, f" still serves: its vectors are already by {report.encoder}.")
+        return
+    spent = f"{report.encoded:,} texts encoded in {report.seconds:,.0f} s"
+    say(version, f" is published and serves: {report.products:,} products by {report.encoder}, {spent}.")
+
+
+@command("check products.csv --html report.html")
+def check(
+    feeds: Feeds,
+    feed: FeedFormat,
+    rules: RulesFile = None,
+    page: HtmlFile = None,
+    rejected: Annotated[
+        Path | None, Option("--rejected", help="Write rejected rows to this file, to be repaired and read again.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Report a feed's data quality: missing, inconsistent, wrong or old data, with example rows. Nothing is changed.
+
+    The exit status is 1 if the feed has rows, but no usable one."""
+    _check_writable("--html", page)
+    _check_writable("--rejected", rejected)
+    options = FeedOptions(tuple(feeds), mapping=feed.fields(), format=feed.format, rules=_rules(rules))
+    with TerminalProgress() as progress:
+        report = check_feeds(options, rejected, progress, workers=workers)
+    if page is not None:
+        page.write_text(html(report), "utf-8")
+    emit(report, show_quality, rejected)
+    if report.read and not report.products:
+        raise Exit(1)
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    """Raises SettingError if a file cannot be written, before a long feed is read."""
+    if path is not None and path.is_dir():
+        raise SettingError(f"{option}: {path} is a directory; name a file in it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise SettingError(f"{option}: there is no folder {path.parent}; create it, or name another file")
+
+
+def _rules(path: Path | None) -> tuple[QualityRule, ...]:
+    return merge_custom_rules(path) if path else built_in_rules()
+
+
+_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+_MOST_COUNTS = 8
+
+
+def show_quality(report: QualityReport, rejected: Path | None = None) -> None:
+    """Prints a report with scores, findings with an example each, and counts, at least 80 columns wide."""
+    show_table(_scores(report), "")
+    if report.findings:
+        show_table(_findings(report.findings))
+    else:
+        say("No rule found a problem." if report.products else "There is no product to check.")
+    noted = {name: each.count for name, each in report.noted.items() if not _is_remark(each)}
+    for label, counts in (("dropped", noted), ("cleaned", report.cleaned)):
+        if counts:
+            say(_counts_line(label, counts))
+    _show_rows(report, rejected)
+
+
+def _show_rows(report: QualityReport, rejected: Path | None, to: Console | None = None) -> None:
+    """Prints each reason for rejected rows with an example, the file with these rows, and remarks on whole feeds."""
+    for reason, each in list(report.rejected.items())[:_MOST_COUNTS]:
+        first = next(iter(each.examples), None)
+        place = f", such as {Path(first.file).name}:{first.line} {first.title}".rstrip() if first else ""
+        say(f"rejected: {count_text(each.count, 'row')}: {printable(reason + place)}", to=to)
+    if report.rejected and rejected:
+        say(f"The rejected rows are in {rejected}: repair them there and add that file to the feeds.", to=to)
+    elif report.rejected:
+        say("To write the rejected rows to a file: --rejected FILE", to=to)
+    for name, each in report.noted.items():
+        for remark in each.examples if _is_remark(each) else ():
+            say(f"{Path(remark.file).name}: {printable(f'{name}; {remark.title}')}", to=to)
+
+
+def _is_remark(noted: ReasonCount) -> bool:
+    """Whether the notes are about whole feeds, not about values."""
+    return any(not each.line for each in noted.examples)
+
+
+def _scores(report: QualityReport) -> Table:
+    title = f"{count_text(report.products, 'product')} of {count_text(report.read, 'row')} read"
+    right = ("score", "errors", "warnings", "infos")
+    table = plain_table("measure", *right, right=right, title=title)
+    for score in report.scores:
+        found = [finding for finding in report.findings if finding.measure is score.measure]
+        counts = (sum(one.count for one in found if one.severity is severity) for severity in Severity)
+        table.add_row(
+            score.measure.value, share_text(score.score), *(f"{count:,}" if count else "" for count in counts)
+        )
+    return table
+
+
+def _findings(findings: tuple[Finding, ...]) -> Table:
+    table = plain_table("finding", "products", "share", right=("products", "share"))
+    for column in table.columns:
+        column.no_wrap = True
+    room = max(40, output.out.width - 20)
+    for finding in findings:
+        name = Text(finding.severity.value.ljust(9), style=_COLOURS[finding.severity])
+        name.append(f"\n{' ' * 9}".join(textwrap.wrap(printable(finding.says), room - 9)), style="default")
+        if finding.examples:
+            example = Text(f"{' ' * 9}{_example(finding.examples[0])}", style="dim")
+            example.truncate(room, overflow="ellipsis")
+            name.append("\n").append_text(example)
+        table.add_row(name, f"{finding.count:,}", share_text(finding.share))
+    return table
+
+
+def _example(example: Example) -> str:
+    return printable(f"{Path(example.file).name}:{example.line} {example.id}: {example.value or example.title}")
+
+
+def _counts_line(label: str, counts: Mapping[str, int]) -> str:
+    parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MOST_COUNTS]]
+    more = f", {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
+    return f"{label}: {', '.join(parts)}{more}"

@@ -1,0 +1,402 @@
+"""Training: `learn`, and `train ranker`, `towers`, `users`, `expansions`, `default`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from typer import Argument, Option
+
+from shelfwise.rerank.teacher.pairs import DEFAULT_TEACHER
+from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.html_report import printable
+from shelfwise.service.cli import output
+from shelfwise.service.cli.models import (
+    ranker_document,
+    show_default,
+    show_expansion,
+    show_tower_evaluation,
+    show_training,
+)
+from shelfwise.service.cli.options import (
+    Index,
+    Runtime,
+    SettingsFile,
+    Teacher,
+    TowerTrainingOptions,
+    check_index,
+    command,
+)
+from shelfwise.service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from shelfwise.service.engine.versions import has_static_encoder
+from shelfwise.service.settings import cache_folder, load_settings
+
+# Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from shelfwise.rerank.user_tower.files import StoredUserTower
+    from shelfwise.service.reports.training import LearnReport
+    from shelfwise.service.training.click_dataset import ClickRankerOptions
+    from shelfwise.service.training.ranker_dataset import CatalogOptions
+    from shelfwise.service.training.text_towers import TextTowersResult
+    from shelfwise.service.training.text_towers_promotion import EncoderReport
+
+_Trained = TypeVar("_Trained")
+
+
+@dataclass(frozen=True, slots=True)
+class ClickTrainingOptions:
+    """Training options of a ranker."""
+
+    method: Annotated[
+        Literal["debiased", "propensity", "tower", "naive"], Option(help="Correction of clicks for position bias.")
+    ] = "debiased"
+    queries: Annotated[
+        int, Option(help="Number of queries to generate, or whose clicks to learn from.", min=200, max=1_000_000)
+    ] = 20_000
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6
+    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0, max=1_000_000)] = 0
+
+    def from_clicks(self, epsilon: float | None = None) -> ClickRankerOptions:
+        """Options of training on clicks, where `epsilon` is the privacy budget of private training."""
+        from shelfwise.rerank.training.click_training import ClickOptions, PrivacyOptions
+        from shelfwise.service.training.click_dataset import ClickRankerOptions
+
+        plain = ClickOptions(seed=self.seed, private=PrivacyOptions(epsilon) if epsilon is not None else None)
+        return ClickRankerOptions(
+            self.method if epsilon is None else "propensity",
+            replace(plain, loop=replace(plain.loop, epochs=self.epochs)),
+            self.queries,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherOptions:
+    """The teacher whose scores a ranker learns."""
+
+    teacher: Teacher = DEFAULT_TEACHER
+    runtime: Runtime = "auto"
+
+    def check(self) -> None:
+        """Raises EncoderUnavailableError if the teacher is not on this machine and the model hub cannot be reached."""
+        from shelfwise.rerank.teacher.cross_encoder import check_obtainable
+
+        check_obtainable(self.teacher, cache_folder())
+
+    def catalog(self, queries: int, seed: int) -> CatalogOptions:
+        """Options of training on queries generated from a catalog."""
+        from shelfwise.service.training.ranker_dataset import CatalogOptions
+
+        return CatalogOptions(
+            queries=queries, teacher=self.teacher, runtime=self.runtime, cache=cache_folder(), seed=seed
+        )
+
+
+Federated = Annotated[
+    list[Path] | None,
+    Option(
+        help="Also train on the clicks of another index directory, without moving its events: weights are averaged. "
+        "Repeatable.",
+        metavar="INDEX",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedOptions:
+    """The stores that train one ranker together."""
+
+    federated: Federated = None
+    rounds: Annotated[
+        int, Option(help="With --federated, number of times that weights are averaged.", min=1, max=200)
+    ] = 20
+
+
+@command("train ranker store")
+def ranker(
+    index: Index,
+    how: ClickTrainingOptions,
+    teacher: TeacherOptions,
+    others: FederatedOptions,
+    from_catalog: Annotated[
+        bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
+    ] = False,
+    judgments: Annotated[list[Path] | None, Option(help="Learn from a file of judged queries. Repeatable.")] = None,
+    private: Annotated[
+        float | None,
+        Option(
+            help="Add noise to training on clicks, so that the weights are differentially private by shopper with this "
+            "epsilon.",
+            metavar="EPSILON",
+            min=0.01,
+        ),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Train a ranker on clicks, a teacher or judgments. It serves if it is better than the serving ranker. An
+    interrupted training resumes."""
+    if from_catalog and judgments:
+        raise SettingError("--from-catalog and --judgments exclude each other; give one of them")
+    if private is not None and (from_catalog or judgments):
+        raise SettingError("--private needs training on clicks; leave it out, or --from-catalog and --judgments")
+    federated = others.federated or []
+    if federated and (from_catalog or judgments or private is not None):
+        raise SettingError("--federated needs training on clicks; leave out --from-catalog, --judgments and --private")
+    for each in (index, *federated):
+        check_index(each)
+    if from_catalog:
+        teacher.check()
+    from shelfwise.rerank.training.distillation import DistilOptions
+    from shelfwise.rerank.training.trainer import LoopOptions
+    from shelfwise.service.training.text_towers import judged_queries
+    from shelfwise.service.training.training_session import (
+        train_federated_rankers,
+        train_from_catalog,
+        train_from_clicks,
+        train_from_judgments,
+    )
+
+    distillation = DistilOptions(LoopOptions(epochs=how.epochs), seed=how.seed)
+    with TerminalProgress() as progress:
+        if federated:
+            stores = [index, *federated]
+            found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
+            return _emit_by_store(stores, found, ranker_document, show_training)
+        if from_catalog:
+            added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
+        elif judgments:
+            judged = [query for path in judgments for query in judged_queries(path, progress)]
+            added = train_from_judgments(index, judged, distillation, progress)
+        else:
+            added = train_from_clicks(index, load_settings(settings), how.from_clicks(private), progress).added
+    return emit(added, show_training, index, document=ranker_document(added))
+
+
+def _emit_by_store(
+    stores: Sequence[Path],
+    found: Sequence[_Trained],
+    document: Callable[[_Trained], Mapping[str, object]],
+    show: Callable[[_Trained, Path], None],
+) -> None:
+    """Prints the results of a federated training for each store; `show` prints those of a store that trains alone."""
+
+    def show_all(trained: Sequence[_Trained]) -> None:
+        for index, each in zip(stores, trained, strict=True):
+            say(f"\n{index}")
+            show(each, index)
+
+    documents = [{"index": str(index), **document(each)} for index, each in zip(stores, found, strict=True)]
+    emit(found, show_all, document=documents)
+
+
+@command("train default first-store second-store --out default-ranker")
+def default(
+    indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
+    out: Annotated[Path, Option(help="New folder for the ranker.")],
+    teacher: TeacherOptions,
+    queries: Annotated[int, Option(help="Queries to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, Option(help="Seed of the queries and the initial weights.", min=0)] = 0,
+) -> None:
+    """Train one ranker on the catalogs of several stores, for stores without a ranker. The shipped ranker was made this
+    way."""
+    teacher.check()
+    from shelfwise.rerank.training.distillation import DistilOptions
+    from shelfwise.rerank.training.trainer import LoopOptions
+    from shelfwise.service.training.default_ranker import DefaultOptions, train_default
+
+    distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
+    with TerminalProgress() as progress:
+        report = train_default(indexes, out, DefaultOptions(teacher.catalog(queries, seed), distillation), progress)
+    emit(report, show_default, out)
+
+
+@command("train towers store --judgments judgments.tsv")
+def towers(
+    index: Index,
+    how: TowerTrainingOptions,
+    judgments: Annotated[
+        list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
+    ] = None,
+    validation: Annotated[
+        Path | None, Option(help="Judged queries for validation; by default a tenth of the others.")
+    ] = None,
+    paraphrases: Annotated[
+        bool,
+        Option(
+            "--paraphrases",
+            help="With clicks: queries with few positives also learn from the queries that replaced them.",
+        ),
+    ] = False,
+    publish: Annotated[
+        bool, Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
+    ] = True,
+    runtime: Runtime = "auto",
+    *,
+    federated: Federated = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Fine-tune the encoder of an index on judged queries or on clicks. The catalog is encoded with it, and it serves
+    if it is better on a fifth of the queries. An interrupted training resumes."""
+    for each in (index, *(federated or ())):
+        check_index(each)
+    from shelfwise.service.training.text_towers import TextTowersRequest, train_federated_towers, train_text_towers
+
+    request = TextTowersRequest(
+        judgments or (),
+        how.from_catalog,
+        validation,
+        paraphrases=paraphrases,
+        synthetic=how.synthetic,
+        encoder=how.encoder,
+        teacher=how.teacher,
+        out=how.out,
+        cache=cache_folder(),
+        publish=publish,
+        runtime=runtime,
+        options=how.options(),
+        tune=how.tune,
+    )
+    with TerminalProgress() as progress:
+        if federated:
+            stores = [index, *federated]
+            found = train_federated_towers(stores, load_settings(settings), request, progress)
+            return _emit_by_store(stores, found, _towers_document, _show_towers)
+        done = train_text_towers(index, load_settings(settings), request, progress)
+    return emit(done, _show_towers, index, document=_towers_document(done))
+
+
+def _towers_document(done: TextTowersResult) -> dict[str, object]:
+    return {"folder": str(done.folder), "towers": done.spec, "published": done.published}
+
+
+def _show_towers(done: TextTowersResult, index: Path) -> None:
+    spec, published = done.spec, done.published
+    table = plain_table("part", "loss", "nDCG@10", "", right={"part", "loss", "nDCG@10"})
+    for epoch in spec.curve:
+        loss = "" if epoch.loss is None else f"{epoch.loss:.4f}"
+        table.add_row(f"{epoch.number}", loss, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
+    mean = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
+    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of the trained weights{mean}")
+    if spec.layers is not None:
+        fewer = max(epoch.validation for epoch in spec.pruning)
+        table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, distilled from all")
+    show_table(table)
+    if published is not None and published.report is not None:
+        _show_encoder_report(published.report)
+    show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
+    say(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}.")
+    if done.whole is not None:
+        say(f"With all layers: {done.whole}")
+    if published is not None and published.serves:
+        say(f"{published.version} is published and serves, in {published.runtime}.")
+        say(f"Models trained on the previous vectors no longer serve: shelfwise learn {index}")
+        return
+    if published is not None and published.report is not None:
+        say(f"It does not serve: {'; '.join(published.report.rejection_reasons)}")
+    say(f"To use it: shelfwise rebuild {index} --encoder {done.folder}")
+
+
+def _show_encoder_report(report: EncoderReport) -> None:
+    if report.orders:
+        right = {"nDCG@10 before", "after"}
+        table = plain_table(f"{report.queries:,} test queries", "nDCG@10 before", "after", right=right)
+        for order in report.orders:
+            table.add_row(order.name, f"{order.before:.4f}", "" if order.after is None else f"{order.after:.4f}")
+        show_table(table)
+
+
+@command("train users store")
+def users(
+    index: Index,
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=1_000)] = 12,
+    batch: Annotated[int, Option(help="Windows of 50 acts per step.", min=2, max=4_096)] = 64,
+    learning_rate: Annotated[float, Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
+    seed: Annotated[int, Option(help="Seed of the initial weights.", min=0, max=1_000_000)] = 0,
+    settings: SettingsFile = None,
+) -> None:
+    """Train the user tower, which recommends products, on shoppers' next acts. It serves if it is better than the
+    serving one. An interrupted training resumes."""
+    check_index(index)
+    from shelfwise.rerank.user_tower.training import UserTowerOptions
+    from shelfwise.service.training.user_tower import train_users
+
+    options = UserTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    with TerminalProgress() as progress:
+        trained = train_users(index, load_settings(settings), options, progress)
+    tower: StoredUserTower = trained.tower
+    document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
+    emit(tower, show_tower_evaluation, trained.serves, document=document)
+
+
+@command("train expansions store --judgments judgments.tsv")
+def expansions(
+    index: Index,
+    judgments: Annotated[
+        list[Path] | None, Option(help="A file of judged queries; by default, learn from events. Repeatable.")
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Learn which product words match a query word, from judged queries or clicks. The table serves if it improves
+    searches on a fifth of the queries."""
+    check_index(index)
+    from shelfwise.service.training.expansions import train_expansions
+    from shelfwise.service.training.text_towers import judged_queries
+
+    with TerminalProgress() as progress:
+        judged = [query for path in judgments for query in judged_queries(path, progress)] if judgments else None
+        added = train_expansions(index, load_settings(settings), judged, progress)
+    model = added.model
+    document = {"expansion": model.name, "serves": added.serves, "spec": model.spec, "report": model.report}
+    emit(model, show_expansion, added.serves, document=document)
+    show_notices(added.notices)
+
+
+@command("learn store --if-new 5000")
+def learn(
+    index: Index,
+    how: ClickTrainingOptions,
+    if_new: Annotated[int, Option("--if-new", help="Minimum number of new events since the last time.", min=0)] = 0,
+    towers: Annotated[
+        bool | None,
+        Option(
+            "--towers/--no-towers",
+            help="Train the encoder first, and encode all products again if it is better; by default only a static "
+            "encoder, which takes minutes.",
+        ),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Train on shoppers' events: clean them, train the ranker and the user tower, evaluate both, and publish the better
+    ones. A report describes each step; an interrupted run resumes."""
+    if not if_new:
+        check_index(index)
+    from shelfwise.rerank.user_tower.training import UserTowerOptions
+    from shelfwise.service.reports.training_page import show_learned, show_waiting
+    from shelfwise.service.training import learn as learning
+
+    loaded = load_settings(settings)
+    if if_new:
+        new = learning.new_events(learning.stored_days(index, loaded), learning.read_record(index))
+        if new < if_new:
+            waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
+            emit(waiting, lambda _: show_waiting(new, if_new, output.out))
+            return
+    options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
+    if has_static_encoder(index) if towers is None else towers:
+        from shelfwise.rerank.text_towers.options import TextTowerOptions
+        from shelfwise.service.training.text_towers import TextTowersRequest
+
+        request = TextTowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=how.seed))
+        options = replace(options, towers=request)
+    reports: list[LearnReport] = []
+    try:
+        with TerminalProgress() as progress:
+            learning.learn(index, loaded, options, progress, reports.append)
+    finally:
+        for report in reports:
+            emit(report, show_learned, learning.page_path(index), index, output.out)
+            show_notices(map(printable, () if output.json_output.get() else report.notices))

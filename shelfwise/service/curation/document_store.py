@@ -1,0 +1,651 @@
+"""Documents that people maintain for an index, such as merchandising rules, with a log of every change."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sqlite3
+import threading
+import tomllib
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+import xxhash
+
+from shelfwise.retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
+from shelfwise.retrieval.store.files import file_stamp, sync
+from shelfwise.retrieval.updates.validation import decode_json
+
+LONGEST_WHO = 100
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def wall_clock() -> datetime:
+    """The default clock of stores."""
+    return datetime.now(UTC)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """The whole microseconds from 1970 to a time with a zone."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def day_of(moment: datetime) -> int:
+    """The days (UTC) since 1970."""
+    return (moment - _EPOCH).days
+
+
+def validate_author(who: str, error: Callable[..., InputError]) -> None:
+    """Raises `error` with a message and the field, unless this is a name, such as a pseudonym, or empty."""
+    if not isinstance(who, str) or len(who) > LONGEST_WHO:
+        raise error(f"who must be a name of at most {LONGEST_WHO} characters", field="who")
+    check_text("who", who, LONGEST_WHO, error)
+
+
+def check_text(
+    place: str, text: str, longest: int, error: Callable[..., InputError], *, must: bool = False, field: str = ""
+) -> None:
+    """Raises `error` for a text that is too long, contains control characters, or is blank although it `must` be given;
+    `field` is by default the last part of `place`."""
+    field = field or place.rpartition(": ")[2]
+    if must and not text.strip():
+        raise error(f"{place}: is empty; it is required", field=field)
+    if len(text) > longest:
+        raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are allowed", field=field)
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise error(f"{place}: contains a control character or half a surrogate pair; remove it", field=field)
+
+
+_LONGEST_STEM = 26
+"""With its number, an id has at most 32 characters."""
+
+
+def readable_id(text: str, used: Container[str], fallback: str) -> str:
+    """An unused id of a-z, 0-9 and -, derived from a text or else the fallback; with a number if another has it."""
+    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
+    stem = "-".join(re.findall("[a-z0-9]+", plain))[:_LONGEST_STEM].strip("-") or fallback
+    own_id, number = stem, 1
+    while own_id in used:
+        number += 1
+        own_id = f"{stem}-{number}"
+    return own_id
+
+
+def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
+    """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
+    kind = "TOML" if path.suffix == ".toml" else "JSON"
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
+        return tomllib.loads(content.decode()) if kind == "TOML" else decode_json(content)
+    except OSError as problem:
+        raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} {problem}" if kind == "JSON" else f"{path} is not valid TOML: {problem}") from problem
+
+
+# A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have
+# permission to write next to it. The file is opened for each call, so it may be used on both sides of a fork.
+
+_WAIT_SECONDS = 30.0
+_READ_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The content of a file, and how it is identified."""
+
+    holds: str
+    """Name of the content for messages: "experiments"."""
+    application: int
+    """SQLite's application_id."""
+    version: int
+    """Incremented when the tables change so that an older program cannot read them."""
+    tables: str
+    """The SQL statements that create the tables."""
+
+    @property
+    def script(self) -> str:
+        """The script that turns a new file into this layout atomically."""
+        marks = f"PRAGMA application_id = {self.application}; PRAGMA user_version = {self.version};"
+        return f"BEGIN IMMEDIATE; {self.tables} {marks} COMMIT;"
+
+
+class SqliteFile:
+    """One SQLite file. Failures raise StoreError, StoreDamagedError or StoreForeignError."""
+
+    def __init__(self, path: Path, layout: Layout, *, private: bool = False) -> None:
+        """With `private`, only the owner may access a new file."""
+        self.path = path
+        self._layout = layout
+        self._private = private
+
+    def stamp(self) -> tuple[int, int, int]:
+        """A stamp that changes with the file; zeros if there is none. Takes some microseconds."""
+        return file_stamp(self.path)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Cursor | None]:
+        """A consistent view of the file; None if there is none yet."""
+        if not self.path.exists():
+            yield None
+            return
+        # SQLite also reads a file that is read-only; if it is writable, SQLite undoes what a killed writer left.
+        with self._opened("rw", _READ_WAIT_SECONDS) as connection:
+            cursor = connection.cursor()
+            cursor.execute("BEGIN")
+            yield cursor if self._is_made(cursor) else None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Cursor]:
+        """A transaction: all of it is durable at the end, or nothing happened."""
+        with self._opened("rwc", _WAIT_SECONDS) as connection:
+            cursor = connection.cursor()
+            self._prepare(cursor)
+            connection.create_function("row_hash", -1, _row_hash, deterministic=True)
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                _keep_sum(cursor)
+                yield cursor
+                cursor.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.rollback()
+
+    @contextmanager
+    def _opened(self, mode: str, wait: float) -> Iterator[sqlite3.Connection]:
+        """Converts every foreign error to one of this program."""
+        where = f"{self.path.absolute().as_uri()}?mode={mode}"
+        try:
+            if self._private and mode == "rwc":
+                # Never a file that exists: closing it would release the locks that this process's connections hold on
+                # it.
+                with suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            with closing(sqlite3.connect(where, wait, isolation_level=None, uri=True)) as connection:
+                connection.execute("PRAGMA synchronous = EXTRA")
+                yield connection
+        except (sqlite3.OperationalError, OSError) as error:
+            raise StoreError(f"{self.path} cannot be used: {error}; check the disk and the permissions") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
+
+    def _prepare(self, cursor: sqlite3.Cursor) -> None:
+        """Creates the tables of a new file. If two processes try at once, the second one finds them."""
+        if self._is_made(cursor):
+            return
+        try:
+            cursor.executescript(self._layout.script)
+        except sqlite3.OperationalError:
+            if cursor.connection.in_transaction:
+                cursor.connection.rollback()
+            if not self._is_made(cursor):
+                raise
+        sync(self.path.parent)
+
+    def _is_made(self, cursor: sqlite3.Cursor) -> bool:
+        """False for a new file; raises StoreForeignError for a file of another program."""
+        state = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
+        tables, application, version = cursor.execute(f"{state} FROM sqlite_master").fetchone()
+        if (tables, application, version) == (0, 0, 0):
+            return False
+        if application != self._layout.application:
+            raise StoreForeignError(f"{self.path} does not contain {self._layout.holds} of Shelfwise; move it away")
+        if version != self._layout.version:
+            raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one")
+        return True
+
+
+_SUM_TABLE = "content_sum"
+_MODULUS = 1 << 48
+
+
+def _row_hash(*values: str | bytes | float | None) -> int:
+    """XXH3 of a table's name and the values of a row: an integer of 48 bits."""
+    return xxhash.xxh3_64_intdigest(msgspec.msgpack.encode(values)) % _MODULUS
+
+
+def _columns(cursor: sqlite3.Cursor) -> dict[str, list[str]]:
+    """The tables with their columns, except SQLite's own and that of the sum."""
+    rows = cursor.execute(
+        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+    ).fetchall()
+    tables: dict[str, list[str]] = {}
+    for table, column in rows:
+        if table != _SUM_TABLE and not table.startswith("sqlite_"):
+            tables.setdefault(table, []).append(column)
+    return tables
+
+
+def _keep_sum(cursor: sqlite3.Cursor) -> None:
+    """Lets the sum of the hashes of all rows follow each change of this transaction."""
+    cursor.execute(f"CREATE TABLE IF NOT EXISTS {_SUM_TABLE} (sum INTEGER NOT NULL)")
+    if not cursor.execute(f"SELECT count(*) FROM {_SUM_TABLE}").fetchone()[0]:  # noqa: S608  # a constant
+        cursor.execute(f"INSERT INTO {_SUM_TABLE} VALUES (?)", (_sum_of_rows(cursor),))  # noqa: S608
+    # REPLACE removes rows, too.
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    for table, columns in _columns(cursor).items():
+        old, new = (f"row_hash('{table}', {', '.join(f'{row}.{each}' for each in columns)})" for row in ("OLD", "NEW"))
+        changes = {"INSERT": new, "DELETE": f"{_MODULUS} - {old}", "UPDATE": f"{_MODULUS} - {old} + {new}"}
+        for change, difference in changes.items():
+            cursor.execute(
+                f"CREATE TEMP TRIGGER {table}_{change} AFTER {change} ON main.{table} BEGIN "  # noqa: S608
+                f"UPDATE {_SUM_TABLE} SET sum = (sum + {difference}) % {_MODULUS}; END"
+            )
+
+
+def _sum_of_rows(cursor: sqlite3.Cursor) -> int:
+    rows = (_row_hash(table, *row) for table in _columns(cursor) for row in cursor.execute(f"SELECT * FROM {table}"))  # noqa: S608
+    return sum(rows) % _MODULUS
+
+
+def content_problem(connection: sqlite3.Connection) -> str:
+    """The damage to the rows of a `SqliteFile`, in which SQLite has no checksums; "" if there is none."""
+    cursor = connection.cursor()
+    (is_kept,) = cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (_SUM_TABLE,)).fetchone()
+    if is_kept and cursor.execute(f"SELECT sum FROM {_SUM_TABLE}").fetchall() != [(_sum_of_rows(cursor),)]:  # noqa: S608
+        return "a value has changed"
+    return ""
+
+
+Key = TypeVar("Key")
+Count = TypeVar("Count")
+_WRITE_SECONDS = 1.0
+
+
+class DelayedCounts(Generic[Key, Count]):
+    """Counts by key that are written together about once a second, so that no search waits for the disk.
+    Thread-safe."""
+
+    def __init__(
+        self,
+        store: Callable[[Mapping[Key, Count]], None],
+        combine: Callable[[Count, Count], Count],
+        failure: str,
+        clock: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        """`store` writes counts, `combine` adds two counts of a key; an error's notice begins with `failure`."""
+        self._store, self._combine, self._failure, self._clock = store, combine, failure, clock
+        self._waiting: dict[Key, Count] = {}
+        self._writing: dict[Key, Count] = {}
+        self._written = clock()
+        self._lock = threading.Lock()
+        self.notices: tuple[str, ...] = ()
+
+    def add(self, key: Key, count: Count) -> None:
+        """Adds a count."""
+        with self._lock:
+            known = self._waiting.get(key)
+            self._waiting[key] = count if known is None else self._combine(known, count)
+
+    def waiting(self, key: Key) -> Count | None:
+        """The count of a key that is not written yet."""
+        with self._lock:
+            counts = [each[key] for each in (self._writing, self._waiting) if key in each]
+        return reduce(self._combine, counts) if counts else None
+
+    def write_if_due(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes waiting counts, unless the last write was less than a second ago; `read` as in `write`."""
+        if self._waiting and (self._clock() - self._written).total_seconds() >= _WRITE_SECONDS:
+            self.write(read)
+
+    def write(self, read: Callable[[], object] = lambda: None) -> None:
+        """Writes waiting counts and reads them back with `read`; until then they still count as waiting. If writing
+        fails, they stay waiting, and `notices` has the reason."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            self._writing, self._written = waiting, self._clock()
+        if not waiting:
+            return
+        try:
+            self._store(waiting)
+            read()
+            self.notices, failed = (), False
+        except StoreError as error:
+            self.notices, failed = (f"{self._failure}: {error}",), True
+        with self._lock:
+            self._writing = {}
+        for key, count in waiting.items() if failed else ():
+            self.add(key, count)
+
+
+_TABLES = """
+CREATE TABLE {many} (id TEXT PRIMARY KEY, {one} TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE changes (
+    revision INTEGER NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL, who TEXT NOT NULL, before TEXT, after TEXT,
+    PRIMARY KEY (revision, id)
+) WITHOUT ROWID;
+CREATE INDEX changes_by_id ON changes (id, revision);
+"""
+
+
+KEY_TABLE = "CREATE TABLE secret (key BLOB NOT NULL);"
+"""Table for a kind with a secret key, for `DocumentCodec.more_tables`."""
+_KEY_BYTES = 32
+_ADD_KEY = "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)"
+
+
+def add_key(cursor: sqlite3.Cursor) -> None:
+    """Creates the secret key of a file if there is none."""
+    cursor.execute(_ADD_KEY, (secrets.token_bytes(_KEY_BYTES),))
+
+
+def read_key(cursor: sqlite3.Cursor) -> bytes:
+    """The secret key of a file; empty if there is none yet."""
+    (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
+    return bytes(key)
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChange(Generic[Entry]):
+    """The effect of one change on one entry."""
+
+    revision: int
+    """Number of the change in the index, from 1; the entries of one call share it."""
+    time: datetime
+    who: str
+    """Name of the author, such as a pseudonym; empty if none was given."""
+    id: str
+    before: Entry | None
+    """Previous entry; None if there was none."""
+    after: Entry | None
+    """New entry; None if it was deleted."""
+
+
+Change = TypeVar("Change", bound=DocumentChange[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocuments(Generic[Entry]):
+    """All documents at one revision, ordered by id."""
+
+    revision: int = 0
+    documents: tuple[Entry, ...] = ()
+    file: int = 0
+    """Identity of the file; 0 if it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCodec(Generic[Entry, Change]):
+    """A kind of document and its form in the file."""
+
+    one: str
+    """Noun and column name: "rule"."""
+    many: str
+    """Plural noun, and name of the table, the file and the command: "rules"."""
+    application: int
+    """SQLite's application_id of the file."""
+    error: Callable[..., InputError]
+    """Takes a message, the entry's id and the field."""
+    change: type[Change]
+    validate: Callable[[Entry], Entry]
+    """Validates an entry by itself and returns it; raises `error`."""
+    to_plain: Callable[[Entry], object]
+    """Converts an entry to plain values for JSON."""
+    parse: Callable[[object], Entry]
+    label: Callable[[Entry], str] = lambda _: ""
+    """Text from which the id of an entry without one is derived, if `validate` accepts such entries."""
+    listing: str = "list"
+    """Name of the command that lists the entries."""
+    more_tables: str = ""
+    """SQL statements that create further tables."""
+    private: bool = False
+    """Whether only the owner may read a new file."""
+
+    def sql(self, statement: str) -> str:
+        """A statement on its table."""
+        return statement.format(one=self.one, many=self.many)
+
+
+MOST_ENTRIES = 10_000
+"""Maximum number of entries of one kind in one index."""
+MOST_HISTORY = 10_000
+_LONGEST_SHOWN = 100
+
+# {many} and {one} are those of the kind.
+_REVISION = "SELECT coalesce(max(revision), 0) FROM changes"
+_IDS = "SELECT id FROM {many} ORDER BY id"
+_ALL = "SELECT {one} FROM {many} ORDER BY id"
+_ONE = "SELECT {one} FROM {many} WHERE id = ?"
+_COUNT = "SELECT count(*) FROM {many}"
+_PUT = "INSERT INTO {many} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET {one} = excluded.{one}"
+_DELETE = "DELETE FROM {many} WHERE id = ?"
+_LOG = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
+# Each entry at a revision is the `before` of its first later change.
+_AT = """
+SELECT id, before FROM changes JOIN (SELECT id AS changed, min(revision) AS first FROM changes WHERE revision > ?
+GROUP BY id) ON id = changed AND revision = first
+"""
+
+
+class DocumentStore(Generic[Entry, Change]):
+    """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Threads and processes may use it at
+    the same time; the file is created by the first change. Changes are durable when a method returns, all or none.
+    Subclasses have the methods that change entries.
+
+    All methods raise StoreError, or its subclasses StoreDamagedError and StoreForeignError, if the file cannot be used,
+    and the kind's own error for an invalid or unknown entry.
+    """
+
+    kind: DocumentCodec[Entry, Change]
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
+        self.path = root / f"{self.kind.many}.sqlite"
+        tables = self.kind.sql(_TABLES) + self.kind.more_tables
+        layout = Layout(self.kind.many, self.kind.application, 1, tables)
+        self._file = SqliteFile(self.path, layout, private=self.kind.private)
+        self._clock = clock
+
+    def revision(self) -> int:
+        """Number of the last change; 0 before the first."""
+        with self._file.reading() as cursor:
+            return 0 if cursor is None else self._revision(cursor)
+
+    def get(self, entry_id: str) -> Entry:
+        """One entry."""
+        with self._file.reading() as cursor:
+            return self._decoded(self._line(cursor, entry_id))
+
+    def history(self, entry_id: str | None = None, limit: int = 100) -> list[Change]:
+        """The last changes of one entry or of all, newest first."""
+        if not 1 <= limit <= MOST_HISTORY:
+            raise self.kind.error(f"limit is {limit}, it can be 1 to {MOST_HISTORY:,}", field="limit")
+        which, values = ("", ()) if entry_id is None else ("WHERE id = ?", (entry_id,))
+        query = f"SELECT revision, time, who, id, before, after FROM changes {which} ORDER BY revision DESC, id LIMIT ?"  # noqa: S608  # our own words
+        with self._file.reading() as cursor:
+            rows = [] if cursor is None else cursor.execute(query, (*values, limit)).fetchall()
+        return [self._to_change(*row) for row in rows]
+
+    def _to_change(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
+        before, after = (None if line is None else self._decoded(line) for line in lines)
+        return self.kind.change(revision, _EPOCH + time * _MICROSECOND, who, entry_id, before, after)
+
+    def read(self) -> StoredDocuments[Entry]:
+        """The current documents."""
+        with self._file.reading() as cursor:
+            return StoredDocuments() if cursor is None else StoredDocuments(self._revision(cursor), self._all(cursor))
+
+    def ensure_key(self) -> bytes:
+        """The secret key of a kind that has one (`KEY_TABLE`), created if missing."""
+        with self._file.reading() as cursor:
+            key = read_key(cursor) if cursor else b""
+        if not key:
+            with self._file.writing() as cursor:
+                add_key(cursor)
+                key = read_key(cursor)
+        return key
+
+    def check(self) -> None:
+        """Reads every entry and change; raises StoreDamagedError if the changes do not lead to the entries."""
+        lines: dict[str, str] = {}
+        with self._file.reading() as cursor:
+            if cursor is None:
+                return
+            entries = dict(cursor.execute(self.kind.sql("SELECT id, {one} FROM {many}")).fetchall())
+            changes = cursor.execute("SELECT revision, time, who, id, before, after FROM changes ORDER BY revision")
+            for change in changes.fetchall():
+                *_, entry_id, before, after = change
+                self._to_change(*change)
+                if lines.pop(entry_id, None) != before:
+                    raise self._disagreement(entry_id)
+                if after is not None:
+                    lines[entry_id] = after
+        for entry_id in lines.keys() | entries.keys():
+            if lines.get(entry_id) != entries.get(entry_id):
+                raise self._disagreement(entry_id)
+
+    def _disagreement(self, entry_id: str) -> StoreDamagedError:
+        what = f"the {self.kind.one} {entry_id!r} does not agree with its history"
+        return StoreDamagedError(f"{self.path} is damaged: {what}; restore it from a backup")
+
+    def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
+        """The current documents; `previous` itself if the file and revision are the same."""
+        file = self.identity()
+        # A file from a backup may replace another one with as many revisions.
+        if file == previous.file and self.revision() == previous.revision:
+            return previous
+        stored = self.read()
+        if file and previous.revision and not stored.revision:
+            raise StoreDamagedError(f"{self.path} is empty; restore it from a backup, or remove it")
+        return replace(stored, file=file)
+
+    def identity(self) -> int:
+        """Distinguishes the file from one that replaces it: its inode; 0 if there is none."""
+        return file_stamp(self.path)[1]
+
+    def _write(self, cursor: sqlite3.Cursor, lines: Mapping[str, str | None], who: str) -> None:
+        """Sets entries to `lines`, None for deletion, and logs their previous content."""
+        before = {each: self._found(cursor, each) for each in lines}
+        changed = {each: line for each, line in lines.items() if line != before[each]}
+        put = {each: line for each, line in changed.items() if line is not None}
+        cursor.executemany(self.kind.sql(_PUT), put.items())
+        cursor.executemany(self.kind.sql(_DELETE), [(each,) for each in changed if each not in put])
+        if put:
+            self._check_together(cursor)
+        revision, time = self._revision(cursor) + 1, to_microseconds(self._clock())
+        cursor.executemany(_LOG, [(revision, each, time, who, before[each], line) for each, line in changed.items()])
+
+    def _check_together(self, cursor: sqlite3.Cursor) -> None:
+        """Checks conditions over all entries after a change."""
+        (count,) = cursor.execute(self.kind.sql(_COUNT)).fetchone()
+        self.check_count(range(count))
+
+    def check_count(self, entries: Sized) -> None:
+        """Raises the kind's error if there would be too many entries."""
+        if len(entries) > MOST_ENTRIES:
+            most = f"at most {MOST_ENTRIES:,} are allowed; delete some first"
+            raise self.kind.error(f"there would be {len(entries):,} {self.kind.many}, {most}")
+
+    def _all(self, cursor: sqlite3.Cursor) -> tuple[Entry, ...]:
+        return tuple(self._decoded(line) for (line,) in cursor.execute(self.kind.sql(_ALL)).fetchall())
+
+    def _found(self, cursor: sqlite3.Cursor, entry_id: str) -> str | None:
+        """The stored line of an entry; None for an unknown id."""
+        row: tuple[str] | None = cursor.execute(self.kind.sql(_ONE), (entry_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def _line(self, cursor: sqlite3.Cursor | None, entry_id: str) -> str:
+        """The stored line of an entry; raises the kind's error for an unknown id."""
+        line = self._found(cursor, entry_id) if cursor else None
+        if line is None:
+            known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
+            name = entry_id[:_LONGEST_SHOWN]
+            advice = suggest_names(name, known, f"shelfwise {self.kind.many} {self.kind.listing} shows all")
+            raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
+        return line
+
+    def _encoded(self, entry: Entry) -> str:
+        return msgspec.json.encode(self.kind.to_plain(entry)).decode()
+
+    def _decoded(self, line: str) -> Entry:
+        try:
+            return self.kind.parse(msgspec.json.decode(line))
+        except (InputError, msgspec.MsgspecError) as error:
+            raise StoreDamagedError(f"{self.path} contains a {self.kind.one} that cannot be read: {error}") from error
+
+    @staticmethod
+    def _revision(cursor: sqlite3.Cursor) -> int:
+        return int(cursor.execute(_REVISION).fetchone()[0])
+
+
+class EditableStore(DocumentStore[Entry, Change]):
+    """A document store whose entries can be replaced, deleted and rolled back at any time."""
+
+    def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
+        """Adds entries, or replaces those with the same id, and deletes the ids in `gone`; returns the revision, which
+        is the previous one if nothing changes. An entry without an id gets one, or that of a stored equal entry, so
+        that a repeated call changes nothing."""
+        checked = list(map(self.kind.validate, entries))
+        ids = [each.id for each in checked if each.id]
+        if len(set(ids)) < len(ids):
+            raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
+
+        def wanted(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
+            named = checked if len(ids) == len(checked) else self._with_ids(cursor, checked)
+            return {**dict.fromkeys(gone), **{each.id: self._encoded(each) for each in named}}
+
+        return self._change(wanted, who)
+
+    def _with_ids(self, cursor: sqlite3.Cursor, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, each with an id: never one that a deleted entry had, to which logs may refer."""
+        stored = {self._content(each): each.id for each in self._all(cursor)}
+        used = {each for (each,) in cursor.execute("SELECT id FROM changes")} | {each.id for each in entries}
+        for entry in entries:
+            known = entry.id or stored.get(self._content(entry))
+            own_id = known or readable_id(self.kind.label(entry), used, self.kind.one)
+            used.add(own_id)
+            yield entry if entry.id else self._renamed(entry, own_id)
+
+    def _content(self, entry: Entry) -> str:
+        return self._encoded(self._renamed(entry, ""))
+
+    def _renamed(self, entry: Entry, own_id: str) -> Entry:
+        return self.kind.parse({**msgspec.convert(self.kind.to_plain(entry), dict[str, object]), "id": own_id})
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Deletes entries; returns the revision. If an id is unknown, none is deleted."""
+        wanted = list(ids)
+
+        def gone(cursor: sqlite3.Cursor) -> Mapping[str, None]:
+            for each in sorted(set(wanted)):
+                self._line(cursor, each)
+            return dict.fromkeys(wanted)
+
+        return self._change(gone, who)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Restores all entries of a revision (0: none), as a new change; returns its number."""
+
+        def before(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
+            last = self._revision(cursor)
+            if not 0 <= revision <= last:
+                raise self.kind.error(f"there is no revision {revision}; the last one is {last}", field="revision")
+            return dict(cursor.execute(_AT, (revision,)).fetchall())
+
+        return self._change(before, who)
+
+    def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
+        """Sets entries to `wanted`, None for deletion; returns the revision."""
+        validate_author(who, self.kind.error)
+        with self._file.writing() as cursor:
+            self._write(cursor, wanted(cursor), who)
+            return self._revision(cursor)

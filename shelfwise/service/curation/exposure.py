@@ -1,0 +1,145 @@
+"""Control of exposure: keeps the share of attention that some products get over a day above a floor or below a ceiling.
+
+Each counted search changes the strength of a goal by a step times the attention that its products lacked or had in
+excess, so that the strength follows the accumulated error, as in FairCo (Morik et al. 2020, Controlling Fairness and
+Bias in Dynamic Learning-to-Rank, section 5). The steps become small (Robbins & Monro 1951, A Stochastic Approximation
+Method), and the strength is kept across days: the cost in relevance is convex in it, so a nearly constant strength
+costs what the curve of constant strengths shows. `shelfwise.benchmarks.studies.trust` measures both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shlex import join
+
+from shelfwise.retrieval.records import ExposureGoal, Page
+from shelfwise.service.curation.document_store import Layout, SqliteFile
+from shelfwise.service.curation.rules import Exposure, Rule
+
+EXPOSURE_FILE = "exposure.sqlite"
+DEPTH = 20
+"""Ranks that get attention: each 1 / rank, position bias with an exponent of 1 (Joachims, Swaminathan & Schnabel 2017,
+Unbiased Learning-to-Rank with Biased Feedback, section 5)."""
+STRONGEST = 5.0
+"""Maximum absolute strength, in standard deviations of the scores of the best hits."""
+_GAIN, _EARLY, _LEAST_STEP = 40.0, 50, 0.02
+"""The step after n searches is `_GAIN` / (n + `_EARLY`), at least `_LEAST_STEP`: strength per unit of attention, which
+is that of a first rank. Chosen on the dev queries of the demo store."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureState:
+    """The state of the control of an exposure goal. The attention and the searches are those of one day."""
+
+    day: int = 0
+    """Days since 1970 (UTC)."""
+    own: float = 0.0
+    """Attention of the goal's products."""
+    total: float = 0.0
+    """Attention of all ranked hits that no rule pinned."""
+    searches: int = 0
+    strength: float = 0.0
+    """Offset of the scores of the goal's products, in standard deviations of the scores of the best hits: positive for
+    a floor, negative for a ceiling. It carries over to the next day."""
+    counted: int = 0
+    """Number of searches of all days."""
+
+    @property
+    def share(self) -> float:
+        """The share of attention of the day; 0 before the first search."""
+        return self.own / self.total if self.total else 0.0
+
+    def on(self, day: int) -> ExposureState:
+        """This state on a day; counts are reset on a new day."""
+        return self if self.day == day else replace(self, day=day, own=0.0, total=0.0, searches=0)
+
+    def step(self, goal: ExposureGoal, day: int, own: float, total: float) -> ExposureState:
+        """Change of this state by one search with this attention of the goal's products and of all hits."""
+        size = max(_LEAST_STEP, _GAIN / (self.counted + _EARLY))
+        return ExposureState(day, own, total, 1, size * (goal.share * total - own), 1)
+
+    def __add__(self, step: ExposureState) -> ExposureState:
+        """This state, or step, combined with a later step."""
+        day = max(self.day, step.day)
+        one, other = self.on(day), step.on(day)
+        return ExposureState(
+            day,
+            one.own + other.own,
+            one.total + other.total,
+            one.searches + other.searches,
+            one.strength + other.strength,
+            one.counted + other.counted,
+        )
+
+    def within(self, goal: ExposureGoal) -> ExposureState:
+        """This state with a strength that the goal allows: positive for a floor, negative for a ceiling."""
+        lowest, highest = (0.0, STRONGEST) if goal.at_least else (-STRONGEST, 0.0)
+        return replace(self, strength=min(max(self.strength, lowest), highest))
+
+
+NOT_COUNTED = ExposureState()
+
+
+def attention(page: Page, positions: Sequence[int] = ()) -> list[tuple[ExposureGoal, float, float]]:
+    """Attention of the goal's products and of all hits, for each goal of a page; `positions` are those of the hits, by
+    default those on the page. Pinned hits count for neither."""
+    first = (page.page - 1) * page.size + 1
+    placed = list(zip(positions or range(first, first + len(page.hits)), page.hits, strict=True))
+    found = []
+    for each in page.exposure_goals:
+        fixed, own = frozenset(each.pinned), frozenset(each.products)
+        seen = {hit.product.id: 1 / at for at, hit in placed if at <= DEPTH and hit.product.id not in fixed}
+        found.append((each.goal, sum(share for name, share in seen.items() if name in own), sum(seen.values())))
+    return found
+
+
+def goals_of(rules: Iterable[Rule]) -> list[ExposureGoal]:
+    """The exposure goals of rules, in order."""
+    actions = ((rule.id, action) for rule in rules for action in rule.actions if isinstance(action, Exposure))
+    return [ExposureGoal(name, each.filters, each.at_least, each.at_most) for name, each in actions]
+
+
+def cost_command(root: Path, goal: ExposureGoal) -> str:
+    """The command that prints the cost of a goal in nDCG@10, on a file of judgments."""
+    limit = "--floor" if goal.at_least else "--ceiling"
+    words = (str(root), "judgments.tsv", goal.filters, limit, f"{goal.share:g}")
+    return join(("python", "-m", "shelfwise.benchmarks.studies.trust", "exposure", *words))
+
+
+_TABLES = """
+CREATE TABLE exposure (
+    rule TEXT NOT NULL, filters TEXT NOT NULL, day INTEGER NOT NULL, own REAL NOT NULL, total REAL NOT NULL,
+    searches INTEGER NOT NULL, strength REAL NOT NULL, counted INTEGER NOT NULL, PRIMARY KEY (rule, filters)
+) WITHOUT ROWID;
+"""
+_FIELDS = "day, own, total, searches, strength, counted"
+ExposureStates = Mapping[tuple[str, str], ExposureState]
+"""States by rule and filters, so that a goal whose share is changed continues from its state."""
+
+
+class ExposureStore:
+    """The states of the exposure goals of an index directory (INDEX/exposure.sqlite), shared by all processes that
+    serve it. Methods raise StoreError if the file cannot be used."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / EXPOSURE_FILE
+        self._file = SqliteFile(self.path, Layout("the exposure of products", 0x53574558, 1, _TABLES))
+
+    def read(self) -> ExposureStates:
+        """All states."""
+        with self._file.reading() as cursor:
+            rows = cursor.execute(f"SELECT rule, filters, {_FIELDS} FROM exposure").fetchall() if cursor else []  # noqa: S608  # our own words
+        return {(rule, filters): ExposureState(*values) for rule, filters, *values in rows}
+
+    def add(self, steps: Mapping[ExposureGoal, ExposureState]) -> None:
+        """Adds the counts of searches to the states, durably."""
+        with self._file.writing() as cursor:
+            for goal, step in steps.items():
+                key = (goal.rule, goal.filters)
+                wanted = f"SELECT {_FIELDS} FROM exposure WHERE rule = ? AND filters = ?"  # noqa: S608  # our own words
+                found = cursor.execute(wanted, key).fetchone()
+                state = ((ExposureState(*found) if found else NOT_COUNTED) + step).within(goal)
+                values = (*key, state.day, state.own, state.total, state.searches, state.strength, state.counted)
+                cursor.execute("INSERT OR REPLACE INTO exposure VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)

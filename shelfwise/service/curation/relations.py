@@ -1,0 +1,106 @@
+"""A store's corrections of relations between products: relations that it adds or removes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from shelfwise.retrieval.errors import RelationError
+from shelfwise.retrieval.records import Relation, RelationEvidence, RelationKind
+from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+
+_LONGEST_ID = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RelationCorrection:
+    """A relation that holds or does not hold, whatever a refresh finds: "product KIND other"."""
+
+    kind: RelationKind
+    product: str
+    other: str
+    removed: bool = False
+
+    @property
+    def id(self) -> str:
+        """Id derived from the pair; for complements, equal in either order."""
+        pair = (self.product, self.other)
+        ordered = sorted(pair) if self.kind is RelationKind.COMPLEMENT else pair
+        return shlex.join((str(self.kind), *ordered))
+
+    def names(self, product: str) -> bool:
+        """Whether it involves this product."""
+        return product in (self.product, self.other)
+
+    def seen_from(self, product: str) -> tuple[str, bool] | None:
+        """The other product, and whether the relation is reversed; None if the product is not involved."""
+        if product == self.product:
+            return self.other, False
+        if product != self.other or self.kind is RelationKind.SUBSTITUTE:
+            return None
+        return self.product, self.kind is not RelationKind.COMPLEMENT
+
+
+@dataclass(frozen=True, slots=True)
+class RelationChange(DocumentChange[RelationCorrection]):
+    """The effect of one change on one correction."""
+
+    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
+    before: RelationCorrection | None
+    after: RelationCorrection | None
+
+    def names(self, product: str) -> bool:
+        """Whether it involves this product."""
+        return any(each.names(product) for each in (self.before, self.after) if each)
+
+
+def validate_correction(correction: RelationCorrection) -> RelationCorrection:
+    """Validates a correction and returns it; raises RelationError, which names the field."""
+    for field in ("product", "other"):
+        check_text(field, getattr(correction, field), _LONGEST_ID, RelationError, must=True)
+    if correction.product == correction.other:
+        raise RelationError(f"other: {correction.other!r} is the product itself; name another one", field="other")
+    if correction.kind not in set(RelationKind):
+        kinds = ", ".join(RelationKind)
+        raise RelationError(f"kind: {str(correction.kind)[:40]!r} is not a kind; it can be {kinds}", field="kind")
+    return replace(correction, kind=RelationKind(correction.kind))
+
+
+def corrected(
+    product: str, relations: Iterable[tuple[str, Relation]], corrections: Sequence[RelationCorrection]
+) -> Iterator[tuple[str, Relation]]:
+    """The relations of a product, first those that the store adds, without those that it removes."""
+    own = [(each, seen) for each in corrections if (seen := each.seen_from(product))]
+    known = {(each.kind, *seen) for each, seen in own}
+    for each, (other, is_reverse) in own:
+        if not each.removed:
+            yield other, Relation(each.kind, RelationEvidence.OWNER, 1.0, reverse=is_reverse)
+    for other, relation in relations:
+        if (relation.kind, other, relation.reverse) not in known:
+            yield other, relation
+
+
+def removed_from(product: str, corrections: Sequence[RelationCorrection]) -> frozenset[str]:
+    """The products whose relation with a product the store removes; related types do not add them again."""
+    pairs = ((each, each.seen_from(product)) for each in corrections if each.removed)
+    return frozenset(seen[0] for _, seen in pairs if seen)
+
+
+class RelationStore(EditableStore[RelationCorrection, RelationChange]):
+    """The corrections of an index directory and their changes (INDEX/relations.sqlite); its errors are
+    RelationError."""
+
+    kind = DocumentCodec(
+        "relation",
+        "relations",
+        0x53575245,
+        RelationError,
+        RelationChange,
+        validate_correction,
+        msgspec.to_builtins,
+        lambda plain: msgspec.convert(plain, RelationCorrection),
+        listing="history",
+    )

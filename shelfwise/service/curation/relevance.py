@@ -1,0 +1,196 @@
+"""Relevance settings of a store (candidate limits, typo tolerance, signals), with a log of every change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shelfwise.retrieval.errors import RelevanceError, suggest_names
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
+from shelfwise.retrieval.text.vocabulary import words_of
+from shelfwise.service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, read_document
+
+MOST_FILE_BYTES = 1 << 20
+DOCUMENT_ID = "relevance"
+"""Id of the only document of an index."""
+
+
+class TypoTolerance(StrEnum):
+    """Use of spelling corrections."""
+
+    ON = "on"
+    """A certain correction is searched for, any other is offered."""
+    OFFER = "offer"
+    """Corrections are only offered."""
+    OFF = "off"
+    """No corrections."""
+
+
+class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A numeric field that moves hits."""
+
+    field: Annotated[str, Meta(min_length=1, max_length=256)]
+    """Name in filters: `rating`, `created`, `margin` for an attribute."""
+    weight: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    """Standard deviations of the scores of the best hits that the best value of the catalog adds and the worst
+    subtracts."""
+    descending: bool = True
+    """Whether the highest value is the best."""
+
+
+class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The relevance settings of a store; the defaults do not change searches."""
+
+    cutoff: Annotated[float, Meta(ge=-3, le=3)] = 0.0
+    """Offset added to the measured cutoff, in deviations of unrelated products."""
+    margin: Annotated[float, Meta(ge=0.5, le=10)] = 3.0
+    """Maximum distance of a candidate below the nearest product, in deviations."""
+    typo_tolerance: TypoTolerance = TypoTolerance.ON
+    never_corrected: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=1_000)] = ()
+    """Words that are never corrected."""
+    signals: Annotated[tuple[Signal, ...], Meta(max_length=10)] = ()
+    fields: FieldWeights = DEFAULT_WEIGHTS
+    """Weights of the searched fields, effective from the next rebuild."""
+    hidden: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=200)] = ()
+    """Fields and attributes, as named in filters, that the service only sends to keys with the scope `admin`."""
+
+    @property
+    def id(self) -> str:
+        """The id, which is the same for all."""
+        return DOCUMENT_ID
+
+    @property
+    def protected_words(self) -> frozenset[str]:
+        """`never_corrected`, folded."""
+        return _folded(self.never_corrected)
+
+
+@lru_cache(maxsize=8)
+def _folded(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(each for word in words for each in words_of(word))
+
+
+DEFAULT_RELEVANCE = Relevance()
+_BLANK = Product("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLimits:
+    """Required similarity of candidates, in deviations of unrelated products (docs/decisions/0019)."""
+
+    margin: float = DEFAULT_RELEVANCE.margin
+    """Maximum distance of a candidate below the nearest product."""
+    other_type_margin: float = 0.5
+    """Maximum distance of a candidate of a type other than the one that all words of a query name."""
+    cutoff: float = 0.0
+    """Offset added to the cutoff that the rebuild measured, below which nothing fits a query."""
+
+
+LIMITS = CandidateLimits()
+
+
+def without_fields(product: Product, hidden: Collection[str]) -> Product:
+    """A product without hidden fields and attributes; a hidden attribute includes those of its object."""
+    blank = {name: getattr(_BLANK, name) for name in hidden if hasattr(_BLANK, name)}
+    kept = {name: value for name, value in product.attributes.items() if not is_hidden(name, hidden)}
+    return replace(product, **{"attributes": kept, **blank})
+
+
+def is_hidden(name: str, hidden: Collection[str]) -> bool:
+    """Whether a field or attribute is hidden, or the object that it is of, as products and filters name it."""
+    name = name.removeprefix("attributes.")
+    names = {name, name.partition(".")[0]}
+    return not names.isdisjoint(hidden) or any(f"attributes.{each}" in hidden for each in names)
+
+
+_ALLOWED: Mapping[str, str] = {
+    "cutoff": "a number from -3 to 3",
+    "margin": "a number from 0.5 to 10",
+    "typo_tolerance": f"one of {', '.join(TypoTolerance)}",
+    "never_corrected": "a list of at most 1,000 words",
+    "signals": "a list of at most 10, each with a field, a weight (above 0, at most 10) and descending (true or false)",
+    "hidden": "a list of at most 200 fields or attributes besides id and title",
+    "fields": "whole numbers from 0 to 10: title (at least 1), brand, category, description, attributes by name",
+}
+
+
+def parse_relevance(document: object) -> Relevance:
+    """The settings from plain values, with defaults for omitted ones; raises RelevanceError, which names the field and
+    the allowed values."""
+    if not isinstance(document, Mapping):
+        kind = type(document).__name__
+        raise RelevanceError(f"relevance settings must be an object with named fields, this is {kind}")
+    for name in document:
+        if name not in _ALLOWED:
+            advice = suggest_names(str(name), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
+            raise RelevanceError(f"there is no field {str(name)[:100]!r}; {advice}", field=str(name)[:100])
+    try:
+        relevance = msgspec.convert(document, Relevance)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        place = path.removesuffix("`")
+        field = place.partition("[")[0].partition(".")[0]
+        raise RelevanceError(f"{place}: {reason}; {field} must be {_ALLOWED[field]}", field=field) from None
+    _check(relevance)
+    return relevance
+
+
+def validate_relevance(relevance: Relevance) -> Relevance:
+    """Validates settings without a catalog and returns them; raises RelevanceError."""
+    if not isinstance(relevance, Relevance):
+        raise RelevanceError(f"relevance must be a Relevance, not {type(relevance).__name__}")
+    try:
+        return parse_relevance(msgspec.to_builtins(relevance))
+    except TypeError as error:
+        raise RelevanceError(f"relevance has an invalid value ({error})") from error
+
+
+def read_relevance(path: Path) -> Relevance:
+    """The settings of a JSON or TOML file; raises RelevanceError if it cannot be read."""
+    return parse_relevance(read_document(path, MOST_FILE_BYTES, RelevanceError))
+
+
+def _check(relevance: Relevance) -> None:
+    for number, word in enumerate(relevance.never_corrected):
+        if len(tuple(words_of(word))) != 1:
+            message = f"never_corrected[{number}]: {word!r} is not one word; list each word by itself"
+            raise RelevanceError(message, field="never_corrected")
+    if shown := {"id", "title"}.intersection(relevance.hidden):
+        raise RelevanceError(f"hidden: {min(shown)} cannot be hidden; name other fields", field="hidden")
+    names = [signal.field for signal in relevance.signals]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise RelevanceError(f"signals: {twice!r} is listed twice; give each field one weight", field="signals")
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceChange(DocumentChange[Relevance]):
+    """One change of the relevance settings."""
+
+
+class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
+    """The relevance settings of an index directory and their changes (INDEX/relevance.sqlite): one document, or none
+    for the defaults."""
+
+    kind = DocumentCodec(
+        "document",
+        "relevance",
+        0x5357524C,
+        RelevanceError,
+        RelevanceChange,
+        validate_relevance,
+        msgspec.to_builtins,
+        parse_relevance,
+    )
+
+    def current(self) -> Relevance:
+        """The current settings."""
+        documents = self.read().documents
+        return documents[0] if documents else DEFAULT_RELEVANCE

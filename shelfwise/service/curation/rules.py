@@ -1,0 +1,453 @@
+"""Merchandising rules: their types, JSON form and validation, and their store with a log of every change."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shelfwise.retrieval.errors import FilterError, RuleError, close_names, suggest_names
+from shelfwise.retrieval.filters.parser import parse_filter
+from shelfwise.retrieval.text.product_types import MOST_WORDS, type_phrase
+from shelfwise.service.curation.document_store import (
+    DocumentChange,
+    DocumentCodec,
+    EditableStore,
+    check_text,
+    read_document,
+)
+
+
+class Match(StrEnum):
+    """Kind of match between a rule's query and a shopper's query."""
+
+    EXACT = "exact"
+    """Equal texts, apart from case, width and white space."""
+    CONTAINS = "contains"
+    """The shopper's query has all words of the rule, in any order and form: "drills" contains "drill"."""
+    ANY = "any"
+    """Every query, and browsing without a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The searches to which a rule applies: all conditions must hold."""
+
+    query: str = ""
+    match: Match = Match.ANY
+    filters: str = ""
+    """Each part of this expression must be a part of the request's filter: `category = "Tools"` holds while a shopper
+    is in that category."""
+    starts: datetime | None = None
+    """Start time with its zone; None for no start."""
+    ends: datetime | None = None
+    """End time (exclusive) with its zone; None for no end."""
+    contexts: tuple[str, ...] = ()
+    """The request must have one of these contexts, such as "mobile"; empty for all requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Pins products to positions: the first at `position`, the others after it."""
+
+    products: tuple[str, ...]
+    """Ids of the products."""
+    position: int = 1
+    """Position over all pages, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boost:
+    """Moves the hits that pass an expression up."""
+
+    filters: str
+    strength: float = 1.0
+    """Score offset in standard deviations of the scores of the best hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Moves the hits that pass an expression down."""
+
+    filters: str
+    strength: float = 1.0
+    """Score offset in standard deviations of the scores of the best hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """Removes products: those with these ids, and those that pass an expression."""
+
+    products: tuple[str, ...] = ()
+    filters: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restrict:
+    """Removes products that do not pass an expression, as if the shopper had filtered by it."""
+
+    filters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Names a page to show instead; the hits are returned as well."""
+
+    url: str
+    """A URL with http or https, or a path that begins with one slash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Adds an object of the store's own to the page, such as a banner, for pages to show."""
+
+    values: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Classify:
+    """Gives a type to products in all searches: to those with these ids, and those that pass an expression."""
+
+    type: str
+    """Name of the type: "washing machine"."""
+    products: tuple[str, ...] = ()
+    filters: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Keeps the share of attention that some products get over a day above a floor or below a ceiling."""
+
+    filters: str
+    at_least: float | None = None
+    """The floor, 0 to 1."""
+    at_most: float | None = None
+    """The ceiling, 0 to 1."""
+
+
+Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Data | Classify | Exposure
+
+KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
+"""The actions by their names in JSON and TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Some actions, and when they apply. Of several matching rules, the one with the higher priority comes first, and
+    at equal priority the one whose id comes first."""
+
+    id: str
+    """Empty for one derived from the name or the query when the rule is stored."""
+    actions: tuple[Action, ...]
+    when: When = When()
+    name: str = ""
+    priority: int = 0
+    enabled: bool = True
+
+
+MOST_FILE_BYTES = 64 << 20
+Made = TypeVar("Made")
+_KIND_OF = {action: kind for kind, action in KINDS.items()}
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """The fields of a rule other than `when` and `actions`."""
+
+    id: str = ""
+    name: str = ""
+    priority: int = 0
+    enabled: bool = True
+
+
+def rule_document(rule: Rule) -> dict[str, object]:
+    """A rule as plain values for JSON, without defaults."""
+    made = {"id": rule.id} | _given(rule)
+    if "when" in made:
+        made["when"] = msgspec.to_builtins(_given(rule.when))
+    made["actions"] = [
+        {"kind": _KIND_OF[type(action)]} | {name: msgspec.to_builtins(value) for name, value in _given(action).items()}
+        for action in rule.actions
+    ]
+    return made
+
+
+def parse_rule(document: object, place: str = "the rule") -> Rule:
+    """The rule from plain values; raises RuleError, which names the field. `validate_rule` checks the values."""
+    fields = _object(document, place)
+    name = fields.get("id")
+    if isinstance(name, str) and name:
+        place = f"rule {name[:100]!r}"
+    _check_names(fields, Rule, place)
+    when = _object(fields.get("when", {}), f"{place}: when")
+    _check_names(when, When, f"{place}: when")
+    actions = fields.get("actions")
+    if not isinstance(actions, list | tuple):
+        raise RuleError(f"{place}: actions: is missing or not a list; it defines what the rule does", place, "actions")
+    made = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions))
+    head = _converted(fields, _Head, place)
+    moments = _converted(when, When, f"{place}: when")
+    return Rule(head.id, made, moments, head.name, head.priority, head.enabled)
+
+
+def parse_rules(document: object, place: str) -> list[Rule]:
+    """The rules of a document: a list of rules, an object with such a list as `rules`, or one rule."""
+    if isinstance(document, Mapping) and "rules" in document:
+        strange = sorted(set(document) - {"rules"})
+        if strange:
+            raise RuleError(f"{place}: {strange[0]!r} is not a field next to rules", field=strange[0])
+        document = document["rules"]
+    if not isinstance(document, list):
+        return [parse_rule(document, place)]
+    return [parse_rule(each, f"{place}: rules[{number}]") for number, each in enumerate(document)]
+
+
+def read_rules(path: Path) -> list[Rule]:
+    """The rules of a JSON or TOML file; raises RuleError if it cannot be read."""
+    return parse_rules(read_document(path, MOST_FILE_BYTES, RuleError), str(path))
+
+
+def _given(value: Rule | When | Action) -> dict[str, object]:
+    """The fields that differ from their defaults; those without a default are always included."""
+    fields = ((each.name, getattr(value, each.name), each.default) for each in dataclasses.fields(value))
+    return {name: given for name, given, default in fields if given != default}
+
+
+def _action(document: object, place: str) -> Action:
+    fields = _object(document, place)
+    kind = fields.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        close = close_names(kind, KINDS) if isinstance(kind, str) else ()
+        advice = f"did you mean {' or '.join(close)}?" if close else f"it can be {', '.join(KINDS)}"
+        what = "is missing" if kind is None else f"is {str(kind)[:40]!r}"
+        raise RuleError(f"{place}.kind: {what}; {advice}", field="kind")
+    wanted = KINDS[kind]
+    _check_names(fields, wanted, place, additional=("kind",))
+    action: Action = _converted({name: value for name, value in fields.items() if name != "kind"}, wanted, place)
+    return action
+
+
+def _object(document: object, place: str) -> Mapping[str, object]:
+    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
+        raise RuleError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    return document
+
+
+def _check_names(document: Mapping[str, object], wanted: type, place: str, additional: Collection[str] = ()) -> None:
+    known = (*additional, *(each.name for each in dataclasses.fields(wanted)))
+    for name in document:
+        if name not in known:
+            advice = suggest_names(name, known, f"the fields are {', '.join(known)}")
+            raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
+
+
+def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -> Made:
+    try:
+        return msgspec.convert(document, wanted)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        field = path.removesuffix("`").lstrip(".")
+        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
+        raise RuleError(message, field=field) from None
+
+
+MOST_ACTIONS = 20
+MOST_PINS = 100
+"""Maximum number of products that one rule pins."""
+MOST_NAMED = 1_000
+"""Maximum number of products that one rule hides or classifies by id."""
+LAST_POSITION = 1_000
+"""Maximum position of a pin."""
+STRONGEST = 10.0
+LONGEST_ID = 100
+LONGEST_NAME = 200
+LONGEST_QUERY = 500
+LONGEST_FILTER = 2_000
+LONGEST_PRODUCT = 256
+LONGEST_URL = 2_000
+LONGEST_TYPE = 100
+MOST_CONTEXTS = 20
+LONGEST_CONTEXT = 100
+LONGEST_DATA = 10_000
+"""Maximum size of the JSON in bytes."""
+HIGHEST_PRIORITY = 1_000_000
+
+
+def validate_rule(rule: Rule) -> Rule:
+    """Validates a rule without a catalog and returns it; raises RuleError, which names the field and the remedy."""
+    if not isinstance(rule, Rule):
+        raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
+    name = str(rule.id)[:LONGEST_ID]
+    try:
+        checked = parse_rule(rule_document(rule))
+        _check(checked)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise RuleError(f"rule {name!r}: has an invalid value ({error})", name) from error
+    except RuleError as error:
+        error.rule = name
+        raise
+    return checked
+
+
+def _check(rule: Rule) -> None:
+    check_text("id", rule.id, LONGEST_ID, RuleError, must=bool(rule.id))
+    place = f"rule {rule.id!r}: " if rule.id else "the rule: "
+    check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
+    _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
+    _check_when(place, rule.when)
+    if not rule.actions:
+        raise RuleError(f"{place}actions: there is none; add one, such as a pin", field="actions")
+    _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
+    for number, action in enumerate(rule.actions):
+        _check_action(f"{place}actions[{number}].", action)
+    if rule.when != When() and any(isinstance(action, Classify) for action in rule.actions):
+        message = f"{place}when: must be left out if an action is classify: a product has its type in all searches"
+        raise RuleError(message, field="when")
+    pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
+    _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
+    controlled = [action.filters for action in rule.actions if isinstance(action, Exposure)]
+    if len(set(controlled)) < len(controlled):
+        message = f"{place}actions: two have the kind exposure and the same filters; put them into separate rules"
+        raise RuleError(message, field="filters")
+    if len(set(pinned)) < len(pinned):
+        twice = next(product for product in pinned if pinned.count(product) > 1)
+        raise RuleError(f"{place}actions: {twice!r} is pinned twice; name each product once", field="products")
+
+
+def _check_when(place: str, when: When) -> None:
+    check_text(f"{place}when.query", when.query, LONGEST_QUERY, RuleError)
+    _check_filter(f"{place}when.filters", when.filters)
+    if bool(when.query.strip()) == (when.match == Match.ANY):
+        wrong = f"is any, but when.query is {when.query[:100]!r}: use exact or contains, or leave the query out"
+        if not when.query.strip():
+            wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
+        raise RuleError(f"{place}when.match: {wrong}", field="match")
+    _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MOST_CONTEXTS)
+    for number, context in enumerate(when.contexts):
+        check_text(f"{place}when.contexts[{number}]", context, LONGEST_CONTEXT, RuleError, must=True)
+    for name, moment in (("starts", when.starts), ("ends", when.ends)):
+        if moment is not None and moment.tzinfo is None:
+            raise RuleError(f"{place}when.{name}: has no zone; write it as 2026-11-27T00:00:00+01:00", field=name)
+    if when.starts and when.ends and when.ends <= when.starts:
+        raise RuleError(f"{place}when.ends: is not after when.starts", field="ends")
+
+
+def _check_action(place: str, action: Action) -> None:
+    match action:
+        case Pin(products, position):
+            _check_number(f"{place}products: their number", len(products), 1, MOST_PINS)
+            _check_products(place, products)
+            _check_number(f"{place}position", position, 1, LAST_POSITION)
+        case Boost(filters, strength) | Bury(filters, strength):
+            _check_filter(f"{place}filters", filters, must=True)
+            if not 0 < strength <= STRONGEST:
+                message = f"{place}strength: is {strength:g}, it must be above 0 and at most {STRONGEST:g}"
+                raise RuleError(message, field="strength")
+        case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
+            _check_number(f"{place}products: their number", len(products), 0, MOST_NAMED)
+            _check_products(place, products)
+            _check_filter(f"{place}filters", filters, must=not products)
+            if isinstance(action, Classify):
+                _check_type(f"{place}type", action.type)
+        case Restrict(filters):
+            _check_filter(f"{place}filters", filters, must=True)
+        case Exposure(filters, at_least, at_most):
+            _check_filter(f"{place}filters", filters, must=True)
+            _check_share(place, at_least, at_most)
+        case Redirect(url):
+            _check_url(f"{place}url", url)
+        case Data(values):
+            _check_number(f"{place}values: the bytes of their JSON", len(msgspec.json.encode(values)), 3, LONGEST_DATA)
+
+
+def _check_products(place: str, products: tuple[str, ...]) -> None:
+    for number, product in enumerate(products):
+        check_text(f"{place}products[{number}]", product, LONGEST_PRODUCT, RuleError, must=True)
+
+
+def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
+    check_text(place, filters, LONGEST_FILTER, RuleError, must=must)
+    try:
+        parse_filter(filters)
+    except FilterError as error:
+        raise RuleError(f"{place}: {error}", field="filters") from error
+
+
+def _check_share(place: str, at_least: float | None, at_most: float | None) -> None:
+    if (at_least is None) == (at_most is None):
+        right = "give one of them, the share of attention from 0 to 1, such as at_least = 0.04"
+        wrong = "both are missing" if at_least is None else "both are given"
+        raise RuleError(f"{place}at_least, at_most: {wrong}; {right}", field="at_least")
+    for name, share in (("at_least", at_least), ("at_most", at_most)):
+        if share is not None and not 0 < share < 1:
+            raise RuleError(f"{place}{name}: is {share:g}, it must be above 0 and below 1", field=name)
+
+
+def _check_type(place: str, name: str) -> None:
+    check_text(place, name, LONGEST_TYPE, RuleError, must=True)
+    if not type_phrase(name):
+        right = f"it must name one type of product by at most {MOST_WORDS} words, such as washing machine"
+        raise RuleError(f"{place}: is {name[:60]!r}; {right}", field="type")
+
+
+def _check_url(place: str, url: str) -> None:
+    """Ensures that no rule sends a shopper to a script, or by a path to another host."""
+    check_text(place, url, LONGEST_URL, RuleError, must=True)
+    right = "it must begin with https:// or http:// and a host, or with one slash"
+    if "\\" in url or any(character.isspace() for character in url):
+        raise RuleError(f"{place}: contains white space or a backslash; {right}", field="url")
+    try:
+        parts = urlsplit(url)
+        is_page = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        is_page = False
+    is_path = url.startswith("/") and not url.startswith("//")
+    if not (is_page or is_path):
+        raise RuleError(f"{place}: is {url[:60]!r}; {right}", field="url")
+
+
+def _check_number(place: str, number: int, least: int, most: int) -> None:
+    if not least <= number <= most:
+        field = place.rpartition(": ")[2]
+        raise RuleError(f"{place}: is {number:,}, it can be {least:,} to {most:,}", field=field)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange(DocumentChange[Rule]):
+    """The effect of one change on one rule."""
+
+
+class RuleStore(EditableStore[Rule, RuleChange]):
+    """The rules of an index directory and their changes (INDEX/rules.sqlite); its errors are RuleError."""
+
+    kind = DocumentCodec(
+        "rule",
+        "rules",
+        0x53575255,
+        RuleError,
+        RuleChange,
+        validate_rule,
+        rule_document,
+        parse_rule,
+        label=lambda rule: rule.name or rule.when.query or rule.when.filters or _KIND_OF[type(rule.actions[0])],
+    )
+
+    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision. Raises RuleError for
+        an unknown rule or an invalid result."""
+
+        def patched(cursor: sqlite3.Cursor) -> Mapping[str, str]:
+            there = rule_document(self._decoded(self._line(cursor, rule_id)))
+            changed = validate_rule(parse_rule({**there, **values}))
+            if changed.id != rule_id:
+                raise RuleError(f"rule {rule_id!r}: id cannot be changed; put a rule with the other id", rule_id, "id")
+            return {rule_id: self._encoded(changed)}
+
+        return self._change(patched, who)

@@ -1,0 +1,260 @@
+"""Synonyms of a store: their types, text form and validation, and their store with a log of every change."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from shelfwise.retrieval.errors import StoreError, SynonymError
+from shelfwise.retrieval.store.manifest import WORDS_FOLDER
+from shelfwise.retrieval.text.analysis import fold, phrase_key
+from shelfwise.retrieval.text.synonyms import SynonymRule
+from shelfwise.retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
+from shelfwise.service.curation.document_store import (
+    DocumentChange,
+    DocumentCodec,
+    EditableStore,
+    check_text,
+    to_microseconds,
+    validate_author,
+)
+
+_LONGEST_NAME = 60
+
+
+class SynonymKind(StrEnum):
+    """Direction of a synonym."""
+
+    TWO_WAY = "two-way"
+    """A query for any of `phrases` also finds the others."""
+    ONE_WAY = "one-way"
+    """A query for any of `phrases` also finds `to`, but not the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synonym:
+    """Phrases with the same meaning in searches."""
+
+    id: str
+    kind: SynonymKind
+    phrases: tuple[str, ...]
+    to: tuple[str, ...] = ()
+    """Phrases that are also found; empty for a two-way synonym."""
+    enabled: bool = True
+
+    @property
+    def rules(self) -> Iterator[SynonymRule]:
+        """The expansions of each phrase."""
+        for phrase in self.phrases:
+            others = (
+                self.to if self.kind == SynonymKind.ONE_WAY else tuple(each for each in self.phrases if each != phrase)
+            )
+            yield SynonymRule(phrase, others)
+
+    @property
+    def line(self) -> str:
+        """The synonym as a line of a synonyms file."""
+        arrow = f" => {', '.join(self.to)}" if self.kind == SynonymKind.ONE_WAY else ""
+        return f"{', '.join(self.phrases)}{arrow}"
+
+
+def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Synonym:
+    """A synonym whose id is derived from its words, so that equal synonyms have equal ids."""
+    sides = ("-".join("-".join(words_of(phrase)) for phrase in side) for side in (phrases, to) if side)
+    name = "-to-".join(sides)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Synonym(name, kind, phrases, to)
+
+
+MOST_FILE_BYTES = 16 << 20
+_RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
+
+
+def parse_line(line: str) -> Synonym:
+    """The synonym of one line, with an id derived from its words; raises SynonymError for an invalid line."""
+    left, arrow, right = line.partition("=>")
+    if "=>" in right:
+        raise SynonymError(f'more than one "=>" in {line.strip()[:100]!r}; {_RIGHT}')
+    if not arrow and "," not in left:
+        raise SynonymError(f"{line.strip()[:100]!r} has no synonym; {_RIGHT}")
+    sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
+    phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
+    kind, others = (SynonymKind.ONE_WAY, to) if arrow else (SynonymKind.TWO_WAY, ())
+    return validate_synonym(name_synonym(kind, phrases, others))
+
+
+def read_lines(path: Path) -> list[Synonym]:
+    """The synonyms of a UTF-8 file; "#" starts a comment. Of lines with the same words in the same order, the first
+    counts. Raises SynonymError, which names the line."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE_BYTES + 1)
+        if len(content) > MOST_FILE_BYTES:
+            raise SynonymError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; split it into smaller files")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise SynonymError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
+    except UnicodeDecodeError as error:
+        bad = error.object[: error.start].count(b"\n") + 1
+        raise SynonymError(f"{path}:{bad}: not UTF-8; save the file as UTF-8") from error
+    found: dict[str, Synonym] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if entry := line.split("#", 1)[0].strip():
+            try:
+                synonym = parse_line(entry)
+            except SynonymError as error:
+                raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
+            found.setdefault(synonym.id, synonym)
+    return list(found.values())
+
+
+def format_lines(synonyms: Iterable[Synonym]) -> str:
+    """The text of a synonyms file; synonyms that are off become comments."""
+    return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
+
+
+MOST_PHRASES = 30
+"""Maximum number of phrases on one side of a synonym."""
+MOST_OTHERS = 60
+"""Maximum number of expansions of one phrase over all synonyms, since each is searched for."""
+LONGEST_PHRASE = 100
+LONGEST_ID = 100
+MARKS = (",", "=>", "#")
+"""Separators of phrases and comments in a file."""
+
+
+def validate_synonym(synonym: Synonym) -> Synonym:
+    """Validates a synonym and returns it with normalised white space; raises SynonymError, which names the field, the
+    problem and the remedy."""
+    if not isinstance(synonym, Synonym):
+        raise SynonymError(f"a synonym must be a Synonym, not {type(synonym).__name__}")
+    name = str(synonym.id)[:LONGEST_ID]
+    try:
+        checked = msgspec.convert(msgspec.to_builtins(synonym), Synonym)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise SynonymError(f"synonym {name!r}: has an invalid value ({error})", name) from error
+    try:
+        return _checked(checked)
+    except SynonymError as error:
+        error.synonym = name
+        raise
+
+
+def check_expansions(synonyms: Iterable[Synonym]) -> None:
+    """Raises SynonymError if a phrase has too many expansions."""
+    others = Counter[str]()
+    for synonym in synonyms:
+        for rule in synonym.rules if synonym.enabled else ():
+            others[fold(rule.phrase)] += len(rule.others)
+    for phrase, found in others.most_common(1):
+        if found > MOST_OTHERS:
+            message = f"{phrase!r} would have {found:,} synonyms, at most {MOST_OTHERS} are allowed"
+            raise SynonymError(message, field="phrases")
+
+
+def _checked(synonym: Synonym) -> Synonym:
+    check_text("id", synonym.id, LONGEST_ID, SynonymError, must=True)
+    place = f"synonym {synonym.id!r}: "
+    phrases, to = (tuple(" ".join(each.split()) for each in side) for side in (synonym.phrases, synonym.to))
+    is_one_way = synonym.kind == SynonymKind.ONE_WAY
+    least = 1 if is_one_way else 2
+    _check_side(f"{place}phrases", phrases, least)
+    if to and not is_one_way:
+        raise SynonymError(f"{place}to: is given, but kind is two-way; list all in phrases", field="to")
+    if is_one_way:
+        _check_side(f"{place}to", to, 1)
+    known: dict[object, str] = {}
+    for field, side in (("phrases", phrases), ("to", to)):
+        for phrase in side:
+            before = known.setdefault(phrase_key(phrase), phrase)
+            if before is not phrase:
+                message = f"{place}{field}: {phrase!r} is the same as {before!r} in searches; name each once"
+                raise SynonymError(message, field=field)
+    return replace(synonym, phrases=phrases, to=to)
+
+
+def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
+    field = place.rpartition(": ")[2]
+    if not least <= len(phrases) <= MOST_PHRASES:
+        raise SynonymError(f"{place}: has {len(phrases):,} phrases, it can have {least} to {MOST_PHRASES}", field=field)
+    for number, phrase in enumerate(phrases):
+        where = f"{place}[{number}]"
+        check_text(where, phrase, LONGEST_PHRASE, SynonymError, must=True, field=field)
+        if mark := next((each for each in MARKS if each in phrase), None):
+            raise SynonymError(f'{where}: {phrase!r} contains "{mark}", which is not allowed', field=field)
+        if not phrase_key(phrase):
+            raise SynonymError(f"{where}: {phrase!r} has no word; a phrase must have letters or digits", field=field)
+
+
+_DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;"
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymChange(DocumentChange[Synonym]):
+    """The effect of one change on one synonym."""
+
+    # Repeated for the OpenAPI document, which does not see the parameter of a generic class.
+    before: Synonym | None
+    after: Synonym | None
+
+
+class SynonymStore(EditableStore[Synonym, SynonymChange]):
+    """The synonyms of an index directory, their changes and the declined proposals (INDEX/synonyms.sqlite); its errors
+    are SynonymError."""
+
+    kind = DocumentCodec(
+        "synonym",
+        "synonyms",
+        0x5357534E,
+        SynonymError,
+        SynonymChange,
+        validate_synonym,
+        msgspec.to_builtins,
+        lambda plain: msgspec.convert(plain, Synonym),
+        more_tables=_DECLINED,
+    )
+
+    def decline(self, proposal: str, *, who: str = "") -> None:
+        """Declines a proposal permanently; repeating it has no effect."""
+        validate_author(who, SynonymError)
+        with self._file.writing() as cursor:
+            time = to_microseconds(self._clock())
+            cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
+
+    def declined(self) -> frozenset[str]:
+        """The ids of declined proposals."""
+        with self._file.reading() as cursor:
+            rows = [] if cursor is None else cursor.execute("SELECT proposal FROM declined").fetchall()
+        return frozenset(proposal for (proposal,) in rows)
+
+    def _check_together(self, cursor: sqlite3.Cursor) -> None:
+        super()._check_together(cursor)
+        check_expansions(self._all(cursor))
+
+
+def serving_words(root: Path) -> CatalogWords | None:
+    """The words of the serving version; None if there is none, or if its words cannot be read."""
+    from shelfwise.retrieval.store.versions import Store
+
+    store = Store(root)
+    try:
+        folder = store.version_folder(store.current()) / WORDS_FOLDER
+        return CatalogWords.open(folder) if is_current(folder) else None
+    except StoreError:
+        return None
+
+
+def products_with(words: CatalogWords, phrase: str) -> int:
+    """The number of texts of a catalog (titles, brands, categories) that have all words of a phrase, singular or
+    plural, in any order."""
+    parts = (part for word in words_of(phrase) for part in index_words(word))
+    there = [next((form for form in forms(part) if form in words), "") for part in parts]
+    return words.count_together(there) if all(there) else 0

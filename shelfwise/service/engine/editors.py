@@ -1,0 +1,632 @@
+"""Rules, synonyms and relevance settings of an engine: applied to searches, read and changed as `engine.rules`,
+`engine.synonyms` and `engine.relevance`."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from shelfwise.retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
+from shelfwise.retrieval.filters.schema import FieldCatalog
+from shelfwise.retrieval.index.keyword import Selection
+from shelfwise.retrieval.records import ExposureGoal, Page
+from shelfwise.retrieval.store.products import FieldWeights
+from shelfwise.retrieval.text.analysis import Analyzer, phrase_key
+from shelfwise.retrieval.text.synonyms import SynonymRule, Synonyms
+from shelfwise.service.curation.document_store import (
+    Change,
+    DelayedCounts,
+    DocumentStore,
+    EditableStore,
+    Entry,
+    StoredDocuments,
+    day_of,
+    wall_clock,
+)
+from shelfwise.service.curation.exposure import (
+    NOT_COUNTED,
+    ExposureState,
+    ExposureStates,
+    ExposureStore,
+    attention,
+    cost_command,
+    goals_of,
+)
+from shelfwise.service.curation.relevance import (
+    DEFAULT_RELEVANCE,
+    LIMITS,
+    CandidateLimits,
+    Relevance,
+    RelevanceChange,
+    RelevanceStore,
+    validate_relevance,
+)
+from shelfwise.service.curation.rule_matching import CompiledRules
+from shelfwise.service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
+from shelfwise.service.curation.synonym_mining import Proposal, read_proposals
+from shelfwise.service.curation.synonyms import Synonym, SynonymChange, SynonymStore
+from shelfwise.service.engine.reranking import SignalOrder
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.hot_reload import ReloadedFile
+
+
+def follow_documents(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
+    """The documents of a store, reloaded when they change."""
+    failure = f"changes of the {store.kind.many} are not loaded"
+    return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
+
+
+Compiled = TypeVar("Compiled")
+
+
+class ServedDocuments(Generic[Entry, Change, Compiled]):
+    """Documents of an index directory, reloaded when they change and compiled for the serving version. Thread-safe."""
+
+    def __init__(
+        self,
+        store: DocumentStore[Entry, Change],
+        compile_documents: Callable[[Sequence[Entry], Snapshot], Compiled],
+        notices_of: Callable[[Compiled], Sequence[str]],
+    ) -> None:
+        self._compile_documents = compile_documents
+        self._notices_of = notices_of
+        self._stored = follow_documents(store)
+        self._lock = threading.Lock()
+        self._current: tuple[FieldCatalog, Compiled] | None = None
+        """The catalog for which documents were last compiled, and the result."""
+        self._compiled_from: StoredDocuments[Entry] = self._stored.value
+        self._key: object = None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why documents are ignored or outdated."""
+        current = self._current
+        return (*self._stored.notices, *(self._notices_of(current[1]) if current else ()))
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads and compiles changed documents. On failure the previous ones stay, and `notices` has the reason."""
+        self._stored.reload_if_changed()
+        if self._compiled_from is not self._stored.value:
+            with self._lock:
+                self._compile(snapshot)
+
+    def compiled(self, snapshot: Snapshot) -> Compiled:
+        """The compiled documents for searches of a snapshot."""
+        current = self._current
+        if current and current[0] is snapshot.catalog:
+            return current[1]
+        with self._lock:
+            return self._compile(snapshot)
+
+    def _compile(self, snapshot: Snapshot) -> Compiled:
+        """Compiles the documents while searches use the previous ones; live changes add fields and kinds of values."""
+        current, stored = self._current, self._stored.value
+        kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
+        key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
+        compiled = current[1] if current and key == self._key else self._compile_documents(stored.documents, snapshot)
+        self._current, self._key, self._compiled_from = (snapshot.catalog, compiled), key, stored
+        return compiled
+
+
+class ServedExposure:
+    """The control of the exposure goals of an index directory, with counts of this and the other serving processes.
+    Thread-safe."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
+        store, self._clock = ExposureStore(root), clock
+        failure = "the exposure of products is outdated"
+        nothing: ExposureStates = {}
+        self._stored = ReloadedFile(store.path, lambda _: store.read(), nothing, failure, keeps_value=True)
+        self._counts: DelayedCounts[ExposureGoal, ExposureState] = DelayedCounts(
+            store.add, operator.add, "exposure is not counted", clock
+        )
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why states are outdated or not stored."""
+        return (*self._stored.notices, *self._counts.notices)
+
+    def state(self, goal: ExposureGoal) -> ExposureState:
+        """The current state of a goal."""
+        stored = self._stored.value.get((goal.rule, goal.filters), NOT_COUNTED)
+        waiting = self._counts.waiting(goal)
+        return (stored + waiting if waiting else stored).within(goal).on(day_of(self._clock()))
+
+    def count(self, page: Page, positions: Sequence[int] = ()) -> None:
+        """Counts a page shown to a shopper, with hits at `positions`, by default those on the page."""
+        day = day_of(self._clock())
+        for goal, own, total in attention(page, positions):
+            if total:
+                self._counts.add(goal, self.state(goal).step(goal, day, own, total))
+
+    def reload_if_changed(self) -> None:
+        """Stores counts about once a second, and reads those that others stored."""
+        self._counts.write_if_due(self._stored.reload_if_changed)
+        self._stored.reload_if_changed()
+
+    def write(self) -> None:
+        """Stores the counts."""
+        self._counts.write()
+
+
+class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
+    """The rules of an index directory; compiled to None if there are none."""
+
+    def __init__(self, root: Path) -> None:
+        self.store, self.exposure = RuleStore(root), ServedExposure(root)
+        compile_all = partial(compile_rules, state_of=self.exposure.state)
+        super().__init__(self.store, compile_all, lambda compiled: compiled.notices if compiled else ())
+        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
+        """The version to which rules last gave types, the rules, and the resulting version."""
+
+    def typed(self, snapshot: Snapshot) -> Snapshot:
+        """A version whose products have the types that rules give them; the same object until something changes. While
+        the cluster does not respond, products keep their own types."""
+        typed, rules = self._typed, self.compiled(snapshot)
+        if typed and typed[0] is snapshot and typed[1] is rules:
+            return typed[2]
+        try:
+            found = with_given_types(snapshot, rules)
+        except ClusterError:
+            return snapshot
+        self._typed = (snapshot, rules, found)
+        return found
+
+
+def compile_rules(
+    rules: Sequence[Rule], snapshot: Snapshot, state_of: Callable[[ExposureGoal], ExposureState] = lambda _: NOT_COUNTED
+) -> CompiledRules | None:
+    """Rules compiled for a snapshot's version, with the states of their exposure goals; None if there are none."""
+    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer, state_of) if rules else None
+
+
+def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapshot:
+    """A version whose products have the types that rules give them. Raises ClusterError if its cluster fails."""
+    if rules is None or not rules.types:
+        return snapshot
+    names: dict[int, str] = {}
+    for each in reversed(rules.types):
+        rows = snapshot.keyword.select(Selection(where=each.condition, everything=True))
+        names |= dict.fromkeys(rows.tolist(), each.name)
+    return replace(snapshot, types=snapshot.types.with_given(names))
+
+
+class DocumentEditor(Generic[Entry, Change]):
+    """Reads and changes the rules or synonyms of an engine's index. Searches of this engine use a change when the
+    method returns, those of other engines within a second."""
+
+    def __init__(
+        self,
+        store: EditableStore[Entry, Change],
+        reload_if_changed: Callable[[Snapshot], None],
+        snapshot: Callable[[], Snapshot],
+    ) -> None:
+        self._store = store
+        self._reload_if_changed = reload_if_changed
+        self._snapshot = snapshot
+
+    @property
+    def revision(self) -> int:
+        """Number of the last change; 0 before the first."""
+        return self._store.revision()
+
+    def list(self) -> tuple[Entry, ...]:
+        """All documents of the store, ordered by id; without the synonyms that the version was built with."""
+        return self._store.read().documents
+
+    def get(self, document_id: str, /) -> Entry:
+        """One document; raises RuleError or SynonymError if the id is unknown."""
+        return self._store.get(document_id)
+
+    def put(self, documents: Iterable[Entry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
+        """Adds documents, or replaces those with the same id, and deletes the ids in `gone`, durably and all or none.
+        Returns the revision. `who` is recorded with the change. Raises RuleError or SynonymError for an invalid
+        document, or for a rule that this catalog cannot apply."""
+        return self._followed(self._store.put(list(documents), gone=gone, who=who))
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Deletes documents; returns the revision. If an id is unknown, none is deleted, and RuleError or SynonymError
+        is raised."""
+        if isinstance(ids, str):
+            kind = self._store.kind
+            raise kind.error(f"ids must be a list of {kind.many}' ids, such as [{ids!r}]", field="ids")
+        return self._followed(self._store.delete(ids, who=who))
+
+    def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[Change]:
+        """The last changes of one document or of all, newest first."""
+        return self._store.history(document_id, limit)
+
+    def _followed(self, revision: int) -> int:
+        self._reload_if_changed(self._snapshot())
+        return revision
+
+
+@dataclass(frozen=True, slots=True)
+class RuleExposure:
+    """Today's progress of an exposure goal of a rule."""
+
+    rule: str
+    filters: str
+    at_least: float | None
+    at_most: float | None
+    share: float
+    """Share of the attention in today's recorded searches to which the rule applied; 0 before the first."""
+    searches: int
+    """Number of these searches."""
+    strength: float = 0.0
+    """Score offset of the products in the next search, in standard deviations of the scores of the best hits."""
+    cost_command: str = ""
+    """Command that prints the cost of the goal in nDCG@10, on a file of judgments."""
+
+
+class EngineRules(DocumentEditor[Rule, RuleChange]):
+    """The rules of an engine's index.
+
+    >>> engine.rules.put([Rule("sale", (Boost("brand = Bosch"),), When("drill", Match.CONTAINS))], who="m7")
+    >>> engine.rules.preview("cordless drill", delete=["sale"]).moved
+    """
+
+    def __init__(self, served: ServedRules, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        """`search` is `SearchEngine.search`."""
+        super().__init__(served.store, served.reload_if_changed, snapshot)
+        self._served = served
+        self._search = search
+        self._root = served.store.path.parent
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The reason, by id, for each rule that the serving version cannot apply; such rules are skipped."""
+        compiled = self._served.compiled(self._snapshot())
+        return compiled.faults if compiled else {}
+
+    @property
+    def exposure(self) -> ServedExposure:
+        """The control of the rules' exposure goals."""
+        return self._served.exposure
+
+    def exposure_goals(self) -> list[RuleExposure]:
+        """Today's progress of the exposure goals of the rules."""
+        found = []
+        for goal in goals_of(self.list()):
+            state, command = self.exposure.state(goal), cost_command(self._root, goal)
+            today = RuleExposure(goal.rule, goal.filters, goal.at_least, goal.at_most, state.share, state.searches)
+            found.append(replace(today, strength=state.strength, cost_command=command))
+        return found
+
+    def put(self, documents: Iterable[Rule], /, *, gone: Iterable[str] = (), who: str = "") -> int:
+        checked = _several(documents)
+        self._check_usable(checked)
+        return super().put(checked, gone=gone, who=who)
+
+    def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
+        """Replaces fields of a rule, named as in JSON: `{"enabled": False}`; returns the revision."""
+        return self._followed(self._served.store.patch(rule_id, values, who=who))
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Restores all rules of a revision; returns the number of this change."""
+        return self._followed(self._served.store.restore(revision, who=who))
+
+    def preview(self, text: str, put: Iterable[Rule] = (), *, delete: Iterable[str] = (), **options: object) -> Preview:
+        """Compares a search with the current rules and one with rules added and deleted; nothing is changed.
+
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters`, `sort` and so on. Raises RuleError like
+        `put` and `delete`.
+        """
+        self._served.reload_if_changed(self._snapshot())
+        put = [rule if rule.id else replace(rule, id=f"new rule {at}") for at, rule in enumerate(_several(put), 1)]
+        gone, there = list(delete), {rule.id: rule for rule in self.list()}
+        self._check_usable(put)
+        for each in gone:
+            if each not in there:
+                self.get(each)
+        kept = {name: rule for name, rule in there.items() if name not in gone}
+        changed = kept | {rule.id: rule for rule in put}
+        after = self._search(text, rules=tuple(changed.values()), **options)
+        return compare_pages(self._search(text, **options), after)
+
+    def _check_usable(self, rules: Sequence[Rule]) -> None:
+        compiled = compile_rules(rules, self._snapshot())
+        for rule_id, fault in compiled.faults.items() if compiled else ():
+            raise RuleError(fault, rule_id)
+
+
+def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
+    if isinstance(rules, Rule):
+        raise RuleError("rules must be a list of rules, such as [rule]", rules.id)
+    return [validate_rule(rule) for rule in rules]
+
+
+@dataclass(frozen=True, slots=True)
+class HitMove:
+    """A product that is on both pages at different positions, or on one of them only."""
+
+    product: str
+    title: str
+    before: int | None
+    """Position over all pages, from 1; None if it is not on the page."""
+    after: int | None
+    rule: str
+    """The rule that moved it, if one did."""
+    product_type: str
+    """Type of the product after the change; for a lost product, before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One page of a search with the current rules, and with the changed ones. Nothing was changed."""
+
+    before: Page
+    after: Page
+    gained: tuple[HitMove, ...]
+    """Products that would be added to the page, in order."""
+    lost: tuple[HitMove, ...]
+    """Products that would be removed from it, in their current order."""
+    moved: tuple[HitMove, ...]
+    """Products that would stay at another position, including those that are only displaced."""
+
+
+def compare_pages(before: Page, after: Page) -> Preview:
+    """The difference between two pages of one search."""
+    was, becomes = _places(before), _places(after)
+    hits = {hit.product.id: hit for page in (before, after) for hit in page.hits}
+
+    def move(product: str) -> HitMove:
+        hit = hits[product]
+        return HitMove(product, hit.product.title, was.get(product), becomes.get(product), hit.rule, hit.product_type)
+
+    return Preview(
+        before,
+        after,
+        tuple(move(product) for product in becomes if product not in was),
+        tuple(move(product) for product in was if product not in becomes),
+        tuple(move(product) for product, place in becomes.items() if was.get(product, place) != place),
+    )
+
+
+def _places(page: Page) -> dict[str, int]:
+    first = (page.page - 1) * page.size + 1
+    return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
+
+
+class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
+    """The synonyms of an engine's index; an engine that was opened with `follow=False` never follows a change.
+
+    >>> engine.synonyms.put([Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch"))], who="m7")
+    >>> engine.synonyms.accept(engine.synonyms.proposals()[0].id, who="m7")
+    """
+
+    def __init__(self, served: ServedSynonyms, root: Path, snapshot: Callable[[], Snapshot]) -> None:
+        """`snapshot` returns the serving version, without the store's synonyms."""
+        super().__init__(served.store, served.reload_if_changed, snapshot)
+        self._declinable = served.store
+        self._root = root
+
+    def put(self, documents: Iterable[Synonym], /, *, gone: Iterable[str] = (), who: str = "") -> int:
+        if isinstance(documents, Synonym):
+            raise SynonymError("synonyms must be a list of Synonym, such as [synonym]", documents.id)
+        return super().put(documents, gone=gone, who=who)
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Synonyms proposed from shoppers' queries, strongest first, without declined ones and existing synonyms; empty
+        before the first refresh of the derived tables."""
+        declined = self._declinable.declined()
+        kept = (rule for each in self.list() for rule in each.rules)
+        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *kept))
+        return tuple(
+            each
+            for each in read_proposals(self._root)
+            if each.id not in declined and not _pairs(each.synonym.rules) <= known
+        )
+
+    def accept(self, proposal_id: str, *, who: str = "") -> Synonym:
+        """Stores a proposal as a synonym and returns it. Raises SynonymError if there is no such proposal."""
+        synonym = self._proposal(proposal_id).synonym
+        self.put([synonym], who=who)
+        return synonym
+
+    def decline(self, proposal_id: str, *, who: str = "") -> None:
+        """Declines a proposal permanently; raises SynonymError for an unknown id."""
+        self._declinable.decline(self._proposal(proposal_id).id, who=who)
+
+    def _proposal(self, proposal_id: str) -> Proposal:
+        for each in read_proposals(self._root):
+            if each.id == proposal_id:
+                return each
+        message = f"there is no proposal {proposal_id[:100]!r}; shelfwise synonyms proposals lists them"
+        raise SynonymError(message, field="id")
+
+
+def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
+    """The pairs of phrases by which queries are expanded."""
+    return {(phrase_key(rule.phrase), phrase_key(other)) for rule in rules for other in rule.others}
+
+
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """The analyzer of a version, extended with the store's synonyms."""
+
+    stored: StoredDocuments[Synonym]
+    base: Analyzer
+    analyzer: Analyzer
+
+    @property
+    def has_rules(self) -> bool:
+        return self.analyzer is not self.base
+
+
+class ServedSynonyms:
+    """The synonyms of an index directory, reloaded when they change and added to those of the serving version.
+    Thread-safe.
+
+    The synonyms of a version are part of its identity; those of the store only expand the queries of an engine.
+    """
+
+    def __init__(self, root: Path, *, follow: bool = True) -> None:
+        """Without `follow`, searches use only the version's own synonyms."""
+        self.store = SynonymStore(root)
+        self._follow = follow
+        self._stored = follow_documents(self.store)
+        self._lock = threading.Lock()
+        plain = Analyzer()
+        self._expansion = _Expansion(self._stored.value, plain, plain)
+        self._current: tuple[Snapshot, _Expansion, Snapshot] | None = None
+        """The version last expanded, the expansion, and the expanded version."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why searches do not use the newest synonyms."""
+        return self._stored.notices
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads changed synonyms. On failure the previous ones stay in use, and `notices` has the reason."""
+        if self._follow:
+            self._stored.reload_if_changed()
+            self._expand(snapshot.analyzer, self._stored.value)
+
+    def over(self, snapshot: Snapshot) -> Snapshot:
+        """A version with the store's synonyms and its own; the same object until something changes."""
+        current, expansion = self._current, self._expansion
+        if current and current[0] is snapshot and current[1] is expansion:
+            return current[2]
+        expansion = self._expand(snapshot.analyzer)
+        expanded = replace(snapshot, analyzer=expansion.analyzer) if expansion.has_rules else snapshot
+        self._current = (snapshot, expansion, expanded)
+        return expanded
+
+    def _expand(self, base: Analyzer, stored: StoredDocuments[Synonym] | None = None) -> _Expansion:
+        """The expansion of a version's analyzer with `stored` synonyms, by default those of the last expansion."""
+        with self._lock:
+            stored = stored or self._expansion.stored
+            if self._expansion.stored is not stored or self._expansion.base is not base:
+                rules = [rule for synonym in stored.documents if synonym.enabled for rule in synonym.rules]
+                analyzer = Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
+                self._expansion = _Expansion(stored, base, analyzer)
+            return self._expansion
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRelevance:
+    """Relevance settings compiled for the searches of one version."""
+
+    settings: Relevance = DEFAULT_RELEVANCE
+    limits: CandidateLimits = LIMITS
+    signals: SignalOrder | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """The reason, by field, for each signal that the version cannot apply; such signals are skipped."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """One line for each fault."""
+        return tuple(f"skipped signal {name!r}: {fault}" for name, fault in self.faults.items())
+
+
+def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
+    """Settings compiled for a snapshot's version."""
+    if relevance == DEFAULT_RELEVANCE:
+        return CompiledRelevance()
+    usable, faults = [], {}
+    for signal in relevance.signals:
+        try:
+            snapshot.catalog.resolve_sortable(signal.field)
+            usable.append(signal)
+        except UnknownFieldError as error:
+            faults[signal.field] = str(error).removeprefix("sort: ")
+    limits = CandidateLimits(margin=relevance.margin, cutoff=relevance.cutoff)
+    return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
+
+
+class ServedRelevance(ServedDocuments[Relevance, RelevanceChange, CompiledRelevance]):
+    """The relevance settings of an index directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RelevanceStore(root)
+
+        def compile_one(documents: Sequence[Relevance], snapshot: Snapshot) -> CompiledRelevance:
+            return compile_relevance(documents[0] if documents else DEFAULT_RELEVANCE, snapshot)
+
+        super().__init__(self.store, compile_one, lambda compiled: compiled.notices)
+
+
+class EngineRelevance:
+    """The relevance settings of an engine's index; searches of this engine follow a change when its method returns,
+    those of others within a second.
+
+    >>> engine.relevance.preview("cordless drill", Relevance(signals=(Signal("rating"),))).moved
+    >>> engine.relevance.put(Relevance(signals=(Signal("rating"),)), who="m7")
+    """
+
+    def __init__(self, served: ServedRelevance, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        """`search` is `SearchEngine.search`."""
+        self._served = served
+        self._snapshot = snapshot
+        self._search = search
+
+    @property
+    def revision(self) -> int:
+        """Number of the last change; 0 before the first."""
+        return self._served.store.revision()
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The reason, by field, for each signal that the serving version cannot apply; such signals are skipped."""
+        return self._served.compiled(self._snapshot()).faults
+
+    @property
+    def weights_in_effect(self) -> FieldWeights:
+        """The field weights with which the serving version was built; changed weights wait for the next rebuild."""
+        return self._snapshot().manifest.weights
+
+    @property
+    def served(self) -> Relevance:
+        """The settings that searches of this engine use."""
+        return self._served.compiled(self._snapshot()).settings
+
+    def get(self) -> Relevance:
+        """The stored settings, or the defaults."""
+        return self._served.store.current()
+
+    def put(self, relevance: Relevance, *, who: str = "") -> int:
+        """Replaces the settings durably; returns the revision. `who` is recorded with the change. Raises RelevanceError
+        for settings that this catalog cannot use."""
+        return self._followed(self._served.store.put([self._checked(relevance)], who=who))
+
+    def history(self, limit: int = 100) -> Sequence[RelevanceChange]:
+        """The last changes, newest first."""
+        return self._served.store.history(limit=limit)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Restores the settings of a revision (0: the defaults); returns the number of this change."""
+        return self._followed(self._served.store.restore(revision, who=who))
+
+    def preview(self, text: str, relevance: Relevance, **options: object) -> Preview:
+        """Compares a search with the current settings and one with other settings; nothing is changed.
+
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters` and so on. Raises RelevanceError like
+        `put`.
+        """
+        checked = self._checked(relevance)
+        self._served.reload_if_changed(self._snapshot())
+        after = self._search(text, relevance=checked, **options)
+        return compare_pages(self._search(text, **options), after)
+
+    def _checked(self, relevance: Relevance) -> Relevance:
+        checked = validate_relevance(relevance)
+        snapshot = self._snapshot()
+        for fault in compile_relevance(checked, snapshot).faults.values():
+            raise RelevanceError(f"signals: {fault}", field="signals")
+        for name in checked.fields.attributes:
+            try:
+                snapshot.catalog.resolve(f"attributes.{name}")
+            except UnknownFieldError as error:
+                raise RelevanceError(f"fields.attributes: {error}", field="fields") from error
+        return checked
+
+    def _followed(self, revision: int) -> int:
+        self._served.reload_if_changed(self._snapshot())
+        return revision

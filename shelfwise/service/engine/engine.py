@@ -1,0 +1,720 @@
+"""The search engine: opens a published index, answers searches and applies live changes (`shelfwise.SearchEngine`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, Unpack
+
+from prometheus_client import Counter
+
+from shelfwise.retrieval.encoders.registry import LazyEncoder, shared_encoder
+from shelfwise.retrieval.errors import ClusterError, PictureError, QueryError, ShelfwiseError, StoreDamagedError
+from shelfwise.retrieval.records import Event, Page, PastAct, Product
+from shelfwise.retrieval.store.manifest import Manifest
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.product_types import TypeNames
+from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
+from shelfwise.service.answers.answering import Answer, Answering, QuestionSubject, answer_question
+from shelfwise.service.answers.faq import EngineFaq
+from shelfwise.service.answers.questions import is_question, searched_words
+from shelfwise.service.curation.relevance import TypoTolerance
+from shelfwise.service.curation.rule_matching import CompiledRules
+from shelfwise.service.curation.rules import Rule
+from shelfwise.service.curation.switches import ServedSwitches, SwitchedPart
+from shelfwise.service.engine.candidates import Encodings, Sponsor, Stages
+from shelfwise.service.engine.editors import (
+    EngineRelevance,
+    EngineRules,
+    EngineSynonyms,
+    ServedRelevance,
+    ServedRules,
+    ServedSynonyms,
+    compile_relevance,
+    compile_rules,
+    with_given_types,
+)
+from shelfwise.service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
+from shelfwise.service.engine.models import ServedExpansions, ServedRanker, ServedUserTower
+from shelfwise.service.engine.recommend import (
+    EngineRelations,
+    PopularProducts,
+    ServedRelations,
+    filled,
+    products_by_looks,
+    recommend_by_history,
+    similar_products,
+)
+from shelfwise.service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
+from shelfwise.service.engine.search import (
+    MatchingIds,
+    Search,
+    StoreLanguages,
+    condition_of,
+    ordered_ids,
+    row_of,
+    siblings_of,
+)
+from shelfwise.service.engine.snapshot import Connection, Snapshot, open_snapshot
+from shelfwise.service.engine.spelling import Completion, Suggestions, VisibleCatalog
+from shelfwise.service.engine.suggest import Suggester
+from shelfwise.service.events.hot_reload import Recorder, follow_popularity
+from shelfwise.service.events.signals import NO_RELATIONS
+from shelfwise.service.experiments.exploration import Exploration
+from shelfwise.service.sponsored.placement import EngineCampaigns, SponsoredPlacement, is_sponsored_click
+
+if TYPE_CHECKING:
+    from shelfwise.service.events.event_log import RecordResult
+    from shelfwise.service.settings import Settings
+
+
+DEGRADED = Counter("shelfwise_degraded_searches", "Searches without a stage that failed or was too slow", ["stage"])
+_LOOK_SECONDS = 0.05
+"""Seconds between checks for live changes of other processes and newly published versions."""
+
+
+class SearchEngine:
+    """A store's search, opened from an index directory. Safe to share between threads; follows new versions by itself.
+
+    >>> engine = SearchEngine.open("store/")
+    >>> page = engine.search("cordless drill", size=20, filters="price < 100 AND brand = Bosch", facets=["brand"])
+    >>> page.hits[0].product.title, page.total, page.facets["brand"].counts
+    >>> engine.patch("B0042", price=89.0, availability="in_stock")
+    >>> engine.record(Event(EventKind.CLICK, "B0042", query_id="q17", shopper="u17", position=3))
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        connection: Connection,
+        *,
+        settings: Settings | None = None,
+        follow: bool = True,
+        models: bool = True,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self.recorder = Recorder(store.root, settings)
+        self._popularity = follow_popularity(store.root)
+        self._ranker = ServedRanker(store.root, settings, self._popularity)
+        self._tower = ServedUserTower(store.root)
+        self._expansions = ServedExpansions(store.root)
+        self._popular = PopularProducts(self._popularity)
+        self._languages = StoreLanguages()
+        self._relations = ServedRelations(store.root)
+        self._settings = settings
+        self._has_models = models
+        if models:
+            snapshot.analyzer.groups("a")  # loads what the first query needs
+        self._suggester = Suggester(store.root, self._popularity)
+        self._rules = ServedRules(store.root)
+        self._relevance = ServedRelevance(store.root)
+        self._synonyms = ServedSynonyms(store.root, follow=follow)
+        self._answering = Answering(store.root)
+        self._sponsored = SponsoredPlacement(store.root, lambda: self._ranker.memory)
+        self.switches = ServedSwitches(store.root)
+        self._version = FollowedVersion(store, snapshot, connection, follow=follow)
+        self._stop = threading.Event()
+        self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
+        self._refreshing = threading.Lock()
+        self._unanswered = snapshot.cluster_problem
+        """The last error of the cluster, or empty."""
+        self._reload_companions()
+        if follow:
+            self._version.catch_up()
+            threading.Thread(
+                target=_follow, args=(weakref.ref(self), self._stop), name="shelfwise-follow", daemon=True
+            ).start()
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True, models: bool = True
+    ) -> Self:
+        """Opens the serving version, with all files verified, and the live changes since its build.
+
+        The engine follows later versions and live changes of other processes, unless `follow` is False; it then
+        searches the published version unchanged. Without `models`, for programs that only make changes, the encoder is
+        loaded only when a change has a new text, no ranker and no user tower serves, and changed texts are found by
+        words alone. `settings` default to `shelfwise.service.settings.load_settings()`. While the cluster of an index
+        does not respond, searches use vectors alone.
+
+        Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve; EncoderError
+        if the model cannot be loaded or computes other vectors; SettingError or ClusterRefusedError if the cluster
+        cannot be used as set.
+        """
+        store = Store(Path(path))
+        connection = Connection(store, settings)
+        try:
+            snapshot = open_snapshot(store, connection, load=shared_encoder if models else LazyEncoder)
+            return cls(store, snapshot, connection, settings=settings, follow=follow, models=models)
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def root(self) -> Path:
+        return self._store.root
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.snapshot.manifest
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The opened version, for benchmarks and tools."""
+        return self._expansions.over(self._synonyms.over(self._version.snapshot))
+
+    @property
+    def live_changed(self) -> float | None:
+        """Time of the last live changes of this engine, in seconds since 1970; None before the first."""
+        return self._version.changed
+
+    @property
+    def live_sequence(self) -> int:
+        """Number of the last live change that searches show; 0 before the first."""
+        return self._version.sequence
+
+    @property
+    def last_sequence(self) -> int:
+        """Number of the last live change that any process stored, which this engine shows within a second."""
+        return self._version.last_sequence
+
+    @property
+    def round_trips(self) -> int:
+        """Number of requests to the cluster."""
+        return self._connection.round_trips
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of a search; "ranked" only if a ranker serves."""
+        return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
+
+    @property
+    def ranker(self) -> str:
+        """Name of the serving ranker; empty if there is none."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage.name if stage else ""
+
+    def ranker_problem(self, name: str = "") -> str:
+        """The reason why searches cannot use a ranker, by default the serving one; empty if they can."""
+        return self._ranker.problem(self.snapshot, name)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the serving ranker reads a search's `history`."""
+        stage = self._ranker.stage(self.snapshot)
+        return stage is not None and stage.reads_history
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Problems that do not stop searches, such as a damaged newer version."""
+        return (
+            *self.snapshot.notices,
+            *self._ranker.notices,
+            *self._tower.notices,
+            *self._expansions.notices,
+            *self._popularity.notices,
+            *self._relations.notices,
+            *self._rules.notices,
+            *self._rules.exposure.notices,
+            *self._relevance.notices,
+            *self._synonyms.notices,
+            *self._answering.faq.notices,
+            *self._sponsored.notices,
+            *self.switches.notices,
+            *self._suggester.notices,
+            *self._version.notices,
+            *self.recorder.notices,
+            *((self._unanswered,) if self._unanswered else ()),
+        )
+
+    def search(
+        self, text: str | SearchRequest, *, encodings: Encodings | None = None, **options: Unpack[SearchOptions]
+    ) -> Page:
+        """One page of the products for a query, with counts over all of them.
+
+        `options` are the fields of `SearchRequest`; a request replaces the text and the options. If a word is not in
+        the catalog and its correction is certain, the engine searches for the correction, and the page says so.
+        `encodings` replaces the engine's cache of query encodings.
+
+        Raises QueryError, FilterError or UnknownFieldError for an invalid request, ModelError for a `ranker` that
+        cannot serve.
+        """
+        request = apply_operators(text if isinstance(text, SearchRequest) else SearchRequest(text, **options))
+        self._check_open()
+
+        def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
+            visible = condition_of(snapshot, request.visible)
+            completions = self._suggester.completions(snapshot, request.text, visible) if request.prefix else ()
+            text = completions[0].text if completions else request.text
+            given = request.relevance
+            relevance = compile_relevance(given, snapshot) if given else self._relevance.compiled(snapshot)
+            settings = relevance.settings
+            completion = text if text != request.text else ""
+            # Without its keyword index, an engine does not know which words are missing from the catalog.
+            correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
+            if correction and not correction.is_sure and is_question(text):
+                correction = None  # a question's words are not corrected: "do you sell" is not "do you self"
+            may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
+            rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
+            is_stored = request.rules is True
+            snapshot = self._rules.typed(snapshot) if is_stored else with_given_types(snapshot, rules)
+            last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
+            kept = self._encodings if encodings is None else encodings
+            sponsor = self._sponsor_of(request, snapshot)
+            stages = Stages(snapshot, self._executor, last, kept, limits, signals, sponsor)
+
+            exploration = self._exploration_of(request)
+
+            def find(text: str, completions: Sequence[Completion]) -> Page:
+                words = searched_words(text) if is_question(text) else text
+                searched, chosen = replace(request, text=words), self._suggester.chosen_category(words)
+                given = unavailable, rules, request.text, completions, chosen
+                hidden = settings.hidden
+                page = Search(snapshot, stages, searched, *given, exploration=exploration, hidden=hidden).page()
+                return replace(page, completion=completion, suggestion=correction.text if correction else "")
+
+            if correction and correction.is_sure and may_correct:
+                page = find(correction.text, ())
+                if page.total or page.redirect:
+                    return replace(page, corrected=True)
+            return find(text, completions)
+
+        page = self._answer(answer)
+        if not request.visible:
+            return page
+        # The caller must not learn whether invisible products fit, or which values they have.
+        visible = self.visible(request.visible)
+        nothing_fits = not page.total and bool(request.text.strip())
+        return replace(page, nothing_fits=nothing_fits, preferred=tuple(visible.preferences(page.preferred)))
+
+    def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
+        """Completions of the text typed so far: at most `size` queries, and half as many categories, brands and
+        products. The last word may be incomplete, the others are whole, in any order. Products that the store's rules
+        exclude are not suggested; with `filters`, only words and values of products that pass.
+
+        Raises QueryError or FilterError for invalid arguments. See docs/suggestions.md.
+        """
+        SearchRequest(filters=filters)
+        self._check_open()
+        snapshot = self.snapshot
+        where = condition_of(snapshot, filters)
+        rules, relevance = self._rules.compiled(snapshot), self._relevance.compiled(snapshot).settings
+        return self._suggester.suggest(snapshot, text, size, rules, relevance, where)
+
+    def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
+        """Related queries, nearest first: shoppers moved between them, or chose the same products after both. Empty if
+        too few shoppers searched for it, or before the first refresh of the derived tables."""
+        self._check_open()
+        return self._suggester.related(self.snapshot, text, size)
+
+    def answer(
+        self,
+        text: str,
+        product_id: str | None = None,
+        about: QuestionSubject | None = None,
+        *,
+        filters: str = "",
+        hidden: Collection[str] = (),
+    ) -> Answer:
+        """The answer to a question, quoted from the store's own texts: about a product, if `product_id` or the question
+        names one, about a type of product, or about the whole store. `about` is the subject of the last question.
+        Products that do not pass `filters` are treated as missing; `hidden` fields are not quoted.
+
+        Raises QueryError for a text that is blank or too long, UnknownProductError, FilterError. See docs/answers.md.
+        """
+        self._check_open()
+        snapshot = self._rules.typed(self.snapshot)
+        sources = self._answering.sources(snapshot, self._rules.compiled(snapshot), filters, hidden)
+        return answer_question(sources, text, product_id, about)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether products can be found by their pictures."""
+        return self.snapshot.pictures is not None
+
+    def search_by_picture(
+        self, picture: bytes | os.PathLike[str], *, size: int = 20, filters: str = "", rules: bool = True
+    ) -> Page:
+        """The products that look most like a picture: the content of a JPEG, PNG, WebP or GIF file, or its path.
+
+        Raises PictureError for another or too large file, QueryError for an index without pictures, QueryError or
+        FilterError for an invalid argument, EncoderError if the model fails.
+        """
+        SearchRequest(size=size, filters=filters)
+        if not isinstance(picture, bytes | os.PathLike):
+            raise QueryError(f"picture is {type(picture).__name__}, it must be bytes or a path")
+        # Pillow, which engines without pictures do not need.
+        from shelfwise.retrieval.pictures import read_file
+
+        try:
+            content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+            return self._by_looks(content, size, filters, rules=rules)
+        except PictureError as error:
+            name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
+            raise PictureError(f"{name} cannot be used: {error}") from error
+
+    def _by_looks(self, picture: bytes | str, size: int, filters: str, *, rules: bool) -> Page:
+        self._check_open()
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given = self._rules_for(snapshot, rules)
+            return products_by_looks(snapshot, picture, size, filters, lost, given)
+
+        return self._answer(answer)
+
+    def similar(
+        self,
+        product_id: str,
+        *,
+        size: int = 20,
+        filters: str = "",
+        rules: bool = True,
+        coviews: bool = True,
+        sponsored: bool = False,
+        by: Literal["text", "looks"] = "text",
+    ) -> Page:
+        """The products most similar to a product: by their texts and, with `coviews`, by views of the same shoppers,
+        without the substitutes that the store removed; or by pictures alone, if `by` is "looks". With `rules` the
+        store's rules apply. With `sponsored` there are sponsored hits in addition to those by texts, if the setting
+        `sponsored.enabled` is on.
+
+        Raises UnknownProductError for an unknown product, QueryError or FilterError for an invalid argument, and
+        QueryError for looks in an index without pictures.
+        """
+        SearchRequest(size=size, filters=filters)
+        if by not in ("text", "looks"):
+            raise QueryError(f"by is {by!r}, it can be 'text' or 'looks'")
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
+        if not isinstance(coviews, bool):
+            raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
+        if by == "looks":
+            return self._by_looks(product_id, size, filters, rules=rules)
+        self._check_open()
+        known = self._relations.value if coviews else NO_RELATIONS
+        left_out = self._relations.removed_substitutes(product_id) if coviews else frozenset[str]()
+
+        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given, settings = self._rules_for(snapshot, rules), self._loaded_settings.sponsored
+            sponsor = partial(self._sponsored.place_similar, snapshot, settings)
+            wanted = sponsor if sponsored and self.has_sponsored_hits else None
+            return similar_products(
+                snapshot, product_id, size, filters, lost, given, known, sponsor=wanted, left_out=left_out
+            )
+
+        return self._answer(answer)
+
+    def recommend(
+        self,
+        history: Sequence[PastAct] = (),
+        *,
+        size: int = 10,
+        filters: str = "",
+        include_seen: bool | None = None,
+        language: str = "",
+    ) -> Page:
+        """Recommendations for a shopper with this history, oldest first: by the user tower, if one serves; otherwise
+        the products nearest to the last ones, or the most popular of their categories if training found that better.
+        Without a usable history, the most popular products; browsing fills the page. The store's rules apply.
+
+        Products in another language than `language` (ISO 639-1), by default that of the history, only fill the
+        page. Products of the history are left out, unless `include_seen` is True; its default is the setting
+        `recommend.seen`. Raises QueryError, FilterError or UnknownFieldError for an invalid argument.
+        """
+        past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
+        if not isinstance(include_seen, bool | None):
+            raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
+        self._check_open()
+        seen = self._shows_seen if include_seen is None else include_seen
+
+        def recommended(where: str) -> Page:
+            page = self._answer(partial(self._recommended, past, size, where, seen))
+            if len(page.hits) == size:
+                return page
+            browsed = self.search("", size=min(size + len(page.hits) + len(past), MAX_SIZE), filters=where)
+            return filled(page, browsed, () if seen else past)
+
+        own = self._languages.narrow(self.snapshot, past, language, filters)
+        page = recommended(own)
+        return page if own == filters or len(page.hits) == size else filled(page, recommended(filters), ())
+
+    def _recommended(
+        self, past: Sequence[PastAct], size: int, filters: str, seen: bool, snapshot: Snapshot, lost: tuple[str, ...]
+    ) -> Page:
+        rules, tower = self._rules.compiled(snapshot), self._tower.of(snapshot)
+        is_near = bool(past) and bool(tower or self._tower.fallback == "near")
+        if is_near:
+            page = recommend_by_history(snapshot, past, size, filters, lost, rules, tower, include_seen=seen)
+            if page.hits:
+                return page
+            lost = page.degraded
+        popular = self._popular.page(snapshot, past, size, filters, rules, include_seen=seen)
+        if popular.hits or is_near:
+            return replace(popular, degraded=lost)
+        return recommend_by_history(snapshot, past, size, filters, lost, rules, include_seen=seen)
+
+    @property
+    def user_tower(self) -> str:
+        """Name of the user tower that recommends; empty if none serves."""
+        tower = self._tower.of(self.snapshot)
+        return tower.name if tower else ""
+
+    @cached_property
+    def _encodings(self) -> Encodings:
+        return Encodings(self._loaded_settings.service.query_encodings)
+
+    @cached_property
+    def _shows_seen(self) -> bool:
+        return self._loaded_settings.recommend.seen == "show"
+
+    def _exploration_of(self, request: SearchRequest) -> Exploration | None:
+        if not (request.explore and self.exploration):
+            return None
+        return Exploration.of_search(self.exploration, request.explore, request.query_key, self._ranker.memory)
+
+    def _sponsor_of(self, request: SearchRequest, snapshot: Snapshot) -> Sponsor | None:
+        is_first = request.sponsored and request.page == 1 and request.size > 0
+        if not is_first or request.sort or request.stage not in STAGES[2:]:
+            return None
+        if not self.has_sponsored_hits:
+            return None
+        return partial(self._sponsored.place, snapshot, self._loaded_settings.sponsored)
+
+    @property
+    def exploration(self) -> float:
+        """Share of searches by a known shopper that explore; see `SearchRequest.explore`."""
+        return self._loaded_settings.ranker.exploration
+
+    @cached_property
+    def _loaded_settings(self) -> Settings:
+        from shelfwise.service.settings import load_settings
+
+        return self._settings or load_settings()
+
+    @property
+    def relations(self) -> EngineRelations:
+        return EngineRelations(self._relations, self._answer, self._rules_for, self._check_open, self.product)
+
+    @property
+    def rules(self) -> EngineRules:
+        return EngineRules(self._rules, lambda: self.snapshot, self.search)
+
+    @property
+    def relevance(self) -> EngineRelevance:
+        return EngineRelevance(self._relevance, lambda: self.snapshot, self.search)
+
+    @property
+    def faq(self) -> EngineFaq:
+        return EngineFaq(self._answering.faq, lambda: self.snapshot)
+
+    @property
+    def synonyms(self) -> EngineSynonyms:
+        return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
+
+    @property
+    def has_sponsored_hits(self) -> bool:
+        """Whether searches that request sponsored hits may get some: the setting `sponsored.enabled`, or the switch."""
+        setting = self._loaded_settings.sponsored.enabled
+        return self.switches.is_on(SwitchedPart.SPONSORED) if setting is None else setting
+
+    @property
+    def campaigns(self) -> EngineCampaigns:
+        return EngineCampaigns(self._sponsored, lambda: self.snapshot)
+
+    def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
+        if isinstance(rules, bool):
+            return self._rules.compiled(snapshot) if rules else None
+        return compile_rules(rules, snapshot, self._rules.exposure.state)
+
+    def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
+        """A page, made without the cluster if that fails; the page then names the missing stage."""
+        snapshot = self.snapshot
+        try:
+            page = answer(snapshot, ())
+        except (ClusterError, StoreDamagedError) as error:
+            if snapshot.manifest.cluster is None:
+                raise
+            self._unanswered = f"searches use vectors alone: {error}"
+            page = answer(snapshot.without_cluster, ("bm25",))
+        else:
+            self._unanswered = ""
+        for stage in page.degraded:
+            DEGRADED.labels(stage).inc()
+        return page
+
+    def product(self, product_id: str, *, filters: str = "") -> Product:
+        """One product; raises UnknownProductError if none with this id passes the filter."""
+        snapshot = self.snapshot
+        return snapshot.products[row_of(snapshot, product_id, filters)]
+
+    def siblings(self, product_id: str, *, filters: str = "") -> tuple[str, ...]:
+        """Ids of the other variants and near copies of a product that pass the filter, at most 100; raises
+        UnknownProductError for an unknown id."""
+        return siblings_of(self.snapshot, product_id, filters)
+
+    def visible(self, filters: str) -> VisibleCatalog:
+        """The products that pass a filter: their fields, words, values and ids."""
+        snapshot = self.snapshot
+        return VisibleCatalog(snapshot, condition_of(snapshot, filters))
+
+    def ids(self, *, filters: str = "", after: str = "") -> MatchingIds:
+        """The ids of all products that pass a filter; those after `after`, in order."""
+        return ordered_ids(self.snapshot, filters, after)
+
+    def product_types(self, product_id: str) -> TypeNames:
+        """The types of one product; raises UnknownProductError for an unknown id."""
+        snapshot = self._rules.typed(self.snapshot)
+        row = row_of(snapshot, product_id)
+        return snapshot.types.names_of(row, snapshot.products[row])
+
+    def upsert(self, products: Iterable[Product]) -> AppliedChanges:
+        """Adds products, or replaces those with the same id, durably: searches find them when this returns.
+
+        All are stored or none; products equal to the present ones in every field are not counted. Raises ChangeError
+        for an invalid product, EncoderError if a text cannot be encoded, StoreError if nothing can be written,
+        ClusterError if the cluster cannot store it now.
+        """
+        return self.change([Upsert(product) for product in products])
+
+    def delete(self, ids: Iterable[str]) -> AppliedChanges:
+        """Deletes products durably; unknown ids are ignored and not counted."""
+        if isinstance(ids, str):
+            raise QueryError(f"ids must be a list of product ids, such as [{ids!r}]")
+        return self.change([Delete(product_id) for product_id in ids])
+
+    def patch(self, product_id: str, **values: object) -> AppliedChanges:
+        """Changes fields of a product durably: `price=9.99`, `availability="in_stock"`, `description=None`.
+
+        An attribute or identifier is named with a dot: `**{"attributes.colour": "red"}`. Raises UnknownProductError for
+        an unknown product, ChangeError for an invalid value.
+        """
+        return self.change([Patch(product_id, values)])
+
+    def record(self, *events: Event) -> RecordResult:
+        """Records events of shoppers durably, and charges clicks on sponsored hits.
+
+        Events with the same `event_id`, or the same values and time, count once; without an id and a time, each call
+        records another event. Raises EventError for an invalid event, StoreError or ClusterError if it cannot be
+        written now: send it again.
+        """
+        self._check_open()
+        result = self.recorder.record(events)
+        if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
+            self._sponsored.charge(self.snapshot, self._loaded_settings.sponsored, self.recorder.stored(clicks))
+        return result
+
+    def pseudonyms_of(self, shopper: str) -> list[str]:
+        """The pseudonyms of a shopper under every key, to find or erase the events."""
+        self._check_open()
+        return self.recorder.pseudonyms_of(shopper)
+
+    def change(self, changes: Sequence[Change], *, filters: str = "") -> AppliedChanges:
+        """Applies upserts, deletes and patches in order, durably, all or none; raises like those methods.
+
+        With `filters`, products that do not pass are treated as missing: a patch or delete of one raises
+        UnknownProductError, as for an unknown id. OutsideFilterError is raised for a product that would not pass after
+        its change, and for an upsert with the id of one that does not pass.
+        """
+        checked = [validate_change(change) for change in changes]
+        return self._version.change(lambda _: [self._with_measures(change) for change in checked], filters)
+
+    def append(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
+        """Stores the changes that a plan makes from the current products, durably, all or none, without waiting until
+        their texts are encoded: searches find them once `live_sequence` reaches the returned number."""
+        self._check_open()
+        return self._version.append(plan, filters)
+
+    def wait_for(self, sequence: int, seconds: float) -> bool:
+        """Waits until searches show a live change, at most for the given time; returns whether they do."""
+        return self._version.wait_for(sequence, seconds)
+
+    def _with_measures(self, change: Change) -> Change:
+        """A patch with the measures derived from it; raises UnknownProductError for an unknown product."""
+        if not isinstance(change, Patch):
+            return change
+        return Patch(change.id, add_measures(self.product(change.id), change.values))
+
+    def refresh(self) -> bool:
+        """Switches to the published version; returns whether it is another one.
+
+        Running searches keep the version with which they started. If the new version cannot be opened, the old one
+        keeps serving and the error is raised.
+        """
+        changed = self._version.refresh()
+        self._unanswered = self._version.snapshot.cluster_problem or self._unanswered
+        self._reload_companions()
+        return changed
+
+    def close(self) -> None:
+        self._stop.set()
+        self._executor.shutdown(wait=True)
+        self._version.close()
+        self._sponsored.flush()
+        self._rules.exposure.write()
+        self.recorder.close()
+        self._ranker.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._stop.is_set():
+            raise QueryError("the engine is closed; open it again with SearchEngine.open")
+
+    def reload_if_changed(self) -> None:
+        """Follows changes and versions of other processes; `notices` names failures."""
+        self._version.catch_up()
+        self._reload_companions()
+        if self._version.is_due and self._refreshing.acquire(blocking=False):
+            threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
+
+    def _reload_companions(self) -> None:
+        """Reloads changed models, rules, synonyms, relevance settings and derived tables."""
+        self._synonyms.reload_if_changed(self._version.snapshot)
+        if self._has_models:
+            self._expansions.reload_if_changed()
+        snapshot = self.snapshot
+        if self._has_models:
+            self._ranker.reload_if_changed(snapshot)
+            self._tower.reload_if_changed(snapshot)
+        self._popularity.reload_if_changed()
+        self._relations.reload_if_changed()
+        self._rules.reload_if_changed(snapshot)
+        self._rules.exposure.reload_if_changed()
+        self._relevance.reload_if_changed(snapshot)
+        self._answering.faq.reload_if_changed(snapshot)
+        self._sponsored.reload_if_changed(snapshot)
+        self._suggester.reload_if_changed(snapshot)
+
+    def _follow_store(self) -> None:
+        try:
+            self.refresh()
+        except ShelfwiseError as error:
+            self._version.postpone(error)
+        finally:
+            self._refreshing.release()
+
+
+def _follow(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
+    """Ends when the engine is closed or garbage-collected."""
+    while not stop.wait(_LOOK_SECONDS):
+        alive = engine()
+        if alive is None:
+            return
+        alive.reload_if_changed()
+        del alive

@@ -1,0 +1,352 @@
+"""Reasons for the ranks of hits: the parts of a hit's score without which it would lose ranks.
+
+A reason is found by removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again
+without its matched words, its type, a value, its similarity, its picture, or shoppers' choices, all else equal. It is
+named if the hit would then rank behind another candidate. `shelfwise.benchmarks.studies.trust` measures how often a hit
+falls if its product really lacks what a reason names (docs/explanations.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shelfwise.rerank.ranker.features import (
+    FEATURES,
+    FIRST_STAGE,
+    HAS_STATES,
+    PADDING,
+    History,
+    first_stage_columns,
+    popularity_share,
+)
+from shelfwise.rerank.ranker.memory import product_hashes
+from shelfwise.retrieval.index.fusion import DEFAULT, METHODS, RetrievalScores
+from shelfwise.retrieval.index.keyword import Rows
+from shelfwise.retrieval.index.token_states import ProductTokens
+from shelfwise.retrieval.index.vectors import places_of
+from shelfwise.retrieval.records import Hit, Preference, Product, Reason, ReasonKind
+from shelfwise.retrieval.text.analysis import contains_chinese, fold, word_term
+from shelfwise.retrieval.text.highlight import query_words
+from shelfwise.service.engine.candidates import LastStage, ResolvedRequest
+from shelfwise.service.engine.ranking import Ranking
+from shelfwise.service.engine.reranking import bonuses_of, first_stage
+from shelfwise.service.engine.snapshot import Snapshot
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+LEAST_RANKS = 1
+"""Minimum number of ranks that a hit must lose without a reason for it to be named."""
+_LEAST_OF_WORDS = 0.1
+"""Minimum share of a word in the BM25 of all words for it to be named."""
+_LEAST_POPULARITY = 0.1
+"""Minimum share of the most chosen product's popularity."""
+_LEAST_RATING = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variants:
+    """P variants of hits, to be scored again."""
+
+    places: Places
+    """Positions of the hits in the ranking (P,)."""
+    evidence: RetrievalScores
+    features: NDArray[np.float32]
+    """Features (P, F); 0 for a hit that no ranker scored."""
+    products: ProductTokens
+    query: NDArray[np.signedinteger]
+    """Ids of the query's tokens."""
+
+    def without_words(self, part: slice) -> None:
+        """Removes the matching words from the variants of a slice."""
+        self.evidence.bm25[part] = 0
+        ids = self.products.ids[part]
+        matches = np.isin(ids, self.query)
+        ids[matches] = PADDING
+        self.products.states[part][matches] = 0
+        self.features[part, HAS_STATES] *= (ids != PADDING).any(axis=1)
+
+    def without_type(self, part: slice) -> None:
+        self.evidence.intent[part] = 0
+
+    def without_value(self, part: slice) -> None:
+        self.evidence.preferred[part] -= 1
+
+    def without_meaning(self, part: slice) -> None:
+        self.evidence.cosine[part] = self.evidence.background.mean
+
+    def without_features(self, part: slice, names: Sequence[str]) -> None:
+        """Makes features unknown."""
+        self.features[part, [FEATURES.index(name) for name in names]] = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Removal:
+    """A reason that some hits may have, and how to remove it."""
+
+    kind: ReasonKind
+    places: Places
+    """Positions of the hits in the ranking (p,)."""
+    apply: Callable[[Variants, slice], None]
+    """Removes it from the variants of a slice."""
+    values: Sequence[tuple[str, ...]] = ()
+    """Values of each (p,); empty for a kind without values."""
+
+
+def find_reasons(
+    snapshot: Snapshot, last: LastStage | None, request: ResolvedRequest, ranking: Ranking, scores: Floats, rows: Rows
+) -> Mapping[int, tuple[Reason, ...]]:
+    """The reasons of the hits at `rows`, by row, strongest first; `scores` (n,) are those of the ranking including
+    rules. Exact identifiers, hits after the ranked part and orders other than relevance have none.
+
+    Raises ModelError if the ranker cannot score.
+    """
+    is_by_relevance = request.stage in ("merged", "ranked") and request.merge is METHODS[DEFAULT]
+    is_wanted = np.isin(ranking.rows, rows) & ~np.isin(ranking.rows, list(ranking.identified))
+    places = np.flatnonzero(is_wanted)
+    if not (is_by_relevance and len(request.begun) < 2 and len(places)):
+        return {}
+    ascending, found = np.sort(scores), {int(row): list[Reason]() for row in ranking.rows[places]}
+    for removal, drops in _Finder(snapshot, last, request, ranking, places).drops():
+        own = scores[removal.places]
+        lost = np.searchsorted(ascending, own) - np.searchsorted(ascending, own - drops, "right")
+        for at in np.flatnonzero(lost >= LEAST_RANKS).tolist():
+            values = removal.values[at] if removal.values else ()
+            found[int(ranking.rows[removal.places[at]])].append(Reason(removal.kind, values, int(lost[at])))
+    return {row: tuple(sorted(reasons, key=lambda each: -each.ranks)) for row, reasons in found.items()}
+
+
+_CHOSEN = ("query_product", "query_cart", "query_purchase", "words_product")
+_BY_FEATURES = {
+    ReasonKind.CHOSEN: _CHOSEN,
+    ReasonKind.POPULAR: ("popularity",),
+    ReasonKind.RATED: ("rating", "has_rating"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finder:
+    snapshot: Snapshot
+    last: LastStage | None
+    request: ResolvedRequest
+    ranking: Ranking
+    places: Places
+    """Positions of the hits in the ranking (n,), ascending."""
+
+    def drops(self) -> Iterator[tuple[_Removal, Floats]]:
+        """Each removal, and how much it lowers the scores of its hits (p,)."""
+        whole = _Removal(ReasonKind.IDENTIFIER, self.places, lambda _variants, _part: None)
+        removals = [whole, *(each for each in self._removals() if len(each.places))]
+        variants = self._variants(np.concatenate([each.places for each in removals]))
+        ends = np.cumsum([len(each.places) for each in removals])
+        for each, end in zip(removals, ends.tolist(), strict=True):
+            each.apply(variants, slice(end - len(each.places), end))
+        before, *others = np.split(self._scores(variants), ends[:-1])
+        for each, after in zip(removals[1:], others, strict=True):
+            yield each, before[np.searchsorted(self.places, each.places)] - after
+        scored = self.ranking.scored
+        if scored and len(scored.candidates.history.kinds):
+            nothing = History.none(scored.candidates.history.vectors.shape[1])
+            yield replace(whole, kind=ReasonKind.HISTORY), before - self._scores(self._variants(self.places), nothing)
+        yield replace(whole, kind=ReasonKind.LOOKS), self.ranking.by_picture[self.places]
+        rows = self.ranking.rows[self.places].tolist()
+        parts = (self.ranking.signals.get(row, ()) for row in rows)
+        yield (
+            replace(whole, kind=ReasonKind.SIGNALS),
+            np.array([sum(each.contribution for each in part) for part in parts]),
+        )
+
+    def _removals(self) -> Iterator[_Removal]:
+        found, rows = self.ranking.evidence.select(self.places), self.ranking.rows[self.places]
+        of_type = found.intent > 0
+        products = [self.snapshot.products[row] for row in rows.tolist()]
+        names = [(self._type_name(row, each),) for row, each in zip(rows.tolist(), products, strict=True)]
+        yield self._removal(ReasonKind.TYPE, of_type, Variants.without_type, names)
+        for preference, holders in self.ranking.preferences:
+            phrase = [(self._phrase(preference),)] * len(rows)
+            yield self._removal(ReasonKind.VALUE, np.isin(rows, holders), Variants.without_value, phrase)
+        words = self._words(rows)
+        # A character of a Chinese word matches as well, but is not a word.
+        has_words = (found.bm25 > 0) & np.array([bool(each) for each in words])
+        yield self._removal(ReasonKind.WORDS, has_words, Variants.without_words, words)
+        yield self._removal(ReasonKind.MEANING, found.similarity > 0, Variants.without_meaning)
+        if self.ranking.scored and self.last:
+            features = self._variants(self.places).features
+            popularity = map(popularity_share, features[:, FEATURES.index("popularity")].tolist())
+            ratings = [each.rating or 0.0 for each in products]
+            ids = product_hashes([each.id for each in products])
+            yield self._removal(ReasonKind.CHOSEN, self.last.memory.chosen(self.ranking.text, ids))
+            yield self._removal(ReasonKind.POPULAR, np.array([share >= _LEAST_POPULARITY for share in popularity]))
+            is_good = np.array(ratings) >= _LEAST_RATING
+            yield self._removal(ReasonKind.RATED, is_good, values=[(f"{each:.1f}",) for each in ratings])
+
+    def _removal(
+        self,
+        kind: ReasonKind,
+        is_possible: NDArray[np.bool_],
+        apply: Callable[[Variants, slice], None] | None = None,
+        values: Sequence[tuple[str, ...]] = (),
+    ) -> _Removal:
+        remove = apply or (lambda variants, part: variants.without_features(part, _BY_FEATURES[kind]))
+        kept = np.flatnonzero(is_possible)
+        return _Removal(kind, self.places[kept], remove, [values[at] for at in kept.tolist()] if values else ())
+
+    def _variants(self, places: Places) -> Variants:
+        """Variants of hits without changes."""
+        evidence, scored = self.ranking.evidence.select(places), self.ranking.scored
+        if scored is None:
+            features, products = np.zeros((len(places), len(FEATURES)), np.float32), ProductTokens.none(len(places), 1)
+            return Variants(places, evidence, features, products, np.empty(0, np.int64))
+        at = places_of(self.ranking.rows[places], scored.rows)
+        given = scored.candidates
+        products = ProductTokens(given.products.ids[at], given.products.states[at])
+        return Variants(places, evidence, given.features[at] * (at >= 0)[:, None], products, given.query.ids)
+
+    def _scores(self, variants: Variants, history: History | None = None) -> Floats:
+        """Scores (P,): those of the ranker for the hits that it scored, otherwise merged scores."""
+        scores, scored = METHODS[DEFAULT](variants.evidence), self.ranking.scored
+        if scored is None or self.last is None:
+            return scores
+        at = places_of(self.ranking.rows[variants.places], scored.rows)
+        known = np.flatnonzero(at >= 0)
+        evidence, features = variants.evidence.select(known), variants.features[known]
+        features[:, : len(FIRST_STAGE)] = first_stage_columns(first_stage(evidence, self.ranking.best_bm25))
+        candidates = replace(
+            scored.candidates,
+            products=ProductTokens(variants.products.ids[known], variants.products.states[known]),
+            features=features,
+            vectors=scored.candidates.vectors[at[known]],
+            history=history or scored.candidates.history,
+        )
+        bonuses = bonuses_of(evidence, is_type_sure=self.ranking.is_type_sure)
+        scores[known] = self.last.score(candidates) + np.sum(bonuses, axis=0)
+        return scores
+
+    def _type_name(self, row: int, product: Product) -> str:
+        """The name of a product's type, preferably one with a word of the query."""
+        named = self.snapshot.types.names_of(row, product)
+        analyzer = self.snapshot.analyzer
+        known = [name for name in (named.by_rule, named.by_title, named.by_category) if name]
+        wanted = {*analyzer.terms(self.request.text)}
+        name = next((each for each in known if wanted & {*analyzer.terms(each)}), known[-1] if known else "")
+        return name.replace(" ", "") if contains_chinese(name) else name
+
+    def _phrase(self, preference: Preference) -> str:
+        """The part of the query that names a preference."""
+        low, high = preference.low, preference.high
+        if not preference.values:
+            return (
+                f"{low:g} – {high:g}"
+                if low is not None and high is not None
+                else f"≥ {low:g}"
+                if high is None
+                else f"≤ {high:g}"
+            )
+        folded = fold(self.request.text)
+        named = (each for each in self.snapshot.values.find(folded) if preference.field in each.values)
+        same = (each for each in named if tuple(each.values[preference.field]) == preference.values)
+        return next((folded[each.start : each.end] for each in same), preference.values[0])
+
+    def _words(self, rows: Rows) -> list[tuple[str, ...]]:
+        """The words of the query that matter in the BM25 of hits (n,)."""
+        groups = [group for group in self.request.groups if not group.is_character]
+        typed = {word: set(self.snapshot.analyzer.terms(word)) for word in map(fold, query_words(self.request.text))}
+        gained = np.zeros((len(rows), len(groups)))
+        ordered = np.sort(rows)
+        for number, group in enumerate(groups):
+            # A learned expansion replaces a word that the product does not have.
+            matches = self.snapshot.keyword.score(ordered, (replace(group, expansions=()),))
+            at = places_of(rows, matches.rows)
+            gained[:, number] = np.where(at >= 0, matches.scores[at] if len(matches.scores) else 0.0, 0.0)
+        names = []
+        for group in groups:
+            terms = {term for phrase in group.alternatives for term in phrase}
+            names.append([word for word, own in typed.items() if own & terms] or [" ".join(group.alternatives[0])])
+        counts = gained >= _LEAST_OF_WORDS * gained.sum(axis=1, keepdims=True).clip(min=1e-9)
+        order = {word: number for number, word in enumerate(typed)}
+        found = []
+        for row in counts.tolist():
+            words = dict.fromkeys(word for name, is_met in zip(names, row, strict=True) if is_met for word in name)
+            found.append(tuple(sorted(words, key=lambda word: order.get(word, len(order)))))
+        return found
+
+
+def with_store_reasons(hit: Hit, found: tuple[Reason, ...], moved: float, *, is_pinned: bool) -> tuple[Reason, ...]:
+    """The reasons of a hit including the effect of rules, which is always named: `moved` is what they added to its
+    score. A hit whose rank does not depend on its score has no other reasons."""
+    if hit.identifier:
+        return (Reason(ReasonKind.IDENTIFIER, (hit.identifier,)),)
+    if hit.explored:
+        return (Reason(ReasonKind.EXPLORED),)
+    if hit.rule and is_pinned:
+        return (Reason(ReasonKind.PINNED, (hit.rule,)),)
+    if hit.rule and moved:
+        return (*found, Reason(ReasonKind.BOOSTED if moved > 0 else ReasonKind.BURIED, (hit.rule,)))
+    return found
+
+
+_WORD = re.compile(r"\w+|≤|≥")
+_MOST_SHOWN = 3
+"""Maximum number of reasons in a line, not counting those of the store."""
+_STORE = (ReasonKind.SIGNALS, ReasonKind.PINNED, ReasonKind.BOOSTED, ReasonKind.BURIED, ReasonKind.EXPLORED)
+_MATCHES = (ReasonKind.TYPE, ReasonKind.VALUE, ReasonKind.WORDS)
+_TEXTS: Mapping[str, Mapping[ReasonKind, str]] = {
+    "en": {
+        ReasonKind.IDENTIFIER: "has the number {}",
+        ReasonKind.MEANING: "close in meaning",
+        ReasonKind.LOOKS: "looks like what you searched for",
+        ReasonKind.CHOSEN: "often chosen by others who searched this",
+        ReasonKind.POPULAR: "popular",
+        ReasonKind.RATED: "rated {} of 5",
+        ReasonKind.HISTORY: "like what you looked at before",
+        ReasonKind.SIGNALS: "preferred by the store",
+        ReasonKind.BOOSTED: "moved up by the store",
+        ReasonKind.BURIED: "moved down by the store",
+        ReasonKind.PINNED: "placed here by the store",
+        ReasonKind.EXPLORED: "placed here by chance: few have seen it yet",
+    },
+    "zh": {
+        ReasonKind.IDENTIFIER: "编号为 {}",
+        ReasonKind.MEANING: "含义相近",
+        ReasonKind.LOOKS: "外观与您搜索的相符",
+        ReasonKind.CHOSEN: "搜索此内容的顾客常选",
+        ReasonKind.POPULAR: "热门",
+        ReasonKind.RATED: "评分 {}（满分 5 分）",
+        ReasonKind.HISTORY: "与您看过的商品相似",
+        ReasonKind.SIGNALS: "商店优先展示",
+        ReasonKind.BOOSTED: "商店提前展示",
+        ReasonKind.BURIED: "商店靠后展示",
+        ReasonKind.PINNED: "商店置于此处",
+        ReasonKind.EXPLORED: "随机置于此处：看过的人还很少",
+    },
+}
+_MATCHED = {"en": ("matches ", ", ", "; "), "zh": ("匹配 ", "、", "；")}
+"""Texts before the matches, between their values, and between reasons."""
+
+
+def reason_line(reasons: Sequence[Reason], language: str, query: str) -> str:
+    """The reasons as one line in a language of `REASON_LANGUAGES`: matches, at most three others, and always those of
+    the store. A similar meaning is only named if nothing matches."""
+    language = ("zh" if contains_chinese(query) else "en") if language == "auto" else language
+    opening, comma, semicolon = _MATCHED[language]
+    named: list[str] = []
+    for kind in _MATCHES:
+        for value in (value for each in reasons if each.kind is kind for value in each.values):
+            if not _terms_of(value) <= set().union(*map(_terms_of, named)):
+                named.append(value)
+    parts = [opening + comma.join(named)] if named else []
+    hidden = {*_MATCHES, *_STORE, *((ReasonKind.MEANING,) if named else ())}
+    others = [each for each in reasons if each.kind not in hidden][:_MOST_SHOWN]
+    shown = (*others, *(reason for reason in reasons if reason.kind in _STORE))
+    parts += [_TEXTS[language][each.kind].format(*each.values) for each in shown]
+    line = semicolon.join(parts)
+    return line[:1].upper() + line[1:]
+
+
+def _terms_of(value: str) -> set[str]:
+    return {word_term(word) for word in _WORD.findall(fold(value))}

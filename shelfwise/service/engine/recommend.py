@@ -1,0 +1,714 @@
+"""Recommendations for a shopper, by the user tower or, without one, by the products nearest to past choices; and
+similar products.
+
+A product is scored by the nearest past act, since the mean of acts on a drill and a lamp is near to neither (several
+interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shelfwise.rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from shelfwise.rerank.user_tower.histories import (
+    MOST_COUNTED,
+    ONE_CHOICE,
+    Floats,
+    Histories,
+    Ints,
+    TextPlaces,
+    newest_products,
+)
+from shelfwise.retrieval.errors import ModelError, QueryError
+from shelfwise.retrieval.filters.ast import In
+from shelfwise.retrieval.filters.conditions import Condition, all_of
+from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR
+from shelfwise.retrieval.index.grouping import VARIANTS
+from shelfwise.retrieval.index.keyword import Rows, Selection
+from shelfwise.retrieval.index.vectors import NearestRows
+from shelfwise.retrieval.records import (
+    Hit,
+    Page,
+    PastAct,
+    Product,
+    RelatedHit,
+    Relation,
+    RelationEvidence,
+    RelationKind,
+    SponsoredHit,
+    StageScore,
+)
+from shelfwise.retrieval.text.compatibility import TypedProduct, are_compatible
+from shelfwise.service.curation.document_store import MOST_HISTORY
+from shelfwise.service.curation.relations import (
+    RelationChange,
+    RelationCorrection,
+    RelationStore,
+    corrected,
+    removed_from,
+)
+from shelfwise.service.curation.rule_matching import NOTHING, CompiledRules
+from shelfwise.service.engine.editors import follow_documents
+from shelfwise.service.engine.models import OpenedUserTower
+from shelfwise.service.engine.request import SearchRequest
+from shelfwise.service.engine.reranking import by_time
+from shelfwise.service.engine.search import condition_of, language_filter, nearest_to, row_of
+from shelfwise.service.engine.snapshot import PICTURES, Snapshot
+from shelfwise.service.events.hot_reload import ReloadedFile, follow_relations
+from shelfwise.service.events.signals import NO_RELATIONS, Popularity, Relations
+
+TOWER = "user tower"
+"""Name in a page's failed stages if the serving tower could not be used."""
+
+
+def recommend_by_history(
+    snapshot: Snapshot,
+    acts: Sequence[PastAct],
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    tower: OpenedUserTower | None = None,
+    *,
+    include_seen: bool = False,
+) -> Page:
+    """The best `size` products for a history of acts, ordered by time, with undated acts last in the given order.
+    Products that `rules` exclude are left out, as are those of the history unless `include_seen` is True. A history of
+    unknown products gives no hits."""
+    now = time.time()
+    acts = [act for _, act in by_time(acts, now)]
+    where, rule_ids = _condition(snapshot, filters, rules)
+    hidden = frozenset() if include_seen else _rows_of(snapshot, acts)
+    is_lost, degraded = bool(lost), lost
+    found: list[tuple[int, float]] | None = None
+    if tower is not None:
+        try:
+            shopper = ShopperVectors(snapshot, tower, acts, now)
+            found = shopper.best(size, hidden, where, is_lost=is_lost) if shopper.is_known else []
+        except ModelError:
+            degraded = (*lost, TOWER)
+    if found is None:
+        found = _near(snapshot, acts, size, hidden, where, is_lost=is_lost)
+    hits = tuple(
+        Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
+        for rank, (row, score) in enumerate(found, 1)
+    )
+    return Page(hits, len(hits), 1, size, degraded=degraded, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _condition(
+    snapshot: Snapshot, filters: str, rules: CompiledRules | None
+) -> tuple[Condition | None, tuple[str, ...]]:
+    """The condition that a product must pass: the filter and the rules on browsing, with the ids of these rules."""
+    requested = condition_of(snapshot, filters)
+    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+    return effect.condition(requested), effect.excluded_by
+
+
+def _rows_of(snapshot: Snapshot, acts: Sequence[PastAct]) -> frozenset[int]:
+    rows = (snapshot.products.row_of(act.product_id) for act in acts)
+    return frozenset(row for row in rows if row is not None)
+
+
+def _near(
+    snapshot: Snapshot,
+    acts: Sequence[PastAct],
+    size: int,
+    hidden: Collection[int],
+    where: Condition | None,
+    *,
+    is_lost: bool,
+) -> list[tuple[int, float]]:
+    """Rows with their scores, best first."""
+    best: dict[int, float] = {}
+    for row, weight in _newest(snapshot, acts).items():
+        found = nearest_to(snapshot, snapshot.vectors.vector(row), size + len(hidden), where, is_lost=is_lost)
+        for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
+            if other not in hidden:
+                best[other] = max(best.get(other, -1.0), weight * cosine)
+    return sorted(best.items(), key=lambda each: (-each[1], each[0]))[:size]
+
+
+def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
+    """The rows of the last products, newest first, each with the weight of its latest act."""
+    rows = ((snapshot.products.row_of(act.product_id), ACT_KINDS.index(act.kind)) for act in reversed(acts))
+    vectors = snapshot.vectors
+    return newest_products((row, kind) for row, kind in rows if row is not None and vectors.vector(row).any())
+
+
+_LEAST_PROPOSED = 200
+"""Number of products that each of the two ways proposes; all of them are then scored by both."""
+_WIDER, _MAX_EXAMINED = 8, 10_000
+"""Factor by which more products are examined if few of the best pass a condition, and their approximate maximum."""
+
+
+class ShopperVectors:
+    """A shopper as represented by a tower: the newest acts whose products the catalog has, as two vectors, and the
+    neighbours of the products of more of them."""
+
+    def __init__(self, snapshot: Snapshot, tower: OpenedUserTower, acts: Sequence[PastAct], now: float) -> None:
+        """`now` is in seconds since 1970."""
+        self._snapshot, self._tower = snapshot, tower
+        rows, kinds, times, vectors = _known(snapshot, acts, now)
+        self.is_known = bool(len(rows))
+        if self.is_known:
+            places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
+            self._companion_scores = tower.neighbour_scores(places)
+            history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
+            places, vectors = places[-MOST_ACTS:], vectors[-MOST_ACTS:]
+            self._newest = newest_products(zip(rows[::-1].tolist(), kinds[::-1].tolist(), strict=True))
+            self._seen = rows
+            self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
+
+    def best(
+        self, size: int, hidden: Collection[int], where: Condition | None, *, is_lost: bool
+    ) -> list[tuple[int, float]]:
+        """The rows of at most `size` products with their scores, best first; without `hidden` ones and those that do
+        not pass the condition."""
+        count = max(_LEAST_PROPOSED, 2 * size) + len(hidden)
+        rows, scores = self._proposed(count, where, is_lost=is_lost)
+        if self._tower.spec.text_prior:
+            given, others = self._by_text(rows, scores), ~np.isin(rows, self._seen)
+            every, among = given, others
+            if where:  # products keep the positions that they have without a filter
+                proposed = self._proposed(count, None, is_lost=is_lost)
+                every, among = self._by_text(*proposed), ~np.isin(proposed[0], self._seen)
+            places = TextPlaces.of(*(each[among] for each in every))
+            scores = np.where(others, places.mixed(*given), scores)
+        shown = ~np.isin(rows, list(hidden))
+        rows, scores = rows[shown], scores[shown]
+        order = np.lexsort((rows, -scores))[:size]
+        return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+
+    def _proposed(self, count: int, where: Condition | None, *, is_lost: bool) -> tuple[Rows, NDArray[np.float64]]:
+        """The rows that the text and the learned tables propose, with their scores by both."""
+        length = float(np.linalg.norm(self._near)) or 1.0
+        direction = self._near / np.float32(length)
+        near = nearest_to(self._snapshot, direction, count, where, is_lost=is_lost).rows
+        rows = np.union1d(near, self._learned(count, where))
+        return rows, self._scores(rows, length * self._snapshot.vectors.similarity(direction, rows))
+
+    def _by_text(self, rows: Rows, scores: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
+        """Scores of proposed products (n,), their weighted cosine with the nearest of the last products, and the share
+        of their own scores that they keep."""
+        products, vectors, tower = self._snapshot.products, self._snapshot.vectors, self._tower
+        alike = [worth * vectors.similarity(vectors.vector(row), rows) for row, worth in self._newest.items()]
+        shares = tower.certainty_of([tower.place_of(products.id_of(row)) for row in rows.tolist()])
+        return scores.astype(np.float32), np.asarray(np.max(alike, axis=0), np.float32), shares
+
+    def _learned(self, count: int, where: Condition | None) -> Rows:
+        """The rows of the best `count` by learned scores alone; of more if fewer than `_LEAST_PROPOSED` of these pass
+        the condition."""
+        table = self._tower.table
+        scores = table.own @ self._own + table.bias + self._companion_scores
+        while True:
+            places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
+            found = self._shown(places, where)
+            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
+                return found
+            count *= _WIDER
+
+    def _shown(self, places: NDArray[np.int64], where: Condition | None) -> Rows:
+        """The rows of products at these positions that the catalog has and that pass a condition."""
+        snapshot, ids = self._snapshot, self._tower.table.ids
+        found = (snapshot.products.row_of(ids[place]) for place in places.tolist())
+        rows = np.sort(np.array([row for row in found if row is not None], np.int64))
+        return rows if where is None else snapshot.keyword.select(Selection(rows=rows, where=where))
+
+    def _scores(self, rows: Rows, alike: NDArray[np.floating]) -> NDArray[np.float64]:
+        products, tower = self._snapshot.products, self._tower
+        places = [tower.place_of(products.id_of(row)) for row in rows.tolist()]
+        categories = [
+            CATEGORY_SEPARATOR.join(products[row].category) if place is None and tower.spec.category_bias else ""
+            for row, place in zip(rows.tolist(), places, strict=True)
+        ]
+        learned = tower.values_of(places, tower.table.own) @ self._own + tower.biases_of(places, categories)
+        learned += tower.values_of(places, self._companion_scores)
+        return np.asarray(alike, np.float64) + learned
+
+
+def _known(
+    snapshot: Snapshot, acts: Sequence[PastAct], now: float
+) -> tuple[Rows, NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+    """Rows, kinds, times and vectors of the newest acts, oldest first. Consecutive acts on one product are one choice,
+    of the last kind, as in training (`ONE_CHOICE`). Products without a vector, added while the encoder was unavailable,
+    are skipped."""
+    kept: list[tuple[int, int, float]] = []
+    after = now
+    for when, act in reversed(by_time(acts, now)):
+        row = snapshot.products.row_of(act.product_id)
+        if row is None:
+            continue
+        is_same = bool(kept) and kept[-1][0] == row and after - when <= ONE_CHOICE
+        after = when
+        if is_same:
+            continue
+        kept.append((row, ACT_KINDS.index(act.kind), when))
+        if len(kept) == MOST_COUNTED:
+            break
+    kept.reverse()
+    rows = np.array([row for row, _, _ in kept], np.int64)
+    vectors = snapshot.vectors.gather(rows)
+    has_vector = vectors.any(axis=1)
+    kinds = np.array([kind for _, kind, _ in kept], np.int64)
+    moments = np.array([moment for _, _, moment in kept], np.float64)
+    return rows[has_vector], kinds[has_vector], moments[has_vector], vectors[has_vector]
+
+
+_BLOCK, _MOST_TRIED = 1_000, 5_000
+"""The most popular products are examined in blocks of this size, up to this number."""
+
+
+class PopularProducts:
+    """The most chosen products of an index directory, by the derived tables. Thread-safe."""
+
+    def __init__(self, popularity: ReloadedFile[Popularity]) -> None:
+        self._served = popularity
+        self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.value, ())
+
+    def page(
+        self,
+        snapshot: Snapshot,
+        acts: Sequence[PastAct],
+        size: int,
+        filters: str,
+        rules: CompiledRules | None = None,
+        *,
+        include_seen: bool = False,
+    ) -> Page:
+        """At most `size` products that pass the filter and that `rules` do not exclude: first those of the categories
+        in the shopper's history, then others. No hits if popularity is unknown."""
+        self._served.reload_if_changed()
+        where, rule_ids = _condition(snapshot, filters, rules)
+        past = _rows_of(snapshot, acts)
+        chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
+        shares = self._served.value.of_rows(chosen, snapshot.products.id_of)
+        pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
+        hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
+        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=rule_ids)
+
+    def _chosen(
+        self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
+    ) -> Ints:
+        """At most `size` rows, those of the history's categories before others; continues until enough pass."""
+        categories = {category for row in past if (category := snapshot.products[row].category)}
+        there: list[int] = []
+        others: list[int] = []
+        ids = self._ids()
+        for start in range(0, len(ids), _BLOCK):
+            found = (snapshot.products.row_of(name) for name in ids[start : start + _BLOCK])
+            rows = np.array([row for row in found if row is not None and row not in hidden], np.int64)
+            if where is not None and len(rows):
+                rows = rows[np.isin(rows, snapshot.keyword.select(Selection(rows=np.sort(rows), where=where)))]
+            for row in rows.tolist():
+                (there if categories and snapshot.products[row].category in categories else others).append(row)
+            if len(there if categories else others) >= size:
+                break
+        return np.array((there + others)[:size], np.int64)
+
+    def _ids(self) -> tuple[str, ...]:
+        """The most popular products in order; computed once for each file."""
+        now, (known, ids) = self._served.value, self._ordered
+        if now is not known:
+            ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MOST_TRIED]
+            ids = tuple(name for name, _ in ordered)
+            self._ordered = now, ids
+        return ids
+
+
+def filled(page: Page, others: Page, hidden: Sequence[PastAct]) -> Page:
+    """A page, filled up with the first products of another that it lacks and that are not in `hidden` acts."""
+    present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
+    more = [hit for hit in others.hits if hit.product.id not in present]
+    hits = (*page.hits, *more[: page.size - len(page.hits)])
+    degraded = tuple(dict.fromkeys((*page.degraded, *others.degraded)))
+    rules = tuple(dict.fromkeys((*page.rules, *others.rules)))
+    return replace(page, hits=hits, total=len(hits), degraded=degraded, rules=rules)
+
+
+def _is_foreign(one: Product, other: Product) -> bool:
+    return bool(one.language and other.language) and one.language != other.language
+
+
+# Products similar to a product: near to it by their texts, or viewed by the same shoppers.
+#
+# Candidates are the nearest by text and the product's co-views, each scored by both: the cosine in deviations above
+# that of unrelated products, as in merging (`shelfwise.retrieval.index.fusion`), plus a weighted strength of the
+# co-view. A convex combination with fixed normalisation (Bruch, Gai & Ingber 2023, An Analysis of Fusion Functions for
+# Hybrid Retrieval, section 3): a product's score depends on nothing else that was found, so a filter never changes the
+# order of what it leaves.
+
+WEIGHT = 20.0
+"""Deviations of the cosine that a co-view of strength 1 is worth, chosen in docs/benchmarks.md."""
+COVIEWS = "coviews"
+"""Name of the co-view's strength among a hit's stages, next to "dense", the cosine."""
+
+
+SimilarSponsor = Callable[[int, NearestRows, float], tuple[SponsoredHit, ...]]
+"""Chooses the sponsored hits shown with products similar to the one at a row, among those nearest to it; the number is
+the cosine of the least similar one."""
+_ADVERTISED = 200
+"""Number of nearest products among which sponsored hits are chosen."""
+
+
+def similar_products(
+    snapshot: Snapshot,
+    product_id: str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    coviews: Relations = NO_RELATIONS,
+    weight: float = WEIGHT,
+    *,
+    sponsor: SimilarSponsor | None = None,
+    left_out: Collection[str] = (),
+) -> Page:
+    """The products most similar to a product by texts and by `coviews`, without itself, those of
+    `left_out` and those that `rules` exclude; `sponsor` chooses the sponsored hits. Raises UnknownProductError for an
+    unknown product.
+
+    Scores are on the scale of the cosine, and equal it for products without co-views.
+    """
+    row = row_of(snapshot, product_id)
+    where, rule_ids = _condition(snapshot, filters, rules)
+    vector = snapshot.vectors.vector(row)
+    if not vector.any():
+        # Added as a live change while the encoder was unavailable.
+        return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
+    nearest = nearest_to(snapshot, vector, size + 1 + len(left_out), where, is_lost=bool(lost))
+    near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
+    hidden = {row, *(snapshot.products.row_of(name) for name in left_out)}
+    others = ((other, cosine) for other, cosine in near if other not in hidden)
+    texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
+    viewed = _viewed(snapshot, product_id, row, where, coviews)
+    own, products = snapshot.products[row], snapshot.products
+    own_rows = set[int]()
+    if any(_is_foreign(own, products[other]) for other in texts):
+        same = snapshot.catalog.compile(language_filter(own.language))
+        found = nearest_to(snapshot, vector, size + 1 + len(left_out), all_of(where, (same,)), is_lost=bool(lost))
+        own_rows = {*found.rows.tolist()}
+    if further := sorted((viewed.keys() | own_rows) - texts.keys() - hidden):
+        cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
+        texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
+    # Deviations above the background, rescaled to the cosine; the order is the same.
+    worth = weight * snapshot.manifest.background.deviation
+    hits = []
+    for other, text in texts.items():
+        stages, score = {"dense": text}, text.score
+        if coview := viewed.get(other):
+            stages[COVIEWS], score = coview, score + worth * coview.score
+        hits.append((score, other, stages))
+    best = sorted(hits, key=lambda each: (_is_foreign(own, products[each[1]]), -each[0], each[1]))[:size]
+    shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
+    page = Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+    if sponsor is None or not best or lost:
+        return page
+    least = min(texts[other].score for _, other, _ in best)
+    return replace(page, sponsored=sponsor(row, nearest_to(snapshot, vector, _ADVERTISED, where, is_lost=False), least))
+
+
+def products_by_looks(
+    snapshot: Snapshot,
+    picture: bytes | str,
+    size: int,
+    filters: str,
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+) -> Page:
+    """The products whose pictures are nearest to a picture file, or to the picture of the product with this id, without
+    itself and those that `rules` exclude; no hits for a product without a picture. A score is the cosine.
+
+    Raises QueryError for an index without pictures, PictureError for an invalid file, UnknownProductError, or
+    EncoderError.
+    """
+    if (pictures := snapshot.pictures) is None:
+        cure = "rebuild it with a picture model: shelfwise rebuild INDEX FEED --pictures MODEL"
+        raise QueryError(f"the index has no pictures; {cure}")
+    row = row_of(snapshot, picture) if isinstance(picture, str) else -1
+    vector = pictures.encode(picture) if isinstance(picture, bytes) else pictures.index.vector(row)
+    where, rule_ids = _condition(snapshot, filters, rules)
+    hits: list[Hit] = []
+    if vector is not None:
+        found = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost), among=pictures.index)
+        others = ((other, cosine) for other, cosine in zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        shown = [(other, cosine) for other, cosine in others if other != row][:size]
+        scored = ((other, StageScore(rank, cosine)) for rank, (other, cosine) in enumerate(shown, 1))
+        hits = [Hit(snapshot.products[other], each.score, {PICTURES: each}) for other, each in scored]
+    return Page(tuple(hits), len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _viewed(
+    snapshot: Snapshot, product_id: str, row: int, where: Condition | None, coviews: Relations
+) -> dict[int, StageScore]:
+    """The co-views of a product that exist and pass a condition, by row, strongest first."""
+    known = ((snapshot.products.row_of(name), strength) for name, strength in coviews.of(product_id))
+    strengths = {other: strength for other, strength in known if other is not None and other != row}
+    if where is not None and strengths:
+        passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
+        strengths = {other: strength for other, strength in strengths.items() if other in passed}
+    return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
+
+
+# Related products, which go with a product or are chosen instead of it, and their relations.
+#
+# Relations between products come first. Where they do not fill the page, related types add their products: for each
+# type those nearest to the product by text, in turns, as a case for a phone names the phone.
+
+GOES_WITH = "goes_with"
+"""All kinds of relations except substitutes."""
+RELATED_KINDS: Mapping[str, frozenset[RelationKind]] = {
+    GOES_WITH: frozenset(RelationKind) - {RelationKind.SUBSTITUTE},
+    **{kind.value: frozenset((kind,)) for kind in RelationKind},
+}
+"""The kinds that can be requested, with the kinds of relations that each includes."""
+_OF_TYPES = frozenset((RelationKind.COMPLEMENT, RelationKind.ACCESSORY))
+_MOST_TYPES, _MOST_OF_TYPE, _MOST_READ = 8, 4, 200
+"""Maximum numbers of related types of a product, of products of each type, and of products read for these."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRelations:
+    """The known relations of a product."""
+
+    relations: Sequence[tuple[str, Relation]]
+    """Relations with other products, by their ids."""
+    removed: frozenset[str]
+    """Ids of products whose relation the store removed."""
+    everything: Relations
+    """All relations, for related types."""
+
+
+NO_KNOWN = KnownRelations((), frozenset(), NO_RELATIONS)
+
+
+def related_products(
+    snapshot: Snapshot,
+    product_id: str,
+    kinds: frozenset[RelationKind],
+    page: tuple[int, str],
+    lost: tuple[str, ...] = (),
+    rules: CompiledRules | None = None,
+    known: KnownRelations = NO_KNOWN,
+) -> Page:
+    """The products that have a relation of these kinds with a product; `page` is the size and a filter. Products that
+    `rules` exclude are left out, as are all variants of a product but the best. Raises UnknownProductError for an
+    unknown product.
+
+    A score is the relation's strength, 0 to 1.
+    """
+    row, (size, filters) = row_of(snapshot, product_id), page
+    where, rule_ids = _condition(snapshot, filters, rules)
+    found: dict[int, Relation] = {}
+    for name, relation in known.relations:
+        other = snapshot.products.row_of(name) if relation.kind in kinds else None
+        if other is None or other == row or (other in found and relation.strength <= found[other].strength):
+            continue
+        if relation.evidence is not RelationEvidence.SHOPPERS or _is_compatible(snapshot, row, other):
+            found[other] = relation
+    allowed = _allowed(snapshot, np.array(sorted(found), np.int64), where)
+    vector, rows = snapshot.vectors.vector(row), np.array(allowed, np.int64)
+    cosines = dict(zip(allowed, snapshot.vectors.similarity(vector, rows).tolist(), strict=True)) if allowed else {}
+    foreign = {other for other in allowed if _is_foreign(snapshot.products[row], snapshot.products[other])}
+    ordered = sorted(allowed, key=lambda other: (other in foreign, -found[other].strength, -cosines[other], other))
+    chosen = _one_of_each(snapshot, row, ordered)[:size]
+    if len(chosen) < size and kinds & _OF_TYPES:
+        by_type = _of_types(snapshot, row, kinds & _OF_TYPES, where, known.everything, is_lost=bool(lost))
+        removed = {snapshot.products.row_of(name) for name in known.removed}
+        by_type = {other: relation for other, relation in by_type.items() if other not in removed}
+        found = by_type | found
+        chosen = _one_of_each(snapshot, row, [*chosen, *(other for other in by_type if other not in cosines)])[:size]
+    hits = tuple(
+        RelatedHit(snapshot.products[other], found[other].strength, {}, relation=found[other]) for other in chosen
+    )
+    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _allowed(snapshot: Snapshot, rows: Rows, where: Condition | None) -> list[int]:
+    passed = rows if where is None or not len(rows) else snapshot.keyword.select(Selection(rows=rows, where=where))
+    return [int(row) for row in passed]
+
+
+def _one_of_each(snapshot: Snapshot, row: int, rows: Sequence[int]) -> list[int]:
+    """The first variant of each product, without variants of the product at a row."""
+    keys = snapshot.groups.of(np.array([row, *rows], np.int64), VARIANTS, snapshot.products.__getitem__).tolist()
+    first: dict[int, int] = {}
+    for key, each in zip(keys[1:], rows, strict=True):
+        first.setdefault(key, each)
+    return [each for key, each in first.items() if key != keys[0]]
+
+
+def _of_types(
+    snapshot: Snapshot,
+    row: int,
+    kinds: frozenset[RelationKind],
+    where: Condition | None,
+    relations: Relations,
+    *,
+    is_lost: bool,
+) -> dict[int, Relation]:
+    """Products of the types that go with those of a product, by row, best first."""
+    names = (snapshot.types.name_of(row), CATEGORY_SEPARATOR.join(snapshot.products[row].category))
+    types: dict[str, Relation] = {}
+    for name, relation in chain.from_iterable(relations.related_types(own) for own in names if own):
+        # Accessories of the product's type go with it; products whose accessory it is do not.
+        is_wanted = relation.kind in kinds and (relation.reverse or relation.kind is not RelationKind.ACCESSORY)
+        if is_wanted and (name not in types or relation.strength > types[name].strength):
+            types[name] = relation
+    strongest = sorted(types.items(), key=lambda each: (-each[1].strength, each[0]))[:_MOST_TYPES]
+    turns = [(_nearest_of_type(snapshot, row, name, where, is_lost=is_lost), relation) for name, relation in strongest]
+    found: dict[int, Relation] = {}
+    for place in range(_MOST_OF_TYPE):
+        for rows, relation in turns:
+            for other in rows[place : place + 1]:
+                found.setdefault(other, relation)
+    return found
+
+
+def _nearest_of_type(snapshot: Snapshot, row: int, name: str, where: Condition | None, *, is_lost: bool) -> list[int]:
+    """The products of a type or a category that are nearest by text to the product at a row."""
+    rows = snapshot.types.members_of(name)
+    if not len(rows) and "category" in snapshot.catalog.fields and not is_lost:
+        category = snapshot.catalog.compile(In("category", (name,)))
+        rows = snapshot.keyword.select(Selection(where=category, everything=True))
+    rows = np.array(_allowed(snapshot, rows, where), np.int64)
+    if not len(rows):
+        return []
+    cosines = snapshot.vectors.similarity(snapshot.vectors.vector(row), rows)
+    nearest = rows[np.lexsort((rows, -cosines))][:_MOST_READ].tolist()
+    fitting = [other for other in nearest if other != row and _is_compatible(snapshot, row, other)]
+    root = snapshot.products[row].category[:1]
+    in_trade = [other for other in fitting if snapshot.products[other].category[:1] == root]
+    return _one_of_each(snapshot, row, in_trade or fitting)[:_MOST_OF_TYPE]
+
+
+def _is_compatible(snapshot: Snapshot, row: int, other: int) -> bool:
+    one, two = (TypedProduct(snapshot.products[each], snapshot.types.name_of(each)) for each in (row, other))
+    return are_compatible(one, two)
+
+
+Answerer = Callable[[Callable[[Snapshot, tuple[str, ...]], Page]], Page]
+"""Creates a page from a snapshot and the failed stages, as `SearchEngine` creates every page."""
+
+
+class ServedRelations:
+    """The co-views and relations of an index directory, with the store's corrections. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RelationStore(root)
+        self._found = follow_relations(root)
+        self._corrections = follow_documents(self.store)
+
+    @property
+    def value(self) -> Relations:
+        return self._found.value
+
+    @property
+    def corrections(self) -> Sequence[RelationCorrection]:
+        return self._corrections.value.documents
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why there are no relations, or why their corrections are outdated."""
+        return (*self._found.notices, *self._corrections.notices)
+
+    def removed_substitutes(self, product_id: str) -> frozenset[str]:
+        """The products that the store says not to be chosen instead of one."""
+        kinds = (each for each in self.corrections if each.kind is RelationKind.SUBSTITUTE)
+        return removed_from(product_id, tuple(kinds))
+
+    def reload_if_changed(self) -> None:
+        self._found.reload_if_changed()
+        self._corrections.reload_if_changed()
+
+    def of(self, product_id: str) -> list[tuple[str, Relation]]:
+        """The relations of a product, corrected."""
+        return list(corrected(product_id, self.value.related(product_id), self.corrections))
+
+
+class EngineRelations:
+    """The relations between the products of an engine's index. See docs/relations.md.
+
+    >>> for hit in engine.relations.of("B0042", kind="goes_with", size=8).hits:
+    ...     hit.product.title, hit.relation.kind, hit.relation.shoppers
+    """
+
+    def __init__(
+        self,
+        served: ServedRelations,
+        answer: Answerer,
+        rules_for: Callable[[Snapshot, bool], CompiledRules | None],
+        check_open: Callable[[], None],
+        product: Callable[[str], Product],
+    ) -> None:
+        self._served = served
+        self._answer = answer
+        self._rules_for = rules_for
+        self._check_open = check_open
+        self._product = product
+
+    def of(
+        self, product_id: str, *, kind: str = GOES_WITH, size: int = 20, filters: str = "", rules: bool = True
+    ) -> Page:
+        """The products related to a product, as `RelatedHit`s that name the relation: `kind` is a `RelationKind`, or
+        "goes_with" for all but substitutes. With `rules` the store's rules apply. Raises UnknownProductError for an
+        unknown product, QueryError or FilterError for an invalid argument."""
+        SearchRequest(size=size, filters=filters)
+        if not isinstance(product_id, str):
+            raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
+        if kind not in RELATED_KINDS:
+            raise QueryError(f"kind is {str(kind)[:40]!r}, it can be {', '.join(RELATED_KINDS)}")
+        self._check_open()
+        found = [each for each in self._served.of(product_id) if each[1].kind in RELATED_KINDS[kind]]
+        known = KnownRelations(found, removed_from(product_id, self._served.corrections), self._served.value)
+
+        def related(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
+            given = self._rules_for(snapshot, rules)
+            return related_products(snapshot, product_id, RELATED_KINDS[kind], (size, filters), lost, given, known)
+
+        return self._answer(related)
+
+    def show(self, product_id: str) -> list[tuple[str, Relation]]:
+        """All relations of a product with other products' ids, corrected, including products that rules hide, without
+        those of related types."""
+        return self._served.of(product_id)
+
+    @property
+    def revision(self) -> int:
+        """Number of the last correction; 0 before the first."""
+        return self._served.store.revision()
+
+    def corrections(self, product_id: str) -> list[RelationCorrection]:
+        """The corrections of a product, from either side."""
+        return [each for each in self._served.corrections if each.names(product_id)]
+
+    def correct(self, *corrections: RelationCorrection, who: str = "") -> int:
+        """Adds or removes relations until they are corrected again; refreshes do not change them. All or none; durable
+        when it returns; returns the revision. Raises RelationError for an invalid correction, UnknownProductError if a
+        product does not exist."""
+        for name in dict.fromkeys(chain.from_iterable((each.product, each.other) for each in corrections)):
+            self._product(name)
+        return self._reloaded(self._served.store.put(corrections, who=who))
+
+    def withdraw(self, correction: RelationCorrection, *, who: str = "") -> int:
+        """Withdraws a correction, so that the results of refreshes apply again. Returns the revision; raises
+        RelationError if the pair is not corrected."""
+        return self._reloaded(self._served.store.delete([correction.id], who=who))
+
+    def _reloaded(self, revision: int) -> int:
+        self._served.reload_if_changed()
+        return revision
+
+    def history(self, product_id: str | None = None, limit: int = 100) -> Sequence[RelationChange]:
+        """The last corrections, newest first; for one product, those among the last 10,000."""
+        if product_id is None:
+            return self._served.store.history(limit=limit)
+        changes = self._served.store.history(limit=MOST_HISTORY)
+        return [each for each in changes if each.names(product_id)][:limit]

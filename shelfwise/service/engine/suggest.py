@@ -1,0 +1,340 @@
+"""Suggestions, corrections and related searches, by the words of the serving version and by popular queries."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from shelfwise.retrieval.errors import ClusterError, QueryError, StoreDamagedError
+from shelfwise.retrieval.filters.conditions import AllOf, Condition, fields_of, matches
+from shelfwise.retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
+from shelfwise.retrieval.index.keyword import NO_ROWS
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.manifest import WORDS_FOLDER
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
+from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
+from shelfwise.service.curation.rule_matching import CompiledRules
+from shelfwise.service.engine.request import MAX_TEXT
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.engine.spelling import (
+    Completion,
+    Correction,
+    Corrector,
+    QuerySource,
+    SuggestedBrand,
+    SuggestedCategory,
+    SuggestedProduct,
+    SuggestedQuery,
+    Suggestions,
+    TypedText,
+    VisibleCatalog,
+)
+from shelfwise.service.events.hot_reload import ReloadedFile, follow_popular_queries
+from shelfwise.service.events.popular_queries import PopularQueries, PopularQuery, query_key
+from shelfwise.service.events.signals import Popularity
+
+MOST_SUGGESTIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _VersionWords:
+    """The words of one version; None if it has none, and the reason."""
+
+    version: str = ""
+    words: CatalogWords | None = None
+    notices: tuple[str, ...] = ()
+
+
+class Suggester:
+    """Suggests for one index directory. Threads may share it."""
+
+    def __init__(self, root: Path, popularity: ReloadedFile[Popularity]) -> None:
+        self._store = Store(root)
+        self._popular_queries = follow_popular_queries(root)
+        self._popularity = popularity
+        self._lock = threading.Lock()
+        self._opened = _VersionWords()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why suggestions are incomplete."""
+        return (*self._opened.notices, *self._popular_queries.notices)
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads another version's words, and tables that changed since the last check."""
+        self._words(snapshot)
+        self._popular_queries.reload_if_changed()
+
+    def suggest(
+        self,
+        snapshot: Snapshot,
+        text: str,
+        size: int,
+        rules: CompiledRules | None = None,
+        relevance: Relevance = DEFAULT_RELEVANCE,
+        where: Condition | None = None,
+    ) -> Suggestions:
+        """Suggestions for the text typed so far, from products that pass `where` and that no rule excludes, corrected
+        as the settings allow; raises QueryError for an invalid text or size."""
+        _check(text, size)
+        words, popular = self._words(snapshot), self._popular_queries.value
+        visible = VisibleCatalog(snapshot, where)
+        corrector = self._corrector(visible, snapshot, relevance.protected_words)
+        completer = Completer(snapshot, visible, popular, self._popularity.value, words, corrector, rules)
+        missing = () if words else ("words",)
+        try:
+            found = completer.complete(TypedText(text), size, text)
+        except (ClusterError, StoreDamagedError):
+            return Suggestions(degraded=("filters",))
+        if found or corrector is None or relevance.typo_tolerance is TypoTolerance.OFF:
+            return dataclasses.replace(found, degraded=missing)
+        try:
+            for corrected in corrector.correct_prefix(text):
+                if instead := completer.complete(TypedText(corrected), size, text):
+                    return dataclasses.replace(instead, corrected=corrected)
+        except (ClusterError, StoreDamagedError):
+            return dataclasses.replace(found, degraded=("corrections",))
+        return found
+
+    def did_you_mean(
+        self, snapshot: Snapshot, text: str, relevance: Relevance, where: Condition | None
+    ) -> Correction | None:
+        """The correction of a whole query by words of products that pass `where`, certain only if it finds better
+        products. None if the query may be right or settings turn corrections off. Raises like the keyword index."""
+        if relevance.typo_tolerance is TypoTolerance.OFF:
+            return None
+        corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot, relevance.protected_words)
+        found = corrector.correct_query(text) if corrector else None
+        if corrector and found and found.is_sure and not corrector.finds_better(found.text, text):
+            return Correction(found.text, is_sure=False)
+        return found
+
+    def completions(self, snapshot: Snapshot, text: str, where: Condition | None) -> tuple[Completion, ...]:
+        """See `Corrector.completions`; only words of products that pass `where` complete the text."""
+        corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot)
+        return corrector.completions(text) if corrector else ()
+
+    def chosen_category(self, text: str) -> str:
+        """The category that shoppers choose from after a query; empty if too few have."""
+        return self._popular_queries.value.category_of(text)
+
+    def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
+        """The queries related to a query, nearest first: as shoppers moved between them; else those that contain it."""
+        _check(text, size)
+        popular = self._popular_queries.value
+        place = popular.places.get(query_key(text))
+        found = _saying_more(popular, text) if place is None else popular.queries[place].related
+        corrector = self._corrector(VisibleCatalog(snapshot), snapshot)
+        texts = (popular.queries[at].text for at in found if popular.queries[at].is_suggested)
+        return tuple(islice((text for text in texts if not (corrector and corrector.is_misspelled(text))), size))
+
+    def _corrector(
+        self, visible: VisibleCatalog, snapshot: Snapshot, protected: Collection[str] = ()
+    ) -> Corrector | None:
+        words, sold = self._words(snapshot), self._popular_queries.value.purchase_words
+        return Corrector(visible, snapshot, words, sold, protected) if words else None
+
+    def _words(self, snapshot: Snapshot) -> CatalogWords | None:
+        version = snapshot.manifest.version
+        opened = self._opened
+        if opened.version != version:
+            with self._lock:
+                opened = self._opened
+                if opened.version != version:
+                    opened = self._opened = self._open(version)
+        return opened.words
+
+    def _open(self, version: str) -> _VersionWords:
+        folder = self._store.version_folder(version) / WORDS_FOLDER
+        if not is_current(folder):
+            reason = f"{version} has no words for suggestions and corrections, since an older program built it"
+            return _VersionWords(version, None, (f"{reason}; shelfwise rebuild adds them",))
+        try:
+            return _VersionWords(version, CatalogWords.open(folder))
+        except StoreDamagedError as error:
+            return _VersionWords(version, None, (f"suggestions and corrections do not use the catalog: {error}",))
+
+
+def _saying_more(popular: PopularQueries, text: str) -> list[int]:
+    """The queries that have all words of a text, most frequent first."""
+    typed = TypedText(f"{text} ")
+    lookups = list(typed.lookups)
+    if not lookups or typed.is_too_long:
+        return []
+    return [int(at) for at in popular.postings.matching(lookups)]
+
+
+def _check(text: str, size: int) -> None:
+    """Validates the arguments; the error names the argument."""
+    if not isinstance(text, str):
+        raise QueryError(f"text is {type(text).__name__}, it must be str")
+    if len(text) > MAX_TEXT:
+        raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    if type(size) is not int:
+        raise QueryError(f"size is {type(size).__name__}, it must be int")
+    if not 0 <= size <= MOST_SUGGESTIONS:
+        raise QueryError(f"size is {size}, it can be 0 to {MOST_SUGGESTIONS}")
+
+
+_MAX_EXAMINED = 200
+"""Number of the best known matches of each kind that are examined one by one."""
+_NO_ENTRIES = VocabularyEntries(FORMAT, (), (), (), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Completer:
+    """Completes texts by the queries, categories, brands and products that have all of their words."""
+
+    snapshot: Snapshot
+    visible: VisibleCatalog
+    popular: PopularQueries
+    popularity: Popularity
+    words: CatalogWords | None
+    """Words of the version; None if it has none, so that only popular queries are suggested."""
+    corrector: Corrector | None
+    rules: CompiledRules | None = None
+
+    @property
+    def entries(self) -> VocabularyEntries:
+        return self.words.entries if self.words else _NO_ENTRIES
+
+    def complete(self, typed: TypedText, size: int, known: str) -> Suggestions:
+        """At most `size` queries, without the `known` one, and half as many of each other kind."""
+        if not known.strip() and size:
+            return Suggestions(tuple(islice(_distinct("", self._popular_queries(typed)), size)))
+        if not typed.words or typed.is_too_long or size < 1:
+            return Suggestions()
+        half = (size + 1) // 2
+        phrases, brands, categories, products = self._matching(typed)
+        return Suggestions(
+            tuple(islice(_distinct(known, chain(self._popular_queries(typed), self._phrases(typed, phrases))), size)),
+            tuple(islice(self._categories(typed, categories), half)),
+            tuple(islice(self._brands(typed, brands), half)),
+            tuple(islice(self._products(typed, products, known), half)),
+        )
+
+    def _matching(self, typed: TypedText) -> tuple[Offsets, Offsets, Offsets, Offsets]:
+        """The matches of each kind by number, from 0, best known first."""
+        if self.words is None:
+            return NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS
+        found = self.words.postings.matching(typed.lookups)
+        bounds = self.words.entries.bounds
+        phrases, brands, categories, products, _ = np.split(found, np.searchsorted(found, bounds))
+        return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
+
+    def _popular_queries(self, typed: TypedText) -> Iterator[SuggestedQuery]:
+        places = self.popular.postings.matching(typed.lookups) if typed.words else range(len(self.popular.queries))
+        for at in places[:_MAX_EXAMINED]:
+            query = self.popular.queries[at]
+            spans = typed.spans_in(query.text) if query.is_suggested and typed.words else ()
+            if not query.is_suggested or (typed.words and not spans):
+                continue
+            if not self._is_misspelling(query) and self.visible.has_words(query.text):
+                yield SuggestedQuery(query.text, QuerySource.POPULAR, spans or ())
+
+    def _is_misspelling(self, query: PopularQuery) -> bool:
+        """Whether a query is a frequent misspelling, which is not suggested to others: it looks misspelled and has no
+        purchases, or its correction is a popular query itself ("claw hammor")."""
+        if self.corrector is None:
+            return False
+        if not query.has_purchases and self.corrector.is_misspelled(query.text):
+            return True
+        corrected = self.corrector.correct_unknown(query.text)
+        return corrected != query.text and query_key(corrected) in self.popular.places
+
+    def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
+        for at in found[:_MAX_EXAMINED]:
+            text, _ = self.entries.phrases[at]
+            if (spans := typed.spans_in(text)) and self.visible.has_words(text):
+                yield SuggestedQuery(text, QuerySource.CATALOG, spans)
+
+    def _brands(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedBrand]:
+        for at in found[:_MAX_EXAMINED]:
+            name, count = self.entries.brands[at]
+            if (spans := typed.spans_in(name)) and (visible := self.visible.count_value("brand", name, count)):
+                yield SuggestedBrand(name, visible, spans)
+
+    def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
+        """The categories whose own name has a word; otherwise "Tools" would match everything below it."""
+        for at in found[:_MAX_EXAMINED]:
+            path, count = self.entries.categories[at]
+            text = CATEGORY_SEPARATOR.join(path)
+            spans = typed.spans_in(text)
+            is_named = spans and spans[-1][1] > len(text) - len(path[-1])
+            if spans and is_named and (visible := self.visible.count_value("category", text, count)):
+                yield SuggestedCategory(path, visible, text, spans)
+
+    def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
+        """The matches that still exist under this title, and that no rule excludes."""
+        kept_out = RuleFilter(self.rules, typed, known, self.snapshot)
+        ordered = self._popular_first(found)
+        inside = self.visible.visible_rows(np.array(ordered, np.int64))
+        for row in (row for row in ordered if row in inside):
+            try:
+                product = self.snapshot.products[row]
+            except IndexError:
+                # Deleted by a live change.
+                continue
+            if typed.spans_in(f"{product.title} {product.brand}") is not None and not kept_out.excludes(product):
+                yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
+
+    def _popular_first(self, found: Offsets) -> list[int]:
+        rows: list[int] = [] if self.words is None else self.words.rows[found[:_MAX_EXAMINED]].tolist()
+        if not self.popularity.shares:
+            return rows
+        shares = self.popularity.of(map(self._id, rows))
+        return [rows[at] for at in np.argsort(-shares, kind="stable").tolist()]
+
+    def _id(self, row: int) -> str:
+        try:
+            return self.snapshot.products.id_of(row)
+        except IndexError:
+            return ""
+
+
+def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:
+    """Suggestions without known ones and without repetitions of the same words."""
+    seen = {query_key(known)}
+    for query in queries:
+        if (key := query_key(query.text)) not in seen:
+            seen.add(key)
+            yield query
+
+
+class RuleFilter:
+    """Decides whether rules exclude a suggested product. Rules count that hide or filter products for the text as
+    typed, for its correction, and for each query that it becomes by a product's own words: for "cordless dri", the
+    rules of "cordless drill" apply already."""
+
+    def __init__(self, rules: CompiledRules | None, typed: TypedText, known: str, snapshot: Snapshot) -> None:
+        """`typed` is the text to complete, `known` the text in the search box."""
+        self._rules = rules
+        self._typed = typed
+        self._known = known
+        self._analyzer = snapshot.analyzer
+        self._roots = snapshot.catalog.category_roots
+        self._now = time.time()
+        self._passing: dict[tuple[str, ...], tuple[AllOf, frozenset[str]]] = {}
+        """Condition that a product must pass, with the fields of the condition, by the queries that it completes."""
+
+    def excludes(self, product: Product) -> bool:
+        """Whether rules exclude this product."""
+        if self._rules is None:
+            return False
+        completed = self._typed.completed_by(f"{product.title} {product.brand}")
+        if completed not in self._passing:
+            # Many products complete a text in the same way.
+            texts = map(self._analyzer.analyze, (self._known, self._typed.text, *completed))
+            condition = AllOf(self._rules.effect(list(texts), None, self._now).where)
+            self._passing[completed] = condition, fields_of(condition)
+        condition, fields = self._passing[completed]
+        # Few fields are needed, and a product may have many.
+        return bool(fields) and not matches(condition, product_columns(product, self._roots, fields))

@@ -1,0 +1,303 @@
+"""Definition of an experiment: its variants, its units and its period; JSON and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from shelfwise.rerank.model_store import DEFAULT_MODEL, OFF
+from shelfwise.rerank.ranker.spec import RANKERS
+from shelfwise.retrieval.errors import ExperimentError, close_names
+from shelfwise.retrieval.index.fusion import DEFAULT, METHODS
+from shelfwise.retrieval.updates.validation import CONTROL, is_writable
+from shelfwise.service.curation.document_store import read_document
+
+
+class Mode(StrEnum):
+    """Method of comparing variants."""
+
+    SPLIT = "split"
+    """Each unit sees one variant."""
+    INTERLEAVE = "interleave"
+    """All shoppers see both, interleaved in one list."""
+
+
+class Unit(StrEnum):
+    """The unit of assignment."""
+
+    SHOPPER = "shopper"
+    SESSION = "session"
+    QUERY = "query"
+    """One shopper's searches for one text, or those of a session if the shopper is unknown."""
+
+
+class Goal(StrEnum):
+    """The measure that decides an experiment; the others are reported as well."""
+
+    CLICK_THROUGH = "click_through"
+    EMPTY = "empty"
+    ABANDONED = "abandoned"
+    CARTS = "carts"
+    PURCHASES = "purchases"
+
+
+@dataclass(frozen=True, slots=True)
+class VariantOptions:
+    """Options of a variant's searches; None keeps the default of a search."""
+
+    stage: str | None = None
+    """"merged" or "ranked"."""
+    merge: str | None = None
+    """One of `shelfwise.retrieval.index.fusion.METHODS`."""
+    rules: bool | None = None
+    """Whether the store's merchandising rules apply."""
+    ranker: str | None = None
+    """Name of a ranker of the index, including "default", or "off" for the merged order."""
+
+    @property
+    def given(self) -> dict[str, str | bool]:
+        """The options that are not None, as arguments of `SearchEngine.search`."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def effective(self) -> tuple[str, str, bool, str | None]:
+        """The stage, merge method, rules and ranker of its searches: equal for variants with equal results."""
+        stage = "merged" if self.ranker == OFF else self.stage or "ranked"
+        ranker = None if stage == "merged" else self.ranker
+        return stage, self.merge or DEFAULT, self.rules is not False, ranker
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One arm of an experiment; the first one is the baseline of the others."""
+
+    name: str
+    options: VariantOptions = VariantOptions()
+    weight: float = 1.0
+    """Assignment weight, relative to the other variants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Variants, who takes part, and the deciding measure."""
+
+    id: str
+    variants: tuple[Variant, ...]
+    name: str = ""
+    mode: Mode = Mode.SPLIT
+    unit: Unit = Unit.SHOPPER
+    share: float = 1.0
+    """Share of all units that take part."""
+    starts: datetime | None = None
+    """Start time with its zone; None for when it is added."""
+    ends: datetime | None = None
+    """End time (exclusive) with its zone; None for when it is stopped."""
+    enabled: bool = True
+    """Whether shoppers take part; otherwise it is a draft, which can be changed."""
+    goal: Goal = Goal.CLICK_THROUGH
+    """The goal of a split; interleaving compares clicks."""
+    planned: int = 10_000
+    """Expected number of shoppers, at which the anytime-valid interval is narrowest."""
+    least_effect: float = 0.02
+    """The smallest relevant difference, as a share of the first variant's measure; for interleaving, of the share of
+    wins above one half."""
+    aa_test: bool = False
+    """Whether all variants are equal on purpose, to check the assignment and the measures."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The options that any of its variants sets."""
+        return frozenset(name for variant in self.variants for name in variant.options.given)
+
+
+MOST_FILE_BYTES = 1 << 20
+
+
+def experiment_document(experiment: Experiment) -> dict[str, object]:
+    """An experiment as plain values for JSON, without defaults."""
+    made = {name: msgspec.to_builtins(value) for name, value in _given(experiment).items()}
+    made["variants"] = [
+        {name: msgspec.to_builtins(value) for name, value in _given(variant).items() if name != "options"}
+        | ({"options": variant.options.given} if variant.options.given else {})
+        for variant in experiment.variants
+    ]
+    return made
+
+
+def parse_experiment(document: object, place: str = "the experiment") -> Experiment:
+    """The validated experiment from plain values; raises ExperimentError, which names the field."""
+    fields = _object(document, place)
+    _check_names(fields, Experiment, place)
+    variants = fields.get("variants", ())
+    for number, each in enumerate(variants if isinstance(variants, list | tuple) else ()):
+        where = f"{place}: variants[{number}]"
+        variant = _object(each, where)
+        _check_names(variant, Variant, where)
+        _check_names(_object(variant.get("options", {}), f"{where}.options"), VariantOptions, f"{where}.options")
+    try:
+        made = msgspec.convert(fields, Experiment)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        field = path.removesuffix("`").lstrip(".")
+        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
+        raise ExperimentError(message, field=field.rpartition(".")[2]) from None
+    validate_experiment(made)
+    return made
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment of a JSON or TOML file; raises ExperimentError if it cannot be read."""
+    return parse_experiment(read_document(path, MOST_FILE_BYTES, ExperimentError), str(path))
+
+
+def _given(value: Experiment | Variant) -> dict[str, object]:
+    """The fields that differ from their defaults; those without a default are always included."""
+    fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
+    return {name: given for name, (given, default) in fields.items() if given != default}
+
+
+def _object(document: object, place: str) -> Mapping[str, object]:
+    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
+        raise ExperimentError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    return document
+
+
+def _check_names(document: Mapping[str, object], wanted: type, place: str) -> None:
+    known = [each.name for each in dataclasses.fields(wanted)]
+    for name in document:
+        if name not in known:
+            close = close_names(name, known)
+            advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
+            raise ExperimentError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
+
+
+MOST_EXPERIMENTS = 1_000
+"""Maximum number of experiments of an index, including ended ones."""
+MOST_AT_ONCE = 4
+MOST_VARIANTS = 8
+LONGEST_ID = 32
+LONGEST_VARIANT = 16
+LONGEST_NAME = 200
+HEAVIEST = 1_000_000
+MOST_PLANNED = 1_000_000_000
+LONGEST_RANKER = 40
+STAGES = ("merged", "ranked")
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9-]*")
+_LAST_STAGE = frozenset({"stage", "ranker"})
+"""Two options that both set the last stage of a search."""
+_YEARS = range(2000, 2200)
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def validate_experiment(experiment: Experiment) -> None:
+    """Raises ExperimentError, which names the field, the problem and the remedy."""
+    _check_plain(experiment.id, "id", LONGEST_ID, "the experiment")
+    place = f"experiment {experiment.id!r}"
+    if len(experiment.name) > LONGEST_NAME or not is_writable(experiment.name) or CONTROL.search(experiment.name):
+        raise _wrong(place, "name", f"must be at most {LONGEST_NAME} characters without control characters")
+    _check_number(place, "share", experiment.share, 1.0)
+    _check_number(place, "least_effect", experiment.least_effect, 1.0)
+    if not 100 <= experiment.planned <= MOST_PLANNED:
+        raise _wrong(place, "planned", f"is {experiment.planned:,}, it can be 100 to {MOST_PLANNED:,} shoppers")
+    _check_time(place, experiment)
+    _check_variants(place, experiment)
+
+
+def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:
+    """Raises ExperimentError if an experiment cannot run at the same time as others."""
+    concurrent = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
+    place = f"experiment {experiment.id!r}"
+    if len(concurrent) >= MOST_AT_ONCE:
+        raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MOST_AT_ONCE} can; stop one first")
+    for other in concurrent:
+        if Mode.INTERLEAVE == experiment.mode == other.mode:
+            raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and only one can; end it first")
+        touched = other.touches | (_LAST_STAGE if other.touches & _LAST_STAGE else set())
+        if shared := sorted(experiment.touches & touched):
+            theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
+            message = f"{other.id!r} also sets {theirs} at that time: their effects could not be separated"
+            raise _wrong(place, shared[0], message)
+
+
+def _overlap(one: Experiment, other: Experiment) -> bool:
+    first = datetime.min.replace(tzinfo=UTC)
+    return (one.starts or first) < (other.ends or _LAST) and (other.starts or first) < (one.ends or _LAST)
+
+
+def _check_time(place: str, experiment: Experiment) -> None:
+    for name, moment in (("starts", experiment.starts), ("ends", experiment.ends)):
+        if moment is not None and moment.utcoffset() is None:
+            raise _wrong(place, name, "has no zone; write it as 2026-11-27T00:00:00+01:00")
+        if moment is not None and moment.year not in _YEARS:
+            raise _wrong(place, name, f"is in the year {moment.year}, it can be {_YEARS.start} to {_YEARS.stop - 1}")
+    if experiment.starts and experiment.ends and experiment.ends <= experiment.starts:
+        raise _wrong(place, "ends", "is not after starts")
+
+
+def _check_variants(place: str, experiment: Experiment) -> None:
+    variants, interleaves = experiment.variants, experiment.mode == Mode.INTERLEAVE
+    if not 2 <= len(variants) <= (2 if interleaves else MOST_VARIANTS):
+        right = "interleaving needs 2" if interleaves else f"it can be 2 to {MOST_VARIANTS}"
+        raise _wrong(place, "variants", f"there are {len(variants)}; {right}")
+    for number, variant in enumerate(variants):
+        _check_variant(f"{place}: variants[{number}]", variant)
+    names = [variant.name for variant in variants]
+    if len(set(names)) < len(names):
+        raise _wrong(place, "variants", "two of them have the same name; give each its own")
+    if interleaves and len({variant.weight for variant in variants}) > 1:
+        raise _wrong(place, "weight", "interleaving gives both the same weight; leave it out")
+    if interleaves and len({variant.options.rules for variant in variants}) > 1:
+        message = "interleaving needs both lists to have the same products; compare rules by a split"
+        raise _wrong(place, "rules", message)
+    options = [variant.options.effective for variant in variants]
+    if experiment.aa_test and len(set(options)) > 1:
+        raise _wrong(place, "aa_test", "the variants differ; an A/A test compares equal ones")
+    twins = next((at for at, each in enumerate(options) if each in options[:at]), None)
+    if twins is not None and not experiment.aa_test:
+        other = variants[options.index(options[twins])].name
+        message = f"equals {other!r}, so they cannot be compared; change an option, or declare an A/A test (aa_test)"
+        raise _wrong(f"{place}: variants[{twins}]", "options", message)
+
+
+def _check_variant(place: str, variant: Variant) -> None:
+    _check_plain(variant.name, "name", LONGEST_VARIANT, place)
+    _check_number(place, "weight", variant.weight, HEAVIEST)
+    options, place = variant.options, f"{place}.options"
+    for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
+        if given is not None and given not in right:
+            raise _wrong(place, name, f"is {given[:40]!r}, it can be {', '.join(right)}")
+    if options.ranker is not None:
+        _check_ranker(place, options.ranker, options.stage)
+
+
+def _check_ranker(place: str, ranker: str, stage: str | None) -> None:
+    is_name = len(ranker) <= LONGEST_RANKER and RANKERS.is_name(ranker)
+    if not is_name and ranker not in (OFF, DEFAULT_MODEL):
+        right = f"it can be {OFF}, {DEFAULT_MODEL} or a name of shelfwise models list"
+        raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; {right}")
+    if stage == "merged":
+        raise _wrong(place, "ranker", 'no ranker reorders the stage "merged"; leave one of the two out')
+
+
+def _check_plain(text: str, field: str, longest: int, place: str) -> None:
+    if not _PLAIN.fullmatch(text) or len(text) > longest:
+        right = f"it must be 1 to {longest} of a-z, 0-9 and -, and not begin with -"
+        raise _wrong(place, field, f"is {text[: longest + 1]!r}; {right}")
+
+
+def _check_number(place: str, field: str, number: float, most: float) -> None:
+    if not (math.isfinite(number) and 0 < number <= most):
+        raise _wrong(place, field, f"is {number:g}, it must be above 0 and at most {most:g}")
+
+
+def _wrong(place: str, field: str, message: str) -> ExperimentError:
+    return ExperimentError(f"{place}: {field}: {message}", field=field)

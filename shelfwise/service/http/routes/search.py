@@ -1,0 +1,423 @@
+"""Routes of searches, products, suggestions and recommendations."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import Header, Path, Query, Request, Response
+
+from shelfwise.retrieval.index.fusion import merge_lists
+from shelfwise.retrieval.index.grouping import VARIANTS
+from shelfwise.retrieval.index.ranges import parse_ranges
+from shelfwise.retrieval.records import Page
+from shelfwise.retrieval.text.highlight import MOST_HITS, HighlightedFields, Matcher
+from shelfwise.service.answers.answering import Answer, AnswerStatus, QuestionSubject
+from shelfwise.service.engine.request import MAX_TEXT, SearchRequest
+from shelfwise.service.engine.search import parse_sort
+from shelfwise.service.engine.spelling import Suggestions
+from shelfwise.service.experiments.assignment import ShopperSearch, answer_search
+from shelfwise.service.http.auth import Permit, Scope, combine_filters
+from shelfwise.service.http.context import (
+    Contextual,
+    Indexes,
+    MaySearch,
+    MaySearchAny,
+    ServiceContext,
+    WorkerRouter,
+    counted_address,
+)
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.fields import ReturnedFields
+from shelfwise.service.http.limits import check_batch_hits, search_cost
+from shelfwise.service.http.schemas import (
+    MOST_ID,
+    MOST_RETURNED,
+    RESPONSES,
+    AnswerBody,
+    FieldNames,
+    IndexSearchBody,
+    MergeBody,
+    MergedHit,
+    MergedPage,
+    MultiSearchBody,
+    MultiSearchResponse,
+    ProductHit,
+    ProductResponse,
+    RecommendBody,
+    RelatedKind,
+    RelatedProductHit,
+    SearchBody,
+    SearchHit,
+    SearchParameters,
+    SearchResponse,
+    SimilarResponse,
+    json_response,
+    product_hits,
+    related_hits,
+    search_hit,
+    search_response,
+    sponsored_results,
+    tagged_response,
+)
+from shelfwise.service.http.telemetry import record_search
+
+search_router = WorkerRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
+suggest_router = WorkerRouter(prefix="/v1", tags=["suggestions"], responses=RESPONSES)
+
+ProductPath = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="A product's id.")]
+PrivacyHeader = Annotated[
+    str, Header(alias="Sec-GPC", description="1: the request is not recorded, and no history is used.")
+]
+Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so far.")]
+Size = Annotated[int, Query(ge=1, le=50)]
+Fields = Annotated[
+    FieldNames,
+    Query(max_length=MOST_RETURNED, description="Fields to return of each product, besides its id; empty for all."),
+]
+_ALL_FIELDS: list[str] = []
+
+
+@search_router.get("/search", summary="Search products")
+def search(
+    context: Contextual,
+    permit: MaySearch,
+    parameters: Annotated[SearchParameters, Query()],
+    privacy: PrivacyHeader = "",
+) -> SearchResponse:
+    """One page of hits for a query, with facet counts over all hits."""
+    return search_with_body(context, permit, SearchBody(**parameters.model_dump()), privacy)
+
+
+@search_router.post("/search", summary="Search products, with a shopper's history")
+def search_with_body(
+    context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
+) -> SearchResponse:
+    """The same with a body, which may be longer than a query string and contain the shopper's earlier acts."""
+    context.charge(permit, _cost(body))
+    return run_search(context, permit, body, is_private=privacy == "1")
+
+
+@search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
+async def multi_search(
+    indexes: Indexes, permit: MaySearchAny, body: MultiSearchBody, privacy: PrivacyHeader = ""
+) -> Response:
+    """Results in the order of the searches, each on its `index`; if one search is invalid, all are refused. The
+    searches may have at most 5,000 hits together, and run one by one, in turns with other requests. With `merge`, the
+    result is one list of the hits of all searches, merged by weighted reciprocal rank."""
+    merge, is_private = body.merge, privacy == "1"
+    paging = {"size": merge.depth, "sponsored": False} if merge else {}
+    searches = [each.model_copy(update=paging) for each in body.searches]
+    check_batch_hits(sum(each.size * each.per_group for each in searches), "searches")
+    indexes.shared.charge(permit, sum(map(_cost, searches)))
+    contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in searches]
+    threads, search = indexes.shared.threads, partial(_find, permit=permit, is_private=is_private)
+    works = (partial(search, context, body=each) for context, each in zip(contexts, searches, strict=True))
+    found = await threads.run_all(works)
+
+    def respond() -> Response:
+        parts = [_Part(permit, *each) for each in zip(contexts, searches, found, strict=True)]
+        if merge:
+            return json_response(_merge(parts, merge, is_private=is_private))
+        for each in parts:
+            each.record(each.page, is_private=is_private)
+        return json_response(MultiSearchResponse(tuple(each.response for each in parts)))
+
+    return await threads.run(respond)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of several searches, and its result."""
+
+    permit: Permit
+    context: ServiceContext
+    body: IndexSearchBody
+    found: tuple[SearchResponse, Page]
+
+    @property
+    def response(self) -> SearchResponse:
+        return self.found[0]
+
+    @property
+    def page(self) -> Page:
+        return self.found[1]
+
+    def record(self, page: Page, positions: Sequence[int] = (), *, is_private: bool) -> None:
+        if not is_private:
+            self.context.impressions.record_page(
+                self.response.query_id,
+                self.body.text,
+                page,
+                shopper=self.body.shopper,
+                session=self.body.session,
+                positions=positions,
+                address=counted_address(self.permit),
+            )
+
+
+def _merge(parts: Sequence[_Part], merge: MergeBody, *, is_private: bool) -> MultiSearchResponse:
+    """One page of the hits of all searches; only hits on it are recorded, at their positions."""
+    order = merge_lists([len(each.page.hits) for each in parts], [each.body.weight for each in parts], merge.depth)
+    first = merge.depth - merge.size
+    shown = list(enumerate(order[first:], first + 1))
+    for number, part in enumerate(parts):
+        own = [(at, part.page.hits[place]) for at, (i, place) in shown if i == number]
+        part.record(replace(part.page, hits=tuple(hit for _, hit in own)), [at for at, _ in own], is_private=is_private)
+    hits = tuple(_merged_hit(parts[i], place, at) for at, (i, place) in shown)
+    page = MergedPage(hits, sum(each.page.total for each in parts), merge.page, merge.size)
+    return MultiSearchResponse(tuple(replace(each.response, hits=()) for each in parts), page)
+
+
+def _merged_hit(part: _Part, place: int, position: int) -> MergedHit:
+    hit, index = part.response.hits[place], part.context.called or part.context.name
+    own = {each.name: getattr(hit, each.name) for each in fields(hit)}
+    return MergedHit(**own, index=index, query_id=part.response.query_id, position=position)
+
+
+def _cost(body: SearchBody) -> int:
+    hits, facets = body.size * body.per_group, len(body.facets) + len(body.ranges)
+    characters = sum(map(len, (body.text, body.filters, *body.optional_filters, *body.ranges)))
+    return search_cost(hits=hits, page=body.page, facets=facets, characters=characters, explained=body.explain)
+
+
+@search_router.get("/products/{product_id:path}/similar", summary="Similar products")
+def similar(
+    context: Contextual,
+    permit: MaySearch,
+    product_id: ProductPath,
+    size: Annotated[int, Query(ge=1, le=100)] = 10,
+    filters: Annotated[str, Query(max_length=10_000)] = "",
+    fields: Fields = _ALL_FIELDS,
+    sponsored: Annotated[bool, Query(description="Whether to include sponsored hits.")] = False,
+    by: Annotated[Literal["text", "looks"], Query(description="looks: compare pictures only.")] = "text",
+) -> SimilarResponse:
+    """The products that are nearest in meaning or viewed by the same shoppers, or whose pictures are nearest. The
+    product itself is left out."""
+    context.charge(permit, search_cost(hits=size, characters=len(filters)))
+    returned = context.returned_fields(permit, fields)
+    context.engine.product(product_id, filters=combine_filters(permit.filters))
+    where = context.narrow(permit, filters)
+    page = context.shown_page(
+        permit, context.engine.similar(product_id, size=size, filters=where, sponsored=sponsored, by=by)
+    )
+    query_ids = context.engine.campaigns.issue(uuid.uuid4().hex, page.sponsored)
+    offers = sponsored_results(page, query_ids, returned)
+    return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version, offers)
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedProductsResponse:
+    """Products related to a product."""
+
+    hits: tuple[RelatedProductHit, ...]
+    degraded: tuple[str, ...]
+    version: str
+
+
+@search_router.get("/products/{product_id:path}/related", summary="Related products")
+def related_products(
+    context: Contextual,
+    permit: MaySearch,
+    product_id: ProductPath,
+    kind: Annotated[
+        RelatedKind, Query(description="Kind of relation; goes_with includes all kinds except substitutes.")
+    ] = "goes_with",
+    size: Annotated[int, Query(ge=1, le=100)] = 10,
+    filters: Annotated[str, Query(max_length=10_000)] = "",
+    fields: Fields = _ALL_FIELDS,
+) -> RelatedProductsResponse:
+    """The products that go with a product, or that shoppers choose instead of it, each with its relation."""
+    context.charge(permit, search_cost(hits=size, characters=len(filters)))
+    returned = context.returned_fields(permit, fields)
+    context.engine.product(product_id, filters=combine_filters(permit.filters))
+    narrowed = context.narrow(permit, filters)
+    page = context.engine.relations.of(product_id, kind=kind, size=size, filters=narrowed)
+    page = context.shown_page(permit, page)
+    return RelatedProductsResponse(related_hits(page.hits, returned), page.degraded, page.version)
+
+
+@search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
+def product(
+    context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath, fields: Fields = _ALL_FIELDS
+) -> Response:
+    """A product; 304 if its ETag matches If-None-Match."""
+    returned = context.returned_fields(permit, fields)
+    found = context.engine.product(product_id, filters=combine_filters(permit.filters))
+    types = context.engine.product_types(product_id)
+    siblings = context.engine.siblings(product_id, filters=combine_filters(permit.filters))
+    shown = returned.select(context.shown(permit, found))
+    return tagged_response(request, ProductResponse(shown, types, siblings))
+
+
+def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
+    """Searches within the filters of a permit, and records the search unless it is private."""
+    response, page = _find(context, permit, body, is_private=is_private)
+    if not is_private:
+        context.impressions.record_page(
+            response.query_id,
+            body.text,
+            page,
+            shopper=body.shopper,
+            session=body.session,
+            address=counted_address(permit),
+        )
+    return response
+
+
+def _find(
+    context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool
+) -> tuple[SearchResponse, Page]:
+    started = time.perf_counter()
+    highlights, returned = _parse_fields(context, permit, body), context.returned_fields(permit, body.fields)
+    request = SearchRequest(
+        body.text,
+        size=body.size,
+        page=body.page,
+        filters=context.narrow(permit, body.filters),
+        visible=combine_filters(permit.filters),
+        facets=body.facets,
+        facet_values=body.facet_values,
+        ranges=body.ranges,
+        search_fields=body.search_fields,
+        sort=body.sort,
+        all_types=body.all_types,
+        explain=body.explain,
+        reasons=body.reasons,
+        correct=body.correct,
+        prefix=body.prefix,
+        advanced_syntax=body.advanced_syntax,
+        contexts=body.contexts,
+        optional_filters=body.optional_filters,
+        group=body.group,
+        per_group=body.per_group,
+        diversity=body.diversity,
+        choices=body.choices,
+        sponsored=body.sponsored and not body.prefix,
+        history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
+    )
+    shopper, session = ("", "") if is_private else (body.shopper, body.session)
+    found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
+    page = context.shown_page(permit, found.page)
+    hits = _highlight_hits(context, page, body.text, highlights, returned)
+    nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)
+    query_ids = context.engine.campaigns.issue(found.query_id, page.sponsored)
+    sponsored = sponsored_results(page, query_ids, returned)
+    took = (time.perf_counter() - started) * 1_000
+    record_search(page)
+    return search_response(found.query_id, body.text, page, hits, nearest, sponsored, took), page
+
+
+def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
+    """The fields to highlight. For a key with filters, all fields are checked against those visible to it, since the
+    engine's errors name others."""
+    if body.highlight and (hits := body.size * body.per_group) > MOST_HITS:
+        message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {hits:,}"
+        raise RequestError(400, message, field="highlight")
+    fields = context.visible(permit).fields
+    if permit.filters:
+        for name in (*body.facets, *filter(None, [body.group.removeprefix(VARIANTS)])):
+            fields.resolve(name)
+        for each in body.ranges:
+            parse_ranges(each, fields)
+        for name in body.search_fields:
+            fields.resolve_searched(name)
+        for expression in body.optional_filters:
+            context.narrow(permit, expression.removeprefix("-"))
+        if body.sort:
+            parse_sort(body.sort, fields)
+    return HighlightedFields.of(body.highlight, fields, body.highlight_words)
+
+
+def _highlight_hits(
+    context: ServiceContext, page: Page, typed: str, highlights: HighlightedFields, returned: ReturnedFields
+) -> tuple[SearchHit, ...]:
+    """The hits, with matches of the query or its correction marked."""
+    if not highlights.fields:
+        return tuple(search_hit(hit, returned, {}) for hit in page.hits)
+    matcher = Matcher(context.engine.snapshot.analyzer, page.suggestion if page.corrected else page.completion or typed)
+    return tuple(search_hit(hit, returned, highlights.marked_of(hit.product, matcher)) for hit in page.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedResponse:
+    """Related queries, nearest first."""
+
+    queries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResponse(Answer):
+    """The answer to a question."""
+
+    query_id: str = ""
+    """Id of the event that records the question, if a shopper or a session is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendResponse:
+    """Recommended products."""
+
+    hits: tuple[ProductHit, ...]
+    degraded: tuple[str, ...]
+    version: str
+
+
+@suggest_router.get("/suggest", summary="Suggestions for typed text")
+def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Suggestions:
+    """Queries, categories, brands and products that complete the typed text; `spans` mark the typed parts."""
+    return context.suggest(permit, q, size)
+
+
+@suggest_router.get("/related", summary="Related searches")
+def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> RelatedResponse:
+    """Queries that shoppers used in the same sessions or for the same products; none for a key with filters."""
+    return RelatedResponse(() if permit.filters else context.engine.related(q, size=size))
+
+
+@suggest_router.post("/answer", summary="Answer a question")
+def answer(context: Contextual, permit: MaySearch, body: AnswerBody, privacy: PrivacyHeader = "") -> AnswerResponse:
+    """Quotes of the store's own texts that answer a question: fields and descriptions of products, and the FAQ;
+    `not_said` if no text does. With `product_id`, any text is a question; without it, a search is `no_question`."""
+    context.charge(permit, search_cost(hits=0, characters=len(body.q)))
+    about = QuestionSubject(body.about.product_id, body.about.product_type) if body.about else None
+    found = context.engine.answer(
+        body.q,
+        body.product_id or None,
+        about,
+        filters=combine_filters(permit.filters),
+        hidden=context.hidden_from(permit),
+    )
+    query_id = uuid.uuid4().hex
+    if privacy != "1" and found.status is not AnswerStatus.NO_QUESTION:
+        page = Page((), int(found.status is AnswerStatus.ANSWERED), 1, 0)
+        context.impressions.record_page(
+            query_id,
+            body.q,
+            page,
+            shopper=body.shopper,
+            session=body.session,
+            product_id=body.product_id,
+            address=counted_address(permit),
+        )
+    return AnswerResponse(**{each.name: getattr(found, each.name) for each in fields(found)}, query_id=query_id)
+
+
+@suggest_router.post("/recommend", summary="Recommended products")
+def recommend(
+    context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
+) -> RecommendResponse:
+    """Products predicted by the serving user tower; without one, products similar to the last ones of the history;
+    without a history, popular products."""
+    context.charge(permit, search_cost(hits=body.size, characters=len(body.filters)))
+    returned = context.returned_fields(permit, body.fields)
+    acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
+    history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
+    options: Mapping[str, Any] = {"include_seen": body.include_seen, "language": body.language}
+    page = context.engine.recommend(history, size=body.size, filters=filters, **options)
+    page = context.shown_page(permit, page)
+    return RecommendResponse(product_hits(page.hits, returned), page.degraded, page.version)

@@ -1,0 +1,459 @@
+"""Routes of administration: versions, models, reports, settings, keys and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, NoReturn
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from msgspec import to_builtins
+
+from shelfwise.rerank.expansions import expansion_store
+from shelfwise.rerank.model_card import read_card
+from shelfwise.rerank.model_store import DEFAULT_MODEL, list_models
+from shelfwise.rerank.ranker.spec import RANKERS, ranker_store
+from shelfwise.rerank.user_tower.files import user_tower_store
+from shelfwise.retrieval.errors import UnknownProductError
+from shelfwise.retrieval.records import Product
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.curation.switches import SwitchedPart
+from shelfwise.service.engine.engine import SearchEngine
+from shelfwise.service.engine.models import encoding_of, model_store_of
+from shelfwise.service.engine.snapshot import cluster_versions
+from shelfwise.service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
+from shelfwise.service.events.popular_queries import read_popular_queries
+from shelfwise.service.http.auth import Permit, Scope, StoredKey, combine_filters, matches_index, new_key
+from shelfwise.service.http.context import (
+    Contextual,
+    Indexes,
+    MayAdminister,
+    MayAdministerAny,
+    MayAdministerService,
+    MaySearchAny,
+    RequestIndexes,
+    ServiceContext,
+    WorkerRouter,
+)
+from shelfwise.service.http.errors import RequestError
+from shelfwise.service.http.limits import search_cost
+from shelfwise.service.http.openapi import struct_response
+from shelfwise.service.http.routes.curation import RevisionResponse
+from shelfwise.service.http.schemas import (
+    RESPONSES,
+    AliasBody,
+    CompareBody,
+    ForgetBody,
+    KeyBody,
+    LearnBody,
+    RebuildBody,
+    RequestBody,
+    RollbackBody,
+    json_response,
+    tagged_response,
+)
+from shelfwise.service.http.tasks import CANCELLABLE, Task, feed_paths
+from shelfwise.service.reports.analytics import Analytics, analytics
+from shelfwise.service.reports.events import EventReport, stored_report
+from shelfwise.service.settings import SettingDescription, SettingSections, SettingSource
+
+store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
+settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
+index_router = WorkerRouter(prefix="/v1/indexes", tags=["indexes"], responses=RESPONSES)
+alias_router = WorkerRouter(prefix="/v1/aliases", tags=["indexes"], responses=RESPONSES)
+key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
+task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
+
+Document = dict[str, Any]
+_TOP_QUERIES = 10
+_COMPARED_DEPTH, _SHOWN_HITS = 20, 5
+AliasName = Annotated[str, Path(max_length=100)]
+_PORT = SettingDescription(
+    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
+)
+_URL = SettingDescription(
+    ["https://***@search-1.example:9200"],
+    [],
+    SettingSource.FILE,
+    False,
+    "SHELFWISE_ELASTICSEARCH__URL",
+    "addresses of the cluster",
+)
+_SETTINGS_EXAMPLE = to_builtins({"service": {"port": _PORT}, "elasticsearch": {"url": _URL}})
+_SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
+    200: {"description": "The settings by section.", "content": {"application/json": {"example": _SETTINGS_EXAMPLE}}},
+    304: {"description": "The client has the current settings."},
+}
+
+
+@store_router.get(
+    "/versions",
+    response_model=None,
+    responses={200: struct_response(list[VersionInfo])},
+    summary="The published versions",
+)
+def versions(context: Contextual, _permit: MayAdminister) -> list[VersionInfo]:
+    """The content and changes of each version, oldest first, and the name of the serving version."""
+    return list_versions(Store(context.engine.root))
+
+
+@store_router.post(
+    "/versions/rollback",
+    response_model=None,
+    responses={200: struct_response(Rollback)},
+    summary="Serve an earlier version",
+)
+def rollback_version(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Rollback:
+    """Serves the named version, or the newest complete one before the current; 409 during a rebuild."""
+    store = Store(context.engine.root)
+    with store.lock("rollback"), cluster_versions(store) as cluster:
+        done = roll_back(store, body.name, cluster)
+    context.engine.refresh()
+    return done
+
+
+@store_router.get("/models", summary="The rankers, user towers and expansions")
+def models(context: Contextual, _permit: MayAdminister) -> Document:
+    """The evaluation of each model, and the names of the serving models."""
+    root, encoding = context.engine.root, encoding_of(context.engine.snapshot)
+    rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
+    towers, expansions = (list_models(each(root), encoding) for each in (user_tower_store, expansion_store))
+    others = {"user_towers": towers.to_document("towers"), "expansions": expansions.to_document("expansions")}
+    return rankers | others
+
+
+@store_router.get("/models/{name}/card", summary="The card of a model")
+def model_card(context: Contextual, _permit: MayAdminister, name: Annotated[str, Path(max_length=100)]) -> Document:
+    """The data, options, measures and limits of a model, as Markdown."""
+    model = model_store_of(context.engine.root, name).open(name, encoding_of(context.engine.snapshot))
+    return {"name": model.name, "card": read_card(model.folder)}
+
+
+@store_router.post("/models/rollback", summary="Serve an earlier ranker, user tower or expansion")
+def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Document:
+    """Serves the named model, or the newest usable ranker before the current one."""
+    opened = model_store_of(context.engine.root, body.name)
+    done = opened.rollback(body.name, encoding_of(context.engine.snapshot))
+    context.engine.reload_if_changed()
+    document: Document = {"before": done.previous, opened.family.noun: done.model.name}
+    return document | ({"passed_over": done.passed_over} if opened.family is RANKERS else {})
+
+
+@dataclass(frozen=True, slots=True)
+class HitComparison:
+    """One of the first hits of a query."""
+
+    product_id: str
+    title: str
+    other_place: int | None
+    """Rank in the other order; None if it is not among the first twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryComparison:
+    """The first five hits of a query in two orders."""
+
+    query: str
+    before: tuple[HitComparison, ...]
+    """Hits of the serving ranker."""
+    after: tuple[HitComparison, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankerComparison:
+    """Queries ranked by the serving ranker and by another one."""
+
+    serving: str
+    """Name of the serving ranker; empty if there is none."""
+    ranker: str
+    queries: tuple[QueryComparison, ...]
+
+
+@store_router.post("/models/compare", summary="Compare a ranker with the one that serves")
+def compare_rankers(context: Contextual, permit: MayAdminister, body: CompareBody) -> RankerComparison:
+    """The first hits of some queries in both orders; by default of the ten most frequent queries."""
+    engine = context.engine
+    if body.ranker == DEFAULT_MODEL and engine.ranker_problem(body.ranker):
+        raise RequestError(404, "there is no shipped ranker for the encoder of this index", field="ranker")
+    queries = body.queries or [each.text for each in read_popular_queries(engine.root).queries[:_TOP_QUERIES]]
+    context.charge(permit, 2 * len(queries) * search_cost(hits=_COMPARED_DEPTH))
+    return RankerComparison(engine.ranker, body.ranker, tuple(_compare(engine, each, body.ranker) for each in queries))
+
+
+def _compare(engine: SearchEngine, query: str, ranker: str) -> QueryComparison:
+    pages = (engine.search(query, size=_COMPARED_DEPTH, ranker=each) for each in ("", ranker))
+    orders = [[hit.product for hit in page.hits] for page in pages]
+    places = [{product.id: place for place, product in enumerate(order, 1)} for order in orders]
+    before, after = (
+        tuple(HitComparison(each.id, each.title, other.get(each.id)) for each in order[:_SHOWN_HITS])
+        for order, other in zip(orders, reversed(places), strict=True)
+    )
+    return QueryComparison(query, before, after)
+
+
+@store_router.get(
+    "/reports/events",
+    response_model=None,
+    responses={200: struct_response(EventReport)},
+    summary="Report of shoppers' events",
+)
+def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
+    """The report on the tables of the last `shelfwise events refresh`."""
+    return stored_report(context.engine.root)
+
+
+@store_router.get("/reports/analytics", summary="Analytics of a range of days")
+def analytics_report(
+    context: Contextual,
+    _permit: MayAdminister,
+    first: Annotated[date | None, Query(alias="from", description="By default 30 days before the last day.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="By default the last day of the tables.")] = None,
+) -> Analytics:
+    """Searches, queries, products and revenue, compared with as many days before, from the tables of the last
+    `shelfwise events refresh`. Days are in UTC."""
+
+    def find(product_id: str) -> Product | None:
+        with suppress(UnknownProductError):
+            return context.engine.product(product_id)
+        return None
+
+    return analytics(context.engine.root, find, first, last)
+
+
+@settings_router.get(
+    "",
+    response_model=dict[str, dict[str, SettingDescription]],
+    responses=_SETTINGS_RESPONSES,
+    summary="The settings of the service",
+)
+async def settings(request: Request, _permit: MayAdministerService) -> Response:
+    """The value, default and source of each setting, as read at start. Secrets are not shown."""
+    sections: SettingSections = request.app.state.settings
+    return tagged_response(request, sections)
+
+
+class SwitchBody(RequestBody):
+    """Whether a part of the service is on."""
+
+    on: bool
+
+
+@store_router.put("/switches/{part}", summary="Switch uploads of feeds or sponsored hits on or off")
+def switch(
+    request: Request, context: Contextual, permit: MayAdminister, part: SwitchedPart, body: SwitchBody
+) -> RevisionResponse:
+    """Durable, for all workers. 409 if a setting decides. The history records the key's id."""
+    table, name = ("service", "feeds") if part is SwitchedPart.FEEDS else ("sponsored", "enabled")
+    setting: SettingDescription = request.app.state.settings[table][name]
+    if setting.source is not SettingSource.DEFAULT:
+        message = f"the setting {table}.{name} decides this: change it, or remove it to use the switch"
+        raise RequestError(409, message, code="decided_by_setting")
+    return RevisionResponse(context.engine.switches.put(part, on=body.on, who=permit.id))
+
+
+@settings_router.api_route("", methods=["PUT", "PATCH", "POST", "DELETE"], response_model=None, include_in_schema=False)
+async def change(_permit: MayAdminister) -> NoReturn:
+    """Always 405: settings cannot be changed here."""
+    raise RequestError(
+        405,
+        "settings are read when the service starts: change shelfwise.toml or the environment and restart it; "
+        "GET shows their names",
+        allow="GET",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexResponse:
+    """An index of the service."""
+
+    name: str
+    products: int
+    """Number of products visible to the key."""
+    version: str
+    encoder: str
+    aliases: tuple[str, ...]
+    notices: int
+    """Number of problems that do not stop searches."""
+
+
+@index_router.get("", summary="The indexes")
+def list_indexes(indexes: Indexes, permit: MaySearchAny) -> list[IndexResponse]:
+    """The indexes that the key may use, by name, without those that cannot be opened now."""
+    aliases = _visible_aliases(indexes, permit)
+    return [_to_index(each, permit, aliases) for each in indexes.visible(permit)]
+
+
+def _to_index(context: ServiceContext, permit: Permit, aliases: Mapping[str, str]) -> IndexResponse:
+    manifest, products = context.engine.manifest, context.engine.ids(filters=combine_filters(permit.filters)).total
+    own = tuple(sorted(alias for alias, name in aliases.items() if name == context.name))
+    return IndexResponse(context.name, products, manifest.version, manifest.encoder_name, own, len(context.notices))
+
+
+def _visible_aliases(indexes: RequestIndexes, permit: Permit) -> Mapping[str, str]:
+    aliases = indexes.registry.aliases
+    return {each: name for each, name in (aliases.all() if aliases else {}).items() if permit.sees(each, name)}
+
+
+@alias_router.get("", summary="The aliases")
+def list_aliases(indexes: Indexes, permit: MayAdministerAny) -> dict[str, str]:
+    """The name of the index of each alias that the key may use."""
+    return dict(_visible_aliases(indexes, permit))
+
+
+@alias_router.get("/{alias}", summary="One alias")
+def get_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
+    """The name of the index of an alias."""
+    name = _visible_aliases(indexes, permit).get(alias)
+    if name is None:
+        raise RequestError(404, f"there is no alias {alias[:100]!r}", field="alias")
+    return AliasBody(index=name)
+
+
+@alias_router.put("/{alias}", summary="Set an alias")
+def set_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName, body: AliasBody) -> AliasBody:
+    """Requests under the alias use the index from now on; requests in progress keep the index that they have."""
+    indexes.set_alias(permit, alias, body.index)
+    return body
+
+
+@alias_router.delete("/{alias}", summary="Delete an alias")
+def delete_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
+    """Only the alias is deleted; its index stays."""
+    found = get_alias(indexes, permit, alias)
+    if indexes.registry.aliases is not None:
+        indexes.registry.aliases.delete(alias)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class KeyResponse:
+    """A key without its secret."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    rights: tuple[str, ...]
+    """The `acl` of a key of the InstantSearch protocol."""
+    indexes: tuple[str, ...]
+    """The indexes that it is limited to; empty for all."""
+    filters: str
+    requests_per_minute: int | None
+    created: datetime
+    expires: datetime | None
+    secured: bool
+    """Whether it may be the parent of secured API keys of the InstantSearch protocol."""
+    current: bool
+    """Whether the request was sent with this key."""
+    of_page: bool
+    """Whether it is the store page's own key; withdrawing it gives the page another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey(KeyResponse):
+    """A new key with its secret, which is sent only in this response."""
+
+    key: str
+
+
+@key_router.get("", response_model=list[KeyResponse], summary="The API keys")
+def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
+    """All keys, oldest first, including expired ones."""
+    stored = sorted(indexes.shared.keys.keys().values(), key=lambda each: each.created)
+    return [KeyResponse(**_key_facts(each, permit.id)) for each in stored]
+
+
+@key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
+def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) -> Response:
+    """The service accepts the key at once. From the first one on, each request needs a key; the store
+    page gets its own."""
+    now = datetime.now(UTC)
+    if body.expires is not None and body.expires <= now:
+        raise RequestError(400, "expires is in the past; give a future time", field="expires")
+    for each in indexes.registry.opened:
+        if not body.indexes or any(matches_index(pattern, each.name) for pattern in body.indexes):
+            each.engine.visible(body.filters)
+    key, stored = new_key(
+        body.name,
+        tuple(dict.fromkeys(body.scopes)),
+        now=now,
+        expires=body.expires,
+        filters=body.filters,
+        requests_per_minute=body.requests_per_minute,
+        indexes=tuple(dict.fromkeys(body.indexes)),
+    )
+    stored = indexes.shared.keys.as_parent(key, stored) if body.secured else stored
+    indexes.shared.keys.add(stored)
+    return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
+
+
+@key_router.delete("/{key_id}", summary="Withdraw an API key")
+def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = Path(max_length=100)) -> KeyResponse:
+    """The key is invalid within a second, as are keys narrowed from it. The last admin key cannot be withdrawn."""
+    if indexes.shared.keys.keys().get(key_id) is None:
+        raise RequestError(404, f"there is no key {key_id!r}", code="unknown_key")
+    return KeyResponse(**_key_facts(indexes.shared.keys.withdraw(key_id, keeps_admin=True), permit.id))
+
+
+def _key_facts(stored: StoredKey, current: str) -> dict[str, Any]:
+    names = (each.name for each in fields(KeyResponse) if each.name not in ("current", "of_page"))
+    own = {"current": stored.id == current, "of_page": bool(stored.page_key)}
+    return {name: getattr(stored, name) for name in names} | own
+
+
+@task_router.get("/tasks", response_model=list[Task], summary="The last tasks")
+def tasks(context: Contextual, _permit: MayAdminister) -> tuple[Task, ...]:
+    """The tasks, newest first."""
+    return context.tasks.queue.list()
+
+
+@task_router.get("/tasks/{task_id}", summary="One task")
+def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
+    """The state and the result of a task."""
+    return context.tasks.queue.get(task_id)
+
+
+@task_router.post("/tasks/{task_id}/cancel", summary="Cancel a task")
+def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
+    """Cancels a rebuild, a refresh or learning. What serves is unchanged, and the next such task continues the work."""
+    queue = context.tasks.queue
+    known = queue.get(task_id)
+    if known.kind not in CANCELLABLE:
+        raise RequestError(409, f"a task of kind {known.kind} cannot be cancelled")
+    if not queue.cancel(task_id):
+        raise RequestError(409, f"the task has ended: it is {queue.get(task_id).state}")
+    return queue.get(task_id)
+
+
+@task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")
+def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
+    """Reads feeds from the folder of feeds; the new version serves as soon as it is published."""
+    feed_paths(body.feeds, context.tasks.feeds)
+    return _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
+
+
+@task_router.post("/events/refresh", status_code=202, response_model=Task, summary="Refresh the derived tables")
+def refresh(context: Contextual, _permit: MayAdminister) -> Response:
+    """Runs shelfwise events refresh."""
+    return _add_task(context, "refresh", {})
+
+
+@task_router.post("/learn", status_code=202, response_model=Task, summary="Train a ranker on events")
+def learn(context: Contextual, _permit: MayAdminister, body: LearnBody) -> Response:
+    """Runs shelfwise learn: a ranker that is better than the current one serves as soon as it is published."""
+    return _add_task(context, "learn", body.model_dump(exclude_none=True))
+
+
+@task_router.post("/events/forget", status_code=202, response_model=Task, summary="Erase a shopper")
+def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Response:
+    """Erases the shopper from every file and verifies it; the result has the counts. The name is not stored."""
+    return _add_task(context, "forget", {"pseudonyms": context.engine.pseudonyms_of(body.shopper)})
+
+
+def _add_task(context: ServiceContext, kind: str, arguments: Mapping[str, Any]) -> Response:
+    added = context.tasks.add(kind, arguments)
+    response = json_response(added, 202)
+    response.headers["Location"] = f"{context.path}/tasks/{added.id}"
+    return response

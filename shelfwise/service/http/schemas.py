@@ -1,0 +1,701 @@
+"""Schemas of request bodies and responses. Unknown and invalid fields are rejected by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+import xxhash
+from fastapi import Request, Response
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from shelfwise.retrieval.records import (
+    Choice,
+    Event,
+    EventKind,
+    Facet,
+    Hit,
+    Page,
+    PastAct,
+    Preference,
+    Product,
+    RangeCount,
+    RelatedHit,
+    Relation,
+)
+from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_WORDS, WORDS
+from shelfwise.retrieval.text.product_types import TypeNames
+from shelfwise.retrieval.updates.changes import Change, Delete, Patch, Upsert
+from shelfwise.service.answers.questions import MOST_CHARACTERS
+from shelfwise.service.curation.synonyms import Synonym, SynonymKind, name_synonym
+from shelfwise.service.engine.request import (
+    FACET_VALUES,
+    MAX_CHOICES,
+    MAX_CONTEXTS,
+    MAX_FACETS,
+    MAX_OPTIONAL_FILTERS,
+    MAX_PER_GROUP,
+    MAX_RANGES,
+    MAX_SEARCH_FIELDS,
+    MAX_SIZE,
+    MAX_TEXT,
+)
+from shelfwise.service.http.auth import Scope
+from shelfwise.service.http.errors import ErrorResponse
+from shelfwise.service.http.fields import ReturnedFields, SelectedProduct
+from shelfwise.service.http.openapi import error_responses
+
+RelatedKind = Literal["goes_with", "complement", "accessory", "fits", "part_of", "substitute"]
+"""See `shelfwise.service.engine.recommend.RELATED_KINDS`."""
+MOST_SEARCHES = 20
+MOST_CHANGES = 1_000
+MOST_EVENTS = 1_000
+MOST_ID = 1_000
+"""Maximum length of a product's id."""
+MOST_RETURNED = 50
+_MOST_NAME = 200
+_MOST_EXPRESSION = 10_000
+_MOST_RANGE = 3_000
+"""Maximum length of a field with range bounds."""
+_MOST_FACET_VALUES = 1_000
+
+Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
+ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
+
+
+def _split_names(value: object) -> object:
+    """The names in a list whose texts may contain several, separated by commas."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        return value
+    return [name.strip() for each in texts for name in each.split(",") if name.strip()]
+
+
+FieldNames = Annotated[list[Name], BeforeValidator(_split_names)]
+_FIELDS: list[str] = Field(
+    [],
+    max_length=MOST_RETURNED,
+    description="Fields to return of each product, besides its id; empty for all.",
+    examples=[["title", "price", "attributes.color"]],
+)
+
+
+class RequestBody(BaseModel):
+    """A JSON object without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class SearchParameters(RequestBody):
+    """One search, as in a query string."""
+
+    q: str = Field("", max_length=MAX_TEXT, description="The shopper's query; empty browses all products.")
+    query: str = Field("", max_length=MAX_TEXT, description="Alias of q.")
+    size: int = Field(20, ge=0, le=MAX_SIZE, description="Hits on a page.")
+    page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
+    filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
+    facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
+    facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Maximum values of each facet.")
+    ranges: list[Annotated[str, StringConstraints(max_length=_MOST_RANGE)]] = Field(
+        [],
+        max_length=MAX_RANGES,
+        description="Numeric fields whose ranges to count: with lower bounds, or at most six ranges by quantiles.",
+        examples=[["price:0,50,100", "rating"]],
+    )
+    search_fields: list[Name] = Field(
+        [],
+        max_length=MAX_SEARCH_FIELDS,
+        description="Fields that must contain the query's words: title, brand, category, description or an attribute.",
+        examples=[["title", "brand"]],
+    )
+    sort: Name = Field(
+        "",
+        description='Comma-separated numeric fields, "-" before one for descending; distance(LAT,LNG): nearest first.',
+        examples=["-price", "-rating,price", "distance(52.52,13.405)"],
+    )
+    all_types: bool = Field(False, description="With sort: also show products of types that the query does not name.")
+    group: Name = Field(
+        "",
+        description='One hit for each group: "variants" for variants and near copies, or a field whose values are the '
+        "groups. Total and facets count groups.",
+        examples=["variants", "brand"],
+    )
+    per_group: int = Field(
+        1, ge=1, le=MAX_PER_GROUP, description="With group: maximum hits of each group; size and page count groups."
+    )
+    diversity: float = Field(0.0, ge=0, le=1, description="How strongly the first 100 hits are diversified.")
+    choices: int = Field(0, ge=0, le=MAX_CHOICES, description="Maximum number of fields that narrow a broad query.")
+    highlight: list[Name] = Field(
+        [],
+        max_length=MOST_FIELDS,
+        description="Fields of each hit in which to mark matches: title, description, brand, category, an attribute.",
+        examples=[["title", "description"]],
+    )
+    highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
+    fields: FieldNames = _FIELDS
+    explain: bool = Field(False, description="Explain the ranker's score of each hit.")
+    reasons: Literal["", "auto", "en", "zh"] = Field(
+        "", description="Language of the reasons for each hit's rank, auto for that of the query; empty for none."
+    )
+    correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
+    prefix: bool = Field(False, description="The last word is still being typed: it matches words that begin with it.")
+    advanced_syntax: bool = Field(
+        False, description='Parse operators in q: a "quoted phrase" must match, a -word must not.'
+    )
+    contexts: list[Name] = Field(
+        [], max_length=MAX_CONTEXTS, description="Contexts in which rules may apply.", examples=[["mobile"]]
+    )
+    optional_filters: list[str] = Field(
+        [],
+        max_length=MAX_OPTIONAL_FILTERS,
+        description="Filters whose hits rank first; each counts, one with a leading minus ranks hits lower.",
+        examples=[["brand = Bosch", "-availability = out_of_stock"]],
+    )
+    shopper: Name = Field("", description="Id of the shopper in the store; stored as a pseudonym.")
+    session: Name = Field("", description="Id of the session. With either id, the search is recorded for learning.")
+    sponsored: bool = Field(True, description="Whether the first page may have sponsored hits, if the store has them.")
+
+    @model_validator(mode="after")
+    def _names_one_query(self) -> Self:
+        if self.q and self.query and self.q != self.query:
+            raise ValueError("q and query both give the query, and they differ; leave out one")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The shopper's query."""
+        return self.q or self.query
+
+
+class PastActBody(RequestBody):
+    """An earlier act of the shopper."""
+
+    product_id: ProductId
+    kind: Literal[EventKind.CLICK, EventKind.CONSULTATION, EventKind.CART, EventKind.PURCHASE] = EventKind.CLICK
+    at: datetime | None = None
+
+    def to_past_act(self) -> PastAct:
+        return PastAct(self.product_id, self.kind, self.at)
+
+
+class SearchBody(SearchParameters):
+    """One search."""
+
+    history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
+
+
+class IndexSearchBody(SearchBody):
+    """One search of an index."""
+
+    index: str = Field("", max_length=_MOST_NAME, description="By default the index in the path, or the only one.")
+    weight: float = Field(1.0, gt=0, le=1_000, description="With merge: weight of this search, relative to the others.")
+
+
+class MergeBody(RequestBody):
+    """One page of the hits of several searches."""
+
+    size: int = Field(20, ge=1, le=MAX_SIZE, description="Hits on a page.")
+    page: int = Field(1, ge=1, le=MAX_SIZE, description="Page number, from 1.")
+
+    @property
+    def depth(self) -> int:
+        """Number of hits up to the end of the page."""
+        return self.size * self.page
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        if self.depth > MAX_SIZE:
+            raise ValueError(f"size times page is {self.depth:,}, at most {MAX_SIZE:,} is allowed")
+        return self
+
+
+class MultiSearchBody(RequestBody):
+    """Several searches."""
+
+    searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+    merge: MergeBody | None = Field(None, description="One list of all hits, instead of one for each search.")
+
+    @model_validator(mode="after")
+    def _check_merge(self) -> Self:
+        for number, each in enumerate(self.searches):
+            if self.merge and (given := each.model_fields_set & {"size", "page", "sort", "per_group"}):
+                name = min(given)
+                raise ValueError(f"searches[{number}].{name}: merged searches have no {name}; the list is by rank")
+        return self
+
+
+class RecommendBody(RequestBody):
+    """A shopper's history, for which to recommend products."""
+
+    history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
+    size: int = Field(10, ge=1, le=100)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    include_seen: bool | None = Field(
+        None, description="Whether products of the history may be recommended; by default as set."
+    )
+    language: str = Field(
+        "",
+        pattern="^([a-z]{2})?$",
+        description="Language of the page (ISO 639-1); products in others are last. By default that of the history.",
+    )
+    fields: FieldNames = _FIELDS
+
+
+class AboutBody(RequestBody):
+    """The subject of the previous question: `about` of its answer."""
+
+    product_id: str = Field("", max_length=MOST_ID)
+    product_type: str = Field("", max_length=_MOST_NAME)
+    title: str = Field("", max_length=_MOST_EXPRESSION, description="Not read.")
+
+
+class AnswerBody(RequestBody):
+    """A question of a shopper."""
+
+    q: str = Field(
+        min_length=1, max_length=MOST_CHARACTERS, description="The question.", examples=["Is it dishwasher safe?"]
+    )
+    product_id: str = Field("", max_length=MOST_ID, description="Id of the product on whose page it is asked.")
+    about: AboutBody | None = Field(None, description="Subject of the previous question, if this one follows it.")
+    shopper: Name = Field("", description="Id of the shopper in the store; stored as a pseudonym with the question.")
+    session: Name = Field("", description="Id of the session; also stored as a pseudonym.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProductBody(Product):
+    """A whole product."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def to_product(self) -> Product:
+        return Product(**{each.name: getattr(self, each.name) for each in fields(Product)})
+
+
+class ChangeOperation(RequestBody):
+    """One change: exactly one of the three fields."""
+
+    put: Product | None = Field(None, description="Adds a product, or replaces the one with its id.")
+    patch: dict[Name, Any] | None = Field(
+        None,
+        min_length=2,
+        max_length=201,
+        description="The id of a product, and new values of some of its fields.",
+        examples=[{"id": "p000001", "price": 9.99, "attributes.colour": "red", "description": None}],
+    )
+    delete: ProductId | None = Field(None, description="Deletes a product, if it exists.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = self.model_fields_set
+        if len(given) != 1 or getattr(self, *given) is None:
+            raise ValueError("an operation must have exactly one of put, patch and delete")
+        if self.patch is not None and not (isinstance(self.patch.get("id"), str) and self.patch["id"]):
+            raise ValueError("patch needs the id of the product in addition to the new values")
+        return self
+
+    def to_change(self) -> Change:
+        if self.put is not None:
+            return Upsert(self.put)
+        if self.patch is not None:
+            return Patch(self.patch["id"], {name: value for name, value in self.patch.items() if name != "id"})
+        return Delete(self.delete or "")
+
+
+class ChangesBody(RequestBody):
+    """Changes that are applied together or not at all."""
+
+    operations: list[ChangeOperation] = Field(min_length=1, max_length=MOST_CHANGES)
+
+
+class EventsBody(RequestBody):
+    """Events of shoppers, durable when the response is sent."""
+
+    events: list[Event] = Field(min_length=1, max_length=MOST_EVENTS)
+
+
+class ForgetBody(RequestBody):
+    """A shopper to erase."""
+
+    shopper: str = Field(min_length=1, max_length=_MOST_NAME)
+
+
+class RulesBody(RequestBody):
+    """Merchandising rules, as in docs/rules.md."""
+
+    rules: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+
+
+class CampaignsBody(RequestBody):
+    """Sponsored campaigns, as in docs/sponsored.md."""
+
+    campaigns: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+
+
+class PreviewBody(RequestBody):
+    """A search, and rule changes to preview on it."""
+
+    q: str = Field("", max_length=MAX_TEXT)
+    size: int = Field(20, ge=0, le=100)
+    page: int = Field(1, ge=1, le=1_000)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    put: list[dict[str, Any]] = Field([], max_length=1_000, description="Rules to add or replace.")
+    delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to delete.")
+
+
+class RelevancePreviewBody(RequestBody):
+    """A search, and relevance settings to preview on it."""
+
+    q: str = Field("", max_length=MAX_TEXT)
+    size: int = Field(20, ge=0, le=100)
+    page: int = Field(1, ge=1, le=1_000)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    put: dict[str, Any] = Field(description="The settings, as in docs/relevance.md.")
+
+
+class RestoreBody(RequestBody):
+    """A revision to restore."""
+
+    revision: int = Field(ge=0, le=2**53)
+
+
+class SynonymBody(RequestBody):
+    """One synonym, as in docs/synonyms.md."""
+
+    id: str = Field("", max_length=_MOST_NAME, description="By default derived from the words.")
+    kind: SynonymKind
+    phrases: tuple[Name, ...] = Field(max_length=100, examples=[["sofa", "couch"]])
+    to: tuple[Name, ...] = Field((), max_length=100, description="Phrases to which a one-way synonym expands.")
+    enabled: bool = True
+
+    def to_synonym(self) -> Synonym:
+        own_id = self.id or name_synonym(self.kind, self.phrases, self.to).id
+        return Synonym(own_id, self.kind, self.phrases, self.to, self.enabled)
+
+
+class SynonymsBody(RequestBody):
+    """Synonyms that are stored together or not at all."""
+
+    synonyms: list[SynonymBody] = Field(min_length=1, max_length=1_000)
+
+
+class RollbackBody(RequestBody):
+    """The version or model to serve; by default the previous one."""
+
+    name: Name = ""
+
+
+class AliasBody(RequestBody):
+    """The index of an alias."""
+
+    index: str = Field(min_length=1, max_length=_MOST_NAME, examples=["shop-2026-11"])
+
+
+class CompareBody(RequestBody):
+    """Queries to rank by the serving ranker and by another one."""
+
+    ranker: Name = Field(
+        min_length=1, description='A ranker of the store; "off" for none, "default" for the shipped one.'
+    )
+    queries: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]] = Field(
+        [], max_length=MOST_SEARCHES, description="By default the store's most frequent queries."
+    )
+
+
+class KeyBody(RequestBody):
+    """An API key to create."""
+
+    name: str = Field(min_length=1, max_length=100, description="A label that distinguishes it from other keys.")
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["search", "events"]])
+    expires: AwareDatetime | None = Field(None, description="By default never.")
+    filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
+    indexes: list[Name] = Field([], max_length=100, description="Index names, * for any characters; by default all.")
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as in the settings.")
+    secured: bool = Field(False, description="May be the parent of secured API keys; then it is also stored encrypted.")
+
+
+class RebuildBody(RequestBody):
+    """Feeds from which to rebuild."""
+
+    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(min_length=1, max_length=100)
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
+
+
+class PublishBody(RequestBody):
+    """Options for publishing an upload."""
+
+    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
+        [], max_length=100, description="Other feeds of the catalog; products of feeds that are not named are removed."
+    )
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
+
+
+class LearnBody(RequestBody):
+    """Condition for learning."""
+
+    if_new: int | None = Field(None, ge=1, description="Minimum number of new events.")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=dict)  # encodes a read-only mapping as a dict
+_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503, 504)
+RESPONSES = error_responses(ErrorResponse, _ERRORS)
+"""Error responses of every route."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductHit(Hit):
+    """A hit with the product, or with the requested fields of it."""
+
+    product: Product | SelectedProduct  # type: ignore[assignment]  # a hit of the engine has all of it
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedProductHit(ProductHit):
+    """A product that is related to another one."""
+
+    relation: Relation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit(ProductHit):
+    """A hit of a search."""
+
+    highlights: Mapping[str, str] = field(default_factory=dict)
+    """HTML of each field in `highlight`: escaped, with `<mark>` around matches."""
+
+
+SPONSORED_LABEL = "Sponsored"
+
+
+@dataclass(frozen=True, slots=True)
+class SponsoredResult:
+    """A sponsored hit, which is shown apart from the hits."""
+
+    product: Product | SelectedProduct
+    campaign: str
+    advertiser: str
+    """The advertiser who pays."""
+    place: int
+    """Position among the sponsored hits, from 1."""
+    relevance: float
+    """Similarity to the query, in standard deviations above that of unrelated products."""
+    query_id: str
+    """Query id to be sent with a click on it, instead of the response's."""
+    label: str = SPONSORED_LABEL
+    """Label to be shown with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResponse:
+    """One page of hits."""
+
+    query_id: str
+    """Id of the search, to be sent with clicks on these hits."""
+    query: str
+    hits: tuple[SearchHit, ...]
+    total: int
+    """Number of hits on all pages; of groups, if results are grouped."""
+    page: int
+    size: int
+    facets: Mapping[str, Facet]
+    ranges: Mapping[str, tuple[RangeCount, ...]]
+    degraded: tuple[str, ...]
+    """Stages that failed or exceeded their time limit."""
+    nearest: tuple[SearchHit, ...]
+    """Other products that pass the filter and are close in meaning, if it leaves fewer than ten hits."""
+    fit: float | None
+    nothing_fits: bool
+    """Whether no product of the catalog fits the query."""
+    doubtful: bool
+    """Whether no product has all words of the query, and the ranker doubts that the best hit is relevant."""
+    suggestion: str
+    """Correction of the query; empty if nothing is misspelled."""
+    corrected: bool
+    """Whether the correction was searched for."""
+    choices: tuple[Choice, ...]
+    """Fields that narrow the query best, the best one first; each value with its filter and number of hits."""
+    preferred: tuple[Preference, ...]
+    """The price, brand, colour and size that the query names; hits that have them come first."""
+    completion: str
+    """The query with its last word completed, if prefix was set and the word was unfinished."""
+    rules: tuple[str, ...]
+    """The merchandising rules that were applied."""
+    redirect: str
+    """Page to show instead, if a rule names one."""
+    data: tuple[Mapping[str, Any], ...]
+    """The store's own objects that rules add."""
+    product_type: str
+    """Type of all hits, if the sort order left out products of other types."""
+    version: str
+    took_ms: float
+    sponsored: tuple[SponsoredResult, ...] = ()
+    """Sponsored hits, if the store has them; they are separate and do not affect the hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergedHit(SearchHit):
+    """A hit of one of several indexes."""
+
+    index: str = ""
+    query_id: str = ""
+    """Query id of its search, to be sent with clicks to its index."""
+    position: int = 1
+    """Position in the merged list, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergedPage:
+    """One page of the hits of several searches."""
+
+    hits: tuple[MergedHit, ...]
+    total: int
+    """The sum over the searches."""
+    page: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MultiSearchResponse:
+    """Pages in the order of the searches."""
+
+    results: tuple[SearchResponse, ...]
+    """One for each search; without hits if they are merged."""
+    merged: MergedPage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarResponse:
+    """Products similar to a product."""
+
+    hits: tuple[ProductHit, ...]
+    degraded: tuple[str, ...]
+    version: str
+    sponsored: tuple[SponsoredResult, ...] = ()
+    """Sponsored hits, if they were requested and the store has them; they are separate from the hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductResponse:
+    """One product."""
+
+    product: Product | SelectedProduct
+    types: TypeNames
+    """Types of the product."""
+    siblings: tuple[str, ...]
+    """Ids of the other products of its group of variants, at most 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesResponse:
+    """Changes that are durable and searchable."""
+
+    sequence: int
+    """Number of the last change; 0 if there was nothing to change."""
+    products: int
+    """Number of products that the changes concern."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsResponse:
+    """Events that are durable."""
+
+    stored: int
+    """Number of new events."""
+    repeated: int
+    """Number of events that were already stored."""
+    ignored: tuple[str, ...]
+    """Fields that this key may not set; the service has recorded them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthResponse:
+    """Status of the service."""
+
+    status: str
+    version: str = ""
+    products: int = 0
+    ranker: str = ""
+    """Name of the serving ranker; empty if there is none."""
+    notices: tuple[str, ...] = field(default_factory=tuple)
+    """Problems that do not stop searches."""
+    indexes: int = 1
+    """Number of indexes; with several, `products` is the sum, and `version` and `ranker` are empty."""
+
+
+def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:
+    """Hits with the returned fields of their products."""
+    return tuple(ProductHit(**_hit_values(hit, returned)) for hit in hits)
+
+
+def related_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[RelatedProductHit, ...]:
+    """Hits with the returned fields of their products, and their relations."""
+    return tuple(
+        RelatedProductHit(**_hit_values(hit, returned), relation=hit.relation)
+        for hit in hits
+        if isinstance(hit, RelatedHit)
+    )
+
+
+def search_hit(hit: Hit, returned: ReturnedFields, highlights: Mapping[str, str]) -> SearchHit:
+    """A hit with the returned fields of its product, and its highlights."""
+    return SearchHit(**_hit_values(hit, returned), highlights=highlights)
+
+
+def _hit_values(hit: Hit, returned: ReturnedFields) -> dict[str, Any]:
+    return {each.name: getattr(hit, each.name) for each in fields(Hit)} | {"product": returned.select(hit.product)}
+
+
+def sponsored_results(page: Page, query_ids: Iterable[str], returned: ReturnedFields) -> tuple[SponsoredResult, ...]:
+    """The sponsored hits of a page with query ids for clicks on them, without prices."""
+    return tuple(
+        SponsoredResult(
+            returned.select(hit.product), hit.campaign, hit.advertiser, hit.place, round(hit.relevance, 2), query_id
+        )
+        for hit, query_id in zip(page.sponsored, query_ids, strict=True)
+    )
+
+
+def search_response(
+    query_id: str,
+    text: str,
+    page: Page,
+    hits: tuple[SearchHit, ...],
+    nearest: tuple[SearchHit, ...],
+    sponsored: tuple[SponsoredResult, ...],
+    took_ms: float,
+) -> SearchResponse:
+    """The response for a page of the engine."""
+    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest}
+    own |= {"sponsored": sponsored, "took_ms": round(took_ms, 2)}
+    shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}
+    return SearchResponse(**own, **shared)
+
+
+def encode(value: object) -> bytes:
+    """The JSON of a value."""
+    return _encoder.encode(value)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A JSON response that no cache stores."""
+    return Response(encode(value), status, {"Cache-Control": "no-store"}, "application/json")
+
+
+def tagged_response(request: Request, value: object) -> Response:
+    """A JSON response with an ETag; 304 without a body if the client already has it."""
+    body = encode(value)
+    tag = f'"{xxhash.xxh3_128_hexdigest(body)}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if matches_tag(request, tag):
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, "application/json")
+
+
+def matches_tag(request: Request, tag: str) -> bool:
+    """Whether a request's If-None-Match contains an ETag."""
+    known = request.headers.get("if-none-match", "").split(",")
+    return tag in {each.strip().removeprefix("W/") for each in known}

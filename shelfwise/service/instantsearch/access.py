@@ -1,0 +1,425 @@
+"""The router of the protocol, and what its routes share: bodies, rights of keys, and index names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, cast, get_type_hints
+
+import msgspec
+from fastapi import Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from msgspec import Struct, structs
+
+from shelfwise.retrieval.errors import QueryError
+from shelfwise.service.http.auth import Permit, Scope
+from shelfwise.service.http.context import (
+    FindIndex,
+    Indexes,
+    RequestIndexes,
+    ServiceContext,
+    SharedParts,
+    WorkerRouter,
+    authorize,
+    check_right,
+    check_whole,
+    identify,
+)
+from shelfwise.service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
+from shelfwise.service.http.indexes import UnknownIndexError
+from shelfwise.service.http.openapi import error_responses, struct_response
+from shelfwise.service.http.request import PREFIX
+from shelfwise.service.http.schemas import MOST_ID
+from shelfwise.service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.instantsearch.request import (
+    FILTERING,
+    SORTED_INDEX,
+    JsonObject,
+    is_suggestions_index,
+    parse_body,
+    parse_json,
+    parse_refinements,
+    text,
+)
+from shelfwise.service.worker_group import WorkerGroup
+
+_MOST_LOGGED = 1_000
+_MOST_LOGGED_BYTES = 1_000
+"""Maximum logged length of a request's body and of its response."""
+_LOG_NAME = "requests"
+"""Name of the log among what workers share."""
+_KEY_PATHS = f"{PREFIX}keys"
+"""Paths whose bodies and responses are not logged, since they contain keys."""
+_SECRET = re.compile(r'((?:apiKey|[uU]serToken)"?\s*[:=]\s*"?)[^"&]+')
+"""Pattern of keys and shoppers' tokens, which are not logged."""
+_SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
+MOST_ITEMS = 1_000
+"""Maximum number of rules or synonyms of one request."""
+_KEY = "x-algolia-api-key"
+_WRITING = ("addObject", "deleteObject", "deleteIndex", "editSettings")
+_RESPONSES = error_responses(ProtocolErrorResponse, (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504))
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "description": "JSON with any content type, or a form.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+LIST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "description": "JSON with any content type.",
+        "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
+    }
+}
+
+Index = Annotated[str, Path(max_length=500, description="Any name; one that ends in `_price_desc` sorts accordingly.")]
+ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
+
+
+class LogEntry(Struct, frozen=True):
+    """One request of the protocol, as described by `getLogs`."""
+
+    timestamp: str
+    method: str
+    answer_code: str
+    query_body: str
+    answer: str
+    url: str
+    ip: str
+    query_headers: str
+    sha1: str
+    processing_time_ms: str
+    index: str
+    is_search: bool
+
+
+_LOG = msgspec.msgpack.Decoder(list[LogEntry])
+
+
+class RequestLog:
+    """The last 1,000 requests of the protocol that the workers of a service answered, in memory."""
+
+    def __init__(self, group: WorkerGroup) -> None:
+        """Takes over the log of an ended worker with the same number."""
+        self._group = group
+        before = group.published(_LOG_NAME).get(group.number)
+        self._entries: deque[LogEntry] = deque(_LOG.decode(before) if before else (), maxlen=_MOST_LOGGED)
+        self._is_published = True
+
+    def newest(self) -> list[LogEntry]:
+        """The entries, newest first; those of other workers as last shared."""
+        found = [entry for shared in self._group.of_others(_LOG_NAME) for entry in _LOG.decode(shared)]
+        found = sorted([*found, *self._entries], key=lambda entry: entry.timestamp)
+        return found[: -_MOST_LOGGED - 1 : -1]
+
+    def publish(self) -> None:
+        """Shares new entries with the other workers."""
+        if not self._is_published:
+            self._is_published = True
+            self._group.publish(_LOG_NAME, msgspec.msgpack.encode(list(self._entries)))
+
+    async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
+        """Adds a request; texts are truncated, and no header except the client's name is stored."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        body = _logged_text(await request.body())
+        path, agent = request.url.path, request.headers.get("user-agent", "")[:200]
+        self._is_published = False
+        self._entries.append(
+            LogEntry(
+                now,
+                request.method,
+                str(status),
+                "" if path.startswith(_KEY_PATHS) else body,
+                "" if path.startswith(_KEY_PATHS) else _logged_text(answer),
+                _KEY_PATHS if path.startswith(_KEY_PATHS) else path[:1_000],
+                request.client.host if request.client else "",
+                f"User-Agent: {agent}",
+                hashlib.sha1(f"{now} {path} {body}".encode(), usedforsecurity=False).hexdigest(),
+                str(max(1, round(1_000 * seconds))),
+                request.path_params.get("index", ""),
+                request.method == "GET" or path.endswith(_SEARCHES),
+            )
+        )
+
+
+def _logged_text(content: bytes) -> str:
+    """The beginning of a body, without keys and shoppers' tokens."""
+    return _SECRET.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
+
+
+class LoggedRoute(APIRoute):
+    """A route whose requests are logged."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with logging around it."""
+        handle = super().get_route_handler()
+
+        async def logged(request: Request) -> Response:
+            log: RequestLog = request.app.state.protocol_log
+            started = time.perf_counter()
+            try:
+                response = await handle(request)
+            except Exception as error:
+                known = to_request_error(error)
+                await log.add(request, known.status, known.message.encode(), time.perf_counter() - started)
+                raise
+            await log.add(
+                request, response.status_code, bytes(response.body[:_MOST_LOGGED_BYTES]), time.perf_counter() - started
+            )
+            return response
+
+        return logged
+
+
+class ProtocolRouter(WorkerRouter):
+    """A router for functions that return msgspec types, or a response that `responses` describes."""
+
+    def __init__(self, *, writes: bool = False) -> None:
+        super().__init__(
+            writes=writes,
+            prefix=PREFIX.rstrip("/"),
+            tags=["InstantSearch"],
+            responses=_RESPONSES,
+            route_class=LoggedRoute,
+        )
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
+        """Adds a route."""
+        responses = options.pop("responses", None) or {
+            200: struct_response(get_type_hints(endpoint, None, None, True)["return"])
+        }
+        super().add_api_route(path, endpoint, **options | {"response_model": None, "responses": responses})
+
+
+async def _read_payload(request: Request) -> JsonObject:
+    return parse_body(await request.body())
+
+
+async def _read_items(request: Request) -> Sequence[JsonObject]:
+    found = parse_json(await request.body() or b"null", "the body")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise QueryError("the body must be a list of objects")
+    if len(found) > MOST_ITEMS:
+        raise QueryError(f"the body has {len(found):,} entries, at most {MOST_ITEMS:,} are allowed")
+    return cast(Sequence[JsonObject], found)
+
+
+Payload = Annotated[JsonObject, Depends(_read_payload)]
+Items = Annotated[Sequence[JsonObject], Depends(_read_items)]
+
+
+def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
+    """The index of a name in the protocol: its own name, an alias, a view or replica of it, or one of its temporary
+    indexes. A service with one index has it under every name. Raises UnknownIndexError or IndexUnavailableError."""
+    registry = indexes.registry
+    if registry.root is None:
+        context = indexes.get("")
+        return replace(context, called="" if context.protocol_name() else name)
+    is_view = SORTED_INDEX.fullmatch(name) or is_suggestions_index(name)
+    for end in (len(name), *(each.start() for each in reversed([*re.finditer("_", name)]) if is_view)):
+        with suppress(UnknownIndexError):
+            return indexes.get(name[:end])
+    for each in registry.opened:
+        stored = each.companion(ProtocolStore)
+        if stored.settings.view(name) or stored.is_temporary(name):
+            return replace(indexes.get(each.name), called=name)
+    raise UnknownIndexError(name)
+
+
+def _find_index_of_task(indexes: RequestIndexes, name: str) -> ServiceContext:
+    """Like `find_index`, for a task: clients request the task of a move under the name of a temporary index, which no
+    longer exists then and begins with the name of its index."""
+    try:
+        return find_index(indexes, name)
+    except UnknownIndexError:
+        for each in reversed([*re.finditer("_", name)]):
+            with suppress(UnknownIndexError):
+                return indexes.get(name[: each.start()])
+        raise
+
+
+async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
+    name: str = request.path_params.get("index", "")
+    find = _find_index_of_task if "task_id" in request.path_params else find_index
+    return indexes.choose(name, partial(find, indexes) if name else None)
+
+
+Contextual = Annotated[ServiceContext, Depends(_context_of)]
+
+
+def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> ServiceContext:
+    """The index of a name. With several indexes, a missing one is created if the key may add objects. Raises
+    RequestError, UnknownIndexError, IndexUnavailableError, or SettingError for an invalid name."""
+    try:
+        return find_index(indexes, name)
+    except UnknownIndexError:
+        is_view = SORTED_INDEX.fullmatch(name) or is_suggestions_index(name)
+        if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE, ("addObject",))):
+            raise
+        indexes.registry.create(name)
+        return find_index(indexes, name)
+
+
+async def _writable_context_of(request: Request, indexes: Indexes, payload: Payload) -> ServiceContext:
+    """Like `find_or_create`; moving a missing index does not create it."""
+    name: str = request.path_params["index"]
+    is_move = request.scope["path"].endswith("/operation") and payload.get("operation") == "move"
+    if is_move or indexes.registry.root is None:
+        return await _context_of(request, indexes)
+    permit = named_indexes(indexes, request, Scope.WRITE, *_WRITING).permit
+    make = partial(find_or_create, indexes, permit)
+    return await indexes.shared.threads.run(partial(indexes.choose, name, make))
+
+
+Writable = Annotated[ServiceContext, Depends(_writable_context_of)]
+"""Resolved before the permit of a route, so that the permit finds the new index."""
+
+
+def _key_of(request: Request, payload: JsonObject | None) -> str:
+    """The key in the headers, the query string or the body; names in the query string are case-insensitive."""
+    parameters = {name.lower(): value for name, value in request.query_params.items()}
+    return request.headers.get(_KEY) or parameters.get(_KEY) or text(payload or {}, "apiKey")
+
+
+def permit_of(
+    context: ServiceContext, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
+) -> Permit:
+    """The permit of a request's key for an index; raises RequestError.
+
+    A key created through the protocol needs one of `rights`, other keys need the scope.
+    """
+    return narrowed(context, authorize(context, request, _key_of(request, payload), scope, rights))
+
+
+def narrowed(context: ServiceContext, permit: Permit) -> Permit:
+    """A permit for an index, with the filters that a secured API key forces as those of a narrowed key."""
+    if not permit.parameters:
+        return permit
+    refinements = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
+        parse_refinements(permit.parameters)
+    )
+    others = {name: value for name, value in permit.parameters.items() if name not in FILTERING}
+    return structs.replace(permit, filters=(*permit.filters, refinements), parameters=others)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedIndexes:
+    """The indexes that the parts of a request name, for a key that may use each of them."""
+
+    indexes: RequestIndexes
+    permit: Permit
+    scope: Scope
+    rights: tuple[str, ...]
+
+    def by_name_or_new(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
+        """Like `by_name`, creating missing indexes as in `find_or_create`."""
+        return {name: self._get(name, partial(find_or_create, self.indexes, self.permit)) for name in names}
+
+    @property
+    def shared(self) -> SharedParts:
+        """The parts that all indexes share."""
+        return self.indexes.shared
+
+    def by_name(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
+        """The index of each name; raises RequestError."""
+        return {name: self.get(name) for name in dict.fromkeys(names)}
+
+    def get(self, name: str) -> ServiceContext:
+        """The index of a name; raises RequestError."""
+        return self._get(name, partial(find_index, self.indexes))
+
+    def _get(self, name: str, find: FindIndex) -> ServiceContext:
+        return self.indexes.admitted(self.permit, name, self.scope, self.rights, find)
+
+
+def named_indexes(
+    indexes: RequestIndexes, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
+) -> NamedIndexes:
+    """The indexes of a request whose path names none; raises RequestError like `permit_of`."""
+    permit = identify(indexes.shared, request, _key_of(request, payload), scope)
+    check_right(permit, scope, rights)
+    return NamedIndexes(indexes, permit, scope, rights)
+
+
+def _require(scope: Scope, *rights: str) -> Callable[..., Awaitable[Permit]]:
+    async def check(context: Contextual, request: Request) -> Permit:
+        return permit_of(context, request, scope, *rights)
+
+    return check
+
+
+MayAdd = Annotated[Permit, Depends(_require(Scope.WRITE, "addObject"))]
+MayDelete = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteObject"))]
+MayClear = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteIndex"))]
+MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE, *_WRITING))]
+MayReadSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "settings", "editSettings"))]
+MayEditSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "editSettings"))]
+
+
+async def _administer(indexes: Indexes, request: Request) -> Permit:
+    permit = named_indexes(indexes, request, Scope.ADMIN, "admin").permit
+    check_whole(permit, Scope.ADMIN)
+    return permit
+
+
+async def _read_logs(indexes: Indexes, request: Request) -> Permit:
+    permit = named_indexes(indexes, request, Scope.ADMIN, "logs").permit
+    check_whole(permit, Scope.ADMIN)
+    return permit
+
+
+async def _list(indexes: Indexes, request: Request) -> Permit:
+    return named_indexes(indexes, request, Scope.SEARCH, "listIndexes").permit
+
+
+async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.WRITE, *_WRITING)
+
+
+MayAdministerKeys = Annotated[Permit, Depends(_administer)]
+"""Permit for the administration of keys, which no key of the protocol has."""
+MayReadLogs = Annotated[Permit, Depends(_read_logs)]
+MayList = Annotated[Permit, Depends(_list)]
+MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
+
+
+async def _protocol_of(context: Contextual) -> ProtocolStore:
+    """The protocol's store of the index."""
+    return context.companion(ProtocolStore)
+
+
+Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
+
+
+def check_index(context: ServiceContext, name: str) -> None:
+    """Raises RequestError (404) for a name other than that of the only index; before the first write, any is valid."""
+    known, is_replica = context.protocol_name(), context.companion(ProtocolStore).settings.view(name)
+    is_view = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
+    if known and name != known and not (is_view or is_replica):
+        raise RequestError(
+            404,
+            f"there is no index {name[:100]!r}: this service has one, {known!r}. For another one, build a directory of "
+            "its own (shelfwise rebuild DIRECTORY FEED) and serve it (shelfwise serve DIRECTORY --port PORT)",
+            field="indexName",
+        )
+
+
+def check_writable(context: ServiceContext, name: str) -> None:
+    """Raises RequestError for a name that cannot be written to: that of another index, or of a view of this one."""
+    stored = context.companion(ProtocolStore)
+    if primary := stored.settings.of(name).primary:
+        message = f"{name[:100]!r} is a replica: write to its primary, {primary!r}"
+        raise RequestError(403, message, field="indexName")
+    if stored.is_temporary(name):
+        return
+    if SORTED_INDEX.fullmatch(name) or is_suggestions_index(name):
+        message = f"{name[:100]!r} is a read-only view of the index: write to the index itself"
+        raise RequestError(400, message, field="indexName")
+    check_index(context, name)

@@ -1,0 +1,295 @@
+"""Routes of the InstantSearch protocol: batches of searches, facet values, records, recommendations and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request, Response
+
+from shelfwise.retrieval.errors import QueryError, UnknownProductError
+from shelfwise.retrieval.records import Page
+from shelfwise.service.engine.request import MAX_SIZE
+from shelfwise.service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
+from shelfwise.service.http.auth import Permit, Scope, combine_filters
+from shelfwise.service.http.context import Indexes, ServiceContext, SharedParts, counted_address
+from shelfwise.service.http.limits import check_batch_hits, search_cost
+from shelfwise.service.http.openapi import batch_response, struct_response
+from shelfwise.service.http.schemas import json_response
+from shelfwise.service.http.telemetry import record_ignored, record_search
+from shelfwise.service.instantsearch.access import (
+    BODY,
+    Contextual,
+    Index,
+    NamedIndexes,
+    ObjectId,
+    Payload,
+    ProtocolRouter,
+    named_indexes,
+    narrowed,
+    permit_of,
+)
+from shelfwise.service.instantsearch.events import MOST_EVENTS, parse_events
+from shelfwise.service.instantsearch.index_store import ProtocolStore
+from shelfwise.service.instantsearch.recommend import PurchaseStatistics, Recommender
+from shelfwise.service.instantsearch.request import (
+    MOST_NAME,
+    Hooks,
+    JsonObject,
+    merge_params,
+    names,
+    objects,
+    parse_search,
+    text,
+)
+from shelfwise.service.instantsearch.response import (
+    BatchResults,
+    BrowseResult,
+    EventsAcknowledgement,
+    FacetResult,
+    RecommendResult,
+    Record,
+    SearchResult,
+)
+from shelfwise.service.instantsearch.search import SearchBatch, hit_window, parse_cursor
+
+_MOST_SEARCHES = 50
+_MOST_OBJECTS = 1_000
+T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
+A = TypeVar("A")
+
+router = ProtocolRouter()
+
+
+def _is_private(request: Request) -> bool:
+    return request.headers.get("sec-gpc") == "1"
+
+
+async def _search_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
+    return permit_of(context, request, Scope.SEARCH, "search", payload=payload)
+
+
+async def _browse_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
+    return permit_of(context, request, Scope.SEARCH, "browse", payload=payload)
+
+
+MaySearch = Annotated[Permit, Depends(_search_permit)]
+MayBrowse = Annotated[Permit, Depends(_browse_permit)]
+
+
+def _hooks(context: ServiceContext, request: Request, permit: Permit, index: str = "") -> Hooks:
+    """The hooks of a request with this permit, on the index or a replica of it."""
+    is_private, permit = _is_private(request), narrowed(context, permit)
+    running = context.experiments.running()
+    explores = context.engine.exploration > 0
+
+    def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
+        if not is_private:
+            context.impressions.record_page(query_id, text, page, shopper=shopper, address=counted_address(permit))
+
+    def run_experiments(search: ShopperSearch) -> MarkedPage:
+        return answer_search(context.engine, running, search)
+
+    return Hooks(
+        narrow=lambda filters: combine_filters((*permit.filters, filters)),
+        suggest=lambda typed, size: context.suggest(permit, typed, size),
+        on_page=record_search,
+        on_ignored=record_ignored,
+        run_experiments=run_experiments if (running.documents or explores) and not is_private else None,
+        record_impressions=record_impressions,
+        show=partial(context.shown, permit),
+        settings=context.companion(ProtocolStore).settings.of(index),
+        hidden=context.hidden_from(permit),
+        forced=permit.parameters or {},
+    )
+
+
+def _batch_of(request: Request, permit: Permit, context: ServiceContext, index: str) -> SearchBatch:
+    return SearchBatch(context.engine, _hooks(context, request, permit, index))
+
+
+async def _search_batch(context: Contextual, request: Request, permit: MaySearch, index: Index) -> SearchBatch:
+    return _batch_of(request, permit, context, index)
+
+
+async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse, index: Index) -> SearchBatch:
+    return _batch_of(request, permit, context, index)
+
+
+Batch = Annotated[SearchBatch, Depends(_search_batch)]
+
+
+async def _indexes_to_search(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.SEARCH, "search", payload=payload)
+
+
+async def _indexes_to_recommend(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.SEARCH, "search", "recommendation", payload=payload)
+
+
+async def _indexes_to_record(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.EVENTS, "search", payload=payload)
+
+
+IndexesToSearch = Annotated[NamedIndexes, Depends(_indexes_to_search)]
+IndexesToRecommend = Annotated[NamedIndexes, Depends(_indexes_to_recommend)]
+IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
+
+
+def _of_indexes(
+    indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext, str], A]
+) -> Sequence[tuple[A, JsonObject]]:
+    """Each request of a batch with a value created for its index or replica, once for each."""
+    contexts = indexes.by_name(text(each, "indexName", most=MOST_NAME) for each in requests)
+    views = {
+        name: (context.name, context.companion(ProtocolStore).settings.view(name)) for name, context in contexts.items()
+    }
+    made = {view: make(contexts[name], view[1]) for name, view in views.items()}
+    return [(made[views[text(each, "indexName")]], each) for each in requests]
+
+
+@router.post(
+    "/indexes/*/queries",
+    summary="Several searches",
+    responses={200: batch_response(SearchResult, FacetResult)},
+    openapi_extra=BODY,
+)
+async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
+    """Results of searches, each on its `indexName`, and of searches among facet values, in order; at most 5,000 hits
+    together."""
+    requests = objects(payload, "requests", _MOST_SEARCHES)
+    _charge(indexes.shared, indexes.permit, *requests)
+    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in made))
+
+
+@router.post(
+    "/indexes/*/recommendations",
+    summary="Several recommendations",
+    responses={200: batch_response(RecommendResult)},
+    openapi_extra=BODY,
+)
+async def recommendations(indexes: IndexesToRecommend, request: Request, payload: Payload) -> Response:
+    """Products similar to a product, bought with it, or recently popular; popular values of a facet."""
+
+    def recommender(context: ServiceContext, _index: str) -> Recommender:
+        hooks = _hooks(context, request, indexes.permit)
+        return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
+
+    requests = objects(payload, "requests", _MOST_SEARCHES)
+    indexes.shared.charge(indexes.permit, sum(map(_recommendation_cost, requests)))
+    made = _of_indexes(indexes, requests, recommender)
+    return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in made))
+
+
+@router.post(
+    "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
+)
+def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> BatchResults:
+    """Records by their ids, each from its `indexName`; null for an unknown id."""
+    requests = objects(payload, "requests", _MOST_OBJECTS)
+    indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
+    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return BatchResults([_record_or_none(batch, each) for batch, each in made])
+
+
+@router.post("/indexes/{index}/query", summary="One search", openapi_extra=BODY)
+def query(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload, index: Index) -> SearchResult:
+    """A page of records, with facet counts."""
+    _charge(context.shared, permit, payload)
+    return batch.search(payload, index)
+
+
+@router.post("/indexes/{index}/browse", summary="All records", openapi_extra=BODY)
+def browse(
+    context: Contextual,
+    permit: MayBrowse,
+    batch: Annotated[SearchBatch, Depends(_browse_batch)],
+    payload: Payload,
+    index: Index,  # noqa: ARG001
+) -> BrowseResult:
+    """Up to 1,000 of the records that pass the filters, and a cursor for the next ones."""
+    search = parse_search({"hitsPerPage": MAX_SIZE, **parse_cursor(payload).parameters})
+    context.charge(permit, search_cost(hits=search.size, characters=search.characters))
+    return batch.browse(payload)
+
+
+@router.post("/indexes/{index}/facets/{facet}/query", summary="Values of a facet", openapi_extra=BODY)
+def facet_query(
+    context: Contextual,
+    permit: MaySearch,
+    batch: Batch,
+    payload: Payload,
+    index: Index,  # noqa: ARG001
+    facet: str,
+) -> FacetResult:
+    """The values of a facet that match the typed words."""
+    _charge(context.shared, permit, payload)
+    return batch.facet_search(payload, facet)
+
+
+@router.get("/indexes/{index}/{object_id:path}", summary="One record")
+def record(context: Contextual, batch: Batch, request: Request, index: Index, object_id: ObjectId) -> Record:  # noqa: ARG001
+    """The attributes of a product, or those that `attributesToRetrieve` names."""
+    return batch.record(object_id, names(dict(request.query_params), "attributesToRetrieve", ("*",)))
+
+
+@router.post(
+    "/events",
+    summary="Record events of shoppers",
+    responses={200: struct_response(EventsAcknowledgement)},
+    openapi_extra=BODY,
+)
+async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -> Response:
+    """Stores all events of an index or none; they are durable when the response is sent."""
+    groups: dict[str, list[JsonObject]] = {}
+    token = (indexes.permit.parameters or {}).get("userToken")
+    forced = {"userToken": token, "authenticatedUserToken": None} if token else {}
+    for each in objects(payload, "events", MOST_EVENTS):
+        groups.setdefault(text(each, "index", most=MOST_NAME), []).append({**each, **forced})
+    contexts = indexes.by_name(groups)
+    found = [
+        (
+            contexts[name],
+            parse_events({"events": group}, is_private=_is_private(request), is_public=indexes.permit.is_public),
+        )
+        for name, group in groups.items()
+    ]
+    for context, parsed in found:
+        if parsed:
+            await indexes.shared.threads.run(partial(context.record, narrowed(context, indexes.permit), parsed))
+    return json_response(EventsAcknowledgement())
+
+
+def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:
+    """Charges the cost of searches; raises RequestError above a limit, and QueryError for an invalid search."""
+    searches = [parse_search(merge_params(each)) for each in payloads]
+    check_batch_hits(sum(each.size for each in searches), "hitsPerPage")
+    windows = ((each, hit_window(each)) for each in searches)
+    costs = (
+        search_cost(hits=window.size, page=window.page, facets=len(each.facets), characters=each.characters)
+        for each, window in windows
+    )
+    shared.charge(permit, sum(costs))
+
+
+def _recommendation_cost(payload: JsonObject) -> int:
+    more = payload.get("queryParameters")
+    return search_cost(hits=0, characters=parse_search(more).characters if isinstance(more, dict) else 0)
+
+
+async def _run_all(shared: SharedParts, works: Iterable[Callable[[], T]]) -> Response:
+    """The results of all requests of a batch, in order."""
+    results = await shared.threads.run_all(works)
+    return await shared.threads.run(lambda: json_response(BatchResults(results)))
+
+
+def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:
+    product_id = text(payload, "objectID")
+    if not product_id:
+        raise QueryError("each entry of requests needs an objectID")
+    try:
+        return batch.record(product_id, names(payload, "attributesToRetrieve", ("*",)))
+    except UnknownProductError:
+        return None

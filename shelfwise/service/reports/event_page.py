@@ -1,0 +1,397 @@
+"""The event report as a self-contained HTML page and in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shelfwise.rerank.evaluation.statistics import Estimate
+from shelfwise.retrieval.html_report import (
+    ABOVE,
+    AMBER,
+    BLUE,
+    GREY,
+    INK,
+    NOTHING,
+    QUIET,
+    RED,
+    day_text,
+    draw_share_bars,
+    label_bar,
+    minute_text,
+    number_text,
+    percent,
+    plural,
+    printable,
+    render,
+    share_text,
+    show_counts,
+    show_grid,
+    show_shares,
+    svg,
+    times_text,
+)
+from shelfwise.service.events.report_inputs import RejectSummary, RowExample
+from shelfwise.service.reports.event_bots import FraudReport, Suspect
+from shelfwise.service.reports.event_sections import (
+    LEAST_RISE,
+    DayCount,
+    Funnel,
+    PositionRow,
+    Positions,
+    ProductRow,
+    Products,
+    Queries,
+    Traffic,
+)
+from shelfwise.service.reports.events import EventReport
+from shelfwise.service.reports.exposure import ExposureReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_MOST_REASONS = 3
+"""Maximum number of shown reasons of a suspect; most suspects share theirs."""
+_PAGE = Path(__file__).with_name("event_page.html.j2")
+
+
+def html(report: EventReport) -> str:
+    """Renders the page; equal reports give equal bytes."""
+    return render(
+        _PAGE, plots(report), report=report, interval=interval, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS
+    )
+
+
+_SURE_CLICKS = 30
+_MOST_GROUPS = 8
+_MOST_DAYS = 8
+"""Maximum number of labelled days on the axis of the plot of events by day."""
+
+
+def plots(report: EventReport) -> Mapping[str, str]:
+    """SVG elements by "days", "funnel", "rates", "examination" and "scores"; empty if there is no data to plot."""
+    return {
+        "days": _days(report.traffic.days),
+        "funnel": _funnel(report.funnel),
+        "rates": _rates(report.positions.rows),
+        "examination": _examination(report.positions.rows),
+        "scores": _scores(report.fraud),
+    }
+
+
+def _days(days: Sequence[DayCount]) -> str:
+    if not days:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        places = range(len(days))
+        named = places[:: math.ceil(len(days) / _MOST_DAYS)]
+        series = {"honest": ([each.honest for each in days], BLUE), "flagged": ([each.flagged for each in days], RED)}
+        for label, (counts, colour) in series.items():
+            if any(counts):
+                axes.plot(places, counts, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(named, [f"{days[place].day:%m-%d}" for place in named])
+        show_counts(axes.yaxis, 4)
+        show_grid(axes, legend=ABOVE)
+
+    return svg(2.8, draw, "Events of each day")
+
+
+def _funnel(funnel: Funnel) -> str:
+    flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
+    if not flows:
+        return ""
+    bars = [(step, colour) for steps, colour in zip(flows, (BLUE, AMBER), strict=False) for step in steps]
+    gaps = [at + (0.5 if at >= len(flows[0]) else 0) for at in range(len(bars))]
+
+    def draw(axes: Axes) -> None:
+        shares = [100 * (step.answer_share or 0.0) for step, _ in bars]
+        draw_share_bars(axes, gaps, shares, [colour for _, colour in bars])
+        for place, (step, _), share in zip(gaps, bars, shares, strict=True):
+            label_bar(axes, f"{step.answers:,}  {percent(share)}", (100, place), offset=5)
+        axes.set_yticks(gaps, [step.name for step, _ in bars])
+        axes.set_xlim(0, 132)
+
+    return svg(0.29 * len(bars) + 0.4, draw, "Searches that reached each step of the funnel")
+
+
+def _rates(rows: Sequence[PositionRow]) -> str:
+    if not rows:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        at = [row.position for row in rows]
+        _band(axes, at, [row.debiased for row in rows], AMBER, "debiased")
+        _band(axes, at, [row.ctr for row in rows], BLUE, "measured")
+        axes.set_ylim(0, _top(rows))
+        _by_position(axes)
+
+    return svg(2.8, draw, "Click rate by position, measured and debiased, with 95% intervals")
+
+
+def _top(rows: Sequence[PositionRow]) -> float:
+    """Upper end of the axis of click rates; it may cut off wide intervals of low positions."""
+    sure = [row.debiased.value for row in rows if row.clicks >= _SURE_CLICKS]
+    return min(1.0, 1.6 * max(sure or [row.debiased.value for row in rows])) or 1.0
+
+
+def _examination(rows: Sequence[PositionRow]) -> str:
+    if not rows:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        at = [row.position for row in rows]
+        _band(axes, at, [row.examination for row in rows], BLUE, "position-based model")
+        compared = [row.browsing_examination for row in rows]
+        axes.plot(at, compared, color=GREY, linestyle="--", linewidth=1.4, label="user browsing model")
+        axes.set_ylim(0, 1.04)
+        _by_position(axes)
+
+    return svg(2.8, draw, "Examination of each position, with 95% intervals")
+
+
+def _band(axes: Axes, at: Sequence[int], estimates: Sequence[Estimate], colour: str, label: str) -> None:
+    axes.plot(at, [each.value for each in estimates], color=colour, marker="o", markersize=3.5, label=label)
+    lower = [each.value if each.lower is None else each.lower for each in estimates]
+    upper = [each.value if each.upper is None else each.upper for each in estimates]
+    axes.fill_between(at, lower, upper, color=colour, alpha=0.16, linewidth=0)
+
+
+def _by_position(axes: Axes) -> None:
+    show_counts(axes.xaxis, 10)
+    show_shares(axes.yaxis, 5)
+    axes.set_xlabel("position")
+    show_grid(axes, legend=ABOVE)
+
+
+def _scores(fraud: FraudReport) -> str:
+    if not any(each.sessions for each in fraud.scores):
+        return ""
+
+    def draw(axes: Axes) -> None:
+        for each in fraud.scores:
+            colour = RED if each.low >= fraud.threshold else BLUE
+            axes.bar(each.low, each.sessions, 0.9 * (each.high - each.low), align="edge", color=colour)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(0, 4 * max(each.sessions for each in fraud.scores))
+        show_counts(axes.yaxis)
+        axes.axvline(fraud.threshold, color=INK, linewidth=1, linestyle=":")
+        top: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+        axes.annotate("flagged", (fraud.threshold, 1), (6, -4), color=QUIET, **top)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("score")
+        axes.set_ylabel("sessions")
+        show_grid(axes)
+
+    return svg(2.6, draw, "Sessions by their score, counts on a logarithmic scale")
+
+
+def interval(estimate: Estimate) -> str:
+    """The bounds of an interval in percent, or a dash if they are unknown."""
+    if estimate.lower is None or estimate.upper is None:
+        return NOTHING
+    if estimate.lower == estimate.upper:
+        return "by definition"
+    return f"{share_text(estimate.lower).rstrip('%')} to {share_text(estimate.upper)}"
+
+
+_FEW = 5
+_GAP = 2
+_LEAST_ROOM = 20
+_EMPTY = """There are no events in this window. Import events with `shelfwise events import LOG...` and update the
+tables with `shelfwise events refresh`. Older events need a window that ends earlier."""
+
+_Cell = str | int | float | None
+"""Text, count or share; None for an unknown share."""
+
+
+def show_report(report: EventReport, console: Console) -> None:
+    """Prints a report; an empty section is one line."""
+    for part in _parts(report, max(80, console.width)):
+        console.print(part, highlight=False)
+
+
+def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
+    yield Text(f"Event report, {day_text(report.first)} to {minute_text(report.last)} UTC", style="bold")
+    few = report.least_shoppers
+    yield Text(f"Queries and products of fewer than {few} shoppers are not named.", style="dim")
+    if report.is_empty:
+        yield Text(_EMPTY.replace("\n", " "))
+    else:
+        yield from _traffic(report.traffic, width)
+        yield from _funnel_table(report.funnel, width)
+        yield from _positions(report.positions, width)
+        yield from _queries(report.queries, width)
+        yield from _products(report.products, width)
+        yield from _exposure(report.exposure, width)
+        yield from _fraud(report.fraud, report.traffic, width)
+    yield from _rejects(report.rejected, width)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[_Cell]], width: int) -> Table:
+    """A table whose first column is truncated to the width that the other columns leave."""
+    texts = [[Text(_cell(cell)) for cell in row] for row in rows]
+    _, *others = zip(map(Text, heads), *texts, strict=True)
+    room = max(_LEAST_ROOM, width - sum(max(cell.cell_len for cell in column) + _GAP for column in others))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="right" if at else "left", no_wrap=True)
+    for row in texts:
+        row[0].truncate(room, overflow="ellipsis")
+        table.add_row(*row)
+    return table
+
+
+def _cell(value: _Cell) -> str:
+    return printable(value) if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else share_text(value)
+
+
+def _head(title: str, about: str = "") -> Text:
+    head = Text(f"\n{title}", style="bold")
+    return head.append(f"  {about}", style="not bold dim") if about else head
+
+
+def _ranking(
+    title: str, about: str, heads: Sequence[str], rows: Iterable[Sequence[_Cell]], nothing: str, width: int
+) -> Iterator[RenderableType]:
+    """A section with the first few rows, or the line `nothing` if there are none."""
+    yield _head(title, about)
+    few = list(rows)[:_FEW]
+    yield _table(heads, few, width) if few else Text(nothing)
+
+
+def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
+    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} without a shopper id"
+    yield Text(f"{traffic.events:,} events from {day_text(traffic.first)} to {day_text(traffic.last)}")
+    yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the rest from {whose}")
+    yield _table(("events", "used", "in flagged sessions", "rejected"), map(astuple, traffic.kinds), width)
+
+
+def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
+    yield _head("Funnel", "without flagged sessions")
+    flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
+    if not flows:
+        yield Text("The log has no searches and no browsed pages.")
+    for first, *later in flows:
+        rows = [
+            ("", first.answers, first.answer_share, "", first.sessions, first.session_share),
+            *((s.name, s.answers, s.answer_share, s.answer_rate, s.sessions, s.session_share) for s in later),
+        ]
+        yield _table(("step", first.name, "of all", "of the step before", "sessions", "of all"), rows, width)
+    if funnel.carts_elsewhere or funnel.purchases_elsewhere:
+        carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
+        yield Text(f"{carts} and {purchases} belong to no answer.", style="dim")
+
+
+def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
+    yield _head("Clicks by position", "debiased: the click rate divided by the examination")
+    if not positions.rows:
+        yield Text(f"No position was shown {positions.least_impressions:,} times or more in answers to searches.")
+        return
+    rows: list[Sequence[_Cell]] = [
+        (
+            str(row.position),
+            row.impressions,
+            *(estimate.value for estimate in (row.ctr, row.examination, row.debiased)),
+            interval(row.debiased),
+        )
+        for row in positions.rows[: 2 * _FEW]
+    ]
+    yield _table(("position", "shown", "click rate", "examination", "debiased", "95%"), rows, width)
+
+
+def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
+    yield from _ranking(
+        "Top queries",
+        f"{queries.count:,} with enough shoppers",
+        ("query", "searches", "clicked", "click rate", "purchases"),
+        ((row.query, row.searches, row.clicked_share, row.ctr, row.purchases) for row in queries.top),
+        "No query has enough shoppers.",
+        width,
+    )
+    yield from _ranking(
+        "Failing queries",
+        "by a lower bound of the failures above the average",
+        ("query", "problem", "failed", "searches", "at least", "average"),
+        ((row.query, row.problem.value, row.failed, row.searches, row.lower, row.overall) for row in queries.failing),
+        "No query fails more than the average.",
+        width,
+    )
+    yield from _ranking(
+        "Rising queries",
+        "recent rate / usual rate",
+        ("query", "trend", "searches", "shoppers"),
+        ((row.query, times_text(row.times), row.searches, row.shoppers) for row in queries.rising),
+        "No query rises.",
+        width,
+    )
+    yield from _ranking(
+        "Successful reformulations",
+        "candidates for synonyms",
+        ("from → to", "times", "successful", "bought"),
+        ((f"{row.query} → {row.to_query}", row.count, row.share, row.purchased) for row in queries.reformulations),
+        "No reformulation has enough shoppers.",
+        width,
+    )
+
+
+def _products(products: Products, width: int) -> Iterator[RenderableType]:
+    heads = ("product", "score", "trend", "clicks", "carts", "purchases")
+    popular, rising = map(_product, products.top), map(_product, products.rising)
+    yield from _ranking("Popular products", "", heads, popular, "No product has enough shoppers.", width)
+    yield from _ranking("Rising products", "", heads, rising, "No product rises.", width)
+
+
+def _product(row: ProductRow) -> tuple[_Cell, ...]:
+    name = f"{row.product_id} {row.title or row.category}".rstrip()
+    return name, number_text(row.score), times_text(row.times), row.clicks, row.carts, row.purchases
+
+
+def _exposure(reports: Sequence[ExposureReport], width: int) -> Iterator[RenderableType]:
+    for report in reports:
+        about = f"distance {report.distance:.3f} from merit; Gini {report.gini_groups:.3f}"
+        rows = [
+            (row.group, row.impressions, row.clicks, row.exposure, row.target, times_text(row.ratio.value))
+            for row in report.groups[:_MOST_GROUPS]
+        ]
+        heads = (report.by, "impressions", "clicks", "exposure", "by merit", "ratio")
+        yield from _ranking(f"Exposure by {report.by}", about, heads, rows, "Nothing was shown.", width)
+
+
+def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
+    yield _head("Bots and fraud", "all are in the table `sessions`")
+    if not fraud.sessions:
+        yield Text(f"None of {plural(traffic.sessions, 'session')} is flagged.")
+        return
+    counted = f"{plural(fraud.sessions, 'session')} of {plural(fraud.shoppers, 'shopper')}"
+    yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share_text(fraud.click_share)} of all clicks")
+    reasons = ((row.reason, row.sessions, row.clicks) for row in fraud.reasons)
+    yield _table(("reason", "sessions", "clicks"), reasons, width)
+    heads = ("most suspicious", "score", "sessions", "clicks", "from", "to")
+    yield _table(heads, map(_suspect, fraud.suspects[:_FEW]), width)
+
+
+def _suspect(one: Suspect) -> tuple[_Cell, ...]:
+    about = ", ".join(each.name for each in one.queries)
+    name = f"{one.who}… {about}" if one.who else f"unknown {about}"
+    return name, f"{one.score:.2f}", one.sessions, one.clicks, day_text(one.first), day_text(one.last)
+
+
+def _rejects(rejects: RejectSummary, width: int) -> Iterator[RenderableType]:
+    yield _head("Rejected")
+    rows = [(f"import: {one.reason}", one.count, _place(one.examples[0])) for one in rejects.rows]
+    rows += [(f"cleaning: {one.reason}", one.count, minute_text(one.examples[0].time)) for one in rejects.events]
+    yield _table(("reason", "count", "first"), rows, width) if rows else Text("Nothing was rejected.")
+
+
+def _place(row: RowExample) -> str:
+    return f"{row.file.rpartition('/')[2][-24:]}:{row.line}"

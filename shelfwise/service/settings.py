@@ -1,0 +1,594 @@
+"""Settings of the program, from a TOML file and the environment.
+
+Each setting is declared once: its name, type, default and description. docs/settings.md lists them. The file is
+`shelfwise.toml` in the working directory, or the one that `SHELFWISE_SETTINGS` names; the environment overrides it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
+from shelfwise.retrieval.errors import SettingError, close_names
+from shelfwise.retrieval.events.privacy import REGIONS, is_region
+
+FILE = "shelfwise.toml"
+FILE_VARIABLE = "SHELFWISE_SETTINGS"
+_PREFIX = "SHELFWISE_"
+_DELIMITER = "__"
+
+
+class SettingsTable(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _address_field(default: object, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
+    """A field whose value may hold a password or a token: it is shown masked."""
+    return Field(default, pattern=pattern, json_schema_extra={"is_address": True})
+
+
+class ElasticsearchSettings(SettingsTable):
+    """Connection to an Elasticsearch cluster."""
+
+    url: str | tuple[str, ...] = _address_field(())
+    """addresses of the cluster's nodes, as a list or separated by commas; without user name or password"""
+    alias: str = "shelfwise"
+    """alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; each store needs
+    its own"""
+    username: str = ""
+    """user name; needs elasticsearch.password"""
+    password: SecretStr = SecretStr("")
+    """password; better in the environment than in the file"""
+    api_key: SecretStr = SecretStr("")
+    """encoded API key, instead of user name and password"""
+    ca_certificate: Path | None = None
+    """PEM file of the cluster's certificate authority, if the system does not trust it"""
+    deadline: float = Field(default=1.0, gt=0, le=60)
+    """time limit of a search request in seconds; after it, only vectors are searched"""
+    connections: int = Field(default=16, ge=1, le=1_000)
+    """open connections to each node"""
+    shards: int = Field(default=1, ge=1, le=100)
+    """shards of an index; read when it is created"""
+    replicas: int | None = Field(default=None, ge=0, le=10)
+    """replicas of an index; read when it is created"""
+
+
+class EventsSettings(SettingsTable):
+    """Storage of shoppers' events, and the privacy of tables made from them."""
+
+    keys: Path | None = None
+    """file of the pseudonymization keys; the same on all machines that record events of a store"""
+    phone_regions: str | tuple[str, ...] = REGIONS
+    """regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """days after which shelfwise events refresh and shelfwise events expire remove events"""
+    minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
+    """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
+    memory_half_life: float = Field(default=30.0, gt=0, le=3_650)
+    """days after which a search counts half as much in the query memory; see ranking"""
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions in upper case; raises SettingError for an unknown one."""
+        regions = tuple(map(str.upper, split_list(self.phone_regions)))
+        for region in regions:
+            if not is_region(region):
+                raise SettingError(f"events.phone_regions: {region} is not a region; use codes such as US, GB, DE, CN")
+        return regions
+
+
+def _event_weights(given: object) -> object:
+    """Weights of a click, a cart and a purchase, scaled to a sum of 1; raises ValueError for invalid ones."""
+    if given is None:
+        return None
+    parts = given.split(",") if isinstance(given, str) else given
+    try:
+        click, cart, purchase = (float(each) for each in parts)  # type: ignore[attr-defined]  # else a TypeError
+    except (TypeError, ValueError):
+        raise ValueError("give three weights, for a click, a cart and a purchase, as in 1,3,5") from None
+    total = click + cart + purchase
+    if min(click, cart, purchase) < 0 or not 0 < total < math.inf:
+        raise ValueError("event weights must not be negative, and at least one must be above 0")
+    return click / total, cart / total, purchase / total
+
+
+class RankerSettings(SettingsTable):
+    """Reranking of search results."""
+
+    deadline: float = Field(default=0.1, gt=0, le=60)
+    """time limit of the ranker in seconds; after it, results keep the merged order"""
+    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
+    """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
+    exploration: float = Field(default=0.0, ge=0, le=0.2)
+    """share of searches, up to 0.2, that show a product that few shoppers were shown at one of ranks 2 to 10; see
+    ranking"""
+
+
+class RecommendSettings(SettingsTable):
+    """Recommendations."""
+
+    seen: Literal["hide", "show"] = "hide"
+    """hide excludes products that a shopper has seen from recommendations; show suits stores where shoppers buy the
+    same products again. Also read by shelfwise train users: see recommendations"""
+
+
+class SponsoredSettings(SettingsTable):
+    """Sponsored placement."""
+
+    enabled: bool | None = None
+    """whether searches over HTTP have sponsored hits, apart from their hits; by default as switched on the admin
+    page"""
+    places: int = Field(default=1, ge=1, le=4)
+    """maximum number of sponsored hits of a page"""
+    reserve: float = Field(default=0.05, ge=0, le=10_000)
+    """minimum price of a click, in the store's currency"""
+    address_clicks: int = Field(default=5, ge=1, le=1_000_000)
+    """maximum number of clicks of one address that are charged to a campaign on a day (UTC)"""
+    floor: float = Field(default=1.0, ge=-10, le=20)
+    """minimum relevance of an advertised product: its similarity to the query in standard deviations above that of
+    unrelated products"""
+    search_floor: float = Field(default=-10.0, ge=-10, le=20)
+    """the same for the place above search results; the higher of both applies"""
+
+
+class PictureSource(StrEnum):
+    """The pictures that the service itself sends."""
+
+    HTTP = "http"
+    ALL = "all"
+    DIRECT = "direct"
+
+
+class StoreSettings(SettingsTable):
+    """Name, look and texts of the store page."""
+
+    name: str = Field(default="", max_length=80)
+    """name of the store in the header and the title; by default Store"""
+    name_zh: str = Field(default="", max_length=80)
+    """the name on the page in Chinese, if it differs"""
+    logo: Path | None = None
+    """picture of the logo: a file of at most 1 MB, as SVG, PNG, JPEG, WebP, AVIF or GIF"""
+    colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
+    """colour of links and buttons, as in #2b5c8a; the page makes it darker or lighter if it would be hard to read"""
+    header_colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
+    """background of the header, as in #14304d; its text is black or white, whichever is easier to read"""
+    language: Literal["en", "zh"] | None = None
+    """language of the page, en or zh; by default the visitor's, who can then change it"""
+    welcome: str = Field(default="", max_length=200)
+    """heading of the start page"""
+    welcome_zh: str = Field(default="", max_length=200)
+    """heading of the start page in Chinese"""
+    footer: str = Field(default="", max_length=500)
+    """footer of every page, such as the name and address of the company"""
+    footer_zh: str = Field(default="", max_length=500)
+    """footer of the page in Chinese"""
+    reasons: bool = False
+    """whether a line under each hit says why it has its rank"""
+    pictures: PictureSource = PictureSource.HTTP
+    """pictures of other servers that the service fetches, scales down and sends: http for those at http, all, or direct
+    for none"""
+    pictures_bytes: int = Field(default=500_000_000, ge=1_000_000)
+    """maximum size of the folder of small pictures in the index directory"""
+
+
+class PicturesSettings(SettingsTable):
+    """Search by pictures, and for what texts do not say."""
+
+    model: str = ""
+    """picture encoder: a CLIP-like sentence-transformers model or folder, such as clip-ViT-B-32; none disables
+    pictures; by default that of the previous version; read by shelfwise rebuild; see pictures"""
+    folder: Path | None = None
+    """folder of the picture files that a feed may name; by default no file is read"""
+    weight: float = Field(default=2.0, ge=0, le=20)
+    """score that pictures add in a search by text, per standard deviation of similarity; 0 for none; see pictures"""
+    cache_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+    """maximum size of the picture cache of rebuilds in the index directory"""
+    parallel: int = Field(default=16, ge=1, le=256)
+    """pictures that a rebuild fetches at once"""
+    per_host: int = Field(default=4, ge=1, le=64)
+    """pictures that a rebuild fetches at once from one host"""
+
+
+class ServiceSettings(SettingsTable):
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    """address to listen on; without keys, everyone who can reach it may search"""
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """the port; 0 selects a free one"""
+    keys: Path | None = None
+    """file of API keys, by default keys.json in the index directory, or in the directory of several"""
+    default_index: str = Field(default="", max_length=200)
+    """in a directory of indexes, the index for requests that name none"""
+    indexes: int = Field(default=100, ge=0, le=10_000)
+    """in a directory of indexes, the number of indexes up to which a write of the InstantSearch protocol to an unknown
+    name creates one; 0 for never"""
+    encoder: str = ""
+    """encoder of an index that such a write creates: a model's name or folder; by default that of the default index or
+    of the first one"""
+    cors_origins: str | tuple[str, ...] = _address_field(())
+    """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
+    trusted_proxies: str | tuple[str, ...] = _address_field(())
+    """addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto headers are trusted"""
+    workers: int = Field(default=1, ge=1, le=256)
+    """worker processes of shelfwise serve; each uses little more than one core"""
+    threads: int | None = Field(default=None, ge=1, le=1_000)
+    """worker threads of each worker process"""
+    query_encodings: int = Field(default=1_000, ge=0, le=1_000_000)
+    """number of query encodings cached in memory, some 5 KB each, for further pages and filters and for other
+    shoppers"""
+    queue: int = Field(default=32, ge=0, le=100_000)
+    """requests that may wait for a thread of a worker process; further ones are refused with 503"""
+    deadline: float = Field(default=10.0, gt=0, le=600)
+    """time limit of a request in seconds; after it, the response is a 504"""
+    write_deadline: float = Field(default=60.0, gt=0, le=600)
+    """time limit in seconds of a request that changes products"""
+    feeds: Path | None = None
+    """folder for feeds that are uploaded, or that a rebuild over HTTP reads; by default feeds in the index directory,
+    if switched on on the admin page"""
+    feed_bytes: int = Field(default=1_000_000_000, ge=1_000)
+    """largest feed in bytes that can be uploaded to that folder"""
+    body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
+    """largest request body in bytes, after decompression"""
+    body_seconds: float = Field(default=10.0, gt=0, le=600)
+    """time limit in seconds for receiving a request's head, and again for its body"""
+    bodies_bytes: int = Field(default=256_000_000, ge=1_000)
+    """bytes of all request bodies in memory; further requests are refused with 503"""
+    connections: int = Field(default=1_000, ge=1, le=100_000)
+    """maximum number of connections; further ones are refused with 503, and closed above twice as many"""
+    connections_per_address: int = Field(default=500, ge=1, le=100_000)
+    """maximum number of connections from one address, unless it is a trusted proxy"""
+    requests_per_minute_key: int = Field(default=60_000, ge=1)
+    """rate limit of one key, a large search counting as several; a key may have its own limit"""
+    requests_per_minute_address: int = Field(default=6_000, ge=1)
+    """rate limit of one address, a large search counting as several"""
+    pages: bool = True
+    """whether the store page and the admin page are served"""
+    page_key: str = Field(default="", json_schema_extra={"is_secret": True})
+    """key that the store page sends instead of its own if the service has keys; every visitor can read it, so it may
+    have only the scopes search and events"""
+    shopify_secret: SecretStr = SecretStr("")
+    """secret that Shopify signs webhooks with"""
+    woocommerce_secret: SecretStr = SecretStr("")
+    """secret that WooCommerce signs webhooks with"""
+    traces: str = _address_field("", pattern="^(https?://.+)?$")
+    """OTLP endpoint that receives traces, as in http://collector:4318/v1/traces"""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of `cors_origins`, one by one."""
+        return split_list(self.cors_origins)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Addresses of `trusted_proxies`, one by one."""
+        return split_list(self.trusted_proxies)
+
+    @property
+    def worker_threads(self) -> int:
+        """`threads`, by default the cores that each worker process has."""
+        return self.threads or self.cores_per_worker
+
+    @property
+    def cores_per_worker(self) -> int:
+        """The cores of this process, divided by the worker processes."""
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+
+def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The values of a setting that is a list, or one text with commas."""
+    named = given.split(",") if isinstance(given, str) else given
+    return tuple(each.strip() for each in named if each.strip())
+
+
+def cache_folder() -> Path:
+    """Folder of exported models: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
+
+
+class Settings(BaseSettings):
+    """Every setting; returned by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter=_DELIMITER,
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+        use_attribute_docstrings=True,
+    )
+
+    backend: Literal["embedded", "elasticsearch"] | None = None
+    """keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild"""
+    vectors: Literal["faiss", "elasticsearch"] | None = None
+    """vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild"""
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+    events: EventsSettings = EventsSettings()
+    pictures: PicturesSettings = PicturesSettings()
+    ranker: RankerSettings = RankerSettings()
+    recommend: RecommendSettings = RecommendSettings()
+    service: ServiceSettings = ServiceSettings()
+    sponsored: SponsoredSettings = SponsoredSettings()
+    store: StoreSettings = StoreSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the arguments: `load_settings` reads the environment; settings created in code do not."""
+        return (init_settings,)
+
+    @property
+    def cluster(self) -> ClusterSettings:
+        """The settings of the Elasticsearch client; raises SettingError without a URL, or for invalid values."""
+        given = self.elasticsearch
+        secrets = {"password": given.password.get_secret_value(), "api_key": given.api_key.get_secret_value()}
+        fields = {name: getattr(given, name) for name in ElasticsearchSettings.model_fields if name != "url"}
+        return ClusterSettings(urls=split_list(given.url), **{**fields, **secrets})
+
+
+_TABLES = {
+    name: type(info.default) for name, info in Settings.model_fields.items() if isinstance(info.default, SettingsTable)
+}
+
+
+def setting_names() -> tuple[str, ...]:
+    """The name of every setting, in the order of docs/settings.md."""
+    inner = (f"{table}.{name}" for table, model in _TABLES.items() for name in model.model_fields)
+    return (*(name for name in Settings.model_fields if name not in _TABLES), *inner)
+
+
+def variable_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{_PREFIX}{name.replace('.', _DELIMITER).upper()}"
+
+
+# Reading and validation
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the file and the environment; raises SettingError, which names the setting.
+
+    Without a path the file is the one of `SHELFWISE_SETTINGS`, or `shelfwise.toml` if it exists; without an
+    environment it is that of this process.
+    """
+    return validate_settings(read_settings(path, environment))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RawSettings:
+    """The tables of the file and the environment before validation. They contain passwords, so there is no repr."""
+
+    path: str
+    file: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+def read_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> RawSettings:
+    """Reads what `load_settings` validates; raises SettingError for a file or variable that cannot be read."""
+    environment = os.environ if environment is None else environment
+    _check_variables(environment)
+    named = environment.get(FILE_VARIABLE, "")
+    path = path or (Path(named) if named else None)
+    table = _read_file(path) if path else _read_file(Path(FILE)) if Path(FILE).is_file() else {}
+    try:
+        source = EnvSettingsSource(Settings)
+        source.env_vars = {name.lower(): value for name, value in environment.items()}
+        return RawSettings(str(path or FILE), table, source())
+    except SettingsError as error:
+        raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def adjacent_settings(index: Path) -> Path | None:
+    """The settings file next to an index directory, if neither the environment nor the working directory has one."""
+    adjacent = index.resolve().parent / FILE
+    has_another = bool(os.environ.get(FILE_VARIABLE)) or Path(FILE).is_file()
+    return adjacent if adjacent.is_file() and not has_another else None
+
+
+def validate_settings(raw: RawSettings) -> Settings:
+    """Validates the merged tables; raises SettingError, which names each invalid setting."""
+    try:
+        return Settings(**_merge(raw.file, raw.environment))
+    except ValidationError as error:
+        faults = "; ".join(_describe_fault(raw.path, each["loc"], each["msg"], each["type"]) for each in error.errors())
+        raise SettingError(faults) from None  # pydantic's own text would show values, a password among them
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Raises SettingError for a misspelled variable, which would otherwise be ignored."""
+    known = {variable_name(name): name for name in setting_names()}
+    tables = tuple(f"{_PREFIX}{table.upper()}" for table in _TABLES)
+    inside = tuple(f"{table}{_DELIMITER}" for table in tables)
+    for name in map(str.upper, environment):
+        is_read = name in known or name.startswith(inside) or name in (FILE_VARIABLE, *tables)
+        if is_read or not name.startswith(_PREFIX):
+            continue
+        if close := close_names(name, known, lambda variable: variable.removeprefix(_PREFIX)):
+            raise SettingError(f"{name} in the environment is not a setting; did you mean {' or '.join(close)}?")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings {path} are not valid TOML: {error}") from error
+
+
+def _merge(table: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {
+        key: _merge(table[key], value)
+        for key, value in override.items()
+        if isinstance(value, dict) and isinstance(table.get(key), dict)
+    }
+    return {**table, **override, **inner}
+
+
+def _describe_fault(path: str, location: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = ".".join(str(part) for part in location if part not in ("str", "tuple[str, ...]"))
+    if kind != "extra_forbidden":
+        return f"the setting {name} (in {path}, or the environment): {message}"
+    close = close_names(name, setting_names())
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no setting {name} (in {path}, or the environment){hint}"
+
+
+class SettingSource(StrEnum):
+    """Origin of a setting's value."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    OPTION = "option"
+    """An option of the command, or an argument of a program that uses the library."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedSettings:
+    """The settings of a process with the source of each value."""
+
+    settings: Settings
+    sources: Mapping[str, SettingSource] = field(default_factory=dict)
+    """Source by setting name; settings at their defaults are absent."""
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> SourcedSettings:
+        """Like `load_settings`, with the sources; raises SettingError."""
+        raw = read_settings(path)
+        sources = dict.fromkeys(_names_in(raw.file), SettingSource.FILE)
+        sources |= dict.fromkeys(_names_in(raw.environment), SettingSource.ENVIRONMENT)
+        return cls(validate_settings(raw), sources)
+
+    @classmethod
+    def of_service(cls, service: ServiceSettings) -> SourcedSettings:
+        """The settings of a service that only got the table `service`."""
+        return cls(Settings()).with_service(service.model_dump(include=service.model_fields_set))
+
+    def with_service(self, options: Mapping[str, Any]) -> SourcedSettings:
+        """The same settings, with those of the table `service` overridden by options."""
+        service = self.settings.service.model_copy(update=options)
+        sources = {f"service.{name}": SettingSource.OPTION for name in options}
+        return SourcedSettings(self.settings.model_copy(update={"service": service}), {**self.sources, **sources})
+
+
+def _names_in(tables: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
+
+
+# Descriptions for operators, without secrets
+
+INDEX = "index"
+"""The section of the settings outside any table."""
+_NEXT_ADDRESS = re.compile(r",(?=\s*\w+://)")
+_MASK = "***"
+
+SettingValue = str | float | bool | list[str] | list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDescription:
+    """One setting, described for operators."""
+
+    value: SettingValue
+    """Value; null if it is unset or a secret. User names, passwords and query strings of addresses are masked."""
+    default: SettingValue
+    source: SettingSource
+    is_secret: bool
+    """Whether the value is hidden; `source` shows whether it is set."""
+    variable: str
+    """Name of the environment variable."""
+    description: str
+
+
+SettingSections = dict[str, dict[str, SettingDescription]]
+
+
+def describe_settings(sourced: SourcedSettings) -> SettingSections:
+    """Every setting, by its table and its name in it."""
+    sections: SettingSections = {}
+    for name in setting_names():
+        table, _, key = name.rpartition(".")
+        sections.setdefault(table or INDEX, {})[key] = _describe(name, sourced)
+    return sections
+
+
+def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
+    table, _, key = name.rpartition(".")
+    holder: BaseModel = getattr(sourced.settings, table) if table else sourced.settings
+    info = type(holder).model_fields[key]
+    value, default = getattr(holder, key), info.default
+    is_secret = isinstance(default, SecretStr) or _is_marked(info, "is_secret")
+    is_unset = is_secret and value == default
+    return SettingDescription(
+        None if is_secret else _to_json(info, value),
+        None if is_secret else _to_json(info, default),
+        SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
+        is_secret,
+        variable_name(name),
+        " ".join((info.description or "").split()),
+    )
+
+
+def _is_marked(info: FieldInfo, mark: str) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(mark))
+
+
+def _to_json(info: FieldInfo, value: object) -> SettingValue:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Path():
+            return str(value)
+        case tuple():
+            return [_mask(info, each) if isinstance(each, str) else each for each in value]
+        case str() if isinstance(info.default, tuple):
+            # Split after masking: a comma may be part of a password.
+            masked = (_mask(info, piece) for piece in _NEXT_ADDRESS.split(value))
+            return [each for piece in masked for each in split_list(piece)]
+        case str():
+            return _mask(info, value) or None
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _mask(info: FieldInfo, text: str) -> str:
+    """An address without its user, password and query string."""
+    if not _is_marked(info, "is_address") and "://" not in text:
+        return text
+    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
+    user, at, address = rest.rpartition("@")
+    if re.search("[?#]", user):
+        # The @ may belong to the query string, or the ? to the password.
+        return f"{scheme}{mark}{_MASK}"
+    host, *query = re.split("[?#]", address, maxsplit=1)
+    return f"{scheme}{mark}{f'{_MASK}@' if at else ''}{host}{f'?{_MASK}' if query else ''}"

@@ -1,0 +1,245 @@
+"""Sponsored campaigns: their definition, JSON form and validation, and their store with a log of every change."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from math import ceil
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shelfwise.retrieval.errors import CampaignError, suggest_names
+from shelfwise.service.curation.document_store import (
+    KEY_TABLE,
+    DocumentChange,
+    DocumentCodec,
+    EditableStore,
+    check_text,
+    read_document,
+)
+
+MICROS = 1_000_000
+"""Millionths in one unit of the store's currency: amounts are whole numbers of these, so that sums are exact."""
+LOWEST_FLOOR = -10.0
+"""A relevance floor that every product passes."""
+_DAY = timedelta(days=1)
+_PLAIN = r"^[a-z0-9][a-z0-9-]{0,31}\Z"
+_Floor = Annotated[float, Meta(ge=LOWEST_FLOOR, le=20)]
+_Budget = Annotated[float, Meta(gt=0, le=1e9)]
+_Text = Annotated[str, Meta(min_length=1, max_length=256)]
+MOST_FILE_BYTES = 16 << 20
+
+
+class Pacing(StrEnum):
+    """Pacing of a daily budget."""
+
+    EVEN = "even"
+    """Spends it in proportion to the elapsed part of the day (UTC)."""
+    FAST = "fast"
+    """Spends it as fast as clicks come."""
+
+
+class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Products of one advertiser, the searches in which they may be shown, and the value of a click.
+
+    Amounts are in the store's currency. Without queries and types, a campaign takes part in every search for which its
+    products are relevant.
+    """
+
+    id: Annotated[str, Meta(pattern=rf"^\Z|{_PLAIN}")]
+    """Empty for one derived from the name, the queries or the types when the campaign is stored."""
+    advertiser: Annotated[str, Meta(pattern=_PLAIN)]
+    products: Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=1_000)]
+    """Ids of the products."""
+    bid: Annotated[float, Meta(gt=0, le=10_000)]
+    """Maximum price of a click."""
+    name: Annotated[str, Meta(max_length=200)] = ""
+    queries: Annotated[tuple[_Text, ...], Meta(max_length=1_000)] = ()
+    """Target texts; they match a query that has all words of one, in any order and form."""
+    types: Annotated[tuple[_Text, ...], Meta(max_length=200)] = ()
+    """Target product types, such as "cordless drill"; they match a query that names one."""
+    budget: _Budget | None = None
+    """Total budget; None for no limit."""
+    daily_budget: _Budget | None = None
+    """Daily budget (UTC days); None for no limit."""
+    starts: datetime | None = None
+    ends: datetime | None = None
+    """End time (exclusive)."""
+    pacing: Pacing = Pacing.EVEN
+    floor: _Floor = LOWEST_FLOOR
+    """Relevance floor of the advertiser; the highest one of its campaigns applies to all of them."""
+    product_floors: Annotated[dict[str, _Floor], Meta(max_length=1_000)] = {}
+    """Relevance floors by product id; the highest one of all campaigns applies to the product."""
+    enabled: bool = True
+
+    def runs(self, now: datetime) -> bool:
+        """Whether it takes part at a time, regardless of its budget."""
+        return self.enabled and (self.starts is None or self.starts <= now) and (self.ends is None or now < self.ends)
+
+    def room(self, spent: int, spent_today: int, now: datetime, *, paced: bool = True) -> int:
+        """The amount that may be charged at a time, in millionths: what is left of the budget and of the day's budget;
+        with `paced` and even pacing, limited to the elapsed part of the day.
+
+        An even campaign with a budget and an end divides the remaining budget by the remaining days.
+        """
+        left = [(to_micros(self.budget) - spent) if self.budget else to_micros(1e9)]
+        begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = [to_micros(self.daily_budget)] if self.daily_budget else []
+        is_even = paced and self.pacing is Pacing.EVEN
+        if is_even and self.budget and self.ends:
+            today.append((left[0] + spent_today) // max(1, ceil((self.ends - begin) / _DAY)))
+        if today and is_even:
+            first = max(begin, self.starts) if self.starts else begin
+            over = (now - first) / (begin + _DAY - first)
+            # The day starts with the budget of one click.
+            today = [min(each, max(int(each * over), to_micros(self.bid))) for each in today]
+        return min([*left, *(each - spent_today for each in today)])
+
+
+def to_micros(amount: float) -> int:
+    """An amount in millionths."""
+    return round(amount * MICROS)
+
+
+_ALLOWED: Mapping[str, str] = {
+    "id": "at most 32 of a-z, 0-9 and -, not beginning with -",
+    "advertiser": "1 to 32 of a-z, 0-9 and -, not beginning with -",
+    "products": "a list of 1 to 1,000 product ids",
+    "bid": "a number above 0, at most 10,000",
+    "name": "a text of at most 200 characters",
+    "queries": "a list of at most 1,000 texts",
+    "types": "a list of at most 200 product types",
+    "budget": "a number above 0",
+    "daily_budget": "a number above 0",
+    "starts": "a time such as 2026-11-27T00:00:00+01:00",
+    "ends": "a time such as 2026-11-27T00:00:00+01:00",
+    "pacing": f"one of {', '.join(Pacing)}",
+    "floor": f"a number from {LOWEST_FLOOR:g} to 20",
+    "product_floors": f"numbers from {LOWEST_FLOOR:g} to 20 by product id",
+    "enabled": "true or false",
+}
+
+
+def campaign_document(campaign: Campaign) -> dict[str, object]:
+    """A campaign as plain values for JSON, without defaults."""
+    given: dict[str, object] = msgspec.to_builtins(campaign)
+    plain: dict[str, object] = msgspec.to_builtins(Campaign("a", "a", ("a",), 1.0))
+    return {name: value for name, value in given.items() if name in ("id", *_REQUIRED) or value != plain[name]}
+
+
+_REQUIRED = ("advertiser", "products", "bid")
+
+
+def parse_campaign(document: object, place: str = "the campaign") -> Campaign:
+    """The validated campaign from plain values; raises CampaignError, which names the field and the allowed values."""
+    if not isinstance(document, Mapping):
+        raise CampaignError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    name = str(document.get("id", ""))[:100]
+    place = f"campaign {name!r}" if name else place
+    for each in document:
+        if each not in _ALLOWED:
+            advice = suggest_names(str(each), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
+            raise CampaignError(f"{place}: no field {str(each)[:100]!r}; {advice}", name, str(each)[:100])
+    if missing := next((each for each in _REQUIRED if each not in document), ""):
+        raise CampaignError(f"{place}: {missing}: is missing; it must be {_ALLOWED[missing]}", name, missing)
+    try:
+        campaign = msgspec.convert({"id": "", **document}, Campaign)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        field = path.removesuffix("`").partition("[")[0].partition(".")[0]
+        message = f"{place}: {path.removesuffix('`')}: {reason}; {field} must be {_ALLOWED.get(field, 'as documented')}"
+        raise CampaignError(message, name, field) from None
+    _check(campaign, place)
+    return campaign
+
+
+def parse_campaigns(document: object, place: str) -> list[Campaign]:
+    """The campaigns of a document: a list of campaigns, an object with such a list as `campaigns`, or one campaign."""
+    if isinstance(document, Mapping) and set(document) == {"campaigns"}:
+        document = document["campaigns"]
+    if not isinstance(document, list):
+        return [parse_campaign(document, place)]
+    return [parse_campaign(each, f"{place}: campaigns[{number}]") for number, each in enumerate(document)]
+
+
+def read_campaigns(path: Path) -> list[Campaign]:
+    """The campaigns of a JSON or TOML file; raises CampaignError if it cannot be read."""
+    return parse_campaigns(read_document(path, MOST_FILE_BYTES, CampaignError), str(path))
+
+
+def validate_campaign(campaign: Campaign) -> Campaign:
+    """Validates a campaign without a catalog and returns it; raises CampaignError."""
+    if not isinstance(campaign, Campaign):
+        raise CampaignError(f"a campaign must be a Campaign, not {type(campaign).__name__}")
+    try:
+        return parse_campaign(campaign_document(campaign))
+    except TypeError as error:
+        raise CampaignError(f"the campaign has an invalid value ({error})") from error
+
+
+def _check(campaign: Campaign, place: str) -> None:
+    def wrong(field: str, problem: str) -> CampaignError:
+        return CampaignError(f"{place}: {field}: {problem}", campaign.id, field)
+
+    check_text(f"{place}: name", campaign.name, 200, CampaignError)
+    for field in ("products", "queries", "types"):
+        values: Sequence[str] = getattr(campaign, field)
+        for number, each in enumerate(values):
+            check_text(f"{place}: {field}[{number}]", each, 256, CampaignError, must=True, field=field)
+        if len(set(values)) < len(values):
+            twice = next(each for each in values if values.count(each) > 1)
+            raise wrong(field, f"{twice[:100]!r} is listed twice; list it once")
+    for field, moment in (("starts", campaign.starts), ("ends", campaign.ends)):
+        if moment is not None and moment.utcoffset() is None:
+            raise wrong(field, "has no zone; write it as 2026-11-27T00:00:00+01:00")
+    if campaign.starts and campaign.ends and campaign.ends <= campaign.starts:
+        raise wrong("ends", "is not after starts")
+    if campaign.budget and campaign.daily_budget and campaign.daily_budget > campaign.budget:
+        raise wrong("daily_budget", f"is {campaign.daily_budget:g}, more than the budget of {campaign.budget:g}")
+    smallest = min(filter(None, (campaign.budget, campaign.daily_budget)), default=campaign.bid)
+    if campaign.bid > smallest:
+        raise wrong("bid", f"is {campaign.bid:g}, more than the smallest budget of {smallest:g}")
+    for each in campaign.product_floors:
+        if each not in campaign.products:
+            raise wrong("product_floors", f"{each[:100]!r} is not one of products; name one of these")
+
+
+class CampaignChange(DocumentChange[Campaign]):
+    """The effect of one change on one campaign."""
+
+
+class CampaignStore(EditableStore[Campaign, CampaignChange]):
+    """The campaigns of an index directory and their changes (INDEX/campaigns.sqlite); its errors are CampaignError. A
+    product has only one advertiser. The file also contains the key that seals the offers in query ids, so only its
+    owner can read it."""
+
+    kind = DocumentCodec(
+        "campaign",
+        "campaigns",
+        0x53574341,
+        CampaignError,
+        CampaignChange,
+        validate_campaign,
+        campaign_document,
+        parse_campaign,
+        label=lambda each: each.name or next(iter((*each.queries, *each.types, each.advertiser))),
+        more_tables=KEY_TABLE,
+        private=True,
+    )
+
+    def _check_together(self, cursor: sqlite3.Cursor) -> None:
+        super()._check_together(cursor)
+        owners: dict[str, Campaign] = {}
+        for campaign in self._all(cursor):
+            for product in campaign.products:
+                other = owners.setdefault(product, campaign)
+                if other.advertiser != campaign.advertiser:
+                    message = f"{product!r} is advertised by {other.advertiser} (campaign {other.id!r})"
+                    right = "a product can have only one advertiser: remove it from one of the two"
+                    place = f"campaign {campaign.id!r}: products"
+                    raise CampaignError(f"{place}: {message}; {right}", campaign.id, "products")

@@ -1,0 +1,177 @@
+"""The shipped ranker: a features head distilled on the catalogs of several stores at once, so that it carries over to
+others.
+
+Its mixing weight with the first stage is chosen on catalogs that its networks have not seen: each is left out once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from shelfwise.rerank.evaluation.promotion import NDCG
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import FEATURES, MEMORY_COLUMNS, SIGNALS
+from shelfwise.rerank.ranker.network import NetworkShape, RankerNetwork, save_network
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import RankerReport, RankerSpec, write_ranker
+from shelfwise.rerank.training.datasets import full_batches, merged_scores
+from shelfwise.rerank.training.distillation import (
+    DistillationCatalog,
+    DistilOptions,
+    agreement,
+    distil,
+    mix_targets,
+    split_lists,
+)
+from shelfwise.rerank.training.evaluation import fit_calibration, scores_of
+from shelfwise.retrieval.errors import TrainingError
+from shelfwise.retrieval.progress import NullProgress, Progress
+from shelfwise.retrieval.store.files import atomic_folder
+from shelfwise.service.engine.snapshot import serving_snapshot
+from shelfwise.service.training.ranker_dataset import CatalogOptions, list_data, score_lists
+from shelfwise.service.training.ranker_from_lists import EVENT_WEIGHTS
+from shelfwise.service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
+
+MIXES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Candidate weights of the merged score relative to the network's."""
+Floats = NDArray[np.float32]
+_READ = FEATURES[: MEMORY_COLUMNS.start]
+"""Features without the store's memory of queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultOptions:
+    """Training data and options."""
+
+    catalog: CatalogOptions = field(default_factory=lambda: CatalogOptions(queries=4_000))
+    """Options for each catalog."""
+    distilling: DistilOptions = field(default_factory=DistilOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class _CatalogStore:
+    name: str
+    encoder: str
+    vector_dimension: int
+    teacher: str
+    """Identity of the teacher."""
+    catalog: DistillationCatalog
+    fits: NDArray[np.float64]
+    """Relevance of each candidate by the teacher (m,)."""
+
+
+def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions, progress: Progress) -> RankerReport:
+    """Trains on the serving versions of several index directories, and writes a ranker's folder.
+
+    Raises TrainingError for fewer than two indexes, or indexes of different encoders, SettingError if `target` exists,
+    and the errors of `shelfwise.service.training.training_session.train_from_catalog`.
+    """
+    if len(indexes) < 2:
+        raise TrainingError("a default ranker needs at least two catalogs")
+    stores = [_store(root, options, progress) for root in indexes]
+    if len(kinds := sorted({store.encoder for store in stores})) > 1:
+        raise TrainingError(f"the indexes have different encoders: {', '.join(kinds)}; rebuild them with one")
+    progress.begin("left out", len(stores), "catalogs")
+    agreements = np.array([_left_out(stores, at, options, progress) for at in range(len(stores))])
+    # The smallest gain over the merged order counts, since the ranker must not lose on any catalog.
+    gains = agreements[:, :-1] - agreements[:, -1:]
+    chosen = int(gains.min(axis=0).argmax())
+    progress.end(f"weight of the merged score: {MIXES[chosen]:g}")
+    progress.begin("features", None, "steps")
+    network = _trained(stores, options, progress)
+    progress.end(f"{len(stores)} catalogs")
+    spec = _spec(stores, network, MIXES[chosen], options)
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on="synthetic queries of each catalog, judged by the teacher, by networks trained on the others",
+        measures={
+            f"{NDCG} on {store.name}{order}": float(reached[place])
+            for store, reached in zip(stores, agreements, strict=True)
+            for order, place in (("", chosen), (" of the merged order", -1))
+        },
+        against="the merged order",
+    )
+    with atomic_folder(target) as scratch:
+        export_network(network, scratch / MODEL_FILE)
+        save_network(network, scratch / WEIGHTS_FILE)
+        write_ranker(scratch, spec, report)
+    return report
+
+
+def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogStore:
+    with serving_snapshot(root) as snapshot:
+        kept = root / TRAINING_FOLDER / TEACHER_SCORES
+        made = score_lists(snapshot, options.catalog, kept, snapshot.built, progress)
+        lists = replace(made.lists, features=_of_words(made.lists.features))
+        data = list_data(snapshot, lists, mix_targets(lists, made.teacher_scores))
+        manifest = snapshot.manifest
+        scored = DistillationCatalog(data, split_lists(made.lists, seed=options.distilling.seed))
+        fits = expit(made.teacher_scores.astype(np.float64))
+        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, made.teacher, scored, fits)
+
+
+def _of_words(features: Floats) -> Floats:
+    """The features (m, F), without those that only some catalogs have, such as prices: they would identify the catalog,
+    and have another meaning in a store where some products have them. Constant features are ignored later, too."""
+    kept = features[:, : len(_READ)].copy()
+    kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
+    return kept
+
+
+def _left_out(stores: Sequence[_CatalogStore], at: int, options: DefaultOptions, progress: Progress) -> list[float]:
+    """Results on this catalog of a network trained on the others, for each mixing weight, then of the merged order."""
+    network = _trained([store for place, store in enumerate(stores) if place != at], options)
+    data, parts = stores[at].catalog.data, stores[at].catalog.split
+    numbers = np.sort(np.concatenate([parts.validation, parts.held_out]))
+    merged = merged_scores(data.lists)[data.lists.places(numbers)]
+    found = scores_of(network, full_batches(data, numbers), EVENT_WEIGHTS)
+    progress.advance(1)
+    orders = (*(found + mix * merged for mix in MIXES), merged)
+    return [float(agreement(data, numbers, scores).mean()) for scores in orders]
+
+
+def _trained(
+    stores: Sequence[_CatalogStore], options: DefaultOptions, progress: Progress | None = None
+) -> RankerNetwork:
+    dimension = stores[0].catalog.data.states.dimension
+    shape = NetworkShape(dimension, 0, len(_READ), layers=0, history=0)
+    advance = (progress or NullProgress()).advance
+    with tempfile.TemporaryDirectory() as folder:
+        network, _ = distil([store.catalog for store in stores], shape, options.distilling, Path(folder), advance)
+    return network.eval()
+
+
+def _spec(stores: Sequence[_CatalogStore], network: RankerNetwork, mix: float, options: DefaultOptions) -> RankerSpec:
+    scores, fits = [], []
+    for store in stores:
+        numbers = store.catalog.split.validation
+        places = store.catalog.data.lists.places(numbers)
+        found = scores_of(network, full_batches(store.catalog.data, numbers), EVENT_WEIGHTS)
+        scores.append(found + mix * merged_scores(store.catalog.data.lists)[places])
+        fits.append(store.fits[places])
+    return RankerSpec(
+        encoder=stores[0].encoder,
+        state_dimension=network.shape.state_dimension,
+        vector_dimension=stores[0].vector_dimension,
+        features=_READ,
+        layers=0,
+        precision="fp32",
+        mix=mix,
+        event_weights=EVENT_WEIGHTS,
+        calibration=fit_calibration(np.concatenate(scores).astype(np.float64), np.concatenate(fits)),
+        neutral=tuple(network.centre.tolist()),
+        trained_on={
+            "catalogs": ", ".join(store.name for store in stores),
+            "queries": sum(len(store.catalog.split.training) for store in stores),
+            "teacher": stores[0].teacher,
+            "seed": options.distilling.seed,
+        },
+    )

@@ -1,0 +1,369 @@
+"""A run of `shelfwise learn`: the towers, the ranker and query expansion, with its record of earlier runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shelfwise.rerank.expansions import expansion_store
+from shelfwise.rerank.text_towers.dataset import from_labels
+from shelfwise.rerank.user_tower.training import UserTowerOptions
+from shelfwise.retrieval.errors import (
+    ClusterError,
+    EncoderError,
+    ModelError,
+    ShelfwiseError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    StoreMissingError,
+    TrainingError,
+)
+from shelfwise.retrieval.events.privacy import utc_now
+from shelfwise.retrieval.progress import Progress
+from shelfwise.retrieval.store.files import read_json, write_durably
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.events.event_log import EventLog
+from shelfwise.service.reports import training
+from shelfwise.service.reports.training import (
+    EXPANSIONS,
+    SHOPPERS,
+    TOWERS,
+    EventCounts,
+    ExpansionResult,
+    LearnReport,
+    RecordedSteps,
+    RunDecision,
+    Stage,
+    StageOutcome,
+    TextTowers,
+    UserTowerResult,
+    findings,
+)
+from shelfwise.service.reports.training_page import html
+from shelfwise.service.settings import Settings
+from shelfwise.service.training.click_dataset import ClickRankerOptions, ClickTraining
+from shelfwise.service.training.expansions import BY_JUDGMENTS, expansions_from_tables
+from shelfwise.service.training.training_session import TRAINING_FOLDER, FreshTables, fresh_tables, ranker_from_tables
+from shelfwise.service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
+
+if TYPE_CHECKING:
+    from shelfwise.service.training.text_towers import TextTowersRequest, TextTowersResult
+
+
+# The trainings of a run other than the ranker: the user tower, query expansion and, first and only on request, the
+# encoder. If one fails, the reason is recorded and the run continues.
+
+
+def train_shoppers(
+    tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
+) -> UserTowerResult | None:
+    """Trains the user tower, which serves if it is better; None if there is too little data, or if the serving tower
+    cannot be read. A tower that an earlier run trained on the same acts is not trained again."""
+    with steps.under(SHOPPERS):
+        try:
+            done = tower_of_acts(tables, acts, options, steps, again=False)
+        except (TrainingError, ModelError) as error:
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
+            return None
+        steps.begin("decision", None, "")
+        found = UserTowerResult(done.tower.name, done.serves, done.is_new, done.tower.report)
+        steps.end(_summarize(found))
+        return found
+
+
+def train_encoder(
+    root: Path, settings: Settings, request: TextTowersRequest, steps: RecordedSteps
+) -> TextTowers | None:
+    """Trains the encoder on clicks, and publishes it if it is better. None if there is too little data, if it is not
+    better, or if it could not be written or published: the next run then continues with it.
+
+    Raises the errors of `train_text_towers` about events and the index.
+    """
+    with steps.under(TOWERS):
+        # Takes seconds to import, and is rarely needed.
+        from shelfwise.service.training.text_towers import train_text_towers
+
+        try:
+            return _trained(root, train_text_towers(root, settings, replace(request, publish=True), steps), steps)
+        except (StoreMissingError, StoreForeignError, StoreDamagedError):
+            raise
+        except (TrainingError, EncoderError, StoreError, ClusterError) as error:
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
+            return None
+
+
+def learn_words(tables: FreshTables, steps: RecordedSteps) -> ExpansionResult | None:
+    """Trains query expansion, which serves if searches are better; None if there is too little data, or if a table
+    trained on judgments serves."""
+    with steps.under(EXPANSIONS):
+        serving = expansion_store(tables.root).serving(None).model
+        if serving and serving.spec.trained_on.get("source") == BY_JUDGMENTS:
+            steps.leave(StageOutcome.LEFT, f"{serving.name} serves, which was trained on {BY_JUDGMENTS}")
+            return None
+        try:
+            added = expansions_from_tables(tables, steps)
+        except (TrainingError, ModelError, StoreError, ClusterError) as error:
+            steps.leave(StageOutcome.NOT_TRAINED, str(error))
+            return None
+        return ExpansionResult(added.model.name, added.serves, added.model.spec.words, added.model.report)
+
+
+def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
+    """Reports the number of queries labelled by clicks, and the command that trains the encoder on them."""
+    with steps.under(TOWERS):
+        could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
+        steps.leave(
+            StageOutcome.LEFT,
+            f"{queries:,} queries labelled by clicks could train it. Since this encodes every product again, it is "
+            f"done only on request: {could.next[0]}",
+        )
+        return could
+
+
+def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTowers:
+    published, trained_on = done.published, done.spec.trained_on
+    version = published.version if published and published.serves else ""
+    report = published.report if published else None
+    queries = trained_on["training queries"] + trained_on["validation queries"] + (report.queries if report else 0)
+    use = f"shelfwise rebuild {root} --encoder {done.folder}"
+    before, after = done.spec.curve[0].validation, done.spec.validation
+    if version:
+        outcome = f"It serves as {version}; later trainings read its vectors"
+    else:
+        reasons = "; ".join(report.rejection_reasons) if report else ""
+        outcome = f"It is rejected: {reasons}. To use it nevertheless: {use}"
+    steps.begin("decision", None, "")
+    steps.end(
+        f"{done.folder}: nDCG@10 {before:.4f} before and {after:.4f} after training, on the validation queries. "
+        f"{outcome}"
+    )
+    return TextTowers(queries, () if version else (use,), str(done.folder), before, after, version)
+
+
+def _summarize(found: UserTowerResult) -> str:
+    decision = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
+    measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
+    earlier = "" if found.is_new else ", trained on the same acts in an earlier run,"
+    return f"{found.tower}{earlier} {decision}. Of {found.report.shoppers:,} shoppers: {measures}"
+
+
+# STORE/training/
+#   learn.html, learn.json   the report on the last run, even a refused one
+#   learned.json             the record of the last completed run
+#
+# Written last and atomically; a killed run leaves the files of the run before.
+
+PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """The training options of each model."""
+
+    ranker: ClickRankerOptions
+    shoppers: UserTowerOptions
+    towers: TextTowersRequest | None = None
+    """Training of the encoder; None leaves it unchanged."""
+
+
+@dataclass(slots=True, eq=False)
+class _LearnRun:
+    steps: RecordedSteps
+    started: datetime
+    began: float
+    events: EventCounts | None = None
+    """Counts of events, once the tables are up to date."""
+    shoppers: UserTowerResult | None = None
+    towers: TextTowers | None = None
+    expansions: ExpansionResult | None = None
+
+    def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
+        """Trains the encoder first, since the others read its vectors. The tables are refreshed once and read at once,
+        since other programs may replace them."""
+        if options.towers is not None:
+            self.towers = train_encoder(root, settings, options.towers, self.steps)
+        with fresh_tables(root, settings, self.steps) as tables:
+            self.events = EventCounts.of(tables.refreshed)
+            acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
+            if options.towers is None:
+                self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
+
+            def train_user_tower() -> None:
+                self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
+
+            done = ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
+            # Evaluated with the serving ranker.
+            self.expansions = learn_words(tables, self.steps)
+            return done
+
+    def succeeded(self, done: ClickTraining) -> LearnReport:
+        added, found = done.added, findings(done)
+        made = added.model.report
+        if added.serves:
+            decision = RunDecision.SERVES
+        else:
+            decision = RunDecision.REJECTED if made.rejection_reasons else RunDecision.SWITCHED_OFF
+        summary = training.summarize(decision, added.model.name, made.against, found, self.events)
+        return replace(
+            self._report(decision, summary, self.steps.stages(is_over=True)),
+            reasons=made.decision.reasons if made.decision else (),
+            ranker=added.model.name,
+            against=made.against,
+            notices=added.notices,
+            removed=added.removed,
+            findings=found,
+        )
+
+    def refused(self, error: ShelfwiseError) -> LearnReport:
+        stages = self.steps.stages(is_over=False)
+        stopped = next(stage.name for stage in stages if stage.outcome is StageOutcome.STOPPED)
+        summary = training.refusal_summary(str(error), stopped)
+        return replace(self._report(RunDecision.REFUSED, summary, stages), reasons=(str(error),))
+
+    def _report(self, decision: RunDecision, summary: Iterable[str], stages: tuple[Stage, ...]) -> LearnReport:
+        return LearnReport(
+            started=self.started,
+            seconds=time.perf_counter() - self.began,
+            decision=decision,
+            summary=(
+                *summary,
+                *training.expansions_summary(self.expansions),
+                *training.user_tower_summary(self.shoppers),
+                *training.encoder_summary(self.towers),
+            ),
+            stages=stages,
+            events=self.events,
+            shoppers=self.shoppers,
+            towers=self.towers,
+            expansions=self.expansions,
+        )
+
+
+def learn(
+    root: Path,
+    settings: Settings,
+    options: LearnOptions,
+    progress: Progress,
+    reported: Callable[[LearnReport], None] = lambda _: None,
+    clock: Callable[[], datetime] = utc_now,
+) -> LearnReport:
+    """Trains on the events of an index directory: the ranker, like `training_session.train_from_clicks`, the user
+    tower, and the encoder on request. Writes the report, and calls `reported` with it.
+
+    Raises the errors of these trainings. If the ranker's training is refused (TrainingError, StoreMissingError, an
+    unusable ranker or encoder), the report is written first, with the step at which it stopped, and learned.json is
+    unchanged.
+    """
+    days = stored_days(root, settings)
+    run = _LearnRun(RecordedSteps(progress), clock(), time.perf_counter())
+    try:
+        done = run.trained(root, settings, options)
+    except (ModelError, EncoderError, StoreMissingError) as error:
+        _write(root, run.refused(error), reported)
+        raise
+    report = run.succeeded(done)
+    _write(root, report, reported)
+    tower = run.shoppers.tower if run.shoppers else ""
+    write_record(
+        root, LearnRecord(time=run.started, days=days, ranker=report.ranker, serves=done.added.serves, tower=tower)
+    )
+    return report
+
+
+def page_path(root: Path) -> Path:
+    """The path of the page about an index directory's last run."""
+    return root / TRAINING_FOLDER / PAGE_FILE
+
+
+def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:
+    folder, page = root / TRAINING_FOLDER, html(report).encode()
+    try:
+        folder.mkdir(exist_ok=True)
+        write_durably(folder / REPORT_FILE, report.to_json())
+        write_durably(folder / PAGE_FILE, page)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}); check the disk and its permissions"
+        ) from error
+    reported(report)
+
+
+LEARNED_FILE = "learned.json"
+SCHEMA = 1
+_MOST_BYTES = 4 << 20
+_CURE = "run shelfwise learn without --if-new: it is written again"
+
+Days = Mapping[int, int]
+"""Number of events of each day, by days since 1970."""
+
+
+class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of learned.json."""
+
+    schema: int = SCHEMA
+    time: datetime
+    """Start time of the run, UTC."""
+    days: Days
+    """Events at that time, by day, so that later removals do not hide new events."""
+    ranker: str
+    """Name of the resulting ranker."""
+    serves: bool
+    """Whether it served then."""
+    tower: str = ""
+    """Name of the user tower; empty if there was too little data to train one."""
+
+    @property
+    def events(self) -> int:
+        return sum(self.days.values())
+
+
+def read_record(root: Path) -> LearnRecord | None:
+    """The record of the last run in an index directory; None if there is none.
+
+    Raises StoreDamagedError if it cannot be read, StoreForeignError if a newer program wrote it.
+    """
+    path = root / TRAINING_FOLDER / LEARNED_FILE
+    if not path.exists():
+        return None
+    try:
+        schema = read_json(path, _Schema, _MOST_BYTES).schema
+        if schema != SCHEMA:
+            raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
+        return read_json(path, LearnRecord, _MOST_BYTES)
+    except ValueError as error:
+        raise StoreDamagedError(f"{path} {error}: {_CURE}") from error
+
+
+def write_record(root: Path, learned: LearnRecord) -> None:
+    """Replaces the record durably."""
+    write_durably(root / TRAINING_FOLDER / LEARNED_FILE, msgspec.json.encode(learned))
+
+
+def stored_days(root: Path, settings: Settings) -> Days:
+    """The events of an index directory by day; empty if none was ever recorded.
+
+    Raises StoreMissingError if nothing is published, and the errors of `EventLog.open`.
+    """
+    Store(root).current()
+    try:
+        with EventLog.open(root, settings, make=False) as log:
+            return {day: state.count for day, state in log.store.days().items()}
+    except StoreMissingError:
+        return {}
+
+
+def new_events(now: Days, before: LearnRecord | None) -> int:
+    """Number of events since the last run: for each day, those in excess of its earlier count."""
+    then = before.days if before else {}
+    return sum(max(0, count - then.get(day, 0)) for day, count in now.items())
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int

@@ -1,0 +1,404 @@
+"""Learning from clicks: from a store's events to a ranker that is published or rejected."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import cast
+
+import numpy as np
+import polars as pl
+import xxhash
+from numpy.typing import NDArray
+
+from shelfwise.rerank.click_models.click_log import ClickLog, outcomes, shown_places
+from shelfwise.rerank.evaluation.promotion import MRR
+from shelfwise.rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import ACT_KINDS, FEATURES
+from shelfwise.rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
+from shelfwise.rerank.ranker.spec import ERASURES, STORES, StoredRanker, ranker_store
+from shelfwise.rerank.training.click_dataset import ClickEvidence, place_pairs
+from shelfwise.rerank.training.click_training import (
+    ClickMethod,
+    adopt_features,
+    choose_mixing,
+    new_attention,
+    new_network,
+    replace_attention,
+    train_federated,
+    train_on_clicks,
+    train_privately,
+)
+from shelfwise.rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
+from shelfwise.rerank.training.evaluation import outputs_of
+from shelfwise.rerank.training.history_training import (
+    LEAST_DISPLAYS,
+    LEAST_SHOPPERS,
+    Acts,
+    HistoryData,
+    HistoryEvaluation,
+    HistoryTraining,
+    ShopperDisplays,
+    split_by_shopper,
+    train_history,
+)
+from shelfwise.rerank.training.losses import propensities
+from shelfwise.rerank.training.trainer import Epoch, Federation, spare_threads, tensorboard_curve
+from shelfwise.retrieval.progress import Progress
+from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.popular_queries import read_popular_queries
+from shelfwise.service.events.signals import read_memory
+from shelfwise.service.training.click_dataset import (
+    NOTHING_EARLIER,
+    ClickRankerOptions,
+    ClickTraining,
+    ClickTrainingSet,
+    Earlier,
+    HistoryResult,
+    TrainedNetwork,
+    build_training_set,
+    digest,
+)
+from shelfwise.service.training.ranker_promotion import changed_queries, judged, off_policy, publish_judged, spec_of
+
+NAIVE: ClickMethod = "naive"
+_RUN = "clicks-"
+
+
+@spare_threads()
+def click_ranker(
+    snapshot: Snapshot,
+    events: pl.DataFrame,
+    work: Path,
+    root: Path,
+    options: ClickRankerOptions,
+    now: float,
+    progress: Progress,
+    *,
+    acts: pl.DataFrame | None = None,
+    earlier: Earlier = NOTHING_EARLIER,
+    before_judging: Callable[[], None] = lambda: None,
+) -> ClickTraining:
+    """Trains on the events of `DerivedTables.lists`; the ranker serves if it is better on the last of
+    them.
+
+    `acts` are those of `DerivedTables.acts`, the shoppers' histories; None omits them. `earlier` returns the data known
+    at a time. The naive method is always trained and reported, too. `before_judging` is called after all networks are
+    trained and before anything is published; a run killed during it finds the networks again. An interrupted run is
+    resumed from its state in `work`. Raises TrainingError if there is too little data, EncoderError if queries cannot
+    be encoded, and the errors of the registry.
+    """
+    registry = ranker_store(root)
+    served = registry.serving(encoding_of(snapshot)).model
+    made = build_training_set(snapshot, events, served, options, now, progress, earlier)
+    start = new_start(made)
+    run = work / f"{_RUN}{digest(made, start.parent)}"
+    networks = train_networks(made, start.network, run, progress)
+    history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
+    before_judging()
+    chosen = networks[options.method]
+    spec = spec_of(made, chosen, history, start.parent, earlier.events)
+    judge = partial(judged, made, networks[NAIVE], history, progress)
+    network = replace_attention(chosen.network, history.attention)
+    added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
+    for over in work.glob(f"{_RUN}*"):
+        shutil.rmtree(over)
+    now_popular = earlier.popularity(cast(datetime, made.periods.held_out["time"].max()))
+    examples = changed_queries(made, added.model, now_popular, read_memory(root), read_popular_queries(root))
+    estimate = off_policy(made, added.model, progress)
+    return ClickTraining(made, networks, history, added, examples, estimate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """The initial network: that of the serving ranker, or a new one if the shipped ranker serves or a shopper was
+    erased since the training."""
+
+    network: RankerNetwork
+    """The network without history attention."""
+    attention: HistoryAttention | None = None
+    """Attention over histories; None for a ranker that reads none."""
+    parent: str = ""
+    """Identity of the serving ranker."""
+
+
+def new_start(made: ClickTrainingSet) -> Start:
+    """The start of a training."""
+    features = made.clicks.lists.features
+    if made.served is not None and _can_go_on(made.served, made.options):
+        served = load_network(made.served.folder / WEIGHTS_FILE)
+        network = replace_attention(served, None)
+        adopt_features(network, features)
+        return Start(network, served.history, made.served.spec.identity)
+    seen = made.data.data.shown_features(made.options.training.draw.dropped, made.options.training.seed)
+    # Noise grows with the number of weights.
+    layers = 0 if made.options.training.private else 1
+    shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=layers, history=0)
+    return Start(new_network(shape, seen, made.options.training.seed))
+
+
+def _can_go_on(served: StoredRanker, options: ClickRankerOptions) -> bool:
+    """Whether a training may start from the weights of the serving ranker: they are the store's own, and no shopper in
+    their training data has been erased since or must be hidden."""
+    if options.training.private is not None or options.federation is not None:
+        return False
+    if STORES in served.spec.trained_on:  # erasures of the other stores are not known
+        return False
+    is_erased = served.spec.trained_on.get(ERASURES, options.erasures) != options.erasures
+    return served.name != DEFAULT_MODEL and served.spec.features == FEATURES and not is_erased
+
+
+def train_networks(
+    made: ClickTrainingSet, start: RankerNetwork, run: Path, progress: Progress
+) -> dict[ClickMethod, TrainedNetwork]:
+    """Trains a network with the requested method, and in parallel another one naively: networks of small lists take one
+    core each. `run` stores an interrupted training, unless it is federated."""
+    method, is_over = made.options.method, Event()
+
+    def advance(_steps: int) -> None:
+        if is_over.is_set():
+            raise CancelledError
+
+    with ThreadPoolExecutor(1, NAIVE) as thread:
+        others = {
+            way: thread.submit(_trained, made, start, way, run, advance, tensorboard_curve(run, way))
+            for way in (NAIVE,)
+            if way != method
+        }
+        try:
+            networks = {method: train_network(made, start, method, run, progress)}
+            for way, training in others.items():
+                progress.begin(way, None, "")
+                networks[way] = training.result()
+                progress.end(networks[way].summary)
+        finally:
+            is_over.set()
+    return networks
+
+
+def train_network(
+    made: ClickTrainingSet, start: RankerNetwork, way: ClickMethod, run: Path, progress: Progress
+) -> TrainedNetwork:
+    """Trains a network with one method, and chooses its mixing; `run` stores an interrupted training."""
+    options, federation = made.options.training, _federation_of(made, way)
+    epochs = options.loop.epochs if federation is None else federation.rounds
+    steps = -(-len(made.clicks.usable) // options.draw.lists) * epochs
+    progress.begin(way, None if options.private else steps, "steps")
+    made_network = _trained(made, start, way, run, progress.advance, tensorboard_curve(run, way))
+    progress.end(made_network.summary)
+    return made_network
+
+
+def _trained(
+    made: ClickTrainingSet,
+    start: RankerNetwork,
+    way: ClickMethod,
+    run: Path,
+    advance: Callable[[int], None],
+    judged: Callable[[Epoch], None],
+) -> TrainedNetwork:
+    options, federation = made.options.training, _federation_of(made, way)
+    folder = run / way
+    if federation is not None:
+        network, curve = train_federated(
+            start, made.data, made.validation, way, options, federation, advance, judged=judged
+        )
+        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
+    if options.private is not None and way != NAIVE:
+        network, curve, guarantee = train_privately(
+            start, made.data, made.validation, options, options.private, folder, advance, judged=judged
+        )
+        return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation), guarantee)
+    network, curve = train_on_clicks(start, made.data, made.validation, way, options, folder, advance, judged=judged)
+    return TrainedNetwork(way, network, curve, choose_mixing(network, made.validation))
+
+
+def _federation_of(made: ClickTrainingSet, way: ClickMethod) -> Federation | None:
+    """The federation of the network with the requested method; the naive one is the store's own."""
+    return made.options.federation if way == made.options.method else None
+
+
+# The second phase of learning from clicks: attention over shoppers' histories, kept if it helps significantly.
+
+HISTORIES = "histories"
+
+
+def train_history_phase(
+    made: ClickTrainingSet,
+    chosen: TrainedNetwork,
+    acts: pl.DataFrame | None,
+    start: HistoryAttention | None,
+    run: Path,
+    progress: Progress,
+) -> HistoryResult:
+    """Trains attention over histories on top of the chosen network, which is unchanged.
+
+    `acts` are those of `DerivedTables.acts`, None without known shoppers; `start` is the attention of
+    the serving ranker, None if it has none. `run` stores an interrupted training.
+    """
+    progress.begin("shoppers", None, "")
+    training = history_training(made, chosen, acts)
+    if isinstance(training, str):
+        progress.end(training)
+        return HistoryResult(training)
+    found = f"{len(training.data.displays):,} displays with a history"
+    progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers for validation and test")
+    progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
+    start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
+    folder = run / f"{HISTORIES}-{_digest(training)}"
+    judged = tensorboard_curve(run, HISTORIES)
+    attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
+    gain = training.judges.gain(attention)
+    is_better = gain.low > 0
+    interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
+    summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no significant gain, left out'}"
+    progress.end(summary)
+    return HistoryResult(summary, attention if is_better else None, gain, curve)
+
+
+def history_training(
+    made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None
+) -> HistoryTraining | str:
+    """The training of attention over histories, or the reason why there is none."""
+    if made.options.training.private is not None:
+        return "a private training reads no histories: left out"
+    if acts is None or "shopper" not in made.periods.training.columns:
+        return "no known shoppers: left out"
+    row_of, options = made.snapshot.products.row_of, made.options
+    shoppers = KnownShoppers.of(acts, row_of)
+    shown = ShownLists.learned(made.periods.training, made.evidence)
+    learned = find_displays(shown, shoppers, made.clicks.lists, row_of).informative(options.histories.most)
+    after = ShownLists.of(made.periods.validation, made.evidence.log.depth)
+    judged = find_displays(after, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
+    if len(learned) < LEAST_DISPLAYS:
+        return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
+    known = len(np.unique(judged.shopper))
+    if known < 2 * LEAST_SHOPPERS:
+        few = f"{known:,} shoppers for validation and test, {2 * LEAST_SHOPPERS} are needed"
+        return f"{len(learned):,} displays with a history, {few}: left out"
+
+    chances = propensities(made.evidence.examination, options.training.least_propensity)
+    later = _data(made, judged, made.validating.data, shoppers, chosen)
+    choosing, judging = (replace(later, displays=half) for half in split_by_shopper(judged))
+    return HistoryTraining(
+        _data(made, learned, made.data.data, shoppers, chosen),
+        HistoryEvaluation(choosing, judging, chances, chosen.mixing.event_weights),
+        options.training.tasks,
+        options.histories,
+        options.training.seed,
+    )
+
+
+def _data(
+    made: ClickTrainingSet, displays: ShopperDisplays, data: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
+) -> HistoryData:
+    """Displays whose base (m, 3) is the chosen network's score of the shown candidates, mixed with the merged score as
+    in serving; the values of other candidates are not read."""
+    shown = np.unique(displays.places[displays.places >= 0])
+    selected = data.lists.select(shown)
+    shown_data = replace(data, lists=selected, targets=data.targets[shown])
+    base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
+    base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(selected.lengths)))
+    # The three weights add up to 1, so a combined score contains the merged one once.
+    mixed = np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
+    return HistoryData(displays, shoppers.past, data.lists.rows, mixed, made.snapshot.vectors.gather)
+
+
+def _digest(training: HistoryTraining) -> str:
+    """A digest that changes if the training data would differ."""
+    found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
+    for each in (training.data, training.judges.choosing):
+        shown = each.displays
+        arrays = (shown.times, shown.places, shown.acts, shown.first, shown.behind, each.base, each.past.rows)
+        for array in arrays:
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+RowOf = Callable[[str], int | None]
+"""The row of a product id; None if the catalog does not have it."""
+
+
+def placed_acts(acts: pl.DataFrame, row_of: RowOf) -> pl.DataFrame:
+    """The acts of kinds in `ACT_KINDS` with `place`, that of the kind, and `row`, null if the product is gone."""
+    ids = acts["product_id"].cast(pl.String).unique().to_list()
+    rows = pl.DataFrame({"product_id": ids, "row": [*map(row_of, ids)]}, {"product_id": pl.String, "row": pl.Int64})
+    kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, {"kind": pl.String, "place": pl.Int64})
+    named = acts.with_columns(pl.col("product_id", "kind").cast(pl.String))
+    return named.join(rows, on="product_id", how="left").join(kinds, on="kind")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownLists:
+    """A period's lists, with the acts on them."""
+
+    events: pl.DataFrame
+    """Events with the columns that `shelfwise.rerank.click_models.click_log.click_log` takes, and shopper."""
+    pairs: pl.DataFrame
+    log: ClickLog
+    acts: NDArray[np.bool_]
+    """Clicks, carts and purchases of the n lists (n, depth, 3)."""
+
+    @classmethod
+    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:
+        """The lists of the period of the evidence."""
+        return cls(events, evidence.pairs, evidence.log, evidence.acts)
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
+        """The lists of any period."""
+        happened = outcomes(events, depth)
+        return cls(events, happened.pairs, happened.log, happened.acts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownShoppers:
+    """Shoppers with known acts."""
+
+    names: pl.DataFrame
+    """shopper (pseudonym), number."""
+    past: Acts
+
+    @classmethod
+    def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
+        """Builds it from `DerivedTables.acts`, without acts on products that no longer exist."""
+        known = (
+            placed_acts(acts.filter(pl.col("shopper") != ""), row_of)
+            .drop_nulls("row")
+            .with_columns(at=pl.col("time").dt.epoch("ms"))
+            .sort("shopper", "at", "row", "place")
+            .with_columns(number=pl.col("shopper").rle_id().cast(pl.Int64))
+        )
+        columns = (known[name].to_numpy() for name in ("number", "row", "place", "at"))
+        return cls(known.select("shopper", "number").unique(), Acts(*columns))
+
+
+def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
+    """The lists of a period with acts that exactly one known shopper was shown, earliest first, as indexes into the
+    current candidates of their queries."""
+    acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
+    owners = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
+    at, shopper, times = (owners[name].to_numpy() for name in ("row", "number", "at"))
+    pairs, _ = place_pairs(shown.pairs, lists, row_of)
+    places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
+    acts = shown.acts[at] & (places >= 0)[..., None]
+    return ShopperDisplays(shopper, times, places, acts, *shoppers.past.before(shopper, times))
+
+
+def _whose(shown: ShownLists, shoppers: KnownShoppers) -> pl.DataFrame:
+    """row (of the log), number (of the shopper), at: the lists that exactly one shopper was shown."""
+    rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
+    seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
+    whose = seen.group_by("query_id").agg(
+        pl.col("shopper").first(), _shoppers=pl.col("shopper").n_unique(), at=pl.col("time").min().dt.epoch("ms")
+    )
+    one = whose.filter(pl.col("_shoppers") == 1)
+    found = rows.join(one, on="query_id").join(shoppers.names, on="shopper").sort("row")
+    return found.select(pl.col("row").cast(pl.Int64), "number", "at")

@@ -1,0 +1,363 @@
+"""The promotion of a ranker that learned from clicks: measures on held-out lists, compared with the serving ranker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shelfwise.rerank.click_models.evaluation import ClickLikelihood
+from shelfwise.rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
+from shelfwise.rerank.evaluation.off_policy import FIRST, OffPolicyEstimate, evaluate_rankings, logged_searches
+from shelfwise.rerank.evaluation.promotion import (
+    LIKELIHOOD,
+    MRR,
+    NDCG,
+    Decision,
+    QueryMeasures,
+    decide,
+    language_slices,
+    new_product_slice,
+    new_query_slice,
+    traffic_slices,
+)
+from shelfwise.rerank.evaluation.statistics import paired_bootstrap
+from shelfwise.rerank.model_card import option_values
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.features import FEATURES
+from shelfwise.rerank.ranker.memory import QueryMemory
+from shelfwise.rerank.ranker.network import RankerNetwork, save_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.spec import (
+    ERASURES,
+    MERGED,
+    NAIVE,
+    NEW,
+    SERVED,
+    AddedRanker,
+    OrderResult,
+    RankerReport,
+    RankerSpec,
+    RankerStore,
+    StoredRanker,
+)
+from shelfwise.rerank.training.click_training import Mixing, Validation
+from shelfwise.rerank.training.datasets import ListData, merged_scores, query_of_fold
+from shelfwise.rerank.training.evaluation import fit_calibration, ranker_scores
+from shelfwise.rerank.training.trainer import CURVE_FILE, Epoch
+from shelfwise.retrieval.progress import Progress
+from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.reranking import Reranker, Reranking
+from shelfwise.service.engine.snapshot import Snapshot
+from shelfwise.service.events.popular_queries import PopularQueries, query_key
+from shelfwise.service.events.signals import Popularity
+from shelfwise.service.training.click_dataset import (
+    ClickTrainingSet,
+    ClickTrial,
+    EventFacts,
+    FirstHits,
+    HistoryResult,
+    TrainedNetwork,
+)
+from shelfwise.service.training.ranker_dataset import best_products
+
+Scorer = Callable[[ClickTrial], NDArray[np.float64]]
+"""Scores all candidates of a trial, concatenated (m,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickGate:
+    """The data on which a challenger is measured."""
+
+    snapshot: Snapshot
+    earlier: ClickTrial
+    """Lists of an earlier period, to whose clicks scores are calibrated."""
+    held_out: ClickTrial
+    likelihood: ClickLikelihood
+    """Click likelihood, fitted to the training lists."""
+    known: Collection[str]
+    """Ids of the products shown in the training data; all others are new."""
+    known_queries: Collection[str]
+    """Queries of the training data."""
+
+    def measures(self, scorer: Scorer) -> QueryMeasures:
+        """Measures of scores on the held-out queries (n,)."""
+        trial = self.held_out
+        scores = scorer(trial)
+        gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
+        likelihood = self._likelihood(trial.shown_scores(scores), self.earlier.shown_scores(scorer(self.earlier)))
+        by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
+        in_rows = padded(trial, scores)
+        ranks = reciprocal_rank(padded(trial, trial.is_chosen), in_rows, is_candidate)
+        return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
+
+    def _likelihood(self, scores: NDArray[np.float64], earlier: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Likelihood of the held-out lists (lists,), by the scores (lists, depth) of the hits on them and earlier ones.
+
+        Each language is calibrated separately: a ranker orders the products of one query, so the scale of its scores
+        may differ between languages.
+        """
+        trial, before = self.held_out, self.earlier
+        found = np.zeros(trial.log.size)
+        languages, others = (each.languages[each.query_of_list] for each in (trial, before))
+        for language in np.unique(languages):
+            held_out, fitted = languages == language, others == language
+            calibration = self.likelihood.calibration(before.log.rows(fitted), earlier[fitted])
+            found[held_out] = self.likelihood.of(trial.log.rows(held_out), scores[held_out], calibration)
+        return found
+
+    def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
+        """The decision by the rule in `shelfwise.rerank.evaluation.promotion`, with queries weighted by traffic."""
+        trial = self.held_out
+        ids = (self.snapshot.products.id_of(row) for row in trial.data.lists.rows.tolist())
+        is_new = np.array([name not in self.known for name in ids], np.float64)
+        slices = (
+            *traffic_slices(trial.traffic),
+            new_product_slice(padded(trial, trial.is_chosen), padded(trial, is_new) > 0),
+            new_query_slice(trial.data.lists.queries, self.known_queries),
+            *language_slices(trial.languages.tolist()),
+        )
+        return decide(challenger, served, trial.traffic, slices)
+
+
+def padded(trial: ClickTrial, values: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
+    """Values (m,) by query, shape (n, c); 0 after a query's last candidate."""
+    lists = trial.data.lists
+    lengths = lists.lengths
+    made = np.zeros((len(lists), int(lengths.max(initial=1))))
+    made[np.arange(made.shape[1]) < lengths[:, None]] = values
+    return made
+
+
+def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
+    """The scores of the merged order."""
+    return merged_scores(trial.data.lists).astype(np.float64)
+
+
+def network_scores(network: RankerNetwork, mixing: Mixing, data: ListData) -> NDArray[np.float64]:
+    """The scores (m,) of an unpublished network, with the bonuses that serving adds."""
+    return mixing.scores(network, all_lists(data)).astype(np.float64) + data.lists.bonus
+
+
+def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
+    """`network_scores` as a scorer of a trial."""
+    return lambda trial: network_scores(network, mixing, trial.data)
+
+
+def all_lists(data: ListData) -> Validation:
+    """All lists of some data, to be scored."""
+    return Validation(data, np.arange(len(data.lists)))
+
+
+def served_scores(ranker: OnnxRanker, data: ListData) -> NDArray[np.float64]:
+    """The scores (m,) of a ranker as served, with the bonuses."""
+    return ranker_scores(ranker, data, range(len(data.lists))) + data.lists.bonus
+
+
+def ranked_by(ranker: OnnxRanker) -> Scorer:
+    """`served_scores` as a scorer of a trial."""
+    return lambda trial: served_scores(ranker, trial.data)
+
+
+def judged(
+    made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: StoredRanker
+) -> tuple[RankerReport, Decision]:
+    """The report and the decision on a challenger, as it would serve."""
+    progress.begin("evaluation", None, "")
+    pairs = made.evidence.pairs
+    known, queries = frozenset(pairs["product_id"]), frozenset(map(query_of_fold, pairs["query"].unique()))
+    likelihood = ClickLikelihood.fit(made.evidence.log)
+    gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known, queries)
+    reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
+    against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
+    by_naive = gate.measures(scored_by(naive.network, naive.mixing))
+    means = {
+        NDCG: reached.ndcg,
+        MRR: reached.reciprocal_rank,
+        LIKELIHOOD: reached.click_likelihood,
+        f"{NDCG} of the merged order": merged.ndcg,
+    }
+    measures = {name: _mean(values, made.held_out.traffic) for name, values in means.items()}
+    measures |= _compare_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
+    served = {SERVED: against} if made.served else {}
+    orders = _orders({MERGED: merged, **served, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
+    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "no gains on them"))
+    progress.begin("gate", None, "")
+    decision = gate.decide(reached, against)
+    progress.end(str(decision))
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on=f"{made.held_out.log.size:,} lists, the last ones, of {len(made.held_out.traffic):,} queries",
+        measures={name: value for name, value in measures.items() if np.isfinite(value)},
+        against=made.served.name if made.served else "the merged order",
+        decision=decision,
+        orders=orders,
+        options=option_values(made.options),
+    )
+    return report, decision
+
+
+def spec_of(
+    made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResult, parent: str, events: EventFacts
+) -> RankerSpec:
+    """The model spec for running the chosen network, besides its weights."""
+    encoding, options = encoding_of(made.snapshot), made.options
+    shown = np.flatnonzero(made.clicks.is_shown)
+    found = chosen.mixing.scores(chosen.network, all_lists(made.data.data)).astype(np.float64)
+    return RankerSpec(
+        encoder=encoding.encoder,
+        state_dimension=made.data.data.states.dimension,
+        vector_dimension=encoding.vector_dimension,
+        features=FEATURES,
+        layers=chosen.network.shape.layers,
+        precision="fp32",
+        mix=chosen.mixing.mix,
+        event_weights=chosen.mixing.event_weights,
+        calibration=fit_calibration(found[shown], made.clicks.gains[shown, 0].astype(np.float64)),
+        neutral=tuple(chosen.network.centre.tolist()),
+        trained_on={
+            "catalog": made.snapshot.manifest.version,
+            "lists": made.evidence.log.size,
+            "queries": made.clicks.query_count,
+            "method": chosen.method,
+            "histories": history.summary,
+            "seed": options.training.seed,
+            **events,
+            ERASURES: options.erasures,
+            **(chosen.guarantee.facts if chosen.guarantee else {}),
+        },
+        parent=parent,
+    )
+
+
+def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[OrderResult, ...]:
+    nothing = np.zeros(len(traffic))
+    known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
+    means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
+    return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
+
+
+def _compare_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
+    """The result of training on clicks as they are, and the interval of the gain over it."""
+    if np.isnan(reached.ndcg).all():
+        return {}
+    gain = paired_bootstrap(reached.ndcg, naive.ndcg, traffic)
+    return {
+        f"{NDCG} of naive training": _mean(naive.ndcg, traffic),
+        "above naive": gain.mean,
+        "above naive, at least": gain.low,
+        "above naive, at most": gain.high,
+    }
+
+
+def _by_histories(history: HistoryResult) -> dict[str, float]:
+    """The gain from reading shoppers' histories, on lists before the held-out ones."""
+    if history.gain is None:
+        return {}
+    named = {"": history.gain.mean, ", at least": history.gain.low, ", at most": history.gain.high}
+    return {f"{MRR} gained by histories{name}": value for name, value in named.items()}
+
+
+def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
+    counts = np.isfinite(values) & (traffic > 0)
+    return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
+
+
+EXAMPLES, _CHECKED, _DEADLINE = 3, 60, 60.0
+
+
+def changed_queries(
+    made: ClickTrainingSet,
+    challenger: StoredRanker,
+    popularity: Popularity,
+    memory: QueryMemory,
+    popular: PopularQueries,
+) -> tuple[FirstHits, ...]:
+    """The most frequent held-out queries whose first hits a challenger changes, in whole searches: what served before,
+    or the merged order, compared with the challenger. Queries of few shoppers, which could identify them, are left
+    out."""
+    trial, products = made.held_out, made.snapshot.products
+    lists = dict(zip(trial.data.lists.queries, trial.traffic.astype(int).tolist(), strict=True))
+    shown = (query for query in lists if query_key(query) in popular.places)
+    queries = sorted(shown, key=lambda query: -lists[query])[:_CHECKED]
+    known = popularity, memory
+    before, after = (_first_hits(made.snapshot, queries, each, *known) for each in (made.served, challenger))
+
+    def titles(ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(products[row].title for row in map(products.row_of, ids) if row is not None)
+
+    changed = (query for query in queries if before[query] != after[query])
+    return tuple(
+        FirstHits(each, lists[each], titles(before[each]), titles(after[each])) for each in islice(changed, EXAMPLES)
+    )
+
+
+def _first_hits(
+    snapshot: Snapshot, queries: Sequence[str], ranker: StoredRanker | None, popularity: Popularity, memory: QueryMemory
+) -> dict[str, list[str]]:
+    if ranker is None:
+        return best_products(snapshot, queries, "merged", EXAMPLES)
+    with closing(Reranker(OnnxRanker(ranker))) as reranker:
+        last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity, memory=memory)
+        return best_products(snapshot, queries, "ranked", EXAMPLES, last=last)
+
+
+_EVALUATED = 1_000
+
+
+def off_policy(made: ClickTrainingSet, challenger: StoredRanker, progress: Progress) -> OffPolicyEstimate | None:
+    """The estimated effect of a challenger on the held-out lists of the most frequent queries, with its hits from whole
+    searches and knowledge from before these lists; None if no list has a known query."""
+    trial, snapshot = made.held_out, made.snapshot
+    frequent = np.argsort(-trial.traffic, kind="stable")[:_EVALUATED]
+    queries = [trial.data.lists.queries[number] for number in frequent.tolist()]
+    if not queries:
+        return None
+    progress.begin("off-policy", len(queries), "queries")
+    with closing(Reranker(OnnxRanker(challenger))) as reranker:
+        known = trial.options.popularity, trial.options.memory
+        last = Reranking(snapshot, reranker, _DEADLINE, popularity=known[0], memory=known[1])
+        ranking = best_products(snapshot, queries, "ranked", FIRST, progress.advance, last)
+    periods = made.periods
+    events = pl.concat([periods.training, periods.validation, periods.held_out])
+    searches, rankings = logged_searches(events, [ranking], periods.judging)
+    (found,) = evaluate_rankings(searches, rankings)
+    progress.end(found.describe("the new ranker"))
+    return found
+
+
+Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]
+"""The measures of a challenger on held-out queries, and the decision whether it may serve."""
+
+
+def publish_judged(
+    registry: RankerStore,
+    network: RankerNetwork,
+    curve: Sequence[Epoch],
+    spec: RankerSpec,
+    judge: Judge,
+    progress: Progress,
+) -> AddedRanker:
+    """Exports a network, evaluates it as it would serve, and publishes or rejects it; raises the registry's errors."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        progress.begin("export", None, "")
+        export_network(network, made / MODEL_FILE)
+        save_network(network, made / WEIGHTS_FILE)
+        (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
+        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
+        report, decision = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
+        progress.begin("publish", None, "")
+        added = registry.add(made, spec, report, () if decision.publish else decision.reasons)
+        progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
+        return added

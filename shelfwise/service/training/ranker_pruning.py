@@ -1,0 +1,266 @@
+"""A smaller ranker from a stored one: pruned, exported, compared with it, and stored in the registry."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shelfwise.rerank.model_card import option_values
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.memory import QueryMemory
+from shelfwise.rerank.ranker.network import RankerNetwork, load_network, save_network
+from shelfwise.rerank.ranker.onnx import OnnxRanker
+from shelfwise.rerank.ranker.onnx_export import export_network
+from shelfwise.rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
+from shelfwise.rerank.ranker.spec import (
+    AddedRanker,
+    RankerReport,
+    RankerSpec,
+    RankerStore,
+    StoredRanker,
+    misfit,
+    ranker_store,
+)
+from shelfwise.rerank.training.datasets import ListData, full_batches
+from shelfwise.rerank.training.distillation import agreement
+from shelfwise.rerank.training.evaluation import fit_calibration
+from shelfwise.rerank.training.query_generation import synthetic_queries
+from shelfwise.retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
+from shelfwise.retrieval.progress import Progress
+from shelfwise.service.engine.models import encoding_of
+from shelfwise.service.engine.reranking import DEPTH
+from shelfwise.service.engine.snapshot import Snapshot, serving_snapshot
+from shelfwise.service.events.signals import Popularity, read_memory, read_popularity
+from shelfwise.service.training.ranker_dataset import candidate_lists, list_data
+
+_FIRST = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TimedScores:
+    """The scores of a ranker and their duration."""
+
+    scores: NDArray[np.float64]
+    """Scores of the candidates of all lists, concatenated (m,)."""
+    milliseconds: float
+    """Median time for one of the longest lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankerAgreement:
+    """Agreement of the orders of two rankers."""
+
+    agreement: float
+    """Mean nDCG@10 by the other one's scores; see `shelfwise.rerank.training.distillation.agreement`."""
+    first_ten: float
+    """Mean share of the other one's ten best hits that are among its ten best."""
+    queries: int
+
+
+def sample_data(
+    snapshot: Snapshot, count: int, popularity: Popularity, memory: QueryMemory, seed: int, progress: Progress
+) -> ListData:
+    """The given number of queries generated from the catalog, or as many as possible, with their candidates."""
+    products = (snapshot.products[row] for row in range(len(snapshot.products)))
+    queries = [query.text for query in synthetic_queries(products, count, seed)]
+    progress.begin("candidates", len(queries), "queries")
+    lists = candidate_lists(
+        snapshot, queries, snapshot.built, depth=DEPTH, popularity=popularity, memory=memory, progress=progress.advance
+    )
+    progress.end(f"{len(lists.rows):,} of {len(queries):,} synthetic queries")
+    return list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
+
+
+def time_scores(rankers: Mapping[str, OnnxRanker], data: ListData, numbers: Sequence[int]) -> dict[str, TimedScores]:
+    """Scores and times of rankers on some lists, at least one.
+
+    Each list is scored by all rankers before the next one, in rotating order, so that other load on the machine affects
+    all equally.
+    """
+    scores = {name: [np.empty(0)] for name in rankers}
+    spent: dict[str, list[float]] = {name: [] for name in rankers}
+    names, longest = list(rankers), max(data.lists.lengths[number] for number in numbers)
+    for turn, number in enumerate(numbers):
+        candidates = [data.candidates(number)]
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            started = time.perf_counter()
+            scores[name] += rankers[name].score(candidates)
+            if data.lists.lengths[number] == longest:
+                spent[name].append(time.perf_counter() - started)
+    return {name: TimedScores(np.concatenate(scores[name]), float(np.median(spent[name])) * 1_000) for name in names}
+
+
+def measure_agreement(
+    data: ListData, numbers: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]
+) -> RankerAgreement:
+    """The agreement of the scores `after` with those `before`, both for the candidates of some lists, concatenated."""
+    targets = np.zeros(len(data.lists.rows), np.float32)
+    targets[data.lists.places(numbers)] = before
+    offsets = np.cumsum([0, *data.lists.lengths[numbers]]).tolist()
+    shares = [_shared(before[start:end], after[start:end]) for start, end in itertools.pairwise(offsets)]
+    agreed = agreement(replace(data, targets=targets), numbers, after)
+    return RankerAgreement(float(agreed.mean()), float(np.mean(shares)), len(numbers))
+
+
+def _shared(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    first, now = (set(np.argsort(-each, kind="stable")[:_FIRST].tolist()) for each in (before, after))
+    return len(first & now) / len(first)
+
+
+Precision = Literal["fp32", "int8"]
+MEASURING, JUDGING = 200, 300
+"""Number of queries that measure the importance of parts, and of others on which the smaller ranker is compared."""
+_LEAST = 50
+"""Minimum number of queries in total."""
+_HEADS, _UNITS, _MADE_OF = "heads", "feed-forward units", "made of"
+
+
+@dataclass(frozen=True, slots=True)
+class RankerPruningOptions:
+    """Pruning options."""
+
+    target: PruningTarget = field(default_factory=PruningTarget)
+    precision: Precision | None = None
+    """Precision of the served graph; None leaves it unchanged."""
+    publish: bool = False
+    """Whether it may serve; otherwise it is rejected."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The cost of a ranker."""
+
+    bytes: int
+    """Size of its graph in bytes."""
+    milliseconds: float
+    """Median time to score the candidates of a query on one thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningResult:
+    """Result of pruning."""
+
+    added: AddedRanker
+    agreement: RankerAgreement
+    before: Size
+    after: Size
+
+
+def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions, progress: Progress) -> PruningResult:
+    """Creates a smaller ranker from one of an index directory, compares it with that one, and stores it.
+
+    The caller decides whether it serves; the promotion gate has seen the original. Raises InputError if nothing would
+    be smaller or parts to keep do not exist, ModelError for a ranker without a cross-attention layer to prune,
+    ModelMismatchError for one of another index, ModelRefusedError if it is to be published although the original was
+    rejected, TrainingError if the catalog gives too few queries, and the errors of the registry and `open_snapshot`.
+    """
+    registry, name = ranker_store(root), parent.name
+    if options.publish and parent.report.rejection_reasons:
+        raise ModelRefusedError(f"{name} was rejected: a model derived from it may not serve; omit --publish")
+    network = load_network(parent.folder / WEIGHTS_FILE)
+    precision, left = options.precision or parent.spec.precision, complete_target(options.target, network.shape)
+    if left == complete_target(PruningTarget(), network.shape) and precision == parent.spec.precision:
+        raise InputError(
+            f"nothing of {name} would be removed: use --heads, --feed-forward, --layers or --precision int8"
+        )
+    with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
+        if why := misfit(parent.spec, encoding_of(snapshot)):
+            raise ModelMismatchError(f"{name} cannot be compared with: {why}")
+        known = read_popularity(root), read_memory(root)
+        data = sample_data(snapshot, MEASURING + JUDGING, *known, options.seed, progress)
+        measuring, judging = split_sample(data)
+        progress.begin("prune", None, "")
+        smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)
+        sizes = ", ".join(f"{count:,} {name}" for name, count in _sizes(smaller).items())
+        progress.end(sizes or "the features head alone")
+        progress.begin("export", None, "")
+        made = Path(scratch)
+        export_network(smaller, made / MODEL_FILE, precision)
+        save_network(smaller, made / WEIGHTS_FILE)
+        progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.2f} MB")
+        return _compared(registry, parent, made, _spec(parent, smaller, precision), data, judging, options)
+
+
+def split_sample(data: ListData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of the lists for measuring, and of those for comparison; raises TrainingError for too few."""
+    usable = np.flatnonzero(data.lists.lengths > 1)
+    if len(usable) < _LEAST:
+        raise TrainingError(
+            f"{len(usable)} of {len(data.lists)} synthetic queries have two candidates or more; {_LEAST} are needed"
+        )
+    end = len(usable) * MEASURING // (MEASURING + JUDGING)
+    return usable[:end], usable[end:]
+
+
+def prune_on_sample(
+    network: RankerNetwork,
+    data: ListData,
+    measuring: NDArray[np.int64],
+    weights: tuple[float, ...],
+    left: PruningTarget,
+) -> RankerNetwork:
+    """The parts of a network to keep, by their importance on some lists."""
+    if left == complete_target(PruningTarget(), network.shape):
+        return network
+    sample: Sample = [(batch.inputs, batch.is_candidate) for batch in full_batches(data, measuring)]
+    return prune_network(network, measure_importance(network, sample, weights), left)
+
+
+def _sizes(network: RankerNetwork) -> dict[str, int]:
+    shape = network.shape
+    return {_HEADS: len(shape.heads), _UNITS: shape.feed_forward} if shape.layers else {}
+
+
+def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
+    kept = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
+    return msgspec.structs.replace(
+        parent.spec,
+        layers=smaller.shape.layers,
+        precision=precision,
+        trained_on={**kept, _MADE_OF: parent.name, **_sizes(smaller)},
+        parent=parent.spec.identity,
+    )
+
+
+def _compared(
+    registry: RankerStore,
+    parent: StoredRanker,
+    made: Path,
+    spec: RankerSpec,
+    data: ListData,
+    judging: NDArray[np.int64],
+    options: RankerPruningOptions,
+) -> PruningResult:
+    """Compares both as they serve, and stores the smaller one."""
+    name, challenger = parent.name, StoredRanker("the smaller one", made, spec, parent.report)
+    ranker = OnnxRanker(parent)
+    found = time_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
+    before, after = found["before"], found["after"]
+    alike = measure_agreement(data, judging, before.scores, after.scores)
+    # Gives equal probabilities for the changed scores.
+    spec = msgspec.structs.replace(spec, calibration=fit_calibration(after.scores, ranker.fit(before.scores)))
+    report = RankerReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_on=f"{alike.queries} synthetic queries by {name}",
+        measures={f"agreement with {name}": alike.agreement, "share of its first ten": alike.first_ten},
+        against=name,
+        options=option_values(options),
+    )
+    sizes = [
+        Size((folder / MODEL_FILE).stat().st_size, timed.milliseconds)
+        for folder, timed in ((parent.folder, before), (made, after))
+    ]
+
+    why = f"pruned from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
+    return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)
