@@ -769,6 +769,34 @@ def test_a_question_is_answered_above_the_hits_and_the_next_keeps_its_product(
         expect(answer).to_have_count(0)
 
 
+def test_a_question_submitted_while_the_first_view_loads_keeps_its_answer(browser: Browser, address: str) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with visiting(browser, address) as visit:
+        for pattern in ("**/assets/store.json", "**/v1/multi-search"):
+            visit.page.route(pattern, hold)
+        with visit.page.expect_request("**/assets/store.json"):
+            visit.page.goto("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        field.fill("Do you sell drills?")
+        assert within(30, lambda: visit.page.evaluate("1") and len(held) == 1)
+        with visit.page.expect_request("**/v1/multi-search"):
+            held.pop().continue_()
+        with visit.page.expect_request("**/v1/multi-search"):
+            field.press("Enter")
+        visit.page.unroute("**/v1/multi-search")
+        for route in held:
+            route.continue_()
+        answer = visit.page.get_by_role("region", name="Answer")
+        expect(answer).to_contain_text("Yes.")
+        visit.page.wait_for_timeout(500)  # text typed before the page was ready is searched for after a pause
+        visit.settle()
+        expect(answer).to_contain_text("Yes.")
+
+
 def test_a_question_on_a_products_page_is_about_it(browser: Browser, address: str, store: SearchEngine) -> None:
     product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
     with visiting(browser, address, consent=True, viewport={"width": 320, "height": 800}) as visit:

@@ -216,7 +216,7 @@ async function open() {
   const isEarly = document.activeElement === field && field.value !== "";
   const first = placeOf(location.search, shop.facts.facets);
   await show(first, { isBack: true, isFirst: true, isTyping: isEarly, top: history.state?.top || 0 });
-  if (isEarly) field.dispatchEvent(new Event("input"));
+  if (isEarly && place === first) field.dispatchEvent(new Event("input"));
   return undefined;
 }
 
