@@ -1,119 +1,87 @@
-"""The commands and the Python of the README: all are parsed, and those that take seconds run on a demo store."""
+"""The blocks of the README: commands parse, and blocks run as they stand in a folder of their own."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-import shutil
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from shelfwise.service.cli.main import app
-from shelfwise.service.demo import DemoFiles
-from tests.conftest import ENCODER
-from tests.unit.service.cli import commands
+from tests.services import serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 _BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SHELL = [block for language, block in _BLOCKS if not language]
 COMMANDS = [
     shlex.split(line.partition("shelfwise ")[2], comments=True)
-    for language, block in _BLOCKS
-    if not language
+    for block in SHELL
     for line in block.splitlines()
-    if "shelfwise " in line.partition("#")[0]
+    if re.match(r"\S*\bshelfwise ", line)
 ]
-PRINTED = {
-    ("rebuild", "store", "products.jsonl.gz"): "is published and serves",
-    ("search",): "Cordless Drill",
-    ("check",): "completeness",
-    ("index", "patch"): "1 product changed",
-    ("index", "upsert"): "1 product added",
-    ("index", "delete"): "2 products deleted",
-    ("index", "versions"): "v000001",
-    ("index", "compare"): "added      1: n1",
-    ("index", "rollback"): "v000001 serves",
-    ("index", "verify"): "600 products against",
-    ("index", "prune"): "Nothing to remove",
-    ("keys", "create"): "only shown once",
-    ("rules", "preview"): "rules before: none; after: week",
-    ("rules", "put"): "1 rule is stored",
-    ("evaluate",): "nDCG@10",
-}
-"""Commands that run, by their first words, and a part of their output. The others serve until they are stopped, train,
-need a cluster or events, or measure for minutes; other tests run them."""
-
-_JUDGMENTS = 200
-"""Lines of the demo store's judgments: few queries, as `evaluate` searches for each in three stages."""
+_BIN = Path(sys.prefix, "bin")
 
 
-def _parse(arguments: list[str]) -> None:
-    command = get_command(app)
-    context = command.make_context("shelfwise", [], resilient_parsing=True)
-    while hasattr(command, "resolve_command"):
-        _, found, arguments = command.resolve_command(context, arguments)
-        command = found
-        if hasattr(command, "resolve_command"):
-            context = command.make_context(command.name, [], parent=context, resilient_parsing=True)
-    command.make_context(command.name, arguments, parent=context)
+def block(beginning: str) -> str:
+    """The only block with this text."""
+    (found,) = (each for _, each in _BLOCKS if beginning in each)
+    return found
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_every_command_parses(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for each in arguments:
-        if "." in each and not each.startswith("-"):
-            Path(each.partition("=")[2] or each).parent.mkdir(parents=True, exist_ok=True)
-            Path(each.partition("=")[2] or each).touch()
-    _parse(arguments)
-
-
-def test_the_readme_names_commands() -> None:
-    assert len(COMMANDS) > 30
-    assert all(any(each[: len(start)] == list(start) for each in COMMANDS) for start in PRINTED)
+def run(folder: Path, script: str) -> str:
+    """The output of the lines of a block for the shell, with the programs of this environment; stops at a failure."""
+    environment = {**os.environ, "PATH": f"{_BIN}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    command = ["/bin/sh", "-e", "-c", script]
+    return subprocess.check_output(command, cwd=folder, env=environment, text=True)  # noqa: S603 - our own document
 
 
 @pytest.fixture(scope="module")
-def shop(demo: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder next to the demo store, with the files that commands of the README create."""
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the catalog and the index of the block for a package."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(demo.products.parent, folder / "demo-store")
-    (folder / "demo-store/events.jsonl.gz").touch()  # the tests' demo store has no sessions
-    judgments = folder / "demo-store/judgments.tsv"
-    judgments.write_text("".join(judgments.read_text("utf-8").splitlines(keepends=True)[:_JUDGMENTS]), "utf-8")
-    makers = re.findall(r"^(?:cp|printf) [^\n]*|^cat > .*?^END$", README, re.MULTILINE | re.DOTALL)
-    for command in makers:
-        subprocess.run(["/bin/sh", "-c", command], cwd=folder, check=True)  # noqa: S603 - our own document
-    assert len(makers) == 3
+    lines = block("cat > products.csv").splitlines(keepends=True)
+    printed = run(folder, "".join(line for line in lines if not line.startswith(("uv ", ". "))))
+    assert "Cordless Drill 18V" in printed.split("is published and serves")[1]
     return folder
 
 
-def test_every_file_that_a_command_reads_is_there(shop: Path) -> None:
-    named = {each.partition("=")[2] or each for arguments in COMMANDS for each in arguments if not each.startswith("-")}
-    files = {each for each in named if re.fullmatch(r"[\w/-]+\.(tsv|csv|toml|jsonl)(\.gz)?", each)}
-    assert len(files) > 5
-    made = {"store/rejected.jsonl"}  # written by an earlier rebuild
-    assert not [each for each in files - made if not (shop / each).exists() and not (ROOT / each).exists()]
-
-
-def test_fast_commands_print_the_expected_output(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_every_command_parses(arguments: list[str], shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop)
-    for arguments in COMMANDS:
-        start = next((start for start in PRINTED if tuple(arguments[: len(start)]) == start), None)
-        if start is not None:
-            printed = commands.shown(*arguments, *(["--encoder", ENCODER] if start[0] == "rebuild" else []))
-            assert PRINTED[start] in printed, arguments
+    for each in arguments:
+        if each.startswith("demo-store/"):
+            Path(each).parent.mkdir(exist_ok=True)
+            Path(each).touch()
+    command = get_command(app)
+    context = command.make_context("shelfwise", [], resilient_parsing=True)
+    while hasattr(command, "resolve_command"):
+        _, command, arguments = command.resolve_command(context, arguments)
+        context = command.make_context(command.name, list(arguments), parent=context, resilient_parsing=True)
 
 
-def test_python_examples_run(shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(shop)
-    (code,) = (block for language, block in _BLOCKS if language == "python")
-    yesterday = "from datetime import UTC, datetime, timedelta\nyesterday = datetime.now(UTC) - timedelta(days=1)\n"
-    names: dict[str, Any] = {}
-    exec(compile(yesterday + code, "README.md", "exec"), names)  # noqa: S102 - our own document
-    names["engine"].close()
-    assert "Cordless Drill" in capsys.readouterr().out
+def test_it_is_short_and_names_commands() -> None:
+    assert len(README.split()) <= 700
+    assert len(COMMANDS) >= 9
+
+
+def test_the_python_block_runs(shop: Path) -> None:
+    command = [sys.executable, "-c", block("from shelfwise import")]
+    printed = subprocess.check_output(command, cwd=shop, text=True)  # noqa: S603 - our own document
+    assert "Cordless Drill 18V" in printed
+
+
+def test_the_service_answers_curl(shop: Path) -> None:
+    (request,) = re.findall(r"^curl .*$", README, re.MULTILINE)
+    with serving([str(_BIN / "shelfwise")], shop / "log", str(shop / "store")) as running:
+        assert "Cordless Drill 18V" in run(shop, request.replace("http://127.0.0.1:8080", running.address))
+
+
+@pytest.mark.slow
+def test_the_block_about_learning_runs(tmp_path: Path) -> None:
+    assert "nDCG@10" in run(tmp_path, block("shelfwise learn"))
