@@ -30,6 +30,7 @@ _BIN = Path(sys.prefix, "bin")
 
 def block(beginning: str) -> str:
     """The only block with this text."""
+    found: str
     (found,) = (each for _, each in _BLOCKS if beginning in each)
     return found
 
