@@ -17,6 +17,7 @@ from typer import Option
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.events.importer import import_events
 from shelfwise.indexer.pictures import NO_CHANGE, PictureOptions
+from shelfwise.retrieval.errors import StoreForeignError
 from shelfwise.retrieval.events.privacy import utc_now
 from shelfwise.service.cli.options import command
 from shelfwise.service.cli.output import TerminalProgress, say, show_table
@@ -65,7 +66,11 @@ def demo(
         model = PictureOptions(str(PICTURE_MODEL), folder) if pictures else NO_CHANGE
         options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms, pictures=model)
         report = rebuild(folder / "index", options, progress)
-        _import_events(folder / "index", files, progress)
+        try:
+            _import_events(folder / "index", files, progress)
+        except StoreForeignError as error:
+            message = f"{folder} has events of another version of Shelfwise; delete it, or name another folder"
+            raise StoreForeignError(message) from error
     show_rebuild(report, folder / "index")
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):

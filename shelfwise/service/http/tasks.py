@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -258,8 +259,9 @@ class RunningTask(Protocol):
         """Stores its progress."""
 
 
-def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN401 - the JSON of the command
-    """Runs a command of the program in a process, and decodes the JSON that it prints; raises TaskFailedError.
+def run_command(command: Sequence[str], task: RunningTask, folder: Path | None = None) -> Any:  # noqa: ANN401 - its JSON
+    """Runs a command of the program in a process, and decodes the JSON that it prints; raises TaskFailedError. Its
+    messages name the files of `folder`, where feeds are, without the folder.
 
     If the task is stopped, ends the process and returns None; the next run continues its work.
     """
@@ -279,10 +281,15 @@ def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN4
     for reader in readers:
         reader.start()
     reported = 0
+
+    def written() -> str:
+        text = "".join(messages)
+        return re.sub(f"{re.escape(str(folder.resolve()))}/({re.escape(UPLOADS)}/)?", "", text) if folder else text
+
     while any(reader.is_alive() for reader in readers) and not task.is_stopped():
         if len(messages) > reported:
             reported = len(messages)
-            task.report("".join(messages)[-_MOST_PROGRESS:])
+            task.report(written()[-_MOST_PROGRESS:])
         readers[0].join(_POLL_SECONDS)
     if is_stopped := any(reader.is_alive() for reader in readers):
         os.killpg(process.pid, signal.SIGTERM)
@@ -293,7 +300,7 @@ def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN4
         return None
     if process.returncode:
         # The lines before it are finished steps.
-        message = f"\n{''.join(messages)}".rpartition("\nerror: ")[2].strip()
+        message = f"\n{written()}".rpartition("\nerror: ")[2].strip()
         raise TaskFailedError(message[-_MOST_ERROR:] or f"exit status {process.returncode}")
     out = "".join(output)
     return msgspec.json.decode(out) if out.strip() else None
@@ -392,7 +399,7 @@ class TaskService(TaskRunner):
                 return own[kind](arguments, task)
             while not task.is_stopped():
                 with suppress(Timeout), in_turn or nullcontext():
-                    return run_command(task_command(kind, arguments, root, feeds()), task)
+                    return run_command(task_command(kind, arguments, root, feeds()), task, feeds())
             return None
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)

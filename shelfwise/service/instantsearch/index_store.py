@@ -171,9 +171,10 @@ _DOCUMENTS = ("rules", "synonyms", "relevance", "relations", "answers", "protoco
 """Files of documents that belong to a copy of an index."""
 
 
-def copy_index(source: Path, target: Path) -> None:
+def copy_index(source: Path, target: Path, replica: str = "") -> None:
     """Copies the products, settings, rules, synonyms and rankers of an index, without events, tasks, keys and replicas;
-    files that are never changed are linked. Raises StoreLockedError during a rebuild."""
+    files that are never changed are linked. The copy of a replica has the settings of that view. Raises
+    StoreLockedError during a rebuild."""
     store = Store(source)
     with store.lock("copy"):
         for folder in (store.version_folder(store.current()), store.encoders, source / "rankers"):
@@ -190,7 +191,9 @@ def copy_index(source: Path, target: Path) -> None:
     protocol = ProtocolStore(target)
     for name in protocol.temporary():
         protocol.delete_temporary(name)
-    protocol.change_settings(lambda known: msgspec.structs.replace(known, name="", replicas=(), views={}))
+    view = protocol.settings.of(replica)
+    own = {name: getattr(view, name) for name in ViewSettings.__struct_fields__} | {"primary": ""}
+    protocol.change_settings(lambda known: msgspec.structs.replace(known, **own, name="", replicas=(), views={}))
     for path in (*target.rglob("*"), target):
         sync(path)
 

@@ -216,6 +216,9 @@ def operation(
         _copy_documents(context, target, scope, permit.id)
     else:
         _check_whole(context, permit, index)
+        if views := stored.settings.replicas:
+            message = f"{index[:100]!r} has the replicas {', '.join(views)}: remove them from replicas first"
+            raise RequestError(409, message)
         if not permit.sees(destination):
             raise RequestError(403, f"this key is not for the index {destination[:100]!r}", code="other_index")
         if kind == "copy":
@@ -239,8 +242,6 @@ def _check_whole(context: ServiceContext, permit: Permit, index: str) -> None:
         raise RequestError(403, "this concerns all products of an index: it needs a key without a filter")
     if index != context.name:
         raise RequestError(400, f"{index[:100]!r} is another name of the index {context.name!r}: use that one")
-    if views := context.companion(ProtocolStore).settings.replicas:
-        raise RequestError(409, f"{index[:100]!r} has the replicas {', '.join(views)}: remove them from replicas first")
 
 
 def _check_scope(scope: tuple[str, ...]) -> None:
@@ -350,7 +351,8 @@ def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDesc
 
 @router.delete("/indexes/{index}", summary="Delete an index")
 def delete_index(indexes: Indexes, context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
-    """Deletes an index of a directory with its settings and events, or a temporary index, if it exists."""
+    """Deletes an index of a directory with its settings and events, or a temporary index, if it exists. Its replicas
+    become indexes of their own."""
     _check_owner(stored, permit, index)
     task = published_task(context)
     if primary := stored.settings.of(index).primary:
@@ -359,6 +361,11 @@ def delete_index(indexes: Indexes, context: Contextual, permit: MayClear, stored
         stored.delete_temporary(index)
     elif indexes.registry.root is not None:
         _check_whole(context, permit, index)
+        for replica in stored.settings.views:
+            if not permit.sees(replica):
+                raise RequestError(403, f"this key is not for the replica {replica[:100]!r}", code="other_index")
+            if replica not in indexes.registry.names:
+                indexes.registry.create(replica, partial(copy_index, context.engine.root, replica=replica))
         indexes.registry.delete(context.name)
     elif index in (context.called, context.name, context.protocol_name()):
         raise RequestError(400, "the only index of a service is deleted with its directory; clearObjects empties it")

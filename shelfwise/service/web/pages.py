@@ -71,7 +71,9 @@ def _list_of_stores(indexes: RequestIndexes) -> PageFile:
     shown = [(escape(each), f"/stores/{quote(each, safe='')}") for each in names]
     cells = '<td><a href="{1}/">{0}</a></td><td><a href="{1}/admin" aria-label="Admin page of {0}">admin page</a></td>'
     rows = "".join(f"<tr>{cells.format(*each)}</tr>" for each in shown) or "<tr><td>There are none to show.</td></tr>"
-    return _file(page_files()["stores.html"].content.replace(b"{stores}", rows.encode()), _TYPES[".html"])
+    head = page_files()["admin.html"].content.partition(b"<script")[0].replace(b"<title>Admin", b"<title>Stores")
+    content = page_files()["stores.html"].content.replace(b"{head}", head).replace(b"{stores}", rows.encode())
+    return _file(content, _TYPES[".html"])
 
 
 @router.get("/admin")

@@ -400,6 +400,19 @@ def test_an_index_is_copied_whole_and_goes_its_own_way(client: TestClient, whole
     assert client.delete("/1/indexes/copied", headers=whole).status_code == 200
 
 
+def test_replicas_of_a_deleted_index_become_indexes(client: TestClient, whole: dict[str, str]) -> None:
+    add_anvil(client, whole, "tools")
+    client.put("/1/indexes/tools/settings", json={"replicas": ["cheap", "virtual(dear)"]}, headers=whole)
+    client.put("/1/indexes/dear/settings", json={"customRanking": ["desc(price)"]}, headers=whole)
+    assert client.delete("/1/indexes/tools", headers=whole).status_code == 200
+    assert found(client, whole, "tools") == ["none"]
+    assert found(client, whole, "cheap") == found(client, whole, "dear") == ["anvil"]
+    settings = client.get("/1/indexes/dear/settings", headers=whole).json()
+    assert (settings["customRanking"], settings["replicas"], "primary" in settings) == (["desc(price)"], [], False)
+    assert client.delete("/1/indexes/dear/anvil", headers=whole).status_code == 200
+    assert [client.delete(f"/1/indexes/{each}", headers=whole).status_code for each in ("cheap", "dear")] == [200, 200]
+
+
 def test_a_moved_index_replaces_that_of_its_new_name(client: TestClient, whole: dict[str, str], stores: Path) -> None:
     """As in a pipeline that fills a new index and then moves it over the old one, every night."""
     for night in range(3):

@@ -13,6 +13,7 @@ import pytest
 from shelfwise.retrieval.errors import InputError, TaskFailedError, UnknownTaskError
 from shelfwise.service.http.tasks import (
     TASKS_FILE,
+    UPLOADS,
     RunningTask,
     Task,
     TaskQueue,
@@ -144,6 +145,15 @@ def test_task_result_is_the_json_or_the_error(tmp_path: Path) -> None:
         run_command(task_command("learn", {}, tmp_path, None), Running())
     with pytest.raises(InputError, match="no task of the kind"):
         task_command("drop", {}, tmp_path, None)
+
+
+def test_error_of_a_task_names_a_feed_without_its_folder(tmp_path: Path) -> None:
+    (tmp_path / UPLOADS).mkdir()
+    (tmp_path / UPLOADS / "lamps.csv").write_text("name,cost\nLamp,3\n")
+    command = task_command("check", {"upload": "lamps.csv"}, tmp_path, tmp_path)
+    with pytest.raises(TaskFailedError, match=r"^lamps\.csv") as caught:
+        run_command(command, Running(), tmp_path)
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_cancelled_task_ends_its_command(tmp_path: Path) -> None:
