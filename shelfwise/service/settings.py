@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,6 +28,7 @@ from pydantic_settings import (
 from shelfwise.retrieval.elasticsearch.settings import ClusterSettings
 from shelfwise.retrieval.errors import SettingError, close_names
 from shelfwise.retrieval.events.privacy import REGIONS, is_region
+from shelfwise.retrieval.updates.validation import decode_toml
 
 FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
@@ -435,11 +435,11 @@ def _check_variables(environment: Mapping[str, str]) -> None:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return decode_toml(path.read_bytes())
     except OSError as error:
         raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the settings {path} are not valid TOML: {error}") from error
+    except ValueError as error:
+        raise SettingError(f"the settings file {path} {error}") from error
 
 
 def _merge(table: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

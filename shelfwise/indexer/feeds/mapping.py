@@ -17,7 +17,6 @@ A rule of the file replaces the default names of its product field; the other fi
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,7 +26,7 @@ from shelfwise.indexer.feeds.values import NOT_FINITE, digits, wrong_type
 from shelfwise.retrieval.errors import FeedError, suggest_names
 from shelfwise.retrieval.filters.ast import PLACES
 from shelfwise.retrieval.records import AttributeValue, Product
-from shelfwise.retrieval.updates.validation import EXACT, decode_json
+from shelfwise.retrieval.updates.validation import EXACT, decode_json, decode_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,8 @@ def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
     """The content of a TOML or JSON file, detected by its first character. Raises FeedError with the `place`."""
     try:
         content = read()
-        return decode_json(content) if content.lstrip().startswith("{") else tomllib.loads(content)
-    except (OSError, ValueError, RecursionError) as error:
+        return decode_json(content) if content.lstrip().startswith("{") else decode_toml(content)
+    except (OSError, ValueError) as error:
         raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
 
 
@@ -143,7 +142,7 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
         if not separator or not target or not source:
             raise FeedError(f"--map {flag}: expected FIELD=NAME, such as title=product_name")
         try:
-            value = tomllib.loads(f"rule = {source}")["rule"] if source[0] in "{[\"'" else source
+            value = decode_toml(f"rule = {source}")["rule"] if source[0] in "{[\"'" else source
         except ValueError as error:
             raise FeedError(f"--map {flag}: {source} is not a TOML value: {error}") from error
         result = result.replace(dict(_rules({target: value}, f"--map {flag}")))

@@ -101,7 +101,7 @@ def map_flag(field: str, name: str) -> str:
 def _text(value: object) -> str:
     """A value as in a table; a price that is a number has two decimals if it has one."""
     if isinstance(value, float):
-        return f"{value:.2f}" if round(value, 2) == value != int(value) else repr(value)
+        return f"{value:.2f}" if round(value, 2) == value and not value.is_integer() else repr(value)
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from shelfwise.retrieval.errors import RowError
 from shelfwise.retrieval.filters.places import place_problem
 from shelfwise.retrieval.records import Availability, Place
+from shelfwise.retrieval.updates.validation import EXACT
 
 BAD_TYPE = "bad type"
 NOT_FINITE = "not a finite number"
@@ -179,9 +180,9 @@ def rating(field: str, value: object) -> float:
 
 
 def count(field: str, value: object) -> int:
-    """An integer of at least 0."""
+    """An integer from 0 to EXACT."""
     result = number(field, value)
-    if result < 0 or not result.is_integer():
+    if not 0 <= result <= EXACT or not result.is_integer():
         raise UnusableValueError("not a count", str(result))
     return int(result)
 

@@ -7,7 +7,6 @@ and fields can be named: no part of a rule file is run as code.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from shelfwise.indexer.quality import derived
 from shelfwise.indexer.quality.derived import ProductBatch, Values
 from shelfwise.retrieval.errors import SettingError, suggest_names
 from shelfwise.retrieval.records import AttributeValue, Product
+from shelfwise.retrieval.updates.validation import decode_toml
 
 
 class Measure(StrEnum):
@@ -253,11 +253,11 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     Raises SettingError for invalid content, with file, rule, key and the correction.
     """
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
+        table = decode_toml(Path(path).read_bytes())
     except OSError as error:
         raise SettingError(f"rules {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise SettingError(f"rules {path}: is not a TOML file: {error}") from error
+        raise SettingError(f"rules {path} {error}") from error
     entries = table.get("rule")
     if table.keys() != {"rule"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise SettingError(f"rules {path}: expected only [[rule]] tables, one for each rule")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -48,14 +49,36 @@ def decode_json(content: str | bytes) -> object:
     except msgspec.MsgspecError as error:
         reason = "a text has half of a surrogate pair" if _SURROGATE.search(document) else error
         raise ValueError(f"is not valid JSON: {reason}") from None
-    waiting = [("", value)] if _LONG_NUMBER.search(document) else []
+    if _LONG_NUMBER.search(document):
+        _check_integers(value)
+    return value
+
+
+def decode_toml(content: str | bytes) -> dict[str, Any]:
+    """The tables of a TOML document. Raises ValueError with the problem, like `decode_json`."""
+    try:
+        tables = tomllib.loads(content if isinstance(content, str) else content.decode("utf-8-sig"))
+    except UnicodeError:
+        raise ValueError("is not valid UTF-8") from None
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"is not valid TOML: {error}") from None
+    except ValueError:
+        raise ValueError("has an integer of more than 64 bits") from None  # more digits than Python converts
+    _check_integers(tables)
+    return tables
+
+
+def _check_integers(value: object) -> None:
+    """Raises ValueError if an integer of a document needs more than 64 bits."""
+    waiting = [("", value)]
     while waiting:
         place, each = waiting.pop()
         if isinstance(each, int) and not -(2**63) <= each < 2**63:
             raise ValueError(f"has an integer of more than 64 bits{place and ' at '}{place.lstrip('.')}")
         inner = each.items() if isinstance(each, dict) else enumerate(each) if isinstance(each, list) else ()
         waiting += [(f"{place}.{name}", member) for name, member in inner]
-    return value
 
 
 def id_problem(product_id: str) -> str:

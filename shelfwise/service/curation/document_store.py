@@ -7,7 +7,6 @@ import re
 import secrets
 import sqlite3
 import threading
-import tomllib
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing, contextmanager, suppress
@@ -22,7 +21,7 @@ import xxhash
 
 from shelfwise.retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
 from shelfwise.retrieval.store.files import file_stamp, sync
-from shelfwise.retrieval.updates.validation import decode_json
+from shelfwise.retrieval.updates.validation import decode_json, decode_toml
 
 LONGEST_WHO = 100
 _MICROSECOND = timedelta(microseconds=1)
@@ -82,17 +81,16 @@ def readable_id(text: str, used: Container[str], fallback: str) -> str:
 
 def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
     """The content of a JSON or TOML file; raises `error` if it cannot be read or is too large."""
-    kind = "TOML" if path.suffix == ".toml" else "JSON"
     try:
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise error(f"{path} has more than {most_bytes:,} bytes; use a shorter file")
-        return tomllib.loads(content.decode()) if kind == "TOML" else decode_json(content)
+        return decode_toml(content) if path.suffix == ".toml" else decode_json(content)
     except OSError as problem:
         raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{path} {problem}" if kind == "JSON" else f"{path} is not valid TOML: {problem}") from problem
+    except ValueError as problem:
+        raise error(f"{path} {problem}") from problem
 
 
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may not have

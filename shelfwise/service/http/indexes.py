@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from filelock import FileLock
 
-from shelfwise.retrieval.errors import SettingError, ShelfwiseError
+from shelfwise.retrieval.errors import SettingError, ShelfwiseError, StoreError, StoreMissingError
 from shelfwise.retrieval.store.files import SealedFile, sync
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.service.events.hot_reload import ReloadedFile
@@ -236,7 +236,8 @@ class IndexRegistry(Generic[T]):
 
     @contextmanager
     def use(self, name: str = "") -> Iterator[T]:
-        """An index that stays open during the context. Raises UnknownIndexError or IndexUnavailableError."""
+        """An index that stays open during the context. Raises UnknownIndexError or IndexUnavailableError,
+        and StoreMissingError for an error of an index that is deleted meanwhile."""
         is_new = self.root and name not in self._entries and _NAME.fullmatch(name)
         if is_new and self.root and (self.root / name / CURRENT).is_file():
             self.refresh()  # another process has just created it
@@ -248,6 +249,10 @@ class IndexRegistry(Generic[T]):
             entry.users += 1
         try:
             yield entry.index
+        except (StoreError, OSError) as error:
+            if self.root is None or (self.root / resolved).exists():
+                raise
+            raise StoreMissingError(f"the index {resolved} was deleted or renamed during this request") from error
         finally:
             with self._lock:
                 entry.users -= 1

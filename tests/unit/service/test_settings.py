@@ -248,11 +248,21 @@ class TestFile:
         assert "nowhere.toml cannot be read" in refusal(None, {"SHELFWISE_SETTINGS": "nowhere.toml"})
 
     @pytest.mark.parametrize(
-        "content", [f'password = "{SECRET}'.encode(), f'[elasticsearch]\npassword: "{SECRET}"'.encode(), b"\xff\xfe"]
+        ("content", "problem"),
+        [
+            (f'password = "{SECRET}'.encode(), "valid TOML"),
+            (f'[elasticsearch]\npassword: "{SECRET}"'.encode(), "valid TOML"),
+            (b"\xff\xfe", "valid UTF-8"),
+        ],
     )
-    def test_invalid_toml_file_is_named(self, file: Path, content: bytes) -> None:
+    def test_invalid_toml_file_is_named(self, file: Path, content: bytes, problem: str) -> None:
         file.write_bytes(content)
-        assert f"the settings {file} are not valid TOML" in refusal(file, {})
+        assert f"the settings file {file} is not {problem}" in refusal(file, {})
+
+    @pytest.mark.parametrize("digits", [20, 400, 5_000])
+    def test_integer_of_more_than_64_bits_is_refused(self, file: Path, digits: int) -> None:
+        file.write_text(f"[service]\nrequests_per_minute_key = {'7' * digits}")
+        assert f"the settings file {file} has an integer of more than 64 bits" in refusal(file, {})
 
     def test_byte_order_mark_is_accepted(self, file: Path) -> None:
         file.write_bytes(b'\xef\xbb\xbfvectors = "faiss"')

@@ -467,7 +467,8 @@ class FaqEntryBody(RequestBody):
 class FaqBody(RequestBody):
     """Answer texts that are stored together or not at all."""
 
-    entries: list[FaqEntryBody] = Field(min_length=1, max_length=1_000)
+    # Encoding more can take longer than the time limit of a request.
+    entries: list[FaqEntryBody] = Field(min_length=1, max_length=100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -398,6 +398,7 @@ class TestFields:
             ("rating", "NaN", "rating", "not a finite number"),
             ("rating", "good", "rating", "not a number"),
             ("review_count", 1.5, "rating_count", "not a count"),
+            ("review_count", 2**63, "rating_count", "not a count"),
             ("review_count", math.inf, "rating_count", "not a finite number"),
             ("released", "soon", "created", "not a date"),
             ("updated", 5, "updated", "not a date"),

@@ -62,6 +62,7 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
         ("price={from = 'cost'}", "expected a name, a list of names, or a table of field, unit and value"),
         ("price={", "is not a TOML value"),
         ("price=[3]", "expected a name, a list of names"),
+        (f"price={{value = {'7' * 400}}}", "has an integer of more than 64 bits"),
     ],
 )
 def test_invalid_flag_is_refused(flag: str, message: str) -> None:
@@ -72,7 +73,8 @@ def test_invalid_flag_is_refused(flag: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["title", "{", '{"title": }', "title = 3", "colour = 'x'", "[" * 10_000, "a = 1\na = 2"]
+    "content",
+    ["title", "{", '{"title": }', "title = 3", "colour = 'x'", "[" * 10_000, "a = 1\na = 2", "a = " + "7" * 5_000],
 )
 def test_invalid_mapping_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "shop.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,10 @@ def test_no_rows_have_no_proposals() -> None:
 def test_numbers_and_chinese_titles_of_json_are_recognised() -> None:
     rows: list[Row] = [{"编号": f"c{at}", "名称": f"无线电钻{at}", "价格": 199 + at / 10} for at in range(9)]
     assert proposed(rows) == {"id": "编号", "title": "名称", "price": "价格"}
+
+
+def test_an_infinite_number_is_not_proposed() -> None:
+    assert proposed([{"id": 1, "title": "x", "x": number} for number in (math.inf, -math.inf, math.nan)]) == {}
 
 
 def test_proposals_are_noted_once_and_never_change_the_rows(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_operands_of_every_check_are_read(tmp_path: Path) -> None:
     ("text", "parts"),
     [
         ("rule = 3", ["my.toml", "[[rule]]"]),
-        ("[[rule", ["my.toml", "not a TOML file"]),
+        ("[[rule", ["my.toml", "is not valid TOML"]),
         ("[[rule]]\nname = 'x'\n[other]\na = 1", ["my.toml", "[[rule]]"]),
         (changed(filed='"x"'), ["'no_colour'", "filed", "did you mean field?"]),
         (changed(pattern='"x"'), ["'no_colour'", "pattern", "'not_null'"]),

@@ -15,10 +15,11 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from shelfwise.retrieval.encoders import registry
+from shelfwise.retrieval.errors import StoreError, StoreMissingError
 from shelfwise.retrieval.store.manifest import CURRENT
 from shelfwise.service.app import create_app
 from shelfwise.service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
-from shelfwise.service.http.indexes import AliasFile
+from shelfwise.service.http.indexes import AliasFile, IndexRegistry
 from shelfwise.service.settings import ServiceSettings
 from tests.services import add_key, events_of_query, local_client, recorded_events
 
@@ -98,6 +99,19 @@ def test_without_a_name_the_error_names_the_indexes_of_the_key(
         assert answer.status_code == 404
         assert answer.json()["error"]["message"].endswith(f"there is {named}")
     assert client.get("/v1/indexes/shop-c/search", headers={"Cookie": ""}).status_code == 401
+
+
+def test_a_change_of_an_index_that_is_deleted_meanwhile_answers_404(
+    client: TestClient, stores: Path, whole: dict[str, str]
+) -> None:
+    shutil.copytree(stores / "shop-a", stores / ".copy").rename(stores / "shop-d")
+    refresh(client)
+    registry: IndexRegistry[Any] = client.app.state.indexes  # type: ignore[attr-defined]
+    with pytest.raises(StoreMissingError, match="shop-d was deleted"), registry.use("shop-d"):
+        shutil.rmtree(stores / "shop-d")
+        raise StoreError("a file cannot be opened")
+    answer = client.delete("/1/indexes/shop-d/d000001", headers=whole)
+    assert answer.status_code == 404, answer.text
 
 
 def test_the_default_index_answers_requests_that_name_none(stores: Path) -> None:

@@ -60,6 +60,7 @@ def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: 
     assert answer["quotes"][0]["entry"] == stored["id"]
     refused = client.put("/v1/answers", json={"entries": [{"answer": "<br>"}]})
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "answer")
+    assert client.put("/v1/answers", json={"entries": [entry] * 101}).status_code == 400
     assert client.delete(f"/v1/answers/{stored['id']}").json()["revision"] == revision + 1
     assert client.delete(f"/v1/answers/{stored['id']}").status_code == 400
     last = client.get("/v1/answers/history").json()["changes"][0]
