@@ -1,6 +1,6 @@
 """An MCP server over stdio: read-only tools with which an AI assistant searches an index.
 
-Protocol: https://modelcontextprotocol.io/specification. The tools are described in docs/mcp.md.
+Protocol: https://modelcontextprotocol.io/specification. The tools are described in docs/integrations.md.
 """
 
 from __future__ import annotations

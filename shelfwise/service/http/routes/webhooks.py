@@ -1,7 +1,7 @@
 """Routes of webhooks: Shopify and WooCommerce report product changes, which become live changes.
 
 A request is authorized by its signature, the HMAC-SHA256 of the raw body, instead of a key. Bodies are mapped like the
-columns of the vendors' CSV exports, so that a product is the same as in the next feed. See docs/webhooks.md.
+columns of the vendors' CSV exports, so that a product is the same as in the next feed. See docs/integrations.md.
 """
 
 from __future__ import annotations
