@@ -31,14 +31,14 @@ _ADDED = {
 }
 """Allowances of figures for features built since the limits were set: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
-settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
+settings (docs/rules.md#relevance-settings); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
 the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md), the
 query memory and exploration (docs/ranking.md), checks of memory (docs/operations.md), builds that go
 on (docs/scaling.md), rankers trained on judgments (docs/ranking.md), purchases
 that repeat and the recipe of the public tables (docs/recommendations.md), peers (benchmarks/peers), query
 expansion (docs/ranking.md), complaints (docs/complaints.md), reasons and model cards
 (docs/explanations.md), guided choice (docs/guided-choice.md), sponsored placement (docs/sponsored.md), floors
-and ceilings of exposure (docs/exposure.md), worker processes (docs/operations.md), answers with
+and ceilings of exposure (docs/rules.md#exposure), worker processes (docs/operations.md), answers with
 comparisons, superlatives and careless wordings (docs/answers.md),
 relations (docs/relations.md), pictures (docs/pictures.md), the cost of hostile requests (docs/operations.md), federated
 averaging as a study (docs/decisions/0032), what

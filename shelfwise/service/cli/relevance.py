@@ -22,7 +22,7 @@ from shelfwise.service.curation.relevance import (
 )
 from shelfwise.service.engine.editors import Preview
 
-SettingsArgument = Annotated[Path, Argument(help="A JSON or TOML file: docs/relevance.md.", metavar="FILE")]
+SettingsArgument = Annotated[Path, Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")]
 
 
 @command("relevance show store > relevance.json", json=False)

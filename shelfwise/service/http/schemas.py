@@ -352,7 +352,7 @@ class RelevancePreviewBody(RequestBody):
     size: int = Field(20, ge=0, le=100)
     page: int = Field(1, ge=1, le=1_000)
     filters: str = Field("", max_length=_MOST_EXPRESSION)
-    put: dict[str, Any] = Field(description="The settings, as in docs/relevance.md.")
+    put: dict[str, Any] = Field(description="The settings, as in docs/rules.md.")
 
 
 class RestoreBody(RequestBody):

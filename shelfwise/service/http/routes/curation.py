@@ -373,7 +373,7 @@ class RelevanceResponse:
 
     revision: int
     relevance: Document
-    """All settings, as in docs/relevance.md."""
+    """All settings, as in docs/rules.md."""
     faults: dict[str, str]
     """The reason why a signal is not applied, by field."""
     fields_in_effect: Document
