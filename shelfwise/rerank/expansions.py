@@ -74,7 +74,7 @@ EXPANSION_MODELS = ModelFamily(
     network_files=(),
     extra_files=(EXPANSIONS_FILE,),
     use=model_use(
-        "Learned query expansion: terms of products that stand for words of queries (docs/synonyms.md#query-expansion).",
+        "Learned query expansion: terms of products that stand for words of queries (docs/synonyms.md).",
         "A word of few pairs of a query and a product has no expansion.",
     ),
     max_file_bytes=_MAX_BYTES,
