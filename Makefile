@@ -1,6 +1,6 @@
 # make demo  - an environment, a demo store, its index, a few searches
 # make test  - lint, types, import rules and all tests that are not slow
-# make test-all - the same with the slow tests
+# make test-all - the same with the slow tests and the types of tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
 #                for those of alert rules, nginx for those of proxies; make test runs it first
 # make release - checks version and changelog, runs all tests, records what the next ones are compared with, builds
@@ -43,14 +43,14 @@ test: $(VENV)/.installed
 	$(MAKE) --jobs lint types imports tests
 
 test-all:
-	$(MAKE) test SELECTED=--hypothesis-profile=thorough
+	$(MAKE) test SELECTED=--hypothesis-profile=thorough TYPED="shelfwise tests"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed
-	$(BIN)/mypy
+	$(BIN)/mypy $(TYPED)
 
 imports: $(VENV)/.installed
 	$(BIN)/lint-imports

@@ -25,7 +25,7 @@ _ADDED = {
     "modules": 111,
     "lines": 40_300,
     "lines of code": 29_780,
-    "lines of tests": 20_200,
+    "lines of tests": 19_940,
     "modules with one importer": 3,
     "largest module": 90,
 }

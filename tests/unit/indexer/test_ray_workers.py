@@ -1,4 +1,4 @@
-"""Shards, refusals, and work without a cluster; `tests/integration/test_ray.py` uses a cluster."""
+"""Shards, refusals, and work without a cluster; `tests/capabilities/test_ray.py` uses a cluster."""
 
 from __future__ import annotations
 

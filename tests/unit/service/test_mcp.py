@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from shelfwise.service.curation.relevance import Relevance
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.mcp import _warm_up, catalog_server
 from tests.services import PROGRAM
-
-TOOLS = ("search", "facets", "product", "similar", "related", "recommend", "answer")
 
 
 def with_client(server: Server[Any] | StdioServerParameters, use: Callable[[Client], Awaitable[None]]) -> None:
@@ -46,33 +43,6 @@ async def answer_of(client: Client, tool: str, **arguments: object) -> dict[str,
     assert not result.is_error, result.content
     assert isinstance(result.structured_content, dict)
     return result.structured_content
-
-
-def test_a_client_searches_and_reads_products_over_stdio(demo_index: Path) -> None:
-    program = ["-c", "from shelfwise.service.cli.main import main; main()", "mcp", str(demo_index)]
-    command = StdioServerParameters(command=sys.executable, args=program, env={"HF_HUB_OFFLINE": "1"}, cwd=Path.cwd())
-
-    async def shop(client: Client) -> None:
-        tools = (await client.list_tools()).tools
-        assert [each.name for each in tools] == list(TOOLS)
-        assert all(each.annotations and each.annotations.read_only_hint for each in tools)
-        page = await answer_of(
-            client, "search", query="cordless drill", size=3, filters="price < 500", facets=["brand"]
-        )
-        assert len(page["hits"]) == 3 <= page["total"]
-        assert "drill" in page["hits"][0]["title"].lower()
-        assert all(each["price"] < 500 for each in page["hits"])
-        assert page["facets"]["brand"]["counts"][0]["count"] > 0
-        first = page["hits"][0]["id"]
-        product = await answer_of(client, "product", id=first)
-        assert product["attributes"]
-        similar = await answer_of(client, "similar", id=first, size=4)
-        assert first not in {each["id"] for each in similar["hits"]}
-        acts = [{"product_id": first, "kind": "cart"}]
-        recommended = await answer_of(client, "recommend", history=acts, size=5)
-        assert len(recommended["hits"]) == 5
-
-    with_client(command, shop)
 
 
 @pytest.fixture

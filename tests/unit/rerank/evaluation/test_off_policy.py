@@ -33,8 +33,7 @@ DEPTH, PRODUCTS, QUERIES = 5, 8, 30
 EXAMINATION = falling_examination(1.0, DEPTH)
 
 
-@pytest.fixture(scope="module")
-def simulated() -> tuple[LoggedSearches, Floats]:
+def simulated_searches() -> tuple[LoggedSearches, Floats]:
     """A simulated log with one shuffled list in five, and the attractiveness of its pairs."""
     random = np.random.default_rng(3)
     grades = {
@@ -45,6 +44,11 @@ def simulated() -> tuple[LoggedSearches, Floats]:
     made = simulate(store, PositionShopper(EXAMINATION), 6_000, Conditions(depth=DEPTH, exploration=0.2), seed=3)
     query = table["query"].rle_id().to_numpy().astype(np.int32)
     return searches_of(made.log, query, random.integers(2_000, size=made.log.size)), store.attractiveness
+
+
+@pytest.fixture(scope="module")
+def simulated() -> tuple[LoggedSearches, Floats]:
+    return simulated_searches()
 
 
 def searches_of(log: ClickLog, query: Ints, shopper: np.ndarray) -> LoggedSearches:
@@ -70,21 +74,6 @@ def clicks(searches: LoggedSearches, ranking: Ints) -> OutcomeEstimate:
     (found,) = evaluate_rankings(searches, [ranking], replicates=40)
     assert not found.refusal
     return found.outcomes[0]
-
-
-@pytest.mark.parametrize("best_first", [True, False])
-def test_estimates_hold_the_truth_of_a_simulated_store(
-    simulated: tuple[LoggedSearches, Floats], best_first: bool
-) -> None:
-    searches, attractiveness = simulated
-    ranking = ordered(searches, attractiveness if best_first else -attractiveness)
-    found = clicks(searches, ranking)
-    truth = clicks_of(searches, ranking, attractiveness)
-    assert found.low < truth - found.before < found.high
-    assert found.is_sure
-    assert (found.difference > 0) == best_first
-    assert found.after == pytest.approx(truth, rel=0.1)
-    assert abs(found.by_estimator[CDR] - found.difference) == 0
 
 
 def test_a_ranking_compared_with_itself_makes_no_difference(simulated: tuple[LoggedSearches, Floats]) -> None:

@@ -16,12 +16,11 @@ from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from shelfwise.rerank.ranker.features import FEATURES, MERGED
 from shelfwise.rerank.ranker.network import Inputs, save_network
 from shelfwise.rerank.ranker.onnx import OnnxRanker
-from shelfwise.rerank.ranker.onnx_export import export_network
 from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
 from shelfwise.retrieval.errors import ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
-from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, some_of
+from tests.unit.rerank.ranker.random_candidates import candidates, near, scored, some_of
 from tests.versions import DIMENSION
 
 
@@ -164,15 +163,6 @@ def test_an_export_is_a_ranker_that_can_be_stored(exported: Exported, tmp_path: 
     save_network(exported.network, folder / WEIGHTS_FILE)
     layers = exported.network.shape.layers
     assert write_ranker(folder, msgspec.structs.replace(CLICKS, layers=layers), REPORT).vector_dimension == DIMENSION
-
-
-def test_int8_graph_is_smaller_and_close_to_fp32(tmp_path: Path) -> None:
-    by, lists = network(1), [candidates(40, words=6, tokens=9), candidates(3, words=2)]
-    export_network(by, tmp_path / MODEL_FILE, "int8")
-    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / MODEL_FILE).graph.initializer}
-    assert onnx.TensorProto.INT8 in kinds
-    for found, expected in zip(opened_export(tmp_path).score(lists), scored(by, *lists), strict=True):
-        assert np.abs(found - expected[:, 0]).max() < 0.05 * expected[:, 0].std() + 0.02
 
 
 def test_graph_contains_no_local_paths(exported: Exported) -> None:

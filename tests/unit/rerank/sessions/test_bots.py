@@ -36,7 +36,6 @@ from tests.unit.rerank.sessions.session_logs import at, event, log, shown
 
 RESULTS = 10
 PAGE = range(1, RESULTS + 1)
-DAY = 86_400
 
 
 @dataclass
@@ -352,18 +351,6 @@ def shop() -> Shop:
     made = Shop()
     made.honest(60)
     return made
-
-
-def test_crawler_is_flagged_with_reasons(shop: Shop) -> None:
-    crawl(shop, "crawler")
-    scores = score_sessions(shop.cleaned())
-    found = scores.filter("is_fraud")
-    assert found["shopper"].to_list() == ["crawler"]
-    assert set(found["reasons"][0]) >= {Signal.FAST.value, Signal.EVEN.value, Signal.MUCH.value, Signal.SWEEP.value}
-    assert found["clicks"].to_list() == [6 * RESULTS]
-    assert found["score"][0] > 0.99
-    assert scores.filter(~pl.col("is_fraud"))["reasons"].list.len().sum() == 0
-    assert not any(flagged(shop, BotOptions(against=30.0))["crawler"])
 
 
 def test_every_session_has_one_row_in_order(shop: Shop) -> None:

@@ -179,10 +179,6 @@ def test_cpu_trains_in_bfloat16_if_faster(
         model._bfloat16_is_faster.cache_clear()
 
 
-def test_matrix_products_are_timed() -> None:
-    assert 0 < model._matrix_seconds(torch.float32) < 60
-
-
 class CountingModule(nn.Module):
     def __init__(self, values: list[float], count: int) -> None:
         super().__init__()

@@ -199,15 +199,6 @@ def test_finished_run_is_not_repeated(encoder: ModelSource, uninterrupted: Unint
 
 
 class TestAdversarialEmbeddings:
-    def test_adversarial_pass_counts_each_batch_once(
-        self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
-    ) -> None:
-        tower, progress = open_tower(encoder), watched()
-        done = trained(tower, tmp_path, progress, replace(OPTIONS, fgm=0.5))
-        assert progress.done == done.steps == uninterrupted.progress.done
-        assert done.best.validation > done.curve[0].validation + 0.3
-        assert not torch.equal(weights(tower), weights(uninterrupted.tower))
-
     def test_moved_embeddings_are_restored(self, encoder: ModelSource, tmp_path: Path) -> None:
         tower = open_tower(encoder)
         before = weights(tower)

@@ -26,7 +26,6 @@ from shelfwise.rerank.training.click_training import (
     new_network,
     train_federated,
     train_on_clicks,
-    train_privately,
 )
 from shelfwise.rerank.training.datasets import ListData, full_batches
 from shelfwise.rerank.training.evaluation import scores_of
@@ -139,27 +138,6 @@ class Threads:
         return cast(Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], mean)
 
 
-def test_stores_that_average_learn_from_the_lists_of_each_other(made: Shop, events: pl.DataFrame) -> None:
-    """Each store has only the clicks of its own queries, and is measured on all queries."""
-    queries = pl.col("query").hash(seed=1) % 4
-    parts = [click_data(made, learned_lists(made, events.filter(each))) for each in (queries == 0, queries > 0)]
-    assert 0 < len(parts[0].clicks.usable) < len(parts[1].clicks.usable)
-    local = replace(OPTIONS, loop=replace(OPTIONS.loop, warm_up=1))
-    stores = Threads(2, rounds=6)
-
-    def trained(number: int, federation: Threads) -> RankerNetwork:
-        data, judge = parts[number], validation(made)
-        network, curve = train_federated(start(made), data, judge, "debiased", local, federation)
-        assert [each.number for each in curve] == [*range(federation.rounds + 1)]
-        return network
-
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(trained, (0, 1), (stores, stores))
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-    alone = reached(made, trained(0, Threads(1, rounds=6)))
-    assert 1 - reached(made, one) < 0.8 * (1 - alone)
-
-
 def test_feature_that_is_constant_in_one_store_keeps_the_scale_of_the_others(made: Shop, events: pl.DataFrame) -> None:
     data = click_data(made, learned_lists(made, events))
     features = made.data.lists.features.copy()
@@ -193,25 +171,6 @@ def test_noise_grows_as_epsilon_falls_and_shoppers_are_few() -> None:
     few, many = (PrivacyOptions(4).guarantee(count) for count in (500, 5_000))
     assert few.noise > many.noise
     assert few.delta == 1 / 5_000
-
-
-@pytest.mark.parametrize("epsilon", [4.0, 16.0])
-def test_private_training_learns_only_the_head(
-    made: Shop, events: pl.DataFrame, tmp_path: Path, epsilon: float
-) -> None:
-    pytest.importorskip("opacus")
-    evidence = fit_evidence(shoppers(events, 1_000), by_shopper=True)
-    data = click_data(made, click_lists(evidence, made.data.lists, row_of, 16))
-    private, before = PrivacyOptions(epsilon, epochs=6), without_attention(made)
-    network, curve, guarantee = train_privately(before, data, validation(made), OPTIONS, private, tmp_path)
-    assert reached(made, before) + 0.05 < reached(made, network)
-    assert len(curve) == 1 + private.epochs
-    count = len(ShopperRecords.of(before, data).displays)
-    assert (guarantee.epsilon, guarantee.delta, guarantee.shoppers) == (epsilon, 1 / (10 * count), count)
-    weights = network.state_dict()
-    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, weights[name])}
-    assert changed
-    assert all(name.startswith(("mlp.", "linear.")) for name in changed)
 
 
 def test_displays_are_of_one_shopper_each(made: Shop, events: pl.DataFrame) -> None:

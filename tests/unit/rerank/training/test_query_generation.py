@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import replace
 from itertools import product as pairs
 from pathlib import Path
@@ -22,14 +20,13 @@ from shelfwise.rerank.training.query_generation import (
     ProductFacts,
     QueryWriter,
     Words,
-    _sample,
     mistype,
     read_brand,
     read_facts,
     respell,
     synthetic_queries,
 )
-from shelfwise.rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
+from shelfwise.rerank.training.query_text import WordKind, phrase, read_words
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import contains_chinese, fold
@@ -82,22 +79,6 @@ def test_kinds_of_words(text: str, kind: WordKind) -> None:
     assert [word.kind for word in read_words(text)] == [kind]
 
 
-def test_single_character_is_no_word_and_separates() -> None:
-    toner, black = read_words("Toner 1 pc(s) Black")
-    assert (toner.text, black.text) == ("toner", "black")
-    assert black.after_break
-
-
-def test_brackets_and_signs_are_marked() -> None:
-    trim, valve, deep = read_words("Trim (valve), deep")
-    assert (trim.in_brackets, valve.in_brackets, deep.in_brackets) == (False, True, False)
-    assert (trim.after_break, valve.after_break, deep.after_break) == (False, True, True)
-
-
-def test_unreadable_text_is_ignored() -> None:
-    assert len(read_words("a " * MAX_TEXT)) == MAX_TEXT // 2
-
-
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -126,19 +107,6 @@ def test_brand_of_the_product_is_used(brand: str, words: tuple[str, ...]) -> Non
     assert read_brand(Product("p", "Drill", brand=brand)) == words
 
 
-def test_brands_are_found_where_titles_begin_with_them() -> None:
-    found = {facts_of(product, PRODUCTS).brand for product in PRODUCTS}
-    assert found == {tuple(brand.lower().split()) for brand in BRANDS}
-
-
-def test_kind_ends_before_with_or_in() -> None:
-    facts = facts_of(Product("p", "Acme 12 in. Matte Wall Plate in Chrome with Screws"))
-    assert facts.kinds == (("matte", "wall", "plate"),)
-    assert facts.traits == (("chrome",),)
-    assert facts.sizes == ("12 in",)
-    assert facts.complements == (("with", "screws"),)
-
-
 @pytest.mark.parametrize(
     ("title", "kind"),
     [("Ceiling Fan, Quiet Whisper", ("ceiling", "fan")), ("Cordless Drill A4", ("cordless", "drill"))],
@@ -146,37 +114,6 @@ def test_kind_ends_before_with_or_in() -> None:
 )
 def test_kind_is_found_in_a_title(title: str, kind: Words) -> None:
     assert facts_of(Product("p", title)).kinds == (kind,)
-
-
-def test_categories_and_type_attributes_name_the_kind_first() -> None:
-    attributes = {"Product_Type": "Ceiling Fan"}
-    product = Product("p", "Acme Whisper", category=("Home", "Fans & Lights"), attributes=attributes)
-    assert facts_of(product).kinds[:3] == (("fans",), ("lights",), ("ceiling", "fan"))
-
-
-def test_attributes_used_in_titles_are_traits() -> None:
-    product = Product("p", "Acme Drill", attributes={"finish": "Chrome, Zirconium", "weight": 2.5, "boxed": True})
-    assert facts_of(product).traits == (("chrome",),)
-
-
-def test_codes_come_from_the_title_and_from_identifiers() -> None:
-    identifiers = {"mpn": ("GL-100", "dcd771c2"), "ean": ("4006381333931",)}
-    product = Product("p", "Acme Drill DCD771C2", identifiers=identifiers)
-    assert facts_of(product).models == ("dcd771c2", "gl-100")
-
-
-def test_single_number_and_one_piece_are_not_sizes() -> None:
-    assert facts_of(Product("p", "Toner 7,000 Black 8.3 Matte 1/2 Set 400 Cyan 1 pc(s)")).sizes == ()
-
-
-def test_a_chinese_title_names_several_kinds() -> None:
-    kinds = facts_of(Product("p", "剃须刀防水羽毛球"), CHINESE_PRODUCTS).kinds
-    assert {words[-1] for words in kinds} >= {"剃须刀", "羽毛球"}
-
-
-@pytest.mark.parametrize("word", ["chrome", "bronze", "in", "gallons", "x", "a4"])
-def test_finishes_units_letters_and_codes_are_not_kinds(word: str) -> None:
-    assert words_of(PRODUCTS).names_nothing(word) == (word != "in")
 
 
 TITLES = ("Outside Corner", "Out of the Side Box", "Drills", "Drill", "Format", "Mat for Cats") * 3
@@ -216,16 +153,6 @@ def test_words_are_respelled(words: Words, spellings: set[Words]) -> None:
     assert respelled(*words) == spellings
 
 
-def test_both_sides_of_dimensions_have_the_same_spelling() -> None:
-    for (text,) in respelled("24 in. x 80 in."):
-        assert len(set(re.findall('[a-z"]+', text.replace("x", "")))) <= 1
-
-
-def test_compounds_are_split_and_joined_as_in_titles() -> None:
-    assert respelled("outside", "corner") == {("outside", "corner"), ("out", "side", "corner")}
-    assert ("outside", "corner") in respelled("out", "side", "corner")
-
-
 TYPED = st.sampled_from(["hammer", "DEWALT", "LaserJet", "saw", "24 in.", "剃须刀", "x1"])
 
 
@@ -246,7 +173,6 @@ RUG = Product(
     brand="Acme",
     identifiers={"mpn": ("KX-200",)},
 )
-TITLE = ("acme", "12 in. x 20 in", "compact", "wall", "plate", "chrome", "kitchens")
 
 
 KINDS = (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
@@ -272,40 +198,6 @@ def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PROD
 )
 def test_recipes_combine_known_parts(recipe: str, queries: set[Words]) -> None:
     assert made(recipe) == queries
-
-
-def test_a_modified_kind_ends_with_the_kind_and_takes_no_brand() -> None:
-    queries = made("modified-kind")
-    assert all(words[-1] == "plate" and len(words) > 1 and "acme" not in words for words in queries)
-    assert ("kitchens", "wall", "plate") in queries
-
-
-@pytest.mark.parametrize(("recipe", "lengths"), [("words", (2, 4)), ("most-words", (4, 7)), ("opening", (2, 4))])
-def test_title_words_keep_their_order(recipe: str, lengths: tuple[int, int]) -> None:
-    for words in made(recipe):
-        places = [TITLE.index(word) for word in words]
-        assert places == sorted(set(places))
-        assert lengths[0] <= len(words) <= lengths[1]
-
-
-def test_span_has_adjacent_words() -> None:
-    result = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
-    assert all(any(" ".join(words) in text for text in result) for words in made("span"))
-
-
-def test_sampled_words_have_at_least_two_characters() -> None:
-    queries = made("words", Product("p", "X Cordless Q Drill Z Compact"))
-    assert all(len(word) > 1 for words in queries for word in words)
-
-
-def test_product_of_a_rare_kind_gets_two_word_queries() -> None:
-    assert made("kind", Product("p", "Acme Left Handed Zither")) == {("handed", "zither"), ("left", "handed", "zither")}
-
-
-def test_chinese_kinds_and_modifiers() -> None:
-    razor = Product("r", "松下黑色家用剃须刀")
-    assert ("剃须刀",) in made("kind", razor, CHINESE_PRODUCTS)
-    assert all(words[-1] == "剃须刀" for words in made("modified-kind", razor, CHINESE_PRODUCTS) if words)
 
 
 def test_recipe_shares_sum_to_1_and_are_documented() -> None:
@@ -356,29 +248,10 @@ def test_requested_number_of_queries_is_generated(products: tuple[Product, ...])
     assert len(synthetic_queries(products, 150, 0)) == 150
 
 
-def test_every_product_gets_a_query_before_a_second() -> None:
-    queries = synthetic_queries(PRODUCTS, len(PRODUCTS), 0)
-    assert {query.product_id for query in queries} == {product.id for product in PRODUCTS}
-
-
 def test_product_order_is_irrelevant_and_smaller_counts_are_prefixes() -> None:
     made = synthetic_queries(PRODUCTS, 100, 0)
     assert made == synthetic_queries(PRODUCTS[::-1], 100, 0)
     assert made[:40] == synthetic_queries(PRODUCTS, 40, 0)
-
-
-def test_every_recipe_is_used() -> None:
-    rich = tuple(
-        replace(product, title=f"{product.title} for Kitchens", identifiers={"mpn": (f"KX{number}00",)})
-        for number, product in enumerate(PRODUCTS)
-    )
-    recipes = Counter(query.recipe.removesuffix(TYPO) for query in synthetic_queries(rich, 600, 0))
-    assert set(recipes) == set(RECIPES)
-
-
-def test_some_queries_have_marked_typos() -> None:
-    mistyped = [query for query in synthetic_queries(PRODUCTS, 400, 0) if query.recipe.endswith(TYPO)]
-    assert 0.01 < len(mistyped) / 400 < 0.12
 
 
 @pytest.mark.parametrize(
@@ -392,23 +265,3 @@ def test_some_queries_have_marked_typos() -> None:
 def test_catalog_without_queries_is_refused(products: tuple[Product, ...], count: int, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         synthetic_queries(products, count, 0)
-
-
-@pytest.mark.parametrize("title", ["Hammer", "茶", "17", "Acme Claw Hammer, 16 oz."])
-def test_generation_for_one_product_terminates(title: str) -> None:
-    queries = synthetic_queries((Product("only", title),), 20_000, 0)
-    assert 1 <= len(queries) < 20_000
-
-
-def test_products_without_words_are_replaced_and_first_duplicate_id_counts() -> None:
-    queries = synthetic_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3, 0)
-    assert {query.product_id for query in queries} == {"hammer"}
-    doubled = (*PRODUCTS, *(replace(product, title="Zebra") for product in PRODUCTS))
-    assert synthetic_queries(doubled, 100, 0) == synthetic_queries(PRODUCTS, 100, 0)
-
-
-@given(st.permutations(range(12)), st.integers(1, 15), st.integers(0, 3))
-def test_sample_is_a_prefix_of_a_fixed_order(order: list[int], size: int, seed: int) -> None:
-    everything = _sample(PRODUCTS[:12], 12, seed)
-    assert _sample((PRODUCTS[place] for place in order), size, seed) == everything[:size]
-    assert len(everything) == 12

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -151,21 +150,6 @@ class TestHelp:
 
 
 class TestOneJsonDocument:
-    def test_rebuild_prints_one_json_document(self, built: Built) -> None:
-        report = built.rebuilt.document()
-        assert (report["version"], report["published"], report["products"], report["read"]) == ("v000001", True, 4, 5)
-        assert (report["encoded"], report["reused"], sum(report["rejected"].values())) == (4, 0, 1)
-        for phase in ("read", "load encoder", "encode", "index", "publish"):
-            assert f"✓ {phase}" in built.rebuilt.err
-
-    def test_check_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
-        page, rejected = tmp_path / "report.html", tmp_path / "rejected.jsonl"
-        report = run("check", built.feed, "--html", page, "--rejected", rejected, "--json").document()
-        assert (report["read"], report["products"], report["rejected"]["no title"]["count"]) == (5, 4, 1)
-        assert any(finding["rule"] == "no_image" and finding["count"] == 4 for finding in report["findings"])
-        assert page.read_text().startswith("<!DOCTYPE html>")
-        assert msgspec.json.decode(rejected.read_bytes())["row"] == {"id": "5"}
-
     def test_live_changes_print_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = Path(shutil.copytree(built.index, tmp_path / "index"))
         feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
@@ -192,27 +176,6 @@ class TestOneJsonDocument:
         assert "1" in {hit["product"]["id"] for hit in titled["hits"]} <= {hit["product"]["id"] for hit in page["hits"]}
         assert run("search", built.index, "drill", "--in", "tilte").code == 1
 
-    def test_recommendations_with_history_print_one_json_document(self, run: Run, built: Built) -> None:
-        similar = run("query", "similar", built.index, "1", "--size", "2", "--json").document()["hits"]
-        assert similar[0]["product"]["id"] == "2"
-        done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
-        assert [hit["product"]["id"] for hit in done.document()["hits"]] == [hit["product"]["id"] for hit in similar]
-        assert "warning: no product has the id gone: its acts have no effect" in done.err
-
-    def test_relations_are_found_without_events(self, run: Run, built: Built) -> None:
-        done = run("relations", "refresh", built.index, "--json")
-        assert {*done.document()} == {"products", "types"}
-        found = run("query", "related", built.index, "1", "--kind", "fits", "--json")
-        assert found.document()["hits"] == []
-        assert run("query", "related", built.index, "1", "--kind", "beside").code == 1
-        assert run("relations", "add", built.index, "1", "fits", "2", "--by", "m7").code == 0
-        (shown,) = run("relations", "show", built.index, "2", "--json").document()
-        assert (shown["other"], shown["relation"]["evidence"]) == ("1", "owner")
-        assert run("relations", "withdraw", built.index, "1", "fits", "2").code == 0
-        assert run("relations", "show", built.index, "2", "--json").document() == []
-        assert "withdrawn" in run("relations", "history", built.index).out
-        assert "is no relation 'fits 1 2'" in run("relations", "withdraw", built.index, "1", "fits", "2").err
-
     def test_evaluate_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"
         stages = "bm25,dense,merged"
@@ -228,25 +191,6 @@ class TestOneJsonDocument:
         assert compared["stages"] == measures
         assert compared["changes"]["merged"]["higher"] == compared["changes"]["merged"]["lower"] == 0
         assert "merged: nDCG@10 +0.0000" in run(*arguments[:5], "--against", run_file).out
-
-    @pytest.mark.slow
-    def test_bench_latency_prints_one_json_document(self, run: Run, built: Built) -> None:
-        result = run("bench", "latency", built.index, "--count", "100", "--threads", "2", "--json").document()
-        assert (result["products"], result["searches"], result["threads"]) == (4, 100, 2)
-        assert list(result["stages"]) == ["bm25", "dense", "merged", "ranked"]
-        for stage in result["stages"].values():
-            assert 0 < stage["p50"] <= stage["p90"] <= stage["p99"]
-            assert stage["per_second"] > 0
-        assert result["import_seconds"] > 0
-        assert result["open_seconds"] > 0
-
-    def test_bench_recall_prints_one_json_document(self, run: Run, built: Built) -> None:
-        arguments = ("bench", "recall", built.index, "--judgments", built.judgments, "--count", "10", "--json")
-        result = run(*arguments).document()
-        assert (result["vectors"], result["index"]) == (4, "exact")
-        allowed = {each["share"]: each["allowed"] for each in result["recall"]}
-        assert allowed == {1.0: 4, 0.5: 2, 0.05: 1, 0.005: 1, 0.0001: 1}
-        assert {each["recall"] for each in result["recall"]} == {1.0}
 
 
 class TestText:

@@ -20,14 +20,12 @@ from shelfwise.service.demo import DemoFiles, write_demo_store
 from shelfwise.service.demo.catalog import Catalog, make_catalog
 from shelfwise.service.demo.queries import make_queries
 from shelfwise.service.demo.shoppers import (
-    PAGE_SIZE,
     DemoEvent,
     Fraud,
     Shelf,
     Traffic,
     Truth,
     collect_truth,
-    examination,
     plant_fraud,
     simulate,
     stock_shelf,
@@ -86,45 +84,6 @@ def test_better_grades_are_clicked_more(played: DemoRun) -> None:
     assert rates == sorted(rates)
 
 
-def test_clicks_carts_and_purchases_follow_in_order(played: DemoRun) -> None:
-    before = {
-        EventKind.CLICK: EventKind.IMPRESSION,
-        EventKind.CART: EventKind.CLICK,
-        EventKind.PURCHASE: EventKind.CART,
-    }
-    seen: set[tuple[EventKind, str, str, int]] = set()
-    for event in played.events:
-        if event.kind is not EventKind.IMPRESSION:
-            assert (before[event.kind], event.query_id, event.product_id, event.position) in seen
-        seen.add((event.kind, event.query_id, event.product_id, event.position))
-
-
-def test_purchases_are_rarer_than_clicks_and_in_stock(played: DemoRun) -> None:
-    counts = Counter(event.kind for event in played.honest)
-    assert counts[EventKind.IMPRESSION] > counts[EventKind.CLICK] > counts[EventKind.CART] > counts[EventKind.PURCHASE]
-    assert counts[EventKind.PURCHASE] > 0.05 * SESSIONS
-    stock = {item.product.id: item.product.availability for item in played.catalog.products}
-    bought = {event.product_id for event in played.events if event.kind is EventKind.PURCHASE}
-    assert not any(stock[product] == "out_of_stock" for product in bought)
-
-
-def test_an_answer_belongs_to_one_query_one_session_and_one_order(played: DemoRun) -> None:
-    answers: dict[str, tuple[str, str, str]] = {}
-    places: dict[tuple[str, int], str] = {}
-    for event in played.events:
-        owner = (event.query, event.session, event.shopper)
-        assert answers.setdefault(event.query_id, owner) == owner
-        assert places.setdefault((event.query_id, event.position), event.product_id) == event.product_id
-        assert event.position >= 1
-    first = Counter(e.query_id for e in played.events if e.kind is EventKind.IMPRESSION and e.position <= PAGE_SIZE)
-    assert max(first.values()) == PAGE_SIZE
-
-
-def test_some_shoppers_browse_without_a_query(played: DemoRun) -> None:
-    browsed = {event.session for event in played.honest if not event.query}
-    assert 0.05 * SESSIONS < len(browsed) < 0.3 * SESSIONS
-
-
 def test_planted_sessions_are_in_log_and_truth_without_purchases(played: DemoRun) -> None:
     logged = {event.session for event in played.events}
     bought = {event.session for event in played.events if event.kind is EventKind.PURCHASE}
@@ -154,21 +113,6 @@ def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: De
     kinds = Counter(event.kind for event in events if models[event.product_id] == victim)
     assert kinds[EventKind.IMPRESSION] > 0
     assert kinds[EventKind.CLICK] == 0
-
-
-def test_the_truth_explains_the_clicks(played: DemoRun) -> None:
-    """The clicks at a position are close to examination times attractiveness, summed over the products shown there."""
-    truth = played.truth
-    searched = [event for event in played.honest if event.query]
-    for position in (1, 3):
-        expected = sum(
-            truth.examination[position - 1] * truth.attractiveness[event.query][event.product_id].attractiveness
-            for event in searched
-            if event.kind is EventKind.IMPRESSION and event.position == position
-        )
-        clicks = sum(event.kind is EventKind.CLICK and event.position == position for event in searched)
-        assert clicks == pytest.approx(expected, rel=0.1)
-    assert [examination(1), examination(2)] == [1.0, pytest.approx(1 / 2**0.9)]
 
 
 _MAKE = (
@@ -208,12 +152,6 @@ def test_generation_is_deterministic_across_processes(files: DemoFiles, tmp_path
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_another_seed_writes_another_store(files: DemoFiles, tmp_path: Path) -> None:
-    other = write_demo_store(tmp_path, seed=6, products=400, sessions=200)
-    assert other.products.read_bytes() != files.products.read_bytes()
-    assert other.events.read_bytes() != files.events.read_bytes()
-
-
 def test_products_are_readable_and_judgments_refer_to_them(files: DemoFiles) -> None:
     products, rows = _products(files), _judgments(files.judgments)
     assert len(products) == 400
@@ -243,15 +181,6 @@ def test_events_refer_to_products_and_queries_of_the_store(files: DemoFiles) -> 
     texts = {query for query, _, _ in _judgments(files.judgments)}
     assert {event.product_id for event in events} <= ids
     assert {event.query for event in events} <= texts | {""}
-
-
-def test_readme_names_every_file_and_seed_and_synonyms_are_solr_lines(files: DemoFiles) -> None:
-    text = files.readme.read_text(encoding="utf-8")
-    assert "Seed 5," in text
-    assert all(path.name in text for path in astuple(files) if path != files.readme)
-    rules = [line for line in files.synonyms.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    assert len(rules) >= 10
-    assert all("," in rule or "=>" in rule for rule in rules)
 
 
 def test_settings_name_the_store_and_say_that_it_is_invented(files: DemoFiles) -> None:

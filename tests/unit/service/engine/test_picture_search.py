@@ -50,13 +50,6 @@ def ids(engine: SearchEngine, text: str, count: int) -> list[str]:
     return [hit.product.id for hit in engine.search(text, size=count).hits]
 
 
-def test_picture_finds_the_products_that_look_like_it(looking: SearchEngine) -> None:
-    page = looking.search_by_picture(STRIPED_RED_SHIRT, size=5)
-    assert page.hits[0].product.id == "t1"
-    assert page.hits[0].stages["pictures"].rank == 1
-    assert len(page.hits) == 5
-
-
 def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_path: Path) -> None:
     path = tmp_path / "shirt.webp"
     path.write_bytes(STRIPED_RED_SHIRT)

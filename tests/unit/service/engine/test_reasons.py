@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from shelfwise.rerank.ranker.memory import MemoryRows, QueryMemory, product_hashes
-from shelfwise.retrieval.errors import QueryError
 from shelfwise.retrieval.records import Hit, Product, Reason, ReasonKind
 from shelfwise.service.curation.relevance import Relevance, Signal
 from shelfwise.service.curation.rules import Boost, Bury, Pin, Rule
@@ -40,16 +39,6 @@ def kinds(hit: Hit) -> set[ReasonKind]:
 
 def ids(hits: Sequence[Hit]) -> list[str]:
     return [hit.product.id for hit in hits]
-
-
-def test_hits_have_reasons_only_on_request(ranked: SearchEngine) -> None:
-    plain, page = ranked.search(QUERY), ranked.search(QUERY, reasons="auto")
-    assert all(hit.reasons == () and hit.reason_line == "" for hit in plain.hits)
-    assert [dataclasses.replace(hit, reasons=(), reason_line="") for hit in page.hits] == [*plain.hits]
-    assert any(hit.reasons for hit in page.hits)
-    assert all(bool(hit.reasons) == bool(hit.reason_line) for hit in page.hits)
-    with pytest.raises(QueryError, match="reasons is 'de', it can be auto, en, zh"):
-        ranked.search(QUERY, reasons="de")
 
 
 def test_a_hit_without_the_named_words_falls(ranked: SearchEngine) -> None:

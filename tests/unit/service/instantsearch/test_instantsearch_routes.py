@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import pytest
 from fastapi.testclient import TestClient
 
-from shelfwise.retrieval.records import EventKind
 from shelfwise.service.app import create_app
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.http.auth import KeyFile, Scope
@@ -248,31 +247,6 @@ class TestKeys:
 
 class TestEvents:
     """Events sent by a page."""
-
-    def test_a_search_and_its_click_have_one_query_id(self, client: TestClient, store: SearchEngine) -> None:
-        (found,) = request(client, {"query": "steel", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
-        product = found["hits"][2]["objectID"]
-        click = {
-            "eventType": "click",
-            "eventName": "Clicked",
-            "index": "products",
-            "userToken": "anonymous-1",
-            "queryID": found["queryID"],
-            "objectIDs": [product],
-            "positions": [23],
-            "timestamp": int(time.time() * 1_000),
-        }
-        sent = json.dumps({"events": [click]})
-        for _ in range(2):  # a repeated beacon counts once
-            answer = client.post("/1/events", content=sent, headers={"Content-Type": "text/plain"})
-            assert (answer.status_code, answer.json()) == (200, {"status": 200, "message": "OK"})
-        events = events_of_query(store.root, found["queryID"], wanted=len(found["hits"]) + 2)
-        shown = {event["product_id"]: event["position"] for event in events if event["kind"] == EventKind.IMPRESSION}
-        clicks = [event for event in events if event["kind"] == EventKind.CLICK]
-        assert shown == {hit["objectID"]: place for place, hit in enumerate(found["hits"], 21)}
-        assert [(event["product_id"], event["position"]) for event in clicks] == [(product, None)]
-        assert [event["query"] for event in events if event["kind"] == EventKind.QUERY] == ["steel"]
-        assert len({event["shopper"] for event in events}) == 1
 
     @pytest.mark.parametrize("more", [{"userToken": ""}, {"analytics": False}, {"hitsPerPage": 0}])
     def test_untracked_searches_are_not_recorded(

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import re
 
-import msgspec
-import pytest
-from rich.cells import cell_len
 from rich.console import Console
 
 from shelfwise.service.events.report_inputs import RejectedRows, RowExample
@@ -83,35 +80,6 @@ def test_every_plot_with_data_is_drawn() -> None:
     assert ">03-02<" in page  # the only day is named
 
 
-def test_page_is_deterministic_and_json_round_trips() -> None:
-    report = full_report(HOSTILE)
-    assert html(full_report()) == html(full_report())
-    assert full_report(HOSTILE).to_json() == report.to_json()
-    assert msgspec.json.decode(report.to_json(), type=EventReport) == report
-
-
-def test_control_characters_are_replaced_and_brackets_escaped() -> None:
-    text = "\n".join(shown(full_report(HOSTILE)))
-    assert not {"\x1b", "\x07"} & {*text}
-    assert "\ufffd" in text
-    assert "[red]b[/]" in "\n".join(shown(full_report("[red]b[/]")))
-
-
-@pytest.mark.parametrize("width", [80, 100, 140])
-@pytest.mark.parametrize("text", ["cordless drill " * 20, "无绳电钻 20V 锂电池 家用" * 8, HOSTILE])
-def test_no_line_is_wider_than_the_terminal(text: str, width: int) -> None:
-    assert max(map(cell_len, shown(full_report(text), width))) <= width
-
-
-@pytest.mark.parametrize("title", ["Top queries", "Failing queries", "Rising queries", "Popular products"])
-def test_wide_characters_count_as_two_cells(title: str) -> None:
-    lines = shown(full_report("无绳电钻"))
-    at = next(place for place, line in enumerate(lines) if line.startswith(title))
-    head, row = lines[at + 1].rstrip(), lines[at + 2].rstrip()
-    assert row.startswith("无绳电钻 ")
-    assert cell_len(row) == cell_len(head)
-
-
 def test_empty_store_report_says_what_to_do() -> None:
     report = build_report(inputs())
     assert report.is_empty
@@ -120,12 +88,6 @@ def test_empty_store_report_says_what_to_do() -> None:
         assert "shelfwise events import LOG..." in text
         assert "shelfwise events refresh" in text
         assert "Funnel" not in text
-
-
-def test_report_of_only_rejected_rows_shows_them() -> None:
-    report = build_report(inputs(), (RejectedRows("no JSON", 3, (RowExample("logs/a.jsonl", 7, "x"),)),))
-    assert any(line.startswith("import: no JSON") and line.rstrip().endswith("a.jsonl:7") for line in shown(report))
-    assert "no JSON" in html(report)
 
 
 def test_empty_sections_say_so() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-import msgspec
 import pytest
 from rich.console import Console
 
@@ -125,27 +123,6 @@ def recorded(*names: str) -> RecordedSteps:
     return steps
 
 
-def test_steps_are_timed_and_grouped_by_stage() -> None:
-    done = recorded("events", "labels", "trials", "debiased", "naive", "histories")
-    stages = {stage.name: stage for stage in done.stages(is_over=True)}
-    assert stages["clean"].steps == (Step("events", "events is done", 1.0),)
-    assert [step.name for step in stages["labels"].steps] == ["labels", "trials"]
-    assert stages["labels"].seconds == 2.0
-    assert [step.name for step in stages["ranker"].steps] == ["debiased", "naive", "histories"]
-
-
-def test_steps_belong_to_their_stage_regardless_of_name() -> None:
-    steps = recorded("debiased")
-    with steps.under(SHOPPERS):
-        steps.begin("train", None, "")
-        steps.end("12 epochs")
-    steps.begin("evaluation", None, "")
-    stages = {stage.name: stage for stage in steps.stages(is_over=False)}
-    assert [step.name for step in stages["ranker"].steps] == ["debiased"]
-    assert [step.name for step in stages[SHOPPERS].steps] == ["train"]
-    assert stages["evaluation"].outcome is StageOutcome.STOPPED
-
-
 @pytest.mark.parametrize("inside", [True, False])
 def test_skipped_stage_has_a_reason_and_the_run_continues(inside: bool) -> None:
     steps = recorded("debiased")
@@ -204,26 +181,6 @@ def test_page_loads_no_external_resources() -> None:
     ]
 
 
-def test_page_shows_every_stage_and_count() -> None:
-    page = html(learn_report())
-    for message in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
-        assert message in page
-    assert "queries that were shown and never clicked" in page
-    assert "pairs of query and product whose product no longer exists" not in page  # there are none
-    assert ">worse<" in page
-
-
-@pytest.mark.parametrize("events", [True, False])
-def test_refused_training_has_no_plots(events: bool) -> None:
-    refused = learn_report(
-        decision=RunDecision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=()
-    )
-    page = html(refused if events else replace(refused, events=None))
-    assert "<svg" not in page
-    assert "No ranker was trained" in page
-    assert ("Excluded data" in page) == events
-
-
 @pytest.mark.parametrize("found", [findings(), None])
 def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> None:
     page = html(learn_report(findings=found))
@@ -231,18 +188,6 @@ def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> 
         assert message in page
     serving = html(learn_report(shoppers=recommends(is_new=False)))
     assert "serves; it was trained by an earlier run on the same acts." in serving
-
-
-def test_training_without_measures_has_a_page() -> None:
-    nothing = findings(orders=(), above_naive=None, comparisons=(), positions=())
-    page = html(learn_report(findings=nothing))
-    assert "No clicked product of the last lists is among the current candidates." in page
-
-
-def test_page_is_deterministic_and_json_round_trips() -> None:
-    report = learn_report(HOSTILE)
-    assert html(learn_report()) == html(learn_report())
-    assert msgspec.json.decode(report.to_json(), type=LearnReport) == report
 
 
 def test_terminal_shows_a_summary() -> None:

@@ -36,16 +36,6 @@ class TrialRecorder:
         return value
 
 
-def test_best_trial_is_selected_and_given_options_are_tried_first(tmp_path: Path) -> None:
-    train = TrialRecorder()
-    found = tuned(OPTIONS, 12, tmp_path / "study.db", train, NullProgress())
-    assert (len(train.tried), train.tried[0]) == (12, OPTIONS)
-    assert found in train.tried
-    assert abs(math.log10(found.learning_rate / 3e-4)) < abs(math.log10(OPTIONS.learning_rate / 3e-4))
-    assert all(1e-5 <= each.learning_rate <= 1e-3 and 0 <= each.negatives.count <= 3 for each in train.tried)
-    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
-
-
 def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
     first, more = TrialRecorder(), TrialRecorder()
     tuned(OPTIONS, 4, tmp_path / "study.db", first, NullProgress())

@@ -141,16 +141,6 @@ def test_address_with_a_script_is_refused_at_every_way_in(client: TestClient, st
         assert (answer.status_code, "http or https" in answer.text) == (400, True), (path, answer.text)
 
 
-def test_metrics_describe_the_serving_version(client: TestClient, store: SearchEngine) -> None:
-    client.get("/v1/search", params={"q": "drill"})
-    result = client.get("/metrics").text
-    (serving,) = [line for line in result.splitlines() if line.startswith("shelfwise_serving_info{")]
-    assert f'ranker="{store.ranker}"' in serving
-    assert f'version="{store.manifest.version}"' in serving
-    assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in result
-    assert "shelfwise_stage_duration_seconds_bucket" in result
-
-
 def test_failed_recording_is_counted_and_reported() -> None:
     tried = threading.Event()
 

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
 
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.rerank.sessions.options import DeriveOptions
-from shelfwise.rerank.sessions.refresh import refresh
 from shelfwise.service.app import create_app
 from shelfwise.service.curation.synonym_mining import Example, Proposal, write_proposals
 from shelfwise.service.curation.synonyms import SynonymKind
 from shelfwise.service.engine.engine import SearchEngine
-from shelfwise.service.events.event_log import DERIVED_FOLDER, EventLog
 from shelfwise.service.events.popular_queries import PopularQuery, write_popular_queries
 from shelfwise.service.http.auth import KeyFile, Scope, narrow_key
-from shelfwise.service.settings import ServiceSettings, Settings
-from tests.machine import within
-from tests.services import add_key, hidden_word, recorded_events
+from shelfwise.service.settings import ServiceSettings
+from tests.services import add_key, hidden_word
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.http.test_health import value
-
-
-def test_rule_is_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
-    first = store.search("drill").hits[0]
-    hidden = first.product.id
-    hide = {"kind": "hide", "products": [hidden]}
-    rule = {"id": "no-drill", "when": {"query": "drill", "match": "exact"}, "actions": [hide]}
-    seen = client.post("/v1/rules/preview", json={"q": "drill", "put": [rule]}).json()
-    assert [(each["product"], each["product_type"]) for each in seen["lost"]] == [(hidden, first.product_type)]
-    assert seen["total_after"] == seen["total_before"] - 1
-    assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
-    revision = client.put("/v1/rules", json={"rules": [rule]}).json()["revision"]
-    found = client.get("/v1/search", params={"q": "drill", "size": 200}).json()
-    assert hidden not in {hit["product"]["id"] for hit in found["hits"]}
-    assert found["rules"] == ["no-drill"]
-    assert client.get("/v1/rules").json()["rules"][0]["id"] == "no-drill"
-    assert client.patch("/v1/rules/no-drill", json={"enabled": False}).json()["revision"] == revision + 1
-    assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
-    assert client.post("/v1/rules/restore", json={"revision": revision}).json()["revision"] == revision + 2
-    assert client.delete("/v1/rules/no-drill").json()["revision"] == revision + 3
-    changes = client.get("/v1/rules/history").json()["changes"]
-    assert [change["revision"] for change in changes[:4]] == [revision + 3, revision + 2, revision + 1, revision]
-    assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
 
 
 def test_texts_for_answers_are_put_found_and_deleted(client: TestClient, store: SearchEngine) -> None:
@@ -258,39 +230,6 @@ def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
 
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
 DRAFT = {**SPLIT, "id": "draft", "mode": "interleave"}
-SHOPPERS = 30
-
-
-def test_experiment_from_assignment_to_report(client: TestClient, store: SearchEngine) -> None:
-    assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": True}
-    assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": False}
-    seen: Counter[str] = Counter()
-    for number in range(SHOPPERS):
-        client._transport.client = (f"192.0.2.{number}", 50_000)  # type: ignore[attr-defined]
-        request: dict[str, str | int] = {"q": "cordless drill", "size": 3, "shopper": f"u{number}"}
-        found = client.get("/v1/search", params=request).json()
-        variant = found["query_id"].split("~")[1]
-        seen[variant] += 1
-        if variant == "merging.rrf":
-            click = {"kind": "click", "product_id": found["hits"][1]["product"]["id"], "shopper": f"u{number}"}
-            assert client.post("/v1/events", json={"events": [{**click, "query_id": found["query_id"]}]}).is_success
-    made_up = {"kind": "query", "query": "drill", "query_id": "q~merging.rrf~AAAAAAAAAAAA", "shopper": "u99"}
-    assert client.post("/v1/events", json={"events": [made_up]}).status_code == 403
-    refreshed(store, SHOPPERS)
-    report = client.get("/v1/experiments/merging/report").json()
-    figures = {each["name"]: each for each in report["analysis"]["variants"]}
-    assert {f"merging.{name}": each["units"] for name, each in figures.items()} == dict(seen)
-    assert figures["now"]["figures"]["click_through"] == 0
-    assert figures["rrf"]["figures"]["click_through"] == 1
-    assert report["analysis"]["decisions"][0]["outcome"] == "not yet"
-    kept = [client.get("/v1/reports/events").json() for _ in range(2)]
-    assert kept[0] == kept[1]
-    refreshed(store, SHOPPERS)
-    assert client.get("/v1/reports/events").json()["made"] > kept[0]["made"]
-    assert client.post("/v1/experiments/merging/stop").json() == {"changed": True}
-    assert "~" not in client.get("/v1/search", params={"q": "drill", "shopper": "u1"}).json()["query_id"]
-    (listed,) = client.get("/v1/experiments").json()["experiments"]
-    assert (listed["experiment"], listed["state"]) == (SPLIT, "stopped")
 
 
 def test_interleaved_pages_continue(client: TestClient) -> None:
@@ -360,13 +299,6 @@ def test_deleting_or_stopping_a_missing_document_is_a_404(client: TestClient) ->
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
     for path in ("/v1/experiments/nosuch/stop", "/v1/experiments/..%2f/stop"):
         assert client.post(path).status_code in (400, 404, 405)
-
-
-def refreshed(store: SearchEngine, queries: int) -> None:
-    """Refreshes the derived tables, once all searches are recorded."""
-    assert within(60, lambda: sum(row["kind"] == "query" for row in recorded_events(store.root)) >= queries)
-    with EventLog.open(store.root, Settings(backend="embedded")) as log:
-        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
 
 
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}

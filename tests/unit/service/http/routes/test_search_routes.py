@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
@@ -14,17 +13,6 @@ from shelfwise.service.events.signals import Relations, write_relations
 from shelfwise.service.http.fields import select_fields
 from tests.catalogs import ids
 from tests.services import events_of_query
-
-
-def test_search_response_equals_the_engine_result(client: TestClient, store: SearchEngine) -> None:
-    page = store.search("cordless drill", size=5, facets=["brand"], ranges=["price:0,50"])
-    parameters = {"q": "cordless drill", "size": "5", "facets": "brand", "ranges": "price:0,50"}
-    found = client.get("/v1/search", params=parameters).json()
-    assert [hit["product"]["id"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
-    assert (found["total"], found["page"], found["size"], found["version"]) == (page.total, 1, 5, page.version)
-    assert found["facets"]["brand"]["counts"][0]["count"] == page.facets["brand"].counts[0].count
-    assert found["ranges"] == {"price": [asdict(each) for each in page.ranges["price"]]}
-    assert len(found["query_id"]) == 48
 
 
 def test_post_search_equals_get_search_and_accepts_a_history(client: TestClient, store: SearchEngine) -> None:
@@ -196,19 +184,6 @@ def test_privacy_header_disables_recording(client: TestClient, store: SearchEngi
     open_one = client.get("/v1/search", params=request).json()
     assert events_of_query(store.root, open_one["query_id"])
     assert not events_of_query(store.root, private["query_id"], seconds=0)
-
-
-def test_a_question_is_answered_and_recorded(client: TestClient, store: SearchEngine) -> None:
-    product = store.search("cordless drill", filters="attributes.voltage_v > 0").hits[0].product
-    body = {"q": "What voltage is it?", "product_id": product.id, "shopper": "ann"}
-    found = client.post("/v1/answer", json=body).json()
-    (quote,) = found["quotes"]
-    assert (found["status"], quote["field"], quote["product_id"]) == ("answered", "attributes.voltage_v", product.id)
-    (event,) = events_of_query(store.root, found["query_id"])
-    assert (event["query"], event["product_id"]) == ("What voltage is it?", product.id)
-    following = client.post("/v1/answer", json={"q": "Is it vegan?", "about": found["about"]}).json()
-    assert (following["status"], following["about"]) == ("not_said", found["about"])
-    assert client.post("/v1/answer", json={"q": "cordless drill"}).json()["status"] == "no_question"
 
 
 @pytest.mark.parametrize(

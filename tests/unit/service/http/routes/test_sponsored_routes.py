@@ -45,39 +45,6 @@ def put(client: TestClient, *campaigns: dict[str, object]) -> None:
     assert client.put(CAMPAIGNS, json={"campaigns": list(campaigns)}).status_code == 200
 
 
-def test_from_a_campaign_to_a_charged_click(calling: TestClient) -> None:
-    plain = search(calling, facets=["brand"])
-    assert plain["sponsored"] == []
-    one, two = (hit["product"]["id"] for hit in plain["hits"][:2])
-    put(
-        calling,
-        {"id": "one", "advertiser": "acme", "products": [one], "bid": 0.5, "daily_budget": 20},
-        {"id": "two", "advertiser": "test", "products": [two], "bid": 0.4},
-    )
-    found = search(calling, facets=["brand"])
-    assert [(each["label"], each["place"]) for each in found["sponsored"]] == [("Sponsored", 1), ("Sponsored", 2)]
-    assert {each["advertiser"] for each in found["sponsored"]} == {"acme", "test"}
-    assert not {"price", "ratio", "bid"} & {name for each in found["sponsored"] for name in each}
-    for name in ("hits", "total", "facets", "ranges", "page", "size"):
-        assert found[name] == plain[name]
-    hit = next(each for each in found["sponsored"] if each["campaign"] == "one")
-    assert hit["query_id"].startswith(found["query_id"].split("~")[0])
-    click = {"kind": "click", "product_id": one, "query_id": hit["query_id"], "shopper": "ann", "position": 1}
-    for event_id in ("e1", "e1", "e2"):
-        assert calling.post("/v1/events", json={"events": [{**click, "event_id": event_id}]}).status_code == 200
-    # A click on the product's organic hit.
-    organic = {**click, "query_id": found["query_id"]}
-    assert calling.post("/v1/events", json={"events": [organic]}).status_code == 200
-    entries = calling.get(f"{CAMPAIGNS}/log").json()["entries"]
-    assert [(each["campaign"], each["reason"]) for each in entries] == [("one", "charged"), ("one", "repeated")]
-    assert 0.05 <= entries[0]["amount"] <= 0.5
-    listed = {each["campaign"]["id"]: each for each in calling.get(CAMPAIGNS).json()["campaigns"]}
-    assert listed["one"]["state"] == "running"
-    assert listed["one"]["spent"] == listed["one"]["spent_today"] == entries[0]["amount"]
-    days = calling.get(f"{CAMPAIGNS}/report", params={"campaign": "one"}).json()["days"]
-    assert [(each["shown"], each["clicks"], each["charged"]) for each in days] == [(1, 2, 1)]
-
-
 @pytest.mark.parametrize(
     "values",
     [{"sponsored": False}, {"page": 2}, {"sort": "price"}, {"prefix": True}, {"size": 0}, {"q": "garden hose"}],

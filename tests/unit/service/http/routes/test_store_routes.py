@@ -216,41 +216,6 @@ def test_invalid_rebuild_request_is_refused(own: TestClient) -> None:
     assert own.post("/v1/tasks/nosuch/cancel").status_code == 404
 
 
-def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
-    product = own.get("/v1/search").json()["hits"][0]["product"]["id"]
-    click = {"kind": "click", "product_id": product, "shopper": "anna@example.com"}
-    assert own.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["stored"] == 2
-    accepted = own.post("/v1/events/forget", json={"shopper": "anna@example.com"})
-    assert accepted.status_code == 202
-    finished = ended(own, accepted.headers["Location"])
-    assert finished["state"] == "done", finished
-    assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
-    assert own.post(f"{accepted.headers['Location']}/cancel").status_code == 409  # an erasure cannot be cancelled
-    for path in (tmp_path / "index").rglob("*"):
-        assert not path.is_file() or b"anna@example.com" not in path.read_bytes()
-
-
-def test_key_is_created_listed_and_withdrawn(store: SearchEngine, keys: KeyFile) -> None:
-    with local_client(create_app(store, ServiceSettings(keys=keys.path))) as client:
-        assert client.get("/v1/keys").json() == []
-        first = client.post("/v1/keys", json={"name": "me", "scopes": ["admin"]}).json()
-        assert client.get("/v1/keys", headers={"Cookie": ""}).status_code == 401
-        client.headers["X-API-Key"] = first["key"]
-        body = {"name": "web", "scopes": ["search"], "filters": "price < 100", "expires": "2100-01-01T00:00:00Z"}
-        web = client.post("/v1/keys", json=body).json()
-        found = client.get("/v1/keys")
-        facts = [(each["name"], each["current"], each["of_page"]) for each in found.json()]
-        assert facts == [("me", True, False), ("store page", False, True), ("web", False, False)]
-        assert found.json()[2] == {name: value for name, value in web.items() if name != "key"}
-        assert all(each not in found.text for each in (first["key"], "sha256", "public"))
-        assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 200
-        assert client.get("/v1/keys", headers={"X-API-Key": web["key"]}).status_code == 403
-        assert client.delete(f"/v1/keys/{first['id']}").status_code == 409  # no key could create another one
-        assert client.delete(f"/v1/keys/{web['id']}").json()["name"] == "web"
-        assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 401
-        assert client.delete(f"/v1/keys/{web['id']}").status_code == 404
-
-
 @pytest.mark.parametrize(
     ("changed", "field"),
     [

@@ -174,7 +174,7 @@ def kill_worker(node: Any) -> None:  # noqa: ANN401
     os.kill(workers[0], signal.SIGKILL)
 
 
-def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop, nodes: Any) -> None:  # noqa: ANN401
+def test_ray(shop: Shop, nodes: Any) -> None:  # noqa: ANN401
     (node,) = nodes.worker_nodes
     local = shop.rebuild("local")
     remote = shop.rebuild("remote", shop.address, ActingProgress(lambda: kill_worker(node)))
