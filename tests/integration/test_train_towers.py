@@ -170,16 +170,6 @@ def test_clicks_are_the_default_training_data(demo_index: Path, tmp_path: Path) 
         assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
 
 
-def test_options_of_other_trainings_are_refused_where_stores_train_together(store: Path, demo_index: Path) -> None:
-    given = ["train", "towers", str(demo_index), "--federated", str(store / "index")]
-    for more in (("--judgments", "j.tsv"), ("--from-catalog", "9"), ("--tune", "2"), ("--lora", "4")):
-        done = CliRunner().invoke(app, [*given, *more])
-        assert isinstance(done.exception, SettingError)
-        assert str(done.exception).startswith(f"{more[0]} and --federated: ")
-    same = CliRunner().invoke(app, [*given[:3], "--federated", str(demo_index)])
-    assert "each once" in str(same.exception)
-
-
 @pytest.mark.slow
 def test_unsearched_products_add_synthetic_queries(root: Path) -> None:
     lines = (root / "judgments.tsv").read_text().splitlines()

@@ -4,7 +4,6 @@ of stores that train together without moving events.
 python -m shelfwise.benchmarks.studies.trust faithfulness INDEX JUDGMENTS.tsv
 python -m shelfwise.benchmarks.studies.trust exposure INDEX JUDGMENTS.tsv FILTER
 python -m shelfwise.benchmarks.studies.trust federated INDEX INDEX...
-python -m shelfwise.benchmarks.studies.trust federated-towers INDEX INDEX...
 
 Faithfulness of reasons: whether a hit falls when its product really lacks what a reason names.
 
@@ -21,7 +20,7 @@ nDCG@10 of judged queries. Days of searches run under the control of the exposur
 candidate.
 
 Federated learning: the ranker that several stores train together, as in `shelfwise train ranker --federated`, compared
-with that of each store alone and with one of all lists; and the towers, as in `shelfwise train towers --federated`.
+with that of each store alone and with one of all lists.
 """
 
 from __future__ import annotations
@@ -31,12 +30,11 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +43,6 @@ import typer
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from shelfwise.benchmarks.quality import ndcg
 from shelfwise.benchmarks.studies import run_study
 from shelfwise.benchmarks.studies.query_memory import (
     BY_GRADES,
@@ -64,31 +61,16 @@ from shelfwise.rerank.ranker.memory import QueryMemory, product_hashes
 from shelfwise.rerank.ranker.network import RankerNetwork
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import ranker_store
-from shelfwise.rerank.text_towers.dataset import (
-    JudgedQuery,
-    TowerSources,
-    build_dataset,
-    from_labels,
-    is_judging_query,
-    judged_gains,
-)
-from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
-from shelfwise.rerank.text_towers.options import RetrievedProducts, TextTowerOptions, TextTowerTask
-from shelfwise.rerank.text_towers.training import train_towers
+from shelfwise.rerank.text_towers.dataset import is_judging_query, judged_gains
 from shelfwise.rerank.training.click_dataset import ClickBatch
 from shelfwise.rerank.training.click_training import choose_mixing, score_loss, train_federated
 from shelfwise.rerank.training.datasets import merged_scores
-from shelfwise.rerank.training.losses import PositionTower
-from shelfwise.rerank.training.trainer import Federation, State, Training, train
-from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
-from shelfwise.retrieval.encoders.weights import find_model
+from shelfwise.rerank.training.trainer import Federation, Training, train
 from shelfwise.retrieval.index.keyword import Rows
 from shelfwise.retrieval.index.vectors import NearestRows, VectorIndex, Vectors
-from shelfwise.retrieval.judgments import Judgments, read_judgments
+from shelfwise.retrieval.judgments import read_judgments
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.records import ExposureGoal, Hit, Product, Reason, ReasonKind
-from shelfwise.retrieval.store.products import encoder_text
-from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.highlight import Matcher
 from shelfwise.service.cli.options import Index, command
 from shelfwise.service.cli.output import TerminalProgress, emit, say, show_table
@@ -103,11 +85,11 @@ from shelfwise.service.engine.reranking import Reranking
 from shelfwise.service.engine.search import Search, ordered_ids
 from shelfwise.service.engine.snapshot import Snapshot
 from shelfwise.service.events.signals import Popularity
-from shelfwise.service.settings import cache_folder, load_settings
+from shelfwise.service.settings import load_settings
 from shelfwise.service.training.click_dataset import ClickTrainingSet
 from shelfwise.service.training.ranker_from_clicks import new_start
 from shelfwise.service.training.ranker_promotion import network_scores, served_scores
-from shelfwise.service.training.text_towers import judged_queries, retrieve_products
+from shelfwise.service.training.text_towers import judged_queries
 from shelfwise.service.training.training_session import fresh_tables, run_federation
 
 LEAST = (0, 1, 2, 3)
@@ -572,7 +554,7 @@ def train_on(stores: Sequence[StoreData], start: RankerNetwork, epochs: int) -> 
     """A copy of a network, trained on the lists of stores, each batch of one of them, in random order. The mean of the
     stores' validations chooses the epoch."""
     network, options = copy.deepcopy(start), stores[0].made.options.training
-    losses = [score_loss("debiased", PositionTower(1), store.made.clicks.examination, options) for store in stores]
+    losses = [score_loss("debiased", store.made.clicks.examination, options) for store in stores]
     counts = [-(-store.lists // options.draw.lists) for store in stores]
 
     def batches(epoch: int) -> Iterator[tuple[int, ClickBatch]]:
@@ -648,116 +630,6 @@ def federated(
     emit(list(way_qualities(ways)), show_ways)
 
 
-# Towers: a static encoder that all stores start with, trained on clicks of queries other than the judged ones.
-
-INITIAL = "initial"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TowerStore:
-    """The data of one store for towers."""
-
-    root: Path
-    snapshot: Snapshot
-    queries: Sequence[JudgedQuery]
-    """Queries with the products that shoppers chose."""
-    judgments: Judgments
-    """Judgments that are not used for training or choosing."""
-
-    def tower(self, state: State | None = None) -> TextTower:
-        """The serving tower, with these weights."""
-        folder = Store(self.root).encoders / self.snapshot.manifest.encoder / TORCH_FOLDER
-        tower = open_text_tower(find_model(str(folder), cache_folder()), TextTowerOptions().max_length, device="cpu")
-        known = tower.model.state_dict()
-        tower.model.load_state_dict(
-            known | {name: known[name].new_tensor(value) for name, value in (state or {}).items()}
-        )
-        return tower
-
-    def values(self, tower: TextTower) -> Floats:
-        """nDCG@10 of each judged query, by the vectors of all products alone."""
-        products = self.snapshot.products
-        vectors = tower.encode_products([encoder_text(products[row]) for row in range(len(products))])
-        best = np.argsort(-tower.encode_queries(list(self.judgments.grades)) @ vectors.T, axis=1, kind="stable")[:, :10]
-        judged = self.judgments
-        found = zip(best.tolist(), judged.grades.values(), strict=True)
-        return np.array([ndcg([products.id_of(row) for row in rows], grades, judged) for rows, grades in found])
-
-
-def tower_task(stores: Sequence[TowerStore], held_out: Collection[str], epochs: int, folder: Path) -> TextTowerTask:
-    """The training on the clicks of some stores together, with the products of all; without queries that measure any
-    store of the study."""
-    starts = np.cumsum([0, *(len(store.snapshot.products) for store in stores)]).tolist()
-    rows: dict[str, int] = {}
-    queries = []
-    for number, store in enumerate(stores):
-        products = store.snapshot.products
-        rows |= {f"{number}/{products.id_of(row)}": starts[number] + row for row in range(len(products))}
-        for each in store.queries:
-            opinions = {f"{number}/{product}": opinion for product, opinion in each.opinions.items()}
-            queries.append(JudgedQuery(each.query, opinions))
-    made = build_dataset(TowerSources(queries, held_out=held_out), rows.get)
-    options = TextTowerOptions(epochs=epochs)
-    found = [retrieve_products(store.snapshot, made, options.negatives, NullProgress()) for store in stores]
-
-    def merged(rankings: Sequence[Sequence[Rows]]) -> list[Rows]:
-        """The best of each store in turn."""
-        return [
-            np.array([row for rank in zip_longest(*each) for row in rank if row is not None], np.int64)
-            for each in zip(*rankings, strict=True)
-        ]
-
-    words, vectors = (
-        merged([[ranked + start for ranked in ranking] for ranking, start in zip(rankings, starts[:-1], strict=True)])
-        for rankings in zip(*((each.words, each.vectors) for each in found), strict=True)
-    )
-    catalog = [store.snapshot.products[row] for store in stores for row in range(len(store.snapshot.products))]
-    return TextTowerTask(stores[0].tower(), made, RetrievedProducts(words, vectors), catalog, options, folder)
-
-
-def trained_state(task: TextTowerTask, federation: Federation | None = None) -> State:
-    """The weights of the tower by name."""
-    train_towers(replace(task, federation=federation))
-    return {name: value.numpy() for name, value in task.tower.model.state_dict().items()}
-
-
-@command("trust federated-towers store1/index store2/index")
-def federated_towers(
-    indexes: Annotated[list[Path], typer.Argument(help="Index directories in folders of demo stores.")],
-    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.", min=2)] = 5,
-    rounds: Annotated[int, typer.Option(help="Rounds of averaging.", min=1)] = 20,
-) -> None:
-    """Train the static encoder of several stores, each alone, on all clicks together, and averaged."""
-    with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(1))  # each store has a process
-        progress = stack.enter_context(TerminalProgress())
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stores = []
-        for index in indexes:
-            tables = stack.enter_context(fresh_tables(index, load_settings(), progress))
-            judgments = read_judgments(index.parent / "judgments.test.tsv")
-            stores.append(TowerStore(index, tables.snapshot, from_labels(tables.derived.labels), judgments))
-        held_out = {query for store in stores for query in store.judgments.grades}
-        members = [
-            tower_task([store], held_out, rounds, work / f"member-{number}") for number, store in enumerate(stores)
-        ]
-        tasks = [partial(trained_state, member) for member in members]
-        average = run_federation(tasks, rounds, progress, list(map(str, indexes)), learned="towers", is_forked=True)[0]
-        progress.begin("alone and pooled", len(stores) + 1, "trainings")
-        values: dict[str, list[Floats]] = {INITIAL: [each.values(each.tower()) for each in stores], ALONE: []}
-        for number, store in enumerate(stores):
-            own = trained_state(tower_task([store], held_out, epochs, work / f"alone-{number}"))
-            values[ALONE].append(store.values(store.tower(own)))
-            progress.advance(1)
-        pooled = trained_state(tower_task(stores, held_out, epochs, work / "pooled"))
-        progress.end(f"{sum(len(store.queries) for store in stores):,} queries with clicks")
-        for way, state in ((POOLED, pooled), (FEDERATED, average)):
-            values[way] = [store.values(store.tower(state)) for store in stores]
-    weights = np.concatenate([np.full(len(each), 1 / len(each)) for each in values[INITIAL]])
-    by_way = {way: np.concatenate(each) for way, each in values.items()}
-    emit(list(compare_ways("nDCG@10 by vectors", by_way, weights)), show_ways)
-
-
 def show_ways(found: Sequence[WayQuality]) -> None:
     """Shows each way on each measure, with its differences from each store alone and from all lists together."""
     columns = ["way", "measure", "value", "over alone", "from", "to", "over pooled", "from", "to"]
@@ -771,4 +643,4 @@ def show_ways(found: Sequence[WayQuality]) -> None:
 
 
 if __name__ == "__main__":
-    run_study(faithfulness, exposure, federated, federated_towers)
+    run_study(faithfulness, exposure, federated)

@@ -11,7 +11,7 @@ from shelfwise.rerank.text_towers.dataset import AugmentOptions, Floats, Rows, T
 from shelfwise.rerank.text_towers.losses import LossOptions
 from shelfwise.rerank.text_towers.model import TextTower, WeightMixture
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
-from shelfwise.rerank.training.trainer import Epoch, Federation, best_of
+from shelfwise.rerank.training.trainer import Epoch, best_of
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.retrieval.progress import NullProgress, Progress
 from shelfwise.retrieval.records import Product
@@ -120,8 +120,6 @@ class TextTowerTask:
     """Receives every epoch of the curve, those of an interrupted run first."""
     score: Score | None = None
     """The teacher's, if the loss has one."""
-    federation: Federation | None = None
-    """Other stores that train the same tower; weights are averaged after each epoch."""
 
     def damaged(self, path: Path) -> TrainingError:
         return TrainingError(f"{path} is damaged, so this training cannot resume: remove {self.folder} to start again")

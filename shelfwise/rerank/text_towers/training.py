@@ -51,8 +51,6 @@ from shelfwise.rerank.training.trainer import (
     NonFiniteLossError,
     RunState,
     Trainer,
-    average_validation,
-    average_weights,
     best_of,
     slope,
     weights_of,
@@ -67,10 +65,7 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
     initial weights. A non-finite loss stops the run and keeps the best part; if the GPU runs out of memory, the chunk
     is halved. Adapters are saved in the task's folder and merged. Raises SettingError for options that do not suit the
     model. Raises TrainingError for a non-finite loss before any improvement, for damaged checkpoints, and if one text
-    exceeds the memory.
-
-    The stores of a federation train an epoch each, average their weights by the numbers of their pairs (McMahan et al.
-    2017, algorithm 1), and agree on the mean of their validations, in which part and mixture is best, too."""
+    exceeds the memory."""
     task.folder.mkdir(parents=True, exist_ok=True)
     model = task.tower.model
     options = suited(task.options, len(task.made.training_pairs), is_table=is_table(model))
@@ -115,9 +110,7 @@ class _TowerTraining:
         self._pairs = made.training_pairs
         steps = -(-len(self._pairs) // options.batch)
         self._total = steps * options.epochs
-        # Stores of a federation have the same number of parts, but not of steps.
-        parts = 1 if task.federation else min(options.parts, steps)
-        cut = np.linspace(0, steps, parts + 1).round().astype(int).tolist()
+        cut = np.linspace(0, steps, min(options.parts, steps) + 1).round().astype(int).tolist()
         self._parts = [(epoch, begin, end) for epoch in range(options.epochs) for begin, end in pairwise(cut)]
         """Epoch, first step and end within the epoch."""
         self._notices: list[str] = []
@@ -147,8 +140,6 @@ class _TowerTraining:
         try:
             trainer.run()
         except NonFiniteLossError as error:
-            if self._task.federation:
-                raise  # the other stores wait for an average
             stopped = self._stop(trainer.state, error)
         state, progress = trainer.state, trainer.state.progress
         curve, is_mean = tuple(progress.curve), progress.averaged_best > progress.best
@@ -158,8 +149,7 @@ class _TowerTraining:
         return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
 
     def _validate(self) -> float:
-        own, federation = self._judge.ndcg(self._tower), self._task.federation
-        return average_validation(own, federation) if federation else own
+        return self._judge.ndcg(self._tower)
 
     def _end_part(self, state: RunState, epoch: Epoch) -> None:
         summary = f"loss {epoch.loss:.4f}, nDCG@10 {epoch.validation:.4f}"
@@ -186,10 +176,7 @@ class _TowerTraining:
         batches = -(-len(part.texts) // self._options.batch)
         self._progress.begin(f"part {number + 1} of {len(self._parts)}", batches, "steps")
         at = number, done, self._total
-        loss = train_part(self._task, self._loss, part, self._optimizer, at)
-        if self._task.federation:
-            average_weights(self._loss, self._task.federation, len(self._pairs))
-        return loss
+        return train_part(self._task, self._loss, part, self._optimizer, at)
 
     def _part(self, number: int) -> ExamplePart:
         task, options = self._task, self._options

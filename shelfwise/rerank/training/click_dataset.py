@@ -318,8 +318,6 @@ class ClickBatch:
     """(K, depth): candidates; -1 for none."""
     acts: Tensor
     """(K, depth, 3)."""
-    is_position_shown: Tensor
-    """(K,): whether the position tower sees the positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +329,6 @@ class Draw:
     """Maximum displays of each query in a step."""
     dropped: float = 0.05
     """Share of candidates without token states, as of newly added products."""
-    hidden_positions: float = 0.1
-    """Share of displays without positions for the tower (Zhao et al. 2019, Recommending what video to watch next,
-    section 4.3), so that it does not replace the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +361,6 @@ class ClickData:
             torch.from_numpy(owner),
             torch.from_numpy(clicks.displays.places[chosen].astype(np.int64)),
             torch.from_numpy(clicks.displays.acts[chosen]),
-            torch.from_numpy(rng.random(len(chosen)) >= draw.hidden_positions),
         )
 
 

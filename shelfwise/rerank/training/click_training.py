@@ -1,11 +1,10 @@
-"""Training on clicks, by one of four methods of position correction.
+"""Training on clicks, by one of three methods of position correction.
 
 debiased    listwise softmax on rates that a click model corrected for position: the default
 propensity  listwise softmax on clicks, each by the inverse propensity of its position (Joachims, Swaminathan & Schnabel
             2017, Unbiased learning-to-rank with biased feedback, section 4; as a listwise loss: Ai et al. 2018,
             Unbiased learning to rank with unbiased propensity estimation, section 4.1)
-tower       listwise softmax on clicks, with a tower that learns the position bias
-naive       the same without a tower: the baseline
+naive       listwise softmax on clicks as they are: the baseline
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from shelfwise.rerank.ranker.network import HistoryAttention, NetworkShape, Rank
 from shelfwise.rerank.training.click_dataset import ClickBatch, ClickData, Draw
 from shelfwise.rerank.training.datasets import ListData, full_batches, merged_scores
 from shelfwise.rerank.training.evaluation import CLICKS_ALONE, ndcg, outputs_of, scores_of
-from shelfwise.rerank.training.losses import LEAST_PROPENSITY, PositionTower, propensities
+from shelfwise.rerank.training.losses import LEAST_PROPENSITY, propensities
 from shelfwise.rerank.training.trainer import (
     Epoch,
     Federation,
@@ -109,7 +108,7 @@ class PrivacyGuarantee:
         }
 
 
-ClickMethod = Literal["debiased", "propensity", "tower", "naive"]
+ClickMethod = Literal["debiased", "propensity", "naive"]
 ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
 """Loss of scores (B, c, 3)."""
 
@@ -177,18 +176,16 @@ def train_on_clicks(
     checkpoints; see `shelfwise.rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
     non-finite loss."""
     ranker = copy.deepcopy(start)
-    tower = PositionTower(len(data.clicks.examination))
-    network = nn.ModuleList([ranker, tower] if method == "tower" else [ranker])
-    loss = score_loss(method, tower, data.clicks.examination, options)
+    loss = score_loss(method, data.clicks.examination, options)
 
     def batches(epoch: int) -> Iterator[ClickBatch]:
         return data.shuffled(options.draw, options.seed * 1_000 + epoch)
 
     steps = -(-len(data.clicks.usable) // options.draw.lists)
-    training: Training[nn.ModuleList, ClickBatch] = Training(
-        batches, steps, lambda _, batch: loss(ranker(*batch.inputs), batch), lambda _: validation.of(ranker)
+    training: Training[RankerNetwork, ClickBatch] = Training(
+        batches, steps, lambda network, batch: loss(network(*batch.inputs), batch), validation.of
     )
-    curve = train(network, training, options.loop, folder, advance, judged=judged)
+    curve = train(ranker, training, options.loop, folder, advance, judged=judged)
     return ranker.eval(), curve
 
 
@@ -395,13 +392,12 @@ def _gradients_by_shopper(
     return vmap(grad_and_value(loss), in_dims=(None, 0, 0))
 
 
-def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, options: ClickOptions) -> ScoreLoss:
+def score_loss(method: ClickMethod, examination: Floats, options: ClickOptions) -> ScoreLoss:
     """The loss function of a method; `examination` (depth,) is that of each position."""
     chances = torch.from_numpy(propensities(examination, options.least_propensity)).float()
     losses: dict[ClickMethod, ScoreLoss] = {
         "debiased": lambda scores, batch: labelled_loss(scores, batch, options.tasks),
         "propensity": lambda scores, batch: displayed_loss(scores, batch, options.tasks, chances=chances),
-        "tower": lambda scores, batch: displayed_loss(scores, batch, options.tasks, bias=tower.bias),
         "naive": lambda scores, batch: displayed_loss(scores, batch, options.tasks),
     }
     return losses[method]
@@ -422,17 +418,11 @@ def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> 
     return _weighted(entropy, batch.gains.sum(dim=1), batch.weights, tasks)
 
 
-def displayed_loss(
-    scores: Tensor, batch: ClickBatch, tasks: Sequence[float], bias: Tensor | None = None, chances: Tensor | None = None
-) -> Tensor:
-    """The cross entropy of scores (B, c, 3) with the acts on each display, over its products. `bias` (depth, 3) is
-    added to the scores by position; `chances` (depth,) are propensities, by whose inverse acts are weighted."""
+def displayed_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float], chances: Tensor | None = None) -> Tensor:
+    """The cross entropy of scores (B, c, 3) with the acts on each display, over its products. `chances` (depth,) are
+    propensities, by whose inverse acts are weighted."""
     logits = scores[batch.list_of[:, None], batch.places.clamp(min=0)]
     behind = _unseen(scores, batch)[batch.list_of]
-    if bias is not None:
-        shown = batch.is_position_shown[:, None, None].float()
-        logits = logits + shown * bias[None, : logits.shape[1]]
-        behind = behind + shown[:, 0] * bias[_last(batch.places)]
     logits = logits.masked_fill((batch.places < 0)[..., None], _FAR)
     total = torch.logsumexp(torch.cat([logits, behind[:, None]], dim=1), dim=1, keepdim=True)
     acts = batch.acts if chances is None else batch.acts / chances[None, : logits.shape[1], None]
@@ -465,12 +455,6 @@ def _unseen(scores: Tensor, batch: ClickBatch) -> Tensor:
     """(B, 3): log-sum-exp of the unshown candidates."""
     is_unseen = batch.is_candidate & ~batch.is_shown
     return torch.logsumexp(scores.masked_fill(~is_unseen[..., None], _FAR), dim=1)
-
-
-def _last(places: Tensor) -> Tensor:
-    """(K,): last non-empty position of each display."""
-    positions = torch.arange(places.shape[1])[None].expand_as(places)
-    return positions.masked_fill(places < 0, 0).amax(dim=1)
 
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

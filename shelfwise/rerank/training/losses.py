@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, softmax
 
 from shelfwise.rerank.click_models.click_log import NOTHING as NOTHING_SHOWN
 from shelfwise.rerank.click_models.click_log import Floats, Ints, sums
-from shelfwise.rerank.ranker.network import EVENTS
 
 _FAR = -1e4
 TEMPERATURE = 2.0
@@ -76,24 +75,3 @@ def unbiased_gains(pairs: Ints, acts: NDArray[np.bool_], chances: Floats, worth:
     mean = gained.sum() / max(examined.sum(), np.finfo(np.float64).tiny)
     smoothed = (gained + PRIOR_EXAMINATIONS * mean) / (examined + PRIOR_EXAMINATIONS)
     return np.where(examined > 0, smoothed, np.nan)
-
-
-# Position tower, trained with the ranker and not served: a click's score is the network's plus a bias that depends on
-# the position only. Guo et al. 2019 (PAL: a position-bias aware learning framework, section 3); Zhao et al. 2019
-# (Recommending what video to watch next, section 4.3).
-
-_STEP = 30.0
-"""Learning rate factor: a position's bias is as large as a network's scores, but has the same number of steps."""
-
-
-class PositionTower(nn.Module):
-    """A bias for each position and kind of event."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.places = nn.Parameter(torch.zeros(depth, len(EVENTS)))
-
-    @property
-    def bias(self) -> Tensor:
-        """(depth, 3): bias of each position, 0 for the first."""
-        return _STEP * (self.places - self.places[:1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -35,8 +35,9 @@ from shelfwise.service.settings import cache_folder, load_settings
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    from shelfwise.rerank.ranker.spec import AddedRanker
     from shelfwise.rerank.user_tower.files import StoredUserTower
     from shelfwise.service.reports.training import LearnReport
     from shelfwise.service.training.click_dataset import ClickRankerOptions
@@ -44,15 +45,13 @@ if TYPE_CHECKING:
     from shelfwise.service.training.text_towers import TextTowersResult
     from shelfwise.service.training.text_towers_promotion import EncoderReport
 
-_Trained = TypeVar("_Trained")
-
 
 @dataclass(frozen=True, slots=True)
 class ClickTrainingOptions:
     """Training options of a ranker."""
 
     method: Annotated[
-        Literal["debiased", "propensity", "tower", "naive"], Option(help="Correction of clicks for position bias.")
+        Literal["debiased", "propensity", "naive"], Option(help="Correction of clicks for position bias.")
     ] = "debiased"
     queries: Annotated[
         int, Option(help="Number of queries to generate, or whose clicks to learn from.", min=200, max=1_000_000)
@@ -95,21 +94,18 @@ class TeacherOptions:
         )
 
 
-Federated = Annotated[
-    list[Path] | None,
-    Option(
-        help="Also train on the clicks of another index directory, without moving its events: weights are averaged. "
-        "Repeatable.",
-        metavar="INDEX",
-    ),
-]
-
-
 @dataclass(frozen=True, slots=True)
 class FederatedOptions:
     """The stores that train one ranker together."""
 
-    federated: Federated = None
+    federated: Annotated[
+        list[Path] | None,
+        Option(
+            help="Also train on the clicks of another index directory, without moving its events: weights are "
+            "averaged. Repeatable.",
+            metavar="INDEX",
+        ),
+    ] = None
     rounds: Annotated[
         int, Option(help="With --federated, number of times that weights are averaged.", min=1, max=200)
     ] = 20
@@ -164,7 +160,7 @@ def ranker(
         if federated:
             stores = [index, *federated]
             found = train_federated_rankers(stores, load_settings(settings), how.from_clicks(), others.rounds, progress)
-            return _emit_by_store(stores, found, ranker_document, show_training)
+            return _emit_by_store(stores, found)
         if from_catalog:
             added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
         elif judgments:
@@ -175,20 +171,15 @@ def ranker(
     return emit(added, show_training, index, document=ranker_document(added))
 
 
-def _emit_by_store(
-    stores: Sequence[Path],
-    found: Sequence[_Trained],
-    document: Callable[[_Trained], Mapping[str, object]],
-    show: Callable[[_Trained, Path], None],
-) -> None:
-    """Prints the results of a federated training for each store; `show` prints those of a store that trains alone."""
+def _emit_by_store(stores: Sequence[Path], found: Sequence[AddedRanker]) -> None:
+    """Prints the results of a federated training for each store."""
 
-    def show_all(trained: Sequence[_Trained]) -> None:
+    def show_all(trained: Sequence[AddedRanker]) -> None:
         for index, each in zip(stores, trained, strict=True):
             say(f"\n{index}")
-            show(each, index)
+            show_training(each, index)
 
-    documents = [{"index": str(index), **document(each)} for index, each in zip(stores, found, strict=True)]
+    documents = [{"index": str(index), **ranker_document(each)} for index, each in zip(stores, found, strict=True)]
     emit(found, show_all, document=documents)
 
 
@@ -235,15 +226,12 @@ def towers(
         bool, Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
     ] = True,
     runtime: Runtime = "auto",
-    *,
-    federated: Federated = None,
     settings: SettingsFile = None,
 ) -> None:
     """Fine-tune the encoder of an index on judged queries or on clicks. The catalog is encoded with it, and it serves
     if it is better on a fifth of the queries. An interrupted training resumes."""
-    for each in (index, *(federated or ())):
-        check_index(each)
-    from shelfwise.service.training.text_towers import TextTowersRequest, train_federated_towers, train_text_towers
+    check_index(index)
+    from shelfwise.service.training.text_towers import TextTowersRequest, train_text_towers
 
     request = TextTowersRequest(
         judgments or (),
@@ -261,16 +249,9 @@ def towers(
         tune=how.tune,
     )
     with TerminalProgress() as progress:
-        if federated:
-            stores = [index, *federated]
-            found = train_federated_towers(stores, load_settings(settings), request, progress)
-            return _emit_by_store(stores, found, _towers_document, _show_towers)
         done = train_text_towers(index, load_settings(settings), request, progress)
-    return emit(done, _show_towers, index, document=_towers_document(done))
-
-
-def _towers_document(done: TextTowersResult) -> dict[str, object]:
-    return {"folder": str(done.folder), "towers": done.spec, "published": done.published}
+    document = {"folder": str(done.folder), "towers": done.spec, "published": done.published}
+    emit(done, _show_towers, index, document=document)
 
 
 def _show_towers(done: TextTowersResult, index: Path) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import xxhash
 from shelfwise.indexer.static_encoder import teacher_name
 from shelfwise.rerank.evaluation.promotion import NDCG
 from shelfwise.rerank.model_card import ModelCard, model_use, option_values, write_card
-from shelfwise.rerank.ranker.spec import ERASURES, STORES
+from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.sessions.tables import DerivedTables
 from shelfwise.rerank.teacher.teacher import open_teacher
 from shelfwise.rerank.text_towers.artifacts import FORMAT, TOWERS_FILE, TextTowersSpec, read_towers, write_towers
@@ -53,13 +53,13 @@ from shelfwise.rerank.text_towers.training import check_options, train_towers
 from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.distillation import TeacherScores
 from shelfwise.rerank.training.query_generation import SyntheticQuery, synthetic_queries
-from shelfwise.rerank.training.trainer import Epoch, Federation, tensorboard_curve
+from shelfwise.rerank.training.trainer import Epoch, tensorboard_curve
 from shelfwise.retrieval.encoders.folder import TORCH_FOLDER
 from shelfwise.retrieval.encoders.registry import parse_runtime
 from shelfwise.retrieval.encoders.weights import ModelSource, find_model
-from shelfwise.retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError, TrainingError
+from shelfwise.retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from shelfwise.retrieval.judgments import read_judgments
-from shelfwise.retrieval.progress import NullProgress, Progress
+from shelfwise.retrieval.progress import Progress
 from shelfwise.retrieval.store.files import write_durably
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
 from shelfwise.retrieval.store.versions import Store
@@ -77,14 +77,7 @@ from shelfwise.service.training.text_towers_promotion import (
     without_judges,
 )
 from shelfwise.service.training.text_towers_tuning import tuned
-from shelfwise.service.training.training_session import (
-    TEACHER_SCORES,
-    TRAINING_FOLDER,
-    check_stores,
-    fresh_tables,
-    run_federation,
-    working,
-)
+from shelfwise.service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables, working
 
 # STORE/training/towers/towers-0001/        trained towers; the number counts up
 # STORE/training/towers/towers-0001-whole/  the same with all layers, if towers-0001 has only some
@@ -194,8 +187,6 @@ class TextTowersRequest:
     options: TextTowerOptions = field(default_factory=TextTowerOptions)
     tune: int = 0
     """Number of short trainings that search for better options first."""
-    federation: Federation | None = None
-    """Other stores that train the same towers on their clicks."""
 
     @property
     def source(self) -> str:
@@ -253,42 +244,6 @@ def train_text_towers(
             return training.published(_sources(judged, request, progress))
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
         return training.published(_sources(made, request, progress), judged)
-
-
-def train_federated_towers(
-    roots: Sequence[Path], settings: Settings, request: TextTowersRequest, progress: Progress
-) -> list[TextTowersResult]:
-    """Trains one encoder on the clicks of several index directories, each in its own process that only shares weights;
-    by default in 20 rounds of one epoch. Each store has its own folder, and publishes by its own gate.
-
-    Raises SettingError for options that a federated training does not support, and TrainingError, with the name of the
-    store, for the errors of `train_text_towers` for any of them, and if their initial models differ.
-    """
-    check_stores(roots)
-    options = request.options
-    others = {
-        "--judgments": request.judgments,
-        "--from-catalog": request.catalog,
-        "--tune": request.tune,
-        "--out": request.out,
-        "--layers": options.layers,
-        "--lora": options.lora,
-    }
-    if named := [name for name, value in others.items() if value]:
-        raise SettingError(f"{named[0]} and --federated: federated training uses clicks; leave out one of them")
-    rounds = options.epochs or _ROUNDS
-    request = replace(request, options=replace(options, epochs=rounds))
-    tasks = [partial(_train_member, root, settings, request) for root in roots]
-    return run_federation(tasks, rounds, progress, [str(root) for root in roots], learned="pairs")
-
-
-_ROUNDS = 20
-
-
-def _train_member(
-    root: Path, settings: Settings, request: TextTowersRequest, federation: Federation
-) -> TextTowersResult:
-    return train_text_towers(root, settings, replace(request, federation=federation), NullProgress())
 
 
 def _clicked(derived: DerivedTables, request: TextTowersRequest, progress: Progress) -> TowerSources:
@@ -378,12 +333,8 @@ class _Training:
         ground = _Ground(self.snapshot, made, found, source, self.work, request, progress, self.erasures)
         if request.tune:
             ground = replace(ground, request=replace(request, options=ground.tuned()))
-        if request.federation is not None:
-            ground.check_start(request.federation)
         layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
         remove_stale_runs(self.work, run)
-        if request.federation is not None:
-            shutil.rmtree(run, ignore_errors=True)  # the other stores start again
         written = written_by(run)
         check_new_folder(request.out, layers, (written, whole(written)) if written else ())
         folder = request.out or written or new_folder(self.work)
@@ -434,12 +385,10 @@ class _Training:
 
 
 def _erasures_of(source: ModelSource) -> int | None:
-    """The number of erasures before the first clicks that a model learned from; None if it learned from none, -1 if
-    other stores trained it, whose erasures are not known."""
+    """The number of erasures before the first clicks that a model learned from; None if it learned from none."""
     if not (source.folder / TOWERS_FILE).is_file():
         return None
-    trained_on = read_towers(source.folder).trained_on
-    return -1 if STORES in trained_on else trained_on.get(ERASURES)
+    return read_towers(source.folder).trained_on.get(ERASURES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -458,18 +407,11 @@ class _Ground:
         options = self.request.options
         return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
 
-    def check_start(self, federation: Federation) -> None:
-        """Raises TrainingError if the stores start from different models."""
-        own = np.frombuffer(xxhash.xxh3_64_digest(self.source.fingerprint.encode()), np.uint8).astype(np.float32)
-        if not np.allclose(federation.average({"start": own}, len(self.made.training_pairs))["start"], own):
-            raise TrainingError("the stores have different initial models; name one for all with --encoder")
-
     def digest(self) -> str:
         """A digest that changes with everything that affects the weights, so that only an equal run is resumed."""
         made, request = self.made, self.request
-        stores = request.federation.stores if request.federation else 1
         run = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
-        digest = xxhash.xxh3_64(msgspec.json.encode([run, stores, self.snapshot.manifest.version, made.queries]))
+        digest = xxhash.xxh3_64(msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]))
         for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -496,9 +438,7 @@ class _Ground:
         options = self.request.options
         tower = open_text_tower(self.source, options.max_length)
         judged, score, products = tensorboard_curve(run, TOWERS_FOLDER), self._score(), self.snapshot.products
-        task = TextTowerTask(
-            tower, self.made, self.found, products, options, run, self.progress, judged, score, self.request.federation
-        )
+        task = TextTowerTask(tower, self.made, self.found, products, options, run, self.progress, judged, score)
         trained = train_towers(task)
         if not trained.improved:
             # The same run would have the same result.
@@ -545,7 +485,6 @@ class _Ground:
         before, now = _erasures_of(source), self.erasures if request.source == "clicks" else None
         known = [each for each in (before, now) if each is not None]
         counted |= {ERASURES: min(known)} if known else {}
-        counted |= {STORES: request.federation.stores} if request.federation else {}
         return TextTowersSpec(
             FORMAT,
             source.name,

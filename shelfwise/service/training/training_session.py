@@ -82,7 +82,8 @@ def train_federated_rankers(
     Raises SettingError for fewer than two directories, for a repeated one, or for different encoders, StoreError for
     one that cannot serve, and TrainingError with the message of any error of `train_from_clicks`.
     """
-    check_stores(roots)
+    if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
+        raise SettingError("a federated training needs at least two index directories, each once")
     encodings: dict[Encoding, Path] = {}
     for root in roots:
         with serving_snapshot(root, settings) as snapshot:
@@ -92,12 +93,6 @@ def train_federated_rankers(
         raise SettingError(f"a federated training needs one encoder, not {named}; rebuild with --encoder")
     tasks = [partial(_train_member, root, settings, options) for root in roots]
     return run_federation(tasks, rounds, progress, [str(root) for root in roots])
-
-
-def check_stores(roots: Sequence[Path]) -> None:
-    """Raises SettingError for index directories that cannot train together."""
-    if len(roots) < 2 or len({each.resolve() for each in roots}) < len(roots):
-        raise SettingError("a federated training needs at least two index directories, each once")
 
 
 def _train_member(root: Path, settings: Settings, options: ClickRankerOptions, federation: Federation) -> AddedRanker:
@@ -141,12 +136,11 @@ def run_federation(
     progress: Progress,
     names: Sequence[str],
     *,
-    learned: str = "lists",
     is_forked: bool = False,
 ) -> list[_Result]:
     """Runs each task in its own process, and averages the weights that they send; returns their results. Tasks are
     pickled with everything that they refer to, unless the process `is_forked`. The first weight that a task sends is
-    the number of examples that it has `learned` from. If a task fails, ends the others and raises TrainingError with
+    the number of its lists. If a task fails, ends the others and raises TrainingError with
     the name of the store."""
     context: ForkContext | SpawnContext = (
         multiprocessing.get_context("fork") if is_forked else multiprocessing.get_context("spawn")
@@ -165,7 +159,7 @@ def run_federation(
             stack.callback(ours.close)
         progress.begin("stores", None, "")
         received = _receive(connections, names)
-        progress.end(f"{sum(weight for weight, _ in received):,.0f} {learned} of {len(tasks)} stores")
+        progress.end(f"{sum(weight for weight, _ in received):,.0f} lists of {len(tasks)} stores")
         progress.begin("federated", rounds, "rounds")
         done, is_begun = 0, False
         while not isinstance(received[0], _End):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from shelfwise.rerank.text_towers.model import TextTower, WeightMixture, open_te
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from shelfwise.rerank.text_towers.training import train_towers
-from shelfwise.rerank.training.trainer import STATE_FILE, State
+from shelfwise.rerank.training.trainer import STATE_FILE
 from shelfwise.retrieval.encoders.torch import prompts
 from shelfwise.retrieval.encoders.weights import ModelSource
 from shelfwise.retrieval.errors import SettingError, TrainingError
@@ -98,56 +96,6 @@ def test_training_learns_the_positives(uninterrupted: Uninterrupted) -> None:
     parts = [f"part {number} of 4" for number in range(1, 5)]
     assert progress.phases == ["validation", *parts[:2], "mining", *parts[2:], "mixing"]
     assert done.mixed.validation >= done.best.validation
-
-
-class Alternating:
-    """A federation of two stores in threads of one process, of which one trains at a time."""
-
-    stores, rounds = 2, 3
-
-    def __init__(self) -> None:
-        self._given: list[tuple[State, float]] = []
-        self._mean: State = {}
-        self._turn = threading.Condition()
-        self._done = 0
-
-    def train(self, task: TextTowerTask) -> TrainedTowers:
-        with self._turn:
-            return train_towers(replace(task, federation=self))
-
-    def average(self, state: State, weight: float) -> State:
-        self._given.append((state, weight))
-        before = self._done
-        if len(self._given) < self.stores:
-            assert self._turn.wait_for(lambda: self._done > before, 60)
-            return self._mean
-        weights = [weight for _, weight in self._given]
-        self._mean = {
-            name: np.average([each[name] for each, _ in self._given], 0, weights).astype(np.float32) for name in state
-        }
-        self._given, self._done = [], self._done + 1
-        self._turn.notify_all()
-        return self._mean
-
-
-def test_stores_train_one_tower_by_averages_of_weights(encoder: ModelSource, tmp_path: Path) -> None:
-    made = shop()
-    halves = made.training[::2], made.training[1::2][:-4]
-    towers, federation = [open_tower(encoder) for _ in halves], Alternating()
-    options = replace(OPTIONS, epochs=federation.rounds)
-    tasks = [
-        TextTowerTask(
-            tower, replace(made, training=half), random_retrieval(), PRODUCTS, options, tmp_path / str(number)
-        )
-        for number, (tower, half) in enumerate(zip(towers, halves, strict=True))
-    ]
-    with ThreadPoolExecutor(len(tasks)) as threads:
-        one, other = threads.map(federation.train, tasks)
-    assert torch.equal(weights(towers[0]), weights(towers[1]))
-    assert [epoch.validation for epoch in one.curve] == [epoch.validation for epoch in other.curve]
-    assert [epoch.number for epoch in one.curve] == [0, 1, 2, 3], "an average after each epoch"
-    assert one.best.validation > one.curve[0].validation + 0.2
-    assert one.mixed == other.mixed
 
 
 def test_interpolation_can_be_disabled(encoder: ModelSource, tmp_path: Path) -> None:

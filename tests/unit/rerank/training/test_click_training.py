@@ -73,16 +73,16 @@ def test_every_position_correction_beats_naive_training(made: Shop, events: pl.D
 
     naive = trained("naive")
     assert reached(made, start(made)) < naive
-    for way in ("debiased", "propensity", "tower"):
+    for way in ("debiased", "propensity"):
         assert 1 - trained(way) < 0.7 * (1 - naive), way
 
 
 def test_killed_run_gives_the_same_result(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
-    one, curve = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "whole")
+    one, curve = train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "whole")
     with pytest.raises(KilledError):
-        train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "killed", killed_at(13))
-    other, again = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "killed")
+        train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "killed", killed_at(13))
+    other, again = train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "killed")
     assert again == curve
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 

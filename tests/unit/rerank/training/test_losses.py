@@ -81,7 +81,6 @@ BATCH = ClickBatch(
     list_of=torch.tensor([0, 0, 1]),
     places=torch.tensor([[0, 1], [1, 0], [1, -1]]),
     acts=three([[2.0, 0.0], [1.0, 1.0], [1.0, 0.0]]),
-    is_position_shown=torch.tensor([True, True, False]),
 )
 
 
@@ -107,17 +106,6 @@ def test_a_click_counts_by_the_inverse_of_its_propensity() -> None:
     expected = (1.0 * (2 * high + low + 4 * high) / 7) / 1.5
     found = displayed_loss(SCORES, BATCH, CLICKS, chances=torch.tensor([1.0, 0.25]))
     assert found.item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_position_bias_is_added_and_unseen_candidates_are_last() -> None:
-    bias = torch.tensor([[0.0], [-2.0]]).expand(2, 3)
-    above, below = entropy(1.0, 0.0 - 2, -1.0 - 2), entropy(0.0, 1.0 - 2, -1.0 - 2)
-    moved = entropy(1.0 - 2, 0.0, -1.0 - 2)
-    expected = (1.0 * (2 * above + below + moved) / 4) / 1.5
-    assert displayed_loss(SCORES, BATCH, CLICKS, bias=bias).item() == pytest.approx(expected, abs=1e-5)
-    hidden = dataclasses.replace(BATCH, is_position_shown=torch.zeros(3, dtype=torch.bool))
-    plain = displayed_loss(SCORES, BATCH, CLICKS)
-    assert displayed_loss(SCORES, hidden, CLICKS, bias=bias).item() == pytest.approx(plain.item())
 
 
 def test_event_kinds_are_summed_by_weight() -> None:

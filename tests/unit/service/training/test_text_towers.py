@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from shelfwise.indexer.build import RebuildOptions, rebuild
-from shelfwise.rerank.ranker.spec import ERASURES, STORES
+from shelfwise.rerank.ranker.spec import ERASURES
 from shelfwise.rerank.text_towers.dataset import (
     LEAST_GAIN,
     JudgedQuery,
@@ -27,7 +25,7 @@ from shelfwise.rerank.text_towers.dataset import (
 )
 from shelfwise.rerank.text_towers.negatives import NegativeOptions
 from shelfwise.retrieval.encoders.registry import open_encoder
-from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError, TrainingError
+from shelfwise.retrieval.errors import EncoderUnavailableError, SettingError
 from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import EVENTS_FOLDER
@@ -37,7 +35,6 @@ from shelfwise.service.training.text_towers import (
     build_tower_dataset,
     catalog_queries,
     retrieve_products,
-    train_federated_towers,
     train_text_towers,
 )
 from shelfwise.service.training.text_towers_promotion import judging, without_judges
@@ -261,21 +258,6 @@ def test_encoder_that_learned_from_an_erased_shopper_is_not_trained_further(
     monkeypatch.chdir(tmp_path)
     second = train_text_towers(root, SETTINGS, request, NullProgress())
     assert (second.spec.base, second.spec.trained_on[ERASURES]) == ("tiny", 4)
-
-
-@pytest.mark.slow
-def test_stores_write_the_same_towers(root: Path, store: Path, cache: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(store, tmp_path / "other"))
-    request = TextTowersRequest(cache=cache, options=replace(TRAINING, epochs=2))
-    found = train_federated_towers([root, other], SETTINGS, request, NullProgress())
-    assert [each.spec.trained_on[STORES] for each in found] == [2, 2]
-    assert [each.folder.parent.parent.parent for each in found] == [root, other]
-    one, two = (load_file(each.folder / "model.safetensors") for each in found)
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
-    feed, base = write_feed(tmp_path / "feed.jsonl", PRODUCTS), make_encoder(tmp_path / "base", words=0.5)
-    rebuild(other, RebuildOptions((str(feed),), cache, encoder=str(base), runtime="onnx-fp32"))
-    with pytest.raises(TrainingError, match="the stores have different initial models; name one for all"):
-        train_federated_towers([root, other], SETTINGS, request, NullProgress())
 
 
 def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources, store: Path) -> None:
