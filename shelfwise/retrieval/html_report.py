@@ -79,11 +79,6 @@ def _is_harmful(mark: str) -> bool:
     return is_control or mark in _BIDI_CONTROLS or 0xD800 <= code < 0xE000
 
 
-def isolate(text: str) -> Markup:
-    """An external text as an element whose text direction does not affect its surroundings."""
-    return Markup("<bdi>{}</bdi>").format(_replace_harmful(text))
-
-
 def printable(text: str) -> str:
     """Text from a feed for a terminal: without control characters, which could have any effect there."""
     return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)
@@ -165,18 +160,10 @@ def capitalize_first(text: str) -> str:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "bdi": isolate,
     "file_name": file_name,
     "capitalize_first": capitalize_first,
     "count": count_text,
     "share": share_text,
-    "number": number_text,
-    "measure": measure_text,
-    "day": day_text,
-    "minute": minute_text,
-    "seconds": seconds_text,
-    "times": times_text,
-    "plural": plural,
 }
 """The filters of all templates in addition to those of jinja2."""
 
@@ -222,14 +209,6 @@ def show_counts(axis: Axis, most: int | None = None) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
 
 
-def show_shares(axis: Axis, most: int) -> None:
-    """Labels an axis of shares from 0 to 1 in percent."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(most))
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
-
-
 def short_count(value: float) -> str:
     """A count for an axis, such as 25k."""
     if value <= 0:
@@ -248,8 +227,6 @@ def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, Any] | None = N
         axes.legend(frameon=False, fontsize=9, **legend)
 
 
-ABOVE: Mapping[str, Any] = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
-"""A legend above the plot, on the right."""
 INSIDE: Mapping[str, Any] = {"ncols": 2, "loc": "best"}
 """A legend where it hides least."""
 
@@ -265,9 +242,3 @@ def draw_share_bars(axes: Axes, places: Sequence[float], shares: Sequence[float]
     axes.barh(places, shares, color=colours, height=0.66)
     axes.invert_yaxis()
     axes.set_xticks([])
-
-
-def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label: str) -> None:
-    """A line with a mark at each of its points."""
-    xs, ys = zip(*points, strict=True)
-    axes.plot(xs, ys, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)

@@ -29,13 +29,12 @@ from shelfwise.service.events.popular_queries import query_key, read_popular_que
 from shelfwise.service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
 from shelfwise.service.training.learn import (
     LEARNED_FILE,
-    PAGE_FILE,
     REPORT_FILE,
     LearnOptions,
     learn,
     new_events,
-    page_path,
     read_record,
+    report_path,
     stored_days,
     train_encoder,
 )
@@ -67,7 +66,7 @@ def report_of(root: Path) -> LearnReport:
 
 
 def written(root: Path) -> set[str]:
-    return {name for name in (PAGE_FILE, REPORT_FILE, LEARNED_FILE) if (root / TRAINING_FOLDER / name).exists()}
+    return {name for name in (REPORT_FILE, LEARNED_FILE) if (root / TRAINING_FOLDER / name).exists()}
 
 
 class TestReport:
@@ -141,10 +140,7 @@ class TestReport:
             assert each.before != each.after
             assert max(len(each.before), len(each.after)) <= 3
 
-    def test_page_and_tensorboard_curves_are_written(self, learned: Path) -> None:
-        page = page_path(learned).read_text("utf-8")
-        assert page.count("<svg") >= 5
-        assert "<script" not in page
+    def test_tensorboard_curves_are_written(self, learned: Path) -> None:
         curves = (learned / TRAINING_FOLDER / "tensorboard").glob("clicks-*/*/events.out.*")
         assert {path.parent.name for path in curves} >= {"debiased", "naive"}
 
@@ -160,11 +156,11 @@ class TestReport:
 
 class TestNotEnoughEvents:
     def test_too_few_new_events_train_nothing(self, learned: Path) -> None:
-        before = page_path(learned).stat()
+        before = report_path(learned).stat()
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "1"])
         assert done.exit_code == 0, done.output
         assert done.stdout.splitlines() == ["Nothing to learn yet: 0 new events since the last run, 1 are needed."]
-        assert page_path(learned).stat() == before
+        assert report_path(learned).stat() == before
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "7", "--json"])
         expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}
         assert msgspec.json.decode(done.stdout) == expected
@@ -191,8 +187,7 @@ class TestRefused:
         assert report.reasons == (str(done.exception),)
         assert report.stages[0].outcome is StageOutcome.STOPPED
         assert {stage.outcome for stage in report.stages[1:]} == {StageOutcome.NOT_REACHED}
-        assert written(root) == {PAGE_FILE, REPORT_FILE}
-        assert "No ranker was trained" in page_path(root).read_text("utf-8")
+        assert written(root) == {REPORT_FILE}
         assert "Full report: " in done.stdout
 
     def test_report_with_too_few_lists_shows_the_counts(self, demo_index: Path, tmp_path: Path) -> None:
@@ -208,10 +203,10 @@ class TestRefused:
 
     def test_concurrent_training_writes_no_report(self, learned: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
-        before = page_path(root).read_bytes()
+        before = report_path(root).read_bytes()
         with hold_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
             learn(root, SETTINGS, OPTIONS, NullProgress())
-        assert page_path(root).read_bytes() == before
+        assert report_path(root).read_bytes() == before
 
 
 class _Dying(NullProgress):
@@ -234,13 +229,13 @@ class _Dying(NullProgress):
 
 def run_learn(root: Path, step: str, after: int) -> None:
     torch.set_num_threads(1)
-    if step == PAGE_FILE:
-        sys.addaudithook(_die_at_page)
+    if step == REPORT_FILE:
+        sys.addaudithook(_die_at_report)
     learn(root, SETTINGS, OPTIONS, _Dying(step, after))
 
 
-def _die_at_page(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "os.rename" and str(arguments[1]).endswith(PAGE_FILE):
+def _die_at_report(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "os.rename" and str(arguments[1]).endswith(REPORT_FILE):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -265,17 +260,16 @@ def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Pa
         assert user_tower_store(root).names() == []
         assert written(root) == set()
     # Two killed runs and a third one train the same as one run.
-    killed(root, PAGE_FILE)
+    killed(root, REPORT_FILE)
     assert ranker_store(root).names() == [before.ranker]
     towers = [user_tower_store(each) for each in (root, learned)]
     assert towers[0].names() == towers[1].names()
     assert len({checksum(each.folder / each.names()[0] / WEIGHTS_FILE) for each in towers}) == 1
     assert len({checksum(each / "rankers" / before.ranker / WEIGHTS_FILE) for each in (root, learned)}) == 1
-    # The report was half written, so the run does not count as complete.
-    assert written(root) == {REPORT_FILE}
-    assert report_of(root).decision is before.decision
+    # The report was not written, so the run does not count as complete.
+    assert written(root) == set()
     learn(root, SETTINGS, OPTIONS, NullProgress())
-    assert written(root) == {PAGE_FILE, REPORT_FILE, LEARNED_FILE}
+    assert written(root) == {REPORT_FILE, LEARNED_FILE}
     # The tower is still that of the killed run.
     found = report_of(root).shoppers
     assert found is not None

@@ -115,7 +115,7 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
         ("check its feed", f"check {files.products} --html report.html"),
         ("change a price", f"index patch {index} d000001 price=9.99"),
         ("measure it", f"evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
-        ("report on shoppers", f"events report {index} --html report.html"),
+        ("report on shoppers", f"events report {index}"),
         ("learn from it", f"learn {index}"),
         ("time it", f"bench latency {index} --judgments {files.judgments_dev}"),
         ("use your own", "rebuild store YOUR-CATALOG.jsonl"),

@@ -18,14 +18,13 @@ from shelfwise.indexer.events.mapping import EventMapping, load_event_mapping
 from shelfwise.indexer.rejects import remove_unfinished
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult
-from shelfwise.retrieval.errors import FeedError, SettingError, StoreError
+from shelfwise.retrieval.errors import FeedError, SettingError
 from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
 from shelfwise.retrieval.events.stored import DAY_MS, moment
 from shelfwise.retrieval.html_report import printable
-from shelfwise.retrieval.store.files import write_durably
 from shelfwise.service.cli import output
-from shelfwise.service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
+from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
 from shelfwise.service.cli.output import (
     TerminalProgress,
     count_text,
@@ -49,7 +48,7 @@ from shelfwise.service.events.event_log import (
 )
 from shelfwise.service.events.privacy import ErasureReport, ExpiryReport, erase_pseudonyms
 from shelfwise.service.events.privacy import expire as run_expire
-from shelfwise.service.reports.event_page import html, show_report
+from shelfwise.service.reports.event_text import show_report
 from shelfwise.service.reports.events import stored_report
 from shelfwise.service.reports.exposure import BY, ExposureReport, GroupRow, exposure_report
 from shelfwise.service.settings import Settings, load_settings
@@ -104,15 +103,10 @@ def refresh(
     emit(done, _show_refresh, tables)
 
 
-@command("events report store --html report.html")
-def report(index: Index, page: HtmlFile = None) -> None:
+@command("events report store")
+def report(index: Index) -> None:
     """Report shoppers' behaviour: funnel, clicks by position, queries, products, fraud, rejected rows."""
     found = stored_report(index)
-    if page:
-        try:
-            write_durably(page, html(found).encode())
-        except OSError as error:
-            raise StoreError(f"{page} cannot be written ({error.strerror}); check its folder") from error
     emit(found, show_report, output.out)
 
 

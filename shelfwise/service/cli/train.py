@@ -356,7 +356,7 @@ def learn(
     if not if_new:
         check_index(index)
     from shelfwise.rerank.user_tower.training import UserTowerOptions
-    from shelfwise.service.reports.training_page import show_learned, show_waiting
+    from shelfwise.service.reports.training_text import show_learned, show_waiting
     from shelfwise.service.training import learn as learning
 
     loaded = load_settings(settings)
@@ -379,5 +379,5 @@ def learn(
             learning.learn(index, loaded, options, progress, reports.append)
     finally:
         for report in reports:
-            emit(report, show_learned, learning.page_path(index), index, output.out)
+            emit(report, show_learned, learning.report_path(index), index, output.out)
             show_notices(map(printable, () if output.json_output.get() else report.notices))

@@ -46,7 +46,6 @@ from shelfwise.service.reports.training import (
     UserTowerResult,
     findings,
 )
-from shelfwise.service.reports.training_page import html
 from shelfwise.service.settings import Settings
 from shelfwise.service.training.click_dataset import ClickRankerOptions, ClickTraining
 from shelfwise.service.training.expansions import BY_JUDGMENTS, expansions_from_tables
@@ -155,12 +154,12 @@ def _summarize(found: UserTowerResult) -> str:
 
 
 # STORE/training/
-#   learn.html, learn.json   the report on the last run, even a refused one
+#   learn.json               the report on the last run, even a refused one
 #   learned.json             the record of the last completed run
 #
 # Written last and atomically; a killed run leaves the files of the run before.
 
-PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
+REPORT_FILE = "learn.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,17 +276,16 @@ def learn(
     return report
 
 
-def page_path(root: Path) -> Path:
-    """The path of the page about an index directory's last run."""
-    return root / TRAINING_FOLDER / PAGE_FILE
+def report_path(root: Path) -> Path:
+    """The path of the report on an index directory's last run."""
+    return root / TRAINING_FOLDER / REPORT_FILE
 
 
 def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:
-    folder, page = root / TRAINING_FOLDER, html(report).encode()
+    folder = root / TRAINING_FOLDER
     try:
         folder.mkdir(exist_ok=True)
-        write_durably(folder / REPORT_FILE, report.to_json())
-        write_durably(folder / PAGE_FILE, page)
+        write_durably(report_path(root), report.to_json())
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}); check the disk and its permissions"

@@ -1,9 +1,8 @@
-"""The report of a run of `shelfwise learn`: summary, steps and page."""
+"""The report of a run of `shelfwise learn`: summary and steps."""
 
 from __future__ import annotations
 
 import io
-import re
 from itertools import count
 from pathlib import Path
 
@@ -23,23 +22,11 @@ from shelfwise.service.reports.training import (
     StageOutcome,
     Step,
     refusal_summary,
+    show_learned,
     summarize,
     user_tower_summary,
 )
-from shelfwise.service.reports.training_page import html, show_learned
-from shelfwise.service.training.user_tower import NEAR
-from tests.reports import (
-    HOSTILE,
-    UNSURE,
-    WORSE,
-    check_hostile_page,
-    check_links,
-    comparison,
-    findings,
-    learn_report,
-    off_policy,
-    recommends,
-)
+from tests.reports import HOSTILE, UNSURE, WORSE, comparison, findings, learn_report, off_policy, recommends
 
 
 def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | None = None) -> str:
@@ -159,45 +146,18 @@ def test_run_between_steps_stopped_in_the_last_started_step(done: tuple[str, ...
 
 def shown(report: LearnReport, width: int = 100) -> str:
     file = io.StringIO()
-    show_learned(report, Path("store/training/learn.html"), Path("store"), Console(file=file, width=width))
+    show_learned(report, Path("store/training/learn.json"), Path("store"), Console(file=file, width=width))
     return file.getvalue()
-
-
-def test_hostile_text_stays_text_on_the_page() -> None:
-    check_hostile_page(html(learn_report(HOSTILE)), html(learn_report("plain")))
-
-
-def test_page_loads_no_external_resources() -> None:
-    page = html(learn_report())
-    check_links(page)
-    labels = re.findall('svg role="img" aria-label="([^"]*)"', page)
-    assert labels == [
-        "nDCG@10 of each order on the last lists, with 95% intervals",
-        "nDCG@10 gained over what serves, by slice, with 95% intervals",
-        "nDCG@10 on the validation lists, by epoch",
-        "Mean loss of each epoch",
-        "Examination and click rate of each position",
-        "nDCG@10 of what shoppers chose next, by epoch",
-    ]
-
-
-@pytest.mark.parametrize("found", [findings(), None])
-def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> None:
-    page = html(learn_report(findings=found))
-    for message in ("tower-0003", "rejected: ", "400 shoppers", NEAR, "0.2500", "0.1250", "0.2000"):
-        assert message in page
-    serving = html(learn_report(shoppers=recommends(is_new=False)))
-    assert "serves; it was trained by an earlier run on the same acts." in serving
 
 
 def test_terminal_shows_a_summary() -> None:
     text = shown(learn_report())
     assert text.splitlines()[0] == "The new ranker is rejected"
-    assert "left as it is" not in text  # the page says more
+    assert "left as it is" not in text  # the file says more
     assert text.count("nothing was clicked") >= 4
     assert "stopped here" in text
     assert "merged order" in text
-    assert text.splitlines()[-1] == "Full report: store/training/learn.html"
+    assert text.splitlines()[-1] == "Full report: store/training/learn.json"
     assert not {"\x1b", "\x07"} & {*shown(learn_report(HOSTILE))}
     served = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
     assert "to go back to it: shelfwise models rollback store" in served
@@ -211,9 +171,6 @@ def test_first_hits_before_and_after_are_shown_per_query() -> None:
         ["steel pan", "Pan lid", "Steel pan"],
         ["Steel pan", "Iron pan"],
     ]
-    page = html(report)
-    assert page.index('id="examples"') < page.index("steel pan") < page.index("Pan lid") < page.index("Iron pan")
-    assert 'id="examples"' not in html(learn_report(findings=findings(examples=())))
 
 
 def test_the_off_policy_estimate_of_the_new_ranker_is_reported() -> None:
@@ -222,10 +179,5 @@ def test_the_off_policy_estimate_of_the_new_ranker_is_reported() -> None:
         "0.500: +4.0% (95%: +2.0% to +6.0%), surely more"
     )
     assert f"{sentence}. This estimate does not decide." in sentences(found=findings())
-    page = html(learn_report(findings=findings()))
-    assert sentence in page
-    assert '<th class="number extra">SNIPS</th>' in page
     refused = findings(off_policy=off_policy("the log has shown 12% of it"))
     assert "would have achieved: the log has shown 12% of it. This" in sentences(found=refused)
-    assert "SNIPS" not in html(learn_report(findings=refused))
-    assert 'id="off-policy"' not in html(learn_report(findings=findings(off_policy=None)))

@@ -1,21 +1,18 @@
-"""The report as a page and in a terminal: safe for any query, aligned for any script, complete in errors."""
+"""The report in a terminal: safe for any query, aligned for any script, complete in errors."""
 
 from __future__ import annotations
 
 import io
-import re
 
 from rich.console import Console
 
 from shelfwise.service.events.report_inputs import RejectedRows, RowExample
-from shelfwise.service.reports.event_page import html, show_report
 from shelfwise.service.reports.event_sections import PositionOptions
+from shelfwise.service.reports.event_text import show_report
 from shelfwise.service.reports.events import EventReport, build_report
 from tests.reports import (
     HOSTILE,
     answer,
-    check_hostile_page,
-    check_links,
     event,
     event_frame,
     inputs,
@@ -57,56 +54,39 @@ def full_report(text: str = "cordless drill", options: PositionOptions | None = 
     return build_report(inputs(**tables), rows, lambda ids: dict.fromkeys(ids, text), options)
 
 
-def test_hostile_text_stays_text_on_the_page() -> None:
-    check_hostile_page(html(full_report(HOSTILE)), html(full_report("plain")))
-
-
-def test_page_loads_no_external_resources() -> None:
-    page = html(full_report())
-    check_links(page)
-    assert page.count("<svg") == 3  # days, funnel, scores; no position was shown often enough
-
-
-def test_every_plot_with_data_is_drawn() -> None:
-    page = html(full_report(options=PositionOptions(least_impressions=1, resamples=3)))
-    labels = re.findall('aria-label="([^"]*)"', page)
-    assert [label.partition(",")[0] for label in labels if label not in ("Sections", "Numbers")] == [
-        "Events of each day",
-        "Searches that reached each step of the funnel",
-        "Click rate by position",
-        "Examination of each position",
-        "Sessions by their score",
-    ]
-    assert ">03-02<" in page  # the only day is named
+def test_control_characters_are_replaced_and_brackets_escaped() -> None:
+    text = "\n".join(shown(full_report(HOSTILE)))
+    assert not {"\x1b", "\x07"} & {*text}
+    assert "\ufffd" in text
+    assert "[red]b[/]" in "\n".join(shown(full_report("[red]b[/]")))
 
 
 def test_empty_store_report_says_what_to_do() -> None:
     report = build_report(inputs())
     assert report.is_empty
-    for text in (" ".join(" ".join(shown(report)).split()), " ".join(html(report).split())):
-        assert "There are no events in this window" in text
-        assert "shelfwise events import LOG..." in text
-        assert "shelfwise events refresh" in text
-        assert "Funnel" not in text
+    text = " ".join(" ".join(shown(report)).split())
+    assert "There are no events in this window" in text
+    assert "shelfwise events import LOG..." in text
+    assert "shelfwise events refresh" in text
+    assert "Funnel" not in text
 
 
 def test_empty_sections_say_so() -> None:
     events = event_frame([event("purchase", 0, "", product_id="p1")])
     report = build_report(inputs(events=events, sessions=session_frame([{}])))
-    texts = "\n".join(shown(report)), html(report)
-    for text in texts:
-        for nothing in (
-            "The log has no searches and no browsed pages.",
-            "No position was shown 100 times or more in answers to searches.",
-            "No query has enough shoppers.",
-            "No query fails more than the average.",
-            "No reformulation has enough shoppers.",
-            "No product has enough shoppers.",
-            "None of 1 session is flagged",
-            "Nothing was rejected.",
-        ):
-            assert nothing in text
-    assert "1 purchase belong to no answer" in texts[0].replace("0 carts and ", "")
+    text = "\n".join(shown(report))
+    for nothing in (
+        "The log has no searches and no browsed pages.",
+        "No position was shown 100 times or more in answers to searches.",
+        "No query has enough shoppers.",
+        "No query fails more than the average.",
+        "No reformulation has enough shoppers.",
+        "No product has enough shoppers.",
+        "None of 1 session is flagged",
+        "Nothing was rejected.",
+    ):
+        assert nothing in text
+    assert "1 purchase belong to no answer" in text.replace("0 carts and ", "")
 
 
 def test_data_of_too_few_shoppers_is_not_shown() -> None:
@@ -125,8 +105,7 @@ def test_data_of_too_few_shoppers_is_not_shown() -> None:
     report = build_report(tables, titles=lambda ids: dict.fromkeys(ids, "a private title"))
     (suspect,) = report.fraud.suspects
     assert (suspect.rare_queries, suspect.rare_products) == (1, 1)
-    assert html(report).count("1 of too few other shoppers") == 2
-    for text in (report.to_json().decode(), html(report), "\n".join(shown(report))):
+    for text in (report.to_json().decode(), "\n".join(shown(report))):
         assert "private" not in text
         assert "never shown" in text
         assert "fewer than 5 shoppers" in text or '"least_shoppers": 5' in text

@@ -1,12 +1,9 @@
-"""The event report as a self-contained HTML page and in a terminal."""
+"""The event report in a terminal."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -14,185 +11,22 @@ from rich.text import Text
 
 from shelfwise.rerank.evaluation.statistics import Estimate
 from shelfwise.retrieval.html_report import (
-    ABOVE,
-    AMBER,
-    BLUE,
-    GREY,
-    INK,
     NOTHING,
-    QUIET,
-    RED,
     day_text,
-    draw_share_bars,
-    label_bar,
     minute_text,
     number_text,
-    percent,
     plural,
     printable,
-    render,
     share_text,
-    show_counts,
-    show_grid,
-    show_shares,
-    svg,
     times_text,
 )
 from shelfwise.service.events.report_inputs import RejectSummary, RowExample
 from shelfwise.service.reports.event_bots import FraudReport, Suspect
-from shelfwise.service.reports.event_sections import (
-    LEAST_RISE,
-    DayCount,
-    Funnel,
-    PositionRow,
-    Positions,
-    ProductRow,
-    Products,
-    Queries,
-    Traffic,
-)
+from shelfwise.service.reports.event_sections import Funnel, Positions, ProductRow, Products, Queries, Traffic
 from shelfwise.service.reports.events import EventReport
 from shelfwise.service.reports.exposure import ExposureReport
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-_MOST_REASONS = 3
-"""Maximum number of shown reasons of a suspect; most suspects share theirs."""
-_PAGE = Path(__file__).with_name("event_page.html.j2")
-
-
-def html(report: EventReport) -> str:
-    """Renders the page; equal reports give equal bytes."""
-    return render(
-        _PAGE, plots(report), report=report, interval=interval, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS
-    )
-
-
-_SURE_CLICKS = 30
 _MOST_GROUPS = 8
-_MOST_DAYS = 8
-"""Maximum number of labelled days on the axis of the plot of events by day."""
-
-
-def plots(report: EventReport) -> Mapping[str, str]:
-    """SVG elements by "days", "funnel", "rates", "examination" and "scores"; empty if there is no data to plot."""
-    return {
-        "days": _days(report.traffic.days),
-        "funnel": _funnel(report.funnel),
-        "rates": _rates(report.positions.rows),
-        "examination": _examination(report.positions.rows),
-        "scores": _scores(report.fraud),
-    }
-
-
-def _days(days: Sequence[DayCount]) -> str:
-    if not days:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        places = range(len(days))
-        named = places[:: math.ceil(len(days) / _MOST_DAYS)]
-        series = {"honest": ([each.honest for each in days], BLUE), "flagged": ([each.flagged for each in days], RED)}
-        for label, (counts, colour) in series.items():
-            if any(counts):
-                axes.plot(places, counts, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.4)
-        axes.set_ylim(bottom=0)
-        axes.set_xticks(named, [f"{days[place].day:%m-%d}" for place in named])
-        show_counts(axes.yaxis, 4)
-        show_grid(axes, legend=ABOVE)
-
-    return svg(2.8, draw, "Events of each day")
-
-
-def _funnel(funnel: Funnel) -> str:
-    flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
-    if not flows:
-        return ""
-    bars = [(step, colour) for steps, colour in zip(flows, (BLUE, AMBER), strict=False) for step in steps]
-    gaps = [at + (0.5 if at >= len(flows[0]) else 0) for at in range(len(bars))]
-
-    def draw(axes: Axes) -> None:
-        shares = [100 * (step.answer_share or 0.0) for step, _ in bars]
-        draw_share_bars(axes, gaps, shares, [colour for _, colour in bars])
-        for place, (step, _), share in zip(gaps, bars, shares, strict=True):
-            label_bar(axes, f"{step.answers:,}  {percent(share)}", (100, place), offset=5)
-        axes.set_yticks(gaps, [step.name for step, _ in bars])
-        axes.set_xlim(0, 132)
-
-    return svg(0.29 * len(bars) + 0.4, draw, "Searches that reached each step of the funnel")
-
-
-def _rates(rows: Sequence[PositionRow]) -> str:
-    if not rows:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        at = [row.position for row in rows]
-        _band(axes, at, [row.debiased for row in rows], AMBER, "debiased")
-        _band(axes, at, [row.ctr for row in rows], BLUE, "measured")
-        axes.set_ylim(0, _top(rows))
-        _by_position(axes)
-
-    return svg(2.8, draw, "Click rate by position, measured and debiased, with 95% intervals")
-
-
-def _top(rows: Sequence[PositionRow]) -> float:
-    """Upper end of the axis of click rates; it may cut off wide intervals of low positions."""
-    sure = [row.debiased.value for row in rows if row.clicks >= _SURE_CLICKS]
-    return min(1.0, 1.6 * max(sure or [row.debiased.value for row in rows])) or 1.0
-
-
-def _examination(rows: Sequence[PositionRow]) -> str:
-    if not rows:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        at = [row.position for row in rows]
-        _band(axes, at, [row.examination for row in rows], BLUE, "position-based model")
-        compared = [row.browsing_examination for row in rows]
-        axes.plot(at, compared, color=GREY, linestyle="--", linewidth=1.4, label="user browsing model")
-        axes.set_ylim(0, 1.04)
-        _by_position(axes)
-
-    return svg(2.8, draw, "Examination of each position, with 95% intervals")
-
-
-def _band(axes: Axes, at: Sequence[int], estimates: Sequence[Estimate], colour: str, label: str) -> None:
-    axes.plot(at, [each.value for each in estimates], color=colour, marker="o", markersize=3.5, label=label)
-    lower = [each.value if each.lower is None else each.lower for each in estimates]
-    upper = [each.value if each.upper is None else each.upper for each in estimates]
-    axes.fill_between(at, lower, upper, color=colour, alpha=0.16, linewidth=0)
-
-
-def _by_position(axes: Axes) -> None:
-    show_counts(axes.xaxis, 10)
-    show_shares(axes.yaxis, 5)
-    axes.set_xlabel("position")
-    show_grid(axes, legend=ABOVE)
-
-
-def _scores(fraud: FraudReport) -> str:
-    if not any(each.sessions for each in fraud.scores):
-        return ""
-
-    def draw(axes: Axes) -> None:
-        for each in fraud.scores:
-            colour = RED if each.low >= fraud.threshold else BLUE
-            axes.bar(each.low, each.sessions, 0.9 * (each.high - each.low), align="edge", color=colour)
-        axes.set_yscale("symlog", linthresh=1)
-        axes.set_ylim(0, 4 * max(each.sessions for each in fraud.scores))
-        show_counts(axes.yaxis)
-        axes.axvline(fraud.threshold, color=INK, linewidth=1, linestyle=":")
-        top: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
-        axes.annotate("flagged", (fraud.threshold, 1), (6, -4), color=QUIET, **top)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("score")
-        axes.set_ylabel("sessions")
-        show_grid(axes)
-
-    return svg(2.6, draw, "Sessions by their score, counts on a logarithmic scale")
 
 
 def interval(estimate: Estimate) -> str:
