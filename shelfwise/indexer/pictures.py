@@ -63,16 +63,16 @@ class PictureOptions:
     """A model's name or folder; empty keeps that of the previous version, and `NONE` leaves pictures out."""
     folder: Path | None = None
     """The folder from which pictures that are named by a file may be read; None for none."""
-    cache_bytes: int = 2_000_000_000
-    """The total size of the small pictures in the index directory."""
-    parallel: int = 16
-    """The number of pictures that are fetched at once."""
-    per_host: int = 4
-    """The number of pictures that are fetched at once from one host."""
     make_fetcher: Callable[[int, int], PictureFetcher] = PictureFetcher
 
 
 NO_CHANGE = PictureOptions()
+CACHE_BYTES = 2_000_000_000
+"""The total size of the small pictures in the index directory."""
+PARALLEL = 16
+"""The number of pictures that are fetched at once."""
+PER_HOST = 4
+"""The number of pictures that are fetched at once from one host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class CatalogPictureEncoder:
         self.encoder = encoder
         self._name = name
         self._options = options
-        self._cache = PictureCache(store.root / CATALOG_FOLDER, options.cache_bytes, keeps_used=True)
+        self._cache = PictureCache(store.root / CATALOG_FOLDER, CACHE_BYTES, keeps_used=True)
         self._collected = CollectedPictures(np.empty(0, np.int64), key_array(b""), ())
 
     @classmethod
@@ -147,8 +147,8 @@ class CatalogPictureEncoder:
         distinct = [*dict.fromkeys(address for _, address in named)]
         progress.begin("pictures", len(distinct), "pictures")
         chosen = self._options
-        make_fetcher = partial(chosen.make_fetcher, chosen.parallel, chosen.per_host)
-        pictures = CatalogPictures(self._cache, chosen.folder, make_fetcher, chosen.parallel)
+        make_fetcher = partial(chosen.make_fetcher, PARALLEL, PER_HOST)
+        pictures = CatalogPictures(self._cache, chosen.folder, make_fetcher, PARALLEL)
         found = pictures.keys(distinct, progress.advance)
         usable = [(row, address) for row, address in named if address in found.keys]
         summary = f"{len(found.keys):,} pictures of {len(usable):,} products, {found.failed.total():,} cannot be used"

@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import structlog
 import uvicorn
@@ -26,8 +26,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from shelfwise.retrieval.encoders.registry import LazyEncoder, open_encoder
-from shelfwise.retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
-from shelfwise.retrieval.errors import SettingError
+from shelfwise.retrieval.encoders.weights import DEFAULT_MODEL
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.answers.questions import load_questions
 from shelfwise.service.curation.switches import SwitchedPart
@@ -65,9 +64,6 @@ from shelfwise.service.instantsearch.recommend import PurchaseStatistics
 from shelfwise.service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
 from shelfwise.service.web import docs, pages, pictures
 from shelfwise.service.worker_group import WorkerGroup
-
-if TYPE_CHECKING:
-    from shelfwise.service.http.otlp import OpenTelemetry
 
 DRAIN_SECONDS = 30
 """Seconds for requests in progress after the signal to stop."""
@@ -122,7 +118,6 @@ _ROUTERS = (
 def create_app(
     source: SearchEngine | Path,
     settings: ServiceSettings,
-    tracing: OpenTelemetry | None = None,
     sourced: SourcedSettings | None = None,
     group: WorkerGroup | None = None,
 ) -> FastAPI:
@@ -146,8 +141,6 @@ def create_app(
             each.cancel()
         await app.state.pictures.close()
         shared.close()
-        if tracing is not None:
-            tracing.close()
         app.state.indexes.close()
 
     app = DescribedApp(
@@ -190,7 +183,7 @@ def create_app(
     # Unchanged: `include_router` would build each route, with the schemas of its parameters, a second time.
     app.router.routes.extend(route for router in routers for route in router.routes)
     handle_errors(app)
-    _add_middleware(app, settings, tracing)
+    _add_middleware(app, settings)
     return app
 
 
@@ -269,8 +262,7 @@ class IndexMaker:
         belong to an index that no longer exists."""
         opened = sorted(self.opened(), key=lambda each: each.name != self.settings.default_index)
         engines = [each.engine for each in opened]
-        by_default = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
-        name = resolve_model_name(self.settings.encoder) if self.settings.encoder else by_default
+        name = engines[0].manifest.encoder_name if engines else DEFAULT_MODEL
         known = (
             Store(each.root).encoders / each.manifest.encoder for each in engines if each.manifest.encoder_name == name
         )
@@ -283,17 +275,13 @@ class IndexMaker:
         create_index(path, LazyEncoder(folder) if folder else open_encoder(name, cache=cache_folder()), name)
 
 
-def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
+def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Adds middleware; the last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
-    all_bodies = max(settings.body_bytes, settings.bodies_bytes // app.state.shared.group.count)
-    limits = RequestLimits(
-        settings.body_bytes, settings.body_seconds, settings.deadline, all_bodies, settings.write_deadline
-    )
+    all_bodies = max(settings.body_bytes, _BODIES_BYTES // app.state.shared.group.count)
+    limits = RequestLimits(settings.body_bytes, settings.body_seconds, settings.deadline, all_bodies)
     check_room = app.state.shared.threads.check_room
-    app.add_middleware(
-        RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing, check_room=check_room
-    )
+    app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, check_room=check_room)
     if settings.origins:
         # Outermost, so that pages of these origins can read why a request was refused.
         app.add_middleware(
@@ -327,11 +315,11 @@ def serve(
     group = worker.group if worker else WorkerGroup()
     configure_logs(group.number if worker else None)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_app(source, settings, open_tracing(settings.traces) if settings.traces else None, sourced, group)
+    app = create_app(source, settings, sourced, group)
     limits = ConnectionLimits(
         head_seconds=settings.body_seconds,
         total=settings.connections,
-        per_address=settings.connections_per_address,
+        per_address=_ADDRESS_CONNECTIONS,
         proxies=settings.proxies,
     )
     raise_file_limit(2 * limits.total + _OTHER_FILES)
@@ -434,15 +422,6 @@ def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLi
     )
 
 
-def open_tracing(endpoint: str) -> OpenTelemetry:
-    """Tracing to an OTLP endpoint; raises SettingError if OpenTelemetry is not installed."""
-    try:
-        from shelfwise.service.http.otlp import open_tracing as open_otlp
-    except ImportError:
-        raise SettingError("service.traces needs OpenTelemetry; run: pip install 'shelfwise[trace]'") from None
-    return open_otlp(endpoint)
-
-
 def raise_file_limit(wanted: int) -> None:
     """Raises the limit of open files, including connections, as far as the process may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -477,3 +456,9 @@ def configure_logs(worker: int | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for name in ("uvicorn.error", "faiss.loader"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+_BODIES_BYTES = 256_000_000
+"""The bytes of all request bodies in memory; further requests are refused with 503."""
+_ADDRESS_CONNECTIONS = 500
+"""The number of connections from one address, unless it is a trusted proxy."""

@@ -6,16 +6,15 @@ Each setting is declared once: its name, type, default and description. docs/set
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -42,9 +41,9 @@ class SettingsTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _address_field(default: object, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
+def _address_field(default: object) -> Any:  # noqa: ANN401 - as Field
     """A field whose value may hold a password or a token: it is shown masked."""
-    return Field(default, pattern=pattern, json_schema_extra={"is_address": True})
+    return Field(default, json_schema_extra={"is_address": True})
 
 
 class ElasticsearchSettings(SettingsTable):
@@ -65,8 +64,6 @@ class ElasticsearchSettings(SettingsTable):
     """PEM file of the cluster's certificate authority, if the system does not trust it"""
     deadline: float = Field(default=1.0, gt=0, le=60)
     """time limit of a search request in seconds; after it, only vectors are searched"""
-    connections: int = Field(default=16, ge=1, le=1_000)
-    """open connections to each node"""
     shards: int = Field(default=1, ge=1, le=100)
     """shards of an index; read when it is created"""
     replicas: int | None = Field(default=None, ge=0, le=10)
@@ -84,8 +81,6 @@ class EventsSettings(SettingsTable):
     """days after which shelfwise events refresh and shelfwise events expire remove events"""
     minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
-    memory_half_life: float = Field(default=30.0, gt=0, le=3_650)
-    """days after which a search counts half as much in the query memory; see ranking"""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -97,28 +92,11 @@ class EventsSettings(SettingsTable):
         return regions
 
 
-def _event_weights(given: object) -> object:
-    """Weights of a click, a cart and a purchase, scaled to a sum of 1; raises ValueError for invalid ones."""
-    if given is None:
-        return None
-    parts = given.split(",") if isinstance(given, str) else given
-    try:
-        click, cart, purchase = (float(each) for each in parts)  # type: ignore[attr-defined]  # else a TypeError
-    except (TypeError, ValueError):
-        raise ValueError("give three weights, for a click, a cart and a purchase, as in 1,3,5") from None
-    total = click + cart + purchase
-    if min(click, cart, purchase) < 0 or not 0 < total < math.inf:
-        raise ValueError("event weights must not be negative, and at least one must be above 0")
-    return click / total, cart / total, purchase / total
-
-
 class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
     deadline: float = Field(default=0.1, gt=0, le=60)
     """time limit of the ranker in seconds; after it, results keep the merged order"""
-    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
-    """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
     exploration: float = Field(default=0.0, ge=0, le=0.2)
     """share of searches, up to 0.2, that show a product that few shoppers were shown at one of ranks 2 to 10; see
     ranking"""
@@ -142,13 +120,9 @@ class SponsoredSettings(SettingsTable):
     """maximum number of sponsored hits of a page"""
     reserve: float = Field(default=0.05, ge=0, le=10_000)
     """minimum price of a click, in the store's currency"""
-    address_clicks: int = Field(default=5, ge=1, le=1_000_000)
-    """maximum number of clicks of one address that are charged to a campaign on a day (UTC)"""
     floor: float = Field(default=1.0, ge=-10, le=20)
     """minimum relevance of an advertised product: its similarity to the query in standard deviations above that of
     unrelated products"""
-    search_floor: float = Field(default=-10.0, ge=-10, le=20)
-    """the same for the place above search results; the higher of both applies"""
 
 
 class PictureSource(StrEnum):
@@ -170,14 +144,8 @@ class StoreSettings(SettingsTable):
     """picture of the logo: a file of at most 1 MB, as SVG, PNG, JPEG, WebP, AVIF or GIF"""
     colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
     """colour of links and buttons, as in #2b5c8a; the page makes it darker or lighter if it would be hard to read"""
-    header_colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
-    """background of the header, as in #14304d; its text is black or white, whichever is easier to read"""
     language: Literal["en", "zh"] | None = None
     """language of the page, en or zh; by default the visitor's, who can then change it"""
-    welcome: str = Field(default="", max_length=200)
-    """heading of the start page"""
-    welcome_zh: str = Field(default="", max_length=200)
-    """heading of the start page in Chinese"""
     footer: str = Field(default="", max_length=500)
     """footer of every page, such as the name and address of the company"""
     footer_zh: str = Field(default="", max_length=500)
@@ -187,8 +155,6 @@ class StoreSettings(SettingsTable):
     pictures: PictureSource = PictureSource.HTTP
     """pictures of other servers that the service fetches, scales down and sends: http for those at http, all, or direct
     for none"""
-    pictures_bytes: int = Field(default=500_000_000, ge=1_000_000)
-    """maximum size of the folder of small pictures in the index directory"""
 
 
 class PicturesSettings(SettingsTable):
@@ -199,14 +165,6 @@ class PicturesSettings(SettingsTable):
     pictures; by default that of the previous version; read by shelfwise rebuild; see pictures"""
     folder: Path | None = None
     """folder of the picture files that a feed may name; by default no file is read"""
-    weight: float = Field(default=2.0, ge=0, le=20)
-    """score that pictures add in a search by text, per standard deviation of similarity; 0 for none; see pictures"""
-    cache_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
-    """maximum size of the picture cache of rebuilds in the index directory"""
-    parallel: int = Field(default=16, ge=1, le=256)
-    """pictures that a rebuild fetches at once"""
-    per_host: int = Field(default=4, ge=1, le=64)
-    """pictures that a rebuild fetches at once from one host"""
 
 
 class ServiceSettings(SettingsTable):
@@ -223,9 +181,6 @@ class ServiceSettings(SettingsTable):
     indexes: int = Field(default=100, ge=0, le=10_000)
     """in a directory of indexes, the number of indexes up to which a write of the InstantSearch protocol to an unknown
     name creates one; 0 for never"""
-    encoder: str = ""
-    """encoder of an index that such a write creates: a model's name or folder; by default that of the default index or
-    of the first one"""
     cors_origins: str | tuple[str, ...] = _address_field(())
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
@@ -234,15 +189,10 @@ class ServiceSettings(SettingsTable):
     """worker processes of shelfwise serve; each uses little more than one core"""
     threads: int | None = Field(default=None, ge=1, le=1_000)
     """worker threads of each worker process"""
-    query_encodings: int = Field(default=1_000, ge=0, le=1_000_000)
-    """number of query encodings cached in memory, some 5 KB each, for further pages and filters and for other
-    shoppers"""
     queue: int = Field(default=32, ge=0, le=100_000)
     """requests that may wait for a thread of a worker process; further ones are refused with 503"""
     deadline: float = Field(default=10.0, gt=0, le=600)
     """time limit of a request in seconds; after it, the response is a 504"""
-    write_deadline: float = Field(default=60.0, gt=0, le=600)
-    """time limit in seconds of a request that changes products"""
     feeds: Path | None = None
     """folder for feeds that are uploaded, or that a rebuild over HTTP reads; by default feeds in the index directory,
     if switched on on the admin page"""
@@ -252,12 +202,8 @@ class ServiceSettings(SettingsTable):
     """largest request body in bytes, after decompression"""
     body_seconds: float = Field(default=10.0, gt=0, le=600)
     """time limit in seconds for receiving a request's head, and again for its body"""
-    bodies_bytes: int = Field(default=256_000_000, ge=1_000)
-    """bytes of all request bodies in memory; further requests are refused with 503"""
     connections: int = Field(default=1_000, ge=1, le=100_000)
     """maximum number of connections; further ones are refused with 503, and closed above twice as many"""
-    connections_per_address: int = Field(default=500, ge=1, le=100_000)
-    """maximum number of connections from one address, unless it is a trusted proxy"""
     requests_per_minute_key: int = Field(default=60_000, ge=1)
     """rate limit of one key, a large search counting as several; a key may have its own limit"""
     requests_per_minute_address: int = Field(default=6_000, ge=1)
@@ -271,8 +217,6 @@ class ServiceSettings(SettingsTable):
     """secret that Shopify signs webhooks with"""
     woocommerce_secret: SecretStr = SecretStr("")
     """secret that WooCommerce signs webhooks with"""
-    traces: str = _address_field("", pattern="^(https?://.+)?$")
-    """OTLP endpoint that receives traces, as in http://collector:4318/v1/traces"""
 
     @property
     def origins(self) -> tuple[str, ...]:

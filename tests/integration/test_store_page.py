@@ -152,13 +152,13 @@ def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address:
 
 def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: SearchEngine) -> None:
     name = '<img src=x onerror="window.hacked=1"> & Sons'
-    look = StoreSettings(name=name, welcome="{count} <b>lamps</b>", colour="#ffee00", language="en")
+    look = StoreSettings(name=name, footer="{count} <b>lamps</b>", colour="#ffee00", language="en")
     with (
         served(store, ServiceSettings(), SourcedSettings(Settings(store=look))) as url,
         visiting(browser, url, consent=None, locale="zh-CN") as visit,
     ):
         visit.page.goto("/")
-        visit.page.get_by_role("heading", name="{count} <b>lamps</b>").wait_for()
+        visit.page.get_by_text("{count} <b>lamps</b>").wait_for()
         expect(visit.page.locator(".home-link")).to_have_text(name)
         expect(visit.page).to_have_title(name)
         expect(visit.page.get_by_role("button", name="中文")).to_have_count(0)

@@ -44,13 +44,12 @@ def open_model(
 class OnnxRanker:
     """Scores candidates with a published ranker. Thread-safe; each call computes in the calling thread."""
 
-    def __init__(self, ranker: StoredRanker, event_weights: tuple[float, float, float] | None = None) -> None:
-        """`event_weights` of a click, a cart and a purchase replace the ranker's own. Raises ModelDamagedError like
-        `open_model`."""
+    def __init__(self, ranker: StoredRanker) -> None:
+        """Raises ModelDamagedError like `open_model`."""
         self.name = ranker.name
         self.spec: RankerSpec = ranker.spec
         self._columns = np.array([FEATURES.index(name) for name in self.spec.features])
-        self._event_weights = np.array(event_weights or self.spec.event_weights, np.float32)
+        self._event_weights = np.array(self.spec.event_weights, np.float32)
         path = ranker.folder / MODEL_FILE
         self._session, self._inputs = open_model(path, RankerInputs.__dataclass_fields__, (OUTPUT,), "ranker", _CURE)
 

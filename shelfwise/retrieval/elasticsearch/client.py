@@ -32,6 +32,8 @@ _REST_SECONDS = 2
 """The pause after the cluster failed."""
 _SLOW_SECONDS = 60.0
 """The deadline of requests other than searches."""
+_CONNECTIONS = 16
+"""The number of open connections to each node."""
 _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
@@ -80,7 +82,7 @@ class Cluster:
             secrets["ca_certs"] = str(settings.ca_certificate)
         self._client = Elasticsearch(
             urls,
-            connections_per_node=settings.connections,
+            connections_per_node=_CONNECTIONS,
             request_timeout=_SLOW_SECONDS,
             max_retries=2 + len(urls),
             retry_on_status=(502, 503, 504),

@@ -25,8 +25,6 @@ class ClusterSettings:
     ca_certificate: Path | None = None
     deadline: float = 1.0
     """The time limit of one request of a search, in seconds."""
-    connections: int = 16
-    """Connections per node."""
     shards: int = 1
     replicas: int | None = None
     """The number of replicas; None means one if there are two or more nodes."""

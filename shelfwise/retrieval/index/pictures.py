@@ -20,6 +20,8 @@ DEPTH = 100
 FLOOR = 2.5
 """Deviations above the cosine of unrelated titles and pictures from which a picture counts as evidence that its product
 fits a text."""
+WEIGHT = 2.0
+"""The score of a product per deviation of its picture above `FLOOR`."""
 ROWS_FILE = "products.npy"
 """The rows of the products with a picture, ascending (m,) int64, in the order of the vectors."""
 KEYS_FILE = "keys.npy"
@@ -74,17 +76,17 @@ class PictureIndex:
         cosines[has_picture] = self.vectors.similarity(query, places[has_picture])
         return cosines
 
-    def gains(self, query: Vectors, rows: Rows, weight: float) -> NDArray[np.float64]:
+    def gains(self, query: Vectors, rows: Rows) -> NDArray[np.float64]:
         """The additions to the scores of some products (n,) by their pictures, for the vector of a text; 0 for a
         product without a picture, and if text and picture are unrelated."""
         similarity = self.info.background.standardise(self.similarity(query, rows))
-        return weight * np.nan_to_num(similarity - FLOOR, nan=0.0).clip(min=0.0)
+        return WEIGHT * np.nan_to_num(similarity - FLOOR, nan=0.0).clip(min=0.0)
 
     @staticmethod
-    def deviations(gain: float, weight: float) -> float:
+    def deviations(gain: float) -> float:
         """The deviations of text and picture above unrelated ones if the picture adds `gain` > 0: the inverse of
         `gains`."""
-        return gain / weight + FLOOR
+        return gain / WEIGHT + FLOOR
 
     def near(self, query: Vectors) -> Rows:
         """The products whose pictures fit the vector of a text, nearest first, at most `DEPTH`."""

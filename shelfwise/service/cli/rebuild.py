@@ -145,8 +145,7 @@ class BackendOptions:
     def picture_options(self) -> PictureOptions:
         """The picture model by the option or the settings, and how pictures are fetched."""
         chosen = load_settings(self.settings).pictures
-        model = self.pictures or chosen.model
-        return PictureOptions(model, chosen.folder, chosen.cache_bytes, chosen.parallel, chosen.per_host)
+        return PictureOptions(self.pictures or chosen.model, chosen.folder)
 
     def limits(self) -> Budget:
         """The limits; raises SettingError for an invalid duration or size."""

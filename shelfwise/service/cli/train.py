@@ -356,7 +356,7 @@ def learn(
     if not if_new:
         check_index(index)
     from shelfwise.rerank.user_tower.training import UserTowerOptions
-    from shelfwise.service.reports.training_text import show_learned, show_waiting
+    from shelfwise.service.reports.training import show_learned, show_waiting
     from shelfwise.service.training import learn as learning
 
     loaded = load_settings(settings)

@@ -269,7 +269,7 @@ class Stages:
     def _pictured(self, request: ResolvedRequest, timings: dict[str, float]) -> Future[Vectors] | None:
         """The query as encoded by the picture encoder, computed in a thread; None if no pictures are compared."""
         pictures = self._snapshot.pictures
-        if pictures is None or not pictures.weight or request.stage not in ("merged", "ranked") or request.begun:
+        if pictures is None or request.stage not in ("merged", "ranked") or request.begun:
             return None
         read = lambda: self._encode(pictures.encoder, request.text, reads_tokens=False).vector  # noqa: E731
         return self._executor.submit(_timed, timings, PICTURES, read)
@@ -343,7 +343,7 @@ class Stages:
         scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
         gained = np.zeros(len(rows))
         if pictures is not None and looks is not None:
-            gained = pictures.index.gains(looks, rows, pictures.weight)
+            gained = pictures.index.gains(looks, rows)
             scores = scores + gained
         ranking = Ranking(
             rows,

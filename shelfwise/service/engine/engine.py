@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 DEGRADED = Counter("shelfwise_degraded_searches", "Searches without a stage that failed or was too slow", ["stage"])
 _LOOK_SECONDS = 0.05
 """Seconds between checks for live changes of other processes and newly published versions."""
+_QUERY_ENCODINGS = 1_000
+"""The number of query encodings in memory, some 5 KB each, for further pages and filters and for other shoppers."""
 
 
 class SearchEngine:
@@ -470,7 +472,7 @@ class SearchEngine:
 
     @cached_property
     def _encodings(self) -> Encodings:
-        return Encodings(self._loaded_settings.service.query_encodings)
+        return Encodings(_QUERY_ENCODINGS)
 
     @cached_property
     def _shows_seen(self) -> bool:
@@ -609,7 +611,7 @@ class SearchEngine:
         self._check_open()
         result = self.recorder.record(events)
         if clicks := [each for each in events if is_sponsored_click(each.kind, each.query_id)]:
-            self._sponsored.charge(self.snapshot, self._loaded_settings.sponsored, self.recorder.stored(clicks))
+            self._sponsored.charge(self.snapshot, self.recorder.stored(clicks))
         return result
 
     def pseudonyms_of(self, shopper: str) -> list[str]:

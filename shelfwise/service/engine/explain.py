@@ -76,7 +76,7 @@ def explain_hits(
         if gained := float(scored.preferred[place]):
             parts.append((OF_PREFERENCES, partial(_count, gained), gained))
         if (gained := float(scored.by_picture[place])) and snapshot.pictures:
-            similarity = snapshot.pictures.index.deviations(gained, snapshot.pictures.weight)
+            similarity = snapshot.pictures.index.deviations(gained)
             parts.append((OF_PICTURE, partial(_looks, similarity), gained))
         parts.sort(key=lambda each: -abs(each[2]))
         described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)

@@ -228,8 +228,8 @@ class ServedRanker:
         from shelfwise.service.engine.reranking import Reranker
         from shelfwise.service.settings import load_settings
 
-        given = (self._settings or load_settings()).ranker
-        return OpenedRanker(Reranker(OnnxRanker(ranker, given.event_weights)), given.deadline)
+        deadline = (self._settings or load_settings()).ranker.deadline
+        return OpenedRanker(Reranker(OnnxRanker(ranker)), deadline)
 
     def _swap(self, made: OpenedRanker | None) -> None:
         before, self._serving = self._serving, made

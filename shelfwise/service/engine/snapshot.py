@@ -107,13 +107,6 @@ class Connection:
             return ClusterVersions(self._cluster, self._store)
 
     @property
-    def picture_weight(self) -> float:
-        """The setting `pictures.weight`."""
-        from shelfwise.service.settings import load_settings
-
-        return (self._settings or load_settings()).pictures.weight
-
-    @property
     def round_trips(self) -> int:
         """Number of requests of searches to the cluster."""
         return self._cluster.round_trips if self._cluster else 0
@@ -247,8 +240,6 @@ class SearchedPictures:
 
     index: PictureIndex
     encoder: PictureEncoder
-    weight: float
-    """Score of a product per deviation of its picture's similarity to the text; 0 if texts are not compared."""
 
     def encode(self, content: bytes) -> Vectors:
         """The unit vector of a picture file (dimension,); raises PictureError, or EncoderError."""
@@ -372,7 +363,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None, load:
     signals = StoredSignals(folder, manifest.products)
     pictures, trouble = (None, "")
     if manifest.pictures and load is not LazyEncoder and not serving.pictures_problem:
-        pictures, trouble = _pictures(store, manifest, connection)
+        pictures, trouble = _pictures(store, manifest)
     snapshot = Snapshot(
         manifest,
         ProductStore(folder),
@@ -425,7 +416,7 @@ def _vectors(store: Store, manifest: Manifest, connection: Connection) -> Vector
     return FaissIndex(folder / VECTORS_FOLDER)
 
 
-def _pictures(store: Store, manifest: Manifest, connection: Connection) -> tuple[SearchedPictures | None, str]:
+def _pictures(store: Store, manifest: Manifest) -> tuple[SearchedPictures | None, str]:
     """The pictures of a version that has some, or the reason why they cannot be searched."""
     if (info := manifest.pictures) is None:
         return None, ""
@@ -438,7 +429,7 @@ def _pictures(store: Store, manifest: Manifest, connection: Connection) -> tuple
     except (ImportError, EncoderUnavailableError) as error:
         return None, f"pictures are not searched: {error}"
     index = PictureIndex.open(store.version_folder(manifest.version) / PICTURES_FOLDER, info)
-    return SearchedPictures(index, encoder, connection.picture_weight), ""
+    return SearchedPictures(index, encoder), ""
 
 
 def _states(folder: Path, manifest: Manifest) -> StoredStates | None:

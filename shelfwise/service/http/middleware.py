@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -38,10 +37,7 @@ from shelfwise.service.http.request import (
     is_utf8,
     request_id,
 )
-from shelfwise.service.http.telemetry import CURRENT_TRACE, record_request
-
-if TYPE_CHECKING:
-    from shelfwise.service.http.otlp import OpenTelemetry
+from shelfwise.service.http.telemetry import record_request
 
 _log = structlog.get_logger("shelfwise.http")
 _SECURITY_HEADERS = {
@@ -90,14 +86,13 @@ class RequestLimits:
 
 
 class RequestMiddleware:
-    """ASGI middleware that applies the limits and headers, and records logs, metrics and traces."""
+    """ASGI middleware that applies the limits and headers, and records logs and metrics."""
 
     def __init__(
         self,
         app: ASGIApp,
         limits: RequestLimits,
         draining: threading.Event | None = None,
-        tracing: OpenTelemetry | None = None,
         check_room: Callable[[Client], None] = lambda _: None,
     ) -> None:
         """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere.
@@ -105,7 +100,6 @@ class RequestMiddleware:
         `check_room` raises RequestError for a search if the queue is full; such a search is not processed further.
         """
         self._app = app
-        self._tracing = tracing
         self._limits = limits
         self._draining = draining or threading.Event()
         self._check_room = check_room
@@ -122,8 +116,6 @@ class RequestMiddleware:
             await self._respond_with_error(refusal, scope, receive, response)
             return
         started = time.perf_counter()
-        trace = self._tracing.begin(scope) if self._tracing else None
-        CURRENT_TRACE.set(trace)
         try:
             await self._handle(scope, receive, response)
         except Exception as error:
@@ -132,8 +124,6 @@ class RequestMiddleware:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "")
             record_request(scope, response.status, seconds)
-            if trace is not None:
-                trace.end(route, response.status, response.identity)
             _log.info(
                 "answered",
                 request=response.identity,

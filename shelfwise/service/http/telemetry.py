@@ -1,11 +1,8 @@
-"""Metrics of requests and searches in the process's default registry, their sum over several processes, and the trace
-of the current request."""
+"""Metrics of requests and searches in the process's default registry, and their sum over several processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -14,9 +11,6 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from shelfwise.retrieval.records import Page
-
-if TYPE_CHECKING:
-    from shelfwise.service.http.otlp import RequestSpan
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WITHOUT_EFFECT = frozenset(
@@ -52,17 +46,11 @@ for _outcome in ("answered", "nothing", "degraded"):
     SEARCHES.labels(_outcome)  # exported as 0 from the start, so that the first one is a rise
 
 
-CURRENT_TRACE: ContextVar[RequestSpan | None] = ContextVar("shelfwise_trace", default=None)
-"""The trace of the request for which this task or thread works."""
-
-
 def record_search(page: Page) -> None:
-    """Counts a search by its outcome, and adds its stages to the metrics and to the request's trace."""
+    """Counts a search by its outcome, and adds its stages to the metrics."""
     for stage, spent in page.timings.items():
         STAGE_SECONDS.labels(stage).observe(spent / 1_000)
     SEARCHES.labels("degraded" if page.degraded else "answered" if page.total else "nothing").inc()
-    if trace := CURRENT_TRACE.get():
-        trace.add_stages(page.timings)
 
 
 def record_ignored(parameters: Iterable[str]) -> None:

@@ -185,8 +185,7 @@ class SponsoredPlacement:
         is_empty = not ranking.total or ranking.nothing_fits or request.unavailable
         if not campaigns.of_product or is_empty or _is_unfinished(request):
             return ()
-        floor = max(settings.floor, settings.search_floor)
-        found = eligible_products(snapshot, ranking, request, campaigns, floor, least, buried)
+        found = eligible_products(snapshot, ranking, request, campaigns, settings.floor, least, buried)
         if not found.ids:
             return ()
         known = self._memory().posteriors(ranking.text, product_hashes(found.ids))
@@ -202,7 +201,7 @@ class SponsoredPlacement:
         campaigns, background = self._served.compiled(snapshot), snapshot.manifest.background
         names = [*map(snapshot.products.id_of, nearest.rows.tolist())] if campaigns.of_product else []
         similarity = background.standardise(nearest.scores.astype(np.float64))
-        floor, kind = max(settings.floor, settings.search_floor), snapshot.types.name_of(row)
+        floor, kind = settings.floor, snapshot.types.name_of(row)
         at = [
             place
             for place, (other, name) in enumerate(zip(nearest.rows.tolist(), names, strict=False))
@@ -303,14 +302,14 @@ class SponsoredPlacement:
             self._shown.add(msgspec.structs.replace(each, product=0, price=0, shown=day, query=0), 1)
         return tuple(seal_offer(each, query_id, self._key) for each in offers)
 
-    def charge(self, snapshot: Snapshot, settings: SponsoredSettings, clicks: Sequence[StoredEvent]) -> None:
+    def charge(self, snapshot: Snapshot, clicks: Sequence[StoredEvent]) -> None:
         """Charges the clicks on sponsored hits among some events. Raises StoreError if nothing can be written."""
         self._key = self._key or (self.store.ensure_key() if self.store.path.exists() else b"")
         if self._key:
             self.flush()  # so that a click is never stored before its impression
             self._served.reload_if_changed(snapshot)
             campaigns = self._served.compiled(snapshot).by_id
-            self.ledger.charge(clicks, campaigns, self._key, settings.address_clicks)
+            self.ledger.charge(clicks, campaigns, self._key)
             self._spending.reload_if_changed()
 
     def flush(self) -> None:

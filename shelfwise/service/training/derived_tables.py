@@ -70,7 +70,7 @@ class DerivedTablesManager:
         last day of the last full window of events."""
         now = self._clock()
         settings = self._settings
-        options = DeriveOptions(least_shoppers=settings.minimum_shoppers, memory_half_life=settings.memory_half_life)
+        options = DeriveOptions(least_shoppers=settings.minimum_shoppers)
         if days is not None:
             options = replace(options, days=days)
         active = np.array(sorted(self._log.store.days()), np.int64)

@@ -209,14 +209,14 @@ class StoreLook:
 
 def read_look(settings: StoreSettings) -> StoreLook:
     """Builds the look from the settings; raises SettingError for a logo that cannot be read or shown."""
-    english = {"store": settings.name, "welcome": settings.welcome, "footer": settings.footer}
-    chinese = {"store": settings.name_zh, "welcome": settings.welcome_zh, "footer": settings.footer_zh}
+    english = {"store": settings.name, "footer": settings.footer}
+    chinese = {"store": settings.name_zh, "footer": settings.footer_zh}
     texts = {
         "en": {name: text for name, text in english.items() if text},
         "zh": {name: text for name in english if (text := chinese[name] or english[name])},
     }
     logo = _read_logo(settings.logo) if settings.logo else None
-    style = _file(look_style(settings.colour, settings.header_colour).encode(), _TYPES[".css"])
+    style = _file(look_style(settings.colour).encode(), _TYPES[".css"])
     return StoreLook(
         LookFacts(texts, settings.language, logo is not None, settings.reasons), logo, style, settings.pictures
     )
@@ -245,7 +245,7 @@ _LEAST_CONTRAST = 4.5
 _SOFT_SHARE = 0.14
 
 
-def look_style(colour: str, header: str) -> str:
+def look_style(colour: str) -> str:
     """A style sheet that sets the colours of base.css; a colour is #rrggbb or empty."""
     rules = []
     if colour:
@@ -256,10 +256,6 @@ def look_style(colour: str, header: str) -> str:
             accent = _readable(_parse_colour(colour), ground, toward)
             values = f"--accent: {_hex(accent)}; --accent-soft: {_hex(_mix(ground, accent, _SOFT_SHARE))};"
             rules.append(rule.format(values))
-    if header:
-        ground = _parse_colour(header)
-        text = max(_BLACK, _WHITE, key=lambda each: contrast(each, ground))
-        rules.append(f":root {{ --header: {_hex(ground)}; --on-header: {_hex(text)}; }}")
     return "\n".join(rules)
 
 

@@ -54,6 +54,8 @@ WIDTHS = (160, 320, 640, 1_280)
 """Supported widths: pixels of the longer side."""
 _ALL_FIELDS: list[str] = []
 _PARALLEL = 4
+_CACHE_BYTES = 500_000_000
+"""The total size of the small pictures in the index directory."""
 _MOST_WAITING = 64
 
 T = TypeVar("T")
@@ -157,7 +159,7 @@ class Pictures:
         self, folder: Path, settings: StoreSettings, resolve: Resolve = resolve_host, allows: Allow = is_public
     ) -> None:
         self._source = settings.pictures
-        self._cache = PictureCache(folder, settings.pictures_bytes)
+        self._cache = PictureCache(folder, _CACHE_BYTES)
         # A page does not wait for a server that requests a delay.
         self._make_fetcher = partial(PictureFetcher, _PARALLEL, _PARALLEL, resolve, allows, patience=0.0)
         self._fetcher: PictureFetcher | None = None

@@ -212,7 +212,10 @@ def server() -> Iterator[ThreadingHTTPServer]:
     server.shutdown()
 
 
-def test_pictures_are_fetched_once_and_a_few_at_a_time(shop: Shop, server: ThreadingHTTPServer) -> None:
+def test_pictures_are_fetched_once_and_a_few_at_a_time(
+    shop: Shop, server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shelfwise.indexer.pictures.PER_HOST", 2)
     port = server.server_port
     make_fetcher = partial(
         PictureFetcher,
@@ -222,7 +225,7 @@ def test_pictures_are_fetched_once_and_a_few_at_a_time(shop: Shop, server: Threa
     images = [f"http://shop.example:{port}/{'x' * number}.webp" for number in range(4)]
     images += ["http://inner.example/a.webp", f"http://shop.example:{port}/redirect/http://169.254.169.254/"]
     products = [replace(each, images=(image,)) for each, image in zip(PRODUCTS, images, strict=True)]
-    options: dict[str, Any] = {"per_host": 2, "make_fetcher": make_fetcher}
+    options: dict[str, Any] = {"make_fetcher": make_fetcher}
     report = build(shop, products, **options)
     assert report.pictures
     assert report.pictures.pictures == 4

@@ -34,7 +34,6 @@ from shelfwise.service.engine.candidates import EncodedQuery, ResolvedRequest, S
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.request import STAGES, SearchRequest, apply_operators
 from shelfwise.service.engine.snapshot import Connection, open_snapshot
-from shelfwise.service.settings import ServiceSettings, Settings
 from tests.catalogs import ids
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
@@ -504,8 +503,8 @@ def test_encodings_of_queries_are_kept(
         return encoded[-1]
 
     monkeypatch.setattr("shelfwise.service.engine.candidates.EncodedQuery", counting)
-    settings = Settings(service=ServiceSettings(query_encodings=kept))
-    with SearchEngine.open(demo_index, settings=settings, follow=False) as engine:
+    monkeypatch.setattr(shelfwise.service.engine.engine, "_QUERY_ENCODINGS", kept)
+    with SearchEngine.open(demo_index, follow=False) as engine:
         for options in ({}, {"page": 2}, {"filters": "price < 50"}):
             engine.search("cordless drill", **options)
         engine.search("kettle")

@@ -26,7 +26,7 @@ from shelfwise.service.app import create_app
 from shelfwise.service.demo.drawings import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.explain import OF_PICTURE
-from shelfwise.service.settings import PicturesSettings, ServiceSettings, Settings
+from shelfwise.service.settings import ServiceSettings
 from tests import pictured_store
 from tests.machine import build_once
 from tests.services import local_client
@@ -63,7 +63,8 @@ def test_picture_is_read_from_a_path_and_filtered(looking: SearchEngine, tmp_pat
 def test_text_finds_products_by_their_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With so few products, most titles are similar to most pictures of their kind, so none stands out.
     monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
-    with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
+    monkeypatch.setattr("shelfwise.retrieval.index.pictures.WEIGHT", 10.0)
+    with SearchEngine.open(root, follow=False) as engine:
         assert set(ids(engine, "striped t-shirt", 2)) == {"t1", "t4"}
         assert set(ids(engine, "polka dot backpack", 2)) == {"b2", "b5"}
 
@@ -86,7 +87,8 @@ def test_text_is_encoded_once_among_pictures(root: Path, monkeypatch: pytest.Mon
 
 def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shelfwise.retrieval.index.pictures.FLOOR", 0.0)
-    with SearchEngine.open(root, settings=Settings(pictures=PicturesSettings(weight=10.0)), follow=False) as engine:
+    monkeypatch.setattr("shelfwise.retrieval.index.pictures.WEIGHT", 10.0)
+    with SearchEngine.open(root, follow=False) as engine:
         page = engine.search("striped t-shirt", size=18, reasons="auto", explain=True)
         first = page.hits[0]
         assert ReasonKind.LOOKS in {reason.kind for reason in first.reasons}
@@ -98,17 +100,9 @@ def test_hit_that_its_picture_moved_up_says_so(root: Path, tmp_path: Path, monke
         assert re.fullmatch(r"\d+\.\d deviations above unrelated pictures", part.value)
     (reason,) = (each for each in first.reasons if each.kind is ReasonKind.LOOKS)
     copy = Path(shutil.copytree(root, tmp_path / "index"))
-    with SearchEngine.open(copy, settings=Settings(pictures=PicturesSettings(weight=10.0))) as engine:
+    with SearchEngine.open(copy) as engine:
         engine.upsert([replace(first.product, images=("https://shop.example/new.jpg",))])
         assert ids(engine, "striped t-shirt", 18).index(first.product.id) == reason.ranks
-
-
-def test_weight_of_zero_leaves_pictures_out_of_searches_by_text(root: Path) -> None:
-    settings = Settings(pictures=PicturesSettings(weight=0.0))
-    with SearchEngine.open(root, settings=settings, follow=False) as engine:
-        page = engine.search("striped t-shirt", size=6)
-        assert "pictures" not in page.timings
-        assert engine.search_by_picture(STRIPED_RED_SHIRT, size=1).hits[0].product.id == "t1"
 
 
 def test_similar_by_looks_leaves_the_product_itself_out(looking: SearchEngine) -> None:

@@ -36,7 +36,7 @@ from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
-from tests.unit.service.engine.demo_rankers import attending_shape, by_event, failing, publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import attending_shape, failing, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
@@ -439,18 +439,3 @@ def test_doubtful_hits_of_missing_words_are_marked_as_nearest(
         found[fit] = pages[0].doubtful
     assert [fit for fit in found if found[fit]] == ([0.01, 0.2] if teacher else [])
     assert [fit for fit in short if short[fit]] == ([0.01, 0.2, 0.4] if teacher else []), "of no type"
-
-
-def test_event_weights_can_be_set(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
-    copied = Path(shutil.copytree(root, tmp_path / "index"))
-    publish(
-        copied,
-        spec_for(engine.snapshot, event_weights=(1.0, 0.0, 0.0)),
-        by_event(click={"merged": 1.0}, cart={"bm25": 1.0}),
-    )
-    scores = {}
-    for weights in (None, (0.0, 1.0, 0.0)):
-        settings = Settings(ranker=RankerSettings(event_weights=weights))
-        with SearchEngine.open(copied, settings=settings, follow=False) as opened:
-            scores[weights] = [hit.score for hit in opened.search("stainless pan").hits]
-    assert scores[None] != scores[0.0, 1.0, 0.0]

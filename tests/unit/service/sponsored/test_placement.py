@@ -134,7 +134,7 @@ def test_unfinished_words_have_no_sponsored_hits(engine: SearchEngine) -> None:
         assert not page.sponsored
 
 
-def test_the_highest_of_the_four_floors_holds(root: Path) -> None:
+def test_the_highest_of_the_three_floors_holds(root: Path) -> None:
     with SearchEngine.open(root, settings=settings(), follow=False) as engine:
         product, other = products_of(engine)[:2]
         drills = campaign("drills", product, other)
@@ -150,10 +150,9 @@ def test_the_highest_of_the_four_floors_holds(root: Path) -> None:
         first = msgspec.structs.replace(drills, products=(best,), product_floors=floors)
         engine.campaigns.put([first, msgspec.structs.replace(first, id="more", product_floors={})])
         assert not engine.search(QUERY, sponsored=True).sponsored
-    for name in ("floor", "search_floor"):
-        with SearchEngine.open(root, settings=settings(**{name: relevance + 0.01}), follow=False) as engine:
-            engine.campaigns.put([campaign("drills", best)], gone=["more"])
-            assert not engine.search(QUERY, sponsored=True).sponsored
+    with SearchEngine.open(root, settings=settings(floor=relevance + 0.01), follow=False) as engine:
+        engine.campaigns.put([campaign("drills", best)], gone=["more"])
+        assert not engine.search(QUERY, sponsored=True).sponsored
 
 
 def test_queries_and_types_target_a_campaign(engine: SearchEngine) -> None:
