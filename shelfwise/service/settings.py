@@ -78,7 +78,7 @@ class EventsSettings(SettingsTable):
     phone_regions: str | tuple[str, ...] = REGIONS
     """regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"""
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
-    """days after which shelfwise events refresh and shelfwise events expire remove events"""
+    """days after which shelfwise events refresh removes events"""
     minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
 

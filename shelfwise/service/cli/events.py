@@ -21,7 +21,6 @@ from shelfwise.rerank.sessions.refresh import RefreshResult
 from shelfwise.retrieval.errors import FeedError, SettingError
 from shelfwise.retrieval.events.privacy import Pseudonyms, utc_now
 from shelfwise.retrieval.events.store import EventExport, EventStore, export_events
-from shelfwise.retrieval.events.stored import DAY_MS, moment
 from shelfwise.retrieval.html_report import printable
 from shelfwise.service.cli import output
 from shelfwise.service.cli.options import Backend, Index, SettingsFile, Workers, command
@@ -46,7 +45,7 @@ from shelfwise.service.events.event_log import (
     other_stores,
     rejects_path,
 )
-from shelfwise.service.events.privacy import ErasureReport, ExpiryReport, erase_pseudonyms
+from shelfwise.service.events.privacy import ErasureReport, erase_pseudonyms
 from shelfwise.service.events.privacy import expire as run_expire
 from shelfwise.service.reports.event_text import show_report
 from shelfwise.service.reports.events import stored_report
@@ -154,26 +153,6 @@ def forget(
     emit(done, _show_erasure)
     if not done.is_complete:
         raise typer.Exit(1)
-
-
-@command("events expire store --days 400")
-def expire(
-    index: Index,
-    days: Annotated[
-        int | None, Option(help="Maximum age of events; by default events.retention_days.", min=1, max=36_500)
-    ] = None,
-    settings: SettingsFile = None,
-) -> None:
-    """Remove events older than a number of days, the data derived from them, and keys that are no longer needed."""
-    loaded = load_settings(settings)
-    days = days or loaded.events.retention_days
-    if days is None:
-        raise SettingError("set the maximum age of events, with --days or the setting events.retention_days")
-    with _upkeep(index, loaded) as (log, others, tables):
-        done = run_expire(log, days, others)
-        if done.events:
-            tables.purge()
-    emit(done, _show_expiry)
 
 
 @command("events rotate-key store", json=False)
@@ -329,16 +308,6 @@ def _show_erasure(done: ErasureReport) -> None:
         say("No data of this shopper is left.", style="green")
     else:
         say("Some data is left; stop the processes that use these events, and try again.", style="bold red")
-
-
-def _show_expiry(done: ExpiryReport) -> None:
-    show_pairs(
-        (
-            ("removed", f"{done.events:,} events from before {moment(done.before_day * DAY_MS):%Y-%m-%d}"),
-            ("", f"{done.reject_files:,} files of rejected rows" if done.reject_files else ""),
-            ("keys", f"{', '.join(done.keys)}: no pseudonym uses them any more" if done.keys else ""),
-        )
-    )
 
 
 def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:

@@ -168,17 +168,15 @@ GROUPS: Mapping[str, Group] = {
             "exposure": Entry("shelfwise.service.cli.events:exposure", "Show how exposure is shared among groups."),
             "export": Entry("shelfwise.service.cli.events:export", "Write all events as Parquet."),
             "forget": Entry("shelfwise.service.cli.events:forget", "Erase all data of a shopper."),
-            "expire": Entry("shelfwise.service.cli.events:expire", "Remove events older than a number of days."),
             "rotate-key": Entry("shelfwise.service.cli.events:rotate_key", "Create a new key for pseudonyms."),
             "move": Entry("shelfwise.service.cli.events:move", "Move events to or from the cluster."),
         },
     ),
     "models": Group(
-        "Trained rankers and user towers: list, compare, roll back.",
+        "Trained rankers and user towers: list, show, roll back.",
         {
             "list": Entry("shelfwise.service.cli.models:list_models", "List the rankers and user towers."),
             "show": Entry("shelfwise.service.cli.models:show", "Show a model and its evaluation."),
-            "compare": Entry("shelfwise.service.cli.models:compare", "Compare the measures of two rankers."),
             "rollback": Entry("shelfwise.service.cli.models:rollback", "Make an earlier model serve again."),
             "off": Entry("shelfwise.service.cli.models:off", "Switch rankers off."),
             "prune": Entry("shelfwise.service.cli.models:prune", "Create a smaller ranker from a stored one."),
@@ -194,14 +192,6 @@ GROUPS: Mapping[str, Group] = {
                 "shelfwise.service.cli.train:expansions", "Learn which product words match which query words."
             ),
             "default": Entry("shelfwise.service.cli.train:default", "Train one ranker for stores without a ranker."),
-        },
-    ),
-    "aliases": Group(
-        "Other names of the indexes of a directory.",
-        {
-            "set": Entry("shelfwise.service.cli.serve:set_alias", "Set an alias of an index."),
-            "list": Entry("shelfwise.service.cli.serve:list_aliases", "List the aliases."),
-            "delete": Entry("shelfwise.service.cli.serve:delete_alias", "Delete an alias."),
         },
     ),
     "keys": Group(

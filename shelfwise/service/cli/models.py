@@ -1,11 +1,10 @@
-"""Trained rankers, user towers and expansions: `models list`, `show`, `compare`, `rollback`, `off`, `prune`."""
+"""Trained rankers, user towers and expansions: `models list`, `show`, `rollback`, `off`, `prune`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
@@ -104,21 +103,6 @@ def show(
         emit(ranker, _show_ranker, document=_document(ranker, serves))
 
 
-@command("models compare store ranker-0002 ranker-0003")
-def compare(
-    index: Index,
-    before: Annotated[
-        str, Argument(help="By default the one that AFTER was compared with, or the one before.", metavar="BEFORE")
-    ] = "",
-    after: Annotated[str, Argument(help="The later one; by default the serving one.", metavar="AFTER")] = "",
-) -> None:
-    """Show the measures of two rankers side by side, with their differences."""
-    check_index(index)
-    registry, encoding = ranker_store(index), stored_encoding(index)
-    later = registry.open(after or _serving(registry), encoding)
-    emit(compare_rankers(registry.open(before or _compared_with(registry, later), encoding), later), _show_comparison)
-
-
 @command("models rollback store ranker-0002")
 def rollback(
     index: Index,
@@ -197,18 +181,6 @@ def _serving(registry: RankerStore) -> str:
     cure = f"name one of {', '.join(registry.names())}" if registry.names() else "train one: shelfwise train ranker"
     why = "".join(f" ({notice})" for notice in found.notices)
     raise UnknownModelError(f"no ranker serves in {registry.root}{why}; {cure}")
-
-
-def _compared_with(registry: RankerStore, later: StoredRanker) -> str:
-    """The ranker that another was compared with, or the one before it; raises UnknownModelError if there is neither."""
-    names = registry.names()
-    if later.report.against in names:
-        return later.report.against
-    older = names[: names.index(later.name)]
-    if not older:
-        message = f"{registry.root} has no ranker before {later.name} to compare it with; name two rankers"
-        raise UnknownModelError(message)
-    return older[-1]
 
 
 _NUMBERS = {"size", "before", "after", "difference", "served", "challenger", "queries", "graph", "100 candidates", NDCG}
@@ -401,19 +373,6 @@ def _show_pruning(done: PruningResult, index: Path) -> None:
     _show_removed(done.added)
 
 
-def _show_comparison(compared: ComparedRankers) -> None:
-    say((compared.before, "bold"), " → ", (compared.after, "bold"))
-    table = _table("measure", "before", "after", "difference")
-    for each in compared.measures:
-        difference = "" if each.difference is None else f"{each.difference:+z.4f}"
-        table.add_row(Text(printable(each.measure)), _number(each.before), _number(each.after), difference)
-    show_table(table if compared.measures else "Neither ranker was evaluated.")
-    for name, (before, after) in compared.settings.items():
-        say(printable(f"{name.replace('_', ' ')}: {before} → {after}"))
-    if compared.measures and not compared.same_data:
-        show_notices(("they were evaluated on different held-out data, which also affects the differences",))
-
-
 def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
     show_notices(done.passed_over)
     if done.model.name == done.previous:
@@ -491,47 +450,3 @@ def show_expansion(expansion: StoredExpansion, serves: bool) -> None:
         _show_comparisons(report.decision)
     say(f"card: {expansion.folder / CARD_FILE}")
     say("\n", (expansion.name, "bold"), " serves." if serves else " does not serve.")
-
-
-class ComparedMeasure(msgspec.Struct, frozen=True):
-    """One measure of two rankers; None if it was not taken."""
-
-    measure: str
-    before: float | None
-    after: float | None
-    difference: float | None
-    """Later value minus earlier one."""
-
-
-class ComparedRankers(msgspec.Struct, frozen=True):
-    """Settings and measures of two rankers."""
-
-    before: str
-    after: str
-    measures: tuple[ComparedMeasure, ...]
-    settings: dict[str, tuple[str, str]]
-    """Settings that affect the cost of running them and differ: before and after."""
-    same_data: bool
-    """Whether both were evaluated on the same held-out data; if not, the data also affects the differences."""
-
-
-_SETTINGS = ("encoder", "state_dimension", "features", "layers", "precision", "mix", "event_weights", "calibration")
-
-
-def compare_rankers(before: StoredRanker, after: StoredRanker) -> ComparedRankers:
-    """Every measure that either ranker has, in the order of the later one first."""
-    one, other = before.report.measures, after.report.measures
-    measures = tuple(_measure(name, one.get(name), other.get(name)) for name in dict.fromkeys((*other, *one)))
-    pairs = {name: (_text(getattr(before.spec, name)), _text(getattr(after.spec, name))) for name in _SETTINGS}
-    settings = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    same = before.report.measured_on == after.report.measured_on != ""
-    return ComparedRankers(before.name, after.name, measures, settings, same)
-
-
-def _measure(name: str, before: float | None, after: float | None) -> ComparedMeasure:
-    difference = None if before is None or after is None else after - before
-    return ComparedMeasure(name, before, after, difference)
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The services: `serve` over HTTP with `keys` and `aliases`, and `mcp` for AI assistants."""
+"""The services: `serve` over HTTP with `keys`, and `mcp` for AI assistants."""
 
 from __future__ import annotations
 
@@ -270,50 +270,6 @@ def narrow(
     scopes = _scopes(scope) if scope else ()
     patterns = tuple(indexes or ())
     say(narrow_key(key, scopes=scopes, filters=filters, indexes=patterns, expires=_in_utc(expires)))
-
-
-Alias = Annotated[str, Argument(help="Another name of an index.", metavar="ALIAS")]
-
-
-@command("aliases set stores shop shop-2026-11", json=False)
-def set_alias(
-    stores: Directory,
-    alias: Alias,
-    index: Annotated[str, Argument(help="Name of an index in the directory.", metavar="INDEX")],
-) -> None:
-    """Set the index of a new or existing alias. A running service uses it within a second."""
-    from shelfwise.service.http.indexes import AliasFile
-
-    AliasFile(stores).set(alias, index)
-    say(f"{alias} is now {index}.")
-
-
-@command("aliases list stores")
-def list_aliases(stores: Directory) -> None:
-    """List the aliases of a directory of indexes."""
-    from shelfwise.service.http.indexes import AliasFile
-
-    found = dict(AliasFile(stores).all())
-    emit(found, _show_aliases, document=found)
-
-
-def _show_aliases(aliases: Mapping[str, str]) -> None:
-    if not aliases:
-        say("There are no aliases.")
-        return
-    table = plain_table("alias", "index")
-    for alias, index in sorted(aliases.items()):
-        table.add_row(alias, index)
-    show_table(table)
-
-
-@command("aliases delete stores shop", json=False)
-def delete_alias(stores: Directory, alias: Alias) -> None:
-    """Delete an alias; its index stays."""
-    from shelfwise.service.http.indexes import AliasFile
-
-    AliasFile(stores).delete(alias)
-    say(f"{alias} is deleted.")
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:

@@ -25,7 +25,6 @@ from shelfwise.service.events.privacy import expire
 from shelfwise.service.settings import Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.unit.rerank.sessions.derived_log import shoppers_in
 from tests.unit.service.cli.commands import document, run, shown
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -131,17 +130,6 @@ def test_export_writes_all_events(filled: Path, tmp_path: Path) -> None:
     exported = document("events", "export", filled, "--out", tmp_path / "out")
     assert exported["files"] == {"events-2026-03.parquet": EVENTS}
     assert pl.read_parquet(tmp_path / "out" / "events-2026-03.parquet").height == EVENTS
-
-
-def test_expire_removes_events_and_derived_data(filled: Path) -> None:
-    run("events", "refresh", filled, "--days", 20)
-    with pytest.raises(SettingError):
-        run("events", "expire", filled)
-    done = document("events", "expire", filled, "--days", 1)
-    assert (done["events"], held(filled)) == (EVENTS, 0)
-    derived = filled / EVENTS_FOLDER / DERIVED_FOLDER
-    assert shoppers_in(derived) == set()
-    assert open_derived(derived).manifest.options["days"] == 20
 
 
 def test_unused_pseudonym_key_is_removed(filled: Path) -> None:

@@ -135,25 +135,6 @@ class TestShow:
             shown("models", "show", root)
 
 
-class TestCompare:
-    def test_ranker_is_compared_with_its_reference(self, three: Path) -> None:
-        result = shown("models", "compare", three)
-        assert result.startswith("ranker-0001 → ranker-0002\n")
-        assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in result.splitlines()]
-        assert ["MRR", "0.5000"] in [line.split() for line in result.splitlines()]
-        assert "mix: 0.5 → 0.25" in result
-        assert "different held-out data" not in result
-
-    def test_measures_of_different_data_are_marked(self, three: Path) -> None:
-        assert "different held-out data" in shown("models", "compare", three, "ranker-0001", "ranker-0003")
-        assert document("models", "compare", three, "ranker-0001", "ranker-0003")["same_data"] is False
-
-    def test_first_ranker_has_no_predecessor(self, root: Path) -> None:
-        shown("models", "rollback", root, "ranker-0001")
-        with pytest.raises(UnknownModelError, match="no ranker before ranker-0001 to compare it with"):
-            shown("models", "compare", root)
-
-
 class TestRollbackAndOff:
     def test_rollback_and_forward(self, root: Path) -> None:
         result = shown("models", "rollback", root)
