@@ -1,4 +1,4 @@
-"""Experiments: `experiments list`, `plan`, `put`, `stop`, `report`."""
+"""Experiments, for `curate`; `experiments plan`, `stop`, `report`."""
 
 from __future__ import annotations
 
@@ -35,20 +35,14 @@ if TYPE_CHECKING:
 ExperimentId = Annotated[str, Argument(help="Id of an experiment.", metavar="EXPERIMENT")]
 
 
-@command("experiments list store")
-def list_experiments(index: Index) -> None:
-    """List the experiments of an index, and their states."""
+def list_experiments(index: Path) -> None:
+    """Prints the experiments of an index, and their states."""
     now, stored = datetime.now(UTC), _store(index).read().documents
     emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
 
 
-@command("experiments put store merging.toml --by m7")
-def put(
-    index: Index,
-    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
-    by: By = "",
-) -> None:
-    """Add an experiment, or replace one that has not started. A running service takes part within a second."""
+def put_experiment(index: Path, file: Path, by: str) -> None:
+    """Adds an experiment, or replaces one that has not started."""
     experiment, store = read_experiment(file), _store(index)
     check_rankers(experiment, stored_problem(index))
     _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
@@ -108,7 +102,7 @@ _RATES = frozenset({Goal.CLICK_THROUGH, Goal.EMPTY, Goal.ABANDONED})
 
 def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
     if not listed:
-        say("No experiments. To add one: shelfwise experiments put INDEX FILE")
+        say("No experiments. To add one: shelfwise curate put experiments INDEX FILE")
         return
     table = plain_table("experiment", "state", "from", "until", "mode", "variants")
     for each in listed:

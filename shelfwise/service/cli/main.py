@@ -72,33 +72,26 @@ GROUPS: Mapping[str, Group] = {
         "Answer texts, and questions without an answer.",
         {
             "import": Entry("shelfwise.service.cli.search:import_texts", "Add an FAQ, tickets or a manual."),
-            "list": Entry("shelfwise.service.cli.search:list_texts", "List the texts."),
-            "delete": Entry("shelfwise.service.cli.search:delete_texts", "Delete texts."),
             "encode": Entry("shelfwise.service.cli.search:encode_texts", "Encode texts that lack a vector."),
             "unanswered": Entry("shelfwise.service.cli.search:unanswered", "List questions without an answer."),
         },
     ),
-    "rules": Group(
-        "Merchandising rules: pins, boosts, filters, redirects.",
+    "curate": Group(
+        "Rules, synonyms, relations, relevance, campaigns, experiments, answers.",
         {
-            "list": Entry("shelfwise.service.cli.rules:list_rules", "List the rules."),
-            "show": Entry("shelfwise.service.cli.rules:show", "Print a rule as JSON."),
-            "put": Entry("shelfwise.service.cli.rules:put", "Add or replace the rules of a file."),
-            "delete": Entry("shelfwise.service.cli.rules:delete", "Delete rules."),
-            "history": Entry("shelfwise.service.cli.rules:history", "Show who changed what."),
-            "restore": Entry("shelfwise.service.cli.rules:restore", "Restore all rules of a revision."),
-            "preview": Entry("shelfwise.service.cli.rules:preview", "Preview the effect of a change on a search."),
+            "list": Entry("shelfwise.service.cli.curate:list_documents", "List the documents of a kind."),
+            "show": Entry("shelfwise.service.cli.curate:show", "Print a document in the form of put."),
+            "put": Entry("shelfwise.service.cli.curate:put", "Add or replace the documents of a file."),
+            "delete": Entry("shelfwise.service.cli.curate:delete", "Delete documents."),
+            "history": Entry("shelfwise.service.cli.curate:history", "Show who changed what."),
+            "restore": Entry("shelfwise.service.cli.curate:restore", "Restore all documents of a revision."),
+            "preview": Entry("shelfwise.service.cli.curate:preview", "Preview the effect of a change on a search."),
         },
     ),
     "synonyms": Group(
-        "Synonyms, and proposals for them from shoppers' queries.",
+        "One synonym, and proposals from shoppers' queries.",
         {
-            "list": Entry("shelfwise.service.cli.synonyms:list_synonyms", "List the synonyms."),
-            "put": Entry("shelfwise.service.cli.synonyms:put", "Add or replace a synonym."),
-            "delete": Entry("shelfwise.service.cli.synonyms:delete", "Delete synonyms."),
-            "history": Entry("shelfwise.service.cli.synonyms:history", "Show who changed what."),
-            "import": Entry("shelfwise.service.cli.synonyms:import_lines", "Add the synonyms of a text file."),
-            "export": Entry("shelfwise.service.cli.synonyms:export", "Print the synonyms as a text file."),
+            "add": Entry("shelfwise.service.cli.synonyms:add", "Add or replace a synonym."),
             "proposals": Entry("shelfwise.service.cli.synonyms:proposals", "Show the proposals with their evidence."),
             "accept": Entry("shelfwise.service.cli.synonyms:accept", "Accept a proposal as a synonym."),
             "decline": Entry("shelfwise.service.cli.synonyms:decline", "Never propose a synonym again."),
@@ -118,29 +111,11 @@ GROUPS: Mapping[str, Group] = {
             "withdraw": Entry(
                 "shelfwise.service.cli.synonyms:withdraw_relation", "Withdraw a correction of a relation."
             ),
-            "history": Entry("shelfwise.service.cli.synonyms:relation_history", "Show who changed what."),
-        },
-    ),
-    "relevance": Group(
-        "Relevance settings: candidate limits, typo tolerance, signals.",
-        {
-            "show": Entry("shelfwise.service.cli.relevance:show", "Print the settings as JSON."),
-            "put": Entry("shelfwise.service.cli.relevance:put", "Replace the settings with those of a file."),
-            "history": Entry("shelfwise.service.cli.relevance:history", "Show who changed what."),
-            "restore": Entry("shelfwise.service.cli.relevance:restore", "Restore the settings of a revision."),
-            "preview": Entry(
-                "shelfwise.service.cli.relevance:preview", "Preview the effect of other settings on a search."
-            ),
         },
     ),
     "sponsored": Group(
-        "Sponsored placement: campaigns, and the ledger of clicks.",
+        "Sponsored placement: the ledger of clicks.",
         {
-            "list": Entry("shelfwise.service.cli.rules:list_campaigns", "List the campaigns and what each has spent."),
-            "put": Entry("shelfwise.service.cli.rules:put_campaigns", "Add or replace the campaigns of a file."),
-            "delete": Entry("shelfwise.service.cli.rules:delete_campaigns", "Delete campaigns."),
-            "history": Entry("shelfwise.service.cli.rules:campaign_history", "Show who changed what."),
-            "restore": Entry("shelfwise.service.cli.rules:restore_campaigns", "Restore all campaigns of a revision."),
             "log": Entry("shelfwise.service.cli.rules:show_ledger", "Show the result of each click."),
             "report": Entry(
                 "shelfwise.service.cli.rules:report_campaigns", "Report impressions, clicks and charges by day."
@@ -150,11 +125,9 @@ GROUPS: Mapping[str, Group] = {
     "experiments": Group(
         "A/B tests and interleaving of rankings.",
         {
-            "list": Entry("shelfwise.service.cli.experiments:list_experiments", "List the experiments."),
             "plan": Entry(
                 "shelfwise.service.cli.experiments:plan", "Estimate an experiment from the log, before it runs."
             ),
-            "put": Entry("shelfwise.service.cli.experiments:put", "Add an experiment from a file."),
             "stop": Entry("shelfwise.service.cli.experiments:stop", "End an experiment."),
             "report": Entry("shelfwise.service.cli.experiments:report", "Report the results of an experiment."),
         },

@@ -1,18 +1,20 @@
-"""Relevance settings: `relevance show`, `put`, `history`, `restore`, `preview`."""
+"""Relevance settings, for `curate`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from typer import Argument, Option
+from typer import Argument
 
+from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.store.versions import Store
-from shelfwise.service.cli.options import By, Index, check_index, command
+from shelfwise.service.cli.options import check_index
 from shelfwise.service.cli.output import emit, emit_revision, say, show_history, show_moves, show_notices, write_json
-from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine
+from shelfwise.service.cli.search import PageOptions, open_engine
 from shelfwise.service.curation.relevance import (
     DEFAULT_RELEVANCE,
     Relevance,
@@ -25,9 +27,8 @@ from shelfwise.service.engine.editors import Preview
 SettingsArgument = Annotated[Path, Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")]
 
 
-@command("relevance show store > relevance.json", json=False)
-def show(index: Index) -> None:
-    """Print the settings as JSON for put, and on standard error whether field weights wait for a rebuild."""
+def show_relevance(index: Path, _name: str) -> None:
+    """Prints the settings as JSON for put, and on standard error whether field weights wait for a rebuild."""
     relevance = _store(index).current()
     write_json(msgspec.json.format(msgspec.json.encode(relevance)))
     weights = Store(index).find_serving().manifest.weights
@@ -35,9 +36,8 @@ def show(index: Index) -> None:
         show_notices([f"fields takes effect with the next rebuild; until then searches use {_text(weights)}"])
 
 
-@command("relevance put store relevance.toml --by m7")
-def put(index: Index, file: SettingsArgument, by: By = "") -> None:
-    """Replace the settings with those of a file. Omitted settings get their defaults. Engines follow at once."""
+def put_relevance(index: Path, file: Path, by: str) -> None:
+    """Replaces the settings with those of a file. Omitted settings get their defaults. Engines follow at once."""
     relevance = read_relevance(file)
     with open_engine(index, models=False) as engine:
         before = engine.relevance.revision
@@ -45,35 +45,32 @@ def put(index: Index, file: SettingsArgument, by: By = "") -> None:
     emit_revision(before, after, "the settings are now those of the file", undo=_undo(index))
 
 
-@command("relevance history store --limit 5")
-def history(index: Index, limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20) -> None:
-    """Show the history of changes, newest first."""
+def relevance_history(index: Path, _name: str, limit: int) -> None:
+    """Prints the history of changes, newest first."""
     emit(_store(index).history(limit=limit), show_history, "document", _difference)
 
 
-@command("relevance restore store 12 --by m7")
-def restore(
-    index: Index,
-    revision: Annotated[int, Argument(help="Revision number in the history; 0 for the defaults.", metavar="REVISION")],
-    by: By = "",
-) -> None:
-    """Restore the settings of a revision, as a new change that can be undone."""
+def restore_relevance(index: Path, revision: int, by: str) -> None:
+    """Restores the settings of a revision, as a new change that can be undone."""
     store = _store(index)
     before = store.revision()
     after = store.restore(revision, who=by)
     emit_revision(before, after, f"the settings are now those of revision {revision}", undo=_undo(index))
 
 
-@command('relevance preview store "cordless drill" relevance.toml')
-def preview(index: Index, query: QueryArgument, file: SettingsArgument, which: PageOptions) -> None:
-    """Show the effect of other settings on a page of a search, without changing anything."""
+def preview_relevance(index: Path, query: str, file: Path | None, delete: Sequence[str], which: PageOptions) -> None:
+    """Prints the effect of other settings on a page of a search; raises SettingError without a file."""
+    if file is None or delete:
+        raise SettingError(
+            "curate preview relevance needs a file of settings, and deletes nothing; name the file alone"
+        )
     relevance = read_relevance(file)
     with open_engine(index) as engine:
         emit(engine.relevance.preview(query, relevance, **asdict(which)), _show_preview)
 
 
 def _undo(index: Path) -> str:
-    return f"shelfwise relevance restore {index}"
+    return f"shelfwise curate restore relevance {index}"
 
 
 def _store(index: Path) -> RelevanceStore:

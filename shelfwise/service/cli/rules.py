@@ -1,5 +1,4 @@
-"""Merchandising rules: `rules list`, `show`, `put`, `delete`, `history`, `restore`, `preview`; and sponsored campaigns:
-`sponsored list`, `put`, `delete`, `history`, `restore`, `log`, `report`."""
+"""Merchandising rules and sponsored campaigns, for `curate`; `sponsored log` and `report`."""
 
 from __future__ import annotations
 
@@ -11,10 +10,10 @@ from typing import Annotated, Generic
 
 import msgspec
 from rich.text import Text
-from typer import Argument, Option
+from typer import Option
 
 from shelfwise.retrieval.html_report import printable
-from shelfwise.service.cli.options import By, Index, check_index, command
+from shelfwise.service.cli.options import Index, check_index, command
 from shelfwise.service.cli.output import (
     count_text,
     emit,
@@ -27,7 +26,7 @@ from shelfwise.service.cli.output import (
     show_table,
     write_json,
 )
-from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine
+from shelfwise.service.cli.search import PageOptions, open_engine
 from shelfwise.service.curation.document_store import Change, EditableStore, Entry
 from shelfwise.service.curation.exposure import cost_command, goals_of
 from shelfwise.service.curation.rules import (
@@ -55,11 +54,11 @@ from shelfwise.service.sponsored.placement import campaign_states, spent_amounts
 
 
 @dataclass(frozen=True, slots=True)
-class _DocumentCommands(Generic[Entry, Change]):
-    """Shared implementation of the commands of rules and of campaigns."""
+class DocumentCommands(Generic[Entry, Change]):
+    """Shared implementation of `curate` for rules and for campaigns."""
 
-    group: str
-    """Name of the command group."""
+    kind: str
+    """Name of the kind in commands."""
     store_of: type[EditableStore[Entry, Change]]
     document_of: Callable[[Entry], dict[str, object]]
 
@@ -98,7 +97,7 @@ class _DocumentCommands(Generic[Entry, Change]):
         return count_text(count, self.store_of.kind.one, "is")
 
     def _emit(self, index: Path, before: int, after: int, done: str) -> None:
-        emit_revision(before, after, done, undo=f"shelfwise {self.group} restore {index}")
+        emit_revision(before, after, done, undo=f"shelfwise curate restore {self.kind} {index}")
 
     def _change(self, change: Change) -> dict[str, object]:
         was, became = (each and self.document_of(each) for each in (change.before, change.after))
@@ -114,13 +113,12 @@ class _DocumentCommands(Generic[Entry, Change]):
         return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 
-_RULES = _DocumentCommands("rules", RuleStore, rule_document)
-_CAMPAIGNS = _DocumentCommands("sponsored", CampaignStore, campaign_document)
+RULES = DocumentCommands("rules", RuleStore, rule_document)
+CAMPAIGNS = DocumentCommands("campaigns", CampaignStore, campaign_document)
 
 
-@command("rules list store")
-def list_rules(index: Index) -> None:
-    """List the rules of an index, and mark those that its catalog cannot apply."""
+def list_rules(index: Path) -> None:
+    """Prints the rules of an index, and marks those that its catalog cannot apply."""
     with open_engine(index, models=False) as engine:
         revision, rules, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
         exposure_goals = engine.rules.exposure_goals()
@@ -129,68 +127,25 @@ def list_rules(index: Index) -> None:
     emit(rules, _show_rules, faults, exposure_goals, document=document)
 
 
-@command("rules show store summer-sale > summer-sale.json", json=False)
-def show(index: Index, rule: Annotated[str, Argument(help="Id of the rule.", metavar="RULE")]) -> None:
-    """Print one rule as JSON for put."""
-    write_json(msgspec.json.format(msgspec.json.encode(rule_document(_RULES.store(index).get(rule)))))
+def show_rule(index: Path, rule: str) -> None:
+    """Prints one rule as JSON for put."""
+    write_json(msgspec.json.format(msgspec.json.encode(rule_document(RULES.store(index).get(rule)))))
 
 
-@command("rules put store summer-sale.toml --by m7")
-def put(
-    index: Index,
-    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")],
-    by: By = "",
-) -> None:
-    """Add or replace the rules of a file, all or none. Engines follow at once."""
+def put_rules(index: Path, file: Path, by: str) -> None:
+    """Adds or replaces the rules of a file, all or none."""
     rules = read_rules(file)
     with open_engine(index, models=False) as engine:
-        _RULES.put(index, engine.rules, rules, by)
+        RULES.put(index, engine.rules, rules, by)
     for goal in () if json_output.get() else goals_of(rules):
         say(f"To estimate the cost of {printable(goal.rule)}: {printable(cost_command(index, goal))}")
 
 
-@command("rules delete store summer-sale --by m7")
-def delete(
-    index: Index, ids: Annotated[list[str], Argument(help="Ids of rules.", metavar="RULE")], by: By = ""
-) -> None:
-    """Delete rules; restore brings them back."""
-    _RULES.delete(index, ids, by)
-
-
-@command("rules history store summer-sale --limit 5")
-def history(
-    index: Index,
-    rule: Annotated[str, Argument(help="By default all rules.", metavar="RULE")] = "",
-    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
-) -> None:
-    """Show the history of changes, newest first."""
-    _RULES.history(index, rule, limit)
-
-
-@command("rules restore store 12 --by m7")
-def restore(
-    index: Index,
-    revision: Annotated[int, Argument(help="Revision number in the history; 0 for no rules.", metavar="REVISION")],
-    by: By = "",
-) -> None:
-    """Restore all rules of a revision, as a new change that can be undone."""
-    _RULES.restore(index, revision, by)
-
-
-@command('rules preview store "cordless drill" --put summer-sale.toml')
-def preview(
-    index: Index,
-    query: QueryArgument,
-    which: PageOptions,
-    put: Annotated[Path | None, Option("--put", help="Preview adding the rules of a file.", metavar="FILE")] = None,
-    delete: Annotated[
-        list[str] | None, Option("--delete", help="Preview deleting a rule. Repeatable.", metavar="RULE")
-    ] = None,
-) -> None:
-    """Show the effect of rule changes on a page of a search, without changing anything."""
-    rules = read_rules(put) if put else []
+def preview_rules(index: Path, query: str, file: Path | None, delete: Sequence[str], which: PageOptions) -> None:
+    """Prints the effect of rule changes on a page of a search."""
+    rules = read_rules(file) if file else []
     with open_engine(index) as engine:
-        found = engine.rules.preview(query, rules, delete=delete or (), **asdict(which))
+        found = engine.rules.preview(query, rules, delete=delete, **asdict(which))
     emit(found, _show_preview)
 
 
@@ -198,10 +153,9 @@ Advertiser = Annotated[str, Option(help="By default all advertisers.", metavar="
 CampaignOption = Annotated[str, Option("--campaign", help="Only this campaign.", metavar="CAMPAIGN")]
 
 
-@command("sponsored list store")
-def list_campaigns(index: Index) -> None:
-    """List the sponsored campaigns with their states and amounts spent."""
-    campaigns, spending, now = _CAMPAIGNS.store(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
+def list_campaigns(index: Path) -> None:
+    """Prints the sponsored campaigns with their states and amounts spent."""
+    campaigns, spending, now = CAMPAIGNS.store(index).read().documents, Ledger(index).spending(), datetime.now(UTC)
     states = campaign_states(campaigns, spending, now)
     listed = [
         {"campaign": campaign_document(each), "state": states[each.id], "spent": spent_amounts(each, spending, now)[0]}
@@ -210,42 +164,9 @@ def list_campaigns(index: Index) -> None:
     emit(campaigns, _show_campaigns, states, spending, now, document=listed)
 
 
-@command("sponsored put store drills.toml --by m7")
-def put_campaigns(
-    index: Index,
-    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/sponsored.md.", metavar="FILE")],
-    by: By = "",
-) -> None:
-    """Add or replace the campaigns of a file, all or none. Services follow at once."""
-    _CAMPAIGNS.put(index, _CAMPAIGNS.store(index), read_campaigns(file), by)
-
-
-@command("sponsored delete store drills --by m7")
-def delete_campaigns(
-    index: Index, ids: Annotated[list[str], Argument(help="Ids of campaigns.", metavar="CAMPAIGN")], by: By = ""
-) -> None:
-    """Delete campaigns; restore brings them back, and the ledger keeps their charges."""
-    _CAMPAIGNS.delete(index, ids, by)
-
-
-@command("sponsored history store drills --limit 5")
-def campaign_history(
-    index: Index,
-    campaign: Annotated[str, Argument(help="By default all campaigns.", metavar="CAMPAIGN")] = "",
-    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
-) -> None:
-    """Show the history of changes, newest first."""
-    _CAMPAIGNS.history(index, campaign, limit)
-
-
-@command("sponsored restore store 12 --by m7")
-def restore_campaigns(
-    index: Index,
-    revision: Annotated[int, Argument(help="Revision number in the history; 0 for no campaigns.", metavar="REVISION")],
-    by: By = "",
-) -> None:
-    """Restore all campaigns of a revision; charges remain."""
-    _CAMPAIGNS.restore(index, revision, by)
+def put_campaigns(index: Path, file: Path, by: str) -> None:
+    """Adds or replaces the campaigns of a file, all or none."""
+    CAMPAIGNS.put(index, CAMPAIGNS.store(index), read_campaigns(file), by)
 
 
 @command("sponsored log store --advertiser acme")
@@ -278,7 +199,7 @@ def _show_campaigns(
     campaigns: Sequence[Campaign], states: Mapping[str, str], spending: Spending, now: datetime
 ) -> None:
     if not campaigns:
-        say("No campaigns. To add some: shelfwise sponsored put INDEX FILE")
+        say("No campaigns. To add some: shelfwise curate put campaigns INDEX FILE")
         return
     amounts = ("bid", "spent", "today", "budget")
     table = plain_table("campaign", "state", "advertiser", *amounts, "about", right=amounts)
@@ -324,7 +245,7 @@ _MOST_NAMED = 3
 
 def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str], exposure_goals: Sequence[RuleExposure]) -> None:
     if not rules:
-        say("No rules. To add some: shelfwise rules put INDEX FILE")
+        say("No rules. To add some: shelfwise curate put rules INDEX FILE")
         return
     table = plain_table("rule", "priority", "when", "does", right=("priority",))
     for rule in rules:

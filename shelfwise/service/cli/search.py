@@ -279,19 +279,15 @@ def import_texts(
     emit_revision(before, after, f"{count_text(len(found.entries), 'text', 'is')} stored, {masked}; {rejected}")
 
 
-@command("answers list store")
-def list_texts(index: Index) -> None:
-    """List the answer texts, which are used in addition to product texts."""
+def list_texts(index: Path) -> None:
+    """Prints the answer texts, which are used in addition to product texts."""
     check_index(index)
     stored = FaqStore(index).read()
     emit(stored, _show_texts, document={"revision": stored.revision, "entries": stored.documents})
 
 
-@command("answers delete store returns --by m7")
-def delete_texts(
-    index: Index, ids: Annotated[list[str], Argument(help="Ids of entries.", metavar="ENTRY")], by: By = ""
-) -> None:
-    """Delete answer texts; they stay in the history."""
+def delete_texts(index: Path, ids: Sequence[str], by: str) -> None:
+    """Deletes answer texts; they stay in the history."""
     check_index(index)
     store = FaqStore(index)
     before = store.revision()

@@ -1,4 +1,4 @@
-"""Synonyms and relations: `synonyms list`, `put`, `delete`, `history`, `import`, `export`, `proposals`, `accept`..."""
+"""Synonyms and relations, for `curate`; `synonyms add`, `proposals`, `accept`, `decline`, and `relations`."""
 
 from __future__ import annotations
 
@@ -44,15 +44,14 @@ from shelfwise.service.training.derived_tables import DerivedTablesManager
 ProposalId = Annotated[str, Argument(help="Id of the proposal, as shown by proposals.", metavar="PROPOSAL")]
 
 
-@command("synonyms list store")
-def list_synonyms(index: Index) -> None:
-    """List the synonyms of an index; those that its version was built with are in a file of the version."""
+def list_synonyms(index: Path) -> None:
+    """Prints the synonyms of an index; those that its version was built with are in a file of the version."""
     stored = _store(index).read()
     emit(stored, _show_synonyms, document={"revision": stored.revision, "synonyms": stored.documents})
 
 
-@command('synonyms put store "sofa, couch, settee" --by m7')
-def put(
+@command('synonyms add store "sofa, couch, settee" --by m7')
+def add(
     index: Index,
     line: Annotated[
         str,
@@ -67,39 +66,25 @@ def put(
     _put(index, [replace(synonym, id=synonym_id or synonym.id, enabled=not off)], by)
 
 
-@command("synonyms delete store sofa-couch-settee --by m7")
-def delete(
-    index: Index, ids: Annotated[list[str], Argument(help="Ids of synonyms.", metavar="SYNONYM")], by: By = ""
-) -> None:
-    """Delete synonyms; they stay in the history."""
+def delete_synonyms(index: Path, ids: Sequence[str], by: str) -> None:
+    """Deletes synonyms; they stay in the history."""
     store = _store(index)
     before = store.revision()
     emit_revision(before, store.delete(ids, who=by), f"{count_text(len(set(ids)), 'synonym', 'is')} deleted")
 
 
-@command("synonyms history store sofa-couch --limit 5")
-def history(
-    index: Index,
-    synonym: Annotated[str, Argument(help="By default all synonyms.", metavar="SYNONYM")] = "",
-    limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20,
-) -> None:
-    """Show the history of changes, newest first."""
+def synonym_history(index: Path, synonym: str, limit: int) -> None:
+    """Prints the history of changes, newest first."""
     emit(_store(index).history(synonym or None, limit), show_history, "synonym", _difference)
 
 
-@command("synonyms import store synonyms.txt --by m7")
-def import_lines(
-    index: Index,
-    file: Annotated[Path, Argument(help="A text file, as for shelfwise rebuild --synonyms.", metavar="FILE")],
-    by: By = "",
-) -> None:
-    """Add the synonyms of a text file, one per line, all or none; those with the same words are replaced."""
+def put_synonyms(index: Path, file: Path, by: str) -> None:
+    """Adds the synonyms of a text file, one per line, all or none; those with the same words are replaced."""
     _put(index, read_lines(file), by)
 
 
-@command("synonyms export store > synonyms.txt", json=False)
-def export(index: Index) -> None:
-    """Print the synonyms as a text file for import and rebuild; those that are off become comments."""
+def show_synonyms(index: Path, _name: str) -> None:
+    """Prints the synonyms as a text file for put and rebuild; those that are off become comments."""
     # In UTF-8 whatever the terminal's encoding, since it is read again.
     sys.stdout.buffer.write(format_lines(_store(index).read().documents).encode())
 
@@ -142,7 +127,7 @@ def _store(index: Path) -> SynonymStore:
 
 def _show_synonyms(stored: StoredDocuments[Synonym]) -> None:
     if not stored.documents:
-        say('No synonyms. To add one: shelfwise synonyms put INDEX "sofa, couch"')
+        say('No synonyms. To add one: shelfwise synonyms add INDEX "sofa, couch"')
         return
     table = plain_table("synonym", "says")
     for each in stored.documents:
@@ -243,9 +228,8 @@ def withdraw_relation(index: Index, product: ProductOf, kind: KindOf, other: Oth
     emit_revision(before, after, "the correction is withdrawn")
 
 
-@command("relations history store --limit 5")
-def relation_history(index: Index, limit: Annotated[int, Option(help="Number of changes.", min=1)] = 20) -> None:
-    """Show the history of changes, newest first."""
+def relation_history(index: Path, _name: str, limit: int) -> None:
+    """Prints the history of changes, newest first."""
     check_index(index)
     emit(RelationStore(index).history(limit=limit), show_history, "relation", _correction_text)
 

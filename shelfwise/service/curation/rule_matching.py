@@ -179,7 +179,7 @@ class CompiledRules:
         reasons = [f"skipped {fault}" for fault in list(self.faults.values())[:_MAX_NAMED]]
         more = len(self.faults) - len(reasons)
         if more > 0:
-            reasons.append(f"{more:,} more rules are skipped; see shelfwise rules list")
+            reasons.append(f"{more:,} more rules are skipped; see shelfwise curate list rules")
         return (*reasons, self._crowd) if self._crowd else tuple(reasons)
 
     def effect(

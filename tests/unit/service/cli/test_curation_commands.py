@@ -57,35 +57,35 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_rules_are_saved_shown_and_deleted(root: Path, file: Path) -> None:
-    assert "No rules." in shown("rules", "list", root)
-    assert f"Revision 1: 2 rules are stored. To undo: shelfwise rules restore {root} 0" in shown(
-        "rules", "put", root, file, "--by", "m7"
+    assert "No rules." in shown("curate", "list", "rules", root)
+    assert f"Revision 1: 2 rules are stored. To undo: shelfwise curate restore rules {root} 0" in shown(
+        "curate", "put", "rules", root, file, "--by", "m7"
     )
-    assert "Nothing changed since revision 1" in shown("rules", "put", root, file)
-    listed = shown("rules", "list", root)
+    assert "Nothing changed since revision 1" in shown("curate", "put", "rules", root, file)
+    listed = shown("curate", "list", "rules", root)
     assert 'with "drills", until 2099-01-01 00:00 UTC' in listed
     assert "pin d000017, d000018, d000019 and 1 more at 2; hide price > 900" in listed
     assert listed.splitlines()[2].split() == ["returns", "0", '"return', "an", 'order"', "redirect", "to", "/returns"]
-    assert "Revision 2: 1 rule is deleted." in shown("rules", "delete", root, "returns")
-    history = shown("rules", "history", root).splitlines()
+    assert "Revision 2: 1 rule is deleted." in shown("curate", "delete", "rules", root, "returns")
+    history = shown("curate", "history", "rules", root).splitlines()
     assert [line.split()[0] for line in history[1:]] == ["2", "1", "1"]
     assert history[1].split()[-2:] == ["returns", "deleted"]
     assert history[2].split()[-3:] == ["m7", "drills", "added"]
-    assert "the rules are now those of revision 1" in shown("rules", "restore", root, "1")
-    assert [each["id"] for each in document("rules", "list", root)["rules"]] == ["drills", "returns"]
+    assert "the rules are now those of revision 1" in shown("curate", "restore", "rules", root, "1")
+    assert [each["id"] for each in document("curate", "list", "rules", root)["rules"]] == ["drills", "returns"]
 
 
 def test_shown_rule_can_be_saved_again(root: Path, file: Path, tmp_path: Path) -> None:
-    shown("rules", "put", root, file)
+    shown("curate", "put", "rules", root, file)
     saved = tmp_path / "saved.json"
-    saved.write_text(shown("rules", "show", root, "drills"))
-    assert document("rules", "put", root, saved) == {"before": 1, "revision": 1}
+    saved.write_text(shown("curate", "show", "rules", root, "drills"))
+    assert document("curate", "put", "rules", root, saved) == {"before": 1, "revision": 1}
     changed = msgspec.json.decode(saved.read_bytes()) | {"priority": 1, "enabled": False}
     saved.write_bytes(msgspec.json.encode(changed))
-    assert document("rules", "put", root, saved) == {"before": 1, "revision": 2}
-    assert "changed priority, enabled" in shown("rules", "history", root, "drills", "--limit", "1")
-    assert "drills (off)" in shown("rules", "list", root)
-    (last,) = document("rules", "history", root, "drills", "--limit", "1")
+    assert document("curate", "put", "rules", root, saved) == {"before": 1, "revision": 2}
+    assert "changed priority, enabled" in shown("curate", "history", "rules", root, "drills", "--limit", "1")
+    assert "drills (off)" in shown("curate", "list", "rules", root)
+    (last,) = document("curate", "history", "rules", root, "drills", "--limit", "1")
     assert (last["revision"], last["before"]["priority"], last["after"]["priority"]) == (2, 5, 1)
 
 
@@ -93,49 +93,49 @@ def test_exposure_goal_is_listed_with_the_command_that_prints_its_cost(root: Pat
     file = tmp_path / "fair.toml"
     file.write_text('id = "fair"\nactions = [{ kind = "exposure", filters = "brand = Bosch", at_least = 0.04 }]')
     command = f"python -m shelfwise.benchmarks.studies.trust exposure {root} judgments.tsv 'brand = Bosch' --floor 0.04"
-    assert command in " ".join(shown("rules", "put", root, file).split())
-    listed = " ".join(shown("rules", "list", root).split())
+    assert command in " ".join(shown("curate", "put", "rules", root, file).split())
+    listed = " ".join(shown("curate", "list", "rules", root).split())
     assert "show brand = Bosch at least 4.00% of attention" in listed
     assert "fair: brand = Bosch: 0.00% of attention today (0 counted), at least 4.00%; offset +0.00" in listed
-    (found,) = document("rules", "list", root)["exposure_goals"]
+    (found,) = document("curate", "list", "rules", root)["exposure_goals"]
     assert (found["rule"], found["at_least"], found["searches"], found["cost_command"]) == ("fair", 0.04, 0, command)
 
 
 def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
-    result = shown("rules", "preview", root, "drills", "--put", file, "--size", "5")
+    result = shown("curate", "preview", "rules", root, "drills", file, "--size", "5")
     assert "+  → 2" in result
     assert "rules before: none; after: drills" in result
-    assert document("rules", "list", root)["revision"] == 0
-    found = document("rules", "preview", root, "return an order", "--put", file)
+    assert document("curate", "list", "rules", root)["revision"] == 0
+    found = document("curate", "preview", "rules", root, "return an order", file)
     assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
-    assert "The page would not change." in shown("rules", "preview", root, "mug", "--put", file)
-    redirected = shown("rules", "preview", root, "return an order", "--put", file)
+    assert "The page would not change." in shown("curate", "preview", "rules", root, "mug", file)
+    redirected = shown("curate", "preview", "rules", root, "return an order", file)
     assert "redirect: none before, /returns after" in redirected
 
 
 def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: Path) -> None:
     settings, saved = tmp_path / "relevance.toml", tmp_path / "saved.json"
     settings.write_text('cutoff = 0.5\ntypo_tolerance = "off"\nsignals = [{ field = "price", weight = 10 }]')
-    preview = shown("relevance", "preview", root, "cordles dril", settings, "--size", "5")
+    preview = shown("curate", "preview", "relevance", root, "cordles dril", settings, "--size", "5")
     assert "→" in preview
     assert "correction: 'cordless drill' is searched for before, none after" in preview
     assert (
-        f"Revision 1: the settings are now those of the file. To undo: shelfwise relevance restore {root} 0"
-        in shown("relevance", "put", root, settings, "--by", "m7")
+        f"Revision 1: the settings are now those of the file. To undo: shelfwise curate restore relevance {root} 0"
+        in shown("curate", "put", "relevance", root, settings, "--by", "m7")
     )
-    saved.write_text(shown("relevance", "show", root))
-    assert document("relevance", "put", root, saved) == {"before": 1, "revision": 1}
-    assert "the settings are now those of revision 0" in shown("relevance", "restore", root, "0")
-    last, first = shown("relevance", "history", root).splitlines()[1:]
+    saved.write_text(shown("curate", "show", "relevance", root))
+    assert document("curate", "put", "relevance", root, saved) == {"before": 1, "revision": 1}
+    assert "the settings are now those of revision 0" in shown("curate", "restore", "relevance", root, "0")
+    last, first = shown("curate", "history", "relevance", root).splitlines()[1:]
     assert last.split()[0] == "2"
     assert 'm7  relevance  cutoff 0.0 → 0.5; typo_tolerance "on" → "off"; signals []' in first
     settings.write_text("cutoff = 4")
     with pytest.raises(RelevanceError, match="cutoff must be a number from -3 to 3"):
-        shown("relevance", "put", root, settings)
+        shown("curate", "put", "relevance", root, settings)
 
 
 def test_search_shows_the_applied_rules(root: Path, file: Path) -> None:
-    shown("rules", "put", root, file)
+    shown("curate", "put", "rules", root, file)
     text = shown("search", root, "drill", "--explain")
     assert "rules: drills" in text
     assert "rule drills, bm25" in text
@@ -147,11 +147,11 @@ def test_invalid_rule_is_refused(root: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}')
     with pytest.raises(RuleError, match="did you mean"):
-        shown("rules", "put", root, bad)
+        shown("curate", "put", "rules", root, bad)
     with pytest.raises(RuleError, match="there is no rule 'a'"):
-        shown("rules", "show", root, "a")
+        shown("curate", "show", "rules", root, "a")
     with pytest.raises(StoreMissingError):
-        shown("rules", "history", tmp_path / "nowhere")
+        shown("curate", "history", "rules", tmp_path / "nowhere")
     assert not (root / "rules.sqlite").exists()
 
 
@@ -160,37 +160,37 @@ PROPOSAL = Proposal("0a1b2c3d4e5f", SynonymKind.ONE_WAY, ("divano",), ("sofa",),
 
 
 def test_synonyms_are_saved_listed_and_deleted(root: Path) -> None:
-    assert "No synonyms." in shown("synonyms", "list", root)
-    assert "Revision 1: 1 synonym is stored." in shown("synonyms", "put", root, "sofa, divano", "--by", "m7")
-    assert "Nothing changed since revision 1" in shown("synonyms", "put", root, "sofa,  divano")
-    assert document("synonyms", "put", root, "hdd => hard disk", "--id", "disk", "--off") == {
+    assert "No synonyms." in shown("curate", "list", "synonyms", root)
+    assert "Revision 1: 1 synonym is stored." in shown("synonyms", "add", root, "sofa, divano", "--by", "m7")
+    assert "Nothing changed since revision 1" in shown("synonyms", "add", root, "sofa,  divano")
+    assert document("synonyms", "add", root, "hdd => hard disk", "--id", "disk", "--off") == {
         "before": 1,
         "revision": 2,
     }
-    lines = [line.split() for line in shown("synonyms", "list", root).splitlines()[1:]]
+    lines = [line.split() for line in shown("curate", "list", "synonyms", root).splitlines()[1:]]
     assert lines == [["disk", "(off)", "hdd", "=>", "hard", "disk"], ["sofa-divano", "sofa,", "divano"]]
-    listed = document("synonyms", "list", root)
+    listed = document("curate", "list", "synonyms", root)
     assert (listed["revision"], [each["enabled"] for each in listed["synonyms"]]) == (2, [False, True])
-    shown("synonyms", "put", root, "hdd => hard disk", "--id", "disk")
-    shown("synonyms", "put", root, "hdd => hard drive", "--id", "disk")
-    assert "Revision 5: 1 synonym is deleted." in shown("synonyms", "delete", root, "disk")
-    history = [line.split(maxsplit=4)[-1] for line in shown("synonyms", "history", root).splitlines()[1:]]
+    shown("synonyms", "add", root, "hdd => hard disk", "--id", "disk")
+    shown("synonyms", "add", root, "hdd => hard drive", "--id", "disk")
+    assert "Revision 5: 1 synonym is deleted." in shown("curate", "delete", "synonyms", root, "disk")
+    history = [line.split(maxsplit=4)[-1] for line in shown("curate", "history", "synonyms", root).splitlines()[1:]]
     assert "deleted: hdd => hard drive" in history[0]
     assert "hdd => hard disk became hdd => hard drive" in history[1]
     assert "turned on" in history[2]
     assert "added: hdd => hard disk" in history[3]
-    (first,) = document("synonyms", "history", root, "sofa-divano")
+    (first,) = document("curate", "history", "synonyms", root, "sofa-divano")
     assert (first["revision"], first["who"], first["before"]) == (1, "m7", None)
 
 
 def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("# ours\nsofa, divano\nhdd => hard disk\n移动电源, 充电宝\n", encoding="utf-8")
-    assert document("synonyms", "import", root, path, "--by", "m7") == {"before": 0, "revision": 1}
-    exported = shown("synonyms", "export", root)
+    assert document("curate", "put", "synonyms", root, path, "--by", "m7") == {"before": 0, "revision": 1}
+    exported = shown("curate", "show", "synonyms", root)
     assert sorted(exported.splitlines()) == ["hdd => hard disk", "sofa, divano", "移动电源, 充电宝"]
     path.write_text(exported, encoding="utf-8")
-    assert document("synonyms", "import", root, path) == {"before": 1, "revision": 1}
+    assert document("curate", "put", "synonyms", root, path) == {"before": 1, "revision": 1}
 
 
 def test_proposals_are_accepted_and_declined(root: Path) -> None:
@@ -201,7 +201,7 @@ def test_proposals_are_accepted_and_declined(root: Path) -> None:
     assert document("synonyms", "proposals", root)[0]["id"] == PROPOSAL.id
     assert "Revision 1: divano => sofa, with the id divano-to-sofa." in shown("synonyms", "accept", root, PROPOSAL.id)
     assert document("synonyms", "proposals", root) == []
-    shown("synonyms", "delete", root, "divano-to-sofa")
+    shown("curate", "delete", "synonyms", root, "divano-to-sofa")
     assert len(document("synonyms", "proposals", root)) == 1, "it is proposed again"
     assert "It will not be proposed again." in shown("synonyms", "decline", root, PROPOSAL.id, "--by", "m7")
     assert document("synonyms", "proposals", root) == []
@@ -209,13 +209,13 @@ def test_proposals_are_accepted_and_declined(root: Path) -> None:
 
 def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SynonymError, match="has no synonym"):
-        shown("synonyms", "put", root, "sofa")
+        shown("synonyms", "add", root, "sofa")
     with pytest.raises(SynonymError, match="there is no proposal 'nowhere'"):
         shown("synonyms", "accept", root, "nowhere")
     with pytest.raises(SynonymError, match="cannot be read"):
-        shown("synonyms", "import", root, tmp_path / "none.txt")
+        shown("curate", "put", "synonyms", root, tmp_path / "none.txt")
     with pytest.raises(StoreMissingError):
-        shown("synonyms", "list", tmp_path / "nowhere")
+        shown("curate", "list", "synonyms", tmp_path / "nowhere")
     assert not (root / "synonyms.sqlite").exists()
 
 
@@ -230,20 +230,20 @@ def files(tmp_path: Path) -> None:
 
 
 def test_experiments_are_saved_listed_and_stopped(root: Path, tmp_path: Path) -> None:
-    assert "No experiments" in shown("experiments", "list", root)
-    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
-    assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
-    text = shown("experiments", "list", root)
+    assert "No experiments" in shown("curate", "list", "experiments", root)
+    assert "merging is stored" in shown("curate", "put", "experiments", root, tmp_path / "split.toml", "--by", "m7")
+    assert document("curate", "put", "experiments", root, tmp_path / "split.toml") == {"changed": False}
+    text = shown("curate", "list", "experiments", root)
     assert "running" in text
     assert "now (unchanged); rrf (merge rrf)" in text
-    (listed,) = document("experiments", "list", root)
+    (listed,) = document("curate", "list", "experiments", root)
     assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
     assert document("experiments", "stop", root, "merging") == {"changed": True}
     assert "had already ended" in shown("experiments", "stop", root, "merging")
 
 
 def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
-    run("experiments", "put", root, tmp_path / "split.toml")
+    run("curate", "put", "experiments", root, tmp_path / "split.toml")
     (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
     for arguments, error in (
         (("put", tmp_path / "split.toml"), ExperimentError),
@@ -255,21 +255,21 @@ def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
         with pytest.raises(error):
             run("experiments", arguments[0], root, *arguments[1:])
     with pytest.raises(ShelfwiseError):
-        run("experiments", "list", tmp_path / "nowhere")
+        run("curate", "list", "experiments", tmp_path / "nowhere")
 
 
 def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "ranker-0001"'))
     with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
-        run("experiments", "put", root, tmp_path / "order.toml")
+        run("curate", "put", "experiments", root, tmp_path / "order.toml")
     (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
-    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "order.toml")
-    assert "rrf (ranker off)" in shown("experiments", "list", root)
+    assert "merging is stored" in shown("curate", "put", "experiments", root, tmp_path / "order.toml")
+    assert "rrf (ranker off)" in shown("curate", "list", "experiments", root)
 
 
 def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
-        run("experiments", "put", root, tmp_path / name)
+        run("curate", "put", "experiments", root, tmp_path / name)
     record_searches(root, 40)
     made = document("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]
@@ -289,7 +289,7 @@ def test_report_of_an_experiment_without_events_has_no_period_that_ends_before_i
     root: Path, tmp_path: Path
 ) -> None:
     record_searches(root, 4)
-    run("experiments", "put", root, tmp_path / "split.toml")
+    run("curate", "put", "experiments", root, tmp_path / "split.toml")
     assert "No events since 20" in shown("experiments", "report", root, "merging")
 
 
@@ -314,11 +314,11 @@ enabled = false
 def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "campaigns.toml"
     file.write_text(CAMPAIGNS)
-    assert "No campaigns." in shown("sponsored", "list", root)
-    assert f"2 campaigns are stored. To undo: shelfwise sponsored restore {root} 0" in shown(
-        "sponsored", "put", root, file, "--by", "m7"
+    assert "No campaigns." in shown("curate", "list", "campaigns", root)
+    assert f"2 campaigns are stored. To undo: shelfwise curate restore campaigns {root} 0" in shown(
+        "curate", "put", "campaigns", root, file, "--by", "m7"
     )
-    lines = shown("sponsored", "list", root).splitlines()
+    lines = shown("curate", "list", "campaigns", root).splitlines()
     assert lines[1].split() == [
         "drills",
         "running",
@@ -328,26 +328,26 @@ def test_sponsored_campaigns_are_saved_listed_changed_and_restored(root: Path, t
         *["20.00", "a", "day", "cordless", "drill"],
     ]
     assert lines[2].split()[:2] == ["kettles", "off"]
-    assert [each["state"] for each in document("sponsored", "list", root)] == ["running", "off"]
-    assert "1 campaign is deleted" in shown("sponsored", "delete", root, "kettles")
-    assert "the campaigns are now those of revision 1" in shown("sponsored", "restore", root, "1")
-    history = document("sponsored", "history", root, "kettles")
+    assert [each["state"] for each in document("curate", "list", "campaigns", root)] == ["running", "off"]
+    assert "1 campaign is deleted" in shown("curate", "delete", "campaigns", root, "kettles")
+    assert "the campaigns are now those of revision 1" in shown("curate", "restore", "campaigns", root, "1")
+    history = document("curate", "history", "campaigns", root, "kettles")
     assert [(each["revision"], each["before"] is None, each["after"] is None) for each in history] == [
         (3, True, False),
         (2, False, True),
         (1, True, False),
     ]
-    assert "m7" in shown("sponsored", "history", root)
+    assert "m7" in shown("curate", "history", "campaigns", root)
     file.write_text(CAMPAIGNS.replace("bid = 0.4", "bid = 0"))
     with pytest.raises(CampaignError, match="campaign 'drills': bid: "):
-        run("sponsored", "put", root, file)
+        run("curate", "put", "campaigns", root, file)
 
 
 def test_the_ledger_is_shown_with_reasons(root: Path, tmp_path: Path) -> None:
     assert "No entries." in shown("sponsored", "log", root)
     assert "No sponsored hit was shown" in shown("sponsored", "report", root)
     (tmp_path / "campaigns.toml").write_text(CAMPAIGNS)
-    run("sponsored", "put", root, tmp_path / "campaigns.toml")
+    run("curate", "put", "campaigns", root, tmp_path / "campaigns.toml")
     store = CampaignStore(root)
     key, campaigns = store.ensure_key(), {each.id: each for each in store.read().documents}
     now = to_microseconds(datetime.now(UTC))

@@ -26,7 +26,7 @@ def test_corrections_are_kept_with_their_history(tmp_path: Path) -> None:
     store.put([RelationCorrection(RelationKind.FITS, "a b", "c"), RelationCorrection(RelationKind.FITS, "a", "b c")])
     assert len(store.read().documents) == 4, "an id may have spaces"
     store.delete(["fits 'a b' c", "fits a 'b c'"])
-    with pytest.raises(RelationError, match="shelfwise relations history shows"):
+    with pytest.raises(RelationError, match="shelfwise curate history relations shows"):
         store.delete(["part_of x y"])
     assert [change.before.removed for change in store.history("complement a b", limit=1) if change.before] == [True]
     with pytest.raises(RelationError, match="other: 'a' is the product itself"):
