@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
+import msgspec
 from typer import Argument, Option
 
 from shelfwise.retrieval.errors import SettingError
-from shelfwise.service.cli.experiments import list_experiments, put_experiment
-from shelfwise.service.cli.options import By, Index, command
-from shelfwise.service.cli.relevance import (
-    preview_relevance,
-    put_relevance,
-    relevance_history,
-    restore_relevance,
-    show_relevance,
+from shelfwise.retrieval.store.versions import Store
+from shelfwise.service.cli.options import By, Index, check_index, command
+from shelfwise.service.cli.output import emit, emit_revision, say, show_history, show_moves, show_notices, write_json
+from shelfwise.service.cli.search import PageOptions, QueryArgument, open_engine
+from shelfwise.service.curation.relevance import (
+    DEFAULT_RELEVANCE,
+    Relevance,
+    RelevanceChange,
+    RelevanceStore,
+    read_relevance,
 )
-from shelfwise.service.cli.rules import (
-    CAMPAIGNS,
-    RULES,
-    list_campaigns,
-    list_rules,
-    preview_rules,
-    put_campaigns,
-    put_rules,
-    show_rule,
-)
-from shelfwise.service.cli.search import PageOptions, QueryArgument, delete_texts, list_texts
-from shelfwise.service.cli.synonyms import (
-    delete_synonyms,
-    list_synonyms,
-    put_synonyms,
-    relation_history,
-    show_synonyms,
-    synonym_history,
-)
+from shelfwise.service.engine.editors import Preview
 
 
 class DocumentKind(StrEnum):
@@ -52,45 +40,44 @@ class DocumentKind(StrEnum):
     ANSWERS = "answers"
 
 
-_Function = TypeVar("_Function")
 _LIST = {
-    DocumentKind.RULES: list_rules,
-    DocumentKind.SYNONYMS: list_synonyms,
-    DocumentKind.CAMPAIGNS: list_campaigns,
-    DocumentKind.EXPERIMENTS: list_experiments,
-    DocumentKind.ANSWERS: list_texts,
+    DocumentKind.RULES: "rules:list_rules",
+    DocumentKind.SYNONYMS: "synonyms:list_synonyms",
+    DocumentKind.CAMPAIGNS: "rules:list_campaigns",
+    DocumentKind.EXPERIMENTS: "experiments:list_experiments",
+    DocumentKind.ANSWERS: "search:list_texts",
 }
-_SHOW: Mapping[DocumentKind, Callable[[Path, str], None]] = {
-    DocumentKind.RULES: show_rule,
-    DocumentKind.SYNONYMS: show_synonyms,
-    DocumentKind.RELEVANCE: show_relevance,
+_SHOW = {
+    DocumentKind.RULES: "rules:show_rule",
+    DocumentKind.SYNONYMS: "synonyms:show_synonyms",
+    DocumentKind.RELEVANCE: "curate:show_relevance",
 }
 _PUT = {
-    DocumentKind.RULES: put_rules,
-    DocumentKind.SYNONYMS: put_synonyms,
-    DocumentKind.RELEVANCE: put_relevance,
-    DocumentKind.CAMPAIGNS: put_campaigns,
-    DocumentKind.EXPERIMENTS: put_experiment,
+    DocumentKind.RULES: "rules:put_rules",
+    DocumentKind.SYNONYMS: "synonyms:put_synonyms",
+    DocumentKind.RELEVANCE: "curate:put_relevance",
+    DocumentKind.CAMPAIGNS: "rules:put_campaigns",
+    DocumentKind.EXPERIMENTS: "experiments:put_experiment",
 }
 _DELETE = {
-    DocumentKind.RULES: RULES.delete,
-    DocumentKind.SYNONYMS: delete_synonyms,
-    DocumentKind.CAMPAIGNS: CAMPAIGNS.delete,
-    DocumentKind.ANSWERS: delete_texts,
+    DocumentKind.RULES: "rules:RULES.delete",
+    DocumentKind.SYNONYMS: "synonyms:delete_synonyms",
+    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.delete",
+    DocumentKind.ANSWERS: "search:delete_texts",
 }
-_HISTORY: Mapping[DocumentKind, Callable[[Path, str, int], None]] = {
-    DocumentKind.RULES: RULES.history,
-    DocumentKind.SYNONYMS: synonym_history,
-    DocumentKind.RELATIONS: relation_history,
-    DocumentKind.RELEVANCE: relevance_history,
-    DocumentKind.CAMPAIGNS: CAMPAIGNS.history,
+_HISTORY = {
+    DocumentKind.RULES: "rules:RULES.history",
+    DocumentKind.SYNONYMS: "synonyms:synonym_history",
+    DocumentKind.RELATIONS: "synonyms:relation_history",
+    DocumentKind.RELEVANCE: "curate:relevance_history",
+    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.history",
 }
 _RESTORE = {
-    DocumentKind.RULES: RULES.restore,
-    DocumentKind.RELEVANCE: restore_relevance,
-    DocumentKind.CAMPAIGNS: CAMPAIGNS.restore,
+    DocumentKind.RULES: "rules:RULES.restore",
+    DocumentKind.RELEVANCE: "curate:restore_relevance",
+    DocumentKind.CAMPAIGNS: "rules:CAMPAIGNS.restore",
 }
-_PREVIEW = {DocumentKind.RULES: preview_rules, DocumentKind.RELEVANCE: preview_relevance}
+_PREVIEW = {DocumentKind.RULES: "rules:preview_rules", DocumentKind.RELEVANCE: "curate:preview_relevance"}
 Kind = Annotated[DocumentKind, Argument(metavar="KIND", help=f"One of {', '.join(DocumentKind)}.")]
 
 
@@ -165,8 +152,86 @@ def preview(
     _of(_PREVIEW, kind, "preview")(index, query, file, delete or (), which)
 
 
-def _of(functions: Mapping[DocumentKind, _Function], kind: DocumentKind, verb: str) -> _Function:
-    """The function of a kind; raises SettingError for a kind that has none."""
+def _of(functions: Mapping[DocumentKind, str], kind: DocumentKind, verb: str) -> Callable[..., None]:
+    """The function of a kind, whose module is imported now; raises SettingError for a kind that has none."""
     if kind not in functions:
         raise SettingError(f"curate {verb} is not for {kind}; use one of {', '.join(functions)}")
-    return functions[kind]
+    module, _, path = functions[kind].partition(":")
+    found: Callable[..., None] = attrgetter(path)(import_module(f"{__package__}.{module}"))
+    return found
+
+
+# Relevance settings.
+
+
+def show_relevance(index: Path, _name: str) -> None:
+    """Prints the settings as JSON for put, and on standard error whether field weights wait for a rebuild."""
+    relevance = _store(index).current()
+    write_json(msgspec.json.format(msgspec.json.encode(relevance)))
+    weights = Store(index).find_serving().manifest.weights
+    if weights != relevance.fields:
+        show_notices([f"fields takes effect with the next rebuild; until then searches use {_text(weights)}"])
+
+
+def put_relevance(index: Path, file: Path, by: str) -> None:
+    """Replaces the settings with those of a file. Omitted settings get their defaults. Engines follow at once."""
+    relevance = read_relevance(file)
+    with open_engine(index, models=False) as engine:
+        before = engine.relevance.revision
+        after = engine.relevance.put(relevance, who=by)
+    emit_revision(before, after, "the settings are now those of the file", undo=_undo(index))
+
+
+def relevance_history(index: Path, _name: str, limit: int) -> None:
+    """Prints the history of changes, newest first."""
+    emit(_store(index).history(limit=limit), show_history, "document", _difference)
+
+
+def restore_relevance(index: Path, revision: int, by: str) -> None:
+    """Restores the settings of a revision, as a new change that can be undone."""
+    store = _store(index)
+    before = store.revision()
+    after = store.restore(revision, who=by)
+    emit_revision(before, after, f"the settings are now those of revision {revision}", undo=_undo(index))
+
+
+def preview_relevance(index: Path, query: str, file: Path | None, delete: Sequence[str], which: PageOptions) -> None:
+    """Prints the effect of other settings on a page of a search; raises SettingError without a file."""
+    if file is None or delete:
+        raise SettingError(
+            "curate preview relevance needs a file of settings, and deletes nothing; name the file alone"
+        )
+    relevance = read_relevance(file)
+    with open_engine(index) as engine:
+        emit(engine.relevance.preview(query, relevance, **asdict(which)), _show_preview)
+
+
+def _undo(index: Path) -> str:
+    return f"shelfwise curate restore relevance {index}"
+
+
+def _store(index: Path) -> RelevanceStore:
+    check_index(index)
+    return RelevanceStore(index)
+
+
+def _difference(change: RelevanceChange) -> str:
+    was, became = (each or DEFAULT_RELEVANCE for each in (change.before, change.after))
+    pairs = ((name, getattr(was, name), getattr(became, name)) for name in Relevance.__struct_fields__)
+    changed = [f"{name} {_text(before)} → {_text(after)}" for name, before, after in pairs if before != after]
+    return "; ".join(changed) or "defaults"
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _show_preview(preview: Preview) -> None:
+    show_moves(preview)
+    say(f"{preview.before.total:,} products before, {preview.after.total:,} after")
+    searched = [
+        f"{page.suggestion!r} {'is searched for' if page.corrected else 'is offered'}" if page.suggestion else "none"
+        for page in (preview.before, preview.after)
+    ]
+    if len(set(searched)) > 1:
+        say(f"correction: {searched[0]} before, {searched[1]} after")

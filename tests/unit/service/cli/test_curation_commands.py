@@ -246,14 +246,15 @@ def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
     run("curate", "put", "experiments", root, tmp_path / "split.toml")
     (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
     for arguments, error in (
-        (("put", tmp_path / "split.toml"), ExperimentError),
-        (("put", tmp_path / "nosuch.toml"), ExperimentError),
-        (("stop", "mergin"), ExperimentError),
-        (("report", "nosuch"), ExperimentError),
-        (("report", "merging"), StoreMissingError),
+        (("curate", "put", "experiments", root, tmp_path / "split.toml"), ExperimentError),
+        (("curate", "put", "experiments", root, tmp_path / "nosuch.toml"), ExperimentError),
+        (("experiments", "stop", root, "mergin"), ExperimentError),
+        (("experiments", "report", root, "nosuch"), ExperimentError),
+        (("experiments", "report", root, "merging"), StoreMissingError),
+        (("curate", "restore", "experiments", root, "1"), SettingError),
     ):
         with pytest.raises(error):
-            run("experiments", arguments[0], root, *arguments[1:])
+            run(*arguments)
     with pytest.raises(ShelfwiseError):
         run("curate", "list", "experiments", tmp_path / "nowhere")
 

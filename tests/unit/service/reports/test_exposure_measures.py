@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shelfwise.rerank.evaluation.exposure import (
+from shelfwise.service.reports.exposure import (
     PairExposure,
     attention_distance,
     expected_exposure,
