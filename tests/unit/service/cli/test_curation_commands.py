@@ -13,6 +13,7 @@ from shelfwise.retrieval.errors import (
     ExperimentError,
     RelevanceError,
     RuleError,
+    SettingError,
     ShelfwiseError,
     StoreMissingError,
     SynonymError,
