@@ -22,10 +22,10 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 111,
-    "lines": 40_300,
-    "lines of code": 29_780,
-    "lines of tests": 19_940,
+    "modules": 108,
+    "lines": 39_000,
+    "lines of code": 28_500,
+    "lines of tests": 19_600,
     "modules with one importer": 3,
     "largest module": 90,
 }

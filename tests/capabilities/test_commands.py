@@ -107,7 +107,7 @@ def test_relations(index: Path) -> None:
     assert (shown["other"], shown["relation"]["evidence"]) == ("1", "owner")
     assert commands.run("relations", "withdraw", index, "1", "fits", "2").code == 0
     assert commands.document("relations", "show", index, "2") == []
-    assert "withdrawn" in commands.shown("relations", "history", index)
+    assert "withdrawn" in commands.shown("curate", "history", "relations", index)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
