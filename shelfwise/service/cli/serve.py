@@ -34,9 +34,6 @@ KeyFilter = Annotated[str, Option("--filter", help="A filter that is applied to 
 Stores = Annotated[Path, Argument(help="An index directory, or a directory of several indexes.", metavar="INDEX")]
 
 
-Directory = Annotated[Path, Argument(help="A directory of several indexes.", metavar="STORES")]
-
-
 @command("serve store --port 8080", json=False)
 def serve(
     index: Stores,
