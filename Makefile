@@ -3,9 +3,8 @@
 # make test-all - the same with the slow tests and the types of tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
 #                for those of alert rules, nginx for those of proxies; make test runs it first
-# make release - checks version and changelog, runs all tests, records what the next ones are compared with, builds
-#                dist/ and tags the commit
-# make record - writes tests/release.json: golden searches and the speed of five steps
+# make release - checks version and changelog, runs all tests, builds dist/ and tags the commit
+# make record - writes tests/recorded_searches.tsv: 500 searches that the tests compare
 # make lock  - renews requirements.lock from setup.cfg
 # make gpu   - the same environment with FAISS for NVIDIA GPUs
 # make clean - removes what make made
@@ -18,7 +17,6 @@ UV_VERSION := 0.13.9
 # Both packages fill one folder, so one must go before the other comes.
 USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
-RECORD := tests/release.json
 VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
 
 # The marker is described in setup.cfg.
@@ -82,17 +80,14 @@ tests: servers
 
 release: releasable $(VENV)/.installed
 	$(MAKE) test-all
-	$(MAKE) record
-	git commit --quiet --message "Record the searches and the speed of $(VERSION)" -- $(RECORD)
 	rm -rf dist
 	$(UV) build --quiet
 	git tag --annotate v$(VERSION) --message "Shelfwise $(VERSION)"
 	@echo "dist/ has the wheel; now: git push origin main v$(VERSION)"
 
-# What test-all compares the next commits with.
+# After an intended change of ranking.
 record: $(VENV)/.installed
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 0 tests/integration/test_last_release.py --record-release $(VERSION)
-	git diff --stat -- $(RECORD)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.recorded_searches record
 
 # What must be true of a commit before it is released.
 releasable:

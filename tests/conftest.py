@@ -127,10 +127,6 @@ class Worker(Protocol):
     workerinput: dict[str, object]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--record-release", default="", help="a version, for tests/integration/test_last_release.py")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """The main process owns the servers of the run; workers of pytest-xdist get their folder."""
     worker_input = getattr(config, "workerinput", None)

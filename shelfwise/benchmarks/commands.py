@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -32,25 +32,12 @@ from shelfwise.benchmarks.latency import (
     title_queries,
 )
 from shelfwise.benchmarks.load import measure_http, serve_index
-from shelfwise.benchmarks.peers.complaints.suite import ENGINES, opened_engines, run_complaints, shared_encoder
-from shelfwise.benchmarks.peers.measure import PeersOptions, measure_peers, read_report
-from shelfwise.benchmarks.peers.registry import choose_peers, find_reranker
-from shelfwise.benchmarks.peers.report import show_peers
-from shelfwise.benchmarks.peers.report import write_plots as write_peer_plots
-from shelfwise.benchmarks.peers.vectors import (
-    VectorsOptions,
-    choose_libraries,
-    measure_vectors,
-    show_vectors,
-    write_vector_plots,
-)
 from shelfwise.benchmarks.quality import Run, compare_runs, evaluate_stages, measure, read_run, run_stage, write_run
 from shelfwise.benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from shelfwise.benchmarks.sponsored import measure_sponsored
 from shelfwise.benchmarks.tables import (
     show_answers,
     show_backends,
-    show_complaints,
     show_freshness,
     show_http,
     show_intent,
@@ -281,23 +268,6 @@ def backends(
     emit(report, show_backends)
 
 
-@command("bench complaints --engine Shelfwise --engine Elasticsearch")
-def complaints(
-    engine: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ENGINES)}; by default all. Repeatable.")] = None,
-    elasticsearch: Annotated[
-        str, typer.Option(help="Address of a node without security; by default one is started.")
-    ] = "",
-) -> None:
-    """Run what users of search programs complain of as cases against several of them: pass, fail or not offered.
-
-    Each makes an index of a small catalog, which is removed again. LanceDB and Qdrant run in environments of their own.
-    """
-    cache = cache_folder()
-    with opened_engines(engine or ENGINES, cache, elasticsearch) as engines, TerminalProgress() as progress:
-        report = run_complaints(engines, shared_encoder(cache), progress)
-    emit(report, show_complaints)
-
-
 @command("bench sponsored store --judgments judgments.tsv")
 def sponsored(
     index: Index,
@@ -413,59 +383,6 @@ def scale(
     emit(points, show_scale, write_plots(points, folder), hour_price)
 
 
-@dataclass(frozen=True, slots=True)
-class PeerSearches:
-    """Options of the searches of peers."""
-
-    queries: Annotated[int, typer.Option(help="Judged queries for quality, drawn once for all.", min=10)] = 200
-    seconds: Annotated[float, typer.Option(help="Seconds of each load.", min=0.5, max=600)] = 10.0
-    repeats: Annotated[int, typer.Option(help="Repeats of the loads, for intervals.", min=1, max=50)] = 3
-    rate: Annotated[float, typer.Option(help="Arrivals per second, or half of a peer's throughput.", min=0.1)] = 5.0
-    mix: Annotated[Literal["uniform", "zipf"], typer.Option(help="Frequencies of queries in loads.")] = "uniform"
-    caches: Annotated[
-        bool, typer.Option("--caches/--no-caches", help="Whether each peer caches the encodings of queries.")
-    ] = False
-    cores: Annotated[int, typer.Option(help="Cores for each peer.", min=1)] = 2
-    seed: Annotated[int, typer.Option(help="Seed of the drawn queries.")] = 0
-    cross_encoder: Annotated[str, typer.Option(help="Name or folder of a model, or none for fewer rows.")] = (
-        "cross-encoder/ms-marco-MiniLM-L-6-v2"
-    )
-    elasticsearch: Annotated[str, typer.Option(help="A cluster to use; by default a node is started.")] = ""
-    again: Annotated[bool, typer.Option("--again", help="Measure again even if the folder has results.")] = False
-
-
-@command("bench peers store --judgments judgments.tsv --cases cases.tsv --out peers --peers elasticsearch,lancedb")
-def peers(
-    index: Index,
-    judgments: Annotated[Path, typer.Option(help="Tab-separated: query, product_id, grade.")],
-    out: Annotated[Path, typer.Option(help="Folder for builds, results so far, and plots.")],
-    searches: PeerSearches,
-    cases: Annotated[Path | None, typer.Option(help="Intent cases, as for `bench intent`; the report part.")] = None,
-    names: Annotated[str, typer.Option("--peers", help="Names, comma-separated; all by default.")] = "",
-    hour_price: Annotated[float, typer.Option(help="Price per core hour, to price searches.", min=0)] = 0.05,
-    compare: Annotated[Path | None, typer.Option(help="An older report, as printed by --json.")] = None,
-) -> None:
-    """Measure other search programs over an index's products, with its encoder and judgments: Elasticsearch, Qdrant,
-    LanceDB, Milvus Lite, retrieve and rerank, bm25s and tantivy.
-
-    Each runs in an environment of its own, which is made once, in a process that the command ends. A peer whose result
-    is in the folder is not measured again.
-    """
-    chosen, old = choose_peers(names, searches.cross_encoder), read_report(compare) if compare else None
-    options = PeersOptions(
-        index=index,
-        judgments=judgments,
-        folder=out,
-        peers=chosen,
-        cache=cache_folder(),
-        cases=read_intent_cases(cases, "report") if cases else (),
-        **(asdict(searches) | {"cross_encoder": find_reranker(searches.cross_encoder, chosen, cache_folder())}),
-    )
-    with TerminalProgress() as progress:
-        report = measure_peers(options, progress)
-    emit(report, show_peers, write_peer_plots(report, out), hour_price, old)
-
-
 @command("bench answers store --icecat icecat-index --split test")
 def answers(
     index: Index,
@@ -485,24 +402,6 @@ def answers(
     if icecat:
         reports.append(measure_answers(icecat, "icecat", "test", questions, unanswerable, seed))
     emit(reports, show_answers, wrong)
-
-
-@command("bench vectors store --out vectors --libraries hnswlib,usearch")
-def vectors(
-    index: Index,
-    out: Annotated[Path, typer.Option(help="Folder for builds, results so far, and plots.")],
-    names: Annotated[str, typer.Option("--libraries", help="Names, comma-separated; all by default.")] = "",
-    queries: Annotated[int, typer.Option(help="Parts of titles.", min=10)] = 500,
-    cores: Annotated[int, typer.Option(help="Cores for builds; searches use one.", min=1)] = 2,
-    again: Annotated[bool, typer.Option("--again", help="Measure again even if the folder has results.")] = False,
-) -> None:
-    """Measure vector libraries over an index's vectors: recall against time, plain and filtered; FAISS as it serves,
-    hnswlib, usearch, voyager, scalable-vs and Qdrant. Each in an environment and a process of its own."""
-    options = VectorsOptions(index, out, choose_libraries(names), cache_folder(), queries, cores=cores, again=again)
-    with TerminalProgress() as progress:
-        report = measure_vectors(options, progress)
-    write_vector_plots(report, out)
-    emit(report, show_vectors)
 
 
 _LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

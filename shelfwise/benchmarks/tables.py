@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
 from shelfwise.benchmarks.scale import ScalePoint, fit
 from shelfwise.retrieval.html_report import printable
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from shelfwise.benchmarks.changes import Build, Freshness
     from shelfwise.benchmarks.intent import AbsentFigures, IntentFigures, SynonymEffect
     from shelfwise.benchmarks.load import HttpReport
-    from shelfwise.benchmarks.peers.complaints.suite import ComplaintReport
     from shelfwise.benchmarks.quality import RunChange
     from shelfwise.benchmarks.sponsored import SponsoredReport
     from shelfwise.rerank.evaluation.statistics import Difference
@@ -254,24 +252,6 @@ def show_sponsored(report: SponsoredReport) -> None:
     for name, shares in report.honest.items():
         honest.add_row(name, *(f"{share:.1%}" for share in shares.values()))
     show_table(honest)
-
-
-def show_complaints(report: ComplaintReport) -> None:
-    """A row for each case, the counts of each engine, and what was observed in failed cases."""
-    names = [name for name, _ in report.engines]
-    title = f"{report.products:,} products; " + ", ".join(f"{name} {version}" for name, version in report.engines)
-    table = plain_table("case and thread", *names, title=title)
-    for case in report.results:
-        shown = ("-" if each.result == "not offered" else each.result for each in case.outcomes)
-        table.add_row(Text.assemble(case.name.replace("_", " "), "\n", (f"  {case.thread}", "dim")), *shown)
-    counts = [report.counts(name) for name in names]
-    for number, label in enumerate(("pass", "fail", "-: not offered")):
-        table.add_row(f"{label}, of {len(report.results)}", *(str(each[number]) for each in counts))
-    show_table(table)
-    for case in report.results:
-        for each in case.outcomes:
-            if each.result == "fail":
-                say((f"{each.engine}: ", "bold"), f"{case.name.replace('_', ' ')}: {each.observed}")
 
 
 def show_answers(reports: Sequence[AnswersReport], wrong: bool = False) -> None:

@@ -4,6 +4,7 @@ forged events moves."""
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import multiprocessing
 import queue
@@ -32,18 +33,20 @@ from numpy.typing import NDArray
 
 from shelfwise.benchmarks.quality import Run, ndcg, run_stage
 from shelfwise.benchmarks.studies import run_study
-from shelfwise.benchmarks.studies.fraud import HONEST, labelled_log, let_serve
 from shelfwise.benchmarks.tables import difference_cells, figure_table
 from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.indexer.events.importer import import_events
 from shelfwise.indexer.feeds.io import iterate_lines, open_source
 from shelfwise.rerank.evaluation.statistics import Difference, paired_bootstrap
+from shelfwise.rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from shelfwise.rerank.ranker.spec import AddedRanker, ranker_store
 from shelfwise.rerank.sessions.cleaning import RejectReason
 from shelfwise.rerank.sessions.refresh import RefreshResult, refresh
 from shelfwise.rerank.sessions.tables import open_derived
+from shelfwise.rerank.training.trainer import CURVE_FILE
 from shelfwise.retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from shelfwise.retrieval.events.sqlite import SqliteEvents
-from shelfwise.retrieval.events.store import EventStore, event_table
+from shelfwise.retrieval.events.store import EVENT_SCHEMA, EventStore, event_table
 from shelfwise.retrieval.events.stored import DAY_MS, StoredEvent
 from shelfwise.retrieval.judgments import Judgments, read_judgments
 from shelfwise.retrieval.progress import Progress
@@ -52,7 +55,8 @@ from shelfwise.retrieval.store.files import file_bytes
 from shelfwise.service.cli.options import command
 from shelfwise.service.cli.output import TerminalProgress, emit, show_table
 from shelfwise.service.cli.train import ClickTrainingOptions
-from shelfwise.service.demo.generator import write_demo_store
+from shelfwise.service.demo.generator import DemoFiles, write_demo_store
+from shelfwise.service.demo.shoppers import Truth
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.events.event_log import EventLog, stored_events
 from shelfwise.service.events.signals import read_popularity
@@ -599,6 +603,29 @@ def _targets(root: Path, log: pl.DataFrame) -> tuple[dict[str, str], dict[str, l
     return targets, lists
 
 
+def honest_log(files: DemoFiles) -> pl.DataFrame:
+    """The log of a demo store, as if imported a day after its end, without planted fraud."""
+    truth = msgspec.json.decode(files.truth.read_bytes(), type=Truth)
+    with gzip.open(files.events) as packed:
+        rows = pl.read_ndjson(io.BytesIO(packed.read()))
+    time = pl.col("time").str.to_datetime("%+", time_unit="ms", time_zone="UTC")
+    rows = rows.with_columns(time=time, key=pl.col("event_id").cast(pl.Binary))
+    rows = rows.with_columns(received=pl.col("time").max() + pl.duration(days=1, time_unit="ms"))
+    rows = rows.with_columns(pl.lit(None).alias(name) for name in EVENT_SCHEMA if name not in rows.columns)
+    fraud = [session for plot in truth.fraud.values() for session in plot.sessions]
+    table = rows.select(pl.col(name).cast(kind) for name, kind in EVENT_SCHEMA.items())
+    return table.filter(~pl.col("session").is_in(fraud))
+
+
+def let_serve(root: Path, added: AddedRanker) -> None:
+    """Adds a ranker that the gate rejected once more, without the gate."""
+    with TemporaryDirectory() as folder:
+        for name in (MODEL_FILE, WEIGHTS_FILE, CURVE_FILE):
+            shutil.copy(added.model.folder / name, folder)
+        report = msgspec.structs.replace(added.model.report, rejection_reasons=())
+        ranker_store(root).add(Path(folder), added.model.spec, report)
+
+
 def measure_forged(
     seeds: Sequence[int], attacks: Sequence[Attack], progress: Progress
 ) -> Iterator[ForgedNight | HonestLearning]:
@@ -609,7 +636,7 @@ def measure_forged(
             files = write_demo_store(Path(folder) / "demo", seed=seed, products=2000, sessions=10_000)
             options = RebuildOptions((str(files.products),), cache_folder(), synonyms=files.synonyms)
             rebuild(Path(folder) / "plain", options, progress)
-            log = labelled_log(files).filter(pl.col("scheme") == HONEST).drop("scheme")
+            log = honest_log(files)
             keys = [blake2b(each, digest_size=16).digest() for each in log["key"].to_list()]
             log = log.with_columns(key=pl.Series(keys, dtype=pl.Binary), received="time")
             now: datetime = log["time"].max()  # type: ignore[assignment]

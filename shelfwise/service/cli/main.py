@@ -195,9 +195,6 @@ GROUPS: Mapping[str, Group] = {
                 "shelfwise.benchmarks.commands:backends", "The same index embedded and in Elasticsearch."
             ),
             "sponsored": Entry("shelfwise.benchmarks.commands:sponsored", "Sponsored placement at low and high bids."),
-            "complaints": Entry(
-                "shelfwise.benchmarks.commands:complaints", "Users' complaints as cases for several programs."
-            ),
             "http": Entry("shelfwise.benchmarks.commands:http", "The HTTP service at a fixed rate and overloaded."),
             "freshness": Entry(
                 "shelfwise.benchmarks.commands:freshness", "Time from a live change to a search that finds it."
@@ -208,10 +205,6 @@ GROUPS: Mapping[str, Group] = {
             "scale": Entry(
                 "shelfwise.benchmarks.commands:scale", "Measures by catalog size, extrapolated to larger ones."
             ),
-            "peers": Entry(
-                "shelfwise.benchmarks.commands:peers", "Other search programs on the same products and queries."
-            ),
-            "vectors": Entry("shelfwise.benchmarks.commands:vectors", "Vector libraries: recall against time."),
         },
     ),
 }

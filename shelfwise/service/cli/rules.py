@@ -18,7 +18,6 @@ from shelfwise.service.cli.output import (
     count_text,
     emit,
     emit_revision,
-    json_output,
     plain_table,
     say,
     show_history,
@@ -28,7 +27,6 @@ from shelfwise.service.cli.output import (
 )
 from shelfwise.service.cli.search import PageOptions, open_engine
 from shelfwise.service.curation.document_store import Change, EditableStore, Entry
-from shelfwise.service.curation.exposure import cost_command, goals_of
 from shelfwise.service.curation.rules import (
     Action,
     Boost,
@@ -137,8 +135,6 @@ def put_rules(index: Path, file: Path, by: str) -> None:
     rules = read_rules(file)
     with open_engine(index, models=False) as engine:
         RULES.put(index, engine.rules, rules, by)
-    for goal in () if json_output.get() else goals_of(rules):
-        say(f"To estimate the cost of {printable(goal.rule)}: {printable(cost_command(index, goal))}")
 
 
 def preview_rules(index: Path, query: str, file: Path | None, delete: Sequence[str], which: PageOptions) -> None:
@@ -260,7 +256,6 @@ def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str], exposure_goals
         limit = f"at least {each.at_least:.2%}" if each.at_least else f"at most {each.at_most or 0:.2%}"
         reached = f"{each.share:.2%} of attention today ({each.searches:,} counted), {limit}"
         say(f"{printable(each.rule)}: {printable(each.filters)}: {reached}; offset {each.strength:+.2f} deviations")
-        say(f"  to estimate the cost: {printable(each.cost_command)}", style="dim")
 
 
 def _when_text(when: When) -> str:

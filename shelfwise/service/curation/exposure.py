@@ -4,7 +4,7 @@ Each counted search changes the strength of a goal by a step times the attention
 excess, so that the strength follows the accumulated error, as in FairCo (Morik et al. 2020, Controlling Fairness and
 Bias in Dynamic Learning-to-Rank, section 5). The steps become small (Robbins & Monro 1951, A Stochastic Approximation
 Method), and the strength is kept across days: the cost in relevance is convex in it, so a nearly constant strength
-costs what the curve of constant strengths shows. `shelfwise.benchmarks.studies.trust` measures both.
+costs what the curve of constant strengths shows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import join
 
 from shelfwise.retrieval.records import ExposureGoal, Page
 from shelfwise.service.curation.document_store import Layout, SqliteFile
@@ -99,13 +98,6 @@ def goals_of(rules: Iterable[Rule]) -> list[ExposureGoal]:
     """The exposure goals of rules, in order."""
     actions = ((rule.id, action) for rule in rules for action in rule.actions if isinstance(action, Exposure))
     return [ExposureGoal(name, each.filters, each.at_least, each.at_most) for name, each in actions]
-
-
-def cost_command(root: Path, goal: ExposureGoal) -> str:
-    """The command that prints the cost of a goal in nDCG@10, on a file of judgments."""
-    limit = "--floor" if goal.at_least else "--ceiling"
-    words = (str(root), "judgments.tsv", goal.filters, limit, f"{goal.share:g}")
-    return join(("python", "-m", "shelfwise.benchmarks.studies.trust", "exposure", *words))
 
 
 _TABLES = """

@@ -35,7 +35,6 @@ from shelfwise.service.curation.exposure import (
     ExposureStates,
     ExposureStore,
     attention,
-    cost_command,
     goals_of,
 )
 from shelfwise.service.curation.relevance import (
@@ -261,8 +260,6 @@ class RuleExposure:
     """Number of these searches."""
     strength: float = 0.0
     """Score offset of the products in the next search, in standard deviations of the scores of the best hits."""
-    cost_command: str = ""
-    """Command that prints the cost of the goal in nDCG@10, on a file of judgments."""
 
 
 class EngineRules(DocumentEditor[Rule, RuleChange]):
@@ -277,7 +274,6 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         super().__init__(served.store, served.reload_if_changed, snapshot)
         self._served = served
         self._search = search
-        self._root = served.store.path.parent
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -294,9 +290,9 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         """Today's progress of the exposure goals of the rules."""
         found = []
         for goal in goals_of(self.list()):
-            state, command = self.exposure.state(goal), cost_command(self._root, goal)
+            state = self.exposure.state(goal)
             today = RuleExposure(goal.rule, goal.filters, goal.at_least, goal.at_most, state.share, state.searches)
-            found.append(replace(today, strength=state.strength, cost_command=command))
+            found.append(replace(today, strength=state.strength))
         return found
 
     def put(self, documents: Iterable[Rule], /, *, gone: Iterable[str] = (), who: str = "") -> int:

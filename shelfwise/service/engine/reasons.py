@@ -2,8 +2,7 @@
 
 A reason is found by removal (Covert, Lundberg & Lee 2021, Explaining by Removing, section 4): the hit is scored again
 without its matched words, its type, a value, its similarity, its picture, or shoppers' choices, all else equal. It is
-named if the hit would then rank behind another candidate. `shelfwise.benchmarks.studies.trust` measures how often a hit
-falls if its product really lacks what a reason names (docs/explanations.md).
+named if the hit would then rank behind another candidate (docs/explanations.md).
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ export function goalsOf(goals) {
       ["share", ({ share, searches }) => (searches ? percent(share) : "–"), true],
       ["goal", ({ at_least: least, at_most: most }) => (least === null ? `at most ${percent(most)}` : `at least ${percent(least)}`), true],
       ["strength", ({ strength }) => `${strength > 0 ? "+" : ""}${number(strength, 2)}`, true],
-      ["command for its cost", ({ cost_command: command }) => el("code", { text: command })],
     ], goals));
 }
 

@@ -17,7 +17,6 @@ from shelfwise.service.curation.exposure import (
     ExposureState,
     ExposureStore,
     attention,
-    cost_command,
     goals_of,
 )
 from shelfwise.service.curation.rules import Boost, Exposure, Rule
@@ -123,10 +122,7 @@ def test_counts_wait_while_the_file_cannot_be_written(tmp_path: Path) -> None:
     assert store.read()["floor", "brand = Bosch"].searches == 1
 
 
-def test_goals_of_rules_name_the_command_that_prints_their_cost() -> None:
+def test_goals_of_rules() -> None:
     rule = Rule("own", (Boost("price < 9"), Exposure("brand = Bosch", 0.04), Exposure("price > 90", at_most=0.5)))
     floor, ceiling = goals_of([rule])
     assert (floor, ceiling.share) == (ExposureGoal("own", "brand = Bosch", 0.04), 0.5)
-    shared = "python -m shelfwise.benchmarks.studies.trust exposure store judgments.tsv"
-    assert cost_command(Path("store"), floor) == f"{shared} 'brand = Bosch' --floor 0.04"
-    assert cost_command(Path("store"), ceiling) == f"{shared} 'price > 90' --ceiling 0.5"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from shelfwise.benchmarks.studies.rankers import expansions
 from shelfwise.rerank.expansions import expansion_store, serving_expansions
 from shelfwise.retrieval.errors import TrainingError
 from shelfwise.service.engine.engine import SearchEngine
@@ -87,13 +86,6 @@ class TestJudgments:
         shown = commands.shown("models", "show", root, "expansion-0001")
         assert "serves" in shown and "also matches" in shown and "nDCG@10 without" in shown
         assert commands.document("models", "show", root, "expansion-0001")["serves"]
-
-    def test_the_study_measures_their_gain(
-        self, root: Path, judgments: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        expansions(root, judgments)
-        shown = capsys.readouterr().out
-        assert "differences paired by query" in shown and "judgments" in shown and "merged" in shown
 
     @pytest.mark.usefixtures("trained")
     def test_too_few_queries_are_refused(self, root: Path, judgments: Path, tmp_path: Path) -> None:
