@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Entry] = {
     "search": Entry("shelfwise.service.cli.search:search", "Search an index."),
     "serve": Entry("shelfwise.service.cli.serve:serve", "Serve an index over HTTP."),
     "mcp": Entry("shelfwise.service.cli.serve:mcp", "Let an AI assistant search an index over MCP."),
+    "settings": Entry("shelfwise.service.cli.serve:show_settings", "List all settings with their values."),
     "learn": Entry(
         "shelfwise.service.cli.train:learn", "Train all models on shoppers' events, and publish the better ones."
     ),
@@ -298,10 +299,27 @@ def _show_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_all_help(context: typer.Context, chosen: bool) -> None:
+    if chosen:
+        _show_help(context.command, context)
+        raise typer.Exit
+
+
+def _show_help(command: Command, context: Context) -> None:
+    typer.echo(command.get_help(context) + "\n")
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(context):
+            if each := command.get_command(context, name):
+                _show_help(each, type(context)(each, info_name=name, parent=context))
+
+
 @app.callback()  # it also makes typer create a group for an app without commands of its own
 def program(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    help_all: Annotated[
+        bool, typer.Option("--help-all", callback=_show_all_help, is_eager=True, help="Print the help of all commands.")
     ] = False,
 ) -> None:
     """Product search for web stores."""

@@ -34,6 +34,24 @@ KeyFilter = Annotated[str, Option("--filter", help="A filter that is applied to 
 Stores = Annotated[Path, Argument(help="An index directory, or a directory of several indexes.", metavar="INDEX")]
 
 
+@command("settings --settings shop.toml")
+def show_settings(settings: SettingsFile = None) -> None:
+    """List every setting with its value, where the value is from, and what it does. Secrets are not shown."""
+    from shelfwise.service.settings import INDEX, SourcedSettings, describe_settings
+
+    sections = describe_settings(SourcedSettings.read(settings))
+
+    def show(_: object) -> None:
+        for section, described in sections.items():
+            for name, each in described.items():
+                full = name if section == INDEX else f"{section}.{name}"
+                value = "" if each.value is None else msgspec.json.encode(each.value).decode().strip('"')
+                say(full, (f" = {value} ({each.source})", "bold"))
+                say(f"    {each.description}")
+
+    emit(sections, show)
+
+
 @command("serve store --port 8080", json=False)
 def serve(
     index: Stores,
