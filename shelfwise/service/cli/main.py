@@ -78,7 +78,7 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "curate": Group(
-        "Rules, synonyms, relations, relevance, campaigns, experiments, answers.",
+        "Rules, synonyms, campaigns and other documents, by kind.",
         {
             "list": Entry("shelfwise.service.cli.curate:list_documents", "List the documents of a kind."),
             "show": Entry("shelfwise.service.cli.curate:show", "Print a document in the form of put."),
