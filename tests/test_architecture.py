@@ -22,9 +22,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
 _ADDED = {
-    "modules": 74,
-    "lines": 32_050,
-    "lines of code": 23_550,
+    "modules": 73,
+    "lines": 31_340,
+    "lines of code": 23_040,
     "lines of tests": 19_600,
     "modules with one importer": 3,
     "largest module": 90,

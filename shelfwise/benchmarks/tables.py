@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from shelfwise.benchmarks.load import HttpReport
     from shelfwise.benchmarks.quality import RunChange
     from shelfwise.benchmarks.sponsored import SponsoredReport
-    from shelfwise.rerank.evaluation.statistics import Difference
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int, changes: Mapping[str, RunChange]) -> None:
@@ -55,11 +54,6 @@ def show_recall(result: Mapping[str, Any]) -> None:
         spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
         table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
     show_table(table)
-
-
-def difference_cells(found: Difference | None) -> list[str]:
-    """A difference and the ends of its interval; empty cells for None."""
-    return [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
 
 
 def show_throughput(result: Mapping[str, Any]) -> None:
