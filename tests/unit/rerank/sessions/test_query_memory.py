@@ -64,6 +64,26 @@ def test_repeats_of_one_shopper_count_once(tmp_path: Path) -> None:
     assert many["bad"] < 0.6 * many["good"]
 
 
+def test_one_shopper_does_not_move_a_product_that_is_chosen_as_often_as_expected(tmp_path: Path) -> None:
+    def clicks(name: str, product: str, count: int) -> list[StoredEvent]:
+        return [
+            event
+            for number in range(count)
+            for event in search(
+                f"{name}{number}", BEGUN, "red lamp", ["even", "odd"][:: 1 - number % 2 * 2], ("click", product)
+            )
+        ]
+
+    honest = [*clicks("e", "even", 8), *clicks("o", "odd", 8)]
+    before, one, six = (
+        ratios(derived(tmp_path / str(count), QUERY_MEMORY, [*honest, *clicks("new", "even", count)], ANY))
+        for count in (0, 1, 6)
+    )
+    assert before == pytest.approx({"even": 1, "odd": 1})
+    assert one == pytest.approx(before)
+    assert six["even"] > 1.002
+
+
 def test_rows_of_too_few_shoppers_are_left_out(tmp_path: Path) -> None:
     events = [*shopping(5), *shopping(4, "saw", name="v")]
     table = derived(tmp_path, QUERY_MEMORY, events, DeriveOptions(least_shoppers=5))
