@@ -167,6 +167,9 @@ def publish_feed(owner: Owner, feed: Path) -> None:
     owner.press("Publish")
     owner.page.get_by_role("row", name=re.compile("lamps.csv.*yes")).wait_for(timeout=REBUILD_MS)
     owner.look("feed-published")
+    owner.page.get_by_text("Rebuild without an upload").click()
+    owner.press("Rebuild")  # with the columns of the upload
+    owner.page.get_by_role("alert").filter(has_text="were rejected").wait_for(timeout=REBUILD_MS)
     owner.search("lamp")
     expect(owner.page.locator(".hits .card[data-product]")).to_have_count(3)
     owner.page.goto("/admin")

@@ -27,7 +27,9 @@ export function feedsPart() {
   const refresh = () => attempt(status, async () => {
     const found = await call("/v1/feeds");
     const last = await call("/v1/reports/quality").catch(() => null);
-    fill(content, found.enabled ? partsOf(found, last, refresh)
+    const tasks = await call("/v1/tasks");
+    const map = tasks.find(({ kind, state }) => kind === "rebuild" && state === "done")?.arguments.map || [];
+    fill(content, found.enabled ? partsOf(found, { ...last, map }, refresh)
       : [el("p", { class: "notice", text: "Uploads are off. Once they are on, feeds are kept in the index directory on the server." }), switchButton("feeds", true, "Switch uploads on", status, refresh)]);
     fill(report, last ? el("section", {}, el("h2", { text: `Quality of the last rebuild (${moment(last.created)})` }), qualityOf(last, "the last rebuild")) : null);
   });
@@ -140,7 +142,7 @@ function rebuildOf(feeds, last, refresh) {
   const shown = place();
   const choice = choiceOf(feeds, last, "Build the index from");
   const start = () => sure("Build the index from these feeds and serve it?") && attempt(status, async () => {
-    await rebuilt(await call("/v1/rebuild", { method: "POST", body: choice.value() }), shown, refresh);
+    await rebuilt(await call("/v1/rebuild", { method: "POST", body: { ...choice.value(), map: last.map } }), shown, refresh);
   });
   return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
 }
