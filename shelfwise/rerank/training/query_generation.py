@@ -279,7 +279,7 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
     """Generates `count` queries that differ when folded; fewer if the catalog is exhausted. The result depends on
     the catalog and the seed, not on the order of the products. Products are read once; memory holds a sample as
     large as the number of queries (at least 20,000), on which word statistics are computed. Of two products with the
-    same id, the first counts. docs/synthetic-queries.md has the recipes. Raises TrainingError if no query is
+    same id, the first counts. docs/rankers.md has the recipes. Raises TrainingError if no query is
     requested, or there is no product or no title with a word."""
     if count < 1:
         raise TrainingError(f"{count} synthetic queries were requested: request 1 or more")
