@@ -159,7 +159,7 @@ def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, Ran
     """The shipped ranker for an index, verified, as if it had been trained on that index's own encoder; None if none.
 
     The encoder's model counts, not its runtime: the states of one model in int8 and in float32 are nearly the same. The
-    states of a table distilled from it serve as well (docs/towers.md#static-encoders), and so do those of an encoder trained
+    states of a table distilled from it serve as well (docs/towers.md), and so do those of an encoder trained
     from either (docs/benchmarks.md#trained-on-judgments-and-on-trained-vectors).
     Raises ModelDamagedError or ModelMismatchError if its files were changed.
     """
