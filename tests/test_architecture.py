@@ -64,7 +64,7 @@ def test_the_map_is_one_page() -> None:
 def test_every_place_that_the_glossary_names_exists() -> None:
     text = (ROOT / "docs/glossary.md").read_text("utf-8")
     places = re.findall(r"\| `([\w./]+)` \|$", text, re.MULTILINE)
-    assert len(places) > 140
+    assert len(places) >= 60
     assert not [place for place in places if not (ROOT / place).exists()]
     assert len(banned_words()) <= 40
 
