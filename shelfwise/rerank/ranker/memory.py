@@ -1,6 +1,6 @@
 """Query memory: the products that shoppers chose for a query before, as features of a ranker, looked up by hash.
 
-Its rows are those of the derived table `query_memory`, which docs/derived.md describes.
+Its rows are those of the derived table `query_memory`, which docs/event-report.md describes.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class _TableField:
 
 
 class DerivedTables:
-    """One generation of derived tables; docs/derived.md describes their columns.
+    """One generation of derived tables; docs/event-report.md describes their columns.
 
     It stays readable while the next one is published. Each access reads a table and verifies its checksum; this raises
     StoreDamagedError for a damaged file, and StoreMissingError for a generation that was removed.

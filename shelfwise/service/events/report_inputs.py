@@ -27,7 +27,7 @@ _OF_PARTS = "-parts-"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInputs:
-    """One generation of derived tables with its events; docs/derived.md describes the columns of the tables."""
+    """One generation of derived tables with its events; docs/event-report.md describes the columns of the tables."""
 
     window: Window
     made: datetime
