@@ -1,6 +1,6 @@
 """Event mapping: the log's fields of each event field, the events of a row, and the rows that are skipped.
 
-Mappings are TOML or JSON files, or shipped with the package; docs/events.md#importing-logs has all keys. A mapping replaces the
+Mappings are TOML or JSON files, or shipped with the package; docs/events.md has all keys. A mapping replaces the
 default names field by field; the other fields keep theirs. A field of the row that no rule names is never stored.
 """
 
