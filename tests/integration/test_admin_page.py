@@ -178,7 +178,7 @@ def test_exposure_goal_is_saved_and_its_share_of_today_shown(
         visit.page.get_by_label("Or at most").fill("0.5")
         visit.page.get_by_role("button", name="Save").click()
         goals = visit.page.get_by_role("region", name="Exposure goals").get_by_role("row")
-        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("--ceiling 0.5")
+        expect(goals.filter(has_text="at most 50.0%")).to_contain_text("fair")
         store.rules.exposure.count(store.search("drill"))
         visit.page.goto("/admin#search")
         visit.page.goto("/admin#rules")

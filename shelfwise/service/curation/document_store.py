@@ -567,7 +567,7 @@ class DocumentStore(Generic[Entry, Change]):
         if line is None:
             known = [each for (each,) in cursor.execute(self.kind.sql(_IDS))] if cursor else []
             name = entry_id[:_LONGEST_SHOWN]
-            advice = suggest_names(name, known, f"shelfwise {self.kind.many} {self.kind.listing} shows all")
+            advice = suggest_names(name, known, f"shelfwise curate {self.kind.listing} {self.kind.many} shows all")
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 
