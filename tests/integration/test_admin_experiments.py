@@ -86,6 +86,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         assert store.get("order").stopped is not None
 
 
+@pytest.mark.slow
 def test_cancelled_stop_leaves_the_experiment_running(browser: Browser, address: str, root: Path) -> None:
     ExperimentStore(root).put(MERGING)
     with visiting(browser, address) as visit:
@@ -130,6 +131,7 @@ def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, ro
         refused(visit, until, "is not after")
 
 
+@pytest.mark.slow
 def test_experiment_is_edited_as_json(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/admin#experiments")
@@ -193,6 +195,7 @@ def test_report_shows_result_in_words_and_figures(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 def test_report_without_derived_tables_shows_the_refresh_command(browser: Browser, address: str, root: Path) -> None:
     ExperimentStore(root).put(MERGING)
     with visiting(browser, address) as visit:

@@ -73,6 +73,7 @@ def test_a_search_explains_each_hit(browser: Browser, address: str, store: Searc
         assert serious_faults(visit.page) == []
 
 
+@pytest.mark.slow
 def test_product_is_found_and_changed(browser: Browser, address: str, store: SearchEngine) -> None:
     product = store.search("tent").hits[0].product
     with visiting(browser, address) as visit:
@@ -92,6 +93,7 @@ def test_product_is_found_and_changed(browser: Browser, address: str, store: Sea
         visit.faults = [each for each in visit.faults if "404" not in each]
 
 
+@pytest.mark.slow
 def test_relevance_settings_are_previewed_saved_and_restored(
     browser: Browser, address: str, store: SearchEngine
 ) -> None:
@@ -164,6 +166,7 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.faults = [each for each in visit.faults if "400" not in each]
 
 
+@pytest.mark.slow
 def test_exposure_goal_is_saved_and_its_share_of_today_shown(
     browser: Browser, address: str, store: SearchEngine
 ) -> None:
@@ -190,6 +193,7 @@ def test_exposure_goal_is_saved_and_its_share_of_today_shown(
         visit.settle()
 
 
+@pytest.mark.slow
 def test_pinned_products_are_picked_and_moved(browser: Browser, address: str, store: SearchEngine) -> None:
     one, other = (store.search("tent", size=15).hits[place].product for place in (2, -1))
     with visiting(browser, address, timezone_id="Asia/Tokyo") as visit:
@@ -214,6 +218,7 @@ def test_pinned_products_are_picked_and_moved(browser: Browser, address: str, st
     store.rules.delete(["tents"])
 
 
+@pytest.mark.slow
 def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.on("dialog", lambda dialog: dialog.accept())
@@ -227,6 +232,7 @@ def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: S
         visit.page.get_by_text("There are no synonyms yet").wait_for()
 
 
+@pytest.mark.slow
 def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: str, store: SearchEngine) -> None:
     product = store.search("tent").hits[0].product
     queries = [PopularQuery("is it vegan?", 12, pages=((product.id, 12),)), PopularQuery("do you ship on sundays?", 9)]
@@ -264,6 +270,7 @@ def test_an_unanswered_question_is_answered_in_place(browser: Browser, address: 
     write_popular_queries(store.root, [], datetime.now(UTC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1_280, 320])
 def test_relations_are_shown_with_evidence_and_corrected(
     browser: Browser, related_store: Path, tmp_path: Path, width: int

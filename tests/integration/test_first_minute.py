@@ -135,20 +135,6 @@ def test_products_of_a_type_are_candidates_behind_many_accessories(
         assert sum("Kelda" in title for title in titles(found)) == 10
 
 
-def test_prefix_finds_completed_word(office: SearchEngine) -> None:
-    found = office.search("lapt", size=5, prefix=True)
-    assert found.completion == "laptop"
-    assert all("Notebook" in title for title in titles(found))
-
-
-def test_random_letters_have_no_hits_and_offer_nearest(office: SearchEngine, engine: SearchEngine) -> None:
-    for store in (office, engine):
-        page = store.search("asdfqwzx", facets=["price"])
-        assert (page.total, page.hits, page.nothing_fits, page.corrected) == (0, (), True, False)
-        assert page.facets["price"].counts == ()
-        assert page.nearest
-
-
 def test_totals_count_fitting_products_and_cheapest_drill_is_a_drill(office: SearchEngine) -> None:
     page = office.search("cordless drill", size=50)
     assert page.total < 30
@@ -156,9 +142,3 @@ def test_totals_count_fitting_products_and_cheapest_drill_is_a_drill(office: Sea
     cheapest = office.search("cordless drill", sort="price")
     assert cheapest.product_type == "cordless drill"
     assert sorted(titles(cheapest)) == sorted(title for title in titles(page) if "Cordless Drill 18" in title)
-
-
-@pytest.mark.parametrize("query", ["cordless drill", "return policy"])
-def test_dictionary_words_are_not_corrected(engine: SearchEngine, query: str) -> None:
-    for filters in ("", "price < 5"):
-        assert not engine.search(query, filters=filters).corrected

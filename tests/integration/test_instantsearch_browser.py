@@ -128,6 +128,7 @@ def test_a_shopper_searches_refines_pages_and_sorts(shop: Shop, client: str) -> 
     assert page.evaluate("window.failed") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> None:
     page = shop.open(client)
@@ -147,6 +148,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
     assert page.evaluate("window.failed") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_facet_values_are_searched_while_typing(shop: Shop, client: str) -> None:
     page = shop.open(client)
@@ -157,6 +159,7 @@ def test_facet_values_are_searched_while_typing(shop: Shop, client: str) -> None
     expect(page.locator("#brand li").first).to_contain_text(brand)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_queries_are_suggested_while_typing(shop: Shop, client: str) -> None:
     page = shop.open(client)
@@ -167,6 +170,7 @@ def test_queries_are_suggested_while_typing(shop: Shop, client: str) -> None:
     expect(page.locator("#suggestions i mark").first).to_have_text("dri")
 
 
+@pytest.mark.slow
 def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
     page = shop.open("v5")
     page.evaluate(
@@ -207,6 +211,7 @@ def test_a_question_is_answered_by_the_widget_of_the_manual(shop: Shop) -> None:
         assert page.evaluate("window.failed") is None
 
 
+@pytest.mark.slow
 def test_related_and_trending_products_are_shown(shop: Shop) -> None:
     page = shop.open("v5")
     product = shop.engine.search("lamp").hits[0].product.id
@@ -286,6 +291,7 @@ def example(shop: Shop, name: str, **parameters: str) -> Page:
     return page
 
 
+@pytest.mark.slow
 def test_the_example_on_react_searches_refines_and_sorts(shop: Shop) -> None:
     page = example(shop, "react")
     expect(page.locator("article").first).to_be_visible()  # the library loses text typed before its first search

@@ -172,6 +172,7 @@ def replicas(demo_index: Path, tmp_path: Path) -> Iterator[list[Service]]:
         yield [one, two]
 
 
+@pytest.mark.slow
 def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     replicas: list[Service], demo: DemoFiles, cache: Path, tmp_path: Path
 ) -> None:

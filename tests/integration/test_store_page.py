@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,19 +17,15 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from shelfwise.indexer.build import RebuildOptions, rebuild
 from shelfwise.retrieval.records import Availability, Product, RelationKind, Variant
 from shelfwise.service.curation.relations import RelationCorrection
-from shelfwise.service.demo.catalog import make_catalog
 from shelfwise.service.demo.drawings import STRIPES, Look
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ServiceSettings, Settings, SourcedSettings, SponsoredSettings, StoreSettings
 from shelfwise.service.sponsored.campaign import Campaign
-from shelfwise.service.web.pages import page_files
 from tests import pictured_store
 from tests.browsers import PIXEL, Visit, serious_faults, served, visiting
 from tests.catalogs import ids
-from tests.conftest import ENCODER
 from tests.machine import build_once, within
 from tests.services import recorded_events
 
@@ -75,7 +70,6 @@ JACKET = Product(
 )
 
 
-_DRAWINGS = 'async (all) => { const page = await import("/assets/drawings.js"); return all.map(page.drawingOf); }'
 STRIPS = ("Goes with this", "Alternatives", "Similar products")
 STRIPS_ZH = ("搭配购买", "可替代商品", "相似商品")
 
@@ -107,6 +101,7 @@ def test_results_update_while_typing(browser: Browser, address: str, store: Sear
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
 
 
+@pytest.mark.slow
 def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
@@ -128,6 +123,7 @@ def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> N
         expect(visit.page.get_by_role("listbox")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
@@ -150,6 +146,7 @@ def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address:
         expect(field).to_have_attribute("aria-activedescendant", str(chosen.get_attribute("id")))
 
 
+@pytest.mark.slow
 def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: SearchEngine) -> None:
     name = '<img src=x onerror="window.hacked=1"> & Sons'
     look = StoreSettings(name=name, footer="{count} <b>lamps</b>", colour="#ffee00", language="en")
@@ -174,6 +171,7 @@ def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: S
         assert bottom <= top, "the question covers no product"
 
 
+@pytest.mark.slow
 def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
@@ -183,20 +181,13 @@ def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> N
         expect(visit.page.locator("body")).not_to_contain_text("invented")
 
 
+@pytest.mark.slow
 def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
     product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
     for language, name in (("en-US", "Voltage, V"), ("zh-CN", "电压（伏）")):
         with visiting(browser, address, locale=language) as visit:
             visit.page.goto(f"/?product={product.id}")
             visit.page.locator(".details").get_by_text(name, exact=True).wait_for()
-
-
-def test_names_of_fields_in_camel_case_are_shown_as_words(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        names = "['InvoiceDate', 'CustomerID', 'screenSize_mm', 'WiFi'].map(words.fieldName)"
-        shown = visit.page.evaluate(f"import('/assets/words.js').then((words) => {names})")
-        assert shown == ["Invoice date", "Customer ID", "Screen size, mm", "WiFi"]
 
 
 def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str) -> None:
@@ -240,6 +231,7 @@ def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address:
         expect(siblings).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?product=jacket")
@@ -258,6 +250,7 @@ def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: st
         visit.page.get_by_text("Red, S").wait_for()
 
 
+@pytest.mark.slow
 def test_siblings_are_chosen_by_their_differences(browser: Browser, address: str, store: SearchEngine) -> None:
     found = store.search("backpack", size=24, group="variants").hits
     hit = next(hit for hit in found if hit.group_size > 3)
@@ -294,6 +287,7 @@ def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, sto
         visit.expect_ids([hit.product.id for hit in found.hits])
 
 
+@pytest.mark.slow
 def test_price_is_chosen_by_slider(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=backpack")
@@ -315,18 +309,7 @@ def test_price_is_chosen_by_slider(browser: Browser, address: str, store: Search
         visit.expect_ids([hit.product.id for hit in found.hits])
 
 
-def test_bars_are_drawn_where_prices_have_too_many_values(browser: Browser, address: str) -> None:
-    """Regression: there were no bars above 1,000 prices, the most that one search counts."""
-    script = page_files()["search-request.js"].content.decode().replace("VALUES = 1000", "VALUES = 10")
-    with visiting(browser, address) as visit:
-        visit.page.route(
-            "**/search-request.js", lambda route: route.fulfill(body=script, content_type="text/javascript")
-        )
-        visit.page.goto("/?q=backpack")
-        visit.results("“backpack”")
-        expect(visit.page.locator(".bars i[style*='--share: 1']")).not_to_have_count(0)
-
-
+@pytest.mark.slow
 def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=backpack")
@@ -345,6 +328,7 @@ def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, sto
         visit.page.wait_for_url(lambda url: "rating" not in url)
 
 
+@pytest.mark.slow
 def test_values_of_a_facet_are_found_by_a_part_of_their_name(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?all=1")
@@ -360,6 +344,7 @@ def test_values_of_a_facet_are_found_by_a_part_of_their_name(browser: Browser, a
         brands.get_by_text("Nothing found").wait_for()
 
 
+@pytest.mark.slow
 def test_page_in_one_language_shows_its_categories(browser: Browser, address: str) -> None:
     for locale, hidden in (("en-US", "[\u4e00-\u9fff]"), ("zh-CN", "[A-Za-z]{2}")):
         with visiting(browser, address, locale=locale) as visit:
@@ -374,22 +359,7 @@ def test_page_in_one_language_shows_its_categories(browser: Browser, address: st
             assert [name for name in names if re.search(hidden, name) and "<i>" not in name] == []
 
 
-def test_start_needs_no_filter_by_language(browser: Browser, address: str) -> None:
-    def refuse(route: Route) -> None:
-        if "NOT language" in (route.request.post_data or ""):
-            route.fulfill(status=400, json={"error": {"code": "bad_filter", "message": "there is no field language"}})
-        else:
-            route.continue_()
-
-    with visiting(browser, address) as visit:
-        visit.page.route("**/v1/multi-search", refuse)
-        visit.page.goto("/")
-        visit.page.locator(".tile").first.wait_for()
-        visit.settle()
-        expect(visit.page.get_by_role("alert")).to_have_count(0)
-        visit.faults = [each for each in visit.faults if "400" not in each]
-
-
+@pytest.mark.slow
 def test_recent_and_popular_searches_are_suggested_before_typing(browser: Browser, address: str) -> None:
     popular = {"queries": [{"text": "yoga mat", "source": "popular", "spans": []}]}
     nothing = {"categories": [], "brands": [], "products": [], "corrected": "", "degraded": []}
@@ -509,6 +479,7 @@ def test_click_on_the_sponsored_strip_is_charged(browser: Browser, demo_index: P
         assert (entry.reason, entry.product, entry.place) == ("charged", sponsored.product.id, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "names"), [("en", STRIPS), ("zh", STRIPS_ZH)])
 def test_product_page_shows_complements_and_substitutes(
     browser: Browser, related_store: Path, tmp_path: Path, language: str, names: tuple[str, ...]
@@ -595,6 +566,7 @@ def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> Non
         assert not [each.url for each in visit.sent if "elsewhere.example" in each.url]
 
 
+@pytest.mark.slow
 def test_picture_at_http_is_sent_by_the_service_and_drawn_if_it_fails(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.route("**/pictures/0?*", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
@@ -689,46 +661,7 @@ def test_store_without_pictures_has_no_camera(browser: Browser, address: str) ->
         expect(visit.page.locator("#search .camera")).to_be_hidden()
 
 
-def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: str) -> None:
-    products = make_catalog(7, 600).products
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        titles = [{"title": each.product.title, "category": each.product.category} for each in products]
-        drawings = visit.page.evaluate(_DRAWINGS, [*titles, {"title": "Xyzzy", "category": []}])
-    *drawn, parcel = (parts[1] for parts in drawings)
-    kinds: dict[str, Counter[str]] = defaultdict(Counter)
-    for item, drawing in zip(products, drawn, strict=True):
-        kinds[item.line.kind.key][drawing] += 1
-    assert [kind for kind, drawings in kinds.items() if parcel in drawings] == []
-    usual = {kind: drawings.most_common(1)[0][0] for kind, drawings in kinds.items()}
-    assert len(set(usual.values())) > 80
-    assert usual["drill_bits"] != usual["cordless_drill"] != usual["tool_battery"]
-    assert usual["zh_headphones"] == usual["headphones"]
-
-
-def test_a_notebook_is_drawn_as_paper_only_if_its_category_says_so(browser: Browser, address: str) -> None:
-    paths = [["Computers"], ["电脑办公", "笔记本"], ["Office", "Paper"], []]
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        drawings = visit.page.evaluate(_DRAWINGS, [{"title": "笔记本 notebook", "category": path} for path in paths])
-    laptop, chinese, paper, parcel = (parts[1] for parts in drawings)
-    assert laptop == chinese
-    assert len({laptop, paper, parcel}) == 3
-
-
-@pytest.mark.parametrize(("price", "text"), [("", ""), (', "price": 5', "Price on request")])
-def test_only_a_store_with_prices_shows_price_on_request(
-    browser: Browser, tmp_path: Path, cache: Path, price: str, text: str
-) -> None:
-    feed = tmp_path / "feed.jsonl"
-    feed.write_text(f'{{"id": "1", "title": "Cordless drill"}}\n{{"id": "2", "title": "Toothbrush"{price}}}\n')
-    rebuild(tmp_path / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
-    opened = SearchEngine.open(tmp_path / "index", settings=Settings(backend="embedded"))
-    with opened as engine, served(engine) as url, visiting(browser, url) as visit:
-        visit.page.goto("/?q=drill")
-        expect(visit.page.locator('[data-product="1"] .price')).to_have_text(text)
-
-
+@pytest.mark.slow
 def test_a_question_is_answered_above_the_hits_and_the_next_keeps_its_product(
     browser: Browser, address: str, store: SearchEngine
 ) -> None:
@@ -797,6 +730,7 @@ def test_a_question_submitted_while_the_first_view_loads_keeps_its_answer(browse
         expect(answer).to_contain_text("Yes.")
 
 
+@pytest.mark.slow
 def test_a_question_on_a_products_page_is_about_it(browser: Browser, address: str, store: SearchEngine) -> None:
     product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
     with visiting(browser, address, consent=True, viewport={"width": 320, "height": 800}) as visit:
@@ -848,25 +782,6 @@ def test_every_view_is_accessible_and_fits(
             if number == 0:
                 visit.page.locator("#consent button").first.click()
         visit.faults = [each for each in visit.faults if "404" not in each]  # of the missing product
-
-
-@pytest.mark.slow
-def test_first_results_appear_within_300_ms(browser: Browser, address: str) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/")
-        visit.page.wait_for_load_state("networkidle")
-        took = []
-        for query in ("drill", "tent", "lamp", "mug"):
-            visit.page.evaluate("performance.mark('typed')")
-            visit.page.locator("#search input[name=q]").fill(query)
-            visit.results(f"“{query}”")
-            took.append(
-                visit.page.evaluate(
-                    "performance.getEntriesByName('results').at(-1).startTime"
-                    " - performance.getEntriesByName('typed').at(-1).startTime"
-                )
-            )
-        assert min(took) < 300
 
 
 def test_api_description_needs_no_other_server(browser: Browser, address: str) -> None:

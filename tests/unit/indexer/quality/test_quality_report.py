@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfwise.indexer.quality.findings import Example, shorten
+from shelfwise.indexer.quality.findings import Example
 from shelfwise.indexer.quality.page import html
 from shelfwise.indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from shelfwise.indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
-from shelfwise.retrieval.html_report import share_text
 from shelfwise.retrieval.records import Product
 from tests.catalogs import products as catalogs
 from tests.quality_rows import NOW, judged, rule
@@ -143,30 +142,3 @@ def test_page_loads_no_external_resources(hostile: QualityReport) -> None:
     )
     assert "@import" not in page
     assert "default-src 'none'" in page
-
-
-def test_page_links_have_anchors(tmp_path: Path) -> None:
-    page = html(report_of([Product("a", "T"), Product("b", "T")], built_in_rules(), tmp_path))
-    anchors = set(re.findall(r'id="([^"]+)"', page))
-    links = set(re.findall(r'<a href="#([^"]+)"', page))
-    assert links
-    assert links <= anchors
-
-
-def test_the_same_report_gives_the_same_page(hostile: QualityReport) -> None:
-    again = msgspec.json.decode(hostile.to_json(), type=QualityReport)
-    assert again == hostile
-    assert html(again) == html(hostile)
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(None, "–"), (0.0, "0%"), (1.0, "100%"), (0.99999, "99.9%"), (1e-9, "0.01%"), (0.005, "0.50%"), (0.25, "25.0%")],
-)
-def test_share_shows_0_or_100_percent_only_if_exact(share: float | None, text: str) -> None:
-    assert share_text(share) == text
-
-
-def test_long_texts_are_shortened_to_one_printable_line() -> None:
-    assert shorten("a\nb\x1b[31m") == "a b [31m"
-    assert len(shorten("x" * 1_000)) == 160

@@ -148,6 +148,7 @@ def test_confidence_sequence_has_nominal_coverage_with_daily_inspection() -> Non
     assert fixed > 3 * ALPHA * EXPERIMENTS
 
 
+@pytest.mark.slow
 def test_single_inspection_has_nominal_coverage() -> None:
     random = np.random.default_rng(8)
     wrong = sum(looks(random)[-1].fixed.excludes_zero for _ in range(EXPERIMENTS))

@@ -7,28 +7,19 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from shelfwise.rerank.ranker.explanation import (
-    Factor,
-    QueryWords,
-    contributions,
-    neutral_features,
-    select_candidates,
-    term_matches,
-)
+from shelfwise.rerank.ranker.explanation import Factor, QueryWords, contributions, neutral_features, term_matches
 from shelfwise.rerank.ranker.features import FEATURES, MERGED, Candidates, History
 from shelfwise.rerank.ranker.onnx import OnnxRanker
 from shelfwise.rerank.ranker.spec import RankerSpec, StoredRanker
 from shelfwise.retrieval.encoders.base import unit_rows
 from shelfwise.retrieval.index.token_states import SCALE, ProductTokens
-from shelfwise.retrieval.records import TermMatch
 from shelfwise.retrieval.text.spans import TokenWords
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.conftest import Exported
-from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of
+from tests.unit.rerank.ranker.random_candidates import candidates, scored
 from tests.versions import DIMENSION
 
 OF_THE_QUERY = ("words",)  # features that are the same for all candidates of a query
@@ -134,16 +125,6 @@ def test_ranker_without_means_is_explained_against_0(tmp_path: Path) -> None:
     np.testing.assert_allclose(again[Factor.PRICE], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("events", [0, 3])
-def test_single_candidate_has_the_same_explanation(exported: Exported, events: int) -> None:
-    ranker = explaining_ranker(exported)
-    whole, places = candidates(9, events=events), [4, 0]
-    among = contributions(ranker, whole)
-    for some in (some_of(whole, places), select_candidates(whole, np.array(places))):
-        for factor, scores in contributions(ranker, some).items():
-            np.testing.assert_allclose(scores, among[factor][places], atol=1e-5)
-
-
 def query(words: tuple[str, ...], word_of: list[int], states: list[list[float]], idf: list[float]) -> QueryWords:
     return QueryWords(product(words, word_of), unit_rows(np.array(states, np.float32)), np.array(idf, np.float32))
 
@@ -164,24 +145,11 @@ def test_words_match_their_nearest_and_rare_words_come_first() -> None:
     assert abs(found[0].similarity - 3 / 5) < 0.01
 
 
-def test_equal_word_matches_before_a_nearer_one() -> None:
-    asked = query(("drill",), [0], [[1, 0]], [1])
-    (found,) = term_matches(asked, product(("bit", "Drill"), [0, 1]), stored([[1, 0], [3, 4]]))
-    assert (found.product_word, found.exact) == ("Drill", True)
-    assert abs(found.similarity - 3 / 5) < 0.01
-
-
 def test_similarity_of_a_word_is_the_mean_of_its_tokens() -> None:
     asked = query(("dcd771",), [0, 0], [[1, 0], [0, 1]], [2, 2])
     (found,) = term_matches(asked, product(("dcd", "x"), [0, 0, 1]), stored([[1, 0], [3, 4], [0, -1]]))
     assert found.product_word == "dcd"
     assert abs(found.similarity - (1 + 4 / 5) / 2) < 0.01
-
-
-def test_repeated_word_is_explained_once() -> None:
-    asked = query(("Drill", "drill"), [0, 1], [[1, 0], [0, 1]], [1, 1])
-    (found,) = term_matches(asked, product(("drill",), [0]), stored([[1, 0]]))
-    assert found == TermMatch("Drill", "drill", 1.0, exact=True)
 
 
 def test_punctuation_has_no_match() -> None:

@@ -173,6 +173,7 @@ def test_pruned_network_can_be_pruned_down_to_the_features_head(by: RankerNetwor
     assert same_scores(prune_network(again, last, PruningTarget()), again)
 
 
+@pytest.mark.slow
 def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
     made = prune_network(by, found, PruningTarget(heads=2, feed_forward=0))
     save_network(made, tmp_path / WEIGHTS_FILE)

@@ -80,6 +80,7 @@ def test_shipped_ranker_is_for_encoders_trained_from_the_model() -> None:
         assert (found is not None and found[1].encoder == trained.encoder) == serves
 
 
+@pytest.mark.slow
 def test_shipped_ranker_serves_with_trained_towers(cache: Path, tmp_path: Path, one_thread: None) -> None:
     feed, index = write_feed(tmp_path / "feed.jsonl", PRODUCTS), tmp_path / "index"
     base = word_table(tmp_path / "all-MiniLM-L6-v2", cache)

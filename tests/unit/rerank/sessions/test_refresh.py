@@ -106,6 +106,7 @@ def some_days() -> list[StoredEvent]:
     ]
 
 
+@pytest.mark.slow
 def test_new_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     first = refreshed(tmp_path, store)

@@ -86,6 +86,7 @@ def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_pat
     np.testing.assert_allclose(read, tower.encode_queries(QUERIES), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
     whole, again = opened(encoder), opened(encoder)
     trained(whole, tmp_path / "whole")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from shelfwise.rerank.text_towers import layer_pruning
 from shelfwise.rerank.text_towers.layer_pruning import (
     LayerPruning,
     LayerPruningOptions,
@@ -23,9 +22,8 @@ from shelfwise.rerank.text_towers.model import TextTower, open_text_tower
 from shelfwise.rerank.text_towers.validation import PoolEvaluator
 from shelfwise.rerank.training.trainer import LoopOptions
 from shelfwise.retrieval.encoders.weights import ModelSource
-from shelfwise.retrieval.errors import SettingError, TrainingError
+from shelfwise.retrieval.errors import SettingError
 from shelfwise.retrieval.progress import NullProgress, Progress
-from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,40 +90,6 @@ def test_pruned_model_learns_the_vectors_of_the_full_model(tower: TextTower, tmp
     assert similarity(student, tower) > similarity(keep_layers(tower, 2), tower) + 0.02
     assert torch.equal(weights(tower), before)
     assert not student.model.training
-
-
-def test_killed_run_gives_the_same_result(tower: TextTower, tmp_path: Path) -> None:
-    whole, curve = prune_layers(task(tower, tmp_path / "whole"), 2)
-    with pytest.raises(KilledError):
-        prune_layers(task(tower, tmp_path / "killed", StoppedProgress(13, KilledError)), 2)
-    again, same = prune_layers(task(tower, tmp_path / "killed"), 2)
-    assert same == curve
-    assert torch.equal(weights(again), weights(whole))
-
-
-def test_full_gpu_memory_reduces_the_batch_size(
-    tower: TextTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    most, progress = 8, StoppedProgress()
-
-    def short_of_memory(network: Any, student: TextTower, taught: Any, rows: Any) -> torch.Tensor:  # noqa: ANN401
-        if len(rows) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return distance(network, student, taught, rows)
-
-    distance = layer_pruning._distance
-    monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
-    fewer, curve = prune_layers(task(tower, tmp_path / "short", progress), 2)
-    assert "the GPU's memory is full with 16 texts a step: half as many are tried" in progress.summaries
-    monkeypatch.undo()
-    smaller = replace(task(tower, tmp_path / "small"), options=replace(OPTIONS, batch=8))
-    again, same = prune_layers(smaller, 2)
-    assert same == curve
-    assert torch.equal(weights(again), weights(fewer))
-    most = 0
-    monkeypatch.setattr(layer_pruning, "_distance", short_of_memory)
-    with pytest.raises(TrainingError, match="no memory to train on one text"):
-        prune_layers(task(tower, tmp_path / "none"), 2)
 
 
 def weights(tower: TextTower) -> torch.Tensor:

@@ -105,13 +105,6 @@ def test_interpolation_can_be_disabled(encoder: ModelSource, tmp_path: Path) -> 
     assert "mixing" not in progress.phases
 
 
-def test_best_weights_are_kept(uninterrupted: Uninterrupted) -> None:
-    vectors = uninterrupted.tower.encode_queries(["red bulb", "blue tap"])
-    products = uninterrupted.tower.encode_products(["red lamp small", "blue faucet large"])
-    assert (vectors @ products.T).argmax(axis=1).tolist() == [0, 1]
-    assert not uninterrupted.tower.model.training
-
-
 # In the first part, in the second, and in the first after negatives were mined again.
 @pytest.mark.parametrize("after", [*(pytest.param(after, marks=pytest.mark.slow) for after in (1, 5)), 9])
 def test_killed_run_resumes_to_the_same_weights(
@@ -126,6 +119,7 @@ def test_killed_run_resumes_to_the_same_weights(
     assert progress.done < uninterrupted.progress.done or after < 3
 
 
+@pytest.mark.slow
 def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> None:
     options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder) for _ in range(2)]
     done = trained(towers[0], tmp_path / "one", options=options)
@@ -269,6 +263,7 @@ def test_each_side_uses_its_prompt(encoder: ModelSource, tmp_path: Path, monkeyp
     assert prompts(SentenceTransformer(str(tmp_path / "trained"), device="cpu")) == ("query: ", "passage: ")
 
 
+@pytest.mark.slow
 def test_killed_averaging_run_resumes_to_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
     options, towers = replace(OPTIONS, average=True, mix=False), [open_tower(encoder) for _ in range(2)]
     done = trained(towers[0], tmp_path / "whole", options=options)
@@ -282,16 +277,6 @@ def test_killed_averaging_run_resumes_to_the_same_mean(encoder: ModelSource, tmp
     means = [name for name in first if name.startswith("averaged.")]
     assert means
     assert all(torch.equal(first[name], last[name]) for name in means)
-
-
-def test_pointwise_loss_trains_its_own_parameters(encoder: ModelSource, tmp_path: Path) -> None:
-    options = replace(OPTIONS, loss=LossOptions("pointwise"))
-    done = trained(open_tower(encoder), tmp_path / "one", options=options)
-    assert done.best.validation > done.curve[0].validation
-    tower = open_tower(encoder)
-    with pytest.raises(KilledError):
-        trained(tower, tmp_path / "two", watched(4), options)
-    assert trained(tower, tmp_path / "two", options=options).curve == done.curve
 
 
 class TestFreezing:

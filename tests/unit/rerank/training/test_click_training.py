@@ -64,6 +64,7 @@ def reached(made: Shop, network: RankerNetwork) -> float:
     return made.ndcg(scores_of(network, full_batches(made.data, np.arange(len(made.data.lists)))))
 
 
+@pytest.mark.slow
 def test_every_position_correction_beats_naive_training(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
 
@@ -77,6 +78,7 @@ def test_every_position_correction_beats_naive_training(made: Shop, events: pl.D
         assert 1 - trained(way) < 0.7 * (1 - naive), way
 
 
+@pytest.mark.slow
 def test_killed_run_gives_the_same_result(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
     one, curve = train_on_clicks(start(made), data, validation(made), "propensity", OPTIONS, tmp_path / "whole")

@@ -103,6 +103,7 @@ class TestLearning:
         assert max(epoch.validation for epoch in curve) > curve[0].validation + 0.03
         assert training.judges.validate(attention) == max(epoch.validation for epoch in curve)
 
+    @pytest.mark.slow
     def test_random_clicks_give_no_gain(self, tmp_path: Path) -> None:
         for seed in range(3):
             training = simulate_preferences(seed, preferences=False).training()
@@ -114,6 +115,7 @@ class TestLearning:
         gain = judges.gain(start())
         assert (gain.mean, gain.low, gain.high) == (0, 0, 0)
 
+    @pytest.mark.slow
     def test_killed_training_gives_the_same_result(self, preferences: Preferences, tmp_path: Path) -> None:
         options = HistoryOptions(loop=LoopOptions(epochs=3, learning_rate=3e-3))
         training = dataclasses.replace(preferences.training(), options=options)

@@ -25,7 +25,6 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
-    GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     MARKER,
@@ -45,21 +44,12 @@ from shelfwise.retrieval.store.products import (
     ProductStore,
     keyword_document,
 )
-from shelfwise.retrieval.store.signals import SIGNALS_FILE
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.updates.changes import Delete
 from shelfwise.retrieval.updates.journal import Journal
 from shelfwise.retrieval.updates.journal_files import COPY, JOURNAL
-from shelfwise.service.cli.verify import (
-    Problem,
-    ProblemTally,
-    Verification,
-    check_encoder,
-    sample,
-    store_problems,
-    verify_version,
-)
+from shelfwise.service.cli.verify import Problem, Verification, check_encoder, store_problems, verify_version
 from tests.progress import StoppedProgress
 from tests.versions import DIMENSION, VersionSpec, publish_products, reseal, vector_of, write_products
 
@@ -125,19 +115,6 @@ class TestIntactVersion:
     def test_every_kind_of_vector_index_is_verified(self, tmp_path: Path, kind: VectorIndexKind) -> None:
         publish_products(tmp_path, CATALOG, VersionSpec(kind=kind))
         assert verified(tmp_path).problems == ()
-
-    def test_version_with_unusual_ids_is_intact(self, tmp_path: Path) -> None:
-        odd = ["--", "-", "é", "A 1", "a1", "x" * 300, "电钻", "0012"]
-        shared = [Product(f"s{place}", "saw", identifiers={"mpn": ("0012",)}) for place in range(60)]
-        publish_products(tmp_path, [*(Product(each, f"lamp {each}") for each in odd), *shared])
-        assert verified(tmp_path).problems == ()
-
-    def test_version_with_other_field_order_is_intact(self, root: Path) -> None:
-        folder = folder_of(root)
-        other = [replace(product, attributes=dict(reversed([*product.attributes.items()]))) for product in CATALOG]
-        index_again(folder, other)
-        reseal(root, NAME)
-        assert found(root) == []
 
     def test_unknown_version_is_refused(self, whole: Path) -> None:
         with pytest.raises(UnknownVersionError, match="it holds v000001"):
@@ -366,11 +343,6 @@ class TestConsistency:
         assert part == f"{VECTORS_FOLDER}/{INDEX_FILE}"
         assert message.startswith("not found by its own vector: ")
 
-    def test_wrong_count_in_the_manifest_is_reported_by_every_component(self, root: Path) -> None:
-        reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
-        parts = {part for part, _ in found(root)}
-        assert parts == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE, GROUPS_FILE}
-
     def test_other_dimension_or_kind_of_vector_index_is_reported(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
         assert found(root) == [
@@ -436,10 +408,6 @@ class TestReproducedVectors:
 
 
 class TestStoreProblems:
-    def test_valid_pointer_and_empty_journal_have_no_problems(self, whole: Path) -> None:
-        assert store_problems(Store(whole)) == []
-        assert not (whole / JOURNAL).exists()
-
     @pytest.mark.parametrize(
         ("content", "what"), [("x", "names no version"), ("v000009\n", "it names v000009, which does not exist")]
     )
@@ -448,22 +416,6 @@ class TestStoreProblems:
         (problem,) = store_problems(Store(root))
         assert problem.part == CURRENT
         assert what in problem.what
-
-
-def test_sample_covers_the_first_to_the_last_row() -> None:
-    assert sample(5, 10) == [0, 1, 2, 3, 4]
-    assert sample(1_000, 3) == [0, 499, 999]
-    assert sample(1, 3) == [0]
-    assert sample(0, 3) == []
-    assert len(sample(10**6, 500)) == len(set(sample(10**6, 500))) == 500
-
-
-def test_tally_names_the_first_examples() -> None:
-    tally = ProblemTally()
-    assert tally.problems() == []
-    for place in range(7):
-        tally.add("part", "odd", f"p{place}")
-    assert tally.problems() == [Problem("part", "odd: 7 products (p0, p1, p2, p3, p4, ...)")]
 
 
 def test_rebuilt_version_is_intact_and_its_vectors_are_reproduced(demo_index: Path) -> None:

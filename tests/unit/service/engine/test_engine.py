@@ -563,8 +563,3 @@ def test_damaged_newer_version_is_reported_and_the_old_one_serves(root: Path, mo
         while not engine.notices:
             assert engine.search("cordless drill").hits
         assert "v000001 still serves" in engine.notices[0]
-
-
-def test_facet_names_may_differ_in_spelling(engine: SearchEngine) -> None:
-    facets = engine.search("drill", facets=["color", "attributes.color"]).facets
-    assert facets["color"] == facets["attributes.color"]

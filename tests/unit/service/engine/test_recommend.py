@@ -16,16 +16,14 @@ from safetensors.numpy import load_file, save_file
 
 from shelfwise.rerank.model_store import MODEL_FILE
 from shelfwise.rerank.sessions.tables import open_derived
-from shelfwise.rerank.user_tower.files import KEEP, SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
+from shelfwise.rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
 from shelfwise.rerank.user_tower.histories import Histories
 from shelfwise.rerank.user_tower.tower import OnnxEncoder, UserTower
 from shelfwise.retrieval.errors import (
     ModelDamagedError,
     ModelError,
     ModelMismatchError,
-    ModelRefusedError,
     QueryError,
-    UnknownModelError,
     UnknownProductError,
 )
 from shelfwise.retrieval.records import (
@@ -608,14 +606,6 @@ def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Pa
         read_table(USER_TOWERS.open(folder))
 
 
-def test_old_towers_are_removed_and_the_serving_one_is_kept(root: Path, live: SearchEngine, tower: UserTower) -> None:
-    for _ in range(KEEP + 3):
-        publish(root, live.snapshot, tower, reasons=("not better",))
-    registry = user_tower_store(root)
-    assert registry.current() == "tower-0001"
-    assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(5, KEEP + 5))]
-
-
 def output_of(*arguments: object) -> str:
     return " ".join(commands.shown("models", *arguments).split())
 
@@ -639,12 +629,6 @@ class TestCommands:
     def test_index_without_a_tower_shows_the_training_command(self, demo_index: Path) -> None:
         assert "No user tower yet. To train one: shelfwise train users" in output_of("list", demo_index)
 
-    def test_damaged_tower_is_named(self, three: Path) -> None:
-        (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
-        result = output_of("list", three)
-        assert "tower-0002 cannot be used" in result
-        assert "No user tower serves: recommendations are made without one" in result
-
     def test_tower_is_shown(self, three: Path) -> None:
         result = output_of("show", three, "tower-0003")
         assert "trained on shoppers 120" in result
@@ -653,23 +637,3 @@ class TestCommands:
         assert commands.document("models", "show", three, "tower-0002")["serves"] is True
         assert output_of("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
         assert output_of("show", three, "tower-0001").rstrip().endswith("shoppers, served before")
-
-    def test_rollback_serves_an_earlier_tower(self, three: Path) -> None:
-        with SearchEngine.open(three) as engine:
-            assert engine.user_tower == "tower-0002"
-            result = output_of("rollback", three, "tower-0001")
-            assert "tower-0001 serves" in result
-            assert f"to go back to it: shelfwise models rollback {three} tower-0002" in result
-            engine.reload_if_changed()
-            assert engine.user_tower == "tower-0001"
-        assert "tower-0001 already serves" in output_of("rollback", three, "tower-0001")
-
-    def test_rollback_to_a_rejected_tower_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
-        with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):
-            output_of("rollback", three, "tower-0003")
-        with pytest.raises(UnknownModelError, match="has no tower 'tower-0009'; it holds tower-0001"):
-            output_of("rollback", three, "tower-0009")
-        publish(three, live.snapshot, tower, encoder="another")
-        with pytest.raises(ModelMismatchError, match="trained on the encoder another"):
-            output_of("rollback", three, "tower-0004")
-        assert user_tower_store(three).current() == "tower-0004"

@@ -15,15 +15,12 @@ from shelfwise.retrieval.progress import NullProgress
 from shelfwise.retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
 from shelfwise.retrieval.store.versions import Store
 from shelfwise.service.cli.verify import verify_version
-from shelfwise.service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, Signal, TypoTolerance
+from shelfwise.service.curation.relevance import Relevance, RelevanceStore, Signal, TypoTolerance
 from shelfwise.service.demo import DemoFiles
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.engine.reranking import SignalOrder
 from tests.catalogs import ids
 from tests.conftest import ENCODER
-from tests.machine import within
-
-RELEVANCE_FILE = "relevance.sqlite"
 
 
 def test_typo_tolerance_corrects_offers_or_neither(store: SearchEngine) -> None:
@@ -96,22 +93,6 @@ def test_a_value_counts_by_its_rank_in_the_catalog(store: SearchEngine) -> None:
     # Half of the products of the same price count as lower.
     same = [(known == value).sum() / len(known) for value in (low, high)]
     assert shares == pytest.approx([same[0] - 1, 0, 1 - same[1], 0], abs=1 / len(known) + 1e-9)
-
-
-def test_a_change_is_followed_by_every_engine(live: SearchEngine, root: Path) -> None:
-    plain = ids(live.search("drill"))
-    live.relevance.put(Relevance(signals=(Signal("price", 10),)), who="m7")
-    changed = ids(live.search("drill"))
-    assert changed != plain
-    assert live.relevance.history()[0].who == "m7"
-    RelevanceStore(root).put([Relevance(signals=(Signal("price", 10, descending=False),))])
-    assert within(1.0, lambda: ids(live.search("drill")) not in (plain, changed))
-    live.relevance.restore(0)
-    assert live.relevance.get() == DEFAULT_RELEVANCE
-    assert ids(live.search("drill")) == plain
-    (root / RELEVANCE_FILE).write_bytes(b"damaged" * 999)
-    assert within(2.0, lambda: any("relevance are not loaded" in notice for notice in live.notices))
-    assert ids(live.search("drill")) == plain
 
 
 def test_a_preview_changes_nothing(live: SearchEngine) -> None:

@@ -18,7 +18,6 @@ from shelfwise.retrieval.records import Product
 from shelfwise.retrieval.text.analysis import Analyzer
 from shelfwise.retrieval.text.highlight import MOST_FIELDS, MOST_HITS, HighlightedFields, Matcher
 from shelfwise.service.app import create_app
-from shelfwise.service.curation.synonyms import Synonym, SynonymKind
 from shelfwise.service.engine.engine import SearchEngine
 from shelfwise.service.settings import ServiceSettings
 from tests.catalogs import write_feed
@@ -107,20 +106,6 @@ def test_highlighted_fields_have_facet_names(calling: TestClient) -> None:
 def test_highlights_follow_the_corrected_query(calling: TestClient) -> None:
     assert marked(calling, "more1", q="cordles drill") == {"title": "<mark>Cordless</mark> <mark>drill</mark> 1"}
     assert marked(calling, "more1", q="cordles drill", correct=False) == {"title": "Cordless <mark>drill</mark> 1"}
-
-
-def test_complete_synonyms_are_marked(calling: TestClient) -> None:
-    found = marked(calling, "sofa", q="sofa", highlight=["title", "description"])
-    assert found["title"] == "Red <mark>couch</mark>"
-    assert found["description"] == "A <mark>love</mark> <mark>seat</mark> for two."
-    assert marked(calling, "seat", q="sofa seat bicycle")["title"] == "<mark>Bicycle</mark> <mark>seat</mark>"
-    assert marked(calling, "seat", q="sofa bicycle")["title"] == "<mark>Bicycle</mark> seat"
-
-
-def test_new_synonym_is_marked(calling: TestClient, shop: SearchEngine) -> None:
-    shop.synonyms.put([Synonym("bike", SynonymKind.TWO_WAY, ("velocipede", "bicycle"))], who="test")
-    assert marked(calling, "seat", q="velocipede") == {"title": "<mark>Bicycle</mark> seat"}
-    shop.synonyms.delete(["bike"], who="test")
 
 
 def test_post_and_multi_search_highlight(calling: TestClient) -> None:

@@ -58,16 +58,6 @@ def test_older_library_is_supported(client: TestClient) -> None:
     assert answer["params"] == packed
 
 
-def test_facet_count_equals_hits_filtered_by_value(client: TestClient) -> None:
-    names = ["brand", "color", "hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "categories", "waterproof"]
-    (everything,) = request(client, {"query": "", "facets": names, "hitsPerPage": 0})
-    assert everything["nbPages"] == 0
-    for name in names:
-        value, count = next(iter(everything["facets"][name].items()))
-        (chosen,) = request(client, {"query": "", "facetFilters": [[f"{name}:{value}"]]})
-        assert chosen["nbHits"] == count, name
-
-
 def test_facets_that_narrow_a_query_best_come_first(client: TestClient, store: SearchEngine) -> None:
     best = [choice.field.removeprefix("attributes.") for choice in store.search("drill", size=2, choices=3).choices]
     asked = [*sorted({"availability", "currency", *best}, reverse=True)]

@@ -23,7 +23,7 @@ from shelfwise.service.events.report_inputs import (
     summarize_events,
     summarize_rows,
 )
-from shelfwise.service.reports.event_bots import BINS, Subject, fraud_found
+from shelfwise.service.reports.event_bots import Subject, fraud_found
 from shelfwise.service.reports.event_sections import (
     DayCount,
     FunnelStep,
@@ -169,14 +169,6 @@ def test_click_rates_are_divided_by_examination() -> None:
     assert upper / lower == pytest.approx(2.718281828 ** (2 * Z * spread), rel=0.35)
 
 
-def test_rarely_shown_positions_and_browsed_pages_are_left_out() -> None:
-    events = [*swapped_answers(10, 6, 2), *answer(99, "long", ["p1", "p2", "p3"]), *answer(98, "page", ["p5"] * 3, "")]
-    found = positions(event_frame(events), PositionOptions(least_impressions=2, resamples=3))
-    assert [(row.position, row.impressions) for row in found.rows] == [(1, 2 * 10 + 1), (2, 2 * 10 + 1)]
-    assert positions(event_frame(events), PositionOptions(least_impressions=22)).rows == ()
-    assert positions(event_frame(), PositionOptions(least_impressions=0)).rows == ()
-
-
 def test_answer_with_a_query_event_is_a_search() -> None:
     result = swapped_answers(10, 6, 2)
     untold = [
@@ -192,12 +184,6 @@ def test_click_model_is_fitted_to_the_latest_answers() -> None:
     found = positions(event_frame(events), PositionOptions(least_impressions=1, most_answers=4, resamples=3))
     assert (found.answers, found.rows[0].impressions, found.rows[0].clicks) == (4, 4, 0)
     assert found.rows[0].debiased.lower is None
-
-
-def test_position_curve_is_deterministic() -> None:
-    events = event_frame(swapped_answers(20, 12, 5))
-    options = PositionOptions(least_impressions=1, resamples=5)
-    assert positions(events, options) == positions(events.sample(fraction=1, shuffle=True, seed=1), options)
 
 
 def test_failing_queries_are_ranked_by_the_lower_bound_of_the_excess_loss() -> None:
@@ -314,14 +300,6 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
     assert shopper.products == (Subject("p2", "Drill", 2 + 2), Subject("p1", "", 1))
     assert shopper.rare_products == 1
     assert (nobody.products, nobody.rare_products) == ((), 0)
-
-
-def test_bot_scores_are_binned_with_1_in_the_last_bin() -> None:
-    scores = (0.0, 0.049, 0.05, 0.3, 0.5, 1.0)
-    found = fraud_found(inputs(sessions=session_frame([{"score": score} for score in scores])))
-    counts = {round(each.low * BINS): each.sessions for each in found.scores if each.sessions}
-    assert counts == {0: 2, 1: 1, 6: 1, 10: 1, BINS - 1: 1}
-    assert found.click_share is None
 
 
 def test_rejected_events_are_counted_with_examples() -> None:

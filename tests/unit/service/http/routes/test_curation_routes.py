@@ -229,21 +229,6 @@ def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
 
 
 SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
-DRAFT = {**SPLIT, "id": "draft", "mode": "interleave"}
-
-
-def test_interleaved_pages_continue(client: TestClient) -> None:
-    client.put("/v1/experiments", json=DRAFT)
-    request = {"q": "drill", "size": 5, "session": "s1", "shopper": "u1"}
-    pages = [client.post("/v1/search", json={**request, "page": page}).json() for page in (1, 2)]
-    shown = [hit["product"]["id"] for page in pages for hit in page["hits"]]
-    assert len(set(shown)) == 10
-    assert [page["query_id"].split("~")[1][: len("draft:1:")] for page in pages] == ["draft:1:", "draft:6:"]
-    private = client.post("/v1/search", json=request, headers={"Sec-GPC": "1"}).json()
-    assert "~" not in private["query_id"]
-    several = client.post("/v1/multi-search", json={"searches": [request, {"q": "drill"}]}).json()["results"]
-    assert ["~" in each["query_id"] for each in several] == [True, False]
-    client.post("/v1/experiments/draft/stop")
 
 
 def pins(**action: object) -> dict[str, object]:
