@@ -190,13 +190,11 @@ def evaluate_rankings(
     *,
     replicates: int = _REPLICATES,
     seed: int = 0,
-    refuses: bool = True,
 ) -> tuple[OffPolicyEstimate, ...]:
     """Estimates of rankings (queries, K): the pairs that each query would show, best first, -1 if there is none.
 
     The first K positions count. The reference is `base`, a ranking of the same shape, or what the evaluated lists
-    showed. Without `refuses`, untrustworthy estimates are made as well, for studies. Raises InputError for rankings of
-    other queries or more positions than the log has.
+    showed. Raises InputError for rankings of other queries or more positions than the log has.
     """
     for each in (*rankings, *([] if base is None else [base])):
         _check(searches, each)
@@ -214,7 +212,7 @@ def evaluate_rankings(
             evidence = counts.weighed(random.standard_exponential(counts.shoppers))
             drawn[:, number] = [policy.bounds(evidence) for policy in policies]
         parts = zip(policies, simpler, drawn, strict=True)
-        return tuple(_estimate(counts, *each, refuses=refuses) for each in parts)
+        return tuple(_estimate(counts, *each) for each in parts)
 
 
 def _check(searches: LoggedSearches, ranking: Ints) -> None:
@@ -455,12 +453,12 @@ class _Policy:
         return np.stack(found) / evidence.total
 
 
-def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats, *, refuses: bool) -> OffPolicyEstimate:
+def _estimate(counts: _Counts, policy: _Policy, simpler: _Policy, drawn: Floats) -> OffPolicyEstimate:
     """`drawn` (replicates, 2, 3) are bounds; `simpler` is the policy under the position-based model."""
     overlap, effective = policy.overlap(counts.whole), policy.effective(counts.whole)
     made = OffPolicyEstimate(round(counts.whole.total), counts.evaluated_shoppers, policy.depth, overlap)
     made = replace(made, refusal=_refusal(counts, overlap, float(effective[0])))
-    if refuses and made.refusal:
+    if made.refusal:
         return made
     ends, spread = policy.bounds(counts.whole), drawn.std(axis=0, ddof=1)
     model_error = np.abs(simpler.bounds(simpler.counts.whole) - ends)

@@ -97,9 +97,7 @@ def show(kind: Kind, index: Index, name: Annotated[str, Argument(help="Id of the
 def put(
     kind: Kind,
     index: Index,
-    file: Annotated[
-        Path, Argument(help="A JSON or TOML file, for synonyms a text file: docs/KIND.md.", metavar="FILE")
-    ],
+    file: Annotated[Path, Argument(help="A JSON or TOML file, for synonyms a text file.", metavar="FILE")],
     by: By = "",
 ) -> None:
     """Add or replace the rules, synonyms, campaigns or the experiment of a file, all or none, or replace the relevance
