@@ -238,9 +238,8 @@ class IndexRegistry(Generic[T]):
     def use(self, name: str = "") -> Iterator[T]:
         """An index that stays open during the context. Raises UnknownIndexError or IndexUnavailableError,
         and StoreMissingError for an error of an index that is deleted meanwhile."""
-        is_new = self.root and name not in self._entries and _NAME.fullmatch(name)
-        if is_new and self.root and (self.root / name / CURRENT).is_file():
-            self.refresh()  # another process has just created it
+        if self.root and self._is_stale(self.root, name):
+            self.refresh()
         with self._lock:
             resolved = self.resolve(name)
             entry = self._entries[resolved]
@@ -256,6 +255,18 @@ class IndexRegistry(Generic[T]):
         finally:
             with self._lock:
                 entry.users -= 1
+
+    def _is_stale(self, root: Path, name: str) -> bool:
+        """Another process has just created, replaced or deleted the index. A write of its old engine would bring the
+        deleted directory back and be lost."""
+        try:
+            resolved = self.resolve(name)
+        except UnknownIndexError:
+            return bool(_NAME.fullmatch(name)) and (root / name / CURRENT).is_file()
+        try:
+            return (root / resolved).stat().st_ino != self._entries[resolved].inode
+        except (OSError, KeyError):
+            return True
 
     def create(self, name: str, copy: Callable[[Path], None] | None = None) -> None:
         """Creates an index without products unless it exists, or one that `copy` makes in place of any with this name.

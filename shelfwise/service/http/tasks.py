@@ -322,6 +322,7 @@ class TaskRunner:
         self.queue = queue
         self._job = job
         self._personal = personal
+        self._root = root
         self._lock = FileLock(root / LOCK_FILE, timeout=0)
         self._stop = threading.Event()
         self._added = threading.Event()
@@ -337,6 +338,7 @@ class TaskRunner:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
+                self._root.stat()  # the lock would make the directory of a deleted index again
                 with self._lock:
                     self.queue.resume()
                     self._run_all()

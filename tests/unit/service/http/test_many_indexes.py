@@ -444,7 +444,7 @@ def test_a_moved_index_replaces_that_of_its_new_name(client: TestClient, whole: 
     client.delete("/v1/aliases/now", headers=whole)
     assert client.delete("/1/indexes/today", headers=whole).status_code == 200
     assert found(client, whole, "today") == ["none"]
-    left = {each.name for each in stores.iterdir() if each.is_dir() and each.suffix != ".spare"}
+    left = {each.parent.name for each in stores.glob("*/CURRENT") if each.parent.suffix != ".spare"}
     assert left == {"shop-a", "shop-b"}
 
 
